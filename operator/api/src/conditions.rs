@@ -1,0 +1,22 @@
+//! Condition types and reasons of a `DispatchSystem`. They are API: scripts and health checks read them.
+
+/// Summary: the whole system serves and matches its spec.
+pub const READY: &str = "Ready";
+/// The operator is working towards the spec (kstatus: in progress).
+pub const RECONCILING: &str = "Reconciling";
+/// The operator cannot go on until somebody changes something (kstatus: failed).
+pub const STALLED: &str = "Stalled";
+/// The CloudFormation stack is complete.
+pub const STACK_READY: &str = "StackReady";
+/// The parts CloudFormation cannot carry are as they should be.
+pub const DATA_PLANE_READY: &str = "DataPlaneReady";
+/// The worker pool serves.
+pub const WORKERS_READY: &str = "WorkersReady";
+/// Somebody changed a resource behind the operator's back.
+pub const DRIFTED: &str = "Drifted";
+/// A plan waits for an approval.
+pub const PLAN_PENDING: &str = "PlanPending";
+/// The system is suspended.
+pub const PAUSED: &str = "Paused";
+/// Deletion cannot finish.
+pub const DELETION_BLOCKED: &str = "DeletionBlocked";

@@ -1,0 +1,225 @@
+//! `spec.dispatch`: the algorithm of the seed's section 8 and the city's fare table.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The dispatch algorithm. Changes here reach running workers without a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DispatchSpec {
+    /// Drivers ranked for one dispatch (the seed's `MAX_CANDIDATES`), 1 to 50. Default 5.
+    #[serde(default = "five")]
+    pub max_candidates: u8,
+    /// Offers made for one dispatch before it fails (the seed's `MAX_ATTEMPTS`), 1 to 50. Default 5.
+    #[serde(default = "five")]
+    pub max_attempts: u8,
+    /// Seconds a driver has to answer an offer, 5 to 900 (the longest delay of an SQS message). Default 120.
+    #[serde(default = "offer_timeout")]
+    pub offer_timeout_seconds: u32,
+    /// Seconds a request is searched again while no driver is free, 0 to 900. 0 fails at the first empty search, which is
+    /// the seed's text. Default 60.
+    #[serde(default = "search_budget")]
+    pub search_budget_seconds: u32,
+    /// Radii of the search around the pickup, in metres, rising; 1 to 8 rings, each 100 to 100000. The search stops at
+    /// the first ring with enough drivers. Default 700, 1500, 3000, 5000, 20000.
+    #[serde(default = "rings")]
+    pub search_rings_meters: Vec<u32>,
+    /// Width of a distance bucket, in metres, 0 to 5000: inside one bucket autoAccept and acceptance rate decide. 0 is the
+    /// seed's literal order, in which they never do. Default 200.
+    #[serde(default = "bucket")]
+    pub distance_bucket_meters: u32,
+    /// Seconds after its last ping that a driver is no longer offered anything, 5 to 3600. Default 30.
+    #[serde(default = "stale")]
+    pub stale_after_seconds: u32,
+    /// Rest after an unanswered or rejected offer.
+    #[serde(default)]
+    pub cool_downs: CoolDownsSpec,
+    /// Days of offers the acceptance rate looks back on, 1 to 30. Default 7.
+    #[serde(default = "window")]
+    pub acceptance_window_days: u8,
+    /// Whether drivers with `autoAccept` are assigned at once. Default `true`.
+    #[serde(default = "yes")]
+    pub auto_accept: bool,
+    /// The fare table.
+    #[serde(default)]
+    pub fare: FareSpec,
+}
+
+impl Default for DispatchSpec {
+    fn default() -> Self {
+        Self {
+            max_candidates: five(),
+            max_attempts: five(),
+            offer_timeout_seconds: offer_timeout(),
+            search_budget_seconds: search_budget(),
+            search_rings_meters: rings(),
+            distance_bucket_meters: bucket(),
+            stale_after_seconds: stale(),
+            cool_downs: CoolDownsSpec::default(),
+            acceptance_window_days: window(),
+            auto_accept: true,
+            fare: FareSpec::default(),
+        }
+    }
+}
+
+/// Seconds a driver rests before the next offer, whoever asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CoolDownsSpec {
+    /// After a rejection, 0 to 3600. Default 10.
+    #[serde(default = "after_reject")]
+    pub after_reject_seconds: u32,
+    /// After an offer that ran out, 0 to 3600. Default 30.
+    #[serde(default = "after_timeout")]
+    pub after_timeout_seconds: u32,
+}
+
+impl Default for CoolDownsSpec {
+    fn default() -> Self {
+        Self { after_reject_seconds: after_reject(), after_timeout_seconds: after_timeout() }
+    }
+}
+
+/// The fare of a ride: a base fare that covers a base distance, then a step per distance and a step per time.
+///
+/// The defaults are Seoul's medium taxi of 2023: 4,800 won for 1.6 km, 100 won per 131 m, 100 won per 30 s,
+/// 20 % more from 22:00 to 04:00 (40 % from 23:00 to 02:00 is the city's finer rule, which a second surcharge expresses).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FareSpec {
+    /// Money for the first `baseDistanceMeters`. Default 4800.
+    #[serde(default = "base")]
+    pub base: u32,
+    /// Metres the base covers. Default 1600.
+    #[serde(default = "base_distance")]
+    pub base_distance_meters: u32,
+    /// Money per distance step. Default 100.
+    #[serde(default = "hundred")]
+    pub per_distance: u32,
+    /// Metres of a distance step, at least 1. Default 131.
+    #[serde(default = "distance_step")]
+    pub per_distance_meters: u32,
+    /// Money per time step. Default 100.
+    #[serde(default = "hundred")]
+    pub per_time: u32,
+    /// Seconds of a time step, at least 1. Default 30.
+    #[serde(default = "time_step")]
+    pub per_time_seconds: u32,
+    /// Night surcharges; where two cover a minute the larger one counts. At most 4.
+    #[serde(default = "night")]
+    pub night_surcharges: Vec<NightSurchargeSpec>,
+    /// Road distance as a multiple of the straight line, in per cent, 100 to 300. Default 130.
+    #[serde(default = "road_factor")]
+    pub road_factor_percent: u32,
+    /// Average speed for estimates, in km/h, 1 to 200. Default 25.
+    #[serde(default = "speed")]
+    pub average_speed_kmh: u32,
+    /// Fares are rounded up to a multiple of this. Default 100.
+    #[serde(default = "hundred")]
+    pub round_to: u32,
+}
+
+impl Default for FareSpec {
+    fn default() -> Self {
+        Self {
+            base: base(),
+            base_distance_meters: base_distance(),
+            per_distance: hundred(),
+            per_distance_meters: distance_step(),
+            per_time: hundred(),
+            per_time_seconds: time_step(),
+            night_surcharges: night(),
+            road_factor_percent: road_factor(),
+            average_speed_kmh: speed(),
+            round_to: hundred(),
+        }
+    }
+}
+
+/// A surcharge for rides that begin in a part of the night.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NightSurchargeSpec {
+    /// Local time it begins, `HH:MM`.
+    pub from: String,
+    /// Local time it ends, `HH:MM`; earlier than `from` means the next day.
+    pub to: String,
+    /// Per cent added to the fare, 1 to 200.
+    pub percent: u32,
+}
+
+fn five() -> u8 {
+    5
+}
+
+fn offer_timeout() -> u32 {
+    120
+}
+
+fn search_budget() -> u32 {
+    60
+}
+
+fn rings() -> Vec<u32> {
+    vec![700, 1500, 3000, 5000, 20_000]
+}
+
+fn bucket() -> u32 {
+    200
+}
+
+fn stale() -> u32 {
+    30
+}
+
+fn window() -> u8 {
+    7
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn after_reject() -> u32 {
+    10
+}
+
+fn after_timeout() -> u32 {
+    30
+}
+
+fn base() -> u32 {
+    4800
+}
+
+fn base_distance() -> u32 {
+    1600
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn distance_step() -> u32 {
+    131
+}
+
+fn time_step() -> u32 {
+    30
+}
+
+fn night() -> Vec<NightSurchargeSpec> {
+    vec![
+        NightSurchargeSpec { from: "22:00".to_owned(), to: "04:00".to_owned(), percent: 20 },
+        NightSurchargeSpec { from: "23:00".to_owned(), to: "02:00".to_owned(), percent: 40 },
+    ]
+}
+
+fn road_factor() -> u32 {
+    130
+}
+
+fn speed() -> u32 {
+    25
+}

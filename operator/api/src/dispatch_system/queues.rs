@@ -1,0 +1,52 @@
+//! `spec.queues`: the SQS queues. Each has a dead-letter queue of its own that keeps messages 14 days.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The three queues.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueuesSpec {
+    /// Offer timers: one delayed message for each offer.
+    #[serde(default)]
+    pub offers: QueueSpec,
+    /// Driver responses on their way to both apps.
+    #[serde(default)]
+    pub responses: QueueSpec,
+    /// Notifications from the topic on their way to devices and event streams.
+    #[serde(default)]
+    pub notifications: QueueSpec,
+}
+
+/// Settings of one queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueSpec {
+    /// How long an unread message is kept, in seconds, 60 to 1209600 (14 days). Default 345600 (4 days).
+    #[serde(default = "retention")]
+    pub retention_seconds: u32,
+    /// How long a received message is hidden from other workers, in seconds, 0 to 43200. Default 30.
+    #[serde(default = "visibility")]
+    pub visibility_timeout_seconds: u32,
+    /// Deliveries before a message goes to the dead-letter queue, 1 to 1000. Default 5.
+    #[serde(default = "receives")]
+    pub max_receive_count: u32,
+}
+
+impl Default for QueueSpec {
+    fn default() -> Self {
+        Self { retention_seconds: retention(), visibility_timeout_seconds: visibility(), max_receive_count: receives() }
+    }
+}
+
+fn retention() -> u32 {
+    345_600
+}
+
+fn visibility() -> u32 {
+    30
+}
+
+fn receives() -> u32 {
+    5
+}

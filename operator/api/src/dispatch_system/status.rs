@@ -1,0 +1,110 @@
+//! `status`: what the operator last saw and did. Written by the operator's `status` step alone.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Observed state of a system. Conditions are described in [`crate::conditions`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DispatchSystemStatus {
+    /// Generation of the spec this status speaks of; -1 before the first look, so that nothing reads a new object as done.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+    /// Conditions, one of each type.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// ARN of the CloudFormation stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_arn: Option<String>,
+    /// CloudFormation's own word for the stack's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_status: Option<String>,
+    /// SHA-256 of the template and parameters last applied: equal means nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_hash: Option<String>,
+    /// What the workers need to know, as found at AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputsStatus>,
+    /// The last plan made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_plan: Option<LastPlan>,
+    /// The last export of the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_export: Option<ExportStatus>,
+}
+
+/// Names and addresses of the city's resources.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputsStatus {
+    /// Table name.
+    pub table_name: String,
+    /// Stream ARN of the table.
+    pub stream_arn: String,
+    /// Table of the stream consumers' leases.
+    pub lease_table_name: String,
+    /// URL of the `offers` queue.
+    pub offers_queue_url: String,
+    /// URL of the `responses` queue.
+    pub responses_queue_url: String,
+    /// URL of the `notifications` queue.
+    pub notifications_queue_url: String,
+    /// ARN of the notifications topic.
+    pub topic_arn: String,
+    /// ARN of the FCM platform application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_application_arn: Option<String>,
+    /// `redis://` or `rediss://` address of the cache.
+    pub cache_url: String,
+    /// Name of the export bucket.
+    pub export_bucket: String,
+    /// Address of the API Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_endpoint: Option<String>,
+}
+
+/// Summary of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastPlan {
+    /// Identity of the plan; an approval names it.
+    pub id: String,
+    /// Resources to add.
+    pub add: u32,
+    /// Resources to change in place.
+    pub change: u32,
+    /// Resources to replace.
+    pub replace: u32,
+    /// Resources to remove.
+    pub remove: u32,
+}
+
+/// One export of the table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportStatus {
+    /// ARN of the export.
+    pub export_arn: String,
+    /// DynamoDB's word for its state: `IN_PROGRESS`, `COMPLETED` or `FAILED`.
+    pub state: String,
+    /// Moment of the table the export shows, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_time: Option<String>,
+    /// Bytes written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billed_bytes: Option<i64>,
+    /// Items written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_count: Option<i64>,
+    /// Key of the export's manifest in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+fn unobserved() -> i64 {
+    -1
+}

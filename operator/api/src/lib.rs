@@ -1,0 +1,20 @@
+//! The contract between the people, the operator and the workers of Coactus Dispatch.
+//!
+//! * [`DispatchSystem`](dispatch_system::DispatchSystem): the Kubernetes resource, one per city (feature `crd`).
+//! * [`validate`]: the only way from a raw manifest to a [`ValidatedSystem`](validate::ValidatedSystem); everything
+//!   downstream of it works on checked values (feature `crd`).
+//! * [`worker_config`]: the document the operator writes and a worker reads. Workers never read the resource.
+//!
+//! This crate does no I/O.
+
+#[cfg(feature = "crd")]
+pub mod conditions;
+#[cfg(feature = "crd")]
+pub mod dispatch_system;
+#[cfg(feature = "crd")]
+pub mod manifest;
+#[cfg(feature = "crd")]
+pub mod names;
+#[cfg(feature = "crd")]
+pub mod validate;
+pub mod worker_config;

@@ -1,0 +1,177 @@
+//! What a ride costs, in whole units of the city's currency (the seed: won as integers).
+
+use thiserror::Error;
+
+use crate::geo::{Coordinate, Metres};
+
+/// Minutes of a day; local times of day are `0..MINUTES_PER_DAY`.
+pub const MINUTES_PER_DAY: u16 = 1440;
+
+/// Why a fare table is refused. The text names the field as the manifest spells it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FareError {
+    /// A number outside its bounds.
+    #[error("fare.{field} is {value}, allowed is {min} to {max}")]
+    OutOfRange {
+        /// Field of `spec.dispatch.fare`.
+        field: &'static str,
+        /// What was given.
+        value: u32,
+        /// Smallest value allowed.
+        min: u32,
+        /// Largest value allowed.
+        max: u32,
+    },
+}
+
+/// A surcharge for rides that begin in a part of the day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NightSurcharge {
+    /// Local minute of the day it begins.
+    pub from_minute: u16,
+    /// Local minute of the day it ends; not later than `from_minute` means the next day.
+    pub to_minute: u16,
+    /// Per cent added.
+    pub percent: u32,
+}
+
+impl NightSurcharge {
+    fn covers(&self, minute: u16) -> bool {
+        if self.from_minute <= self.to_minute {
+            (self.from_minute..self.to_minute).contains(&minute)
+        } else {
+            minute >= self.from_minute || minute < self.to_minute
+        }
+    }
+}
+
+/// The fare table of a city.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FareTable {
+    /// Money for the base distance.
+    pub base: u32,
+    /// Metres the base covers.
+    pub base_distance_m: u32,
+    /// Money per distance step begun.
+    pub per_distance: u32,
+    /// Metres of a distance step.
+    pub per_distance_m: u32,
+    /// Money per whole time step.
+    pub per_time: u32,
+    /// Seconds of a time step.
+    pub per_time_s: u32,
+    /// Night surcharges; the largest that covers the start counts.
+    pub night_surcharges: Vec<NightSurcharge>,
+    /// Road distance in per cent of the straight line.
+    pub road_factor_percent: u32,
+    /// Average speed for estimates, km/h.
+    pub average_speed_kmh: u32,
+    /// Fares are rounded up to a multiple of this.
+    pub round_to: u32,
+}
+
+/// Fare, distance and duration of a ride, estimated or travelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fare {
+    /// Money, whole units.
+    pub amount: u32,
+    /// Distance, m.
+    pub distance_m: u32,
+    /// Duration, s.
+    pub duration_s: u32,
+}
+
+impl FareTable {
+    /// Checks every bound.
+    pub fn checked(self) -> Result<Self, FareError> {
+        let within = |field, value: u32, min: u32, max: u32| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(FareError::OutOfRange { field, value, min, max }) }
+        };
+        within("base", self.base, 0, 10_000_000)?;
+        within("baseDistanceMeters", self.base_distance_m, 0, 1_000_000)?;
+        within("perDistance", self.per_distance, 0, 1_000_000)?;
+        within("perDistanceMeters", self.per_distance_m, 1, 1_000_000)?;
+        within("perTime", self.per_time, 0, 1_000_000)?;
+        within("perTimeSeconds", self.per_time_s, 1, 86_400)?;
+        within("roadFactorPercent", self.road_factor_percent, 100, 300)?;
+        within("averageSpeedKmh", self.average_speed_kmh, 1, 200)?;
+        within("roundTo", self.round_to, 1, 1_000_000)?;
+        let count = u32::try_from(self.night_surcharges.len()).unwrap_or(u32::MAX);
+        within("nightSurcharges (number)", count, 0, 4)?;
+        for night in &self.night_surcharges {
+            within("nightSurcharges.from (minute)", night.from_minute.into(), 0, u32::from(MINUTES_PER_DAY) - 1)?;
+            within("nightSurcharges.to (minute)", night.to_minute.into(), 0, u32::from(MINUTES_PER_DAY) - 1)?;
+            within("nightSurcharges.percent", night.percent, 1, 200)?;
+        }
+        Ok(self)
+    }
+
+    /// Estimate before the ride: the straight line stretched to a road, at the city's average speed.
+    pub fn estimate(&self, pickup: Coordinate, destination: Coordinate, local_minute: u16) -> Fare {
+        let straight = pickup.distance_to(destination).0;
+        let road = Metres(straight * f64::from(self.road_factor_percent) / 100.0).rounded();
+        let metres_per_hour = u64::from(self.average_speed_kmh) * 1000;
+        let seconds = u64::from(road) * 3600 / metres_per_hour.max(1);
+        self.for_trip(road, u32::try_from(seconds).unwrap_or(u32::MAX), local_minute)
+    }
+
+    /// Fare of a ride of `distance_m` and `duration_s` that began at `local_minute` of the city's day.
+    pub fn for_trip(&self, distance_m: u32, duration_s: u32, local_minute: u16) -> Fare {
+        let extra_m = distance_m.saturating_sub(self.base_distance_m);
+        let distance_steps = u64::from(extra_m.div_ceil(self.per_distance_m.max(1)));
+        let time_steps = u64::from(duration_s / self.per_time_s.max(1));
+        let plain = u64::from(self.base)
+            + distance_steps * u64::from(self.per_distance)
+            + time_steps * u64::from(self.per_time);
+        let covering = self.night_surcharges.iter().filter(|night| night.covers(local_minute));
+        let percent = u64::from(covering.map(|night| night.percent).max().unwrap_or(0));
+        let with_night = plain + (plain * percent).div_ceil(100);
+        let rounded = with_night.next_multiple_of(u64::from(self.round_to.max(1)));
+        Fare { amount: u32::try_from(rounded).unwrap_or(u32::MAX), distance_m, duration_s }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seoul() -> FareTable {
+        FareTable {
+            base: 4800,
+            base_distance_m: 1600,
+            per_distance: 100,
+            per_distance_m: 131,
+            per_time: 100,
+            per_time_s: 30,
+            night_surcharges: vec![
+                NightSurcharge { from_minute: 22 * 60, to_minute: 4 * 60, percent: 20 },
+                NightSurcharge { from_minute: 23 * 60, to_minute: 2 * 60, percent: 40 },
+            ],
+            road_factor_percent: 130,
+            average_speed_kmh: 25,
+            round_to: 100,
+        }
+    }
+
+    #[test]
+    fn the_base_covers_the_base_distance() {
+        assert_eq!(seoul().for_trip(1600, 0, 720).amount, 4800);
+        assert_eq!(seoul().for_trip(1601, 0, 720).amount, 4900);
+        assert_eq!(seoul().for_trip(1600, 60, 720).amount, 5000);
+    }
+
+    #[test]
+    fn the_larger_surcharge_counts_and_wraps_over_midnight() {
+        for (minute, amount) in
+            [(21 * 60 + 59, 4800), (22 * 60, 5800), (23 * 60, 6800), (119, 6800), (120, 5800), (240, 4800)]
+        {
+            assert_eq!(seoul().for_trip(1600, 0, minute).amount, amount, "minute {minute}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_would_divide_by_zero_is_refused() {
+        let broken = FareTable { per_time_s: 0, ..seoul() };
+        assert!(matches!(broken.checked(), Err(FareError::OutOfRange { field: "perTimeSeconds", value: 0, .. })));
+    }
+}

@@ -1,0 +1,114 @@
+//! Places and distances.
+
+use thiserror::Error;
+
+/// Mean earth radius used by Redis' GEO commands, so that both sides of a search agree to the metre.
+const EARTH_RADIUS_M: f64 = 6_372_797.560_856;
+
+/// Why two numbers are not a place.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum CoordinateError {
+    /// Latitude outside the seed's -90 to 90, or not finite.
+    #[error("lat must be a number from -90 to 90")]
+    Latitude,
+    /// Longitude outside the seed's -180 to 180, or not finite.
+    #[error("lng must be a number from -180 to 180")]
+    Longitude,
+}
+
+/// A place on earth, in degrees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coordinate {
+    lat: f64,
+    lng: f64,
+}
+
+impl Coordinate {
+    /// Checks the seed's ranges; NaN and infinities are refused.
+    pub fn new(lat: f64, lng: f64) -> Result<Self, CoordinateError> {
+        if !(-90.0..=90.0).contains(&lat) {
+            return Err(CoordinateError::Latitude);
+        }
+        if !(-180.0..=180.0).contains(&lng) {
+            return Err(CoordinateError::Longitude);
+        }
+        Ok(Self { lat, lng })
+    }
+
+    /// Latitude in degrees.
+    pub fn lat(self) -> f64 {
+        self.lat
+    }
+
+    /// Longitude in degrees.
+    pub fn lng(self) -> f64 {
+        self.lng
+    }
+
+    /// Great-circle distance (haversine).
+    pub fn distance_to(self, other: Self) -> Metres {
+        let (lat1, lat2) = (self.lat.to_radians(), other.lat.to_radians());
+        let half_lat = ((lat2 - lat1) / 2.0).sin();
+        let half_lng = ((other.lng - self.lng).to_radians() / 2.0).sin();
+        let a = half_lat.mul_add(half_lat, lat1.cos() * lat2.cos() * half_lng * half_lng);
+        Metres(2.0 * EARTH_RADIUS_M * a.clamp(0.0, 1.0).sqrt().asin())
+    }
+}
+
+/// A distance in metres, never negative.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Metres(pub f64);
+
+impl Metres {
+    /// The seed's `maxDistance: 20` is in kilometres; this is the one place that converts it.
+    pub fn from_km(km: f64) -> Self {
+        Self(km * 1000.0)
+    }
+
+    /// Whole metres, rounded: the form stored in items.
+    pub fn rounded(self) -> u32 {
+        // The clamp makes the conversion exact; half the earth's circumference is 20,020,000 m.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of u32")]
+        let whole = self.0.round().clamp(0.0, f64::from(u32::MAX)) as u32;
+        whole
+    }
+}
+
+/// The district a Korean address names: the first word that ends in 구, else in 군, else in 시 (`서울시 중구 명동` is in
+/// `중구`). GSI1 sorts drivers by it (the seed's `REGION#강남구#…`). Addresses that name none belong to `-`.
+pub fn region_of_address(address: &str) -> &str {
+    let ending =
+        |suffix: char| address.split_whitespace().find(|word| word.ends_with(suffix) && word.chars().count() > 1);
+    ending('구').or_else(|| ending('군')).or_else(|| ending('시')).unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_of_the_seeds_example_is_right() {
+        // Myeong-dong to Jongno, computed independently with geographiclib on a sphere of the same radius: 769 m.
+        let pickup = Coordinate { lat: 37.5662, lng: 126.9784 };
+        let destination = Coordinate { lat: 37.5730, lng: 126.9768 };
+        assert!((pickup.distance_to(destination).0 - 769.0).abs() < 2.0, "{:?}", pickup.distance_to(destination));
+        assert_eq!(pickup.distance_to(pickup).rounded(), 0);
+    }
+
+    #[test]
+    fn ranges_are_closed_and_nan_is_refused() {
+        assert!(Coordinate::new(90.0, -180.0).is_ok());
+        assert_eq!(Coordinate::new(f64::NAN, 0.0), Err(CoordinateError::Latitude));
+        assert_eq!(Coordinate::new(0.0, 180.1), Err(CoordinateError::Longitude));
+        assert_eq!(Coordinate::new(0.0, f64::INFINITY), Err(CoordinateError::Longitude));
+    }
+
+    #[test]
+    fn region_is_the_district() {
+        assert_eq!(region_of_address("서울시 중구 명동"), "중구");
+        assert_eq!(region_of_address("서울특별시 강남구 테헤란로 1"), "강남구");
+        assert_eq!(region_of_address("부산광역시 기장군 정관읍"), "기장군");
+        assert_eq!(region_of_address("세종특별자치시 한누리대로"), "세종특별자치시");
+        assert_eq!(region_of_address("somewhere"), "-");
+    }
+}

@@ -1,0 +1,118 @@
+//! Identifiers, spelled as in the seed's section 6: `user#00001`, `driver#00001`, `dispatch#00001`.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Longest part behind the prefix. A ULID has 26; the seed's examples have 5.
+const SUFFIX_LEN_MAX: usize = 64;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// The prefix of the kind is missing.
+    #[error("an id of this kind begins with {prefix:?}")]
+    Prefix {
+        /// The prefix expected.
+        prefix: &'static str,
+    },
+    /// The part behind the prefix is empty, too long, or has other characters.
+    #[error("behind {prefix:?} an id has 1 to 64 of the characters A-Z a-z 0-9 _ -")]
+    Suffix {
+        /// The prefix found.
+        prefix: &'static str,
+    },
+}
+
+fn check(text: &str, prefix: &'static str) -> Result<(), IdError> {
+    let suffix = text.strip_prefix(prefix).ok_or(IdError::Prefix { prefix })?;
+    let plain = suffix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if suffix.is_empty() || suffix.len() > SUFFIX_LEN_MAX || !plain {
+        return Err(IdError::Suffix { prefix });
+    }
+    Ok(())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Checks a whole id, prefix included.
+            pub fn parse(text: impl Into<String>) -> Result<Self, IdError> {
+                let text = text.into();
+                check(&text, Self::PREFIX)?;
+                Ok(Self(text))
+            }
+
+            /// Makes an id from the part behind the prefix.
+            pub fn from_suffix(suffix: &str) -> Result<Self, IdError> {
+                Self::parse(format!("{}{suffix}", Self::PREFIX))
+            }
+
+            /// The whole id, prefix included.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The part behind the prefix, as it stands in URLs.
+            pub fn suffix(&self) -> &str {
+                &self.0[Self::PREFIX.len()..]
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+id!(
+    /// Who asks for a ride.
+    UserId,
+    "user#"
+);
+id!(
+    /// Who drives.
+    DriverId,
+    "driver#"
+);
+id!(
+    /// One request for a ride and its whole life.
+    DispatchId,
+    "dispatch#"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_ids_are_ids() {
+        assert_eq!(DriverId::parse("driver#00001").map(|id| id.suffix().to_owned()), Ok("00001".to_owned()));
+        assert_eq!(DispatchId::from_suffix("01JQ").map(|id| id.to_string()), Ok("dispatch#01JQ".to_owned()));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        assert_eq!(UserId::parse("driver#1"), Err(IdError::Prefix { prefix: "user#" }));
+        for bad in ["user#", "user#a b", "user#a#b", "user#한", &format!("user#{}", "x".repeat(65))] {
+            assert_eq!(UserId::parse(bad), Err(IdError::Suffix { prefix: "user#" }), "{bad}");
+        }
+    }
+}

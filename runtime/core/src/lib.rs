@@ -1,0 +1,20 @@
+//! The pure dispatch logic of Coactus Dispatch.
+//!
+//! Every decision here is a function of data and `now`: no I/O, no async, no clock, no randomness, no serialization. The
+//! runtime reads the world, calls these functions, and carries out what they return; tests, simulators and model checkers
+//! call the very same functions.
+//!
+//! * [`ids`], [`geo`], [`time`]: the newtypes everything else is written in.
+//! * [`policy`], [`fare`]: a city's rules, checked once.
+//! * [`candidate`]: who may be offered a dispatch, and in which order (the seed's section 8).
+//! * [`dispatch`]: the life of a dispatch and of its offers, `step(state, event, now) -> (state, effects)`.
+//! * [`route`]: the travelled route of a trip: its length and its simplification.
+
+pub mod candidate;
+pub mod dispatch;
+pub mod fare;
+pub mod geo;
+pub mod ids;
+pub mod policy;
+pub mod route;
+pub mod time;

@@ -1,0 +1,103 @@
+//! A city's dispatch rules, checked once and then trusted.
+
+use thiserror::Error;
+
+/// Why a set of rules is refused. The text names the field as the manifest spells it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PolicyError {
+    /// A number outside its bounds.
+    #[error("{field} is {value}, allowed is {min} to {max}")]
+    OutOfRange {
+        /// Field of `spec.dispatch`.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+        /// Smallest value allowed.
+        min: u64,
+        /// Largest value allowed.
+        max: u64,
+    },
+    /// The search rings do not rise.
+    #[error("searchRingsMeters must rise: {before} is followed by {after}")]
+    RingsNotRising {
+        /// A radius, m.
+        before: u32,
+        /// The one behind it, m.
+        after: u32,
+    },
+}
+
+/// The rules of `spec.dispatch`. All fields are public because the value is only ever made by [`DispatchPolicy::checked`] or
+/// from constants in tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DispatchPolicy {
+    /// Drivers ranked for one dispatch (`MAX_CANDIDATES`).
+    pub max_candidates: u8,
+    /// Offers made for one dispatch (`MAX_ATTEMPTS`).
+    pub max_attempts: u8,
+    /// Time a driver has to answer.
+    pub offer_timeout_ms: u64,
+    /// Time a request is searched again while no driver is free; 0 fails at the first empty search.
+    pub search_budget_ms: u64,
+    /// Search radii, rising.
+    pub search_rings_m: Vec<u32>,
+    /// Width of a distance bucket; 0 is the seed's literal order.
+    pub distance_bucket_m: u32,
+    /// Age at which a position is stale.
+    pub stale_after_ms: u64,
+    /// Rest after a rejection.
+    pub cool_down_after_reject_ms: u64,
+    /// Rest after an offer that ran out.
+    pub cool_down_after_timeout_ms: u64,
+    /// Days of the acceptance window.
+    pub acceptance_window_days: u8,
+    /// Whether drivers with `autoAccept` are assigned at once.
+    pub auto_accept: bool,
+}
+
+impl Default for DispatchPolicy {
+    /// The seed's values where it names them (section 8 and the 120 s of section 7.4), ours elsewhere.
+    fn default() -> Self {
+        Self {
+            max_candidates: 5,
+            max_attempts: 5,
+            offer_timeout_ms: 120_000,
+            search_budget_ms: 60_000,
+            search_rings_m: vec![700, 1500, 3000, 5000, 20_000],
+            distance_bucket_m: 200,
+            stale_after_ms: 30_000,
+            cool_down_after_reject_ms: 10_000,
+            cool_down_after_timeout_ms: 30_000,
+            acceptance_window_days: 7,
+            auto_accept: true,
+        }
+    }
+}
+
+impl DispatchPolicy {
+    /// Checks every bound. The longest offer is 900 s because an SQS message cannot be delayed longer.
+    pub fn checked(self) -> Result<Self, PolicyError> {
+        let within = |field, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(PolicyError::OutOfRange { field, value, min, max }) }
+        };
+        within("maxCandidates", self.max_candidates.into(), 1, 50)?;
+        within("maxAttempts", self.max_attempts.into(), 1, 50)?;
+        within("offerTimeoutSeconds", self.offer_timeout_ms / 1000, 5, 900)?;
+        within("searchBudgetSeconds", self.search_budget_ms / 1000, 0, 900)?;
+        within("searchRingsMeters (number of rings)", self.search_rings_m.len() as u64, 1, 8)?;
+        for ring in &self.search_rings_m {
+            within("searchRingsMeters", (*ring).into(), 100, 100_000)?;
+        }
+        for pair in self.search_rings_m.windows(2) {
+            if pair[0] >= pair[1] {
+                return Err(PolicyError::RingsNotRising { before: pair[0], after: pair[1] });
+            }
+        }
+        within("distanceBucketMeters", self.distance_bucket_m.into(), 0, 5000)?;
+        within("staleAfterSeconds", self.stale_after_ms / 1000, 5, 3600)?;
+        within("coolDowns.afterRejectSeconds", self.cool_down_after_reject_ms / 1000, 0, 3600)?;
+        within("coolDowns.afterTimeoutSeconds", self.cool_down_after_timeout_ms / 1000, 0, 3600)?;
+        within("acceptanceWindowDays", self.acceptance_window_days.into(), 1, 30)?;
+        Ok(self)
+    }
+}
