@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn distance_of_the_seeds_example_is_right() {
-        // Myeong-dong to Jongno, computed independently with geographiclib on a sphere of the same radius: 769 m.
+        // Myeong-dong to Jongno on a flat map: 757 m north and 141 m west make 770 m.
         let pickup = Coordinate { lat: 37.5662, lng: 126.9784 };
         let destination = Coordinate { lat: 37.5730, lng: 126.9768 };
         assert!((pickup.distance_to(destination).0 - 769.0).abs() < 2.0, "{:?}", pickup.distance_to(destination));
