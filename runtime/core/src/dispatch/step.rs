@@ -1,0 +1,329 @@
+//! The transition function.
+
+use super::{
+    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, Event, FollowUp, Notice, OfferOutcome, Record, RecordType,
+    Refusal, Rules, SEARCH_PAUSE_MS, Status, Step, TripEvent, TripTotals,
+};
+use crate::ids::{DriverId, UserId};
+
+/// Decides what `event` does to `dispatch`.
+///
+/// A repeated event whose effect is already there (the same driver accepts the same offer again, the same trip event is
+/// reported again) is an unchanged [`Step`], so that a client that lost our answer gets it again.
+pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step, Refusal> {
+    match event {
+        Event::Wake => Ok(wake(dispatch, rules)),
+        Event::CandidatesFound(found) => Ok(candidates_found(dispatch, found, rules)),
+        Event::DriverBusy(driver) => Ok(driver_busy(dispatch, &driver, rules)),
+        Event::DriverHeld(driver) => Ok(driver_held(dispatch, &driver, rules)),
+        Event::Accept { driver, offer_seq } => accept(dispatch, driver, offer_seq, rules),
+        Event::AcceptImpossible { driver, offer_seq } => {
+            live_offer_of(dispatch, &driver, offer_seq)?;
+            Ok(void_offer(dispatch, driver, rules))
+        }
+        Event::Reject { driver, offer_seq } => {
+            live_offer_of(dispatch, &driver, offer_seq)?;
+            Ok(end_offer(dispatch, driver, OfferOutcome::Rejected, rules))
+        }
+        Event::OfferTimedOut { offer_seq } => timed_out(dispatch, offer_seq, rules),
+        Event::CancelByUser { user } => cancel_by_user(dispatch, &user, rules),
+        Event::CancelByDriver { driver } => cancel_by_driver(dispatch, driver, rules),
+        Event::Trip { driver, event } => trip(dispatch, &driver, event, rules),
+        Event::TripCompleted { driver, totals } => trip_completed(dispatch, driver, totals, rules),
+    }
+}
+
+/// Nothing to store; something to do, perhaps.
+fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
+    Step { state: dispatch.clone(), records: Vec::new(), changed: false, companions: Vec::new(), follow_ups }
+}
+
+/// A change of the stored dispatch that begins as `state` with one record.
+fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+    let mut state = before.clone();
+    state.ver += 1;
+    Step {
+        state,
+        records: vec![Record { record_type, at: rules.now, details }],
+        changed: true,
+        companions: Vec::new(),
+        follow_ups: Vec::new(),
+    }
+}
+
+fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
+    if dispatch.status != Status::Requested {
+        return unchanged(dispatch, Vec::new());
+    }
+    if let Some(driver) = &dispatch.driver {
+        let expired = dispatch.matching.timeout_at.is_none_or(|at| rules.now >= at);
+        return if expired {
+            end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules)
+        } else {
+            unchanged(dispatch, Vec::new())
+        };
+    }
+    if dispatch.matching.current_attempt >= dispatch.matching.max_attempts {
+        return fail(dispatch, rules);
+    }
+    let fresh = dispatch.matching.searched_at.is_some_and(|at| rules.now.since_ms(at) <= CANDIDATES_FRESH_MS);
+    match dispatch.matching.candidates.first() {
+        Some(next) if fresh => unchanged(dispatch, vec![FollowUp::Hold(next.driver_id.clone())]),
+        _ => unchanged(dispatch, vec![FollowUp::Search]),
+    }
+}
+
+fn waits_for_a_candidate(dispatch: &Dispatch) -> bool {
+    dispatch.status == Status::Requested
+        && dispatch.driver.is_none()
+        && dispatch.matching.current_attempt < dispatch.matching.max_attempts
+}
+
+fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Rules<'_>) -> Step {
+    if !waits_for_a_candidate(dispatch) {
+        return unchanged(dispatch, Vec::new());
+    }
+    found.retain(|candidate| !dispatch.matching.asked.contains(&candidate.driver_id));
+    let Some(first) = found.first().map(|candidate| candidate.driver_id.clone()) else {
+        return nobody_free(dispatch, rules);
+    };
+    let mut step = unchanged(dispatch, vec![FollowUp::Hold(first)]);
+    step.state.matching.candidates = found;
+    step.state.matching.searched_at = Some(rules.now);
+    step
+}
+
+fn driver_busy(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step {
+    if !waits_for_a_candidate(dispatch) {
+        return unchanged(dispatch, Vec::new());
+    }
+    let mut rest = dispatch.clone();
+    rest.matching.candidates.retain(|candidate| candidate.driver_id != *driver);
+    match rest.matching.candidates.first().map(|candidate| candidate.driver_id.clone()) {
+        Some(next) => unchanged(&rest, vec![FollowUp::Hold(next)]),
+        None => nobody_free(&rest, rules),
+    }
+}
+
+/// Nobody can be asked now: look again while the budget lasts. A dispatch that was offered to somebody before fails by
+/// the same clock, so that a request ends in bounded time whatever happens.
+fn nobody_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
+    if rules.now < dispatch.matching.search_until {
+        unchanged(dispatch, vec![FollowUp::WakeAfter { delay_ms: SEARCH_PAUSE_MS }])
+    } else {
+        fail(dispatch, rules)
+    }
+}
+
+fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step {
+    let listed = dispatch.matching.candidates.iter().find(|candidate| candidate.driver_id == *driver).cloned();
+    let Some(candidate) = listed.filter(|_| waits_for_a_candidate(dispatch)) else {
+        return unchanged(dispatch, vec![FollowUp::ReleaseHold(driver.clone())]);
+    };
+    let timeout_at = rules.now.plus_ms(rules.policy.offer_timeout_ms);
+    let mut step = change(dispatch, RecordType::DriverAssigned, "드라이버 배정 완료", rules);
+    step.state.driver = Some(driver.clone());
+    step.state.offer_seq += 1;
+    let matching = &mut step.state.matching;
+    matching.candidates.retain(|other| other.driver_id != *driver);
+    matching.asked.push(driver.clone());
+    matching.current_attempt += 1;
+    matching.offered_at = Some(rules.now);
+    matching.timeout_at = Some(timeout_at);
+    let offer_seq = step.state.offer_seq;
+    step.follow_ups.push(FollowUp::Offer { driver: driver.clone(), offer_seq, offered_at: rules.now, timeout_at });
+    if candidate.auto_accept && rules.policy.auto_accept {
+        step.follow_ups.push(FollowUp::AcceptAtOnce { driver: driver.clone(), offer_seq });
+    }
+    step
+}
+
+/// The authorisation of an answer: this driver, this offer, still open.
+fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Result<(), Refusal> {
+    if dispatch.driver.as_ref() != Some(driver) {
+        let was_asked = dispatch.matching.asked.contains(driver);
+        return Err(if was_asked { Refusal::OfferOver } else { Refusal::NotYours });
+    }
+    if dispatch.status != Status::Requested || dispatch.offer_seq != offer_seq {
+        return Err(Refusal::OfferOver);
+    }
+    Ok(())
+}
+
+fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
+    let already = dispatch.driver.as_ref() == Some(&driver)
+        && dispatch.offer_seq == offer_seq
+        && matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+    if already {
+        return Ok(unchanged(dispatch, Vec::new()));
+    }
+    live_offer_of(dispatch, &driver, offer_seq)?;
+    let mut step = change(dispatch, RecordType::DriverAccepted, "드라이버 수락", rules);
+    step.state.status = Status::Accepted;
+    close_offer(&mut step.state);
+    step.state.matching.candidates.clear();
+    step.companions.push(Companion::OccupyDriver(driver.clone()));
+    step.follow_ups.push(FollowUp::OfferEnded { driver, offer_seq, outcome: OfferOutcome::Accepted });
+    Ok(step)
+}
+
+fn timed_out(dispatch: &Dispatch, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
+    match &dispatch.driver {
+        Some(driver) if dispatch.status == Status::Requested && dispatch.offer_seq == offer_seq => {
+            Ok(end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules))
+        }
+        _ => Err(Refusal::OfferOver),
+    }
+}
+
+/// Ends the live offer without a ride. The stored change itself is what makes the search go on.
+fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules: Rules<'_>) -> Step {
+    let details = match outcome {
+        OfferOutcome::TimedOut => "응답 시간 초과 - 다음 드라이버 검색 중",
+        OfferOutcome::Accepted | OfferOutcome::Rejected => "드라이버 거절 - 다음 드라이버 검색 중",
+    };
+    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    step.state.driver = None;
+    close_offer(&mut step.state);
+    step.follow_ups.push(FollowUp::OfferEnded { driver, offer_seq: dispatch.offer_seq, outcome });
+    step
+}
+
+/// Ends the live offer of a driver who turned out not to be free: nobody's answer, so nothing is counted or announced.
+fn void_offer(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Step {
+    let details = "드라이버 배정 불가 - 다음 드라이버 검색 중";
+    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    step.state.driver = None;
+    close_offer(&mut step.state);
+    step.follow_ups.push(FollowUp::ReleaseHold(driver));
+    step
+}
+
+fn close_offer(state: &mut Dispatch) {
+    state.matching.offered_at = None;
+    state.matching.timeout_at = None;
+}
+
+/// No driver takes it (the seed's `handleDispatchFailure`).
+fn fail(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
+    let mut step =
+        cancelled(dispatch, RecordType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
+    step.follow_ups.push(FollowUp::Notify(Notice::DispatchFailed(dispatch.user.clone())));
+    step
+}
+
+fn cancelled(dispatch: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+    let mut step = change(dispatch, record_type, details, rules);
+    step.state.status = Status::Cancelled;
+    close_offer(&mut step.state);
+    step.state.matching.candidates.clear();
+    step.companions.push(Companion::FreeUser(dispatch.user.clone()));
+    step.companions.push(Companion::UserHistory(dispatch.user.clone()));
+    step
+}
+
+fn cancel_by_user(dispatch: &Dispatch, user: &UserId, rules: Rules<'_>) -> Result<Step, Refusal> {
+    if dispatch.user != *user {
+        return Err(Refusal::NotYours);
+    }
+    if dispatch.status == Status::Cancelled {
+        return Ok(unchanged(dispatch, Vec::new()));
+    }
+    if !matches!(dispatch.status, Status::Requested | Status::Accepted) {
+        return Err(Refusal::WrongStatus(dispatch.status));
+    }
+    let mut step = cancelled(dispatch, RecordType::CancelledByUser, "사용자 취소", rules);
+    if let Some(driver) = &dispatch.driver {
+        if dispatch.status == Status::Accepted {
+            step.companions.push(Companion::FreeDriver(driver.clone()));
+        } else {
+            step.state.driver = None;
+            step.follow_ups.push(FollowUp::ReleaseHold(driver.clone()));
+        }
+        step.follow_ups.push(FollowUp::Notify(Notice::UserCancelled(driver.clone())));
+    }
+    Ok(step)
+}
+
+fn cancel_by_driver(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Result<Step, Refusal> {
+    if dispatch.driver.as_ref() != Some(&driver) {
+        return Err(Refusal::NotYours);
+    }
+    match dispatch.status {
+        Status::Accepted => {
+            let mut step = cancelled(dispatch, RecordType::CancelledByDriver, "드라이버 취소", rules);
+            step.companions.push(Companion::FreeDriver(driver));
+            step.follow_ups.push(FollowUp::Notify(Notice::DriverCancelled(dispatch.user.clone())));
+            Ok(step)
+        }
+        Status::Cancelled => Ok(unchanged(dispatch, Vec::new())),
+        other => Err(Refusal::WrongStatus(other)),
+    }
+}
+
+fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'_>) -> Result<Step, Refusal> {
+    if dispatch.driver.as_ref() != Some(driver) {
+        return Err(Refusal::NotYours);
+    }
+    let needed = match event {
+        TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => Status::Accepted,
+        TripEvent::TripStarted => Status::InProgress,
+        TripEvent::PaymentCompleted => Status::Completed,
+        // The end of a trip comes with its totals, as an event of its own.
+        TripEvent::TripCompleted => return Err(Refusal::OutOfOrder(dispatch.last_trip_event)),
+    };
+    let rides = matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+    if rides && dispatch.last_trip_event == Some(event) {
+        return Ok(unchanged(dispatch, Vec::new()));
+    }
+    if dispatch.status != needed {
+        return Err(Refusal::WrongStatus(dispatch.status));
+    }
+    if dispatch.last_trip_event.is_some_and(|last| last >= event) {
+        return Err(Refusal::OutOfOrder(dispatch.last_trip_event));
+    }
+    let (record_type, details) = match event {
+        TripEvent::PickupStarted => (RecordType::PickupStarted, "픽업 이동 시작"),
+        TripEvent::DriverArrived => (RecordType::DriverArrived, "드라이버 도착"),
+        TripEvent::PassengerPickedUp => (RecordType::PassengerPickedUp, "승객 탑승"),
+        TripEvent::TripStarted => (RecordType::TripStarted, "운행 시작"),
+        TripEvent::TripCompleted | TripEvent::PaymentCompleted => (RecordType::PaymentCompleted, "결제 완료"),
+    };
+    let mut step = change(dispatch, record_type, details, rules);
+    step.state.last_trip_event = Some(event);
+    if event == TripEvent::PassengerPickedUp {
+        step.state.status = Status::InProgress;
+        step.state.trip_started_at = Some(rules.now);
+    }
+    step.follow_ups.push(FollowUp::Notify(Notice::TripProgress(dispatch.user.clone(), event)));
+    Ok(step)
+}
+
+fn trip_completed(
+    dispatch: &Dispatch,
+    driver: DriverId,
+    totals: TripTotals,
+    rules: Rules<'_>,
+) -> Result<Step, Refusal> {
+    if dispatch.driver.as_ref() != Some(&driver) {
+        return Err(Refusal::NotYours);
+    }
+    match dispatch.status {
+        Status::InProgress => {
+            let mut step = change(dispatch, RecordType::TripCompleted, "운행 완료", rules);
+            step.state.status = Status::Completed;
+            step.state.last_trip_event = Some(TripEvent::TripCompleted);
+            step.companions = vec![
+                Companion::FreeUser(dispatch.user.clone()),
+                Companion::FreeDriver(driver.clone()),
+                Companion::UserHistory(dispatch.user.clone()),
+                Companion::CompletedRide(driver, totals),
+            ];
+            let notice = Notice::TripProgress(dispatch.user.clone(), TripEvent::TripCompleted);
+            step.follow_ups.push(FollowUp::Notify(notice));
+            Ok(step)
+        }
+        Status::Completed => Ok(unchanged(dispatch, Vec::new())),
+        other => Err(Refusal::WrongStatus(other)),
+    }
+}
