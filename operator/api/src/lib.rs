@@ -10,6 +10,8 @@
 #[cfg(feature = "crd")]
 pub mod conditions;
 #[cfg(feature = "crd")]
+pub mod crd;
+#[cfg(feature = "crd")]
 pub mod dispatch_system;
 #[cfg(feature = "crd")]
 pub mod manifest;

@@ -4,7 +4,10 @@
 //! environment variable that carries them. Fields that need no new connection ([`WorkerConfig::dispatch`]) are taken over by a
 //! running worker when the file changes; a change of any other field needs a restart, which the operator brings about.
 
+use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
+use dispatch_core::policy::{DispatchPolicy, PolicyError};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Version of this document's shape. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
@@ -162,4 +165,178 @@ pub struct NightSurchargeConfig {
     pub to_minute: u16,
     /// Per cent added.
     pub percent: u32,
+}
+
+/// Why a worker refuses its configuration. The worker keeps what it has, or does not start; the operator writes a better one.
+#[derive(Debug, Error)]
+pub enum WorkerConfigError {
+    /// The document is of another version: operator and worker are too far apart.
+    #[error("the worker configuration has version {found}, this program reads version {WORKER_CONFIG_VERSION}")]
+    Version {
+        /// Its version.
+        found: u64,
+    },
+    /// It is not the JSON document of this version.
+    #[error("the worker configuration cannot be read at {path}")]
+    Shape {
+        /// Path of the field.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The time zone is unknown on this machine.
+    #[error("the worker configuration cannot be used at timezone: {name:?} is not a known time zone")]
+    TimeZone {
+        /// What was given.
+        name: String,
+    },
+    /// The cache's address carries credentials, or is of another scheme. It is not repeated.
+    #[error(
+        "the worker configuration cannot be used at cache.url: redis:// or rediss:// without credentials is allowed"
+    )]
+    CacheUrl,
+    /// A number of GSI1 partition keys outside 1 to 64.
+    #[error("the worker configuration cannot be used at table.gsi1Shards: {found} is not 1 to 64")]
+    Shards {
+        /// What was given.
+        found: u16,
+    },
+    /// The dispatch rules are out of bounds.
+    #[error("the worker configuration cannot be used at dispatch")]
+    Policy(#[source] PolicyError),
+    /// The fare table is out of bounds.
+    #[error("the worker configuration cannot be used at dispatch.fare")]
+    Fare(#[source] FareError),
+}
+
+impl WorkerConfig {
+    /// Reads and checks a whole document. The version is looked at first, so that a document of another version is called that
+    /// and not a list of strange fields.
+    pub fn read(json: &str) -> Result<Self, WorkerConfigError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u64,
+        }
+        let head: Head = read_json(json)?;
+        if head.version != u64::from(WORKER_CONFIG_VERSION) {
+            return Err(WorkerConfigError::Version { found: head.version });
+        }
+        let config: Self = read_json(json)?;
+        config.dispatch.policy().map_err(WorkerConfigError::Policy)?;
+        config.dispatch.fare_table().map_err(WorkerConfigError::Fare)?;
+        if jiff::tz::TimeZone::get(&config.timezone).is_err() {
+            return Err(WorkerConfigError::TimeZone { name: config.timezone });
+        }
+        let redis = config.cache.url.starts_with("redis://") || config.cache.url.starts_with("rediss://");
+        if !redis || config.cache.url.contains('@') {
+            return Err(WorkerConfigError::CacheUrl);
+        }
+        if !(1..=64).contains(&config.table.gsi1_shards) {
+            return Err(WorkerConfigError::Shards { found: config.table.gsi1_shards });
+        }
+        Ok(config)
+    }
+
+    /// The document as the operator writes it: pretty, fields in the order of the types, a line feed at its end.
+    pub fn to_json_pretty(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self).map(|json| json + "\n")
+    }
+}
+
+impl DispatchConfig {
+    /// The settings of checked rules.
+    pub fn of(policy: &DispatchPolicy, fare: &FareTable) -> Self {
+        Self {
+            max_candidates: policy.max_candidates,
+            max_attempts: policy.max_attempts,
+            offer_timeout_ms: policy.offer_timeout_ms,
+            search_budget_ms: policy.search_budget_ms,
+            search_rings_m: policy.search_rings_m.clone(),
+            distance_bucket_m: policy.distance_bucket_m,
+            stale_after_ms: policy.stale_after_ms,
+            cool_down_after_reject_ms: policy.cool_down_after_reject_ms,
+            cool_down_after_timeout_ms: policy.cool_down_after_timeout_ms,
+            acceptance_window_days: policy.acceptance_window_days,
+            auto_accept: policy.auto_accept,
+            fare: FareConfig::of(fare),
+        }
+    }
+
+    /// The settings of a validated system.
+    #[cfg(feature = "crd")]
+    pub fn from_validated(system: &crate::validate::ValidatedSystem) -> Self {
+        Self::of(&system.policy, &system.fare)
+    }
+
+    /// The rules as core understands them, checked again: the file may have been written by another version of the operator.
+    pub fn policy(&self) -> Result<DispatchPolicy, PolicyError> {
+        DispatchPolicy {
+            max_candidates: self.max_candidates,
+            max_attempts: self.max_attempts,
+            offer_timeout_ms: self.offer_timeout_ms,
+            search_budget_ms: self.search_budget_ms,
+            search_rings_m: self.search_rings_m.clone(),
+            distance_bucket_m: self.distance_bucket_m,
+            stale_after_ms: self.stale_after_ms,
+            cool_down_after_reject_ms: self.cool_down_after_reject_ms,
+            cool_down_after_timeout_ms: self.cool_down_after_timeout_ms,
+            acceptance_window_days: self.acceptance_window_days,
+            auto_accept: self.auto_accept,
+        }
+        .checked()
+    }
+
+    /// The fare table as core understands it, checked again.
+    pub fn fare_table(&self) -> Result<FareTable, FareError> {
+        let night = |night: &NightSurchargeConfig| NightSurcharge {
+            from_minute: night.from_minute,
+            to_minute: night.to_minute,
+            percent: night.percent,
+        };
+        FareTable {
+            base: self.fare.base,
+            base_distance_m: self.fare.base_distance_m,
+            per_distance: self.fare.per_distance,
+            per_distance_m: self.fare.per_distance_m,
+            per_time: self.fare.per_time,
+            per_time_s: self.fare.per_time_s,
+            night_surcharges: self.fare.night_surcharges.iter().map(night).collect(),
+            road_factor_percent: self.fare.road_factor_percent,
+            average_speed_kmh: self.fare.average_speed_kmh,
+            round_to: self.fare.round_to,
+        }
+        .checked()
+    }
+}
+
+impl FareConfig {
+    fn of(fare: &FareTable) -> Self {
+        let night = |night: &NightSurcharge| NightSurchargeConfig {
+            from_minute: night.from_minute,
+            to_minute: night.to_minute,
+            percent: night.percent,
+        };
+        Self {
+            base: fare.base,
+            base_distance_m: fare.base_distance_m,
+            per_distance: fare.per_distance,
+            per_distance_m: fare.per_distance_m,
+            per_time: fare.per_time,
+            per_time_s: fare.per_time_s,
+            night_surcharges: fare.night_surcharges.iter().map(night).collect(),
+            road_factor_percent: fare.road_factor_percent,
+            average_speed_kmh: fare.average_speed_kmh,
+            round_to: fare.round_to,
+        }
+    }
+}
+
+fn read_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, WorkerConfigError> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let shape = |path: String, source| WorkerConfigError::Shape { path, source };
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| shape(error.path().to_string(), error.into_inner()))?;
+    deserializer.end().map_err(|source| shape("the end".to_owned(), source))?;
+    Ok(value)
 }

@@ -1,0 +1,417 @@
+//! Forms of texts and rules between fields, group by group.
+
+use croner::parser::{CronParser, Seconds, Year};
+use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
+use dispatch_core::policy::{DispatchPolicy, PolicyError};
+
+use super::errors::Findings;
+use super::text;
+use crate::dispatch_system::{
+    AwsSpec, BillingMode, CacheSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec, GatewaySpec, QueuesSpec,
+    RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+};
+
+/// Longest identifier of an ElastiCache replication group.
+const REPLICATION_GROUP_LEN_MAX: usize = 40;
+/// Longest name of an SQS queue.
+const QUEUE_LEN_MAX: usize = 80;
+/// Longest name of a CloudFormation stack.
+const STACK_LEN_MAX: usize = 128;
+/// Longest name of an S3 bucket.
+const BUCKET_LEN_MAX: usize = 63;
+/// What the bucket's name has behind the prefix: `-exports-` and the account.
+const BUCKET_SUFFIX_LEN: usize = "-exports-".len() + 12;
+/// What the longest queue name, the dead-letter queue of notifications, has behind the prefix.
+const QUEUE_SUFFIX_LEN: usize = "-notifications-dlq".len();
+
+/// Checks the object's own names and the AWS names made of them.
+pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) {
+    const LABEL: &str = "1 to 63 lower-case letters, digits and inner dashes";
+    found.require(text::is_dns_label(namespace, 63), "metadata.namespace", namespace, LABEL);
+    found.require(text::is_dns_label(name, 63), "metadata.name", name, LABEL);
+    let prefix = format!("coactus-{namespace}-{name}");
+    let dashes = "no two dashes side by side, which ElastiCache refuses in an identifier";
+    found.require(!prefix.contains("--"), "metadata.name", name, dashes);
+    let mut limits = vec![
+        ("the SQS queue name", format!("{prefix}-notifications-dlq"), prefix.len() + QUEUE_SUFFIX_LEN, QUEUE_LEN_MAX),
+        ("the stack name", prefix.clone(), prefix.len(), STACK_LEN_MAX),
+        ("the bucket name", format!("{prefix}-exports-<account>"), prefix.len() + BUCKET_SUFFIX_LEN, BUCKET_LEN_MAX),
+    ];
+    if spec.cache.external.is_none() {
+        let what = "the ElastiCache replication group identifier";
+        limits.insert(0, (what, prefix.clone(), prefix.len(), REPLICATION_GROUP_LEN_MAX));
+    }
+    // The first limit broken is the tightest; the others would say the same again.
+    if let Some((what, made, length, most)) = limits.into_iter().find(|(_, _, length, most)| length > most) {
+        let shorter = length - most;
+        found.refuse(
+            "metadata.name",
+            name,
+            format!("{what} {made} made of it has {length} characters, allowed are {most}: {shorter} fewer in name or namespace"),
+        );
+    }
+}
+
+/// Checks everything but the bounds of the dispatch rules.
+pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
+    let city = "1 to 32 lower-case letters, digits and inner dashes";
+    found.require(text::is_dns_label(&spec.city, 32), "spec.city", &spec.city, city);
+    let region = "an AWS region such as ap-northeast-2";
+    found.require(text::is_region(&spec.region), "spec.region", &spec.region, region);
+    let known = is_time_zone(&spec.timezone);
+    found.require(known, "spec.timezone", &spec.timezone, "an IANA time zone such as Asia/Seoul");
+    let currency = "three upper-case letters (ISO 4217)";
+    found.require(text::is_currency(&spec.currency), "spec.currency", &spec.currency, currency);
+    let drift = spec.drift_interval_seconds;
+    found.require(drift == 0 || drift >= 60, "spec.driftIntervalSeconds", drift, "0 or 60 to 86400");
+
+    aws(&spec.aws, &spec.region, found);
+    table(&spec.table, found);
+    queues(&spec.queues, spec.dispatch.offer_timeout_seconds, found);
+    if let Some(fcm) = &spec.notifications.fcm {
+        secret("spec.notifications.fcm.serviceAccountSecretRef", &fcm.service_account_secret_ref, found);
+    }
+    cache(&spec.cache, found);
+    export(&spec.export, spec.table.point_in_time_recovery, found);
+    gateway(&spec.api.gateway, &spec.region, found);
+    workers(&spec.workers, found);
+}
+
+/// `spec.dispatch` as core understands it; core's bounds are the bounds.
+pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolicy {
+    let seconds = |seconds: u32| u64::from(seconds) * 1000;
+    let policy = DispatchPolicy {
+        max_candidates: spec.max_candidates,
+        max_attempts: spec.max_attempts,
+        offer_timeout_ms: seconds(spec.offer_timeout_seconds),
+        search_budget_ms: seconds(spec.search_budget_seconds),
+        search_rings_m: spec.search_rings_meters.clone(),
+        distance_bucket_m: spec.distance_bucket_meters,
+        stale_after_ms: seconds(spec.stale_after_seconds),
+        cool_down_after_reject_ms: seconds(spec.cool_downs.after_reject_seconds),
+        cool_down_after_timeout_ms: seconds(spec.cool_downs.after_timeout_seconds),
+        acceptance_window_days: spec.acceptance_window_days,
+        auto_accept: spec.auto_accept,
+    };
+    match policy.clone().checked() {
+        Ok(_) => {}
+        Err(PolicyError::OutOfRange { field, value, min, max }) => {
+            bounds(&format!("spec.dispatch.{field}"), value, format!("{min} to {max}"), found);
+        }
+        Err(PolicyError::RingsNotRising { before, after }) => {
+            let allowed = format!("radii must rise, and {after} follows {before}");
+            let rings: Vec<String> = spec.search_rings_meters.iter().map(u32::to_string).collect();
+            found.refuse("spec.dispatch.searchRingsMeters", rings.join(", "), allowed);
+        }
+    }
+    policy
+}
+
+/// `spec.dispatch.fare` as core understands it.
+pub(super) fn fare(spec: &FareSpec, found: &mut Findings) -> FareTable {
+    let mut night_surcharges = Vec::new();
+    for (index, night) in spec.night_surcharges.iter().enumerate() {
+        let mut minute = |name: &str, time: &str| {
+            let path = format!("spec.dispatch.fare.nightSurcharges[{index}].{name}");
+            let minute = text::minute_of_day(time);
+            found.require(minute.is_some(), &path, time, "a time of day HH:MM, 00:00 to 23:59");
+            minute
+        };
+        let (from, to) = (minute("from", &night.from), minute("to", &night.to));
+        if let (Some(from_minute), Some(to_minute)) = (from, to) {
+            if from_minute == to_minute {
+                let path = format!("spec.dispatch.fare.nightSurcharges[{index}].to");
+                found.refuse(&path, &night.to, "another time than from");
+            }
+            night_surcharges.push(NightSurcharge { from_minute, to_minute, percent: night.percent });
+        }
+    }
+    let fare = FareTable {
+        base: spec.base,
+        base_distance_m: spec.base_distance_meters,
+        per_distance: spec.per_distance,
+        per_distance_m: spec.per_distance_meters,
+        per_time: spec.per_time,
+        per_time_s: spec.per_time_seconds,
+        night_surcharges,
+        road_factor_percent: spec.road_factor_percent,
+        average_speed_kmh: spec.average_speed_kmh,
+        round_to: spec.round_to,
+    };
+    if let Err(FareError::OutOfRange { field, value, min, max }) = fare.clone().checked() {
+        bounds(&format!("spec.dispatch.fare.{field}"), value.into(), format!("{min} to {max}"), found);
+    }
+    fare
+}
+
+/// A bound of core that is broken. The schema has usually said so already.
+fn bounds(field: &str, value: u64, allowed: String, found: &mut Findings) {
+    // Core says in brackets what of the field it speaks of: "searchRingsMeters (number of rings)".
+    let (path, aspect) =
+        field.split_once(" (").map_or((field, ""), |(path, aspect)| (path, aspect.trim_end_matches(')')));
+    // Core's path of a surcharge has no index, the schema's has one.
+    let list = path.rsplit_once('.').map_or(path, |(list, _)| list);
+    if found.has(path) || (list.ends_with("nightSurcharges") && found.has(list)) {
+        return;
+    }
+    let allowed = if aspect.is_empty() { allowed } else { format!("{aspect} {allowed}") };
+    found.refuse(path, value, allowed);
+}
+
+fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
+    if let Some(account) = &spec.account_id {
+        found.require(text::is_account(account), "spec.aws.accountId", account, "twelve digits, in quotes");
+    }
+    if let Some(role) = &spec.role_arn {
+        let arn = text::arn_of(role, "iam", "role/").filter(|arn| text::is_account(arn.account));
+        found.require(arn.is_some(), "spec.aws.roleArn", role, "arn:aws:iam::<account>:role/<name>");
+        if let (Some(arn), Some(account)) = (arn, &spec.account_id) {
+            let allowed = format!("a role of the account {account} that accountId names");
+            found.require(arn.account == account, "spec.aws.roleArn", role, &allowed);
+        }
+    }
+    if let Some(boundary) = &spec.permissions_boundary_arn {
+        let ok = text::arn_of(boundary, "iam", "policy/")
+            .is_some_and(|arn| arn.account == "aws" || text::is_account(arn.account));
+        found.require(ok, "spec.aws.permissionsBoundaryArn", boundary, "arn:aws:iam::<account>:policy/<name>");
+    }
+    if let Some(key) = &spec.kms_key_arn {
+        let ok =
+            text::arn_of(key, "kms", "key/").is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
+        let allowed = format!("arn:aws:kms:{region}:<account>:key/<id>, a key of the city's own region");
+        found.require(ok, "spec.aws.kmsKeyArn", key, &allowed);
+    }
+    for (key, value) in &spec.tags {
+        let path = format!("spec.aws.tags.{key}");
+        let lower = key.to_lowercase();
+        if lower.starts_with("aws:") || lower.starts_with("coactus:") {
+            found.say(&path, "tag keys that begin with aws: or coactus: are reserved");
+        }
+        let key_ok = (1..=128).contains(&key.chars().count()) && text::is_tag_text(key);
+        let characters = "letters, digits, spaces and _ . : / = + - @";
+        if !key_ok {
+            found.say(&path, format!("a tag key has 1 to 128 characters: {characters}"));
+        }
+        let value_ok = value.chars().count() <= 256 && text::is_tag_text(value);
+        found.require(value_ok, &path, value, &format!("0 to 256 characters: {characters}"));
+    }
+}
+
+fn table(spec: &TableSpec, found: &mut Findings) {
+    if let Some(name) = &spec.name {
+        let allowed = "3 to 248 of A-Z a-z 0-9 _ . -";
+        found.require(text::is_table_name(name), "spec.table.name", name, allowed);
+    }
+    for (name, capacity) in [("read", &spec.billing.read), ("write", &spec.billing.write)] {
+        let path = format!("spec.table.billing.{name}");
+        match (spec.billing.mode, capacity) {
+            (BillingMode::Provisioned, None) => found.say(&path, "is required with mode Provisioned: min and max"),
+            (BillingMode::OnDemand, Some(_)) => found.say(&path, "is not allowed with mode OnDemand; remove it"),
+            (BillingMode::Provisioned, Some(capacity)) if capacity.min > capacity.max => {
+                found.refuse(&format!("{path}.max"), capacity.max, format!("at least min, {}", capacity.min));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn queues(spec: &QueuesSpec, offer_timeout_seconds: u32, found: &mut Findings) {
+    let all = [("offers", &spec.offers), ("responses", &spec.responses), ("notifications", &spec.notifications)];
+    for (name, queue) in all {
+        let (retention, visibility) = (queue.retention_seconds, queue.visibility_timeout_seconds);
+        let path = format!("spec.queues.{name}.visibilityTimeoutSeconds");
+        if visibility >= retention && !found.has(&path) {
+            found.refuse(
+                &path,
+                visibility,
+                format!("less than retentionSeconds, {retention}: a message must outlive one delivery"),
+            );
+        }
+    }
+    let retention = spec.offers.retention_seconds;
+    let path = "spec.queues.offers.retentionSeconds";
+    if retention <= offer_timeout_seconds && !found.has(path) {
+        let allowed = format!(
+            "more than spec.dispatch.offerTimeoutSeconds, {offer_timeout_seconds}: a timer must outlive its delay"
+        );
+        found.refuse(path, retention, allowed);
+    }
+}
+
+fn secret(path: &str, secret: &SecretKeyRef, found: &mut Findings) {
+    // A person may have put the secret itself here, so the value is never repeated.
+    if !text::is_dns_subdomain(&secret.name) {
+        found.say(&format!("{path}.name"), "must be the name of a Secret: lower-case letters, digits, dashes and dots");
+    }
+    if !text::is_secret_key(&secret.key) {
+        found.say(&format!("{path}.key"), "must be a key of the Secret: 1 to 253 of A-Z a-z 0-9 - _ .");
+    }
+}
+
+fn cache(spec: &CacheSpec, found: &mut Findings) {
+    let node_type = "an ElastiCache node type such as cache.t4g.small";
+    found.require(text::is_node_type(&spec.node_type), "spec.cache.nodeType", &spec.node_type, node_type);
+    subnets("spec.cache", &spec.subnet_ids, &spec.security_group_ids, found);
+    if let Some(auth) = &spec.auth_secret_ref {
+        secret("spec.cache.authSecretRef", auth, found);
+    }
+    let Some(external) = &spec.external else { return };
+    // The address may carry a password, so it is not repeated.
+    if external.url.contains('@') {
+        found.say("spec.cache.external.url", "must not carry a user name or password; use spec.cache.authSecretRef");
+    } else if !text::is_origin(&external.url, &["redis", "rediss"]) {
+        found.say("spec.cache.external.url", "must be redis://host:port or rediss://host:port, without a path");
+    }
+    let default = CacheSpec::default();
+    for (name, set) in [
+        ("nodeType", spec.node_type != default.node_type),
+        ("replicas", spec.replicas != default.replicas),
+        ("engineVersion", spec.engine_version != default.engine_version),
+        ("subnetIds", !spec.subnet_ids.is_empty()),
+        ("securityGroupIds", !spec.security_group_ids.is_empty()),
+    ] {
+        if set {
+            found.say(&format!("spec.cache.{name}"), "is not allowed with external: that cache is not managed here");
+        }
+    }
+}
+
+fn subnets(path: &str, subnets: &[String], groups: &[String], found: &mut Findings) {
+    let subnet = "subnet- and 8 or 17 hexadecimal digits";
+    found.each(&format!("{path}.subnetIds"), subnets, text::is_subnet, subnet);
+    let group = "sg- and 8 or 17 hexadecimal digits";
+    found.each(&format!("{path}.securityGroupIds"), groups, text::is_security_group, group);
+}
+
+fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings) {
+    if let Some(schedule) = &spec.schedule {
+        // croner's own texts speak of patterns and components; the form is what a person needs.
+        let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
+        found.require(is_cron(schedule), "spec.export.schedule", schedule, cron);
+    }
+    let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, not beginning or ending with /";
+    found.require(text::is_key_prefix(&spec.prefix), "spec.export.prefix", &spec.prefix, prefix);
+    if point_in_time_recovery {
+        return;
+    }
+    let analytics = spec.analytics.as_ref().is_some_and(|analytics| analytics.enabled);
+    for (name, set) in [("schedule", spec.schedule.is_some()), ("analytics", analytics)] {
+        if set {
+            let why = "needs spec.table.pointInTimeRecovery: true, because exports read the continuous backups";
+            found.say(&format!("spec.export.{name}"), why);
+        }
+    }
+}
+
+fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
+    const PATH: &str = "spec.api.gateway";
+    if spec.enabled && spec.upstream.is_none() {
+        found.say(&format!("{PATH}.upstream"), "is required with enabled: true: one of url and vpcLink");
+    }
+    if spec.enabled && spec.jwt.is_none() {
+        found.say(&format!("{PATH}.jwt"), "is required with enabled: true: issuer and audiences");
+    }
+    if let Some(upstream) = &spec.upstream {
+        upstream_of(upstream, region, found);
+    }
+    if let Some(jwt) = &spec.jwt {
+        let issuer = "an https:// address without a query";
+        found.require(text::is_issuer(&jwt.issuer), &format!("{PATH}.jwt.issuer"), &jwt.issuer, issuer);
+        let audience = |text: &str| !text.trim().is_empty();
+        found.each(&format!("{PATH}.jwt.audiences"), &jwt.audiences, audience, "an aud value");
+    }
+}
+
+fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
+    const PATH: &str = "spec.api.gateway.upstream";
+    if upstream.url.is_some() == upstream.vpc_link.is_some() {
+        let count = if upstream.url.is_some() { "both" } else { "neither" };
+        found.refuse(PATH, count, "exactly one of url and vpcLink");
+    }
+    if let Some(url) = &upstream.url
+        && !text::is_origin(url, &["https"])
+    {
+        found.say(&format!("{PATH}.url"), "must be https://host or https://host:port, without a path or password");
+    }
+    if let Some(link) = &upstream.vpc_link {
+        subnets(&format!("{PATH}.vpcLink"), &link.subnet_ids, &link.security_group_ids, found);
+        let ok = text::arn_of(&link.listener_arn, "elasticloadbalancing", "listener/")
+            .is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
+        let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, of the city's own region");
+        found.require(ok, &format!("{PATH}.vpcLink.listenerArn"), &link.listener_arn, &allowed);
+    }
+}
+
+fn workers(spec: &WorkersSpec, found: &mut Findings) {
+    if let Some(image) = &spec.image {
+        found.require(
+            text::is_image(image),
+            "spec.workers.image",
+            image,
+            "a container image such as registry/name:tag",
+        );
+    }
+    roles(&spec.roles, found);
+    let resources = &spec.resources;
+    let mut size = |name: &str, value: &str| {
+        let size = text::quantity(value);
+        let path = format!("spec.workers.resources.{name}");
+        found.require(size.is_some(), &path, value, "a Kubernetes quantity above zero such as 100m or 64Mi");
+        size
+    };
+    size("cpuRequest", &resources.cpu_request);
+    let (request, limit) =
+        (size("memoryRequest", &resources.memory_request), size("memoryLimit", &resources.memory_limit));
+    if let (Some(request), Some(limit)) = (request, limit)
+        && request > limit
+    {
+        let allowed = format!("at least memoryRequest, {}", resources.memory_request);
+        found.refuse("spec.workers.resources.memoryLimit", &resources.memory_limit, allowed);
+    }
+    for key in spec.service_account_annotations.keys().filter(|key| !text::is_qualified_name(key)) {
+        found.say(&format!("spec.workers.serviceAccountAnnotations.{key}"), "the key is not name or domain/name");
+    }
+    for (key, value) in &spec.scheduling.node_selector {
+        let path = format!("spec.workers.scheduling.nodeSelector.{key}");
+        if !text::is_qualified_name(key) {
+            found.say(&path, "the key is not name or domain/name");
+        }
+        found.require(text::is_label_value(value), &path, value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
+    }
+    if let Some(class) = &spec.scheduling.priority_class_name {
+        let path = "spec.workers.scheduling.priorityClassName";
+        found.require(text::is_dns_subdomain(class), path, class, "the name of a PriorityClass");
+    }
+}
+
+fn roles(spec: &RolesSpec, found: &mut Findings) {
+    for (name, role) in [
+        ("saveDispatch", &spec.save_dispatch),
+        ("dispatchAlgorithm", &spec.dispatch_algorithm),
+        ("driverResponse", &spec.driver_response),
+        ("statusUpdate", &spec.status_update),
+    ] {
+        let path = format!("spec.workers.roles.{name}");
+        let Some(autoscaling) = &role.autoscaling else { continue };
+        if role.replicas.is_some() {
+            found.refuse(&path, "both", "only one of replicas and autoscaling");
+        }
+        let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
+        found.require(
+            least <= most,
+            &format!("{path}.autoscaling.maxReplicas"),
+            most,
+            &format!("at least minReplicas, {least}"),
+        );
+    }
+}
+
+fn is_cron(text: &str) -> bool {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    text.split_whitespace().count() == 5 && parser.parse(text).is_ok()
+}
+
+fn is_time_zone(name: &str) -> bool {
+    // A name of the database is `Area/City` or `UTC`; POSIX rules and machine-local names would pass jiff's other parsers.
+    !name.is_empty() && jiff::tz::TimeZone::get(name).is_ok()
+}
