@@ -1,1 +1,14 @@
-//! Skeleton.
+//! The control plane of Coactus Dispatch: turns a `DispatchSystem` into its AWS environment and keeps it that way.
+//!
+//! The engine is `observe -> validate -> plan -> apply -> status`, one module each. `plan` and `status` are pure; only `observe`
+//! and `apply` (and their siblings `destroy` and `export`) make calls, through the [`ports`]; only [`aws`] holds SDK clients. The
+//! command line and the Kubernetes controller drive the same [`reconcile::reconcile`].
+
+pub mod aws;
+pub mod plan;
+pub mod ports;
+pub mod progress;
+pub mod reconcile;
+pub mod secrets;
+pub mod stack;
+pub mod worker_config;

@@ -1,0 +1,73 @@
+//! Adapters from the engine's ports to AWS. The only module of the operator that holds SDK clients.
+
+mod cloudformation;
+mod dynamodb;
+mod elasticache;
+mod error;
+mod sns;
+mod sqs;
+mod sts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use jiff::Timestamp;
+
+use crate::ports::Ports;
+
+/// Longest time one try of a call may take. CloudFormation's slowest answers (a change set of many resources) come in seconds.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest time a call may take with all its tries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries of one call: the SDK backs off with jitter between them.
+const ATTEMPTS: u32 = 5;
+
+/// Connection settings shared by all clients of one system. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AwsClients {
+    config: SdkConfig,
+}
+
+impl AwsClients {
+    /// Reads credentials the way every AWS tool does (environment, profile, SSO, web identity, container, instance) and, where
+    /// `role_arn` is given, assumes that role with them. `endpoint_url` replaces the address of every service; without it
+    /// `AWS_ENDPOINT_URL` counts. No call is made before the first request.
+    pub async fn connect(region: &str, endpoint_url: Option<&str>, role_arn: Option<&str>) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region.to_owned()))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts);
+        if let Some(url) = endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        let own = loader.load().await;
+        let Some(role) = role_arn else { return Self { config: own } };
+        let assumed = AssumeRoleProvider::builder(role).session_name("dispatch-operator").configure(&own).build().await;
+        let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(assumed);
+        Self { config: own.into_builder().credentials_provider(provider).build() }
+    }
+
+    /// The engine's ports on these clients.
+    pub fn ports(&self) -> Ports {
+        Ports {
+            stacks: Arc::new(cloudformation::CloudFormation::new(&self.config)),
+            tables: Arc::new(dynamodb::DynamoDb::new(&self.config)),
+            push: Arc::new(sns::Sns::new(&self.config)),
+            caches: Arc::new(elasticache::ElastiCache::new(&self.config)),
+            queues: Arc::new(sqs::Sqs::new(&self.config)),
+            identity: Arc::new(sts::Sts::new(&self.config)),
+            clock: Timestamp::now,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What is to be done, decided from what is wanted and what was found. Pure: nothing here reads or writes anything.
+
+mod changes;
+mod parts;
+
+use sha2::{Digest, Sha256};
+
+use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan};
+
+use crate::stack::{Next, StackDescription, StackState};
+
+pub use changes::{ChangeKind, Replacement, ResourceChange};
+pub use parts::{Credential, PartFinding, PartStep, Parts, QueueLook, part_steps};
+
+/// Hexadecimal digits of a plan's identity: enough to tell plans apart, few enough to type.
+const PLAN_ID_DIGITS: usize = 12;
+
+/// What a person has approved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Approval {
+    /// Nothing.
+    #[default]
+    None,
+    /// Any replacement or removal of a resource that holds data; counts under `approvalPolicy: OnReplacement`.
+    Replacements,
+    /// The plan of this identity, and no other.
+    Plan(String),
+}
+
+/// Whether an input that failed before may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Yes.
+    Allowed,
+    /// Not until the manifest changes.
+    Refused,
+}
+
+/// What is to be done with the stack next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StackStep {
+    /// Nothing: the template and parameters applied are the wanted ones.
+    UpToDate,
+    /// Create it.
+    Create,
+    /// Compare and update it through a change set.
+    Update,
+    /// Wait for the operation that runs.
+    Wait,
+    /// Delete what a failed creation left, then create.
+    DeleteThenCreate,
+    /// `ContinueUpdateRollback`.
+    ContinueRollback,
+    /// `RollbackStack`.
+    RollBack,
+    /// Nothing can be done without a person.
+    Stalled(StackState),
+    /// The state is not understood.
+    LeaveAlone(StackState),
+}
+
+/// Decides the next step. Equal hashes mean equal templates and parameters, so CloudFormation need not be asked.
+pub fn next_step(found: Option<&StackDescription>, applied: Option<&str>, wanted: &str, retry: Retry) -> StackStep {
+    let Some(stack) = found else { return StackStep::Create };
+    let failed_before = matches!(stack.state, StackState::RollbackComplete | StackState::UpdateRollbackComplete);
+    match stack.state.next() {
+        Next::Update if applied == Some(wanted) => StackStep::UpToDate,
+        Next::Update | Next::DeleteThenCreate if failed_before && retry == Retry::Refused => {
+            StackStep::Stalled(stack.state.clone())
+        }
+        Next::Create => StackStep::Create,
+        Next::Update => StackStep::Update,
+        Next::Wait => StackStep::Wait,
+        Next::DeleteThenCreate => StackStep::DeleteThenCreate,
+        Next::ContinueRollback => StackStep::ContinueRollback,
+        Next::RollBack => StackStep::RollBack,
+        Next::Stalled => StackStep::Stalled(stack.state.clone()),
+        Next::Nothing => StackStep::LeaveAlone(stack.state.clone()),
+    }
+}
+
+/// Everything that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Identity: equal plans have equal ids, and an approval names one.
+    pub id: String,
+    /// Step of the stack.
+    pub stack: StackStep,
+    /// Resources touched by it.
+    pub changes: Vec<ResourceChange>,
+    /// Steps of the parts CloudFormation does not carry.
+    pub parts: Vec<PartStep>,
+}
+
+impl Plan {
+    /// Puts a plan together. `wanted` is the hash of template and parameters.
+    pub fn new(wanted: &str, stack: StackStep, changes: Vec<ResourceChange>, parts: Vec<PartStep>) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(wanted);
+        for change in &changes {
+            digest.update(format!("{:?} {} {}\n", change.kind, change.logical_id, change.resource_type));
+        }
+        let id = hex(&digest.finalize()).chars().take(PLAN_ID_DIGITS).collect();
+        Self { id, stack, changes, parts }
+    }
+
+    /// Whether carrying it out changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.stack == StackStep::UpToDate && self.parts.is_empty()
+    }
+
+    /// Whether `policy` wants a person to look first.
+    pub fn needs_approval(&self, policy: ApprovalPolicy) -> bool {
+        match policy {
+            ApprovalPolicy::Auto => false,
+            ApprovalPolicy::OnReplacement => self.changes.iter().any(ResourceChange::endangers_data),
+            ApprovalPolicy::Always => !self.changes.is_empty(),
+        }
+    }
+
+    /// Whether it may be carried out with what was approved. An approval of another plan is no approval.
+    pub fn may_run(&self, policy: ApprovalPolicy, approval: &Approval) -> bool {
+        if !self.needs_approval(policy) {
+            return true;
+        }
+        match approval {
+            Approval::None => false,
+            Approval::Replacements => policy == ApprovalPolicy::OnReplacement,
+            Approval::Plan(id) => *id == self.id,
+        }
+    }
+
+    /// Summary for the status.
+    pub fn summary(&self) -> LastPlan {
+        let count = |kind| u32::try_from(self.changes.iter().filter(|c| c.kind == kind).count()).unwrap_or(u32::MAX);
+        LastPlan {
+            id: self.id.clone(),
+            add: count(ChangeKind::Add),
+            change: count(ChangeKind::Change),
+            replace: count(ChangeKind::Replace),
+            remove: count(ChangeKind::Remove),
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(state: &str) -> StackDescription {
+        StackDescription {
+            arn: "arn:aws:cloudformation:ap-northeast-2:000000000000:stack/s/1".to_owned(),
+            state: StackState::parse(state),
+            reason: None,
+            outputs: std::collections::BTreeMap::new(),
+            changed_at: None,
+        }
+    }
+
+    fn change(kind: ChangeKind, resource_type: &str) -> ResourceChange {
+        ResourceChange {
+            kind,
+            logical_id: "Thing".to_owned(),
+            physical_id: None,
+            resource_type: resource_type.to_owned(),
+            replacement: if kind == ChangeKind::Replace { Replacement::Certain } else { Replacement::None },
+            properties: Vec::new(),
+            forcing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn equal_hashes_need_nothing_and_others_an_update() {
+        assert_eq!(next_step(None, None, "b", Retry::Allowed), StackStep::Create);
+        let living = stack("UPDATE_ROLLBACK_COMPLETE");
+        assert_eq!(next_step(Some(&living), Some("b"), "b", Retry::Refused), StackStep::UpToDate);
+        assert_eq!(next_step(Some(&living), Some("a"), "b", Retry::Allowed), StackStep::Update);
+        assert_eq!(next_step(Some(&living), None, "b", Retry::Allowed), StackStep::Update);
+    }
+
+    #[test]
+    fn a_failed_input_is_tried_again_only_when_allowed() {
+        for (state, step) in
+            [("ROLLBACK_COMPLETE", StackStep::DeleteThenCreate), ("UPDATE_ROLLBACK_COMPLETE", StackStep::Update)]
+        {
+            let found = stack(state);
+            assert_eq!(next_step(Some(&found), Some("a"), "b", Retry::Allowed), step);
+            let refused = next_step(Some(&found), Some("a"), "b", Retry::Refused);
+            assert_eq!(refused, StackStep::Stalled(StackState::parse(state)));
+        }
+    }
+
+    #[test]
+    fn a_dead_stack_is_not_up_to_date_even_with_the_right_hash() {
+        let found = stack("ROLLBACK_COMPLETE");
+        assert_eq!(next_step(Some(&found), Some("b"), "b", Retry::Allowed), StackStep::DeleteThenCreate);
+    }
+
+    #[test]
+    fn only_danger_to_data_needs_approval_on_replacement() {
+        let table = change(ChangeKind::Replace, "AWS::DynamoDB::Table");
+        let queue = change(ChangeKind::Replace, "AWS::SQS::Queue");
+        let bucket = change(ChangeKind::Remove, "AWS::S3::Bucket");
+        let grown = change(ChangeKind::Change, "AWS::DynamoDB::Table");
+        let plan = |changes| Plan::new("h", StackStep::Update, changes, Vec::new());
+        let policy = ApprovalPolicy::OnReplacement;
+        assert!(plan(vec![table.clone()]).needs_approval(policy));
+        assert!(plan(vec![bucket]).needs_approval(policy));
+        assert!(!plan(vec![queue.clone(), grown]).needs_approval(policy));
+        assert!(plan(vec![queue]).needs_approval(ApprovalPolicy::Always));
+        assert!(!plan(vec![table]).needs_approval(ApprovalPolicy::Auto));
+    }
+
+    #[test]
+    fn an_approval_of_another_plan_is_none() {
+        let plan = Plan::new("h", StackStep::Update, vec![change(ChangeKind::Remove, "AWS::S3::Bucket")], Vec::new());
+        let other = Plan::new("i", StackStep::Update, plan.changes.clone(), Vec::new());
+        let policy = ApprovalPolicy::OnReplacement;
+        assert_ne!(plan.id, other.id);
+        assert!(!plan.may_run(policy, &Approval::None));
+        assert!(plan.may_run(policy, &Approval::Replacements));
+        assert!(plan.may_run(policy, &Approval::Plan(plan.id.clone())));
+        assert!(!plan.may_run(policy, &Approval::Plan(other.id)));
+        assert!(!plan.may_run(ApprovalPolicy::Always, &Approval::Replacements));
+    }
+}

@@ -1,0 +1,68 @@
+//! Changes of a stack's resources, as a change set lists them.
+
+/// Types of resources that hold data nobody can make again.
+const STATEFUL: [&str; 4] =
+    ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::ElastiCache::ReplicationGroup", "AWS::S3::Bucket"];
+
+/// What happens to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is made.
+    Add,
+    /// It is changed in place.
+    Change,
+    /// It is, or may be, made anew and the old one removed.
+    Replace,
+    /// It is removed.
+    Remove,
+}
+
+/// CloudFormation's `Replacement`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// `False`
+    None,
+    /// `Conditional`: known only while the update runs.
+    Possible,
+    /// `True`
+    Certain,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceChange {
+    /// What happens.
+    pub kind: ChangeKind,
+    /// Logical id in the template.
+    pub logical_id: String,
+    /// Physical id, where it exists.
+    pub physical_id: Option<String>,
+    /// Type.
+    pub resource_type: String,
+    /// Whether it is replaced.
+    pub replacement: Replacement,
+    /// Properties (or `Tags`, `DeletionPolicy`, …) that differ, sorted.
+    pub properties: Vec<String>,
+    /// Those of them that force or may force the replacement.
+    pub forcing: Vec<String>,
+}
+
+impl ResourceChange {
+    /// A resource of a stack that does not exist yet.
+    pub fn added(logical_id: &str, resource_type: &str) -> Self {
+        Self {
+            kind: ChangeKind::Add,
+            logical_id: logical_id.to_owned(),
+            physical_id: None,
+            resource_type: resource_type.to_owned(),
+            replacement: Replacement::None,
+            properties: Vec::new(),
+            forcing: Vec::new(),
+        }
+    }
+
+    /// Whether data may be lost: a replacement or removal of a table, cache or bucket.
+    pub fn endangers_data(&self) -> bool {
+        matches!(self.kind, ChangeKind::Replace | ChangeKind::Remove) && STATEFUL.contains(&self.resource_type.as_str())
+    }
+}

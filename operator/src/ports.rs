@@ -1,0 +1,216 @@
+//! What the engine needs from the outside, in the engine's own words: no SDK type appears here.
+//!
+//! The real adapters are in [`crate::aws`]; behaving in-memory ones and a failing decorator are in
+//! [`crate::testing`] (feature `testing`).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::stack::StackProvider;
+
+/// A call on a port. Boxed, so that the ports can be chosen at run time and the engine is compiled once.
+pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, PortError>> + Send + 'a>>;
+
+/// How a failed call is to be met. Classified by AWS's typed error codes and transport errors, never by message text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortErrorKind {
+    /// The thing is not there.
+    NotFound,
+    /// It is there already.
+    AlreadyExists,
+    /// AWS asks for patience; the SDK's own retries are used up.
+    Throttled,
+    /// Missing, expired or insufficient credentials.
+    Denied,
+    /// The request itself is wrong; sending it again changes nothing.
+    Invalid,
+    /// No answer, a timeout or an error of the service's own.
+    Unavailable,
+}
+
+impl PortErrorKind {
+    /// Whether the same call may succeed later without anybody changing the manifest.
+    pub fn passes_with_time(self) -> bool {
+        match self {
+            Self::Throttled | Self::Denied | Self::Unavailable => true,
+            Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
+        }
+    }
+}
+
+/// A failed call.
+#[derive(Debug, Error)]
+#[error("could not {action}: {message}")]
+pub struct PortError {
+    /// What was tried, as a verb phrase: `describe the stack`.
+    pub action: &'static str,
+    /// How to meet it.
+    pub kind: PortErrorKind,
+    /// AWS's code and text. Never holds request data.
+    pub message: String,
+    /// The SDK's error.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl PortError {
+    /// An error without a deeper cause.
+    pub fn new(action: &'static str, kind: PortErrorKind, message: impl Into<String>) -> Self {
+        Self { action, kind, message: message.into(), source: None }
+    }
+}
+
+/// Everything the engine reaches the world through.
+#[derive(Clone)]
+pub struct Ports {
+    /// CloudFormation.
+    pub stacks: Arc<dyn StackProvider>,
+    /// Continuous backups and exports of tables.
+    pub tables: Arc<dyn Tables>,
+    /// SNS platform applications.
+    pub push: Arc<dyn PushPlatforms>,
+    /// ElastiCache.
+    pub caches: Arc<dyn Caches>,
+    /// SQS.
+    pub queues: Arc<dyn Queues>,
+    /// The account the credentials belong to.
+    pub identity: Arc<dyn Identity>,
+    /// The clock of status timestamps.
+    pub clock: fn() -> Timestamp,
+}
+
+/// State of a table's continuous backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Point-in-time recovery is on.
+    Enabled,
+    /// It is off.
+    Disabled,
+}
+
+/// What an export covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportExtent {
+    /// The whole table as it was at the moment of the request.
+    Full,
+    /// What changed in `[from, to)`. DynamoDB allows 15 minutes to 24 hours.
+    Incremental {
+        /// Beginning, inclusive.
+        from: Timestamp,
+        /// End, exclusive.
+        to: Timestamp,
+    },
+}
+
+/// One export to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRequest {
+    /// ARN of the table.
+    pub table_arn: String,
+    /// Bucket it goes to.
+    pub bucket: String,
+    /// Account that owns the bucket. Always sent, so that an export can never land in somebody else's bucket of that name.
+    pub bucket_owner: String,
+    /// Key prefix.
+    pub prefix: String,
+    /// File format.
+    pub format: dispatch_api::dispatch_system::ExportFormat,
+    /// What it covers.
+    pub extent: ExportExtent,
+    /// Makes the request idempotent for eight hours (DynamoDB API reference, `ClientToken`).
+    pub token: String,
+}
+
+/// One export as DynamoDB describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// ARN.
+    pub arn: String,
+    /// `IN_PROGRESS`, `COMPLETED` or `FAILED`.
+    pub state: String,
+    /// Moment of the table it shows; the end of the period of an incremental one.
+    pub time: Option<Timestamp>,
+    /// Bytes billed.
+    pub billed_bytes: Option<i64>,
+    /// Items written.
+    pub item_count: Option<i64>,
+    /// Key of the manifest in the bucket.
+    pub manifest: Option<String>,
+    /// Code and text of a failure.
+    pub failure: Option<String>,
+}
+
+/// Continuous backups and exports of DynamoDB tables.
+pub trait Tables: Send + Sync {
+    /// State of point-in-time recovery; `None` when there is no such table.
+    fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>>;
+    /// Switches point-in-time recovery on. Idempotent.
+    fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()>;
+    /// Starts an export. Idempotent by its token.
+    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export>;
+    /// One export.
+    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export>;
+    /// ARNs of a table's exports of the last 90 days (what DynamoDB lists).
+    fn exports<'a>(&'a self, table_arn: &'a str) -> Call<'a, Vec<String>>;
+}
+
+/// SNS platform applications for Firebase Cloud Messaging (platform `GCM`, token authentication).
+pub trait PushPlatforms: Send + Sync {
+    /// Whether the application exists.
+    fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool>;
+    /// Makes it and answers with its ARN.
+    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String>;
+    /// Gives it another credential.
+    fn update<'a>(&'a self, arn: &'a str, credential: &'a SecretString) -> Call<'a, ()>;
+    /// Removes it. Idempotent.
+    fn delete<'a>(&'a self, arn: &'a str) -> Call<'a, ()>;
+}
+
+/// Where a replication group is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheEndpoint {
+    /// Host name of the primary.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether it speaks TLS only.
+    pub tls: bool,
+}
+
+/// ElastiCache replication groups.
+pub trait Caches: Send + Sync {
+    /// Primary endpoint of a replication group; `None` while there is no such group or it has no endpoint yet.
+    fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>>;
+}
+
+/// The settings of a queue the manifest decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// `MessageRetentionPeriod`, s.
+    pub retention_seconds: u32,
+    /// `VisibilityTimeout`, s.
+    pub visibility_timeout_seconds: u32,
+    /// `maxReceiveCount` of the redrive policy; `None` where the queue has lost its policy.
+    pub max_receive_count: Option<u32>,
+    /// `deadLetterTargetArn` of the redrive policy.
+    pub dead_letter_arn: Option<String>,
+}
+
+/// SQS queues.
+pub trait Queues: Send + Sync {
+    /// Settings of a queue; `None` when there is no such queue.
+    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
+    /// Sets them. The redrive policy is left alone where `dead_letter_arn` or `max_receive_count` is absent.
+    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
+}
+
+/// Who the credentials belong to.
+pub trait Identity: Send + Sync {
+    /// Twelve-digit account. Asked for once; the answer is kept for the life of the adapter.
+    fn account(&self) -> Call<'_, String>;
+}
