@@ -1,1 +1,5 @@
-//! Skeleton.
+//! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
+
+pub mod city;
+pub mod port;
+pub mod store;

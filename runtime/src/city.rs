@@ -1,0 +1,116 @@
+//! The city a process works for: its settings, which may change while it runs, and its local time.
+
+use std::sync::Arc;
+
+use dispatch_core::fare::FareTable;
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+
+/// What a city's settings say today.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The algorithm.
+    pub policy: DispatchPolicy,
+    /// The fares.
+    pub fare: FareTable,
+}
+
+/// The city: name, local time and current settings. Cheap to clone.
+#[derive(Clone)]
+pub struct City {
+    /// Name, part of every Redis key.
+    pub name: Arc<str>,
+    /// ISO 4217 code of money amounts.
+    pub currency: Arc<str>,
+    zone: TimeZone,
+    settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl City {
+    /// A city whose settings follow `settings`.
+    pub fn new(name: &str, currency: &str, zone: TimeZone, settings: watch::Receiver<Arc<Settings>>) -> Self {
+        Self { name: name.into(), currency: currency.into(), zone, settings }
+    }
+
+    /// The settings in force now. A decision takes them once and keeps them.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// The seed's `Timestamp`: ISO 8601 to the second with the city's offset, `2025-05-25T15:30:00+09:00`.
+    pub fn timestamp(&self, at: EpochMs) -> String {
+        self.format(at, "%Y-%m-%dT%H:%M:%S%:z")
+    }
+
+    /// The same with milliseconds, for our own attributes.
+    pub fn timestamp_ms(&self, at: EpochMs) -> String {
+        self.format(at, "%Y-%m-%dT%H:%M:%S.%3f%:z")
+    }
+
+    /// The time part of a sort key: local, without offset, with milliseconds, `2025-05-25T15:30:00.000`. The seed's keys
+    /// have whole seconds, in which two events of one driver collide.
+    pub fn sort_time(&self, at: EpochMs) -> String {
+        self.format(at, "%Y-%m-%dT%H:%M:%S.%3f")
+    }
+
+    /// Minute of the city's day, 0 to 1439.
+    pub fn minute_of_day(&self, at: EpochMs) -> u16 {
+        let local = self.local(at);
+        u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs())
+    }
+
+    /// The city's date, `20250525`.
+    pub fn day(&self, at: EpochMs) -> String {
+        self.format(at, "%Y%m%d")
+    }
+
+    fn format(&self, at: EpochMs, pattern: &str) -> String {
+        self.local(at).strftime(pattern).to_string()
+    }
+
+    fn local(&self, at: EpochMs) -> jiff::Zoned {
+        // Moments outside jiff's range (year -9999 to 9999) cannot come from a clock; they are shown as the epoch.
+        jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(self.zone.clone())
+    }
+}
+
+/// Reads a stored timestamp, with or without milliseconds.
+pub fn parse_timestamp(text: &str) -> Option<EpochMs> {
+    text.parse::<jiff::Timestamp>().ok().map(|at| EpochMs(at.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seoul() -> City {
+        let fare = FareTable {
+            base: 4800,
+            base_distance_m: 1600,
+            per_distance: 100,
+            per_distance_m: 131,
+            per_time: 100,
+            per_time_s: 30,
+            night_surcharges: Vec::new(),
+            road_factor_percent: 130,
+            average_speed_kmh: 25,
+            round_to: 100,
+        };
+        let settings = Settings { policy: DispatchPolicy::default(), fare };
+        let (_, receiver) = watch::channel(Arc::new(settings));
+        City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver)
+    }
+
+    #[test]
+    fn times_are_written_as_the_seed_writes_them() {
+        let at = parse_timestamp("2025-05-25T15:30:00+09:00").unwrap();
+        assert_eq!(seoul().timestamp(at), "2025-05-25T15:30:00+09:00");
+        assert_eq!(seoul().timestamp_ms(at.plus_ms(7)), "2025-05-25T15:30:00.007+09:00");
+        assert_eq!(seoul().sort_time(at), "2025-05-25T15:30:00.000");
+        assert_eq!(seoul().minute_of_day(at), 930);
+        assert_eq!(seoul().day(at), "20250525");
+        assert_eq!(parse_timestamp(&seoul().timestamp_ms(at.plus_ms(7))), Some(at.plus_ms(7)));
+    }
+}

@@ -1,0 +1,3 @@
+//! The single table: items, keys and transactions.
+
+pub mod entity;
