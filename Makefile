@@ -1,0 +1,45 @@
+# Coactus Dispatch. `make run` and `make test` need nothing set up by hand: they install what is missing into this folder
+# (.venv, .local), and redis-server as a Debian package where we are root.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MANIFEST ?= examples/seoul.yaml
+TRAFFIC ?= drivers=300,rate=2
+DURATION ?= 60s
+OPERATOR := target/debug/dispatch-operator
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: tools-local build ## Provision Seoul here, dispatch simulated traffic for 60 s, print the summary
+	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC) --for $(DURATION) --summary .local/summary.json
+
+.PHONY: up
+up: tools-local build ## The same, and stay until Ctrl-C
+	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC)
+
+.PHONY: test
+test: tools-test build ## Every test this machine can run
+	scripts/test.sh
+
+.PHONY: lint
+lint: tools-test ## Formatting, clippy, docs, templates, licences
+	scripts/lint.sh
+
+.PHONY: generate
+generate: ## Rewrite the generated files: CRD, OpenAPI document, snapshots of examples
+	UPDATE_GENERATED=1 cargo test -q -p dispatch-api -p dispatch-runtime --lib generated
+
+.PHONY: build
+build:
+	cargo build --locked -p dispatch-operator -p dispatch-runtime
+
+.PHONY: tools-local
+tools-local:
+	@scripts/tools.sh local
+
+.PHONY: tools-test
+tools-test:
+	@scripts/tools.sh test
