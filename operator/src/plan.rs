@@ -2,6 +2,7 @@
 
 mod changes;
 mod parts;
+pub mod template;
 
 use sha2::{Digest, Sha256};
 

@@ -1,0 +1,178 @@
+//! CloudWatch alarms on what a person has to know about. They have no actions: whom to wake is the account's business, and
+//! EventBridge carries every alarm's change of state to whatever the account has set up.
+
+use dispatch_api::validate::ValidatedSystem;
+use serde_json::{Value, json};
+
+use super::syntax::{Part, Resource, attribute, reference};
+use super::{cache, logs, queues, table};
+
+/// Seconds in which one value of a metric is formed: the finest SQS and DynamoDB publish.
+const PERIOD_SECONDS: u32 = 60;
+/// Periods a value must stay over its threshold where single peaks are normal.
+const LASTING_PERIODS: u32 = 5;
+/// Age of a message nobody has taken off a queue that should be empty, s.
+const OLDEST_MESSAGE_SECONDS: u32 = 60;
+/// Lag of the stream consumers: users wait for their first offer at least as long. ms.
+const STREAM_LAG_MS: u32 = 10_000;
+/// Per cent. Redis runs commands on one thread, so this is near the end of what a node can do.
+const CACHE_CPU_PERCENT: u32 = 80;
+/// Per cent of `maxmemory`.
+const CACHE_MEMORY_PERCENT: u32 = 80;
+/// Operations the workers make; DynamoDB counts system errors by operation.
+const TABLE_OPERATIONS: [&str; 6] = ["BatchGetItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"];
+
+/// One alarm: it goes off when the value is above the threshold in each of the periods.
+struct Alarm {
+    description: String,
+    namespace: &'static str,
+    metric: String,
+    dimensions: Vec<(&'static str, Value)>,
+    statistic: &'static str,
+    threshold: u32,
+    periods: u32,
+    missing: Missing,
+}
+
+/// What it says when a metric has no value.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// All is well: the service publishes nothing while there is nothing to count.
+    Fine,
+    /// Nobody knows: the alarm shows `INSUFFICIENT_DATA`.
+    Unknown,
+}
+
+impl Alarm {
+    fn into_resource(self) -> Resource {
+        let dimensions: Vec<Value> =
+            self.dimensions.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
+        Resource::new(
+            "AWS::CloudWatch::Alarm",
+            json!({
+                "AlarmDescription": self.description,
+                "Namespace": self.namespace,
+                "MetricName": self.metric,
+                "Dimensions": (!dimensions.is_empty()).then_some(dimensions),
+                "Statistic": self.statistic,
+                "Period": PERIOD_SECONDS,
+                "EvaluationPeriods": self.periods,
+                "ComparisonOperator": "GreaterThanThreshold",
+                "Threshold": self.threshold,
+                "TreatMissingData": match self.missing {
+                    Missing::Fine => "notBreaching",
+                    Missing::Unknown => "missing",
+                },
+            }),
+        )
+    }
+}
+
+pub(super) fn part(system: &ValidatedSystem) -> Part {
+    let mut part = Part::default();
+    queue_alarms(system, &mut part);
+    table_alarms(&mut part);
+    cache_alarms(system, &mut part);
+    let lag = Alarm {
+        description: "New dispatches reach the algorithm late".to_owned(),
+        namespace: logs::METRIC_NAMESPACE,
+        metric: logs::iterator_age_metric(system),
+        dimensions: Vec::new(),
+        statistic: "Maximum",
+        threshold: STREAM_LAG_MS,
+        periods: LASTING_PERIODS,
+        missing: Missing::Unknown,
+    };
+    part.resource("StreamLagAlarm", lag.into_resource());
+    part
+}
+
+fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
+    let of_queue = |queue: &str, metric: &str, threshold: u32, description: String| Alarm {
+        description,
+        namespace: "AWS/SQS",
+        metric: metric.to_owned(),
+        dimensions: vec![("QueueName", attribute(queue, "QueueName"))],
+        statistic: "Maximum",
+        threshold,
+        periods: 1,
+        missing: Missing::Fine,
+    };
+    let depth = "ApproximateNumberOfMessagesVisible";
+    for queue in queues::queues(system) {
+        let dead_letters = queue.dead_letter_id();
+        let description = format!("Messages of {} have failed for good", queue.name);
+        part.resource(format!("{dead_letters}Alarm"), of_queue(&dead_letters, depth, 0, description).into_resource());
+        // A timer lies in its queue for as long as the offer lives; it is late only after that.
+        let waits = if queue.logical_id == queues::OFFERS { system.spec.dispatch.offer_timeout_seconds } else { 0 };
+        let age = Alarm {
+            periods: LASTING_PERIODS,
+            ..of_queue(
+                queue.logical_id,
+                "ApproximateAgeOfOldestMessage",
+                waits + OLDEST_MESSAGE_SECONDS,
+                format!("Messages of {} are not taken", queue.name),
+            )
+        };
+        part.resource(format!("{}AgeAlarm", queue.logical_id), age.into_resource());
+    }
+    let description = "Notifications could not be handed to their queue".to_owned();
+    let undelivered = of_queue(queues::UNDELIVERED, depth, 0, description);
+    part.resource(format!("{}Alarm", queues::UNDELIVERED), undelivered.into_resource());
+}
+
+fn table_alarms(part: &mut Part) {
+    let of_table = |metric: String, more: Option<(&'static str, &str)>, description: String| {
+        let mut dimensions = vec![("TableName", reference(table::TABLE))];
+        dimensions.extend(more.map(|(name, value)| (name, json!(value))));
+        Alarm {
+            description,
+            namespace: "AWS/DynamoDB",
+            metric,
+            dimensions,
+            statistic: "Sum",
+            threshold: 0,
+            periods: LASTING_PERIODS,
+            missing: Missing::Fine,
+        }
+    };
+    for direction in ["Read", "Write"] {
+        for index in [None, Some(table::GSI1), Some(table::GSI2)] {
+            let dimension = index.map(|index| ("GlobalSecondaryIndexName", index));
+            let description = format!("{direction}s of {} are throttled", index.unwrap_or("the table"));
+            let alarm = of_table(format!("{direction}ThrottleEvents"), dimension, description);
+            part.resource(format!("{direction}Throttle{}Alarm", index.unwrap_or("Table")), alarm.into_resource());
+        }
+    }
+    for operation in TABLE_OPERATIONS {
+        let description = format!("DynamoDB fails {operation}");
+        let alarm = of_table("SystemErrors".to_owned(), Some(("Operation", operation)), description);
+        part.resource(format!("{operation}ErrorsAlarm"), alarm.into_resource());
+    }
+}
+
+/// The names of a group's members are known, but they exist only with the group, hence the dependency.
+fn cache_alarms(system: &ValidatedSystem, part: &mut Part) {
+    for (number, member) in cache::member_ids(system).into_iter().enumerate() {
+        for (name, metric, threshold, description) in [
+            ("Cpu", "EngineCPUUtilization", CACHE_CPU_PERCENT, "Redis is short of CPU"),
+            ("Memory", "DatabaseMemoryUsagePercentage", CACHE_MEMORY_PERCENT, "Redis is short of memory"),
+            ("Evictions", "Evictions", 0, "Redis drops positions for want of memory"),
+        ] {
+            let alarm = Alarm {
+                description: description.to_owned(),
+                namespace: "AWS/ElastiCache",
+                metric: metric.to_owned(),
+                dimensions: vec![("CacheClusterId", json!(member))],
+                statistic: if name == "Evictions" { "Sum" } else { "Maximum" },
+                threshold,
+                periods: LASTING_PERIODS,
+                missing: Missing::Fine,
+            };
+            part.resource(
+                format!("Cache{name}{}Alarm", number + 1),
+                alarm.into_resource().depends_on(vec![cache::REPLICATION_GROUP]),
+            );
+        }
+    }
+}

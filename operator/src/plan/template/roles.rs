@@ -1,0 +1,136 @@
+//! One IAM role for each role of the workers, with what that role does and nothing else.
+//!
+//! EKS Pod Identity hands the roles out: only its service may assume them, only for Pods of this account and of the system's own
+//! namespace. Every resource is named exactly. The one pattern left is the endpoint id below the platform application, which
+//! SNS invents when an app registers its device.
+
+use dispatch_api::validate::ValidatedSystem;
+use serde_json::{Value, json};
+
+use super::syntax::{Part, Resource, allow, attribute, local_arn, policy_document, sub};
+use super::table::{GSI1, GSI2, LEASE_TABLE, TABLE};
+use super::{outputs, queues, topic};
+
+/// Rights on the table for roles that change dispatches: a transaction needs the rights of its single actions. Nothing here
+/// scans or deletes: what may go carries an expiry.
+const READ_WRITE: [&str; 6] = [
+    "dynamodb:BatchGetItem",
+    "dynamodb:ConditionCheckItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+];
+const LEASES: [&str; 5] =
+    ["dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"];
+const STREAM: [&str; 3] = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"];
+const CONSUME: [&str; 4] =
+    ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
+
+pub(super) fn part(system: &ValidatedSystem) -> Part {
+    let mut part = Part::default();
+    for (logical_id, output, role, statements) in [
+        ("SaveDispatchRole", outputs::SAVE_DISPATCH_ROLE_ARN, "save-dispatch", vec![table_access()]),
+        (
+            "DispatchAlgorithmRole",
+            outputs::DISPATCH_ALGORITHM_ROLE_ARN,
+            "dispatch-algorithm",
+            vec![
+                table_access(),
+                allow("Stream", &STREAM, attribute(TABLE, "StreamArn")),
+                allow("Leases", &LEASES, attribute(LEASE_TABLE, "Arn")),
+                allow("SetTimers", &["sqs:SendMessage"], attribute(queues::OFFERS, "Arn")),
+                allow("TakeTimers", &CONSUME, attribute(queues::OFFERS, "Arn")),
+                publish(),
+            ],
+        ),
+        ("DriverResponseRole", outputs::DRIVER_RESPONSE_ROLE_ARN, "driver-response", driver_response(system)),
+        ("StatusUpdateRole", outputs::STATUS_UPDATE_ROLE_ARN, "status-update", vec![table_access(), publish()]),
+    ] {
+        part.resource(logical_id, worker_role(system, role, statements));
+        part.output(output, &format!("ARN of the role of {role} workers"), &attribute(logical_id, "Arn"));
+    }
+    part
+}
+
+fn worker_role(system: &ValidatedSystem, role: &str, mut statements: Vec<Value>) -> Resource {
+    statements.extend(use_of_key(system));
+    Resource::new(
+        "AWS::IAM::Role",
+        json!({
+            "Path": format!("/coactus/{}/{}/", system.namespace, system.name),
+            "Description": format!("{role} workers of {}/{}", system.namespace, system.name),
+            "AssumeRolePolicyDocument": trust(system),
+            "PermissionsBoundary": system.spec.aws.permissions_boundary_arn,
+            "Policies": [{ "PolicyName": role, "PolicyDocument": policy_document(statements) }],
+        }),
+    )
+}
+
+/// The tag is one of the session tags Pod Identity always sets ("EKS Pod Identity session tags").
+fn trust(system: &ValidatedSystem) -> Value {
+    policy_document([json!({
+        "Effect": "Allow",
+        "Principal": { "Service": "pods.eks.amazonaws.com" },
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Condition": {
+            "StringEquals": {
+                "aws:SourceAccount": { "Ref": "AWS::AccountId" },
+                "aws:RequestTag/kubernetes-namespace": system.namespace,
+            },
+        },
+    })])
+}
+
+fn table_access() -> Value {
+    let index = |name: &str| sub(&format!("${{{TABLE}.Arn}}/index/{name}"));
+    allow("Table", &READ_WRITE, json!([attribute(TABLE, "Arn"), index(GSI1), index(GSI2)]))
+}
+
+fn publish() -> Value {
+    allow("Publish", &["sns:Publish"], super::syntax::reference(topic::TOPIC))
+}
+
+/// Takes the driver's answer and brings notifications to devices.
+fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
+    let mut statements = vec![
+        table_access(),
+        allow("SendResponses", &["sqs:SendMessage"], attribute(queues::RESPONSES, "Arn")),
+        allow(
+            "TakeMessages",
+            &CONSUME,
+            json!([attribute(queues::RESPONSES, "Arn"), attribute(queues::NOTIFICATIONS, "Arn")]),
+        ),
+        publish(),
+    ];
+    if system.spec.notifications.fcm.is_some() {
+        let application = &system.names.platform_application;
+        let application_arn = local_arn("sns", &format!("app/GCM/{application}"));
+        let endpoints = local_arn("sns", &format!("endpoint/GCM/{application}/*"));
+        statements.push(allow("RegisterDevices", &["sns:CreatePlatformEndpoint"], application_arn));
+        statements.push(allow(
+            "PushToDevices",
+            &["sns:GetEndpointAttributes", "sns:Publish", "sns:SetEndpointAttributes"],
+            endpoints,
+        ));
+    }
+    statements
+}
+
+/// The customer's key, and only by way of the services that hold this system's data.
+fn use_of_key(system: &ValidatedSystem) -> Option<Value> {
+    let key = system.spec.aws.kms_key_arn.as_ref()?;
+    let actions = [
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+    ];
+    let mut statement = allow("UseKey", &actions, json!(key));
+    let services =
+        ["dynamodb", "sns", "sqs"].map(|service| sub(&format!("{service}.${{AWS::Region}}.${{AWS::URLSuffix}}")));
+    statement["Condition"] = json!({ "StringEquals": { "kms:ViaService": services } });
+    Some(statement)
+}
