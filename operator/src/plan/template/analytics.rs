@@ -156,7 +156,7 @@ fn columns(format: ExportFormat, export_type: ExportType) -> Value {
     columns.into_iter().map(|(name, kind)| json!({ "Name": name, "Type": kind })).collect()
 }
 
-/// Hive names are lower-case; both SerDes match them to the attributes whatever their case.
+/// Hive names are lower-case; both formats' readers match them to the attributes whatever their case.
 fn item_type(format: ExportFormat) -> String {
     let texts = TEXTS.iter().map(|name| (name.to_lowercase(), text(format)));
     let numbers = NUMBERS.iter().map(|name| (name.to_lowercase(), number(format)));

@@ -56,6 +56,12 @@ impl Resource {
         self
     }
 
+    /// Switches one cfn-lint rule off for this resource alone.
+    pub(super) fn without_lint(mut self, rule: &str) -> Self {
+        self.0.insert("Metadata".to_owned(), json!({ "cfn-lint": { "config": { "ignore_checks": [rule] } } }));
+        self
+    }
+
     fn into_value(self) -> Value {
         Value::Object(self.0)
     }

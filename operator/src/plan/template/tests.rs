@@ -3,11 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use dispatch_api::dispatch_system::DispatchSystemSpec;
-use dispatch_api::names::ResourceNames;
+use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemSpec};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_core::fare::FareTable;
-use dispatch_core::policy::DispatchPolicy;
 
 use super::*;
 
@@ -68,27 +65,9 @@ api:
 
 fn system(name: &str, spec: &str) -> ValidatedSystem {
     let spec: DispatchSystemSpec = serde_yaml::from_str(spec).unwrap();
-    ValidatedSystem {
-        namespace: "cities".to_owned(),
-        name: name.to_owned(),
-        uid: None,
-        generation: 0,
-        names: ResourceNames::of("cities", name, &spec),
-        policy: DispatchPolicy::default(),
-        fare: FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
-            night_surcharges: Vec::new(),
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
-        },
-        spec,
-    }
+    let mut raw = DispatchSystem::new(name, spec);
+    raw.metadata.namespace = Some("cities".to_owned());
+    ValidatedSystem::try_from_raw(&raw).unwrap_or_else(|errors| panic!("{name}: {errors}"))
 }
 
 fn seoul() -> ValidatedSystem {
