@@ -4,11 +4,16 @@
 //! and `apply` (and their siblings `destroy` and `export`) make calls, through the [`ports`]; only [`aws`] holds SDK clients. The
 //! command line and the Kubernetes controller drive the same [`reconcile::reconcile`].
 
+pub mod apply;
 pub mod aws;
+pub mod desired;
+pub mod observe;
+pub mod outputs;
 pub mod plan;
 pub mod ports;
 pub mod progress;
 pub mod reconcile;
 pub mod secrets;
 pub mod stack;
+pub mod status;
 pub mod worker_config;

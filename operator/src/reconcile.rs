@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use dispatch_api::dispatch_system::{DispatchSystemStatus, OutputsStatus};
+use dispatch_api::conditions;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use thiserror::Error;
 
-use crate::plan::{Approval, Plan};
+use crate::apply::{self, Run, StackResult};
+use crate::desired::Desired;
+use crate::plan::template::TemplateError;
+use crate::plan::{
+    Approval, Credential, Input, PartFinding, Parts, Plan, ResourceChange, Retry, StackStep, next_step, part_steps,
+};
 use crate::ports::{PortError, Ports};
 use crate::progress::Progress;
 use crate::secrets::Secrets;
+use crate::stack::{ChangeSetKind, ChangeSetState, StackDescription};
+use crate::{observe, outputs, status};
 
 /// Whether the parts that drift (queue attributes) are looked at. They cost a call each, so a controller looks at the
 /// manifest's `driftIntervalSeconds` and not at every reconcile.
@@ -83,7 +91,7 @@ pub struct Reconciled {
 impl Reconciled {
     /// Whether the system serves and matches its manifest.
     pub fn is_ready(&self) -> bool {
-        self.status.conditions.iter().any(|c| c.type_ == dispatch_api::conditions::READY && c.status == "True")
+        status::is_true(&self.status, conditions::READY)
     }
 }
 
@@ -116,6 +124,12 @@ pub enum ReconcileError {
         /// Why.
         reason: String,
     },
+    /// CloudFormation could not compare.
+    #[error("cloudformation could not compute the changes: {0}")]
+    ChangeSet(String),
+    /// The template cannot be sent.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -132,12 +146,139 @@ impl ReconcileError {
 ///
 /// What AWS refuses or rolls back is told in the status ([`Reconciled::is_ready`] is then false); an error means that a call
 /// failed and the caller should try again later or, where [`ReconcileError::passes_with_time`] is false, tell a person.
+/// `managementPolicy: Observe` and `suspend: true` make no mutating call.
 pub async fn reconcile(
     system: &ValidatedSystem,
     ports: &Ports,
-    _settings: &Settings,
-    _progress: &mut dyn Progress,
+    settings: &Settings,
+    progress: &mut dyn Progress,
 ) -> Result<Reconciled, ReconcileError> {
-    let _ = (system, ports.stacks.describe(&system.names.stack).await?);
-    Err(PortError::new("reconcile", crate::ports::PortErrorKind::Unavailable, "not connected yet").into())
+    if system.spec.suspend || system.spec.management_policy == ManagementPolicy::Observe {
+        return look(system, ports, settings).await;
+    }
+    observe::guard_account(system, ports).await?;
+    let desired = Desired::of(system, &settings.secrets)?;
+    let found = ports.stacks.describe(&desired.stack).await?;
+    let secrets_applied = desired.secrets_applied(found.as_ref());
+    let (retry, patience, approval) = (retry(system, settings), settings.patience, &settings.approval);
+    let mut run = Run { system, desired: &desired, ports, approval, retry, patience, progress };
+    let stack = run.settle(found).await?;
+    let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
+    let mut steps = Vec::new();
+    if let Some(living) = stack.stack.as_ref().filter(|stack| stack.state.serves()) {
+        parts = observe::parts(system, ports, living, settings.drift).await?;
+        let credential = if secrets_applied { Credential::Same } else { Credential::Changed };
+        finding = part_steps(system, &parts, credential);
+        steps = std::mem::take(&mut finding.steps);
+        run.mend(&steps, &mut parts).await?;
+    }
+    let changed = stack.changed || !steps.is_empty();
+    let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
+    Ok(conclude(Conclusion { system, desired: &desired, ports, settings, stack, parts, finding, plan, changed }))
+}
+
+/// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected.
+pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Reconciled, ReconcileError> {
+    observe::guard_account(system, ports).await?;
+    let desired = Desired::of(system, &settings.secrets)?;
+    let found = ports.stacks.describe(&desired.stack).await?;
+    let input = desired.compare(found.as_ref());
+    let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
+    if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
+        parts = observe::parts(system, ports, living, settings.drift).await?;
+        finding = part_steps(system, &parts, Credential::Same);
+        let (drift, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut finding.steps).into_iter().partition(crate::plan::PartStep::corrects_drift);
+        finding.reported.extend(drift);
+        finding.problems.extend(rest.iter().map(|step| format!("to be done: {step}")));
+    }
+    let step = next_step(found.as_ref(), input, Retry::Allowed);
+    let verdict = apply::look(found.as_ref(), input);
+    let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
+    let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false };
+    Ok(conclude(Conclusion { system, desired: &desired, ports, settings, stack, parts, finding, plan, changed: false }))
+}
+
+/// What [`reconcile`] would do, resource by resource.
+///
+/// A stack that exists is compared by CloudFormation itself, through a change set that is removed again; with `Observe` or
+/// `suspend` not even that is made, and the plan tells only whether anything differs.
+pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, ReconcileError> {
+    observe::guard_account(system, ports).await?;
+    let desired = Desired::of(system, &settings.secrets)?;
+    let found = ports.stacks.describe(&desired.stack).await?;
+    let mut step = next_step(found.as_ref(), desired.compare(found.as_ref()), Retry::Allowed);
+    let may_write = !system.spec.suspend && system.spec.management_policy == ManagementPolicy::Full;
+    let changes = match step {
+        StackStep::Create | StackStep::DeleteThenCreate => desired.resources.clone(),
+        StackStep::Update if may_write => preview_update(&desired, ports, found.as_ref(), settings.patience).await?,
+        _ => Vec::new(),
+    };
+    if step == StackStep::Update && may_write && changes.is_empty() {
+        step = StackStep::UpToDate;
+    }
+    let mut steps = Vec::new();
+    if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
+        let parts = observe::parts(system, ports, living, settings.drift).await?;
+        let same = desired.secrets_applied(found.as_ref());
+        let credential = if same { Credential::Same } else { Credential::Changed };
+        steps = part_steps(system, &parts, credential).steps;
+    }
+    Ok(Plan::new(&desired.hash(), step, changes, steps))
+}
+
+async fn preview_update(
+    desired: &Desired,
+    ports: &Ports,
+    found: Option<&StackDescription>,
+    patience: Patience,
+) -> Result<Vec<ResourceChange>, ReconcileError> {
+    let request = desired.change_set(ChangeSetKind::Update, found);
+    let set = apply::compute(ports, &request, patience).await?;
+    ports.stacks.discard(&request.stack, &request.name).await?;
+    match set.state {
+        ChangeSetState::Ready | ChangeSetState::Empty => Ok(set.changes),
+        ChangeSetState::Pending => Err(ReconcileError::ChangeSet("it was not ready in time".to_owned())),
+        ChangeSetState::Failed(reason) => Err(ReconcileError::ChangeSet(reason)),
+    }
+}
+
+/// A controller does not repeat what failed for this very generation; a person may.
+fn retry(system: &ValidatedSystem, settings: &Settings) -> Retry {
+    let failed_before = settings.previous.as_ref().is_some_and(|previous| {
+        previous.observed_generation == system.generation && status::is_true(previous, conditions::STALLED)
+    });
+    if settings.failed_input == FailedInput::Refuse && failed_before { Retry::Refused } else { Retry::Allowed }
+}
+
+struct Conclusion<'a> {
+    system: &'a ValidatedSystem,
+    desired: &'a Desired,
+    ports: &'a Ports,
+    settings: &'a Settings,
+    stack: StackResult,
+    parts: Parts,
+    finding: PartFinding,
+    plan: Plan,
+    changed: bool,
+}
+
+fn conclude(end: Conclusion<'_>) -> Reconciled {
+    let stack = end.stack.stack.as_ref();
+    let outputs = stack
+        .filter(|stack| stack.state.serves())
+        .and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
+    let input = end.desired.compare(stack);
+    let status = status::of(&status::Facts {
+        system: end.system,
+        verdict: &end.stack.verdict,
+        stack,
+        applied_hash: (input == Input::Applied).then(|| end.desired.hash()),
+        outputs: outputs.as_ref(),
+        finding: &end.finding,
+        plan: &end.plan,
+        previous: end.settings.previous.as_ref(),
+        now: (end.ports.clock)(),
+    });
+    Reconciled { status, outputs, plan: end.plan, changed: end.changed }
 }

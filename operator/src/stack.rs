@@ -161,7 +161,7 @@ pub enum ChangeSetKind {
 }
 
 /// What a change set is made of. `Debug` shows no parameter value.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ChangeSetRequest {
     /// Stack name.
     pub stack: String,
@@ -173,6 +173,8 @@ pub struct ChangeSetRequest {
     pub template: String,
     /// Values of the template's parameters, some of them secret.
     pub parameters: BTreeMap<String, secrecy::SecretString>,
+    /// Capabilities acknowledged, for example `CAPABILITY_IAM`.
+    pub capabilities: Vec<&'static str>,
     /// Tags of the stack, which CloudFormation hands on to its resources.
     pub tags: BTreeMap<String, String>,
 }

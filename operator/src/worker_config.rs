@@ -49,7 +49,7 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
             url: overrides.cache_url.clone().unwrap_or_else(|| outputs.cache_url.clone()),
             auth_token_env: auth.then(|| CACHE_AUTH_TOKEN_ENV.to_owned()),
         },
-        dispatch: dispatch_config(system),
+        dispatch: DispatchConfig::from_validated(system),
     }
 }
 

@@ -81,7 +81,7 @@ impl StackProvider for CloudFormation {
                 .template_body(&request.template)
                 .set_parameters(Some(parameters.collect()))
                 .set_tags(Some(tags.collect()))
-                .capabilities(Capability::CapabilityNamedIam);
+                .set_capabilities(Some(request.capabilities.iter().map(|name| Capability::from(*name)).collect()));
             call = match request.kind {
                 ChangeSetKind::Create => call.change_set_type(ChangeSetType::Create),
                 ChangeSetKind::Update => call.change_set_type(ChangeSetType::Update),

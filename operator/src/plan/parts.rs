@@ -12,6 +12,8 @@ pub struct QueueLook {
     pub name: &'static str,
     /// URL.
     pub url: String,
+    /// ARN its dead-letter queue has.
+    pub dead_letter_arn: String,
     /// Settings; `None` when the queue is gone.
     pub settings: Option<QueueSettings>,
 }
@@ -146,6 +148,9 @@ fn queue_step(look: &QueueLook, found: &QueueSettings, wanted: &QueueSpec) -> Op
     compare("retentionSeconds", Some(found.retention_seconds), wanted.retention_seconds);
     compare("visibilityTimeoutSeconds", Some(found.visibility_timeout_seconds), wanted.visibility_timeout_seconds);
     compare("maxReceiveCount", found.max_receive_count, wanted.max_receive_count);
+    if found.dead_letter_arn.as_ref() != Some(&look.dead_letter_arn) {
+        differences.push("the dead-letter queue is another one".to_owned());
+    }
     if differences.is_empty() {
         return None;
     }
@@ -153,7 +158,7 @@ fn queue_step(look: &QueueLook, found: &QueueSettings, wanted: &QueueSpec) -> Op
         retention_seconds: wanted.retention_seconds,
         visibility_timeout_seconds: wanted.visibility_timeout_seconds,
         max_receive_count: Some(wanted.max_receive_count),
-        dead_letter_arn: found.dead_letter_arn.clone(),
+        dead_letter_arn: Some(look.dead_letter_arn.clone()),
     };
     Some(PartStep::CorrectQueue { name: look.name, url: look.url.clone(), settings, differences })
 }

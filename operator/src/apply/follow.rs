@@ -1,0 +1,101 @@
+//! Follows an operation of CloudFormation to its end.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use crate::ports::PortError;
+use crate::progress::{Event, Progress};
+use crate::reconcile::Patience;
+use crate::stack::{Next, StackDescription, StackEvent, StackProvider, StackState};
+
+/// Which rest counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Any: the operation is somebody else's or an earlier run's.
+    Any,
+    /// Only one the stack's history shows to be newer than the follower: CloudFormation goes on showing the old state for a
+    /// moment after it has accepted an operation.
+    New,
+}
+
+/// Where it came to rest.
+#[derive(Clone, Debug)]
+pub(crate) enum Rest {
+    /// In a state that does not change by itself.
+    At(StackDescription),
+    /// The stack is gone.
+    Gone,
+    /// Nowhere yet, and patience has ended.
+    StillRunning(StackDescription),
+}
+
+/// Reads a stack's history from a point in time on.
+pub(crate) struct Follower<'a> {
+    stacks: &'a Arc<dyn StackProvider>,
+    arn: String,
+    patience: Patience,
+    seen: Option<String>,
+    own_status: Option<String>,
+    cause: Option<StackEvent>,
+    kept: Vec<StackEvent>,
+}
+
+impl<'a> Follower<'a> {
+    /// Begins now: what has happened before is not told again.
+    pub async fn new(stacks: &'a Arc<dyn StackProvider>, arn: &str, patience: Patience) -> Result<Self, PortError> {
+        let seen = stacks.events_since(arn, None).await?.pop().map(|event| event.id);
+        let arn = arn.to_owned();
+        Ok(Self { stacks, arn, patience, seen, own_status: None, cause: None, kept: Vec::new() })
+    }
+
+    /// The chronologically first event that failed by itself.
+    pub fn cause(&self) -> Option<&StackEvent> {
+        self.cause.as_ref()
+    }
+
+    /// Resources a deletion has kept.
+    pub fn kept(&self) -> Vec<StackEvent> {
+        self.kept.clone()
+    }
+
+    /// Looks, at growing intervals, until the stack rests.
+    pub async fn until_rest(&mut self, freshness: Freshness, progress: &mut dyn Progress) -> Result<Rest, PortError> {
+        let deadline = Instant::now() + self.patience.total;
+        let mut pause = self.patience.first;
+        loop {
+            let Some(stack) = self.stacks.describe(&self.arn).await? else { return Ok(Rest::Gone) };
+            // Events are read after the state, so that a state at rest comes with all its events.
+            self.read_events(progress).await?;
+            if stack.state == StackState::DeleteComplete {
+                return Ok(Rest::Gone);
+            }
+            let at_rest = stack.state.next() != Next::Wait;
+            let fresh = freshness == Freshness::Any || self.own_status.as_deref() == Some(stack.state.name());
+            if at_rest && fresh {
+                return Ok(Rest::At(stack));
+            }
+            if Instant::now() >= deadline {
+                return Ok(Rest::StillRunning(stack));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(self.patience.longest);
+        }
+    }
+
+    async fn read_events(&mut self, progress: &mut dyn Progress) -> Result<(), PortError> {
+        for event in self.stacks.events_since(&self.arn, self.seen.as_deref()).await? {
+            self.seen = Some(event.id.clone());
+            if event.physical_id.as_deref() == Some(self.arn.as_str()) {
+                self.own_status = Some(event.status.clone());
+            } else if event.status == "DELETE_SKIPPED" {
+                self.kept.push(event.clone());
+            }
+            if self.cause.is_none() && event.is_cause() {
+                self.cause = Some(event.clone());
+            }
+            progress.report(Event::Stack(event));
+        }
+        Ok(())
+    }
+}

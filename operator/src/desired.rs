@@ -1,0 +1,240 @@
+//! What is wanted of CloudFormation: the rendered template with its parameters and tags, and the digests by which a later look
+//! knows them again. Pure.
+
+use std::collections::BTreeMap;
+
+use dispatch_api::dispatch_system::SecretKeyRef;
+use dispatch_api::validate::ValidatedSystem;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::plan::template::{self, MAX_BODY_BYTES, TemplateError};
+use crate::plan::{Input, ResourceChange, hex};
+use crate::reconcile::ReconcileError;
+use crate::secrets::Secrets;
+use crate::stack::{ChangeSetKind, ChangeSetRequest, StackDescription};
+
+/// Stack output that holds the digest of template and tags last applied.
+///
+/// An output and not a tag: CloudFormation hands a stack's tags on to its resources, so a digest in a tag would make every
+/// update a change of every resource. An update of outputs alone is an update to CloudFormation.
+pub const TEMPLATE_DIGEST: &str = "AppliedTemplateDigest";
+/// Stack output that holds the digest of the secrets last applied.
+pub const SECRETS_DIGEST: &str = "AppliedSecretsDigest";
+
+const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
+const AUTH_FIELD: &str = "spec.cache.authSecretRef";
+
+/// The wanted input of the stack.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Stack name.
+    pub stack: String,
+    /// Template body with the digests among its outputs.
+    pub body: String,
+    /// Values of the template's parameters.
+    pub parameters: BTreeMap<String, SecretString>,
+    /// Stack tags.
+    pub tags: BTreeMap<String, String>,
+    /// The FCM service account, checked.
+    pub fcm: Option<SecretString>,
+    /// Every resource of the template, for the plan of a stack that does not exist.
+    pub resources: Vec<ResourceChange>,
+    template_digest: String,
+    secrets_digest: String,
+}
+
+impl Desired {
+    /// Renders the template and collects the secrets the manifest names.
+    pub fn of(system: &ValidatedSystem, secrets: &Secrets) -> Result<Self, ReconcileError> {
+        let spec = &system.spec;
+        let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
+        let fcm = fcm.transpose()?;
+        if let Some(account) = &fcm {
+            check_service_account(account)?;
+        }
+        let mut parameters = BTreeMap::new();
+        for name in template::parameters(system) {
+            if let (template::CACHE_AUTH_TOKEN, Some(reference)) = (name, &spec.cache.auth_secret_ref) {
+                let token = find(secrets, AUTH_FIELD, reference)?;
+                check_auth_token(&token)?;
+                parameters.insert(name.to_owned(), token);
+            }
+        }
+        let rendered = template::render(system);
+        let template_digest = rendered.hash();
+        let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
+        let mut body = rendered.body().clone();
+        for (key, value) in [(TEMPLATE_DIGEST, &template_digest), (SECRETS_DIGEST, &secrets_digest)] {
+            body["Outputs"][key] = json!({ "Value": value });
+        }
+        body.sort_all_objects();
+        let text = body.to_string();
+        if text.len() > MAX_BODY_BYTES {
+            return Err(TemplateError::TooLarge { bytes: text.len(), limit: MAX_BODY_BYTES }.into());
+        }
+        Ok(Self {
+            stack: system.names.stack.clone(),
+            resources: resources(&body),
+            body: text,
+            parameters,
+            tags: rendered.tags().clone(),
+            fcm,
+            template_digest,
+            secrets_digest,
+        })
+    }
+
+    /// Identity of the whole input.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
+    }
+
+    /// Whether a stack was last brought to this input.
+    pub fn compare(&self, found: Option<&StackDescription>) -> Input {
+        let on_record = |key: &str, digest: &String| found.is_some_and(|stack| stack.outputs.get(key) == Some(digest));
+        if on_record(TEMPLATE_DIGEST, &self.template_digest) && on_record(SECRETS_DIGEST, &self.secrets_digest) {
+            Input::Applied
+        } else {
+            Input::Different
+        }
+    }
+
+    /// Whether a stack was last brought to these secrets.
+    pub fn secrets_applied(&self, found: Option<&StackDescription>) -> bool {
+        found.is_some_and(|stack| stack.outputs.get(SECRETS_DIGEST) == Some(&self.secrets_digest))
+    }
+
+    /// The change set that brings `found` to this input. Its name depends on both, so that the same comparison is made once,
+    /// also by an operator that was stopped in the middle of it.
+    pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
+        let base = found.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
+        let digest = hex(&Sha256::digest(format!("{} {base}", self.hash())));
+        ChangeSetRequest {
+            stack: self.stack.clone(),
+            name: format!("coactus-{}", digest.get(..32).unwrap_or(&digest)),
+            kind,
+            template: self.body.clone(),
+            parameters: self.parameters.clone(),
+            capabilities: template::CAPABILITIES.to_vec(),
+            tags: self.tags.clone(),
+        }
+    }
+}
+
+fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Result<SecretString, ReconcileError> {
+    secrets.get(reference).cloned().ok_or_else(|| ReconcileError::SecretMissing {
+        field,
+        name: reference.name.clone(),
+        key: reference.key.clone(),
+    })
+}
+
+/// The digest is salted with the system's name, so that two cities with one key do not show it. The secrets are long random
+/// keys, which a digest does not give away.
+fn digest_of_secrets(
+    system: &ValidatedSystem,
+    parameters: &BTreeMap<String, SecretString>,
+    fcm: Option<&SecretString>,
+) -> String {
+    if parameters.is_empty() && fcm.is_none() {
+        return "none".to_owned();
+    }
+    let mut digest = Sha256::new();
+    digest.update(&system.names.prefix);
+    for (name, value) in parameters {
+        digest.update(format!("\n{name}="));
+        digest.update(value.expose_secret());
+    }
+    if let Some(account) = fcm {
+        digest.update("\nfcm=");
+        digest.update(account.expose_secret());
+    }
+    hex(&digest.finalize())
+}
+
+/// A Firebase service account key is a JSON object of type `service_account` (Google Cloud, "Service account keys").
+fn check_service_account(account: &SecretString) -> Result<(), ReconcileError> {
+    let refuse = |reason: String| Err(ReconcileError::SecretInvalid { field: FCM_FIELD, reason });
+    let Ok(Value::Object(key)) = serde_json::from_str(account.expose_secret()) else {
+        return refuse("it is not a JSON object; FCM needs the whole key file of a service account".to_owned());
+    };
+    let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("type") != "service_account" {
+        return refuse("its `type` is not `service_account`".to_owned());
+    }
+    match ["project_id", "private_key", "client_email", "token_uri"].into_iter().find(|name| text(name).is_empty()) {
+        Some(name) => refuse(format!("it has no `{name}`")),
+        None => Ok(()),
+    }
+}
+
+/// ElastiCache's rule for AUTH tokens (user guide, "Authenticating with the Redis OSS AUTH command").
+fn check_auth_token(token: &SecretString) -> Result<(), ReconcileError> {
+    let token = token.expose_secret();
+    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '"' | '/');
+    if (16..=128).contains(&token.len()) && token.chars().all(good) {
+        return Ok(());
+    }
+    let reason = "an AUTH token has 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
+    Err(ReconcileError::SecretInvalid { field: AUTH_FIELD, reason })
+}
+
+fn resources(body: &Value) -> Vec<ResourceChange> {
+    let Some(resources) = body["Resources"].as_object() else { return Vec::new() };
+    resources
+        .iter()
+        .map(|(logical_id, resource)| ResourceChange::added(logical_id, resource["Type"].as_str().unwrap_or_default()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{fcm_key, system};
+
+    #[test]
+    fn the_template_carries_the_digests_and_the_system_knows_them_again() {
+        let desired = Desired::of(&system(), &Secrets::default()).expect("no secrets needed");
+        let body: Value = serde_json::from_str(&desired.body).expect("JSON");
+        assert_eq!(body["Outputs"][SECRETS_DIGEST]["Value"], "none");
+        assert_eq!(body["Outputs"][TEMPLATE_DIGEST]["Value"], desired.template_digest);
+        assert_eq!(desired.compare(None), Input::Different);
+        assert!(desired.resources.iter().any(|r| r.resource_type == "AWS::DynamoDB::Table"));
+    }
+
+    #[test]
+    fn a_missing_secret_is_named_by_field_name_and_key() {
+        let mut system = system();
+        system.spec.notifications.fcm = Some(dispatch_api::dispatch_system::FcmSpec {
+            service_account_secret_ref: SecretKeyRef { name: "fcm".to_owned(), key: "account.json".to_owned() },
+        });
+        let error = Desired::of(&system, &Secrets::default()).expect_err("no secret given");
+        assert_eq!(
+            error.to_string(),
+            "spec.notifications.fcm.serviceAccountSecretRef names secret fcm/account.json, which was not given"
+        );
+        let mut secrets = Secrets::default();
+        secrets.insert("fcm", "account.json", fcm_key());
+        let desired = Desired::of(&system, &secrets).expect("given");
+        assert!(!format!("{desired:?}").contains("BEGIN"), "a secret is shown");
+        assert_ne!(desired.secrets_digest, "none");
+    }
+
+    #[test]
+    fn secrets_of_the_wrong_shape_are_refused_without_being_repeated() {
+        for (text, why) in [
+            ("hush-hush", "not a JSON object"),
+            (r#"{"type":"user"}"#, "`type`"),
+            (r#"{"type":"service_account","project_id":"p"}"#, "`private_key`"),
+        ] {
+            let error = check_service_account(&SecretString::from(text)).expect_err(text).to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(check_auth_token(&SecretString::from("short")).is_err());
+        assert!(check_auth_token(&SecretString::from("sixteen-chars-or")).is_ok());
+        assert!(check_auth_token(&SecretString::from("with a slash / in it")).is_err());
+    }
+}

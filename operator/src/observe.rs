@@ -1,0 +1,51 @@
+//! Looks at what there is. Reads only.
+//!
+//! A look without drift costs four calls: the stack, the table's backups, the platform application and, where the stack has one,
+//! the cache. With drift it costs one more for each queue.
+
+use dispatch_api::validate::ValidatedSystem;
+
+use crate::outputs::ArnBase;
+use crate::plan::template::outputs as key;
+use crate::plan::{Parts, QueueLook};
+use crate::ports::{PortError, Ports};
+use crate::reconcile::{DriftLook, ReconcileError};
+use crate::stack::StackDescription;
+
+/// Refuses credentials of another account than the manifest names, before anything else is done.
+pub async fn guard_account(system: &ValidatedSystem, ports: &Ports) -> Result<(), ReconcileError> {
+    let Some(wanted) = &system.spec.aws.account_id else { return Ok(()) };
+    let found = ports.identity.account().await?;
+    if found == *wanted { Ok(()) } else { Err(ReconcileError::WrongAccount { wanted: wanted.clone(), found }) }
+}
+
+/// The parts beside the stack.
+pub async fn parts(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    stack: &StackDescription,
+    drift: DriftLook,
+) -> Result<Parts, PortError> {
+    let names = &system.names;
+    let recovery = ports.tables.recovery(&names.table).await?;
+    let push_arn = ArnBase::of(&stack.arn).map(|base| base.platform_application(&names.platform_application));
+    let push_arn = push_arn.unwrap_or_default();
+    let push_exists = ports.push.exists(&push_arn).await?;
+    let cache = match system.spec.cache.external {
+        Some(_) => None,
+        None => ports.caches.endpoint(&names.replication_group).await?,
+    };
+    let mut queues = Vec::new();
+    if drift == DriftLook::Look {
+        for (name, queue, output) in [
+            ("offers", &names.offers_queue, key::OFFERS_QUEUE_URL),
+            ("responses", &names.responses_queue, key::RESPONSES_QUEUE_URL),
+            ("notifications", &names.notifications_queue, key::NOTIFICATIONS_QUEUE_URL),
+        ] {
+            let (Some(url), Some(base)) = (stack.outputs.get(output), ArnBase::of(&stack.arn)) else { continue };
+            let settings = ports.queues.settings(url).await?;
+            queues.push(QueueLook { name, url: url.clone(), dead_letter_arn: base.dead_letter_queue(queue), settings });
+        }
+    }
+    Ok(Parts { recovery, push_arn, push_exists, cache, queues })
+}

@@ -1,0 +1,300 @@
+//! From what happened to the status people and programs read. Pure, and the only place that writes conditions.
+//!
+//! Exactly one of `Ready`, `Reconciling` and `Stalled` is true at any time (kstatus); every condition carries the generation it
+//! speaks of.
+
+use dispatch_api::conditions as condition;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, OutputsStatus};
+use dispatch_api::validate::ValidatedSystem;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::apply::Verdict;
+use crate::plan::{PartFinding, PartStep, Plan, StackStep};
+use crate::stack::{StackDescription, StackState};
+
+/// Longest message of a condition in characters; Kubernetes takes 32,768 bytes.
+const MESSAGE_MAX: usize = 4000;
+
+/// What the status is made of.
+pub struct Facts<'a> {
+    /// The system.
+    pub system: &'a ValidatedSystem,
+    /// How it ended with the stack.
+    pub verdict: &'a Verdict,
+    /// The stack as last seen.
+    pub stack: Option<&'a StackDescription>,
+    /// Hash of the wanted input, when the stack has it.
+    pub applied_hash: Option<String>,
+    /// Names and addresses.
+    pub outputs: Option<&'a OutputsStatus>,
+    /// What is still wrong with the parts beside the stack.
+    pub finding: &'a PartFinding,
+    /// What was to be done.
+    pub plan: &'a Plan,
+    /// The status before.
+    pub previous: Option<&'a DispatchSystemStatus>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The one-word summary, of which exactly one is true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Summary {
+    Ready,
+    Reconciling,
+    Stalled,
+}
+
+struct Said {
+    summary: Summary,
+    reason: &'static str,
+    message: String,
+}
+
+/// Whether a condition is true.
+pub fn is_true(status: &DispatchSystemStatus, kind: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// Writes the status.
+pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
+    let said = summary(facts);
+    let stack_ready = stack_condition(facts);
+    let (parts_status, parts_reason, parts_message) = parts_condition(facts);
+    let drift: Vec<String> = facts.finding.reported.iter().map(PartStep::to_string).collect();
+    let corrected = facts.plan.parts.iter().any(PartStep::corrects_drift);
+    let pending = *facts.verdict == Verdict::Blocked || matches!(facts.verdict, Verdict::Untouched);
+    let on = |summary: Summary| if said.summary == summary { "True" } else { "False" };
+    let told = [
+        (condition::READY, on(Summary::Ready), said.reason, said.message.clone()),
+        (condition::RECONCILING, on(Summary::Reconciling), said.reason, said.message.clone()),
+        (condition::STALLED, on(Summary::Stalled), said.reason, said.message.clone()),
+        (condition::STACK_READY, stack_ready.0, stack_ready.1, stack_ready.2),
+        (condition::DATA_PLANE_READY, parts_status, parts_reason, parts_message),
+        match (drift.is_empty(), corrected) {
+            (false, _) => (condition::DRIFTED, "True", "DriftDetected", drift.join("; ")),
+            (true, true) => (condition::DRIFTED, "False", "DriftCorrected", drift_corrected(facts.plan)),
+            (true, false) => (condition::DRIFTED, "False", "InSync", String::new()),
+        },
+        match pending {
+            true => (condition::PLAN_PENDING, "True", "ChangesPending", format!("plan {}", facts.plan.id)),
+            false => (condition::PLAN_PENDING, "False", "NothingPending", String::new()),
+        },
+        match facts.system.spec.suspend {
+            true => (condition::PAUSED, "True", "Suspended", "spec.suspend is true".to_owned()),
+            false => (condition::PAUSED, "False", "Active", String::new()),
+        },
+    ];
+    DispatchSystemStatus {
+        observed_generation: facts.system.generation,
+        conditions: told.into_iter().map(|told| write(facts, told)).collect(),
+        stack_arn: facts.stack.map(|stack| stack.arn.clone()),
+        stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
+        applied_hash: facts.applied_hash.clone(),
+        outputs: facts.outputs.cloned(),
+        last_plan: Some(facts.plan.summary()),
+        last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
+    }
+}
+
+fn summary(facts: &Facts<'_>) -> Said {
+    let say = |summary, reason, message: String| Said { summary, reason, message };
+    let stack = &facts.system.names.stack;
+    match facts.verdict {
+        Verdict::Stalled(state) => say(Summary::Stalled, stalled_reason(state), stalled_message(stack, state)),
+        Verdict::Failed { state, cause } => say(Summary::Stalled, failed_reason(state), cause.clone()),
+        Verdict::Blocked => say(
+            Summary::Stalled,
+            "ApprovalRequired",
+            format!("plan {} waits for an approval: it may replace or remove resources", facts.plan.id),
+        ),
+        Verdict::LeftAlone(state) => say(
+            Summary::Reconciling,
+            "UnknownStackState",
+            format!("stack {stack} is in state {}, which this version does not know; nothing is done", state.name()),
+        ),
+        Verdict::StillRunning(state) => {
+            say(Summary::Reconciling, "StackBusy", format!("stack {stack} is in {}", state.name()))
+        }
+        _ if facts.system.spec.suspend => {
+            say(Summary::Reconciling, "Suspended", "the system is suspended; nothing is changed".to_owned())
+        }
+        Verdict::Untouched if facts.plan.stack == StackStep::Create => {
+            say(Summary::Reconciling, "NotCreated", format!("stack {stack} does not exist yet"))
+        }
+        Verdict::Untouched => {
+            say(Summary::Reconciling, "ChangesPending", "the environment differs from the manifest".to_owned())
+        }
+        Verdict::Settled if !facts.finding.problems.is_empty() => {
+            say(Summary::Reconciling, "DataPlaneNotReady", facts.finding.problems.join("; "))
+        }
+        Verdict::Settled if facts.outputs.is_none() => {
+            say(Summary::Reconciling, "OutputsMissing", format!("stack {stack} does not show all its outputs"))
+        }
+        Verdict::Settled => say(Summary::Ready, "InSync", "the environment is as the manifest says".to_owned()),
+    }
+}
+
+fn stalled_reason(state: &StackState) -> &'static str {
+    match state {
+        StackState::DeleteFailed => "DeleteFailed",
+        StackState::RollbackComplete => "CreateFailed",
+        StackState::UpdateRollbackComplete => "UpdateRolledBack",
+        StackState::UpdateRollbackFailed => "UpdateRollbackFailed",
+        _ => "StackStalled",
+    }
+}
+
+fn failed_reason(state: &StackState) -> &'static str {
+    match state {
+        StackState::RollbackComplete | StackState::RollbackFailed | StackState::CreateFailed => "CreateFailed",
+        StackState::ReviewInProgress => "ChangeSetFailed",
+        StackState::UpdateRollbackFailed => "UpdateRollbackFailed",
+        StackState::DeleteFailed => "DeleteFailed",
+        _ => "UpdateRolledBack",
+    }
+}
+
+fn stalled_message(stack: &str, state: &StackState) -> String {
+    let what_now = match state {
+        StackState::DeleteFailed => "see its events for the resource that could not be deleted, then delete it again",
+        StackState::RollbackFailed => {
+            "delete the stack, keeping the resources that cannot be deleted, then apply again"
+        }
+        StackState::RollbackComplete | StackState::UpdateRollbackComplete => {
+            "the same input failed before; change the manifest"
+        }
+        _ => "see its events, and bring it to rest by hand",
+    };
+    format!("stack {stack} is in {}: {what_now}", state.name())
+}
+
+fn stack_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
+    let Some(stack) = facts.stack else {
+        return ("False", "NotCreated", "there is no stack".to_owned());
+    };
+    let name = stack.state.name().to_owned();
+    match &stack.state {
+        StackState::Unknown(_) => ("Unknown", "UnknownStackState", name),
+        state if state.serves() => ("True", "StackComplete", name),
+        _ => ("False", "StackNotComplete", name),
+    }
+}
+
+fn parts_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
+    if !facts.stack.is_some_and(|stack| stack.state.serves()) {
+        return ("Unknown", "StackNotReady", "looked at once the stack is complete".to_owned());
+    }
+    if facts.finding.problems.is_empty() {
+        ("True", "AsWanted", String::new())
+    } else {
+        ("False", "DataPlaneNotReady", facts.finding.problems.join("; "))
+    }
+}
+
+fn drift_corrected(plan: &Plan) -> String {
+    let steps: Vec<String> = plan.parts.iter().filter(|step| step.corrects_drift()).map(PartStep::to_string).collect();
+    steps.join("; ")
+}
+
+/// The time of a condition is that of its last change of status, so that a status that says the same is the same.
+fn write(facts: &Facts<'_>, told: (&str, &str, &str, String)) -> Condition {
+    let (kind, status, reason, message) = told;
+    let before = facts.previous.and_then(|previous| previous.conditions.iter().find(|c| c.type_ == kind));
+    let since = before.filter(|c| c.status == status).map_or(Time(facts.now), |c| c.last_transition_time.clone());
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MESSAGE_MAX).collect(),
+        observed_generation: Some(facts.system.generation),
+        last_transition_time: since,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{stack_in, system};
+
+    fn verdicts() -> Vec<Verdict> {
+        let states = aws_sdk_cloudformation::types::StackStatus::values();
+        let states: Vec<StackState> = states.iter().map(|name| StackState::parse(name)).collect();
+        let mut all = vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched];
+        for state in states {
+            all.push(Verdict::Failed { state: state.clone(), cause: "Table CREATE_FAILED: no".to_owned() });
+            all.push(Verdict::StillRunning(state.clone()));
+            all.push(Verdict::Stalled(state.clone()));
+            all.push(Verdict::LeftAlone(state));
+        }
+        all
+    }
+
+    fn status_of(verdict: &Verdict, state: Option<&str>, suspend: bool) -> DispatchSystemStatus {
+        let mut system = system();
+        system.spec.suspend = suspend;
+        system.generation = 7;
+        let stack = state.map(stack_in);
+        let plan = Plan::new("h", StackStep::Update, Vec::new(), Vec::new());
+        of(&Facts {
+            system: &system,
+            verdict,
+            stack: stack.as_ref(),
+            applied_hash: None,
+            outputs: Some(&OutputsStatus::default()),
+            finding: &PartFinding::default(),
+            plan: &plan,
+            previous: None,
+            now: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    #[test]
+    fn exactly_one_of_the_trio_is_true_whatever_happens() {
+        for verdict in verdicts() {
+            for state in [None].into_iter().chain(aws_sdk_cloudformation::types::StackStatus::values().iter().map(Some))
+            {
+                for suspend in [false, true] {
+                    let status = status_of(&verdict, state.copied(), suspend);
+                    let trio = [condition::READY, condition::RECONCILING, condition::STALLED];
+                    let count = trio.into_iter().filter(|kind| is_true(&status, kind)).count();
+                    assert_eq!(count, 1, "{verdict:?} {state:?} {suspend}");
+                    assert!(status.conditions.iter().all(|c| c.observed_generation == Some(7)));
+                    assert_eq!(status.observed_generation, 7);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_suspended_system_is_never_ready() {
+        let status = status_of(&Verdict::Settled, Some("CREATE_COMPLETE"), true);
+        assert!(!is_true(&status, condition::READY) && is_true(&status, condition::PAUSED));
+    }
+
+    #[test]
+    fn the_same_status_has_the_same_times() {
+        let first = status_of(&Verdict::Settled, Some("CREATE_COMPLETE"), false);
+        let system = system();
+        let plan = Plan::new("h", StackStep::Update, Vec::new(), Vec::new());
+        let mut facts = Facts {
+            system: &system,
+            verdict: &Verdict::Settled,
+            stack: None,
+            applied_hash: None,
+            outputs: Some(&OutputsStatus::default()),
+            finding: &PartFinding::default(),
+            plan: &plan,
+            previous: Some(&first),
+            now: Timestamp::from_second(1000).expect("in range"),
+        };
+        let since = |status: &DispatchSystemStatus, kind: &str| {
+            status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.last_transition_time.clone())
+        };
+        let second = of(&facts);
+        assert_eq!(since(&second, condition::READY), since(&first, condition::READY));
+        facts.verdict = &Verdict::Untouched;
+        assert_ne!(since(&of(&facts), condition::READY), since(&first, condition::READY));
+    }
+}
