@@ -16,4 +16,6 @@ pub mod reconcile;
 pub mod secrets;
 pub mod stack;
 pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod worker_config;

@@ -3,8 +3,8 @@
 use dispatch_api::dispatch_system::OutputsStatus;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{
-    AwsEndpoint, CacheConfig, DispatchConfig, FareConfig, NightSurchargeConfig, NotificationsConfig, QueuesConfig,
-    TableConfig, WORKER_CONFIG_VERSION, WorkerConfig,
+    AwsEndpoint, CacheConfig, DispatchConfig, NotificationsConfig, QueuesConfig, TableConfig, WORKER_CONFIG_VERSION,
+    WorkerConfig,
 };
 
 /// Environment variable that carries the Redis AUTH token to a worker.
@@ -50,43 +50,5 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
             auth_token_env: auth.then(|| CACHE_AUTH_TOKEN_ENV.to_owned()),
         },
         dispatch: DispatchConfig::from_validated(system),
-    }
-}
-
-fn dispatch_config(system: &ValidatedSystem) -> DispatchConfig {
-    let policy = &system.policy;
-    let fare = &system.fare;
-    DispatchConfig {
-        max_candidates: policy.max_candidates,
-        max_attempts: policy.max_attempts,
-        offer_timeout_ms: policy.offer_timeout_ms,
-        search_budget_ms: policy.search_budget_ms,
-        search_rings_m: policy.search_rings_m.clone(),
-        distance_bucket_m: policy.distance_bucket_m,
-        stale_after_ms: policy.stale_after_ms,
-        cool_down_after_reject_ms: policy.cool_down_after_reject_ms,
-        cool_down_after_timeout_ms: policy.cool_down_after_timeout_ms,
-        acceptance_window_days: policy.acceptance_window_days,
-        auto_accept: policy.auto_accept,
-        fare: FareConfig {
-            base: fare.base,
-            base_distance_m: fare.base_distance_m,
-            per_distance: fare.per_distance,
-            per_distance_m: fare.per_distance_m,
-            per_time: fare.per_time,
-            per_time_s: fare.per_time_s,
-            night_surcharges: fare
-                .night_surcharges
-                .iter()
-                .map(|night| NightSurchargeConfig {
-                    from_minute: night.from_minute,
-                    to_minute: night.to_minute,
-                    percent: night.percent,
-                })
-                .collect(),
-            road_factor_percent: fare.road_factor_percent,
-            average_speed_kmh: fare.average_speed_kmh,
-            round_to: fare.round_to,
-        },
     }
 }
