@@ -1,5 +1,6 @@
 //! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
 
 pub mod city;
+pub mod http;
 pub mod port;
 pub mod store;
