@@ -192,7 +192,7 @@ impl Run<'_> {
             return Err(PortError::new("execute the change set", PortErrorKind::NotFound, message));
         };
         let mut follower = Follower::new(stacks, &stack.arn, self.patience).await?;
-        stacks.execute(&stack.arn, &request.name, &request.name).await?;
+        stacks.execute(&request.stack, &request.name, &request.name).await?;
         result.changed = true;
         let rest = follower.until_rest(Freshness::New, self.progress).await?;
         let (verdict, stack) = match rest {

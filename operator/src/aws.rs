@@ -14,7 +14,8 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_sts::config::Credentials;
 use jiff::Timestamp;
 
 use crate::ports::Ports;
@@ -28,6 +29,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries of one call: the SDK backs off with jitter between them.
 const ATTEMPTS: u32 = 5;
 
+fn loader(region: &str) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(Region::new(region.to_owned()))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(timeouts)
+}
+
 /// Connection settings shared by all clients of one system. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AwsClients {
@@ -39,15 +52,7 @@ impl AwsClients {
     /// `role_arn` is given, assumes that role with them. `endpoint_url` replaces the address of every service; without it
     /// `AWS_ENDPOINT_URL` counts. No call is made before the first request.
     pub async fn connect(region: &str, endpoint_url: Option<&str>, role_arn: Option<&str>) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(Region::new(region.to_owned()))
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts);
+        let mut loader = loader(region);
         if let Some(url) = endpoint_url {
             loader = loader.endpoint_url(url);
         }
@@ -56,6 +61,18 @@ impl AwsClients {
         let assumed = AssumeRoleProvider::builder(role).session_name("dispatch-operator").configure(&own).build().await;
         let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(assumed);
         Self { config: own.into_builder().credentials_provider(provider).build() }
+    }
+
+    /// Talks to an emulator at `endpoint_url`, with credentials that mean nothing anywhere else: an emulator checks none, and
+    /// the real ones of whoever starts it have no business there.
+    pub async fn emulated(region: &str, endpoint_url: &str) -> Self {
+        let nobody = Credentials::new("test", "test", None, None, "emulator");
+        Self { config: loader(region).endpoint_url(endpoint_url).credentials_provider(nobody).load().await }
+    }
+
+    /// The shared connection settings, for clients the engine has no use for.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
     }
 
     /// The engine's ports on these clients.

@@ -7,6 +7,8 @@
 pub mod apply;
 pub mod aws;
 pub mod desired;
+pub mod destroy;
+pub mod export;
 pub mod observe;
 pub mod outputs;
 pub mod plan;

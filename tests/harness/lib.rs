@@ -1,1 +1,3 @@
-//! Skeleton.
+//! What the suites share: real services as children that die with the test.
+
+pub mod ministack;

@@ -1,0 +1,183 @@
+//! Takes a system's environment down, as far as its deletion policy says.
+//!
+//! Needs no secret and no worker. `deletionPolicy: Retain` leaves table and bucket and names them. `Delete` first updates the
+//! stack, so that its resources are really deleted and the table's deletion protection is off.
+
+use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
+use dispatch_api::validate::ValidatedSystem;
+use thiserror::Error;
+
+use crate::apply::{self, Follower, Freshness, Rest, Run, Verdict};
+use crate::desired::Desired;
+use crate::observe;
+use crate::outputs::ArnBase;
+use crate::plan::{Approval, Retry};
+use crate::ports::{PortError, Ports};
+use crate::progress::{Event, Progress};
+use crate::reconcile::{ReconcileError, Settings};
+use crate::stack::{Next, StackDescription};
+
+/// What is left of a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destroyed {
+    /// Resources that were kept on purpose: type and physical id.
+    pub kept: Vec<(String, String)>,
+    /// Whether there was anything to destroy.
+    pub changed: bool,
+}
+
+/// Why a system still stands, wholly or in part.
+#[derive(Debug, Error)]
+pub enum DestroyError {
+    /// The manifest forbids it.
+    #[error("spec.managementPolicy is Observe: nothing is deleted")]
+    ObserveOnly,
+    /// The table could not be prepared for its deletion.
+    #[error("could not prepare the stack for its deletion: {0}")]
+    Prepare(String),
+    /// CloudFormation could not delete a resource. A bucket has to be empty, with all versions of its objects: empty it, then
+    /// destroy again.
+    #[error("stack {stack} could not be deleted: {cause}")]
+    Failed {
+        /// Stack.
+        stack: String,
+        /// First resource that could not be deleted, and why.
+        cause: String,
+    },
+    /// Patience has ended; the deletion goes on at AWS.
+    #[error("stack {stack} is still in {state}")]
+    StillRunning {
+        /// Stack.
+        stack: String,
+        /// CloudFormation's word for its state.
+        state: String,
+    },
+    /// The account is another one, or the template cannot be made.
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// A call failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Deletes the stack and the parts beside it. Idempotent: what is gone already is no error.
+pub async fn destroy(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+    progress: &mut dyn Progress,
+) -> Result<Destroyed, DestroyError> {
+    if system.spec.management_policy == ManagementPolicy::Observe {
+        return Err(DestroyError::ObserveOnly);
+    }
+    observe::guard_account(system, ports).await?;
+    let stack = &system.names.stack;
+    let Some(found) = ports.stacks.describe(stack).await? else {
+        return Ok(Destroyed { kept: Vec::new(), changed: false });
+    };
+    let Some(found) = at_rest(found, ports, settings, progress).await? else {
+        return Ok(Destroyed { kept: Vec::new(), changed: true });
+    };
+    let found = prepare(system, ports, settings, found, progress).await?;
+    // The application goes before the stack, whose ARN says where it is: a run that stops in between finds it again.
+    if let Some(base) = ArnBase::of(&found.arn) {
+        let arn = base.platform_application(&system.names.platform_application);
+        if ports.push.exists(&arn).await? {
+            progress.report(Event::Step("removing the SNS platform application for FCM".to_owned()));
+            ports.push.delete(&arn).await?;
+        }
+    }
+    let kept_before = retained(system, ports, &found).await?;
+    progress.report(Event::Step(format!("deleting stack {stack}")));
+    let (rest, cause, kept) = apply::delete(ports, &found, settings.patience, progress).await?;
+    match rest {
+        Rest::Gone => {}
+        Rest::At(left) => {
+            let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation gives no reason".to_owned());
+            return Err(DestroyError::Failed { stack: stack.clone(), cause });
+        }
+        Rest::StillRunning(left) => {
+            let state = left.state.name().to_owned();
+            return Err(DestroyError::StillRunning { stack: stack.clone(), state });
+        }
+    }
+    let kept = if kept.is_empty() {
+        kept_before
+    } else {
+        kept.into_iter().map(|event| (event.resource_type, event.physical_id.unwrap_or(event.logical_id))).collect()
+    };
+    Ok(Destroyed { kept, changed: true })
+}
+
+/// Waits for an operation that runs; `None` when that was the deletion.
+async fn at_rest(
+    found: StackDescription,
+    ports: &Ports,
+    settings: &Settings,
+    progress: &mut dyn Progress,
+) -> Result<Option<StackDescription>, DestroyError> {
+    if found.state.next() != Next::Wait {
+        return Ok(Some(found));
+    }
+    let name = found.state.name();
+    progress.report(Event::Step(format!("waiting for the stack ({name})")));
+    let mut follower = Follower::new(&ports.stacks, &found.arn, settings.patience).await?;
+    match follower.until_rest(Freshness::Any, progress).await? {
+        Rest::At(stack) => Ok(Some(stack)),
+        Rest::Gone => Ok(None),
+        Rest::StillRunning(stack) => {
+            Err(DestroyError::StillRunning { stack: stack.arn, state: stack.state.name().to_owned() })
+        }
+    }
+}
+
+/// With `deletionPolicy: Delete`, brings the stack to a template whose table may be deleted. A stack that does not serve is
+/// deleted as it is: it cannot be updated.
+async fn prepare(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+    found: StackDescription,
+    progress: &mut dyn Progress,
+) -> Result<StackDescription, DestroyError> {
+    if system.spec.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
+        return Ok(found);
+    }
+    progress.report(Event::Note("deletionPolicy is Delete: table and bucket go with the stack".to_owned()));
+    let mut open = system.clone();
+    open.spec.table.deletion_protection = false;
+    // The application goes anyway, so nobody has to bring its key once more.
+    open.spec.notifications.fcm = None;
+    let desired = Desired::of(&open, &settings.secrets)?;
+    // The person who asks for the deletion has approved whatever leads to it.
+    let approval = Approval::Replacements;
+    open.spec.approval_policy = dispatch_api::dispatch_system::ApprovalPolicy::Auto;
+    let (retry, patience) = (Retry::Allowed, settings.patience);
+    let mut run = Run { system: &open, desired: &desired, ports, approval: &approval, retry, patience, progress };
+    let before = found.clone();
+    let result = run.settle(Some(found)).await?;
+    match result.verdict {
+        Verdict::Settled => Ok(result.stack.unwrap_or(before)),
+        Verdict::Failed { cause, .. } => Err(DestroyError::Prepare(cause)),
+        other => Err(DestroyError::Prepare(format!("{other:?}"))),
+    }
+}
+
+/// What CloudFormation will keep, by the template's policies, for the report.
+async fn retained(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    found: &StackDescription,
+) -> Result<Vec<(String, String)>, PortError> {
+    if system.spec.deletion_policy == DeletionPolicy::Delete || !found.state.serves() {
+        return Ok(Vec::new());
+    }
+    let body = crate::plan::template::render(system);
+    let keeps = |logical_id: &str| {
+        let policy = body.body()["Resources"][logical_id]["DeletionPolicy"].as_str();
+        policy.is_some_and(|policy| policy.starts_with("Retain"))
+    };
+    let resources = ports.stacks.resources(&found.arn).await?;
+    let kept = resources.into_iter().filter(|resource| keeps(&resource.logical_id));
+    Ok(kept.map(|r| (r.resource_type, r.physical_id.unwrap_or(r.logical_id))).collect())
+}

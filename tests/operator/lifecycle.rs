@@ -1,0 +1,77 @@
+//! One system from nothing to nothing: create, no-op, update, drift, destroy.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dispatch_api::manifest::read_manifests;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::aws::AwsClients;
+use dispatch_operator::plan::{ChangeKind, ResourceChange, StackStep};
+use dispatch_operator::ports::Ports;
+use dispatch_operator::progress::{Event, Silent};
+use dispatch_operator::reconcile::{Patience, Reconciled, Settings, preview, reconcile};
+use dispatch_tests::ministack::{Ministack, REGION};
+
+const SEOUL: &str = include_str!("../../examples/seoul.yaml");
+
+fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
+    let systems = read_manifests(text)?;
+    Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
+}
+
+/// The emulator is done at once; the long pauses are for AWS.
+fn settings() -> Settings {
+    let patience = Patience {
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(200),
+        total: Duration::from_secs(120),
+    };
+    Settings { patience, ..Settings::default() }
+}
+
+async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(Reconciled, Vec<Event>)> {
+    let mut events = Vec::new();
+    let mut listen = |event| events.push(event);
+    let done = reconcile(system, ports, &settings(), &mut listen).await?;
+    Ok((done, events))
+}
+
+#[tokio::test]
+async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow::Result<()> {
+    let ministack = Ministack::start().await?;
+    let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
+    let ports = aws.ports();
+    let system = seoul(SEOUL)?;
+
+    let plan = preview(&system, &ports, &settings()).await?;
+    assert_eq!(plan.stack, StackStep::Create);
+    assert!(plan.changes.iter().all(|change| change.kind == ChangeKind::Add));
+
+    let (created, events) = apply(&system, &ports).await?;
+    assert!(created.is_ready(), "{:#?}", created.status);
+    assert!(created.changed);
+    assert_eq!(created.status.stack_status.as_deref(), Some("CREATE_COMPLETE"));
+    assert!(events.iter().any(|e| matches!(e, Event::Stack(s) if s.resource_type == "AWS::DynamoDB::Table")));
+    let outputs = created.outputs.context("outputs")?;
+    assert_eq!(outputs.table_name, "coactus-default-seoul");
+    assert!(outputs.stream_arn.contains("/stream/"), "{outputs:?}");
+
+    let (same, events) = apply(&system, &ports).await?;
+    assert!(same.is_ready() && !same.changed, "{:#?}", same.status);
+    assert_eq!(events, [], "nothing happens and nothing is told");
+    assert!(preview(&system, &ports, &settings()).await?.is_empty());
+
+    let longer = seoul(&SEOUL.replacen("retentionSeconds: 345600", "retentionSeconds: 600000", 1))?;
+    let plan = preview(&longer, &ports, &settings()).await?;
+    // What reads the queue's attributes is listed too: CloudFormation cannot know beforehand that they stay the same.
+    let queue = plan.changes.iter().find(|change| change.logical_id == "OffersQueue").context("the queue's change")?;
+    assert_eq!((queue.kind, queue.properties.join(",")), (ChangeKind::Change, "MessageRetentionPeriod".to_owned()));
+    assert!(!plan.changes.iter().any(ResourceChange::endangers_data), "{:#?}", plan.changes);
+    let (updated, _) = apply(&longer, &ports).await?;
+    assert!(updated.is_ready() && updated.changed, "{:#?}", updated.status);
+    assert_eq!(updated.status.stack_status.as_deref(), Some("UPDATE_COMPLETE"));
+    let settings_of_offers = ports.queues.settings(&outputs.offers_queue_url).await?.context("the queue")?;
+    assert_eq!(settings_of_offers.retention_seconds, 600_000);
+    let _ = Silent;
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The operator's engine against a real (emulated) AWS endpoint, through the library that the command line and the controller
+//! use.
+
+mod lifecycle;
