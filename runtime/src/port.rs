@@ -61,6 +61,14 @@ pub struct StoredDispatch {
     pub state: Dispatch,
 }
 
+impl std::fmt::Debug for StoredDispatch {
+    /// Without places and addresses.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Dispatch { id, status, offer_seq, ver, .. } = &self.state;
+        write!(f, "StoredDispatch({id} {status:?} offer_seq={offer_seq} ver={ver})")
+    }
+}
+
 /// A request to be stored.
 #[derive(Clone)]
 pub struct NewDispatch {
@@ -299,6 +307,9 @@ pub enum Recorded {
 pub trait Fleet: Send + Sync {
     /// Takes over what the table says of drivers: status, preferences, position.
     async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError>;
+
+    /// The same for a cold cache, which from now on counts as warm: what the table says of the city's active drivers.
+    async fn fill(&self, entries: &[FleetEntry]) -> Result<(), PortError>;
 
     /// Takes over pings, in the order given; one answer for each.
     async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError>;

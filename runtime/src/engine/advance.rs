@@ -1,0 +1,316 @@
+//! The dispatch algorithm of the seed's section 8, for one dispatch: find candidates, reserve the best, offer; the next one
+//! when the stream says that the offer ended.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use dispatch_core::candidate::{AcceptanceCounts, Availability, Candidate, DriverSnapshot, Search, rank};
+use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Rules, Step, step};
+use dispatch_core::geo::{Metres, region_of_address};
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
+
+use super::{Engine, EngineError};
+use crate::fleet::fleet_entry;
+use crate::port::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
+use crate::store::entity::PersonStatus;
+
+/// Steps of one run: each of at most 50 candidates may turn out to be busy in each of a few searches. More would mean that core
+/// and this loop disagree; the sweeper then tries again.
+const ADVANCE_STEPS_MAX: usize = 200;
+
+/// Drivers looked at for each candidate wanted, so that those who rest, drive too far or want more leave enough others.
+const LOOKED_AT_PER_CANDIDATE: usize = 4;
+
+/// Drivers looked at where the nearest were all ineligible, and drivers read from the table where the cache is cold. Both are
+/// one round trip; more would cost more than the next search in two seconds.
+const LOOKED_AT_WIDE: u16 = 200;
+
+/// Time a hold outlives its offer: the answer's own write and the clocks' differences.
+const HOLD_GRACE_MS: u64 = 5_000;
+
+/// Armed wake-ups remembered before those that are due are forgotten.
+const ARMED_WAKES_MAX: usize = 10_000;
+
+/// What made somebody look at a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// A stream record or a wake-up timer: an empty search sets the next wake-up timer.
+    Event,
+    /// The sweeper, which comes again by itself: an empty search sets no timer.
+    Sweep,
+}
+
+/// Wake-ups of this process that have not fired yet: a replayed stream record must not start a second chain of them. Other
+/// replicas may; a chain ends with the search budget.
+#[derive(Default)]
+pub(super) struct ArmedWakes(Mutex<HashMap<DispatchId, EpochMs>>);
+
+impl ArmedWakes {
+    fn arm(&self, id: &DispatchId, now: EpochMs, delay_ms: u64) -> bool {
+        let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if armed.get(id).is_some_and(|due| *due > now) {
+            return false;
+        }
+        if armed.len() >= ARMED_WAKES_MAX {
+            armed.retain(|_, due| *due > now);
+        }
+        armed.insert(id.clone(), now.plus_ms(delay_ms));
+        true
+    }
+}
+
+impl Engine {
+    /// Moves a dispatch on as far as it goes without waiting for somebody: `stored` is what the caller has seen of it, a
+    /// stream image for example, and is read again only where the table has something newer. Repeating it, at the same time
+    /// and elsewhere too, is harmless: only one of them can store the next offer.
+    pub async fn advance(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
+        let mut before = stored;
+        let mut working = before.state.clone();
+        let mut event = Event::Wake;
+        for _ in 0..ADVANCE_STEPS_MAX {
+            let settings = self.city.settings();
+            let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
+            let Ok(step) = step(&working, event.clone(), rules) else {
+                // Somebody else was faster with the offer that was to be accepted at once.
+                return Ok(());
+            };
+            if !step.changed {
+                let Some(next) = self.continue_with(&before, &step, trigger).await? else { return Ok(()) };
+                (working, event) = (step.state, next);
+                continue;
+            }
+            match self.commit(&before, &step, None).await? {
+                Commit::Applied(after) => {
+                    self.after_commit(&after, &step).await;
+                    let Some(next) = self.continue_with(&after, &step, trigger).await? else { return Ok(()) };
+                    before = *after;
+                    (working, event) = (before.state.clone(), next);
+                }
+                Commit::Changed => {
+                    let next_offer = before.state.offer_seq + 1;
+                    before = self.load(&before.state.id).await?;
+                    self.give_back_unless_won(&before, &event, next_offer).await;
+                    working = before.state.clone();
+                    event = Event::Wake;
+                }
+                Commit::CompanionRefused => match event {
+                    Event::Accept { driver, offer_seq } => {
+                        self.correct_fleet(&before, &driver).await;
+                        event = Event::AcceptImpossible { driver, offer_seq };
+                    }
+                    _ => return Err(EngineError::Contended),
+                },
+            }
+        }
+        tracing::warn!(dispatch = %before.state.id, "the algorithm did not come to an end; the sweeper tries again");
+        Ok(())
+    }
+
+    /// Reads a dispatch and moves it on: for a wake-up timer and for the sweeper, who know only its id.
+    pub async fn advance_by_id(&self, id: &DispatchId, trigger: Trigger) -> Result<(), EngineError> {
+        let stored = self.load(id).await?;
+        self.advance(stored, trigger).await
+    }
+
+    /// Ends an offer whose timer fired. Gives the time that is left where the timer was early.
+    pub async fn time_out(&self, id: &DispatchId, offer_seq: u32) -> Result<Option<u64>, EngineError> {
+        let stored = self.load(id).await?;
+        let due = stored.state.matching.timeout_at.filter(|_| stored.state.offer_seq == offer_seq);
+        let left_ms = due.map_or(0, |at| at.since_ms(self.ports.clock.now()));
+        if left_ms > 0 {
+            return Ok(Some(left_ms));
+        }
+        match self.apply_to(stored, Event::OfferTimedOut { offer_seq }, None).await {
+            // An answer was first; the timer has nothing left to do.
+            Ok(_) | Err(EngineError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Carries out the one follow-up that leads to another event.
+    async fn continue_with(
+        &self,
+        before: &StoredDispatch,
+        step: &Step,
+        trigger: Trigger,
+    ) -> Result<Option<Event>, EngineError> {
+        let mut next = None;
+        for follow_up in &step.follow_ups {
+            match follow_up {
+                FollowUp::Search => next = Some(Event::CandidatesFound(self.search(before, &step.state).await?)),
+                FollowUp::Hold(driver) => next = Some(self.hold(before, driver).await),
+                FollowUp::AcceptAtOnce { driver, offer_seq } => {
+                    next = Some(Event::Accept { driver: driver.clone(), offer_seq: *offer_seq });
+                }
+                FollowUp::WakeAfter { delay_ms } => {
+                    if trigger == Trigger::Event {
+                        self.arm_wake(before, *delay_ms).await;
+                    }
+                }
+                // The hold was for an offer that is no longer wanted.
+                FollowUp::ReleaseHold(driver) if !step.changed => {
+                    let token = HoldToken::of(&before.state.id, before.state.offer_seq + 1);
+                    self.release(before, driver, &token).await;
+                }
+                // Side effects of a stored change, done by `after_commit`.
+                FollowUp::ReleaseHold(_)
+                | FollowUp::Offer { .. }
+                | FollowUp::OfferEnded { .. }
+                | FollowUp::Notify(_) => {}
+            }
+        }
+        Ok(next)
+    }
+
+    async fn arm_wake(&self, stored: &StoredDispatch, delay_ms: u64) {
+        let now = self.ports.clock.now();
+        if !self.wakes.arm(&stored.state.id, now, delay_ms) {
+            return;
+        }
+        let message = TimerMessage {
+            dispatch_id: stored.state.id.to_string(),
+            driver_id: None,
+            request_time: self.city.timestamp(now),
+            timeout_at: self.city.timestamp(now.plus_ms(delay_ms)),
+            offer_seq: None,
+        };
+        let result = self.ports.timers.start(&message, delay_ms).await;
+        self.tolerate(stored, result);
+    }
+
+    /// Reserves a driver for the next offer. A cache that is down reserves nobody and stops nobody: the table decides.
+    async fn hold(&self, stored: &StoredDispatch, driver: &DriverId) -> Event {
+        let token = HoldToken::of(&stored.state.id, stored.state.offer_seq + 1);
+        let for_ms = self.city.settings().policy.offer_timeout_ms + HOLD_GRACE_MS;
+        match self.ports.fleet.hold(driver, &token, for_ms).await {
+            Ok(true) => Event::DriverHeld(driver.clone()),
+            Ok(false) => Event::DriverBusy(driver.clone()),
+            Err(error) => {
+                self.tolerate(stored, Err(error));
+                Event::DriverHeld(driver.clone())
+            }
+        }
+    }
+
+    /// The offer could not be stored. Whoever stored it first may have reserved the same driver under the same token (a
+    /// token names the offer, not the process), and then the reservation is theirs.
+    async fn give_back_unless_won(&self, now_stored: &StoredDispatch, event: &Event, offer_seq: u32) {
+        let Event::DriverHeld(driver) = event else { return };
+        let state = &now_stored.state;
+        if state.has_live_offer() && state.offer_seq == offer_seq && state.driver.as_ref() == Some(driver) {
+            return;
+        }
+        self.release(now_stored, driver, &HoldToken::of(&state.id, offer_seq)).await;
+    }
+
+    /// The seed's `findCandidateDrivers`: the cache first, the table where the cache is cold or down.
+    async fn search(&self, before: &StoredDispatch, working: &Dispatch) -> Result<Vec<CandidateRef>, EngineError> {
+        let settings = self.city.settings();
+        let policy = &settings.policy;
+        let now = self.ports.clock.now();
+        let search = Search {
+            pickup: working.pickup,
+            estimated_fare: working.estimated_fare,
+            asked: working.matching.asked.clone(),
+        };
+        let narrow = usize::from(policy.max_candidates) * LOOKED_AT_PER_CANDIDATE + search.asked.len();
+        let mut found = Vec::new();
+        for enough in [narrow, usize::from(LOOKED_AT_WIDE)] {
+            let nearby = self.ports.fleet.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
+            let drivers = match nearby {
+                Ok(Some(drivers)) => drivers,
+                Ok(None) => self.drivers_from_table(before, now, Cache::Cold).await?,
+                Err(error) => {
+                    self.tolerate(before, Err(error));
+                    self.drivers_from_table(before, now, Cache::Down).await?
+                }
+            };
+            found = rank(&drivers, &search, policy, now);
+            if !found.is_empty() || drivers.len() < enough {
+                break;
+            }
+        }
+        explain(&working.id, &found, policy);
+        Ok(found.iter().map(CandidateRef::from).collect())
+    }
+
+    /// The seed's fallback (section 4: 캐시에 없는 경우 DynamoDB 조회). The table has a driver's place of its last change of
+    /// status; it counts as fresh here, because a cold cache knows nothing better and a wrong guess costs one offer. The
+    /// cache gets the true age, so that only a ping makes the driver fresh there.
+    async fn drivers_from_table(
+        &self,
+        stored: &StoredDispatch,
+        now: EpochMs,
+        cache: Cache,
+    ) -> Result<Vec<DriverSnapshot>, PortError> {
+        let region = region_of_address(&stored.item.pickup_location.address);
+        let active = self.ports.profiles.active_drivers(region, LOOKED_AT_WIDE).await;
+        let items = active.inspect_err(|error| self.metrics.port_error(error))?;
+        let entries: Vec<FleetEntry> = items.iter().filter_map(fleet_entry).collect();
+        if cache == Cache::Cold {
+            let filled = self.ports.fleet.fill(&entries).await;
+            self.tolerate(stored, filled);
+        }
+        tracing::info!(dispatch = %stored.state.id, drivers = entries.len(), ?cache, "searched the table");
+        Ok(entries.iter().map(|entry| snapshot(entry, now)).collect())
+    }
+
+    /// The table says that a driver the cache calls free is not: the cache is told.
+    pub(super) async fn correct_fleet(&self, stored: &StoredDispatch, driver: &DriverId) {
+        let corrected = async {
+            let known = self.ports.profiles.drivers(std::slice::from_ref(driver)).await?;
+            match known.first().and_then(fleet_entry) {
+                Some(entry) => self.ports.fleet.set_status(driver, entry.status, entry.dispatch.as_ref()).await,
+                None => self.ports.fleet.set_status(driver, PersonStatus::Inactive, None).await,
+            }
+        };
+        let result = corrected.await;
+        self.tolerate(stored, result);
+    }
+}
+
+/// What is wrong with the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    Cold,
+    Down,
+}
+
+fn snapshot(entry: &FleetEntry, now: EpochMs) -> DriverSnapshot {
+    DriverSnapshot {
+        id: entry.driver.clone(),
+        availability: match entry.status {
+            PersonStatus::Active => Availability::Active,
+            PersonStatus::Dispatched => Availability::Dispatched,
+            PersonStatus::Inactive => Availability::Inactive,
+        },
+        position: entry.position,
+        seen_at: now,
+        idle_since: entry.seen_at,
+        max_distance: Metres::from_km(entry.preferences.max_distance),
+        minimum_fare: entry.preferences.minimum_fare,
+        auto_accept: entry.preferences.auto_accept,
+        acceptance: AcceptanceCounts::default(),
+        resting: false,
+    }
+}
+
+/// The log line that answers why a driver was asked before another: the order with all it depends on, and no position.
+fn explain(id: &DispatchId, found: &[Candidate], policy: &DispatchPolicy) {
+    let width = policy.distance_bucket_m.max(1);
+    let order: Vec<String> = found
+        .iter()
+        .map(|candidate| {
+            format!(
+                "{} bucket={} autoAccept={} rate={}",
+                candidate.driver_id,
+                candidate.distance.rounded() / width,
+                candidate.auto_accept,
+                candidate.acceptance_rate_per_mille
+            )
+        })
+        .collect();
+    tracing::info!(dispatch = %id, bucket_m = width, ?order, "ranked");
+}

@@ -1,0 +1,146 @@
+//! Side effects after a commit. Each may fail without harm; what makes up for it:
+//!
+//! | side effect | when it is lost |
+//! | --- | --- |
+//! | offer timer (SQS) | the sweeper finds the expired offer |
+//! | offer push (SNS) | the driver does not answer, the timer goes on to the next driver |
+//! | answer on its way to the apps (SQS) | the apps read the dispatch; the state is decided |
+//! | notice (SNS) | the apps read the dispatch |
+//! | driver's status in the cache | a wasted offer that the table refuses, after which the cache is corrected |
+//! | hold given back, rest, acceptance count (Redis) | the hold expires; the count misses one answer |
+
+use dispatch_core::dispatch::{Companion, FollowUp, OfferOutcome, Step, TripEvent};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::DriverId;
+use dispatch_core::time::EpochMs;
+
+use super::{Engine, texts};
+use crate::port::{HoldToken, PortError, ResponseKind, ResponseMessage, StoredDispatch, TimerMessage};
+use crate::store::entity::PersonStatus;
+
+impl Engine {
+    /// Does what a stored change asks for, and nothing where nothing was stored. What makes the algorithm go on is not among
+    /// it: the stream record of the change does that.
+    pub(super) async fn after_commit(&self, stored: &StoredDispatch, step: &Step) {
+        if !step.changed {
+            return;
+        }
+        self.show_in_fleet(stored, step).await;
+        for follow_up in &step.follow_ups {
+            self.side_effect(stored, follow_up).await;
+        }
+    }
+
+    /// Logs and counts the failure of a side effect.
+    pub(super) fn tolerate(&self, stored: &StoredDispatch, result: Result<(), PortError>) {
+        if let Err(error) = result {
+            self.metrics.port_error(&error);
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(dispatch = %stored.state.id, %error, reason, "left to the stream, the timers and the sweeper");
+        }
+    }
+
+    /// The cache follows the table: who was occupied or freed in the transaction, and, at each step of a ride, who is on it.
+    async fn show_in_fleet(&self, stored: &StoredDispatch, step: &Step) {
+        let id = &stored.state.id;
+        for companion in &step.companions {
+            let result = match companion {
+                Companion::OccupyDriver(driver) => self.on_dispatch(driver, stored).await,
+                Companion::FreeDriver(driver) => self.ports.fleet.set_status(driver, PersonStatus::Active, None).await,
+                Companion::FreeUser(_) | Companion::UserHistory(_) | Companion::CompletedRide(..) => Ok(()),
+            };
+            self.tolerate(stored, result);
+        }
+        let riding =
+            !matches!(step.state.last_trip_event, None | Some(TripEvent::TripCompleted | TripEvent::PaymentCompleted));
+        if let Some(driver) = step.state.driver.as_ref().filter(|_| riding && !step.state.status.is_terminal()) {
+            tracing::debug!(dispatch = %id, "the ride goes on");
+            let result = self.on_dispatch(driver, stored).await;
+            self.tolerate(stored, result);
+        }
+    }
+
+    async fn on_dispatch(&self, driver: &DriverId, stored: &StoredDispatch) -> Result<(), PortError> {
+        self.ports.fleet.set_status(driver, PersonStatus::Dispatched, Some(&stored.state.id)).await
+    }
+
+    pub(super) async fn side_effect(&self, stored: &StoredDispatch, follow_up: &FollowUp) {
+        match follow_up {
+            FollowUp::Offer { driver, offered_at, timeout_at, .. } => {
+                self.send_offer(stored, driver, *offered_at, *timeout_at).await;
+            }
+            FollowUp::OfferEnded { driver, offer_seq, outcome } => {
+                self.end_offer(stored, driver, *offer_seq, *outcome).await;
+            }
+            FollowUp::ReleaseHold(driver) => {
+                let token = HoldToken::of(&stored.state.id, stored.state.offer_seq);
+                self.release(stored, driver, &token).await;
+            }
+            FollowUp::Notify(notice) => {
+                let result = self.ports.notifier.publish(&texts::notice(stored, notice)).await;
+                self.tolerate(stored, result);
+            }
+            // The algorithm's own, carried out by `advance`.
+            FollowUp::Search | FollowUp::Hold(_) | FollowUp::WakeAfter { .. } | FollowUp::AcceptAtOnce { .. } => {}
+        }
+    }
+
+    pub(super) async fn release(&self, stored: &StoredDispatch, driver: &DriverId, token: &HoldToken) {
+        let result = self.ports.fleet.release(driver, token).await;
+        self.tolerate(stored, result);
+    }
+
+    /// The timer first: an offer without a push is asked again, an offer without a timer would have to wait for the sweeper.
+    async fn send_offer(&self, stored: &StoredDispatch, driver: &DriverId, offered_at: EpochMs, timeout_at: EpochMs) {
+        let state = &stored.state;
+        tracing::info!(dispatch = %state.id, driver = %driver, offer_seq = state.offer_seq, "offered");
+        let message = TimerMessage {
+            dispatch_id: state.id.to_string(),
+            driver_id: Some(driver.to_string()),
+            request_time: self.city.timestamp(offered_at),
+            timeout_at: self.city.timestamp(timeout_at),
+            offer_seq: Some(state.offer_seq),
+        };
+        let result = self.ports.timers.start(&message, timeout_at.since_ms(offered_at)).await;
+        self.tolerate(stored, result);
+        let notification = texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored));
+        let result = self.ports.notifier.publish(&notification).await;
+        self.tolerate(stored, result);
+    }
+
+    /// Length of the ride by road, as estimated for the fare.
+    fn ride_length_m(&self, stored: &StoredDispatch) -> u32 {
+        let destination = &stored.item.destination;
+        let minute = self.city.minute_of_day(stored.state.created_at);
+        let fare = &self.city.settings().fare;
+        Coordinate::new(destination.lat, destination.lng)
+            .map_or(0, |to| fare.estimate(stored.state.pickup, to, minute).distance_m)
+    }
+
+    async fn end_offer(&self, stored: &StoredDispatch, driver: &DriverId, offer_seq: u32, outcome: OfferOutcome) {
+        let state = &stored.state;
+        let now = self.ports.clock.now();
+        let policy = self.city.settings().policy.clone();
+        let (rest_ms, response) = match outcome {
+            OfferOutcome::Accepted => (0, ResponseKind::Accepted),
+            OfferOutcome::Rejected => (policy.cool_down_after_reject_ms, ResponseKind::Rejected),
+            OfferOutcome::TimedOut => (policy.cool_down_after_timeout_ms, ResponseKind::TimedOut),
+        };
+        let message = ResponseMessage {
+            dispatch_id: state.id.to_string(),
+            driver_id: driver.to_string(),
+            user_id: state.user.to_string(),
+            offer_seq,
+            response,
+            responded_at: self.city.timestamp_ms(now),
+        };
+        let token = HoldToken::of(&state.id, offer_seq);
+        let in_fleet = async {
+            let counted = self.ports.fleet.offer_ended(driver, outcome, rest_ms, now).await;
+            self.tolerate(stored, counted);
+            self.release(stored, driver, &token).await;
+        };
+        let (sent, ()) = futures::future::join(self.ports.responses.send(&message), in_fleet).await;
+        self.tolerate(stored, sent);
+    }
+}
