@@ -25,7 +25,7 @@ test: tools-test build ## Every test this machine can run
 	scripts/test.sh
 
 .PHONY: lint
-lint: tools-test ## Formatting, clippy, docs, templates, licences
+lint: tools-lint ## Formatting, clippy, docs, licences
 	scripts/lint.sh
 
 .PHONY: generate
@@ -43,3 +43,7 @@ tools-local:
 .PHONY: tools-test
 tools-test:
 	@scripts/tools.sh test
+
+.PHONY: tools-lint
+tools-lint:
+	@scripts/tools.sh lint

@@ -37,10 +37,13 @@ venv() {
 }
 
 venv local
-if [ "$want" = test ]; then
+if [ "$want" != local ]; then
     venv test
-    if ! cargo nextest --version >/dev/null 2>&1 && [ ! -x .local/tools/bin/cargo-nextest ]; then
-        say "building cargo-nextest into .local/tools (once, some minutes)"
-        cargo install --quiet --locked --root .local/tools cargo-nextest --version 0.9.143
-    fi
+    tool() { # tool NAME VERSION: a cargo subcommand, from PATH or built here once
+        if cargo "${1#cargo-}" --version >/dev/null 2>&1 || [ -x ".local/tools/bin/$1" ]; then return; fi
+        say "building $1 into .local/tools (once, some minutes)"
+        cargo install --quiet --locked --root .local/tools "$1" --version "$2"
+    }
+    tool cargo-nextest 0.9.143
+    if [ "$want" = lint ]; then tool cargo-deny 0.20.2; fi
 fi

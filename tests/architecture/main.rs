@@ -28,14 +28,14 @@ fn dependencies(member: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// All Rust files below a folder, with their text up to the unit tests at their end.
+/// All Rust files below a folder except unit tests (`tests.rs`, or the end of a file).
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a source folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 walk(&path, files);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 files.push(path);
             }
         }
