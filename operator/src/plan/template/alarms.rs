@@ -59,9 +59,10 @@ impl Alarm {
                 "EvaluationPeriods": self.periods,
                 "ComparisonOperator": "GreaterThanThreshold",
                 "Threshold": self.threshold,
+                // CloudWatch's own default is that a missing value says nothing.
                 "TreatMissingData": match self.missing {
-                    Missing::Fine => "notBreaching",
-                    Missing::Unknown => "missing",
+                    Missing::Fine => Some("notBreaching"),
+                    Missing::Unknown => None,
                 },
             }),
         )
@@ -101,7 +102,7 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
     let depth = "ApproximateNumberOfMessagesVisible";
     for queue in queues::queues(system) {
         let dead_letters = queue.dead_letter_id();
-        let description = format!("Messages of {} have failed for good", queue.name);
+        let description = "Messages have failed for good".to_owned();
         part.resource(format!("{dead_letters}Alarm"), of_queue(&dead_letters, depth, 0, description).into_resource());
         // A timer lies in its queue for as long as the offer lives; it is late only after that.
         let waits = if queue.logical_id == queues::OFFERS { system.spec.dispatch.offer_timeout_seconds } else { 0 };
@@ -111,7 +112,7 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
                 queue.logical_id,
                 "ApproximateAgeOfOldestMessage",
                 waits + OLDEST_MESSAGE_SECONDS,
-                format!("Messages of {} are not taken", queue.name),
+                "Messages are not taken off the queue".to_owned(),
             )
         };
         part.resource(format!("{}AgeAlarm", queue.logical_id), age.into_resource());
@@ -151,7 +152,8 @@ fn table_alarms(part: &mut Part) {
     }
 }
 
-/// The names of a group's members are known, but they exist only with the group, hence the dependency.
+/// Every member of the group, because after a failover any of them is the primary. A member publishes all the time, so one
+/// that publishes nothing is one nobody knows about.
 fn cache_alarms(system: &ValidatedSystem, part: &mut Part) {
     for (number, member) in cache::member_ids(system).into_iter().enumerate() {
         for (name, metric, threshold, description) in [
@@ -167,12 +169,9 @@ fn cache_alarms(system: &ValidatedSystem, part: &mut Part) {
                 statistic: if name == "Evictions" { "Sum" } else { "Maximum" },
                 threshold,
                 periods: LASTING_PERIODS,
-                missing: Missing::Fine,
+                missing: Missing::Unknown,
             };
-            part.resource(
-                format!("Cache{name}{}Alarm", number + 1),
-                alarm.into_resource().depends_on(vec![cache::REPLICATION_GROUP]),
-            );
+            part.resource(format!("Cache{name}{}Alarm", number + 1), alarm.into_resource());
         }
     }
 }

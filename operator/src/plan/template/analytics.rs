@@ -57,7 +57,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
     );
     part.resource("AnalyticsTable", table(system));
     part.resource(WORKGROUP, workgroup(system, analytics.bytes_scanned_cutoff_per_query));
-    part.output(outputs::ATHENA_WORKGROUP, "Name of the Athena workgroup", &reference(WORKGROUP));
+    part.output(outputs::ATHENA_WORKGROUP, &reference(WORKGROUP));
     part
 }
 

@@ -33,7 +33,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         // A kept bucket keeps its guard.
         .policies(data_policies(system)),
     );
-    part.output(outputs::EXPORT_BUCKET, "Name of the export bucket", &reference(BUCKET));
+    part.output(outputs::EXPORT_BUCKET, &reference(BUCKET));
     part
 }
 

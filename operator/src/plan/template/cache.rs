@@ -49,12 +49,8 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         );
     }
     part.resource(REPLICATION_GROUP, replication_group(system));
-    for (output, what, name) in [
-        (outputs::CACHE_ENDPOINT, "Host", "PrimaryEndPoint.Address"),
-        (outputs::CACHE_PORT, "Port", "PrimaryEndPoint.Port"),
-    ] {
-        part.output(output, &format!("{what} of the cache's primary"), &attribute(REPLICATION_GROUP, name));
-    }
+    part.output(outputs::CACHE_ENDPOINT, &attribute(REPLICATION_GROUP, "PrimaryEndPoint.Address"));
+    part.output(outputs::CACHE_PORT, &attribute(REPLICATION_GROUP, "PrimaryEndPoint.Port"));
     part
 }
 

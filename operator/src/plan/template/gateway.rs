@@ -90,7 +90,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         part.resource(logical_id, route(key));
     }
     part.resource("DefaultStage", stage(gateway.spec));
-    part.output(outputs::API_ENDPOINT, "Address of the HTTP API", &attribute(API, "ApiEndpoint"));
+    part.output(outputs::API_ENDPOINT, &attribute(API, "ApiEndpoint"));
     part
 }
 

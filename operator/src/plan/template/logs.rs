@@ -2,8 +2,8 @@
 //!
 //! DynamoDB Streams publishes no iterator age: the metric of that name belongs to Lambda, which reads the stream for its
 //! functions. Long-lived consumers know the age of what they read, so the `dispatch-algorithm` workers log it as the JSON
-//! field [`STREAM_ITERATOR_AGE_FIELD`] and a metric filter turns it into `CoactusDispatch/StreamIteratorAgeMs`. The log agent
-//! of the cluster (Fluent Bit in EKS) ships the workers' standard output into the runtime log group.
+//! field [`STREAM_ITERATOR_AGE_FIELD`] and a metric filter turns it into a metric. The cluster's log agent
+//! (Fluent Bit in EKS) ships the workers' standard output into the runtime log group.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::json;
@@ -17,7 +17,8 @@ const RUNTIME_LOGS: &str = "RuntimeLogGroup";
 /// Namespace of the metrics that come out of logs.
 pub(super) const METRIC_NAMESPACE: &str = "CoactusDispatch";
 
-/// Where a worker's JSON log line carries the age of the oldest stream record it has just read, in ms.
+/// Where a worker's JSON log line carries the age of the oldest stream record it has just read, in ms: fields of an event lie
+/// under `fields`, as `tracing-subscriber` writes them.
 const STREAM_ITERATOR_AGE_FIELD: &str = "$.fields.stream_iterator_age_ms";
 
 /// Days logs are kept. Logs hold neither phone numbers nor positions, and disputes about a ride are settled from the table.
@@ -62,5 +63,4 @@ fn log_group(system: &ValidatedSystem, name: &str) -> Resource {
         "AWS::Logs::LogGroup",
         json!({ "LogGroupName": name, "RetentionInDays": RETENTION_DAYS, "KmsKeyId": system.spec.aws.kms_key_arn }),
     )
-    .policies(("Delete", "Delete"))
 }

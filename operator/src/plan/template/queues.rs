@@ -70,13 +70,9 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
     let sources = json!({ "redrivePermission": "denyAll" });
     part.resource(UNDELIVERED, dead_letter_queue(system, &undelivered_name(system), &sources));
     part.resource(policy_id(UNDELIVERED), queue_policy(UNDELIVERED, topic_may_send(UNDELIVERED)));
-    for (name, queue, what) in [
-        (outputs::OFFERS_QUEUE_URL, OFFERS, "offer timers"),
-        (outputs::RESPONSES_QUEUE_URL, RESPONSES, "driver responses"),
-        (outputs::NOTIFICATIONS_QUEUE_URL, NOTIFICATIONS, "notifications"),
-    ] {
-        part.output(name, &format!("URL of the queue of {what}"), &reference(queue));
-    }
+    part.output(outputs::OFFERS_QUEUE_URL, &reference(OFFERS));
+    part.output(outputs::RESPONSES_QUEUE_URL, &reference(RESPONSES));
+    part.output(outputs::NOTIFICATIONS_QUEUE_URL, &reference(NOTIFICATIONS));
     part
 }
 
@@ -97,7 +93,7 @@ fn working_queue(system: &ValidatedSystem, queue: &Queue<'_>) -> Resource {
         "deadLetterTargetArn": attribute(&queue.dead_letter_id(), "Arn"),
         "maxReceiveCount": queue.spec.max_receive_count,
     });
-    Resource::new("AWS::SQS::Queue", properties).policies(("Delete", "Delete"))
+    Resource::new("AWS::SQS::Queue", properties)
 }
 
 /// The longest SQS lets a receive wait: an empty queue costs three requests a minute for each reader.
@@ -112,7 +108,7 @@ fn dead_letter_queue(system: &ValidatedSystem, name: &str, redrive_allow_policy:
             "RedriveAllowPolicy": redrive_allow_policy,
         }),
     );
-    Resource::new("AWS::SQS::Queue", properties).policies(("Delete", "Delete"))
+    Resource::new("AWS::SQS::Queue", properties)
 }
 
 fn encrypted(system: &ValidatedSystem, mut properties: Value) -> Value {

@@ -7,7 +7,7 @@
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
-use super::syntax::{Part, Resource, allow, attribute, local_arn, policy_document, sub};
+use super::syntax::{Part, Resource, allow, attribute, local_arn, policy_document, reference, sub};
 use super::table::{GSI1, GSI2, LEASE_TABLE, TABLE};
 use super::{outputs, queues, topic};
 
@@ -27,16 +27,20 @@ const STREAM: [&str; 3] = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dy
 const CONSUME: [&str; 4] =
     ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
 
+/// Policy with the rights all four roles have: each of them changes dispatches, and a change of a dispatch writes the item, its
+/// people and their histories in one transaction.
+const DATA_POLICY: &str = "WorkerDataPolicy";
+
 pub(super) fn part(system: &ValidatedSystem) -> Part {
     let mut part = Part::default();
+    part.resource(DATA_POLICY, data_policy(system));
     for (logical_id, output, role, statements) in [
-        ("SaveDispatchRole", outputs::SAVE_DISPATCH_ROLE_ARN, "save-dispatch", vec![table_access()]),
+        ("SaveDispatchRole", outputs::SAVE_DISPATCH_ROLE_ARN, "save-dispatch", Vec::new()),
         (
             "DispatchAlgorithmRole",
             outputs::DISPATCH_ALGORITHM_ROLE_ARN,
             "dispatch-algorithm",
             vec![
-                table_access(),
                 allow("Stream", &STREAM, attribute(TABLE, "StreamArn")),
                 allow("Leases", &LEASES, attribute(LEASE_TABLE, "Arn")),
                 allow("SetTimers", &["sqs:SendMessage"], attribute(queues::OFFERS, "Arn")),
@@ -45,26 +49,45 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
             ],
         ),
         ("DriverResponseRole", outputs::DRIVER_RESPONSE_ROLE_ARN, "driver-response", driver_response(system)),
-        ("StatusUpdateRole", outputs::STATUS_UPDATE_ROLE_ARN, "status-update", vec![table_access(), publish()]),
+        ("StatusUpdateRole", outputs::STATUS_UPDATE_ROLE_ARN, "status-update", vec![publish()]),
     ] {
-        part.resource(logical_id, worker_role(system, role, statements));
-        part.output(output, &format!("ARN of the role of {role} workers"), &attribute(logical_id, "Arn"));
+        part.resource(logical_id, worker_role(system, role, &statements));
+        part.output(output, &attribute(logical_id, "Arn"));
     }
     part
 }
 
-fn worker_role(system: &ValidatedSystem, role: &str, mut statements: Vec<Value>) -> Resource {
-    statements.extend(use_of_key(system));
+fn data_policy(system: &ValidatedSystem) -> Resource {
+    let statements = [Some(table_access()), use_of_key(system)];
+    Resource::new(
+        "AWS::IAM::ManagedPolicy",
+        json!({
+            "Path": path(system),
+            "Description": format!("What all workers of {}/{} may do", system.namespace, system.name),
+            "PolicyDocument": policy_document(statements.into_iter().flatten()),
+        }),
+    )
+}
+
+fn worker_role(system: &ValidatedSystem, role: &str, statements: &[Value]) -> Resource {
+    let own = json!([{ "PolicyName": role, "PolicyDocument": policy_document(statements.iter().cloned()) }]);
     Resource::new(
         "AWS::IAM::Role",
         json!({
-            "Path": format!("/coactus/{}/{}/", system.namespace, system.name),
+            "Path": path(system),
             "Description": format!("{role} workers of {}/{}", system.namespace, system.name),
             "AssumeRolePolicyDocument": trust(system),
             "PermissionsBoundary": system.spec.aws.permissions_boundary_arn,
-            "Policies": [{ "PolicyName": role, "PolicyDocument": policy_document(statements) }],
+            "ManagedPolicyArns": [reference(DATA_POLICY)],
+            "Policies": (!statements.is_empty()).then_some(own),
         }),
     )
+}
+
+/// Roles and policies have no name of their own, because IAM's names are the account's and the same system may exist in
+/// several regions; the path says whose they are.
+fn path(system: &ValidatedSystem) -> String {
+    format!("/coactus/{}/{}/", system.namespace, system.name)
 }
 
 /// The tag is one of the session tags Pod Identity always sets ("EKS Pod Identity session tags").
@@ -88,13 +111,12 @@ fn table_access() -> Value {
 }
 
 fn publish() -> Value {
-    allow("Publish", &["sns:Publish"], super::syntax::reference(topic::TOPIC))
+    allow("Publish", &["sns:Publish"], reference(topic::TOPIC))
 }
 
 /// Takes the driver's answer and brings notifications to devices.
 fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
     let mut statements = vec![
-        table_access(),
         allow("SendResponses", &["sqs:SendMessage"], attribute(queues::RESPONSES, "Arn")),
         allow(
             "TakeMessages",

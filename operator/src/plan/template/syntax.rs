@@ -17,8 +17,9 @@ impl Part {
         self.resources.insert(logical_id.into(), resource.into_value());
     }
 
-    pub(super) fn output(&mut self, name: &str, description: &str, value: &Value) {
-        self.outputs.insert(name.to_owned(), json!({ "Description": description, "Value": value }));
+    /// The names of outputs speak for themselves; descriptions would only use up the template's size.
+    pub(super) fn output(&mut self, name: &str, value: &Value) {
+        self.outputs.insert(name.to_owned(), json!({ "Value": value }));
     }
 
     pub(super) fn join(&mut self, other: Self) {
@@ -49,7 +50,8 @@ impl Resource {
         self
     }
 
-    /// What becomes of the resource when it leaves the stack, and when an update replaces it.
+    /// What becomes of the resource when it leaves the stack, and when an update replaces it. CloudFormation's own default,
+    /// `Delete`, is written out only where it could surprise.
     pub(super) fn policies(mut self, (deletion, replacement): (&str, &str)) -> Self {
         self.0.insert("DeletionPolicy".to_owned(), json!(deletion));
         self.0.insert("UpdateReplacePolicy".to_owned(), json!(replacement));

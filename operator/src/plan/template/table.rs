@@ -30,9 +30,9 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         autoscaling(&mut part, "Read", read);
         autoscaling(&mut part, "Write", write);
     }
-    part.output(outputs::TABLE_NAME, "Name of the single table", &reference(TABLE));
-    part.output(outputs::STREAM_ARN, "ARN of the table's stream", &attribute(TABLE, "StreamArn"));
-    part.output(outputs::LEASE_TABLE_NAME, "Name of the table of leases", &reference(LEASE_TABLE));
+    part.output(outputs::TABLE_NAME, &reference(TABLE));
+    part.output(outputs::STREAM_ARN, &attribute(TABLE, "StreamArn"));
+    part.output(outputs::LEASE_TABLE_NAME, &reference(LEASE_TABLE));
     part
 }
 

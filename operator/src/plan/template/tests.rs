@@ -1,10 +1,15 @@
 //! Tests of the template as a whole.
 
+mod security;
+
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemSpec};
+use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 
@@ -64,7 +69,10 @@ api:
 ";
 
 fn system(name: &str, spec: &str) -> ValidatedSystem {
-    let spec: DispatchSystemSpec = serde_yaml::from_str(spec).unwrap();
+    system_of(name, serde_yaml::from_str(spec).unwrap())
+}
+
+fn system_of(name: &str, spec: DispatchSystemSpec) -> ValidatedSystem {
     let mut raw = DispatchSystem::new(name, spec);
     raw.metadata.namespace = Some("cities".to_owned());
     ValidatedSystem::try_from_raw(&raw).unwrap_or_else(|errors| panic!("{name}: {errors}"))
@@ -87,6 +95,22 @@ fn all() -> [(&'static str, Template); 3] {
         .map(|(name, system)| (name, render(&system)))
 }
 
+/// Logical ids and resources of one type.
+fn of_type<'a>(template: &'a Template, kind: &str) -> Vec<(&'a str, &'a Value)> {
+    let resources = template.body["Resources"].as_object().unwrap();
+    resources.iter().filter(|(_, found)| found["Type"] == kind).map(|(id, found)| (id.as_str(), found)).collect()
+}
+
+fn properties<'a>(template: &'a Template, logical_id: &str) -> &'a Value {
+    let found = &template.body["Resources"][logical_id]["Properties"];
+    assert!(found.is_object(), "there is no {logical_id}");
+    found
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
 #[test]
 fn every_template_is_known_to_the_last_byte() {
     for (name, template) in all() {
@@ -98,17 +122,195 @@ fn every_template_is_known_to_the_last_byte() {
 fn every_template_passes_cfn_lint_without_a_warning() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let mut templates: Vec<(String, Template)> =
+        all().into_iter().map(|(name, template)| (name.to_owned(), template)).collect();
+    for entry in fs::read_dir(root.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            for raw in read_manifests(&fs::read_to_string(&path).unwrap()).unwrap() {
+                let system = ValidatedSystem::try_from_raw(&raw).unwrap();
+                templates.push((format!("example-{}", system.name), render(&system)));
+            }
+        }
+    }
+    assert!(templates.len() > 3, "no examples were found");
     let mut lint = Command::new(root.join("tests/cfn-lint.sh"));
-    for (name, template) in all() {
+    for (name, template) in templates {
         let file = folder.path().join(format!("{name}.json"));
-        std::fs::write(&file, template.to_json()).unwrap();
+        fs::write(&file, template.to_request_body().unwrap()).unwrap();
         lint.arg(file);
     }
     let output = lint.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+}
+
+#[test]
+fn the_largest_system_that_validates_fits_into_a_request() {
+    let ids = |kind: &str, count: usize| -> Vec<String> {
+        (0..count).map(|number| format!("{kind}-0a1b2c3d4e5f6{number:04x}")).collect()
+    };
+    let mut spec: DispatchSystemSpec = serde_yaml::from_str(PRODUCTION).unwrap();
+    spec.cache.replicas = 5;
+    spec.cache.subnet_ids = ids("subnet", 6);
+    spec.export.prefix = "p".repeat(128);
+    spec.table.name = Some("t".repeat(240));
+    for number in 0..40 {
+        spec.aws.tags.insert(format!("tag-{number:02}"), "v".repeat(256));
+    }
+    let mut raw = DispatchSystem::new("a-name-of-16-car", spec);
+    raw.metadata.namespace = Some("namespace-of-15".to_owned());
+    let system = ValidatedSystem::try_from_raw(&raw).unwrap();
+    assert_eq!(system.names.replication_group.len(), 40, "the name is not as long as it may be");
+    let bytes = render(&system).to_request_body().unwrap().len();
+    assert!(bytes < MAX_BODY_BYTES - ROOM_FOR_DIGESTS, "{bytes}");
+}
+
+/// What the engine adds to the outputs.
+const ROOM_FOR_DIGESTS: usize = 512;
+
+#[test]
+fn a_template_above_the_limit_is_refused_with_both_numbers() {
+    let of_size = |bytes: usize| Template { body: json!("x".repeat(bytes - 2)), tags: BTreeMap::new() };
+    assert_eq!(of_size(MAX_BODY_BYTES).to_request_body().unwrap().len(), MAX_BODY_BYTES);
+    let error = of_size(MAX_BODY_BYTES + 1).to_request_body().unwrap_err();
+    assert_eq!(error, TemplateError::TooLarge { bytes: 51_201, limit: 51_200 });
+    assert_eq!(error.to_string(), "the template has 51201 bytes, and CloudFormation takes at most 51200");
+}
+
+#[test]
+fn the_three_spellings_say_the_same() {
+    for (name, template) in all() {
+        let minified: Value = serde_json::from_str(&template.to_json()).unwrap();
+        let pretty: Value = serde_json::from_str(&template.to_json_pretty()).unwrap();
+        let yaml: Value = serde_yaml::from_str(&template.to_yaml().unwrap()).unwrap();
+        assert_eq!(minified, pretty, "{name}");
+        assert_eq!(minified, yaml, "{name}");
+    }
+}
+
+#[test]
+fn a_change_of_a_tag_changes_the_hash_and_not_the_body() {
+    let before = render(&seoul());
+    let mut system = seoul();
+    system.spec.aws.tags.insert("team".to_owned(), "fleet".to_owned());
+    let after = render(&system);
+    assert_eq!(before.to_json(), after.to_json());
+    assert_ne!(before.hash(), after.hash());
+    assert_eq!(before.hash().len(), 64);
+}
+
+#[test]
+fn the_stack_carries_the_users_tags_and_ours() {
+    let tags = render(&seoul()).tags;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let expected = [
+        ("coactus:city", "seoul"),
+        ("coactus:managed-by", "dispatch-operator"),
+        ("coactus:system", "cities/seoul"),
+        ("team", "dispatch"),
+    ];
+    assert_eq!(tags, expected);
+}
+
+#[test]
+fn parameters_are_asked_for_exactly_where_the_template_has_them() {
+    assert_eq!(parameters(&production()), [CACHE_AUTH_TOKEN]);
+    for system in [seoul(), production(), external_cache()] {
+        assert_eq!(parameters(&system), keys(&render(&system).body["Parameters"]), "{}", system.name);
+    }
+}
+
+#[test]
+fn outputs_depend_on_what_is_made() {
+    let optional = |system: &ValidatedSystem| -> Vec<bool> {
+        let body = render(system).body;
+        [outputs::CACHE_ENDPOINT, outputs::CACHE_PORT, outputs::API_ENDPOINT, outputs::ATHENA_WORKGROUP]
+            .map(|name| body["Outputs"][name].is_object())
+            .to_vec()
+    };
+    assert_eq!(optional(&seoul()), [true, true, false, false]);
+    assert_eq!(optional(&production()), [true, true, true, true]);
+    assert_eq!(optional(&external_cache()), [false, false, true, true]);
+}
+
+#[test]
+fn an_external_cache_leaves_no_trace_of_elasticache() {
+    let template = render(&external_cache());
+    assert!(!template.to_json().contains("ElastiCache"));
+}
+
+#[test]
+fn equal_bounds_switch_autoscaling_off() {
+    let targets =
+        |system: &ValidatedSystem| of_type(&render(system), "AWS::ApplicationAutoScaling::ScalableTarget").len();
+    let mut system = production();
+    assert_eq!(targets(&system), 6, "table and both indexes, reads and writes");
+    let read = system.spec.table.billing.read.as_mut().unwrap();
+    read.max = read.min;
+    assert_eq!(targets(&system), 3);
+    assert_eq!(targets(&seoul()), 0);
+}
+
+#[test]
+fn a_cache_without_replicas_cannot_fail_over() {
+    let mut system = seoul();
+    system.spec.cache.replicas = 0;
+    let template = render(&system);
+    let group = properties(&template, "ReplicationGroup");
+    assert_eq!((&group["NumCacheClusters"], &group["MultiAZEnabled"]), (&json!(1), &json!(false)));
+    assert_eq!(group["AutomaticFailoverEnabled"], false);
+    assert!(group.get("CacheSubnetGroupName").is_none(), "no subnets are given");
+}
+
+#[test]
+fn a_late_timer_is_one_that_outlived_its_offer() {
+    let template = render(&seoul());
+    assert_eq!(properties(&template, "OffersQueueAgeAlarm")["Threshold"], 15 + 60);
+    assert_eq!(properties(&template, "ResponsesQueueAgeAlarm")["Threshold"], 60);
+}
+
+#[test]
+fn every_route_stands_once_behind_the_authorizer() {
+    let template = render(&production());
+    let routes = of_type(&template, "AWS::ApiGatewayV2::Route");
+    let mut route_keys: Vec<&str> =
+        routes.iter().map(|(_, route)| route["Properties"]["RouteKey"].as_str().unwrap()).collect();
+    route_keys.sort_unstable();
+    route_keys.dedup();
+    assert_eq!(route_keys.len(), ROUTES.len());
+    for (id, route) in routes {
+        assert_eq!(route["Properties"]["AuthorizationType"], "JWT", "{id}");
+    }
+}
+
+#[test]
+fn incremental_exports_are_not_partitioned_by_export() {
+    let full = render(&production());
+    let input = &properties(&full, "AnalyticsTable")["TableInput"];
+    let template = "s3://${ExportBucket}/exports/AWSDynamoDB/${!export_id}/data/";
+    assert_eq!(input["Parameters"]["storage.location.template"], json!({ "Fn::Sub": template }));
+    let incremental = render(&external_cache());
+    let input = &properties(&incremental, "AnalyticsTable")["TableInput"];
+    assert_eq!(input.get("PartitionKeys"), None);
+    let location = json!({ "Fn::Sub": "s3://${ExportBucket}/exports/AWSDynamoDB/data/" });
+    assert_eq!(input["StorageDescriptor"]["Location"], location);
+}
+
+proptest! {
+    #[test]
+    fn equal_systems_give_equal_bytes(
+        name in "[a-z]([a-z0-9]{0,10})",
+        tags in proptest::collection::btree_map("[A-Za-z]{1,20}", "[A-Za-z0-9 _.:/=+@-]{0,40}", 0..10),
+    ) {
+        let build = || {
+            let mut spec: DispatchSystemSpec = serde_yaml::from_str(PRODUCTION).unwrap();
+            spec.aws.tags.clone_from(&tags);
+            system_of(&name, spec)
+        };
+        let (one, other) = (render(&build()), render(&build()));
+        prop_assert_eq!(one.to_json(), other.to_json());
+        prop_assert_eq!(one.hash(), other.hash());
+        prop_assert!(tags.iter().all(|(key, value)| one.tags().get(key) == Some(value)));
+    }
 }

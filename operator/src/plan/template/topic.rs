@@ -37,7 +37,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         )
         .depends_on(vec![&delivered, &undelivered]),
     );
-    part.output(outputs::TOPIC_ARN, "ARN of the topic of notifications", &reference(TOPIC));
+    part.output(outputs::TOPIC_ARN, &reference(TOPIC));
     part
 }
 
