@@ -4,7 +4,7 @@
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
-use super::syntax::{Part, Resource, attribute, reference};
+use super::syntax::{Part, Resource, reference};
 use super::{cache, logs, queues, table};
 
 /// Seconds in which one value of a metric is formed: the finest SQS and DynamoDB publish.
@@ -19,8 +19,8 @@ const STREAM_LAG_MS: u32 = 10_000;
 const CACHE_CPU_PERCENT: u32 = 80;
 /// Per cent of `maxmemory`.
 const CACHE_MEMORY_PERCENT: u32 = 80;
-/// Operations the workers make; DynamoDB counts system errors by operation.
-const TABLE_OPERATIONS: [&str; 6] = ["BatchGetItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"];
+/// Operations made for every dispatch. DynamoDB counts system errors by operation, and a failing table fails them all.
+const TABLE_OPERATIONS: [&str; 4] = ["GetItem", "Query", "TransactWriteItems", "UpdateItem"];
 
 /// One alarm: it goes off when the value is above the threshold in each of the periods.
 struct Alarm {
@@ -89,11 +89,11 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
 }
 
 fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
-    let of_queue = |queue: &str, metric: &str, threshold: u32, description: String| Alarm {
+    let of_queue = |name: &str, metric: &str, threshold: u32, description: String| Alarm {
         description,
         namespace: "AWS/SQS",
         metric: metric.to_owned(),
-        dimensions: vec![("QueueName", attribute(queue, "QueueName"))],
+        dimensions: vec![("QueueName", json!(name))],
         statistic: "Maximum",
         threshold,
         periods: 1,
@@ -103,13 +103,16 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
     for queue in queues::queues(system) {
         let dead_letters = queue.dead_letter_id();
         let description = "Messages have failed for good".to_owned();
-        part.resource(format!("{dead_letters}Alarm"), of_queue(&dead_letters, depth, 0, description).into_resource());
+        part.resource(
+            format!("{dead_letters}Alarm"),
+            of_queue(&queue.dead_letter_name(), depth, 0, description).into_resource(),
+        );
         // A timer lies in its queue for as long as the offer lives; it is late only after that.
         let waits = if queue.logical_id == queues::OFFERS { system.spec.dispatch.offer_timeout_seconds } else { 0 };
         let age = Alarm {
             periods: LASTING_PERIODS,
             ..of_queue(
-                queue.logical_id,
+                queue.name,
                 "ApproximateAgeOfOldestMessage",
                 waits + OLDEST_MESSAGE_SECONDS,
                 "Messages are not taken off the queue".to_owned(),
@@ -118,7 +121,7 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut Part) {
         part.resource(format!("{}AgeAlarm", queue.logical_id), age.into_resource());
     }
     let description = "Notifications could not be handed to their queue".to_owned();
-    let undelivered = of_queue(queues::UNDELIVERED, depth, 0, description);
+    let undelivered = of_queue(&queues::undelivered_name(system), depth, 0, description);
     part.resource(format!("{}Alarm", queues::UNDELIVERED), undelivered.into_resource());
 }
 

@@ -3,7 +3,7 @@
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
-use super::syntax::{Part, Resource, attribute, deny_without_tls, policy_document, reference, sub};
+use super::syntax::{Part, Resource, deny_without_tls, policy_document, reference, sub};
 use super::{data_policies, outputs};
 
 pub(super) const BUCKET: &str = "ExportBucket";
@@ -20,7 +20,8 @@ const ABORT_UPLOAD_DAYS: u32 = 7;
 pub(super) fn part(system: &ValidatedSystem) -> Part {
     let mut part = Part::default();
     part.resource(BUCKET, bucket(system));
-    let everything = json!([attribute(BUCKET, "Arn"), sub(&format!("${{{BUCKET}.Arn}}/*"))]);
+    let arn = format!("arn:${{AWS::Partition}}:s3:::${{{BUCKET}}}");
+    let everything = json!([sub(&arn), sub(&format!("{arn}/*"))]);
     part.resource(
         "ExportBucketPolicy",
         Resource::new(

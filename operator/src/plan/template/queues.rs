@@ -28,6 +28,10 @@ impl Queue<'_> {
         format!("{}DeadLetters", self.logical_id)
     }
 
+    pub(super) fn arn(&self) -> Value {
+        queue_arn(self.name)
+    }
+
     pub(super) fn dead_letter_name(&self) -> String {
         format!("{}-dlq", self.name)
     }
@@ -40,6 +44,14 @@ pub(super) fn queues(system: &ValidatedSystem) -> [Queue<'_>; 3] {
         Queue { logical_id: RESPONSES, name: &names.responses_queue, spec: &specs.responses },
         Queue { logical_id: NOTIFICATIONS, name: &names.notifications_queue, spec: &specs.notifications },
     ]
+}
+
+/// ARN of a queue with settings.
+///
+/// It is written out where others read it: a change set marks whatever reads `Fn::GetAtt` of a changed resource as possibly replaced, so that a
+/// new retention period would show its alarms, policies and subscription as changes, too.
+pub(super) fn queue_arn(name: &str) -> Value {
+    local_arn("sqs", name)
 }
 
 /// Name of the dead-letter queue of the topic's subscription.
@@ -57,19 +69,19 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
     for queue in queues(system) {
         let dead_letters = queue.dead_letter_id();
         part.resource(queue.logical_id, working_queue(system, &queue));
-        let sources = json!({ "redrivePermission": "byQueue", "sourceQueueArns": [local_arn("sqs", queue.name)] });
+        let sources = json!({ "redrivePermission": "byQueue", "sourceQueueArns": [queue.arn()] });
         part.resource(&dead_letters, dead_letter_queue(system, &queue.dead_letter_name(), &sources));
-        let from_topic = queue.logical_id == NOTIFICATIONS;
         part.resource(
             policy_id(queue.logical_id),
-            queue_policy(queue.logical_id, if from_topic { topic_may_send(NOTIFICATIONS) } else { Vec::new() }),
+            queue_policy(queue.logical_id, queue.arn(), topic_statement(&queue)),
         );
-        part.resource(policy_id(&dead_letters), queue_policy(&dead_letters, Vec::new()));
+        part.resource(policy_id(&dead_letters), queue_policy(&dead_letters, attribute(&dead_letters, "Arn"), None));
     }
     // Only SNS writes here; no queue may name it as its dead-letter queue.
     let sources = json!({ "redrivePermission": "denyAll" });
+    let arn = attribute(UNDELIVERED, "Arn");
     part.resource(UNDELIVERED, dead_letter_queue(system, &undelivered_name(system), &sources));
-    part.resource(policy_id(UNDELIVERED), queue_policy(UNDELIVERED, topic_may_send(UNDELIVERED)));
+    part.resource(policy_id(UNDELIVERED), queue_policy(UNDELIVERED, arn.clone(), Some(topic_may_send(&arn))));
     part.output(outputs::OFFERS_QUEUE_URL, &reference(OFFERS));
     part.output(outputs::RESPONSES_QUEUE_URL, &reference(RESPONSES));
     part.output(outputs::NOTIFICATIONS_QUEUE_URL, &reference(NOTIFICATIONS));
@@ -119,23 +131,30 @@ fn encrypted(system: &ValidatedSystem, mut properties: Value) -> Value {
     properties
 }
 
-fn queue_policy(queue: &str, mut statements: Vec<Value>) -> Resource {
-    statements.push(deny_without_tls("sqs:*", attribute(queue, "Arn")));
+fn queue_policy(logical_id: &str, arn: Value, more: Option<Value>) -> Resource {
+    let statements = [more, Some(deny_without_tls("sqs:*", arn))];
     Resource::new(
         "AWS::SQS::QueuePolicy",
-        json!({ "Queues": [reference(queue)], "PolicyDocument": policy_document(statements) }),
+        json!({
+            "Queues": [reference(logical_id)],
+            "PolicyDocument": policy_document(statements.into_iter().flatten()),
+        }),
     )
+}
+
+fn topic_statement(queue: &Queue<'_>) -> Option<Value> {
+    (queue.logical_id == NOTIFICATIONS).then(|| topic_may_send(&queue.arn()))
 }
 
 /// SNS may send, and only for the topic of this stack. There is no `Deny` for everybody else: a person who moves dead letters
 /// back sends under an identity of the account, and no worker's role has the right.
-fn topic_may_send(queue: &str) -> Vec<Value> {
-    vec![json!({
+fn topic_may_send(queue: &Value) -> Value {
+    json!({
         "Sid": "AllowTopic",
         "Effect": "Allow",
         "Principal": { "Service": "sns.amazonaws.com" },
         "Action": "sqs:SendMessage",
-        "Resource": attribute(queue, "Arn"),
+        "Resource": queue,
         "Condition": { "ArnEquals": { "aws:SourceArn": reference(topic::TOPIC) } },
-    })]
+    })
 }

@@ -7,9 +7,10 @@
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
+use super::queues::queue_arn;
 use super::syntax::{Part, Resource, allow, attribute, local_arn, policy_document, reference, sub};
 use super::table::{GSI1, GSI2, LEASE_TABLE, TABLE};
-use super::{outputs, queues, topic};
+use super::{outputs, topic};
 
 /// Rights on the table for roles that change dispatches: a transaction needs the rights of its single actions. Nothing here
 /// scans or deletes: what may go carries an expiry.
@@ -32,6 +33,7 @@ const CONSUME: [&str; 4] =
 const DATA_POLICY: &str = "WorkerDataPolicy";
 
 pub(super) fn part(system: &ValidatedSystem) -> Part {
+    let names = &system.names;
     let mut part = Part::default();
     part.resource(DATA_POLICY, data_policy(system));
     for (logical_id, output, role, statements) in [
@@ -42,9 +44,9 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
             "dispatch-algorithm",
             vec![
                 allow("Stream", &STREAM, attribute(TABLE, "StreamArn")),
-                allow("Leases", &LEASES, attribute(LEASE_TABLE, "Arn")),
-                allow("SetTimers", &["sqs:SendMessage"], attribute(queues::OFFERS, "Arn")),
-                allow("TakeTimers", &CONSUME, attribute(queues::OFFERS, "Arn")),
+                allow("Leases", &LEASES, table_arn(LEASE_TABLE, "")),
+                allow("SetTimers", &["sqs:SendMessage"], queue_arn(&names.offers_queue)),
+                allow("TakeTimers", &CONSUME, queue_arn(&names.offers_queue)),
                 publish(),
             ],
         ),
@@ -106,8 +108,13 @@ fn trust(system: &ValidatedSystem) -> Value {
 }
 
 fn table_access() -> Value {
-    let index = |name: &str| sub(&format!("${{{TABLE}.Arn}}/index/{name}"));
-    allow("Table", &READ_WRITE, json!([attribute(TABLE, "Arn"), index(GSI1), index(GSI2)]))
+    let index = |name: &str| table_arn(TABLE, &format!("/index/{name}"));
+    allow("Table", &READ_WRITE, json!([table_arn(TABLE, ""), index(GSI1), index(GSI2)]))
+}
+
+/// Written out for the reason given at [`queue_arn`].
+fn table_arn(logical_id: &str, behind: &str) -> Value {
+    local_arn("dynamodb", &format!("table/${{{logical_id}}}{behind}"))
 }
 
 fn publish() -> Value {
@@ -116,17 +123,18 @@ fn publish() -> Value {
 
 /// Takes the driver's answer and brings notifications to devices.
 fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
+    let names = &system.names;
     let mut statements = vec![
-        allow("SendResponses", &["sqs:SendMessage"], attribute(queues::RESPONSES, "Arn")),
+        allow("SendResponses", &["sqs:SendMessage"], queue_arn(&names.responses_queue)),
         allow(
             "TakeMessages",
             &CONSUME,
-            json!([attribute(queues::RESPONSES, "Arn"), attribute(queues::NOTIFICATIONS, "Arn")]),
+            json!([queue_arn(&names.responses_queue), queue_arn(&names.notifications_queue)]),
         ),
         publish(),
     ];
     if system.spec.notifications.fcm.is_some() {
-        let application = &system.names.platform_application;
+        let application = &names.platform_application;
         let application_arn = local_arn("sns", &format!("app/GCM/{application}"));
         let endpoints = local_arn("sns", &format!("endpoint/GCM/{application}/*"));
         statements.push(allow("RegisterDevices", &["sns:CreatePlatformEndpoint"], application_arn));

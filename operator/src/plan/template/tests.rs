@@ -146,7 +146,7 @@ fn every_template_passes_cfn_lint_without_a_warning() {
 }
 
 #[test]
-fn the_largest_system_that_validates_fits_into_a_request() {
+fn a_system_as_large_as_they_come_fits_into_a_request() {
     let ids = |kind: &str, count: usize| -> Vec<String> {
         (0..count).map(|number| format!("{kind}-0a1b2c3d4e5f6{number:04x}")).collect()
     };
@@ -261,6 +261,16 @@ fn a_cache_without_replicas_cannot_fail_over() {
     assert_eq!((&group["NumCacheClusters"], &group["MultiAZEnabled"]), (&json!(1), &json!(false)));
     assert_eq!(group["AutomaticFailoverEnabled"], false);
     assert!(group.get("CacheSubnetGroupName").is_none(), "no subnets are given");
+}
+
+#[test]
+fn a_new_queue_setting_does_not_look_like_a_change_of_the_queues_readers() {
+    for (name, template) in all() {
+        for queue in ["OffersQueue", "ResponsesQueue", "NotificationsQueue"] {
+            let read = format!(r#"{{"Fn::GetAtt":["{queue}","#);
+            assert!(!template.to_json().contains(&read), "{name}: {queue}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::json;
 
 use super::outputs;
-use super::queues::{NOTIFICATIONS, UNDELIVERED, policy_id};
+use super::queues::{NOTIFICATIONS, UNDELIVERED, policy_id, queue_arn};
 use super::syntax::{Part, Resource, attribute, deny_without_tls, policy_document, reference, sub};
 
 pub(super) const TOPIC: &str = "Topic";
@@ -21,7 +21,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
         ),
     );
     part.resource("TopicPolicy", topic_policy());
-    // A message sent before the queue lets the topic in would be lost, hence the order.
+    // A message sent before the queues let the topic in would be lost, hence the order.
     let (delivered, undelivered) = (policy_id(NOTIFICATIONS), policy_id(UNDELIVERED));
     part.resource(
         "TopicSubscription",
@@ -30,7 +30,7 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
             json!({
                 "TopicArn": reference(TOPIC),
                 "Protocol": "sqs",
-                "Endpoint": attribute(NOTIFICATIONS, "Arn"),
+                "Endpoint": queue_arn(&system.names.notifications_queue),
                 "RawMessageDelivery": true,
                 "RedrivePolicy": { "deadLetterTargetArn": attribute(UNDELIVERED, "Arn") },
             }),

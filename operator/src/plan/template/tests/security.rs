@@ -35,6 +35,10 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
+fn arn(service: &str, resource: &str) -> Value {
+    json!({ "Fn::Sub": format!("arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{resource}") })
+}
+
 #[test]
 fn what_is_allowed_is_spelled_out() {
     for (name, template) in all() {
@@ -62,7 +66,7 @@ fn only_leases_can_be_deleted_by_a_worker() {
     for (id, statement) in statements(&render(&production())) {
         if texts(&statement["Action"]).contains(&"dynamodb:DeleteItem") {
             assert_eq!(id, "DispatchAlgorithmRole");
-            assert_eq!(statement["Resource"], json!({ "Fn::GetAtt": ["LeaseTable", "Arn"] }));
+            assert_eq!(statement["Resource"], arn("dynamodb", "table/${LeaseTable}"));
         }
     }
 }
@@ -77,11 +81,14 @@ fn queues_topic_and_bucket_refuse_whatever_does_not_come_over_tls() {
             .filter(|statement| statement["Condition"] == json!({ "Bool": { "aws:SecureTransport": "false" } }))
             .map(|statement| statement["Resource"].clone())
             .collect();
-        for (id, _) in of_type(&template, "AWS::SQS::Queue") {
-            assert!(guards.contains(&json!({ "Fn::GetAtt": [id, "Arn"] })), "{name}/{id}");
+        for (id, queue) in of_type(&template, "AWS::SQS::Queue") {
+            let by_name = arn("sqs", queue["Properties"]["QueueName"].as_str().unwrap());
+            let by_id = json!({ "Fn::GetAtt": [id, "Arn"] });
+            assert!(guards.contains(&by_name) || guards.contains(&by_id), "{name}/{id}");
         }
         assert!(guards.contains(&json!({ "Ref": "Topic" })), "{name}");
-        let bucket = json!([{ "Fn::GetAtt": ["ExportBucket", "Arn"] }, { "Fn::Sub": "${ExportBucket.Arn}/*" }]);
+        let bucket = "arn:${AWS::Partition}:s3:::${ExportBucket}";
+        let bucket = json!([{ "Fn::Sub": bucket }, { "Fn::Sub": format!("{bucket}/*") }]);
         assert!(guards.contains(&bucket), "{name}");
     }
 }
@@ -99,7 +106,8 @@ fn only_the_topic_may_send_notifications() {
             }
             let sends = texts(&statement["Action"]).contains(&"sqs:SendMessage");
             if !queue_policy && sends {
-                assert!(!texts(&statement["Resource"]).contains(&"NotificationsQueue"), "{name}/{id}");
+                let resources = texts(&statement["Resource"]);
+                assert!(!resources.iter().any(|resource| resource.ends_with("-notifications")), "{name}/{id}");
             }
         }
     }
@@ -217,11 +225,10 @@ fn dead_letters_are_kept_two_weeks_and_come_from_one_queue() {
         assert_eq!(*target, json!({ "Fn::GetAtt": [format!("{queue}DeadLetters"), "Arn"] }));
         let dead_letters = properties(&template, &format!("{queue}DeadLetters"));
         assert_eq!(dead_letters["MessageRetentionPeriod"], 14 * 24 * 3600);
-        let source =
-            format!("arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:coactus-cities-seoul-{name}");
+        let source = arn("sqs", &format!("coactus-cities-seoul-{name}"));
         assert_eq!(
             dead_letters["RedriveAllowPolicy"],
-            json!({ "redrivePermission": "byQueue", "sourceQueueArns": [{ "Fn::Sub": source }] })
+            json!({ "redrivePermission": "byQueue", "sourceQueueArns": [source] })
         );
     }
 }
