@@ -441,7 +441,7 @@ pub trait ResponseQueue: Send + Sync {
 }
 
 /// Something a person is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification {
     /// Identity: equal for repeated deliveries of the same notification, so that receivers can drop them.
@@ -455,7 +455,7 @@ pub struct Notification {
 }
 
 /// What a notification is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum NotificationKind {
     /// To a driver: a new offer.
@@ -477,7 +477,7 @@ pub enum NotificationKind {
 }
 
 /// The seed's SNS message of section 7.4, which carries addresses but no coordinates and no phone number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationBody {
     /// Korean text.

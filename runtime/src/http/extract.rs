@@ -1,0 +1,181 @@
+//! Extractors that answer with problem documents: strict JSON bodies, strict queries, ids in paths, the Idempotency-Key.
+//!
+//! The API Gateway's authorizer stands in front; nobody is authenticated here. An authenticated caller becomes one more
+//! extractor of this module, and the ids that handlers now take from bodies are then compared with it in one place.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use dispatch_core::ids::{DispatchId, DriverId, IdError, UserId};
+use serde::de::DeserializeOwned;
+
+use super::problem::ApiError;
+
+/// Characters of a serde path or message repeated to the client.
+const ECHO_CHARS_MAX: usize = 200;
+
+/// Longest Idempotency-Key, characters.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+
+/// A JSON body of exactly this shape. How long it may be is a layer's decision (`DefaultBodyLimit`).
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !says_json(request.headers()) {
+            return Err(ApiError::MediaType);
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            match rejection.into_response().status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
+                _ => ApiError::BodyCut,
+            }
+        })?;
+        read_json(&body).map(Self)
+    }
+}
+
+/// `application/json`, with parameters or without.
+fn says_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() { wrong_shape(&path, &inner.to_string()) } else { ApiError::MalformedJson }
+    })?;
+    deserializer.end().map_err(|_| ApiError::MalformedJson)?;
+    Ok(value)
+}
+
+/// Serde's words without the value it met, which may be a phone number or a position.
+fn wrong_shape(path: &str, message: &str) -> ApiError {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let quoted = message.split('`').nth(1).unwrap_or_default();
+    let (name, detail) = if message.starts_with("unknown field") {
+        let allowed = message.split_once(", ").map_or("no field is allowed here", |(_, allowed)| allowed);
+        (quoted, format!("unknown field; {allowed}"))
+    } else if message.starts_with("missing field") {
+        (quoted, "is required".to_owned())
+    } else if message.starts_with("duplicate field") {
+        (quoted, "is given twice".to_owned())
+    } else {
+        let expected = message.rsplit_once("expected ").map(|(_, expected)| format!("must be {expected}"));
+        ("", expected.unwrap_or_else(|| "is not valid".to_owned()))
+    };
+    let field = match (path, name) {
+        ("." | "", "") => "body".to_owned(),
+        ("." | "", name) => name.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    };
+    ApiError::field(shortened(&field), shortened(&detail))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(ECHO_CHARS_MAX).collect()
+}
+
+/// A query of exactly this shape.
+pub struct StrictQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(query) = Query::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
+            let text = rejection.body_text();
+            let message = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            match message.split_once(": ") {
+                Some((path, message)) => query_field(path, message),
+                None => query_field("", message),
+            }
+        })?;
+        Ok(Self(query))
+    }
+}
+
+fn query_field(path: &str, message: &str) -> ApiError {
+    if message.contains(" field") {
+        return wrong_shape("", message);
+    }
+    ApiError::field(shortened(if path.is_empty() { "query" } else { path }), "is not valid")
+}
+
+/// An id that stands in paths: the part behind its prefix, because `#` would begin a fragment.
+pub trait PathId: Sized {
+    /// Name of the path parameter.
+    const NAME: &'static str;
+
+    /// Makes the id from the part behind the prefix.
+    fn from_suffix(suffix: &str) -> Result<Self, IdError>;
+}
+
+impl PathId for UserId {
+    const NAME: &'static str = "userId";
+
+    fn from_suffix(suffix: &str) -> Result<Self, IdError> {
+        Self::from_suffix(suffix)
+    }
+}
+
+impl PathId for DriverId {
+    const NAME: &'static str = "driverId";
+
+    fn from_suffix(suffix: &str) -> Result<Self, IdError> {
+        Self::from_suffix(suffix)
+    }
+}
+
+impl PathId for DispatchId {
+    const NAME: &'static str = "dispatchId";
+
+    fn from_suffix(suffix: &str) -> Result<Self, IdError> {
+        Self::from_suffix(suffix)
+    }
+}
+
+/// The id in the path.
+pub struct InPath<T>(pub T);
+
+impl<S: Send + Sync, T: PathId> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(suffix) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::field(T::NAME, "must be UTF-8"))?;
+        T::from_suffix(&suffix)
+            .map(Self)
+            .map_err(|_| ApiError::field(T::NAME, "in a path an id is 1 to 64 of the characters A-Z a-z 0-9 _ -"))
+    }
+}
+
+/// The Idempotency-Key header, where there is one.
+pub struct IdempotencyKey(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut given = parts.headers.get_all("idempotency-key").iter();
+        let (key, another) = (given.next(), given.next());
+        let Some(key) = key else { return Ok(Self(None)) };
+        let bytes = key.as_bytes();
+        let plain = bytes.iter().all(u8::is_ascii_graphic);
+        if another.is_some() || bytes.is_empty() || bytes.len() > IDEMPOTENCY_KEY_CHARS_MAX || !plain {
+            return Err(ApiError::field("Idempotency-Key", "must be given once, 1 to 255 visible ASCII characters"));
+        }
+        Ok(Self(key.to_str().ok().map(str::to_owned)))
+    }
+}

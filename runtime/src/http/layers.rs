@@ -1,0 +1,110 @@
+//! What surrounds every request: its id, its admission, its deadline, its access log line and its measurement.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+use ulid::Ulid;
+
+use super::AppState;
+use super::problem::ApiError;
+
+/// Carries the id of a request: taken over from the client or the gateway, or made here.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Requests served at once by one process. A request waits on DynamoDB and Redis most of its time; at 20 ms each, this many
+/// make some 25,000 a second, more than a process can parse, so reaching it means that something behind us stands still.
+const IN_FLIGHT_MAX: usize = 512;
+
+/// Time a request may take: beneath the 30 s an HTTP API of API Gateway waits for its integration, above what the adapters
+/// allow one call with its retries.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest request id taken over.
+const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// One bound for all requests of a process.
+#[derive(Clone)]
+pub struct Admission(Arc<Semaphore>);
+
+impl Admission {
+    /// Admits as many requests at once as one process can serve.
+    pub fn new() -> Self {
+        Self::of(IN_FLIGHT_MAX)
+    }
+
+    /// Admits this many requests at once.
+    pub fn of(in_flight_max: usize) -> Self {
+        Self(Arc::new(Semaphore::new(in_flight_max)))
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The one middleware of the API. A request beyond the bound is shed at once instead of queued: its client hears
+/// `Retry-After` while the answer is still worth something. The deadline covers the answer's head; the bodies that come later
+/// are event streams, which have bounds of their own.
+pub async fn around(State(app): State<AppState>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = method_name(request.method());
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+    let mut response = admitted(&app.admission, request, next).instrument(span.clone()).await;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    // Answers hold positions and phone numbers: no cache on the way may keep them.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    app.engine.metrics.http_request(method, &route, status, took);
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(parent: &span, method, path = route, status, ms, "request");
+    response
+}
+
+async fn admitted(admission: &Admission, request: Request, next: Next) -> Response {
+    let Ok(_permit) = admission.0.try_acquire() else {
+        return ApiError::Overloaded.into_response();
+    };
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::TimedOut.into_response(),
+    }
+}
+
+/// A client's id is taken over only where it cannot forge log lines.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b';' | b':' | b'.');
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        (1..=REQUEST_ID_CHARS_MAX).contains(&value.len()) && value.as_bytes().iter().copied().all(plain)
+    });
+    match given {
+        Some(given) => given.clone(),
+        // A ULID is plain ASCII, so this never falls back.
+        None => HeaderValue::from_str(&Ulid::generate().to_string()).unwrap_or(HeaderValue::from_static("none")),
+    }
+}
+
+/// The methods of HTTP; anything else is one label, so that clients cannot make metrics grow.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}

@@ -1,0 +1,129 @@
+//! Positions of drivers. A ping costs the cache one call and the table nothing, save one chunk of a live route in every few
+//! dozen pings and one read where the cache has forgotten the driver.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::route::RoutePoint;
+
+use super::AppState;
+use super::api_doc::BodyRefusals;
+use super::check;
+use super::dto::{LocationsTaken, PostLocation, PostLocations};
+use super::extract::{InPath, JsonBody};
+use super::problem::ApiError;
+use crate::fleet::fleet_entry;
+use crate::port::{Ping, PortError, Recorded};
+
+/// Positions of one batch.
+const BATCH_MAX: usize = 500;
+
+/// Drivers read from the table at once, the bound of `ProfileStore::drivers`.
+const PROFILES_AT_ONCE: usize = 100;
+
+/// Report where a driver is.
+#[utoipa::path(
+    post, path = "/v1/drivers/{driverId}/locations", tag = "status-update", operation_id = "postLocation",
+    request_body = PostLocation,
+    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), BodyRefusals)
+)]
+pub async fn post_one(
+    State(app): State<AppState>,
+    InPath(driver): InPath<DriverId>,
+    JsonBody(body): JsonBody<PostLocation>,
+) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    let position = check::coordinate("", body.lat, body.lng)?;
+    check::ping_extras("", body.accuracy_meters, body.timestamp.as_deref())?;
+    let ping = Ping { driver, position, at: app.engine.ports.clock.now() };
+    take(&app, vec![ping]).await
+}
+
+/// Report where several drivers are: the way for a fleet operator's gateway.
+#[utoipa::path(
+    post, path = "/v1/locations/batch", tag = "status-update", operation_id = "postLocations",
+    request_body = PostLocations,
+    responses((status = 202, description = "How many were taken and dropped", body = LocationsTaken), BodyRefusals)
+)]
+pub async fn post_batch(
+    State(app): State<AppState>,
+    JsonBody(body): JsonBody<PostLocations>,
+) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    if !(1..=BATCH_MAX).contains(&body.locations.len()) {
+        return Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")));
+    }
+    let now = app.engine.ports.clock.now();
+    let mut pings = Vec::with_capacity(body.locations.len());
+    for (index, given) in body.locations.iter().enumerate() {
+        let prefix = format!("locations[{index}].");
+        let driver = check::driver_id(&format!("{prefix}driverId"), &given.driver_id)?;
+        let position = check::coordinate(&prefix, given.lat, given.lng)?;
+        check::ping_extras(&prefix, given.accuracy_meters, given.timestamp.as_deref())?;
+        pings.push(Ping { driver, position, at: now });
+    }
+    take(&app, pings).await
+}
+
+async fn take(app: &AppState, pings: Vec<Ping>) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    let mut recorded = app.engine.ports.fleet.record(&pings).await?;
+    introduce_unknown(app, &pings, &mut recorded).await?;
+    let mut taken = LocationsTaken::default();
+    for (ping, recorded) in pings.iter().zip(recorded) {
+        match recorded {
+            Recorded::Seen => taken.accepted += 1,
+            Recorded::OnDispatch(dispatch) => {
+                extend_route(app, &dispatch, ping).await;
+                taken.accepted += 1;
+            }
+            Recorded::Outdated | Recorded::Unknown => taken.dropped += 1,
+        }
+    }
+    Ok((StatusCode::ACCEPTED, Json(taken)))
+}
+
+/// Tells the cache of the drivers it has forgotten, and records their pings again. Who has no profile stays unknown.
+async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recorded]) -> Result<(), ApiError> {
+    let unknown: Vec<usize> =
+        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == Recorded::Unknown).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let ports = &app.engine.ports;
+    let ids: BTreeSet<DriverId> = unknown.iter().map(|index| pings[*index].driver.clone()).collect();
+    let ids: Vec<DriverId> = ids.into_iter().collect();
+    let mut entries = Vec::with_capacity(ids.len());
+    for some in ids.chunks(PROFILES_AT_ONCE) {
+        entries.extend(ports.profiles.drivers(some).await?.iter().filter_map(fleet_entry));
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    ports.fleet.put(&entries).await?;
+    let known: BTreeSet<&DriverId> = entries.iter().map(|entry| &entry.driver).collect();
+    let again: Vec<usize> = unknown.into_iter().filter(|index| known.contains(&pings[*index].driver)).collect();
+    let repeated: Vec<Ping> = again.iter().map(|index| pings[*index].clone()).collect();
+    for (index, answer) in again.into_iter().zip(ports.fleet.record(&repeated).await?) {
+        recorded[index] = answer;
+    }
+    Ok(())
+}
+
+/// Adds a point to a trip's route. What fails here costs route points, never the ping: it has been recorded.
+async fn extend_route(app: &AppState, dispatch: &DispatchId, ping: &Ping) {
+    if let Err(error) = append_point(app, dispatch, ping).await {
+        app.engine.metrics.port_error(&error);
+        tracing::warn!(%dispatch, %error, "the route could not be extended");
+    }
+}
+
+async fn append_point(app: &AppState, dispatch: &DispatchId, ping: &Ping) -> Result<(), PortError> {
+    let ports = &app.engine.ports;
+    let point = RoutePoint { position: ping.position, at: ping.at };
+    let Some(tail) = ports.fleet.push_route(dispatch, point).await? else { return Ok(()) };
+    // Written first and trimmed afterwards: a crash in between writes the chunk again, which changes nothing.
+    ports.dispatches.append_route(dispatch, tail.next_chunk, &tail.points).await?;
+    ports.fleet.trim_route(dispatch, tail.points.len()).await
+}

@@ -1,0 +1,225 @@
+//! What a client is told when its request is not served: problem documents of RFC 9457.
+//!
+//! A problem names the field that is wrong and what is allowed there; it never repeats a value, and it never carries the text
+//! of a service behind us. Those go to the log, under the request id the client has in `x-request-id`.
+
+use std::error::Error as _;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dispatch_core::dispatch::Refusal;
+
+use super::dto::{Dispatch, Problem};
+use super::present;
+use crate::engine::EngineError;
+use crate::port::PortError;
+
+/// Begins the `type` of each problem: a tag URI (RFC 4151), which RFC 9457 advises where nothing is to be fetched.
+const TYPE_PREFIX: &str = "tag:coactus.io,2026:dispatch/";
+
+/// Seconds after which a client shall try again when a service is busy: longer than a throttled burst, shorter than patience.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
+
+/// Why a request is not served.
+pub enum ApiError {
+    /// A field is missing, of the wrong type, or out of bounds.
+    Field {
+        /// Path of the field as the client spells it.
+        field: String,
+        /// What is allowed.
+        detail: String,
+    },
+    /// The body is not JSON.
+    MalformedJson,
+    /// The body is not said to be JSON.
+    MediaType,
+    /// The body is longer than allowed.
+    TooLarge,
+    /// The body could not be read to its end.
+    BodyCut,
+    /// There is no such thing, or it is not the caller's.
+    NotFound {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// There is no such path.
+    NoSuchPath,
+    /// The path has no such method.
+    Method,
+    /// The user is on another dispatch.
+    UserBusy {
+        /// Which.
+        current: Option<Box<Dispatch>>,
+    },
+    /// The driver is on a dispatch.
+    DriverBusy {
+        /// Which.
+        current: Option<Box<Dispatch>>,
+    },
+    /// The Idempotency-Key was used for another request.
+    KeyReused,
+    /// The dispatch is in no state for this.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The dispatch as it is.
+        current: Box<Dispatch>,
+    },
+    /// More requests than this process takes at once.
+    Overloaded,
+    /// It took too long.
+    TimedOut,
+    /// Other writers were faster every time.
+    Contended,
+    /// A service could not do its part.
+    Port(PortError),
+}
+
+impl ApiError {
+    /// A wrong field.
+    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), detail: detail.into() }
+    }
+}
+
+impl From<PortError> for ApiError {
+    fn from(error: PortError) -> Self {
+        Self::Port(error)
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            // Whether a dispatch does not exist or is somebody else's is told to nobody.
+            EngineError::NotFound | EngineError::Refused { refusal: Refusal::NotYours, .. } => {
+                Self::NotFound { what: "dispatch" }
+            }
+            EngineError::Refused { refusal, current } => {
+                Self::Refused { refusal, current: Box::new(present::dispatch(&current)) }
+            }
+            EngineError::Port(error) => Self::Port(error),
+            EngineError::Contended => Self::Contended,
+        }
+    }
+}
+
+/// The parts of a problem that depend on its kind alone.
+struct Kind {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+}
+
+const fn kind(status: StatusCode, name: &'static str, title: &'static str) -> Kind {
+    Kind { status, name, title }
+}
+
+impl ApiError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Field { .. } => kind(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not valid"),
+            Self::MalformedJson => kind(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON"),
+            Self::BodyCut => kind(StatusCode::BAD_REQUEST, "incomplete-body", "The body is incomplete"),
+            Self::MediaType => {
+                kind(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
+            }
+            Self::TooLarge => kind(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::NotFound { .. } => kind(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::NoSuchPath => kind(StatusCode::NOT_FOUND, "no-such-path", "Not found"),
+            Self::Method => kind(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::UserBusy { .. } => kind(StatusCode::CONFLICT, "user-busy", "The user is on a dispatch"),
+            Self::DriverBusy { .. } => kind(StatusCode::CONFLICT, "driver-busy", "The driver is on a dispatch"),
+            Self::KeyReused => {
+                kind(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used before")
+            }
+            Self::Refused { refusal: Refusal::OfferOver, .. } => {
+                kind(StatusCode::CONFLICT, "offer-over", "The offer is over")
+            }
+            Self::Refused { .. } => kind(StatusCode::CONFLICT, "wrong-state", "The dispatch is in another state"),
+            Self::Overloaded => kind(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once"),
+            Self::TimedOut => kind(StatusCode::SERVICE_UNAVAILABLE, "timed-out", "The request took too long"),
+            Self::Contended | Self::Port(PortError::Unavailable { .. }) => {
+                kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible right now")
+            }
+            Self::Port(PortError::Failed { .. }) => {
+                kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
+            }
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Field { detail, .. } => detail.clone(),
+            Self::MalformedJson => "the body must be one JSON document".to_owned(),
+            Self::BodyCut => "the body ended before its time".to_owned(),
+            Self::MediaType => "send the body as Content-Type: application/json".to_owned(),
+            Self::TooLarge => "the body is longer than this path allows".to_owned(),
+            Self::NotFound { what } => format!("there is no such {what}"),
+            Self::NoSuchPath => "there is no such path".to_owned(),
+            Self::Method => "the path does not have this method".to_owned(),
+            Self::UserBusy { .. } => "a user can be on one dispatch at a time".to_owned(),
+            Self::DriverBusy { .. } => "not possible while the driver is on a dispatch".to_owned(),
+            Self::KeyReused => "the key belongs to a request with another body; make a new key".to_owned(),
+            Self::Refused { refusal: Refusal::WrongStatus(_), current } => {
+                format!("not possible while the dispatch is {}", present::wire_name(&current.status))
+            }
+            Self::Refused { refusal: Refusal::OutOfOrder(Some(last)), .. } => {
+                format!("not possible after {}", present::wire_name(&present::trip_event(*last)))
+            }
+            Self::Refused { refusal: Refusal::OutOfOrder(None), .. } => {
+                "the trip events before this one are missing".to_owned()
+            }
+            Self::Refused { .. } => "the offer was answered, ran out, or was superseded".to_owned(),
+            Self::Overloaded | Self::TimedOut | Self::Contended | Self::Port(PortError::Unavailable { .. }) => {
+                "try again in a moment; repeating the request is safe".to_owned()
+            }
+            Self::Port(PortError::Failed { .. }) => "the request could not be served".to_owned(),
+        }
+    }
+
+    fn log(&self) {
+        let Self::Port(error) = self else { return };
+        let mut causes = String::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes = format!("{causes}: {cause}");
+            source = cause.source();
+        }
+        match error {
+            PortError::Unavailable { .. } => tracing::warn!("{error}{causes}"),
+            PortError::Failed { .. } => tracing::error!("{error}{causes}"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let Kind { status, name, title } = self.kind();
+        let detail = self.detail();
+        let (field, current) = match self {
+            Self::Field { field, .. } => (Some(field), None),
+            Self::KeyReused => (Some("Idempotency-Key".to_owned()), None),
+            Self::UserBusy { current } | Self::DriverBusy { current } => (None, current),
+            Self::Refused { current, .. } => (None, Some(current)),
+            _ => (None, None),
+        };
+        let problem = Problem {
+            problem_type: format!("{TYPE_PREFIX}{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            field,
+            current,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+        }
+        response
+    }
+}
