@@ -1,7 +1,7 @@
 //! The CloudFormation template of one system: one stack holds everything CloudFormation can make.
 //!
 //! [`render`] is a pure function of the checked system, and equal systems give equal bytes, so that a hash tells whether there
-//! is anything to do. Each family of resources is a module that returns a [`Part`]; this module joins them.
+//! is anything to do. Each family of resources is a module that returns its part; this module joins them.
 //!
 //! Two things are outside the template's body on purpose:
 //!
@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub use gateway::ROUTES;
-pub use syntax::Part;
+use syntax::Part;
 
 /// Largest template CloudFormation takes in the request itself, in bytes ("CloudFormation quotas": template body size in a
 /// request). Larger ones would have to lie in S3 first, which a new account has no bucket for.

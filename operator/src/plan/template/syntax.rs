@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// What one family of resources adds to the template.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Part {
+pub(super) struct Part {
     pub(super) parameters: BTreeMap<String, Value>,
     pub(super) resources: BTreeMap<String, Value>,
     pub(super) outputs: BTreeMap<String, Value>,
