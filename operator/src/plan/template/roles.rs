@@ -47,6 +47,8 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
                 allow("Leases", &LEASES, table_arn(LEASE_TABLE, "")),
                 allow("SetTimers", &["sqs:SendMessage"], queue_arn(&names.offers_queue)),
                 allow("TakeTimers", &CONSUME, queue_arn(&names.offers_queue)),
+                // The end of an offer by its timer or by auto-accept is an answer, too.
+                allow("SendResponses", &["sqs:SendMessage"], queue_arn(&names.responses_queue)),
                 publish(),
             ],
         ),
