@@ -32,6 +32,17 @@ pub enum PersonStatus {
     Inactive,
 }
 
+impl PersonStatus {
+    /// The word as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Dispatched => "DISPATCHED",
+            Self::Inactive => "INACTIVE",
+        }
+    }
+}
+
 /// The seed's ride types.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -103,7 +114,7 @@ pub const COMPLETED_RIDES_KEPT: usize = 20;
 
 /// The seed's `vehicleInfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct VehicleInfo {
     /// Manufacturer.
     pub manufacturer: String,
@@ -166,7 +177,7 @@ pub struct UserItem {
 
 /// The seed's `paymentMethods` entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PaymentMethod {
     /// Identity.
     pub id: String,
@@ -191,7 +202,7 @@ pub enum PaymentType {
 
 /// The seed's `preferences` of a user.
 #[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct UserPreferences {
     /// Ride type.
     pub default_ride_type: RideType,
@@ -201,7 +212,6 @@ pub struct UserPreferences {
 
 /// The seed's `favoriteLocations` entry.
 #[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct FavoriteLocation {
     /// Identity.
     pub id: String,
@@ -229,6 +239,19 @@ pub enum DispatchStatus {
     Completed,
     /// Nobody will drive it.
     Cancelled,
+}
+
+impl DispatchStatus {
+    /// The word as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "REQUESTED",
+            Self::Accepted => "ACCEPTED",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
 }
 
 /// The seed's event types; `CANCELLED_BY_SYSTEM` is an addition.

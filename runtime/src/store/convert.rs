@@ -1,0 +1,349 @@
+//! Between stored items and the states decisions are made on.
+//!
+//! Reading is checked: a stored item that another writer broke is an [`ItemError`] that names the attribute, and never its value.
+//! Attributes we added may be missing; a dispatch that a service following the seed wrote gets the city's policy for them.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use dispatch_core::dispatch::{CandidateRef, Dispatch, Matching, Record, RecordType, Status, TripEvent};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, IdError};
+use dispatch_core::route::RoutePoint;
+use dispatch_core::time::EpochMs;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::entity::{DispatchItem, DispatchStatus, EventEntry, EventType, MatchingItem, RouteChunkItem, RouteEntry};
+use super::keys::{self, Shards};
+use crate::city::{City, parse_timestamp};
+use crate::port::{NewDispatch, StoredDispatch};
+
+/// An item as the SDK gives and takes it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// `EntityType` of a dispatch.
+pub const DISPATCH: &str = "DISPATCH";
+/// `EntityType` of a chunk of a route (addition).
+pub const DISPATCH_ROUTE: &str = "DISPATCH_ROUTE";
+
+/// Why a stored item cannot be used. Values are left out: they may be phone numbers or positions.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ItemError {
+    /// An attribute is missing or has another type than the seed gives it.
+    #[error("a stored {entity} cannot be read at {attribute}: {problem}")]
+    Shape {
+        /// Which kind of item.
+        entity: &'static str,
+        /// Path of the attribute.
+        attribute: String,
+        /// What is wrong, in words without values.
+        problem: &'static str,
+    },
+    /// An attribute has the right type and no possible value.
+    #[error("a stored {entity} cannot be used at {attribute}: it is not {expected}")]
+    Value {
+        /// Which kind of item.
+        entity: &'static str,
+        /// Path of the attribute.
+        attribute: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A value of ours cannot be written as an item.
+    #[error("a {entity} cannot be written as an item")]
+    Write {
+        /// Which kind of item.
+        entity: &'static str,
+    },
+    /// A step that says it changed something has no record of what happened.
+    #[error("a changed step has no record")]
+    NoRecord,
+}
+
+/// Reads an item as `T`; errors name the path of the attribute and nothing of its value.
+pub(crate) fn read_item<T: DeserializeOwned>(
+    entity: &'static str,
+    item: impl Into<serde_dynamo::Item>,
+) -> Result<T, ItemError> {
+    let fields: HashMap<String, serde_dynamo::AttributeValue> = item.into().into();
+    let deserializer = serde_dynamo::Deserializer::from_attribute_value(serde_dynamo::AttributeValue::M(fields));
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        // Of serde's messages this one alone holds only names; the others may quote the value.
+        let text = error.inner().to_string();
+        let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        let path = error.path().to_string();
+        match missing {
+            Some(field) if path == "." => ItemError::Shape { entity, attribute: field.to_owned(), problem: "missing" },
+            Some(field) => ItemError::Shape { entity, attribute: format!("{path}.{field}"), problem: "missing" },
+            None => ItemError::Shape { entity, attribute: path, problem: "not of the expected type or range" },
+        }
+    })
+}
+
+/// Writes a value as an item.
+pub(crate) fn write_item<T: Serialize>(entity: &'static str, value: &T) -> Result<Item, ItemError> {
+    serde_dynamo::to_item(value).map_err(|_| ItemError::Write { entity })
+}
+
+impl From<DispatchStatus> for Status {
+    fn from(status: DispatchStatus) -> Self {
+        match status {
+            DispatchStatus::Requested => Self::Requested,
+            DispatchStatus::Accepted => Self::Accepted,
+            DispatchStatus::InProgress => Self::InProgress,
+            DispatchStatus::Completed => Self::Completed,
+            DispatchStatus::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<Status> for DispatchStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Requested => Self::Requested,
+            Status::Accepted => Self::Accepted,
+            Status::InProgress => Self::InProgress,
+            Status::Completed => Self::Completed,
+            Status::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<RecordType> for EventType {
+    fn from(record: RecordType) -> Self {
+        match record {
+            RecordType::Created => Self::Created,
+            RecordType::DriverAssigned => Self::DriverAssigned,
+            RecordType::DriverAccepted => Self::DriverAccepted,
+            RecordType::DriverRejected => Self::DriverRejected,
+            RecordType::PickupStarted => Self::PickupStarted,
+            RecordType::DriverArrived => Self::DriverArrived,
+            RecordType::PassengerPickedUp => Self::PassengerPickedUp,
+            RecordType::TripStarted => Self::TripStarted,
+            RecordType::TripCompleted => Self::TripCompleted,
+            RecordType::PaymentCompleted => Self::PaymentCompleted,
+            RecordType::CancelledByUser => Self::CancelledByUser,
+            RecordType::CancelledByDriver => Self::CancelledByDriver,
+            RecordType::CancelledBySystem => Self::CancelledBySystem,
+        }
+    }
+}
+
+/// The trip event an entry of `events` tells of, if it tells of one.
+fn trip_event(event: EventType) -> Option<TripEvent> {
+    match event {
+        EventType::PickupStarted => Some(TripEvent::PickupStarted),
+        EventType::DriverArrived => Some(TripEvent::DriverArrived),
+        EventType::PassengerPickedUp => Some(TripEvent::PassengerPickedUp),
+        EventType::TripStarted => Some(TripEvent::TripStarted),
+        EventType::TripCompleted => Some(TripEvent::TripCompleted),
+        EventType::PaymentCompleted => Some(TripEvent::PaymentCompleted),
+        EventType::Created
+        | EventType::DriverAssigned
+        | EventType::DriverAccepted
+        | EventType::DriverRejected
+        | EventType::CancelledByUser
+        | EventType::CancelledByDriver
+        | EventType::CancelledBySystem => None,
+    }
+}
+
+/// Translates for one city: its local time, its policy, its number of shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Codec {
+    pub(super) city: City,
+    pub(super) shards: Shards,
+}
+
+impl Codec {
+    /// A translator for `city` with GSI1 spread over `shards`.
+    pub fn new(city: City, shards: Shards) -> Self {
+        Self { city, shards }
+    }
+
+    /// A dispatch item with its state.
+    pub fn stored(&self, item: DispatchItem) -> Result<StoredDispatch, ItemError> {
+        let state = self.state(&item)?;
+        Ok(StoredDispatch { item, state })
+    }
+
+    /// Reads a dispatch item with its state.
+    pub(crate) fn read_dispatch(&self, item: impl Into<serde_dynamo::Item>) -> Result<StoredDispatch, ItemError> {
+        self.stored(read_item(DISPATCH, item)?)
+    }
+
+    /// What decisions need to know of a dispatch.
+    ///
+    /// `created_at` and `trip_started_at` have whole seconds, as the seed's timestamps; the moments of offers have
+    /// milliseconds.
+    pub fn state(&self, item: &DispatchItem) -> Result<Dispatch, ItemError> {
+        let created_at = time("createdAt", &item.created_at)?;
+        let mut last_trip_event = None;
+        let mut trip_started_at = None;
+        for entry in &item.events {
+            if let Some(event) = trip_event(entry.event_type) {
+                last_trip_event = last_trip_event.max(Some(event));
+            }
+            if entry.event_type == EventType::PassengerPickedUp {
+                trip_started_at = Some(time("events.timestamp", &entry.timestamp)?);
+            }
+        }
+        Ok(Dispatch {
+            id: id("PK", DispatchId::parse(&item.pk))?,
+            user: id("userId", item.user_id.parse())?,
+            driver: item.driver_id.as_ref().map(|driver| id("driverId", driver.parse())).transpose()?,
+            status: item.status.into(),
+            offer_seq: item.offer_seq,
+            ver: item.ver,
+            created_at,
+            pickup: place("pickupLocation", item.pickup_location.lat, item.pickup_location.lng)?,
+            estimated_fare: item.estimated_fare,
+            matching: self.matching(&item.matching, created_at)?,
+            last_trip_event,
+            trip_started_at,
+        })
+    }
+
+    fn matching(&self, item: &MatchingItem, created_at: EpochMs) -> Result<Matching, ItemError> {
+        let policy = &self.city.settings().policy;
+        let moment = |attribute, text: &Option<String>| text.as_ref().map(|text| time(attribute, text)).transpose();
+        let candidates = item.candidate_drivers.iter().map(|driver| {
+            let auto_accept = item.auto_accept_drivers.contains(driver);
+            Ok(CandidateRef { driver_id: id("matching.candidateDrivers", driver.parse())?, auto_accept })
+        });
+        let asked = item.asked_drivers.iter().map(|driver| id("matching.askedDrivers", driver.parse()));
+        Ok(Matching {
+            candidates: candidates.collect::<Result<_, ItemError>>()?,
+            searched_at: moment("matching.searchedAt", &item.searched_at)?,
+            asked: asked.collect::<Result<_, ItemError>>()?,
+            current_attempt: item.current_attempt,
+            max_attempts: if item.max_attempts == 0 { policy.max_attempts } else { item.max_attempts },
+            offered_at: moment("matching.offeredAt", &item.offered_at)?,
+            timeout_at: moment("matching.timeoutAt", &item.timeout_at)?,
+            search_until: moment("matching.searchUntil", &item.search_until)?
+                .unwrap_or_else(|| created_at.plus_ms(policy.search_budget_ms)),
+        })
+    }
+
+    /// The search as it is stored.
+    pub(super) fn matching_item(&self, matching: &Matching) -> MatchingItem {
+        let moment = |at: Option<EpochMs>| at.map(|at| self.city.timestamp_ms(at));
+        let names = |drivers: &mut dyn Iterator<Item = &DriverId>| drivers.map(ToString::to_string).collect();
+        let auto = matching.candidates.iter().filter(|candidate| candidate.auto_accept);
+        MatchingItem {
+            candidate_drivers: names(&mut matching.candidates.iter().map(|candidate| &candidate.driver_id)),
+            auto_accept_drivers: names(&mut auto.map(|candidate| &candidate.driver_id)),
+            searched_at: moment(matching.searched_at),
+            asked_drivers: names(&mut matching.asked.iter()),
+            current_attempt: matching.current_attempt,
+            max_attempts: matching.max_attempts,
+            offered_at: moment(matching.offered_at),
+            timeout_at: moment(matching.timeout_at),
+            search_until: Some(self.city.timestamp_ms(matching.search_until)),
+        }
+    }
+
+    /// The item of a request, as in the seed's section 7.1.
+    pub fn new_dispatch(&self, new: &NewDispatch) -> DispatchItem {
+        let now = self.city.timestamp(new.now);
+        let created = self.city.sort_time(new.now);
+        let matching =
+            Matching { max_attempts: new.max_attempts, search_until: new.search_until, ..Matching::default() };
+        DispatchItem {
+            pk: new.id.to_string(),
+            sk: keys::DISPATCH_SK.to_owned(),
+            entity_type: DISPATCH.to_owned(),
+            user_id: new.user.to_string(),
+            driver_id: None,
+            status: DispatchStatus::Requested,
+            created_at: now.clone(),
+            updated_at: now.clone(),
+            pickup_location: new.pickup.clone(),
+            destination: new.destination.clone(),
+            estimated_fare: new.estimated_fare,
+            actual_fare: 0,
+            route: Vec::new(),
+            events: vec![EventEntry {
+                event_type: EventType::Created,
+                timestamp: now,
+                details: "배차 요청 생성".to_owned(),
+            }],
+            offer_seq: 0,
+            ver: 1,
+            matching: self.matching_item(&matching),
+            distance_m: 0,
+            duration_s: 0,
+            gsi1pk: Some(keys::gsi1_dispatch_pk(DispatchStatus::Requested, &new.id, self.shards)),
+            gsi1sk: Some(keys::gsi1_dispatch_sk(&created, &new.id)),
+            gsi2pk: Some(keys::gsi2_user_pk(&new.user)),
+            gsi2sk: Some(keys::gsi2_dispatch_sk(&created)),
+        }
+    }
+
+    /// An entry of `events`.
+    pub(super) fn event(&self, record: &Record) -> EventEntry {
+        EventEntry {
+            event_type: record.record_type.into(),
+            timestamp: self.city.timestamp(record.at),
+            details: record.details.to_owned(),
+        }
+    }
+
+    /// A travelled route as the seed stores it: times in whole seconds, each entry with its distance from the one before.
+    pub(super) fn route(&self, points: &[RoutePoint]) -> Vec<RouteEntry> {
+        entries(points, |at| self.city.timestamp(at))
+    }
+
+    /// A chunk of a live route. Its times carry milliseconds: pings come faster than seconds pass.
+    pub(super) fn route_chunk(&self, dispatch: &DispatchId, number: u32, points: &[RoutePoint]) -> RouteChunkItem {
+        RouteChunkItem {
+            pk: dispatch.to_string(),
+            sk: keys::route_chunk_sk(number),
+            entity_type: DISPATCH_ROUTE.to_owned(),
+            route: entries(points, |at| self.city.timestamp_ms(at)),
+        }
+    }
+}
+
+fn entries(points: &[RoutePoint], timestamp: impl Fn(EpochMs) -> String) -> Vec<RouteEntry> {
+    let before = std::iter::once(None).chain(points.iter().map(Some));
+    points
+        .iter()
+        .zip(before)
+        .map(|(point, before)| RouteEntry {
+            lat: point.position.lat(),
+            lng: point.position.lng(),
+            timestamp: timestamp(point.at),
+            distance_from_previous: Some(
+                before.map_or(0, |before| before.position.distance_to(point.position).rounded()),
+            ),
+        })
+        .collect()
+}
+
+/// The points of a chunk.
+pub(super) fn route_points(chunk: &RouteChunkItem) -> Result<Vec<RoutePoint>, ItemError> {
+    let point = |entry: &RouteEntry| {
+        let expected = "a place and a time";
+        let invalid = ItemError::Value { entity: DISPATCH_ROUTE, attribute: "route", expected };
+        let position = Coordinate::new(entry.lat, entry.lng).map_err(|_| invalid.clone())?;
+        Ok(RoutePoint { position, at: parse_timestamp(&entry.timestamp).ok_or(invalid)? })
+    };
+    chunk.route.iter().map(point).collect()
+}
+
+fn time(attribute: &'static str, text: &str) -> Result<EpochMs, ItemError> {
+    let expected = "an ISO 8601 time with its offset";
+    parse_timestamp(text).ok_or(ItemError::Value { entity: DISPATCH, attribute, expected })
+}
+
+fn id<T>(attribute: &'static str, parsed: Result<T, IdError>) -> Result<T, ItemError> {
+    parsed.map_err(|_| ItemError::Value { entity: DISPATCH, attribute, expected: "an id of its kind" })
+}
+
+fn place(attribute: &'static str, lat: f64, lng: f64) -> Result<Coordinate, ItemError> {
+    let expected = "a latitude and a longitude in degrees";
+    Coordinate::new(lat, lng).map_err(|_| ItemError::Value { entity: DISPATCH, attribute, expected })
+}

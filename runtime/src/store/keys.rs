@@ -1,0 +1,181 @@
+//! Every key of the table. No other module spells one.
+//!
+//! Formats are the seed's section 6 (entities) and "GSI 설계"; two things are ours. Times in sort keys carry milliseconds
+//! ([`City::sort_time`](crate::city::City::sort_time)), because two events of one driver can fall into one second. And with more
+//! than one shard a GSI1 partition key gets a suffix, because all of a status under one key is one hot partition (AWS: 1,000 write
+//! units a second for a partition key).
+
+use std::num::NonZeroU16;
+
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+
+use super::entity::{DispatchStatus, PersonStatus};
+
+/// Sort key of a driver's or user's profile (seed: `SK "PROFILE"`).
+pub const PROFILE_SK: &str = "PROFILE";
+
+/// Sort key of a dispatch (seed: `SK "METADATA"`).
+pub const DISPATCH_SK: &str = "METADATA";
+
+/// What the sort keys of a dispatch's route chunks begin with (addition).
+pub const ROUTE_PREFIX: &str = "ROUTE#";
+
+/// What the GSI1 sort keys of drivers and users begin with (seed: `"REGION#강남구#driver#00001"`).
+pub const GSI1_REGION_PREFIX: &str = "REGION#";
+
+/// What the GSI2 sort keys of dispatches begin with (seed: `"DISPATCH#2025-05-25T14:30:00"`).
+pub const GSI2_DISPATCH_PREFIX: &str = "DISPATCH#";
+
+/// Sort key of a driver's status history: `DISPATCHED#2025-05-25T14:30:00.000` (seed: `DriverStatusHistoryItem`).
+pub fn driver_history_sk(status: PersonStatus, sort_time: &str) -> String {
+    format!("{}#{sort_time}", status.as_str())
+}
+
+/// Sort key of a user's history: `DISPATCH#2025-05-25T14:30:00.000#dispatch#00001` (seed: `UserDispatchHistoryItem`).
+pub fn user_history_sk(sort_time: &str, dispatch: &DispatchId) -> String {
+    format!("DISPATCH#{sort_time}#{dispatch}")
+}
+
+/// Sort key of a completed ride: `COMPLETED#2025-05-25T14:30:00.000#dispatch#00001` (seed: `DriverCompletedRideItem`).
+pub fn completed_ride_sk(sort_time: &str, dispatch: &DispatchId) -> String {
+    format!("COMPLETED#{sort_time}#{dispatch}")
+}
+
+/// Sort key of a route chunk: `ROUTE#000001`, numbered from 1 (addition). Six digits sort by number.
+pub fn route_chunk_sk(number: u32) -> String {
+    format!("{ROUTE_PREFIX}{number:06}")
+}
+
+/// GSI1 partition key of a dispatch: `DISPATCH#REQUESTED`, for every status (seed: `"DISPATCH#REQUESTED" 등`), sharded
+/// `DISPATCH#REQUESTED#3`.
+pub fn gsi1_dispatch_pk(status: DispatchStatus, id: &DispatchId, shards: Shards) -> String {
+    shards.of(&gsi1_dispatch_status(status), id.as_str())
+}
+
+/// The unsharded GSI1 partition key of a dispatch status: `DISPATCH#REQUESTED`.
+pub fn gsi1_dispatch_status(status: DispatchStatus) -> String {
+    format!("DISPATCH#{}", status.as_str())
+}
+
+/// GSI1 sort key of a dispatch: `2025-05-25T14:30:00.000#dispatch#00001`, the time of the request (seed: GSI1SK).
+pub fn gsi1_dispatch_sk(created: &str, id: &DispatchId) -> String {
+    format!("{created}#{id}")
+}
+
+/// GSI1 partition key of a driver: `DRIVER#ACTIVE` (seed), sharded `DRIVER#ACTIVE#3`.
+pub fn gsi1_driver_pk(status: PersonStatus, id: &DriverId, shards: Shards) -> String {
+    shards.of(&gsi1_driver_status(status), id.as_str())
+}
+
+/// The unsharded GSI1 partition key of a driver status: `DRIVER#ACTIVE`.
+pub fn gsi1_driver_status(status: PersonStatus) -> String {
+    format!("DRIVER#{}", status.as_str())
+}
+
+/// GSI1 partition key of a user: `USER#ACTIVE` (seed), sharded `USER#ACTIVE#3`.
+pub fn gsi1_user_pk(status: PersonStatus, id: &UserId, shards: Shards) -> String {
+    shards.of(&format!("USER#{}", status.as_str()), id.as_str())
+}
+
+/// GSI1 sort key of a driver or user: `REGION#강남구#driver#00001` (seed: GSI1SK).
+pub fn gsi1_person_sk(region: &str, person: &str) -> String {
+    format!("{}{person}", gsi1_region_prefix(region))
+}
+
+/// What the GSI1 sort keys of a district begin with: `REGION#강남구#`.
+pub fn gsi1_region_prefix(region: &str) -> String {
+    format!("{GSI1_REGION_PREFIX}{region}#")
+}
+
+/// GSI2 partition key of a user's dispatches: `USER#user#00001` (seed: GSI2PK).
+pub fn gsi2_user_pk(user: &UserId) -> String {
+    format!("USER#{user}")
+}
+
+/// GSI2 partition key of a driver's rides and status history: `DRIVER#driver#00001` (seed: GSI2PK).
+pub fn gsi2_driver_pk(driver: &DriverId) -> String {
+    format!("DRIVER#{driver}")
+}
+
+/// GSI2 sort key of a dispatch or a completed ride: `DISPATCH#2025-05-25T14:30:00.000` (seed: GSI2SK).
+pub fn gsi2_dispatch_sk(sort_time: &str) -> String {
+    format!("{GSI2_DISPATCH_PREFIX}{sort_time}")
+}
+
+/// GSI2 sort key of a driver's status history: `STATUS#2025-05-25T14:30:00.000` (addition: the seed names none, and without a prefix of
+/// their own status changes would stand between rides).
+pub fn gsi2_status_sk(sort_time: &str) -> String {
+    format!("STATUS#{sort_time}")
+}
+
+/// Over how many partition keys GSI1 spreads one status; 1 gives the seed's literal keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shards(NonZeroU16);
+
+impl Shards {
+    /// So many shards; 0 counts as 1.
+    pub fn new(count: u16) -> Self {
+        Self(NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN))
+    }
+
+    /// Where an item with this id is written.
+    fn of(self, key: &str, id: &str) -> String {
+        if self.0 == NonZeroU16::MIN {
+            return key.to_owned();
+        }
+        let shard = fnv1a(id.as_bytes()) % u64::from(self.0.get());
+        format!("{key}#{shard}")
+    }
+
+    /// Every partition key a reader of `key` has to look at. With shards the literal key is still one of them: items written before the
+    /// setting was changed, and those of another service that follows the seed, are there.
+    pub fn all(self, key: &str) -> Vec<String> {
+        let mut keys = vec![key.to_owned()];
+        if self.0 > NonZeroU16::MIN {
+            keys.extend((0..self.0.get()).map(|shard| format!("{key}#{shard}")));
+        }
+        keys
+    }
+}
+
+/// FNV-1a, 64 bit. The standard library's hash may change with the compiler; a stored key must not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_gives_the_seeds_literal_keys() {
+        let driver = DriverId::parse("driver#00001").unwrap();
+        let dispatch = DispatchId::parse("dispatch#00001").unwrap();
+        let one = Shards::new(1);
+        assert_eq!(gsi1_driver_pk(PersonStatus::Active, &driver, one), "DRIVER#ACTIVE");
+        assert_eq!(gsi1_dispatch_pk(DispatchStatus::Requested, &dispatch, one), "DISPATCH#REQUESTED");
+        assert_eq!(gsi1_person_sk("강남구", driver.as_str()), "REGION#강남구#driver#00001");
+        assert_eq!(gsi1_dispatch_sk("2025-05-25T14:30:00.000", &dispatch), "2025-05-25T14:30:00.000#dispatch#00001");
+        assert_eq!(gsi2_driver_pk(&driver), "DRIVER#driver#00001");
+        assert_eq!(gsi2_dispatch_sk("2025-05-25T14:30:00.000"), "DISPATCH#2025-05-25T14:30:00.000");
+        assert_eq!(route_chunk_sk(1), "ROUTE#000001");
+        assert_eq!(one.all("DRIVER#ACTIVE"), ["DRIVER#ACTIVE"]);
+        assert_eq!(Shards::new(0), one);
+    }
+
+    #[test]
+    fn an_id_stays_in_its_shard_and_readers_look_at_all_of_them() {
+        let four = Shards::new(4);
+        // Stored keys depend on this value: it must be the same in every release.
+        let dispatch = DispatchId::parse("dispatch#00001").unwrap();
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        for n in 0..200 {
+            let id = DispatchId::parse(format!("dispatch#{n:05}")).unwrap();
+            let key = gsi1_dispatch_pk(DispatchStatus::Requested, &id, four);
+            assert!(four.all("DISPATCH#REQUESTED").contains(&key), "{key}");
+        }
+        let again = gsi1_dispatch_pk(DispatchStatus::Requested, &dispatch, four);
+        assert_eq!(again, gsi1_dispatch_pk(DispatchStatus::Requested, &dispatch, four));
+        assert_eq!(four.all("DRIVER#ACTIVE").len(), 5);
+    }
+}

@@ -1,0 +1,246 @@
+//! The port [`ProfileStore`] on DynamoDB.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::time::EpochMs;
+use serde::Serialize;
+
+use super::convert::{Item, read_item, write_item};
+use super::entity::{DriverItem, Location, PersonStatus, UserItem};
+use super::expression::{Expression, key, text};
+use super::failure::{DynamoFailure, Meaning, TransactionFailure, Tries};
+use super::plan::{DRIVER, USER};
+use super::{DynamoStore, broken, keys};
+use crate::port::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
+
+const PUT_USER: &str = "storing a user's profile";
+const PUT_DRIVER: &str = "storing a driver's profile";
+const USER_READ: &str = "reading a user";
+const DRIVERS_READ: &str = "reading drivers";
+const AVAILABILITY: &str = "storing a driver's availability";
+const SET_DEVICE: &str = "storing a device";
+const READ_DEVICE: &str = "reading a device";
+const ACTIVE_DRIVERS: &str = "looking for active drivers";
+
+/// What a profile is written on condition of.
+enum Expected {
+    /// It is not there.
+    Absent,
+    /// It has this status.
+    Status(PersonStatus),
+}
+
+#[async_trait]
+impl ProfileStore for DynamoStore {
+    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<UserItem, PortError> {
+        let mut tries = Tries::default();
+        loop {
+            let known: Option<UserItem> = self.get_as(PUT_USER, USER, (id.as_str(), keys::PROFILE_SK)).await?;
+            let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
+            let after = self.codec.described_user(id, known.as_ref(), profile.clone(), now);
+            let change = (known.as_ref(), &after);
+            let failed = self.write_profile(PUT_USER, USER, expected, change).await?;
+            let Some(failure) = failed else { return Ok(after) };
+            if !tries.pause().await {
+                return Err(failure.into_port(PUT_USER));
+            }
+        }
+    }
+
+    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<DriverItem, PortError> {
+        let mut tries = Tries::default();
+        loop {
+            let known: Option<DriverItem> = self.get_as(PUT_DRIVER, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
+            let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
+            let after = self.codec.described_driver(id, known.as_ref(), profile.clone(), now);
+            let change = (known.as_ref(), &after);
+            let failed = self.write_profile(PUT_DRIVER, DRIVER, expected, change).await?;
+            let Some(failure) = failed else { return Ok(after) };
+            if !tries.pause().await {
+                return Err(failure.into_port(PUT_DRIVER));
+            }
+        }
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<UserItem>, PortError> {
+        self.get_as(USER_READ, USER, (id.as_str(), keys::PROFILE_SK)).await
+    }
+
+    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<DriverItem>, PortError> {
+        let pks: Vec<&str> = ids.iter().map(DriverId::as_str).collect();
+        let items = self.get_many(DRIVERS_READ, &pks, keys::PROFILE_SK).await?;
+        let drivers = items.into_iter().map(|item| read_item(DRIVER, item)).collect::<Result<_, _>>();
+        drivers.map_err(|error| broken(DRIVERS_READ, error))
+    }
+
+    /// A driver who already has the status gets the new place and no history entry: the history is of statuses.
+    async fn set_availability(
+        &self,
+        id: &DriverId,
+        status: PersonStatus,
+        at: &Location,
+        now: EpochMs,
+    ) -> Result<AvailabilityChange, PortError> {
+        if status == PersonStatus::Dispatched {
+            let refused = DynamoFailure::new(Meaning::Refused, "Availability", "only a dispatch makes DISPATCHED");
+            return Err(refused.into_port(AVAILABILITY));
+        }
+        let mut tries = Tries::default();
+        loop {
+            let driver: Option<DriverItem> = self.get_as(AVAILABILITY, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
+            let Some(driver) = driver else { return Ok(AvailabilityChange::UnknownDriver) };
+            let was = driver.current_status.status;
+            if was == PersonStatus::Dispatched || driver.current_status.current_dispatch_id.is_some() {
+                let current = driver.current_status.current_dispatch_id.and_then(|id| DispatchId::parse(id).ok());
+                return Ok(AvailabilityChange::OnDispatch { current });
+            }
+            let after = self.codec.at_place(&driver, status, at, now);
+            let failed = if was == status {
+                self.write_profile(AVAILABILITY, DRIVER, Expected::Status(was), (Some(&driver), &after)).await?
+            } else {
+                self.write_status_change(&driver, &after, now).await?
+            };
+            let Some(failure) = failed else { return Ok(AvailabilityChange::Done(Box::new(after))) };
+            if !tries.pause().await {
+                return Err(failure.into_port(AVAILABILITY));
+            }
+        }
+    }
+
+    async fn set_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError> {
+        let mut update = Expression::default();
+        update.set("deviceEndpointArn", text(endpoint_arn));
+        update.exists();
+        match self.update(person.as_str(), update).await {
+            None => Ok(true),
+            Some(failure) if failure.meaning == Meaning::ConditionFailed => Ok(false),
+            Some(failure) => Err(failure.into_port(SET_DEVICE)),
+        }
+    }
+
+    async fn device(&self, person: &Person) -> Result<Option<String>, PortError> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(person.as_str(), keys::PROFILE_SK)))
+            .projection_expression("deviceEndpointArn")
+            .send()
+            .await
+            .map_err(|error| DynamoFailure::of(&error).into_port(READ_DEVICE))?;
+        let arn = output.item.as_ref().and_then(|item| item.get("deviceEndpointArn")?.as_s().ok());
+        Ok(arn.cloned())
+    }
+
+    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<DriverItem>, PortError> {
+        let mut found: Vec<DriverItem> = Vec::new();
+        let partitions = self.codec.shards.all(&keys::gsi1_driver_status(PersonStatus::Active));
+        // The whole city's entries begin with the district's prefix as well, so the second round may bring some again.
+        for prefix in [keys::gsi1_region_prefix(region), keys::GSI1_REGION_PREFIX.to_owned()] {
+            for partition in &partitions {
+                if found.len() >= usize::from(limit) {
+                    return Ok(found);
+                }
+                for driver in self.active_in(partition, &prefix, limit).await? {
+                    if found.len() < usize::from(limit) && !found.iter().any(|other| other.pk == driver.pk) {
+                        found.push(driver);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl DynamoStore {
+    async fn active_in(&self, partition: &str, prefix: &str, limit: u16) -> Result<Vec<DriverItem>, PortError> {
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("GSI1")
+            .key_condition_expression("GSI1PK = :active AND begins_with(GSI1SK, :region)")
+            .expression_attribute_values(":active", text(partition))
+            .expression_attribute_values(":region", text(prefix))
+            .limit(limit.into())
+            .send()
+            .await
+            .map_err(|error| DynamoFailure::of(&error).into_port(ACTIVE_DRIVERS))?;
+        let items = output.items.into_iter().flatten().map(|item| read_item(DRIVER, item));
+        items.collect::<Result<_, _>>().map_err(|error| broken(ACTIVE_DRIVERS, error))
+    }
+
+    /// Writes what differs in a profile. `Some` is a failure worth reading again for.
+    async fn write_profile<T: Serialize>(
+        &self,
+        action: &'static str,
+        entity: &'static str,
+        expected: Expected,
+        (before, after): (Option<&T>, &T),
+    ) -> Result<Option<DynamoFailure>, PortError> {
+        let write = |profile| write_item(entity, profile).map_err(|error| broken(action, error));
+        let before = before.map(write).transpose()?.unwrap_or_default();
+        let mut after = write(after)?;
+        let pk = after.remove("PK").and_then(|pk| pk.as_s().cloned().ok()).unwrap_or_default();
+        after.remove("SK");
+        let before: Item = before.into_iter().filter(|(name, _)| name != "PK" && name != "SK").collect();
+        let mut update = Expression::between(&before, &after);
+        if update.changes_nothing() {
+            return Ok(None);
+        }
+        match expected {
+            Expected::Absent => update.absent(),
+            Expected::Status(status) => update.equals("currentStatus.status", text(status.as_str())),
+        }
+        match self.update(&pk, update).await {
+            Some(failure) => match failure.meaning {
+                Meaning::Refused => Err(failure.into_port(action)),
+                Meaning::ConditionFailed => Ok(Some(profile_keeps_changing())),
+                Meaning::Contended | Meaning::InDoubt => Ok(Some(failure)),
+            },
+            None => Ok(None),
+        }
+    }
+
+    async fn update(&self, pk: &str, update: Expression) -> Option<DynamoFailure> {
+        let request = self.client.update_item().table_name(&self.table);
+        let request = update.fill(request.set_key(Some(key(pk, keys::PROFILE_SK))));
+        request.send().await.err().map(|error| DynamoFailure::of(&error))
+    }
+
+    /// `TransactWriteItems{Update driver IF its status is as read, Put history}`. `Some` is a failure worth reading again for.
+    async fn write_status_change(
+        &self,
+        before: &DriverItem,
+        after: &DriverItem,
+        now: EpochMs,
+    ) -> Result<Option<DynamoFailure>, PortError> {
+        let write = |driver| write_item(DRIVER, driver).map_err(|error| broken(AVAILABILITY, error));
+        let mut update = Expression::between(&write(before)?, &write(after)?);
+        update.equals("currentStatus.status", text(before.current_status.status.as_str()));
+        update.null("currentStatus.currentDispatchId");
+        let update = update.into_update(&self.table, key(&before.pk, keys::PROFILE_SK));
+        let history = write_item("DRIVER_STATUS_HISTORY", &self.codec.driver_history(after, now));
+        let history = history.map_err(|error| broken(AVAILABILITY, error))?;
+        let history = Put::builder().table_name(&self.table).set_item(Some(history)).build();
+        let parts = vec![
+            TransactWriteItem::builder().update(update.map_err(|error| broken(AVAILABILITY, error))?).build(),
+            TransactWriteItem::builder().put(history.map_err(|error| broken(AVAILABILITY, error))?).build(),
+        ];
+        let request = self.client.transact_write_items().set_transact_items(Some(parts));
+        match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
+            Ok(_) => Ok(None),
+            Err(TransactionFailure::Conditions(_)) => Ok(Some(profile_keeps_changing())),
+            Err(TransactionFailure::Other(failure)) if failure.meaning == Meaning::Refused => {
+                Err(failure.into_port(AVAILABILITY))
+            }
+            Err(TransactionFailure::Other(failure)) => Ok(Some(failure)),
+        }
+    }
+}
+
+/// A profile was written between reading and writing: read again, write again.
+fn profile_keeps_changing() -> DynamoFailure {
+    DynamoFailure::new(Meaning::Contended, "ConditionalCheckFailed", "the profile keeps changing")
+}
