@@ -1,11 +1,70 @@
 //! The custom resource definition: the resource types as Kubernetes reads them.
+//!
+//! The derived schema is made plainer in three ways. `nullable` goes: without it the API server drops a null and
+//! applies the default, so that no rule ever meets a null. Formats such as `uint32`, which OpenAPI does not know,
+//! become `int32` or `int64`. And a new object's status begins with `observedGeneration: -1`, so that nothing reads it
+//! as done (kstatus).
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt as _;
+use serde_json::json;
 
 use crate::dispatch_system::DispatchSystem;
 
+/// First line of the generated file.
+const HEADER: &str = "# Generated from operator/api by `make generate`. Do not edit.\n";
+
 /// The definition.
 pub fn crd() -> CustomResourceDefinition {
-    DispatchSystem::crd()
+    let mut crd = DispatchSystem::crd();
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        plain(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(json!({ "observedGeneration": -1 })));
+        }
+    }
+    crd
+}
+
+/// The definition as `manifests/crd.yaml` holds it; the same bytes for the same types.
+pub fn crd_yaml() -> Result<String, serde_yaml::Error> {
+    let mut definition = serde_yaml::to_value(crd())?;
+    whole(&mut definition);
+    serde_yaml::to_string(&definition).map(|yaml| format!("{HEADER}{yaml}"))
+}
+
+/// Writes bounds such as `5.0`, which the types of Kubernetes hold as floating point numbers, as `5`.
+fn whole(value: &mut serde_yaml::Value) {
+    match value {
+        serde_yaml::Value::Number(number) => {
+            let plain = number.to_string().strip_suffix(".0").and_then(|digits| digits.parse::<i64>().ok());
+            if let Some(plain) = plain {
+                *number = plain.into();
+            }
+        }
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(whole),
+        serde_yaml::Value::Mapping(members) => members.values_mut().for_each(whole),
+        _ => {}
+    }
+}
+
+fn plain(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    match schema.format.as_deref() {
+        Some("uint8" | "uint16" | "int8" | "int16") => schema.format = Some("int32".to_owned()),
+        Some("uint32" | "uint64" | "uint") => schema.format = Some("int64".to_owned()),
+        _ => {}
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(plain);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        plain(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(each)) = &mut schema.additional_properties {
+        plain(each);
+    }
 }

@@ -14,7 +14,7 @@ mod status;
 mod table;
 mod workers;
 
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub const GROUP: &str = "dispatch.coactus.io";
 pub const VERSION: &str = "v1alpha1";
 
 /// One city's ride-dispatch system: its AWS environment, its dispatch rules and its worker pool.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "dispatch.coactus.io",
     version = "v1alpha1",
@@ -47,20 +47,106 @@ pub const VERSION: &str = "v1alpha1";
     namespaced,
     status = "DispatchSystemStatus",
     derive = "PartialEq",
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#
+    doc = "One city's ride-dispatch system: its AWS environment, its dispatch rules and its worker pool.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the whole system serves and matches its spec."
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not."
+    ),
+    printcolumn(
+        name = "Stack",
+        type_ = "string",
+        json_path = ".status.stackStatus",
+        description = "CloudFormation's word for the stack's state."
+    ),
+    printcolumn(
+        name = "Drift",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Drifted\")].status",
+        description = "Whether a resource was changed behind the operator's back."
+    ),
+    printcolumn(
+        name = "City",
+        type_ = "string",
+        json_path = ".spec.city",
+        description = "City the system serves."
+    ),
+    printcolumn(
+        name = "Region",
+        type_ = "string",
+        json_path = ".spec.region",
+        description = "AWS region of the system."
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Age of the object."
+    ),
+    printcolumn(
+        name = "Stack ARN",
+        type_ = "string",
+        json_path = ".status.stackArn",
+        description = "ARN of the CloudFormation stack.",
+        priority = "1"
+    ),
+    validation = Rule::new(
+        "size(self.metadata.name) <= (has(self.spec.cache.external) ? 33 : 30) && !self.metadata.name.contains('--') \
+         && !self.metadata.name.contains('.')"
+    )
+    .message(
+        "the name becomes part of AWS names: at most 30 characters (33 with an external cache), no dots, no two \
+         dashes side by side"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.queues.offers.retentionSeconds > self.dispatch.offerTimeoutSeconds")
+        .message(
+            "queues.offers.retentionSeconds must exceed dispatch.offerTimeoutSeconds: a timer must outlive its delay"
+        ),
+    validation = Rule::new(
+        "self.table.pointInTimeRecovery || !(has(self.export.schedule) || (has(self.export.analytics) && \
+         self.export.analytics.enabled))"
+    )
+    .message("export.schedule and export.analytics need table.pointInTimeRecovery: true"),
+    validation = Rule::new("!has(self.aws.kmsKeyArn) || self.aws.kmsKeyArn.contains(':kms:' + self.region + ':')")
+        .message("aws.kmsKeyArn must be a key of the city's own region"),
+    validation = Rule::new(
+        "!has(self.api.gateway.upstream) || !has(self.api.gateway.upstream.vpcLink) || \
+         self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.region + ':')"
+    )
+    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener of the city's own region"),
+)]
 pub struct DispatchSystemSpec {
-    /// Name of the city, for example `seoul`. Part of every Redis key. Lower-case letters, digits and dashes; 1 to 32
-    /// characters; immutable.
+    /// Name of the city, for example `seoul`. Part of every Redis key. Lower-case letters, digits and inner
+    /// dashes; 1 to 32 characters. Immutable.
+    #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("city is immutable"))]
     pub city: String,
     /// AWS region of the whole environment, for example `ap-northeast-2`. Immutable.
+    #[schemars(length(max = 32), regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("region is immutable"))]
     pub region: String,
     /// IANA time zone of the city, for example `Asia/Seoul`: the offset of every stored timestamp, the night surcharge
     /// and the export schedule follow it. Immutable, because stored keys sort by local time.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf").message("timezone is immutable: stored keys sort by local time")
+    )]
     pub timezone: String,
-    /// ISO 4217 code of all money amounts. Amounts are whole units (the seed: won as integers). Default `KRW`. Immutable.
+    /// ISO 4217 code of all money amounts, three upper-case letters. Amounts are whole units (the seed: won as
+    /// integers). Default `KRW`. Immutable.
     #[serde(default = "default_currency")]
+    #[schemars(length(max = 3), regex(pattern = r"^[A-Z]{3}$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("currency is immutable"))]
     pub currency: String,
     /// Account, identity and tags.
     #[serde(default)]
@@ -100,6 +186,8 @@ pub struct DispatchSystemSpec {
     pub drift_policy: DriftPolicy,
     /// Seconds between two looks for drift; 0 switches the look off. Default 600, else 60 to 86400.
     #[serde(default = "default_drift_interval")]
+    #[schemars(range(min = 0, max = 86400))]
+    #[x_kube(validation = Rule::new("self == 0 || self >= 60").message("must be 0 or 60 to 86400"))]
     pub drift_interval_seconds: u32,
     /// What becomes of the data when this object is deleted. Default `Retain`.
     #[serde(default)]

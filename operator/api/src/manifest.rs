@@ -1,7 +1,7 @@
 //! Manifest files: YAML text in, `DispatchSystem` objects out.
 //!
-//! Reading is as strict as `kubectl apply --validate=strict`: an unknown field is an error, a number is not a text. What
-//! has been read is still to be validated ([`crate::validate`]).
+//! Reading is as strict as `kubectl apply --validate=strict`: an unknown field is an error, a number is not a text.
+//! What has been read is still to be validated ([`crate::validate`]).
 
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -82,9 +82,9 @@ pub enum ManifestError {
     },
 }
 
-/// Reads every `DispatchSystem` of a text of one or more YAML documents. Empty documents are skipped; objects of other kinds
-/// are refused rather than ignored, so that a misspelt kind does not pass for success. A `status` is dropped: it is the
-/// operator's word, and a file may come from `kubectl get -o yaml`.
+/// Reads every `DispatchSystem` of a text of one or more YAML documents. Empty documents are skipped; objects of other
+/// kinds are refused rather than ignored, so that a misspelt kind does not pass for success. A `status` is dropped: it
+/// is the operator's word, and a file may come from `kubectl get -o yaml`.
 pub fn read_manifests(text: &str) -> Result<Vec<DispatchSystem>, ManifestError> {
     if text.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLarge { bytes: text.len() });
@@ -137,16 +137,23 @@ fn read_object(document: usize, mut object: Map<String, Value>) -> Result<Dispat
         Some(Value::String(name)) if !name.is_empty() => {}
         _ => found.say("metadata.name", "is required: a text"),
     }
+    let named = found.is_empty();
     match object.get_mut("spec") {
         Some(spec) => check_spec(spec, &mut found),
         None => found.say("spec", "is required: an object"),
     }
-    found.finish().map_err(|errors| ManifestError::Fields { document, errors })?;
-    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| ManifestError::Field {
-        document,
-        path: error.path().to_string(),
-        source: error.into_inner(),
-    })
+    match serde_path_to_error::deserialize(Value::Object(object)) {
+        // A broken bound that the types can hold is left to validation, which reports it together with everything else.
+        Ok(system) if named => Ok(system),
+        read => {
+            found.finish().map_err(|errors| ManifestError::Fields { document, errors })?;
+            read.map_err(|error| ManifestError::Field {
+                document,
+                path: error.path().to_string(),
+                source: error.into_inner(),
+            })
+        }
+    }
 }
 
 /// YAML as JSON, as `kubectl` converts it: keys become text. What JSON cannot say is refused.

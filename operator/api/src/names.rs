@@ -1,10 +1,10 @@
-//! Names of a system's AWS resources. They are pure functions of namespace, name and spec, so that a second operator, or the
-//! same one after a crash, always means the same resources.
+//! Names of a system's AWS resources. They are pure functions of namespace, name and spec, so that a second operator,
+//! or the same one after a crash, always means the same resources.
 
 use crate::dispatch_system::DispatchSystemSpec;
 
-/// Every name of one system. The export bucket and the IAM roles are named inside the template, because their names carry the
-/// account and region.
+/// Every name of one system. The export bucket and the IAM roles are named inside the template, because their names
+/// carry the account and region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceNames {
     /// `coactus-<namespace>-<name>`: what all other names begin with.

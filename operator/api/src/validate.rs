@@ -41,8 +41,8 @@ pub struct ValidatedSystem {
 }
 
 impl ValidatedSystem {
-    /// Checks everything that can be checked without asking AWS. All errors are collected; none of them repeats a value that
-    /// may be a secret. The person who wrote the manifest corrects it: trying again changes nothing.
+    /// Checks everything that can be checked without asking AWS. All errors are collected; none of them repeats a
+    /// value that may be a secret. The person who wrote the manifest corrects it: trying again changes nothing.
     pub fn try_from_raw(raw: &DispatchSystem) -> Result<Self, ValidationErrors> {
         let mut found = Findings::default();
         let namespace = namespace_of(raw);
@@ -65,5 +65,76 @@ impl ValidatedSystem {
             policy,
             fare,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What validation says of `spec.dispatch` with `value` at the JSON pointer `at`.
+    fn errors_with(at: &str, value: u64) -> Option<Vec<FieldError>> {
+        let mut object = json!({
+            "metadata": { "name": "seoul" },
+            "spec": { "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul", "dispatch": {} },
+        });
+        let mut place = &mut object["spec"]["dispatch"];
+        for name in at.split('.') {
+            place = &mut place[name];
+        }
+        *place = json!(value);
+        object["apiVersion"] = json!("dispatch.coactus.io/v1alpha1");
+        object["kind"] = json!("DispatchSystem");
+        let system: DispatchSystem = serde_json::from_value(object).ok()?;
+        Some(ValidatedSystem::try_from_raw(&system).err().map(|errors| errors.0).unwrap_or_default())
+    }
+
+    /// Whether core refuses what `errors_with` sets, asked past the schema.
+    fn core_refuses(at: &str, value: u64) -> Option<bool> {
+        let mut dispatch = json!({});
+        let mut place = &mut dispatch;
+        for name in at.split('.') {
+            place = &mut place[name];
+        }
+        *place = json!(value);
+        let dispatch = serde_json::from_value(dispatch).ok()?;
+        let mut found = Findings::default();
+        spec::policy(&dispatch, &mut found);
+        spec::fare(&dispatch.fare, &mut found);
+        Some(found.has(&format!("spec.dispatch.{at}")))
+    }
+
+    fn integers(schema: &Value, path: &str, all: &mut Vec<(String, u64, u64)>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            if field["type"] == "integer" {
+                let bound = |name: &str| field[name].to_string().trim_end_matches(".0").parse().unwrap();
+                all.push((path.clone(), bound("minimum"), bound("maximum")));
+            }
+            integers(field, &path, all);
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_the_schema_are_those_of_core() {
+        let crd = serde_json::to_value(crate::crd::crd()).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut all = Vec::new();
+        integers(&spec["properties"]["dispatch"], "", &mut all);
+        assert!(all.len() >= 17, "{all:?}");
+        for (at, min, max) in all {
+            for inside in [min, max] {
+                assert_eq!(errors_with(&at, inside), Some(Vec::new()), "{at}: {inside}");
+                assert_eq!(core_refuses(&at, inside), Some(false), "{at}: {inside}");
+            }
+            for outside in min.checked_sub(1).into_iter().chain([max + 1]) {
+                let errors = errors_with(&at, outside).unwrap();
+                let [error] = errors.as_slice() else { panic!("{at}: {outside}: {errors:?}") };
+                assert_eq!(error.to_string(), format!("spec.dispatch.{at}: {outside} is not allowed: {min} to {max}"));
+                assert_eq!(core_refuses(&at, outside), Some(true), "{at}: {outside}");
+            }
+        }
     }
 }

@@ -1,41 +1,53 @@
 //! `spec.dispatch`: the algorithm of the seed's section 8 and the city's fare table.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The dispatch algorithm. Changes here reach running workers without a restart.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DispatchSpec {
     /// Drivers ranked for one dispatch (the seed's `MAX_CANDIDATES`), 1 to 50. Default 5.
     #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 50))]
     pub max_candidates: u8,
     /// Offers made for one dispatch before it fails (the seed's `MAX_ATTEMPTS`), 1 to 50. Default 5.
     #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 50))]
     pub max_attempts: u8,
     /// Seconds a driver has to answer an offer, 5 to 900 (the longest delay of an SQS message). Default 120.
     #[serde(default = "offer_timeout")]
+    #[schemars(range(min = 5, max = 900))]
     pub offer_timeout_seconds: u32,
-    /// Seconds a request is searched again while no driver is free, 0 to 900. 0 fails at the first empty search, which is
-    /// the seed's text. Default 60.
+    /// Seconds a request is searched again while no driver is free, 0 to 900. 0 fails at the first empty search,
+    /// which is the seed's text. Default 60.
     #[serde(default = "search_budget")]
+    #[schemars(range(min = 0, max = 900))]
     pub search_budget_seconds: u32,
     /// Radii of the search around the pickup, in metres, rising; 1 to 8 rings, each 100 to 100000. The search stops at
     /// the first ring with enough drivers. Default 700, 1500, 3000, 5000, 20000.
     #[serde(default = "rings")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 100, max = 100_000)))]
+    #[x_kube(
+        validation = Rule::new("self.isSorted() && self.all(a, self.exists_one(b, a == b))").message("radii must rise")
+    )]
     pub search_rings_meters: Vec<u32>,
-    /// Width of a distance bucket, in metres, 0 to 5000: inside one bucket autoAccept and acceptance rate decide. 0 is the
-    /// seed's literal order, in which they never do. Default 200.
+    /// Width of a distance bucket, in metres, 0 to 5000: inside one bucket autoAccept and acceptance rate decide. 0
+    /// is the seed's literal order, in which they never do. Default 200.
     #[serde(default = "bucket")]
+    #[schemars(range(min = 0, max = 5000))]
     pub distance_bucket_meters: u32,
     /// Seconds after its last ping that a driver is no longer offered anything, 5 to 3600. Default 30.
     #[serde(default = "stale")]
+    #[schemars(range(min = 5, max = 3600))]
     pub stale_after_seconds: u32,
     /// Rest after an unanswered or rejected offer.
     #[serde(default)]
     pub cool_downs: CoolDownsSpec,
     /// Days of offers the acceptance rate looks back on, 1 to 30. Default 7.
     #[serde(default = "window")]
+    #[schemars(range(min = 1, max = 30))]
     pub acceptance_window_days: u8,
     /// Whether drivers with `autoAccept` are assigned at once. Default `true`.
     #[serde(default = "yes")]
@@ -69,9 +81,11 @@ impl Default for DispatchSpec {
 pub struct CoolDownsSpec {
     /// After a rejection, 0 to 3600. Default 10.
     #[serde(default = "after_reject")]
+    #[schemars(range(min = 0, max = 3600))]
     pub after_reject_seconds: u32,
     /// After an offer that ran out, 0 to 3600. Default 30.
     #[serde(default = "after_timeout")]
+    #[schemars(range(min = 0, max = 3600))]
     pub after_timeout_seconds: u32,
 }
 
@@ -83,40 +97,51 @@ impl Default for CoolDownsSpec {
 
 /// The fare of a ride: a base fare that covers a base distance, then a step per distance and a step per time.
 ///
-/// The defaults are Seoul's medium taxi of 2023: 4,800 won for 1.6 km, 100 won per 131 m, 100 won per 30 s,
-/// 20 % more from 22:00 to 04:00 (40 % from 23:00 to 02:00 is the city's finer rule, which a second surcharge expresses).
+/// The defaults are Seoul's medium taxi of 2023: 4,800 won for 1.6 km, 100 won per 131 m, 100 won per 30 s, 20 % more
+/// from 22:00 to 04:00 and 40 % from 23:00 to 02:00.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FareSpec {
-    /// Money for the first `baseDistanceMeters`. Default 4800.
+    /// Money for the first `baseDistanceMeters`, 0 to 10000000. Default 4800.
     #[serde(default = "base")]
+    #[schemars(range(min = 0, max = 10_000_000))]
     pub base: u32,
-    /// Metres the base covers. Default 1600.
+    /// Metres the base covers, 0 to 1000000. Default 1600.
     #[serde(default = "base_distance")]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub base_distance_meters: u32,
-    /// Money per distance step. Default 100.
+    /// Money per distance step, 0 to 1000000. Default 100.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub per_distance: u32,
-    /// Metres of a distance step, at least 1. Default 131.
+    /// Metres of a distance step, 1 to 1000000. Default 131.
     #[serde(default = "distance_step")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_distance_meters: u32,
-    /// Money per time step. Default 100.
+    /// Money per time step, 0 to 1000000. Default 100.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub per_time: u32,
-    /// Seconds of a time step, at least 1. Default 30.
+    /// Seconds of a time step, 1 to 86400. Default 30.
     #[serde(default = "time_step")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub per_time_seconds: u32,
-    /// Night surcharges; where two cover a minute the larger one counts. At most 4.
+    /// Night surcharges; where two cover a minute the larger one counts. At most 4. Default 20 % from 22:00
+    /// to 04:00 and 40 % from 23:00 to 02:00.
     #[serde(default = "night")]
+    #[schemars(length(max = 4))]
     pub night_surcharges: Vec<NightSurchargeSpec>,
     /// Road distance as a multiple of the straight line, in per cent, 100 to 300. Default 130.
     #[serde(default = "road_factor")]
+    #[schemars(range(min = 100, max = 300))]
     pub road_factor_percent: u32,
     /// Average speed for estimates, in km/h, 1 to 200. Default 25.
     #[serde(default = "speed")]
+    #[schemars(range(min = 1, max = 200))]
     pub average_speed_kmh: u32,
-    /// Fares are rounded up to a multiple of this. Default 100.
+    /// Fares are rounded up to a multiple of this, 1 to 1000000. Default 100.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub round_to: u32,
 }
 
@@ -138,14 +163,20 @@ impl Default for FareSpec {
 }
 
 /// A surcharge for rides that begin in a part of the night.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.from != self.to").message("to must be another time than from"),
+)]
 pub struct NightSurchargeSpec {
-    /// Local time it begins, `HH:MM`.
+    /// Local time it begins, `HH:MM`, 00:00 to 23:59.
+    #[schemars(length(max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
     /// Local time it ends, `HH:MM`; earlier than `from` means the next day.
+    #[schemars(length(max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
     /// Per cent added to the fare, 1 to 200.
+    #[schemars(range(min = 1, max = 200))]
     pub percent: u32,
 }
 

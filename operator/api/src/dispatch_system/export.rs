@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct ExportSpec {
     /// Five-field cron expression in the city's time zone, for example `0 4 * * *`. Default: only on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,
     /// `DynamoDbJson` (default, the seed's form) or `Ion`.
     #[serde(default)]
@@ -18,9 +19,11 @@ pub struct ExportSpec {
     pub export_type: ExportType,
     /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, not beginning or ending with `/`. Default `exports`.
     #[serde(default = "prefix")]
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_-]([A-Za-z0-9_/-]*[A-Za-z0-9_-])?$"))]
     pub prefix: String,
     /// Days an export is kept before the bucket's lifecycle removes it, 1 to 3650. Default 365.
     #[serde(default = "retention_days")]
+    #[schemars(range(min = 1, max = 3650))]
     pub retention_days: u32,
     /// A Glue table and an Athena workgroup over the exports. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +72,7 @@ pub struct AnalyticsSpec {
     pub enabled: bool,
     /// Bytes one query may scan before Athena stops it, at least 10 MB (10000000). Default 10 GB (10000000000).
     #[serde(default = "bytes_scanned")]
+    #[schemars(range(min = 10_000_000))]
     pub bytes_scanned_cutoff_per_query: u64,
 }
 

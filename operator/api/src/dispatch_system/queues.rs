@@ -1,5 +1,6 @@
 //! `spec.queues`: the SQS queues. Each has a dead-letter queue of its own that keeps messages 14 days.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +20,24 @@ pub struct QueuesSpec {
 }
 
 /// Settings of one queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.visibilityTimeoutSeconds < self.retentionSeconds")
+        .message("visibilityTimeoutSeconds must be less than retentionSeconds"),
+)]
 pub struct QueueSpec {
     /// How long an unread message is kept, in seconds, 60 to 1209600 (14 days). Default 345600 (4 days).
     #[serde(default = "retention")]
+    #[schemars(range(min = 60, max = 1_209_600))]
     pub retention_seconds: u32,
     /// How long a received message is hidden from other workers, in seconds, 0 to 43200. Default 30.
     #[serde(default = "visibility")]
+    #[schemars(range(min = 0, max = 43_200))]
     pub visibility_timeout_seconds: u32,
     /// Deliveries before a message goes to the dead-letter queue, 1 to 1000. Default 5.
     #[serde(default = "receives")]
+    #[schemars(range(min = 1, max = 1000))]
     pub max_receive_count: u32,
 }
 

@@ -1,18 +1,22 @@
 //! `status`: what the operator last saw and did. Written by the operator's `status` step alone.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Observed state of a system. Conditions are described in [`crate::conditions`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Observed state of a system.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DispatchSystemStatus {
-    /// Generation of the spec this status speaks of; -1 before the first look, so that nothing reads a new object as done.
+    /// Generation of the spec this status speaks of; -1 before the first look, so that nothing reads a new object as
+    /// done.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Conditions, one of each type.
+    /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
+    /// `WorkersReady`, `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
     #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]

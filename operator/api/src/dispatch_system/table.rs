@@ -1,14 +1,21 @@
 //! `spec.table`: the DynamoDB single table of the seed's section 6.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The DynamoDB single table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)")
+        .message("name is immutable: another name is another table, without the data"),
+)]
 pub struct TableSpec {
-    /// Table name, 3 to 255 of `A-Z a-z 0-9 _ . -`. Default `coactus-<namespace>-<name>`. Immutable.
+    /// Table name, 3 to 248 of `A-Z a-z 0-9 _ . -` (the leases' table is `<name>-leases`, and 255 is AWS's limit).
+    /// Default `coactus-<namespace>-<name>`. Immutable: another name is another table, without the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 248), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
     pub name: Option<String>,
     /// How reads and writes are paid for.
     #[serde(default)]
@@ -22,6 +29,7 @@ pub struct TableSpec {
     /// Number of GSI1 partition keys the active drivers and open dispatches are spread over. 1 (default) is the seed's
     /// literal `DRIVER#ACTIVE`; above 1 the key gets a `#<shard>` suffix. 1 to 64.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 64))]
     pub gsi1_shards: u16,
 }
 
@@ -38,8 +46,14 @@ impl Default for TableSpec {
 }
 
 /// How the table is paid for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(
+        "self.mode == 'Provisioned' ? has(self.read) && has(self.write) : !has(self.read) && !has(self.write)"
+    )
+    .message("read and write are required with mode Provisioned and not allowed with OnDemand"),
+)]
 pub struct Billing {
     /// `OnDemand` (default) or `Provisioned`.
     #[serde(default)]
@@ -63,15 +77,21 @@ pub enum BillingMode {
 }
 
 /// Bounds of one provisioned capacity, in units per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.min <= self.max").message("max must be at least min"),
+)]
 pub struct CapacitySpec {
     /// Units to start with and never to go below, 1 to 40000.
+    #[schemars(range(min = 1, max = 40000))]
     pub min: u32,
-    /// Units never to exceed. Equal to `min` switches autoscaling off.
+    /// Units never to exceed, `min` to 40000. Equal to `min` switches autoscaling off.
+    #[schemars(range(min = 1, max = 40000))]
     pub max: u32,
     /// Share of the capacity in use that autoscaling aims at, in per cent, 20 to 90. Default 70.
     #[serde(default = "seventy")]
+    #[schemars(range(min = 20, max = 90))]
     pub target_utilization_percent: u8,
 }
 

@@ -10,7 +10,8 @@ const SHOWN_CHARS_MAX: usize = 80;
 pub struct FieldError {
     /// Path from the root of the object, for example `spec.queues.offers.retentionSeconds`.
     pub path: String,
-    /// What was found, as a person would write it. `None` where the field is missing, and where the value may hold a secret.
+    /// What was found, as a person would write it. `None` where the field is missing, and where the value may hold a
+    /// secret.
     pub value: Option<String>,
     /// What is allowed, or which rule is broken.
     pub allowed: String,
@@ -64,18 +65,9 @@ impl Findings {
         self.0.push(FieldError { path: path.to_owned(), value: None, allowed: what.into() });
     }
 
-    /// Refuses `value` unless `ok`.
-    pub(crate) fn require(&mut self, ok: bool, path: &str, value: impl fmt::Display, allowed: &str) {
-        if !ok {
-            self.refuse(path, value, allowed);
-        }
-    }
-
-    /// Refuses every value of `list` that `is_allowed` refuses.
-    pub(crate) fn each(&mut self, path: &str, list: &[String], is_allowed: fn(&str) -> bool, allowed: &str) {
-        for (index, value) in list.iter().enumerate() {
-            self.require(is_allowed(value), &format!("{path}[{index}]"), value, allowed);
-        }
+    /// The field at `path`, to speak of.
+    pub(crate) fn at<'a>(&'a mut self, path: &'a str) -> Field<'a> {
+        Field { findings: self, path }
     }
 
     /// Whether something was refused at `path` or below it.
@@ -85,8 +77,35 @@ impl Findings {
         })
     }
 
+    /// Whether nothing was refused.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// `Ok` when nothing was refused.
     pub(crate) fn finish(self) -> Result<(), ValidationErrors> {
         if self.0.is_empty() { Ok(()) } else { Err(ValidationErrors(self.0)) }
+    }
+}
+
+/// A field under examination.
+pub(crate) struct Field<'a> {
+    findings: &'a mut Findings,
+    path: &'a str,
+}
+
+impl Field<'_> {
+    /// Refuses `value` unless `ok`.
+    pub(crate) fn require(&mut self, ok: bool, value: impl fmt::Display, allowed: &str) {
+        if !ok {
+            self.findings.refuse(self.path, value, allowed);
+        }
+    }
+
+    /// Refuses every value of a list that `is_allowed` refuses.
+    pub(crate) fn each(&mut self, list: &[String], is_allowed: fn(&str) -> bool, allowed: &str) {
+        for (index, value) in list.iter().enumerate().filter(|(_, value)| !is_allowed(value)) {
+            self.findings.refuse(&format!("{}[{index}]", self.path), value, allowed);
+        }
     }
 }

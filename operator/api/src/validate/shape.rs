@@ -1,7 +1,7 @@
 //! Checks a value against the generated schema: types, unknown and missing fields, bounds, lengths and enums.
 //!
-//! The bounds are stated once, as attributes of the resource types. The API server enforces the same schema in a cluster;
-//! this is what enforces it for the command line, and what makes the messages say what is allowed.
+//! The bounds are stated once, as attributes of the resource types. The API server enforces the same schema in a
+//! cluster; this is what enforces it for the command line, and what makes the messages say what is allowed.
 
 use std::sync::LazyLock;
 
@@ -15,8 +15,8 @@ static SPEC: LazyLock<Value> = LazyLock::new(|| {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
 });
 
-/// Checks `spec`. Null members that the schema does not call nullable count as absent, as they do in Kubernetes (an object
-/// whose members are all commented out is null in YAML), and are removed.
+/// Checks `spec`. Null members that the schema does not call nullable count as absent, as they do in Kubernetes (an
+/// object whose members are all commented out is null in YAML), and are removed.
 pub(crate) fn check_spec(spec: &mut Value, found: &mut Findings) {
     check(spec, &SPEC, "spec", found);
 }
@@ -39,7 +39,8 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
     let hidden = may_hold_secret(path) || group(kind) || value.is_object() || value.is_array();
     let shown = if hidden { a_kind_of(value).to_owned() } else { value.to_string() };
     if !right {
-        found.refuse(path, shown, allowed(schema));
+        let quotes = if kind == "string" && !hidden { ", in quotes" } else { "" };
+        found.refuse(path, shown, allowed(schema) + quotes);
         return;
     }
     match value {

@@ -27,11 +27,11 @@ const QUEUE_SUFFIX_LEN: usize = "-notifications-dlq".len();
 /// Checks the object's own names and the AWS names made of them.
 pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) {
     const LABEL: &str = "1 to 63 lower-case letters, digits and inner dashes";
-    found.require(text::is_dns_label(namespace, 63), "metadata.namespace", namespace, LABEL);
-    found.require(text::is_dns_label(name, 63), "metadata.name", name, LABEL);
+    found.at("metadata.namespace").require(text::is_dns_label(namespace, 63), namespace, LABEL);
+    found.at("metadata.name").require(text::is_dns_label(name, 63), name, LABEL);
     let prefix = format!("coactus-{namespace}-{name}");
     let dashes = "no two dashes side by side, which ElastiCache refuses in an identifier";
-    found.require(!prefix.contains("--"), "metadata.name", name, dashes);
+    found.at("metadata.name").require(!prefix.contains("--"), name, dashes);
     let mut limits = vec![
         ("the SQS queue name", format!("{prefix}-notifications-dlq"), prefix.len() + QUEUE_SUFFIX_LEN, QUEUE_LEN_MAX),
         ("the stack name", prefix.clone(), prefix.len(), STACK_LEN_MAX),
@@ -47,7 +47,10 @@ pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec
         found.refuse(
             "metadata.name",
             name,
-            format!("{what} {made} made of it has {length} characters, allowed are {most}: {shorter} fewer in name or namespace"),
+            format!(
+                "{what} {made} made of it has {length} characters, allowed are {most}: {shorter} fewer in name or \
+                 namespace"
+            ),
         );
     }
 }
@@ -55,15 +58,15 @@ pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec
 /// Checks everything but the bounds of the dispatch rules.
 pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     let city = "1 to 32 lower-case letters, digits and inner dashes";
-    found.require(text::is_dns_label(&spec.city, 32), "spec.city", &spec.city, city);
+    found.at("spec.city").require(text::is_dns_label(&spec.city, 32), &spec.city, city);
     let region = "an AWS region such as ap-northeast-2";
-    found.require(text::is_region(&spec.region), "spec.region", &spec.region, region);
+    found.at("spec.region").require(text::is_region(&spec.region), &spec.region, region);
     let known = is_time_zone(&spec.timezone);
-    found.require(known, "spec.timezone", &spec.timezone, "an IANA time zone such as Asia/Seoul");
+    found.at("spec.timezone").require(known, &spec.timezone, "an IANA time zone such as Asia/Seoul");
     let currency = "three upper-case letters (ISO 4217)";
-    found.require(text::is_currency(&spec.currency), "spec.currency", &spec.currency, currency);
+    found.at("spec.currency").require(text::is_currency(&spec.currency), &spec.currency, currency);
     let drift = spec.drift_interval_seconds;
-    found.require(drift == 0 || drift >= 60, "spec.driftIntervalSeconds", drift, "0 or 60 to 86400");
+    found.at("spec.driftIntervalSeconds").require(drift == 0 || drift >= 60, drift, "0 or 60 to 86400");
 
     aws(&spec.aws, &spec.region, found);
     table(&spec.table, found);
@@ -114,7 +117,7 @@ pub(super) fn fare(spec: &FareSpec, found: &mut Findings) -> FareTable {
         let mut minute = |name: &str, time: &str| {
             let path = format!("spec.dispatch.fare.nightSurcharges[{index}].{name}");
             let minute = text::minute_of_day(time);
-            found.require(minute.is_some(), &path, time, "a time of day HH:MM, 00:00 to 23:59");
+            found.at(&path).require(minute.is_some(), time, "a time of day HH:MM, 00:00 to 23:59");
             minute
         };
         let (from, to) = (minute("from", &night.from), minute("to", &night.to));
@@ -160,26 +163,26 @@ fn bounds(field: &str, value: u64, allowed: String, found: &mut Findings) {
 
 fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
     if let Some(account) = &spec.account_id {
-        found.require(text::is_account(account), "spec.aws.accountId", account, "twelve digits, in quotes");
+        found.at("spec.aws.accountId").require(text::is_account(account), account, "twelve digits, in quotes");
     }
     if let Some(role) = &spec.role_arn {
         let arn = text::arn_of(role, "iam", "role/").filter(|arn| text::is_account(arn.account));
-        found.require(arn.is_some(), "spec.aws.roleArn", role, "arn:aws:iam::<account>:role/<name>");
+        found.at("spec.aws.roleArn").require(arn.is_some(), role, "arn:aws:iam::<account>:role/<name>");
         if let (Some(arn), Some(account)) = (arn, &spec.account_id) {
             let allowed = format!("a role of the account {account} that accountId names");
-            found.require(arn.account == account, "spec.aws.roleArn", role, &allowed);
+            found.at("spec.aws.roleArn").require(arn.account == account, role, &allowed);
         }
     }
     if let Some(boundary) = &spec.permissions_boundary_arn {
         let ok = text::arn_of(boundary, "iam", "policy/")
             .is_some_and(|arn| arn.account == "aws" || text::is_account(arn.account));
-        found.require(ok, "spec.aws.permissionsBoundaryArn", boundary, "arn:aws:iam::<account>:policy/<name>");
+        found.at("spec.aws.permissionsBoundaryArn").require(ok, boundary, "arn:aws:iam::<account>:policy/<name>");
     }
     if let Some(key) = &spec.kms_key_arn {
         let ok =
             text::arn_of(key, "kms", "key/").is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
         let allowed = format!("arn:aws:kms:{region}:<account>:key/<id>, a key of the city's own region");
-        found.require(ok, "spec.aws.kmsKeyArn", key, &allowed);
+        found.at("spec.aws.kmsKeyArn").require(ok, key, &allowed);
     }
     for (key, value) in &spec.tags {
         let path = format!("spec.aws.tags.{key}");
@@ -193,14 +196,14 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
             found.say(&path, format!("a tag key has 1 to 128 characters: {characters}"));
         }
         let value_ok = value.chars().count() <= 256 && text::is_tag_text(value);
-        found.require(value_ok, &path, value, &format!("0 to 256 characters: {characters}"));
+        found.at(&path).require(value_ok, value, &format!("0 to 256 characters: {characters}"));
     }
 }
 
 fn table(spec: &TableSpec, found: &mut Findings) {
     if let Some(name) = &spec.name {
         let allowed = "3 to 248 of A-Z a-z 0-9 _ . -";
-        found.require(text::is_table_name(name), "spec.table.name", name, allowed);
+        found.at("spec.table.name").require(text::is_table_name(name), name, allowed);
     }
     for (name, capacity) in [("read", &spec.billing.read), ("write", &spec.billing.write)] {
         let path = format!("spec.table.billing.{name}");
@@ -250,7 +253,7 @@ fn secret(path: &str, secret: &SecretKeyRef, found: &mut Findings) {
 
 fn cache(spec: &CacheSpec, found: &mut Findings) {
     let node_type = "an ElastiCache node type such as cache.t4g.small";
-    found.require(text::is_node_type(&spec.node_type), "spec.cache.nodeType", &spec.node_type, node_type);
+    found.at("spec.cache.nodeType").require(text::is_node_type(&spec.node_type), &spec.node_type, node_type);
     subnets("spec.cache", &spec.subnet_ids, &spec.security_group_ids, found);
     if let Some(auth) = &spec.auth_secret_ref {
         secret("spec.cache.authSecretRef", auth, found);
@@ -278,19 +281,19 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
 
 fn subnets(path: &str, subnets: &[String], groups: &[String], found: &mut Findings) {
     let subnet = "subnet- and 8 or 17 hexadecimal digits";
-    found.each(&format!("{path}.subnetIds"), subnets, text::is_subnet, subnet);
+    found.at(&format!("{path}.subnetIds")).each(subnets, text::is_subnet, subnet);
     let group = "sg- and 8 or 17 hexadecimal digits";
-    found.each(&format!("{path}.securityGroupIds"), groups, text::is_security_group, group);
+    found.at(&format!("{path}.securityGroupIds")).each(groups, text::is_security_group, group);
 }
 
 fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings) {
     if let Some(schedule) = &spec.schedule {
         // croner's own texts speak of patterns and components; the form is what a person needs.
         let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
-        found.require(is_cron(schedule), "spec.export.schedule", schedule, cron);
+        found.at("spec.export.schedule").require(is_cron(schedule), schedule, cron);
     }
     let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, not beginning or ending with /";
-    found.require(text::is_key_prefix(&spec.prefix), "spec.export.prefix", &spec.prefix, prefix);
+    found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
     if point_in_time_recovery {
         return;
     }
@@ -316,17 +319,17 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
     }
     if let Some(jwt) = &spec.jwt {
         let issuer = "an https:// address without a query";
-        found.require(text::is_issuer(&jwt.issuer), &format!("{PATH}.jwt.issuer"), &jwt.issuer, issuer);
+        found.at(&format!("{PATH}.jwt.issuer")).require(text::is_issuer(&jwt.issuer), &jwt.issuer, issuer);
         let audience = |text: &str| !text.trim().is_empty();
-        found.each(&format!("{PATH}.jwt.audiences"), &jwt.audiences, audience, "an aud value");
+        found.at(&format!("{PATH}.jwt.audiences")).each(&jwt.audiences, audience, "an aud value");
     }
 }
 
 fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
     const PATH: &str = "spec.api.gateway.upstream";
     if upstream.url.is_some() == upstream.vpc_link.is_some() {
-        let count = if upstream.url.is_some() { "both" } else { "neither" };
-        found.refuse(PATH, count, "exactly one of url and vpcLink");
+        let given = if upstream.url.is_some() { "both are" } else { "none is" };
+        found.say(PATH, format!("exactly one of url and vpcLink is allowed, {given} given"));
     }
     if let Some(url) = &upstream.url
         && !text::is_origin(url, &["https"])
@@ -338,15 +341,14 @@ fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
         let ok = text::arn_of(&link.listener_arn, "elasticloadbalancing", "listener/")
             .is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
         let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, of the city's own region");
-        found.require(ok, &format!("{PATH}.vpcLink.listenerArn"), &link.listener_arn, &allowed);
+        found.at(&format!("{PATH}.vpcLink.listenerArn")).require(ok, &link.listener_arn, &allowed);
     }
 }
 
 fn workers(spec: &WorkersSpec, found: &mut Findings) {
     if let Some(image) = &spec.image {
-        found.require(
+        found.at("spec.workers.image").require(
             text::is_image(image),
-            "spec.workers.image",
             image,
             "a container image such as registry/name:tag",
         );
@@ -356,7 +358,7 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
     let mut size = |name: &str, value: &str| {
         let size = text::quantity(value);
         let path = format!("spec.workers.resources.{name}");
-        found.require(size.is_some(), &path, value, "a Kubernetes quantity above zero such as 100m or 64Mi");
+        found.at(&path).require(size.is_some(), value, "a Kubernetes quantity above zero such as 100m or 64Mi");
         size
     };
     size("cpuRequest", &resources.cpu_request);
@@ -376,11 +378,11 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
         if !text::is_qualified_name(key) {
             found.say(&path, "the key is not name or domain/name");
         }
-        found.require(text::is_label_value(value), &path, value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
+        found.at(&path).require(text::is_label_value(value), value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
     }
     if let Some(class) = &spec.scheduling.priority_class_name {
         let path = "spec.workers.scheduling.priorityClassName";
-        found.require(text::is_dns_subdomain(class), path, class, "the name of a PriorityClass");
+        found.at(path).require(text::is_dns_subdomain(class), class, "the name of a PriorityClass");
     }
 }
 
@@ -394,12 +396,11 @@ fn roles(spec: &RolesSpec, found: &mut Findings) {
         let path = format!("spec.workers.roles.{name}");
         let Some(autoscaling) = &role.autoscaling else { continue };
         if role.replicas.is_some() {
-            found.refuse(&path, "both", "only one of replicas and autoscaling");
+            found.say(&path, "only one of replicas and autoscaling is allowed, both are given");
         }
         let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
-        found.require(
+        found.at(&format!("{path}.autoscaling.maxReplicas")).require(
             least <= most,
-            &format!("{path}.autoscaling.maxReplicas"),
             most,
             &format!("at least minReplicas, {least}"),
         );
@@ -411,7 +412,7 @@ fn is_cron(text: &str) -> bool {
     text.split_whitespace().count() == 5 && parser.parse(text).is_ok()
 }
 
+/// The exact name of a zone of the database: jiff takes other capitals too, programs in other languages do not.
 fn is_time_zone(name: &str) -> bool {
-    // A name of the database is `Area/City` or `UTC`; POSIX rules and machine-local names would pass jiff's other parsers.
-    !name.is_empty() && jiff::tz::TimeZone::get(name).is_ok()
+    jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }

@@ -1,0 +1,81 @@
+//! Every wrong manifest gets one clear answer that names the field, what was found and what is allowed.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use dispatch_api::manifest::{MANIFEST_BYTES_MAX, ManifestError, read_manifests};
+use dispatch_api::validate::ValidatedSystem;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const HEAD: &str = "apiVersion: dispatch.coactus.io/v1alpha1\nkind: DispatchSystem\nmetadata: {name: seoul}\n";
+
+/// What a person is told about a manifest; `None` when it is right.
+fn answer(text: &str) -> Option<String> {
+    let systems = match read_manifests(text) {
+        Ok(systems) => systems,
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            return Some(format!("{error}{cause}"));
+        }
+    };
+    let errors = systems.iter().filter_map(|system| ValidatedSystem::try_from_raw(system).err());
+    errors.map(|errors| errors.to_string()).reduce(|all, more| format!("{all}\n{more}"))
+}
+
+#[test]
+fn every_wrong_manifest_is_answered_clearly() -> Outcome {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/wrong");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).ok_or("a fixture without a name")?.to_owned();
+        let answer = answer(&fs::read_to_string(&path)?).ok_or_else(|| format!("{name} is accepted"))?;
+        assert!(!answer.contains("horse") && !answer.contains("itself"), "{name} repeats a secret: {answer}");
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(name, answer);
+        });
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen} fixtures");
+    Ok(())
+}
+
+#[test]
+fn empty_documents_are_skipped_and_the_others_counted() -> Outcome {
+    let spec = "spec: {city: seoul, region: ap-northeast-2, timezone: Asia/Seoul}\n";
+    let systems = read_manifests(&format!("---\n# nothing here\n---\n{HEAD}{spec}---\n"))?;
+    assert_eq!(systems.len(), 1);
+    assert!(read_manifests("")?.is_empty());
+    let twice = read_manifests(&format!("{HEAD}{spec}---\n{HEAD}{spec}"));
+    assert!(matches!(twice, Err(ManifestError::Duplicate { document: 2, .. })), "{twice:?}");
+    Ok(())
+}
+
+#[test]
+fn a_group_whose_members_are_all_commented_out_is_the_default() -> Outcome {
+    let spec = "spec:\n  city: seoul\n  region: ap-northeast-2\n  timezone: Asia/Seoul\n";
+    let plain = read_manifests(&format!("{HEAD}{spec}"))?;
+    let hollow = read_manifests(&format!("{HEAD}{spec}  queues:\n    # offers:\n  dispatch:\n    fare:\n"))?;
+    assert_eq!(plain, hollow);
+    Ok(())
+}
+
+#[test]
+fn what_kubectl_adds_to_an_object_is_tolerated() -> Outcome {
+    let spec =
+        "spec: {city: seoul, region: ap-northeast-2, timezone: Asia/Seoul}\nstatus: {stackStatus: CREATE_COMPLETE}\n";
+    let added = "metadata: {name: seoul, generation: 4, uid: u-1, selfLink: /x, managedFields: []}";
+    let systems = read_manifests(&format!("{HEAD}{spec}").replace("metadata: {name: seoul}", added))?;
+    assert!(systems[0].status.is_none());
+    let system = ValidatedSystem::try_from_raw(&systems[0])?;
+    assert_eq!((system.generation, system.uid.as_deref()), (4, Some("u-1")));
+    Ok(())
+}
+
+#[test]
+fn a_manifest_has_a_largest_size() {
+    let text = "#".repeat(MANIFEST_BYTES_MAX + 1);
+    assert!(matches!(read_manifests(&text), Err(ManifestError::TooLarge { .. })));
+}
