@@ -68,3 +68,22 @@ fn plain(schema: &mut JSONSchemaProps) {
         plain(each);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use super::*;
+
+    #[test]
+    fn the_committed_definition_is_the_generated_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/crd.yaml");
+        let generated = crd_yaml().unwrap();
+        if env::var_os("UPDATE_GENERATED").is_some() {
+            fs::write(&path, &generated).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == generated, "manifests/crd.yaml is out of date: run `make generate` and commit the result");
+    }
+}
