@@ -47,7 +47,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
         Value::Object(members) => check_members(members, schema, path, found),
         Value::Array(items) => {
             if out_of(items.len() as u64, &schema["minItems"], &schema["maxItems"]) {
-                found.refuse(path, count(items.len(), "item"), allowed(schema));
+                found.refuse(path, format!("{} items", items.len()), allowed(schema));
             }
             for (index, item) in items.iter_mut().enumerate() {
                 check(item, &schema["items"], &format!("{path}[{index}]"), found);
@@ -74,7 +74,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
 fn check_members(members: &mut Map<String, Value>, schema: &Value, path: &str, found: &mut Findings) {
     if let Some(each) = schema.get("additionalProperties").filter(|each| each.is_object()) {
         if out_of(members.len() as u64, &Value::Null, &schema["maxProperties"]) {
-            found.refuse(path, count(members.len(), "entry"), allowed(schema));
+            found.refuse(path, format!("{} entries", members.len()), allowed(schema));
         }
         for (name, member) in members {
             check(member, each, &format!("{path}.{name}"), found);
@@ -150,10 +150,6 @@ fn a_kind_of(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("a number of {number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Whether people are likely to have put a secret where its name or address belongs.

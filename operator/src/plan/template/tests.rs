@@ -146,7 +146,7 @@ fn a_system_as_large_as_they_come_fits_into_a_request() {
     spec.cache.subnet_ids = ids("subnet", 6);
     spec.export.prefix = "p".repeat(128);
     spec.table.name = Some("t".repeat(240));
-    for number in 0..40 {
+    for number in spec.aws.tags.len()..40 {
         spec.aws.tags.insert(format!("tag-{number:02}"), "v".repeat(256));
     }
     let mut raw = DispatchSystem::new("a-name-of-16-car", spec);
