@@ -1,0 +1,126 @@
+//! The worker configuration of a local run: what the engine found, with this machine's addresses, kept in a file.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use dispatch_api::worker_config::{CacheConfig, WorkerConfig};
+
+/// This machine's addresses in place of the city's: the emulated ElastiCache is no Redis, and the emulated AWS has an address.
+pub fn overlay(config: WorkerConfig, aws_endpoint: &str, redis_url: &str) -> WorkerConfig {
+    let mut config = config;
+    config.aws.endpoint_url = Some(aws_endpoint.to_owned());
+    config.cache = CacheConfig { url: redis_url.to_owned(), auth_token_env: None };
+    config
+}
+
+/// What a change of the configuration asks of running workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerChange {
+    /// Nothing.
+    None,
+    /// They take it over from the file.
+    Reload,
+    /// They must be started again.
+    Restart,
+}
+
+/// Compares the configuration in force with the new one. Only `dispatch` needs no new connection.
+pub fn worker_change(old: &WorkerConfig, new: &WorkerConfig) -> WorkerChange {
+    if old == new {
+        WorkerChange::None
+    } else if (WorkerConfig { dispatch: new.dispatch.clone(), ..old.clone() }) == *new {
+        WorkerChange::Reload
+    } else {
+        WorkerChange::Restart
+    }
+}
+
+/// Writes the file so that a reader sees the old or the new document and never a part: a temporary file beside it, then a
+/// rename. Only the owner may read it.
+pub fn write(path: &Path, config: &WorkerConfig) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(config)?;
+    json.push(b'\n');
+    write_atomically(path, &json)
+}
+
+/// The same for any bytes.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    // What a killed run left behind may have other permissions.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn config() -> WorkerConfig {
+        serde_json::from_value(serde_json::json!({
+            "version": 1, "system": "default/seoul", "city": "seoul", "timezone": "Asia/Seoul", "currency": "KRW",
+            "aws": { "region": "ap-northeast-2" },
+            "table": { "name": "t", "streamArn": "arn", "gsi1Shards": 1 },
+            "leaseTable": "t-leases",
+            "queues": { "offersUrl": "o", "responsesUrl": "r", "notificationsUrl": "n" },
+            "notifications": { "topicArn": "topic" },
+            "cache": { "url": "rediss://master.seoul.cache.amazonaws.com:6379", "authTokenEnv": "REDIS_AUTH_TOKEN" },
+            "dispatch": {
+                "maxCandidates": 5, "maxAttempts": 5, "offerTimeoutMs": 15000, "searchBudgetMs": 60000,
+                "searchRingsM": [700], "distanceBucketM": 200, "staleAfterMs": 30000, "coolDownAfterRejectMs": 10000,
+                "coolDownAfterTimeoutMs": 30000, "acceptanceWindowDays": 7, "autoAccept": true,
+                "fare": {
+                    "base": 4800, "baseDistanceM": 1600, "perDistance": 100, "perDistanceM": 131, "perTime": 100,
+                    "perTimeS": 30, "nightSurcharges": [], "roadFactorPercent": 130, "averageSpeedKmh": 25, "roundTo": 100
+                }
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_overlay_replaces_addresses_and_drops_the_cloud_cache_token() {
+        let local = overlay(config(), "http://127.0.0.1:4566", "redis://127.0.0.1:6379");
+        assert_eq!(local.aws.endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
+        assert_eq!(local.cache, CacheConfig { url: "redis://127.0.0.1:6379".to_owned(), auth_token_env: None });
+        let mut back = local;
+        back.aws.endpoint_url = None;
+        back.cache = config().cache;
+        assert_eq!(back, config());
+    }
+
+    #[test]
+    fn only_the_algorithm_is_reloaded() {
+        let old = config();
+        assert_eq!(worker_change(&old, &old), WorkerChange::None);
+        let mut rules = old.clone();
+        rules.dispatch.offer_timeout_ms = 20_000;
+        rules.dispatch.fare.base = 5000;
+        assert_eq!(worker_change(&old, &rules), WorkerChange::Reload);
+        let mut queue = rules.clone();
+        queue.queues.offers_url = "other".to_owned();
+        assert_eq!(worker_change(&old, &queue), WorkerChange::Restart);
+    }
+
+    #[test]
+    fn the_file_is_private_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker.json");
+        fs::write(dir.path().join("worker.json.new"), "left by a killed run").unwrap();
+        write(&path, &config()).unwrap();
+        let read: WorkerConfig = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read, config());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
