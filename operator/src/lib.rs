@@ -9,6 +9,7 @@ pub mod aws;
 pub mod desired;
 pub mod destroy;
 pub mod export;
+pub mod local;
 pub mod observe;
 pub mod outputs;
 pub mod plan;

@@ -62,11 +62,12 @@ impl<W: Write> Display<W> {
         };
     }
 
-    /// Says the addresses, in the mode that does not show them all the time.
-    pub fn addresses(&mut self, view: &View) {
+    /// Says how to look around: the addresses, where they are not shown all the time, and example commands.
+    pub fn welcome(&mut self, view: &View) {
         if self.mode == Mode::Lines {
             self.say(&view.addresses().join("\n"));
         }
+        self.say(&view.examples().join("\n"));
     }
 
     /// Takes the block away.
@@ -174,7 +175,10 @@ mod tests {
         let height = display.drawn;
         display.out.clear();
         display.say("the runtime died");
-        assert_eq!(String::from_utf8(display.out.clone()).unwrap(), format!("\u{1b}[{height}F\u{1b}[Jthe runtime died\n"));
+        assert_eq!(
+            String::from_utf8(display.out.clone()).unwrap(),
+            format!("\u{1b}[{height}F\u{1b}[Jthe runtime died\n")
+        );
         assert_eq!(display.drawn, 0);
     }
 }

@@ -50,7 +50,7 @@ impl Follow {
 }
 
 /// Reads at most one byte more than a manifest may have, which is enough to refuse it.
-fn read(path: &Path) -> io::Result<String> {
+pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let limit = u64::try_from(MANIFEST_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;

@@ -50,9 +50,7 @@ impl Guard {
     /// Starts the guard. Fails when `sh` cannot be started.
     pub fn start() -> io::Result<Self> {
         let (shell, pipe) = start_shell()?;
-        Ok(Self {
-            state: Mutex::new(State { shell, pipe: Some(pipe), groups: BTreeSet::new() }),
-        })
+        Ok(Self { state: Mutex::new(State { shell, pipe: Some(pipe), groups: BTreeSet::new() }) })
     }
 
     /// Puts a process group under the guard's watch.

@@ -53,7 +53,9 @@ pub struct ProcessSpec {
     /// Its arguments.
     pub args: Vec<OsString>,
     /// Environment variables set on top of the operator's own.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(&'static str, String)>,
+    /// Variables of the operator's own that it must not see.
+    pub without_env: Vec<&'static str>,
     /// File its output is appended to.
     pub log: PathBuf,
     /// What happens when it ends by itself.
@@ -278,7 +280,11 @@ enum Life {
 
 fn spawn(spec: &ProcessSpec) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(&spec.log)?;
-    Command::new(&spec.executable)
+    let mut command = Command::new(&spec.executable);
+    for name in &spec.without_env {
+        command.env_remove(name);
+    }
+    command
         .args(&spec.args)
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -321,7 +327,8 @@ mod tests {
             program: Program::Runtime,
             executable: PathBuf::from("sh"),
             args: vec!["-c".into(), script.into()],
-            env: vec![("GREETING".to_owned(), "hello".to_owned())],
+            env: vec![("GREETING", "hello".to_owned())],
+            without_env: Vec::new(),
             log: dir.join("child.log"),
             on_exit,
             grace: PATIENCE,

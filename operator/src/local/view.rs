@@ -130,15 +130,15 @@ impl View {
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let stack = self.stack.as_ref().map_or_else(|| "none yet".to_owned(), |(name, state)| format!("{name}  {state}"));
+        let stack =
+            self.stack.as_ref().map_or_else(|| "none yet".to_owned(), |(name, state)| format!("{name}  {state}"));
         let mut rows = vec![
             ("stack", stack),
             ("runtime", self.runtime_line()),
             ("traffic", self.traffic.line()),
             ("HTTP API", self.endpoints.http.clone()),
             ("metrics", format!("{}/metrics", self.endpoints.admin)),
-            ("AWS", self.endpoints.aws.clone()),
-            ("", self.aws_example()),
+            ("AWS", format!("{}  ({})", self.endpoints.aws, self.aws_access())),
             ("Redis", self.endpoints.redis.clone()),
             ("manifest", format!("{}  (edits are followed)", self.manifest)),
         ];
@@ -161,13 +161,20 @@ impl View {
         }
     }
 
-    /// A command that works as it is printed.
-    pub fn aws_example(&self) -> String {
+    fn aws_access(&self) -> String {
+        let credentials = if self.emulated { "credentials test, test" } else { "your own credentials" };
+        format!("region {}, {credentials}", self.endpoints.region)
+    }
+
+    /// Commands to look around with, each working as it is printed.
+    pub fn examples(&self) -> Vec<String> {
+        let Endpoints { http, aws, region, redis, .. } = &self.endpoints;
         let credentials = if self.emulated { "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test " } else { "" };
-        format!(
-            "{credentials}aws --endpoint-url {} --region {} cloudformation list-stacks",
-            self.endpoints.aws, self.endpoints.region
-        )
+        vec![
+            format!("{credentials}aws --endpoint-url {aws} --region {region} cloudformation list-stacks"),
+            format!("redis-cli -u {redis} --scan"),
+            format!("curl {http}/v1/openapi.json"),
+        ]
     }
 
     /// The addresses, said once where there is no live view.
@@ -175,8 +182,7 @@ impl View {
         vec![
             format!("HTTP API  {}", self.endpoints.http),
             format!("metrics   {}/metrics", self.endpoints.admin),
-            format!("AWS       {}", self.endpoints.aws),
-            format!("          {}", self.aws_example()),
+            format!("AWS       {}  ({})", self.endpoints.aws, self.aws_access()),
             format!("Redis     {}", self.endpoints.redis),
         ]
     }
@@ -266,7 +272,8 @@ mod tests {
     #[test]
     fn trouble_is_shown_where_it_is() {
         let mut view = view();
-        view.state = SystemState::Stalled("stack is ROLLBACK_COMPLETE: Table: the limit of tables is reached".to_owned());
+        view.state =
+            SystemState::Stalled("stack is ROLLBACK_COMPLETE: Table: the limit of tables is reached".to_owned());
         view.runtime = RuntimeState { pid: None, ready: false, restarts: 3 };
         view.manifest_error = Some("spec.dispatch.maxAttempts: 0 is too small\nsecond line".to_owned());
         view.simulation = None;

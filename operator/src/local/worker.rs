@@ -1,19 +1,11 @@
-//! The worker configuration of a local run: what the engine found, with this machine's addresses, kept in a file.
+//! The worker configuration of a local run, kept in a file that the runtime follows.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use dispatch_api::worker_config::{CacheConfig, WorkerConfig};
-
-/// This machine's addresses in place of the city's: the emulated ElastiCache is no Redis, and the emulated AWS has an address.
-pub fn overlay(config: WorkerConfig, aws_endpoint: &str, redis_url: &str) -> WorkerConfig {
-    let mut config = config;
-    config.aws.endpoint_url = Some(aws_endpoint.to_owned());
-    config.cache = CacheConfig { url: redis_url.to_owned(), auth_token_env: None };
-    config
-}
+use dispatch_api::worker_config::WorkerConfig;
 
 /// What a change of the configuration asks of running workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +78,6 @@ mod tests {
             }
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn the_overlay_replaces_addresses_and_drops_the_cloud_cache_token() {
-        let local = overlay(config(), "http://127.0.0.1:4566", "redis://127.0.0.1:6379");
-        assert_eq!(local.aws.endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
-        assert_eq!(local.cache, CacheConfig { url: "redis://127.0.0.1:6379".to_owned(), auth_token_env: None });
-        let mut back = local;
-        back.aws.endpoint_url = None;
-        back.cache = config().cache;
-        assert_eq!(back, config());
     }
 
     #[test]

@@ -1,0 +1,603 @@
+//! One run, from the first child to the last: what happens is taken in here, one thing after another, and shown.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dispatch_api::validate::ValidatedSystem;
+use reqwest::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::children::{self, Emulator, Identity, RuntimePorts};
+use super::display::Display;
+use super::engine::{Engine, Provision};
+use super::follow::{Follow, Look};
+use super::guard::Guard;
+use super::health::{self, NotInTime};
+use super::manifest;
+use super::narrate::{self, StackProgress};
+use super::process::{EVENT_CAPACITY, ProcessEvent, ProcessSpec, Program, Supervised, describe};
+use super::state::{Keep, StateDir};
+use super::summary::{Milestones, Summary, read_simulation, seconds};
+use super::traffic::{Counts, Traffic};
+use super::view::{Endpoints, RuntimeState, SystemState, View};
+use super::worker::{self, WorkerChange, worker_change};
+use super::{LocalArgs, LocalError, machine};
+use crate::progress;
+use dispatch_api::worker_config::WorkerConfig;
+
+/// The emulator is a Python program: its first start on a slow disk takes seconds.
+const EMULATOR_READY: Duration = Duration::from_secs(60);
+
+/// Redis starts in milliseconds.
+const REDIS_READY: Duration = Duration::from_secs(15);
+
+/// The runtime connects to everything before it says it is ready.
+const RUNTIME_READY: Duration = Duration::from_secs(60);
+
+/// Time a simulation may take beyond its traffic: its last rides have to end.
+const SIMULATION_DRAIN: Duration = Duration::from_secs(300);
+
+/// The view is redrawn, the workers are asked and the manifest is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Pause before an edit that failed for a passing reason is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Progress events queued at most; what does not fit is not shown.
+const PROGRESS_CAPACITY: usize = 512;
+
+/// What a run needs, all checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// The command line.
+    pub args: LocalArgs,
+    /// The runtime program.
+    pub runtime: PathBuf,
+    /// The emulator, when it is to be started.
+    pub ministack: Option<PathBuf>,
+    /// The Redis server, when it is to be started.
+    pub redis: Option<PathBuf>,
+    /// The state folder.
+    pub state: StateDir,
+    /// Whether the emulator keeps its state.
+    pub keep: Keep,
+    /// HTTP API, admin, AWS, Redis.
+    pub ports: [u16; 4],
+}
+
+/// What the runtime's admin port said at one look.
+#[derive(Debug)]
+struct Reading {
+    ready: bool,
+    counts: Option<Counts>,
+}
+
+/// A run.
+pub struct Session {
+    plan: Plan,
+    system: ValidatedSystem,
+    guard: Arc<Guard>,
+    begun: Instant,
+    client: Client,
+    display: Display<io::Stdout>,
+    view: View,
+    identity: Identity,
+    events: (mpsc::Sender<ProcessEvent>, mpsc::Receiver<ProcessEvent>),
+    readings: (mpsc::Sender<Reading>, mpsc::Receiver<Reading>),
+    /// In the order in which they are ended.
+    simulator: Option<Supervised>,
+    runtime: Option<Supervised>,
+    redis: Option<Supervised>,
+    ministack: Option<Supervised>,
+    watcher: Option<JoinHandle<()>>,
+    in_force: Option<WorkerConfig>,
+    simulation_ended: Option<ExitStatus>,
+    milestones: Milestones,
+}
+
+impl Session {
+    /// Prepares a run; starts nothing yet.
+    pub fn new(plan: Plan, system: ValidatedSystem, guard: Arc<Guard>, begun: Instant) -> Result<Self, LocalError> {
+        let own = |port: u16| format!("http://127.0.0.1:{port}");
+        let [http, admin, aws, redis] = plan.ports;
+        let endpoints = Endpoints {
+            http: own(http),
+            admin: own(admin),
+            aws: plan.args.aws_endpoint.clone().unwrap_or_else(|| own(aws)),
+            region: system.spec.region.clone(),
+            redis: plan.args.redis.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{redis}")),
+        };
+        let identity = identity(plan.ministack.is_some(), &endpoints.aws, |name| std::env::var_os(name).is_some());
+        let view = View {
+            system: format!("{}/{}", system.namespace, system.name),
+            state: SystemState::Reconciling("starting".to_owned()),
+            stack: None,
+            endpoints,
+            emulated: identity == Identity::Emulated,
+            runtime: RuntimeState::default(),
+            traffic: Traffic::default(),
+            manifest: plan.args.file.display().to_string(),
+            manifest_error: None,
+            simulation: None,
+        };
+        Ok(Self {
+            client: health::client().map_err(LocalError::HttpClient)?,
+            display: Display::stdout(),
+            events: mpsc::channel(EVENT_CAPACITY),
+            readings: mpsc::channel(1),
+            simulator: None,
+            runtime: None,
+            redis: None,
+            ministack: None,
+            watcher: None,
+            in_force: None,
+            simulation_ended: None,
+            milestones: Milestones::default(),
+            plan,
+            system,
+            guard,
+            begun,
+            view,
+            identity,
+        })
+    }
+
+    /// The whole run up to its end by itself. Dropping this future, for a signal, is safe: children belong to the session.
+    pub async fn drive(&mut self) -> Result<(), LocalError> {
+        self.start_foundations().await?;
+        self.milestones.provisioning = Some(seconds(self.begun.elapsed()));
+        let mut engine = Engine::connect(&self.system.spec.region, &self.view.endpoints, self.identity).await;
+        let mut follow = Follow::new(&self.plan.args.file);
+        // The text the run began with is no edit.
+        let first = follow.look();
+        let provision = self.reconcile(&mut engine, &self.system.clone()).await??;
+        self.milestones.stack_complete = Some(seconds(self.begun.elapsed()));
+        self.take_over(provision).await?;
+        if self.view.state != SystemState::Ready {
+            return Err(LocalError::NotReady(self.view.state.line()));
+        }
+        self.milestones.workers_ready = Some(seconds(self.begun.elapsed()));
+        self.display.show(&self.view, self.begun.elapsed());
+        self.display.welcome(&self.view);
+        self.start_simulation();
+        if let Look::Changed(text) = first {
+            // It was edited while the system was being made.
+            self.edit(&mut engine, &text).await?;
+        }
+        self.serve(&mut engine, &mut follow).await
+    }
+
+    /// Redis and the AWS endpoint, started or given.
+    async fn start_foundations(&mut self) -> Result<(), LocalError> {
+        let [_, _, aws_port, redis_port] = self.plan.ports;
+        if let Some(program) = self.plan.redis.clone() {
+            self.redis = Some(self.supervise(children::redis(program, redis_port, &self.plan.state)));
+        }
+        if let Some(executable) = self.plan.ministack.clone() {
+            let emulator = Emulator {
+                executable,
+                port: aws_port,
+                region: &self.system.spec.region,
+                account: self.system.spec.aws.account_id.as_deref(),
+                redis_port: self.redis.is_some().then_some(redis_port),
+                keep: self.plan.keep,
+            };
+            let spec = children::ministack(&emulator, &self.plan.state);
+            self.ministack = Some(self.supervise(spec));
+        }
+        let (client, aws) = (self.client.clone(), self.view.endpoints.aws.clone());
+        let own = self.ministack.is_some();
+        let what = format!("the AWS endpoint {aws}");
+        let health_page = format!("{aws}/_ministack/health");
+        let answers = health::wait_for(&what, EMULATOR_READY, || async {
+            if own { health::serves(&client, &health_page).await } else { health::speaks_http(&client, &aws).await }
+        });
+        self.view.state = SystemState::Reconciling("waiting for the AWS endpoint".to_owned());
+        let answered = self.during(answers).await?;
+        self.check(answered, Program::Ministack)?;
+        let redis = self.view.endpoints.redis.clone();
+        let address = redis.split_once("://").map_or(redis.as_str(), |(_, address)| address);
+        let what = format!("Redis at {address}");
+        let answered = self.during(health::wait_for(&what, REDIS_READY, || health::redis_answers(address))).await?;
+        self.check(answered, Program::Redis)
+    }
+
+    fn check(&self, answered: Result<(), NotInTime>, program: Program) -> Result<(), LocalError> {
+        answered.map_err(|source| LocalError::NotInTime { source, log: self.log_tail(program) })
+    }
+
+    fn log_tail(&self, program: Program) -> String {
+        match self.plan.state.log_tail(program) {
+            tail if tail.is_empty() => String::new(),
+            tail => format!("; the end of {}:\n{tail}", self.plan.state.log(program).display()),
+        }
+    }
+
+    fn supervise(&self, spec: ProcessSpec) -> Supervised {
+        Supervised::start(spec, Arc::clone(&self.guard), self.events.0.clone())
+    }
+
+    /// One reconcile, with its progress shown.
+    async fn reconcile(
+        &mut self,
+        engine: &mut Engine,
+        system: &ValidatedSystem,
+    ) -> Result<Result<Provision, crate::reconcile::ReconcileError>, LocalError> {
+        let (sender, mut inbox) = mpsc::channel(PROGRESS_CAPACITY);
+        let mut work = pin!(engine.reconcile(system, move |event| {
+            // A full queue loses a line of the view and nothing else.
+            let _ = sender.try_send(event);
+        }));
+        let mut stack = StackProgress::default();
+        loop {
+            let told = self
+                .during(async {
+                    tokio::select! {
+                        biased;
+                        Some(event) = inbox.recv() => Err(event),
+                        done = &mut work => Ok(done),
+                    }
+                })
+                .await?;
+            match told {
+                Ok(done) => return Ok(done),
+                Err(event) => self.tell(event, &mut stack),
+            }
+        }
+    }
+
+    fn tell(&mut self, event: progress::Event, stack: &mut StackProgress) {
+        match event {
+            progress::Event::Step(step) => self.view.state = SystemState::Reconciling(step),
+            progress::Event::Changes(changes) => self.display.say(&narrate::changes(&changes).join("\n")),
+            progress::Event::Note(note) => self.display.say(&note),
+            progress::Event::Stack(event) => {
+                if event.resource_type == "AWS::CloudFormation::Stack" {
+                    self.view.stack = Some((self.system.names.stack.clone(), event.status.clone()));
+                } else if let Some(failure) = narrate::failure(&event) {
+                    self.display.say(&failure);
+                }
+                self.view.state = SystemState::Reconciling(stack.take(&event));
+            }
+        }
+    }
+
+    /// Brings the workers to what the engine found, and says how the system stands.
+    async fn take_over(&mut self, provision: Provision) -> Result<(), LocalError> {
+        self.view.stack = Some((self.system.names.stack.clone(), provision.stack_status));
+        if let Some(config) = provision.worker_config {
+            let change =
+                self.in_force.as_ref().map_or(WorkerChange::Restart, |in_force| worker_change(in_force, &config));
+            if change != WorkerChange::None {
+                worker::write(&self.plan.state.worker_config(), &config)
+                    .map_err(machine("write the worker configuration into the state folder"))?;
+            }
+            self.in_force = Some(config);
+            self.bring_runtime(change, provision.suspended).await?;
+        }
+        self.view.state = if provision.ready { SystemState::Ready } else { SystemState::Stalled(provision.reason) };
+        Ok(())
+    }
+
+    async fn bring_runtime(&mut self, change: WorkerChange, suspended: bool) -> Result<(), LocalError> {
+        match (&mut self.runtime, suspended) {
+            (None, true) => return Ok(()),
+            (Some(runtime), true) => {
+                runtime.stop().await;
+                self.runtime = None;
+                self.view.runtime = RuntimeState { restarts: self.view.runtime.restarts, ..RuntimeState::default() };
+                self.display.say("the system is suspended: the workers are stopped");
+                return Ok(());
+            }
+            (None, false) => {
+                let [http, admin, ..] = self.plan.ports;
+                let program = self.plan.runtime.clone();
+                let ports = RuntimePorts { http, admin };
+                let spec = children::runtime(program, ports, self.identity, &self.plan.state);
+                self.runtime = Some(self.supervise(spec));
+                self.watch();
+            }
+            (Some(runtime), false) if change == WorkerChange::Restart => {
+                self.display.say("the workers are started again with their new configuration");
+                // The process of now must not pass for the new one.
+                self.view.runtime.pid = None;
+                runtime.restart().await;
+            }
+            (Some(_), false) => {
+                if change == WorkerChange::Reload {
+                    self.display.say("the workers take the new dispatch rules over without a restart");
+                }
+                return Ok(());
+            }
+        }
+        self.view.state = SystemState::Reconciling("waiting for the workers".to_owned());
+        self.wait_for_workers().await
+    }
+
+    /// Waits until the started process is the one that answers.
+    async fn wait_for_workers(&mut self) -> Result<(), LocalError> {
+        self.view.runtime.ready = false;
+        let deadline = Instant::now() + RUNTIME_READY;
+        while !(self.view.runtime.ready && self.view.runtime.pid.is_some()) {
+            if Instant::now() >= deadline {
+                let what = format!("{}/readyz of the workers", self.view.endpoints.admin);
+                return self.check(Err(NotInTime { what, waited: RUNTIME_READY }), Program::Runtime);
+            }
+            self.during(sleep(Duration::from_millis(50))).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the workers' admin port each second, from a task of its own: a slow answer must not stop the view.
+    fn watch(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
+        }
+        let (client, admin, readings) =
+            (self.client.clone(), self.view.endpoints.admin.clone(), self.readings.0.clone());
+        self.watcher = Some(tokio::spawn(async move {
+            let mut first = true;
+            loop {
+                let ready = health::serves(&client, &format!("{admin}/readyz")).await;
+                let counts = health::page(&client, &format!("{admin}/metrics")).await.map(|page| Counts::parse(&page));
+                if readings.send(Reading { ready, counts }).await.is_err() {
+                    return;
+                }
+                first &= !ready;
+                sleep(if first { Duration::from_millis(100) } else { TICK }).await;
+            }
+        }));
+    }
+
+    fn start_simulation(&mut self) {
+        let Some(simulation) = self.plan.args.simulate else { return };
+        let (program, api) = (self.plan.runtime.clone(), self.view.endpoints.http.clone());
+        let spec = children::simulator(program, &simulation, self.plan.args.length, &api, &self.plan.state);
+        self.view.simulation =
+            Some(format!("{} drivers, {} requests/s, seed {}", simulation.drivers, simulation.rate, simulation.seed));
+        self.simulator = Some(self.supervise(spec));
+    }
+
+    /// Serves until the traffic has ended, or for ever.
+    async fn serve(&mut self, engine: &mut Engine, follow: &mut Follow) -> Result<(), LocalError> {
+        let length = self.plan.args.length;
+        let simulated = self.simulator.is_some();
+        let end =
+            length.map(|length| Instant::now() + length + if simulated { SIMULATION_DRAIN } else { Duration::ZERO });
+        let mut look_again = self.next_drift_look();
+        loop {
+            if simulated && length.is_some() && self.simulation_ended.is_some() {
+                return self.verdict();
+            }
+            if end.is_some_and(|end| Instant::now() >= end) {
+                return if simulated {
+                    Err(LocalError::Simulation("it did not end in time".to_owned()))
+                } else {
+                    Ok(())
+                };
+            }
+            match follow.look() {
+                Look::Changed(text) => {
+                    self.edit(engine, &text).await?;
+                    look_again = self.next_drift_look();
+                }
+                Look::Unreadable(error) => {
+                    self.display.say(&format!("cannot read {}: {error}; it stays in force", self.view.manifest));
+                }
+                Look::Same if look_again.is_some_and(|at| Instant::now() >= at) => {
+                    let system = self.system.clone();
+                    self.apply(engine, &system).await?;
+                    look_again = self.next_drift_look();
+                }
+                Look::Same => {}
+            }
+            self.during(sleep(TICK)).await?;
+        }
+    }
+
+    fn next_drift_look(&self) -> Option<Instant> {
+        let stalled = matches!(self.view.state, SystemState::Stalled(_));
+        let interval = Duration::from_secs(u64::from(self.system.spec.drift_interval_seconds));
+        match (stalled, interval.is_zero()) {
+            (true, _) => Some(Instant::now() + RETRY_PAUSE),
+            (false, true) => None,
+            (false, false) => Some(Instant::now() + interval),
+        }
+    }
+
+    /// Another text of the manifest: applied when it is right, shown and left aside when it is not.
+    async fn edit(&mut self, engine: &mut Engine, text: &str) -> Result<(), LocalError> {
+        match manifest::read_edit(text, &self.system) {
+            Err(refused) => {
+                let refused = refused.to_string();
+                self.display.say(&format!("{} is refused:\n{refused}", self.view.manifest));
+                self.view.manifest_error = Some(refused);
+                Ok(())
+            }
+            Ok(edited) if edited == self.system => {
+                self.view.manifest_error = None;
+                Ok(())
+            }
+            Ok(edited) => {
+                self.view.manifest_error = None;
+                self.display.say(&format!("{} was edited", self.view.manifest));
+                self.apply(engine, &edited).await
+            }
+        }
+    }
+
+    async fn apply(&mut self, engine: &mut Engine, system: &ValidatedSystem) -> Result<(), LocalError> {
+        match self.reconcile(engine, system).await? {
+            Ok(provision) => {
+                self.system = system.clone();
+                self.take_over(provision).await?;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                self.display.say(&format!("cannot apply {}: {error}", self.view.manifest));
+                self.system = system.clone();
+                self.view.state = SystemState::Stalled(error);
+            }
+        }
+        self.display.show(&self.view, self.begun.elapsed());
+        Ok(())
+    }
+
+    /// Does `work` and meanwhile takes in what happens to the children. Fails when something happens that ends the run.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LocalError> {
+        let mut work = pin!(work);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                Some(event) = self.events.1.recv() => self.happened(event)?,
+                Some(reading) = self.readings.1.recv() => self.read(&reading),
+                _ = tick.tick() => self.display.show(&self.view, self.begun.elapsed()),
+            }
+        }
+    }
+
+    fn read(&mut self, reading: &Reading) {
+        self.view.runtime.ready = reading.ready;
+        if let Some(counts) = reading.counts {
+            self.view.traffic.observe(counts, self.begun.elapsed());
+        }
+    }
+
+    fn happened(&mut self, event: ProcessEvent) -> Result<(), LocalError> {
+        match event {
+            ProcessEvent::Started { program: Program::Runtime, pid } => {
+                self.view.runtime.pid = Some(pid);
+                self.view.runtime.ready = false;
+            }
+            ProcessEvent::Started { .. } => {}
+            ProcessEvent::Died { program: Program::Ministack, status, .. } => {
+                return Err(LocalError::EmulatorLost { how: describe(status), log: self.log_tail(Program::Ministack) });
+            }
+            ProcessEvent::Died { program: Program::Simulator, status, .. } => {
+                self.view.simulation = None;
+                self.simulation_ended = Some(status);
+                if self.plan.args.length.is_none() {
+                    self.display.say(&format!(
+                        "the simulator ended with {}; its output is in {}",
+                        describe(status),
+                        self.plan.state.log(Program::Simulator).display()
+                    ));
+                }
+            }
+            ProcessEvent::Died { program, status, restart_in } => {
+                if program == Program::Runtime {
+                    self.view.runtime =
+                        RuntimeState { pid: None, ready: false, restarts: self.view.runtime.restarts + 1 };
+                }
+                let again = restart_in
+                    .map_or_else(String::new, |pause| format!("; it is started again in {:.1} s", pause.as_secs_f64()));
+                self.display.say(&format!("{} ended with {}{again}", program.name(), describe(status)));
+            }
+            ProcessEvent::NotStarted { program, source, restart_in: None } => {
+                return Err(LocalError::NotStarted { program: program.name(), source });
+            }
+            ProcessEvent::NotStarted { program, source, restart_in: Some(_) } => {
+                self.display.say(&format!("{} cannot be started: {source}; it is tried again", program.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self) -> Result<(), LocalError> {
+        match self.simulation_ended {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(LocalError::Simulation(format!("the simulator ended with {}", describe(status)))),
+            None => Err(LocalError::Interrupted("the simulation had ended")),
+        }
+    }
+
+    /// What a signal means for the outcome: the normal end of a run without one of its own, else an interruption.
+    pub fn interrupted(&self) -> Result<(), LocalError> {
+        if self.milestones.workers_ready.is_none() {
+            return Err(LocalError::Interrupted("the system was ready"));
+        }
+        match (self.plan.args.length, self.plan.args.simulate, self.simulation_ended) {
+            (Some(_), Some(_), _) => self.verdict(),
+            (Some(_), None, _) => Err(LocalError::Interrupted("its time was over")),
+            (None, Some(_), Some(_)) => self.verdict(),
+            (None, _, _) => Ok(()),
+        }
+    }
+
+    /// Ends the children in order: those who use the others first.
+    pub async fn stop(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
+        }
+        for child in [&mut self.simulator, &mut self.runtime, &mut self.redis, &mut self.ministack] {
+            if let Some(running) = child {
+                self.view.state = SystemState::Stopping(running.program().name().to_owned());
+                self.display.show(&self.view, self.begun.elapsed());
+                running.stop().await;
+                *child = None;
+            }
+        }
+        self.display.finish();
+    }
+
+    /// Ends what still runs at once.
+    pub async fn kill(&mut self) {
+        for child in [&mut self.simulator, &mut self.runtime, &mut self.redis, &mut self.ministack] {
+            if let Some(mut running) = child.take() {
+                running.kill().await;
+            }
+        }
+        self.display.finish();
+    }
+
+    /// The run in numbers, and the simulator's own words on the terminal.
+    pub fn into_summary(mut self) -> Summary {
+        if self.plan.args.simulate.is_some()
+            && let Ok(words) = std::fs::read_to_string(self.plan.state.log(Program::Simulator))
+            && !words.is_empty()
+        {
+            self.display.say(words.trim_end());
+        }
+        Summary {
+            system: self.view.system,
+            seconds: self.milestones,
+            stack_status: self.view.stack.map(|(_, status)| status),
+            runtime_restarts: self.view.runtime.restarts,
+            traffic: self.view.traffic.totals(),
+            simulation: read_simulation(&self.plan.state.simulation()),
+            ..Summary::default()
+        }
+    }
+}
+
+/// The emulator's identity for the emulator, and for an address of this machine where nobody has said another: AWS itself is
+/// never there.
+fn identity(own_emulator: bool, endpoint: &str, is_set: impl Fn(&str) -> bool) -> Identity {
+    let host = reqwest::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let loopback = matches!(host.as_deref(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let none_given =
+        !["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"].iter().any(|name| is_set(name));
+    if own_emulator || (loopback && none_given) { Identity::Emulated } else { Identity::Inherited }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_emulators_identity_is_never_used_for_another_machine_or_over_a_given_one() {
+        assert_eq!(identity(true, "http://127.0.0.1:4566", |_| true), Identity::Emulated);
+        assert_eq!(identity(false, "http://localhost:4566", |_| false), Identity::Emulated);
+        assert_eq!(identity(false, "http://localhost:4566", |name| name == "AWS_PROFILE"), Identity::Inherited);
+        assert_eq!(identity(false, "https://dynamodb.ap-northeast-2.amazonaws.com", |_| false), Identity::Inherited);
+    }
+}
