@@ -24,6 +24,7 @@ mod narrate;
 mod options;
 mod ports;
 pub mod process;
+mod programs;
 pub mod session;
 mod state;
 mod summary;
@@ -78,7 +79,7 @@ Exit codes:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct LocalArgs {
-    /// Manifest of one DispatchSystem.
+    /// Manifest of one `DispatchSystem`.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
     /// Use this AWS endpoint instead of starting an emulator. Credentials come from the usual places; for a loopback address
@@ -246,7 +247,10 @@ fn conclude(
     summary.failure = outcome.as_ref().err().map(ToString::to_string);
     summary.seconds.ended = Some(seconds(begun.elapsed()));
     match &args.summary {
-        Some(path) => outcome.and(write_summary(path, &summary)),
+        Some(path) => {
+            let written = write_summary(path, &summary);
+            outcome.and(written)
+        }
         None => outcome,
     }
 }
@@ -360,7 +364,7 @@ mod tests {
         ]);
         assert!(refused.is_err());
         let args = Cli::try_parse_from(["local", "-f", "s.yaml", "--simulate", "drivers=3,rate=1", "--for", "60s"]);
-        assert_eq!(args.unwrap().local.length, Some(Duration::from_secs(60)));
+        assert_eq!(args.unwrap().local.length, Some(Duration::from_mins(1)));
     }
 
     #[tokio::test]
@@ -370,7 +374,7 @@ mod tests {
         fs::write(&file, "kind: Dispatchsystem\n").unwrap();
         let state = dir.path().join("state");
         let cli = Cli::try_parse_from(["local", "-f", file.to_str().unwrap(), "--state-dir", state.to_str().unwrap()]);
-        let error = run(cli.unwrap().local).await.unwrap_err();
+        let error = Box::pin(run(cli.unwrap().local)).await.unwrap_err();
         assert!(matches!(error, LocalError::Manifest { .. }), "{error}");
         assert!(!state.exists());
     }

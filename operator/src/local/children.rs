@@ -1,198 +1,103 @@
-//! How the children of a local run are started.
+//! The children of a run, as a whole: who there is, and in which order they end.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
-use super::options::Simulation;
-use super::process::{Backoff, OnExit, ProcessSpec, Program};
-use super::state::{Keep, StateDir};
+use tokio::sync::mpsc;
 
-/// Time the runtime has to answer what it has begun; it stops taking new work at once.
-const RUNTIME_GRACE: Duration = Duration::from_secs(15);
+use super::guard::Guard;
+use super::process::{EVENT_CAPACITY, ProcessEvent, ProcessSpec, Program, Supervised};
 
-/// Time the simulator has to write its summary.
-const SIMULATOR_GRACE: Duration = Duration::from_secs(10);
+/// The children that run. Dropping it kills them.
+#[derive(Debug)]
+pub struct Children {
+    guard: Arc<Guard>,
+    sender: mpsc::Sender<ProcessEvent>,
+    running: Vec<Supervised>,
+}
 
-/// Time the emulator has to write its state.
-const EMULATOR_GRACE: Duration = Duration::from_secs(10);
+impl Children {
+    /// None yet; what happens to them later is told through the receiver.
+    pub fn new(guard: Arc<Guard>) -> (Self, mpsc::Receiver<ProcessEvent>) {
+        let (sender, events) = mpsc::channel(EVENT_CAPACITY);
+        (Self { guard, sender, running: Vec::new() }, events)
+    }
 
-/// Redis has nothing to write.
-const REDIS_GRACE: Duration = Duration::from_secs(5);
+    /// Starts one.
+    pub fn start(&mut self, spec: ProcessSpec) {
+        self.running.push(Supervised::start(spec, Arc::clone(&self.guard), self.sender.clone()));
+    }
 
-/// Memory Redis may take: some hundred times what a city of 20,000 drivers needs.
-const REDIS_MEMORY: &str = "256mb";
+    /// Whether it was started and not stopped since.
+    pub fn has(&self, program: Program) -> bool {
+        self.running.iter().any(|child| child.program() == program)
+    }
 
-/// What Redis gives up when it is full: the same as the template's parameter group says.
-const REDIS_EVICTION: &str = "volatile-ttl";
+    /// Ends one gracefully and starts it again.
+    pub async fn restart(&self, program: Program) {
+        if let Some(child) = self.running.iter().find(|child| child.program() == program) {
+            child.restart().await;
+        }
+    }
 
-/// Credentials that every emulator takes and AWS does not.
-pub const EMULATOR_CREDENTIAL: &str = "test";
+    /// Ends one gracefully.
+    pub async fn stop(&mut self, program: Program) {
+        if let Some(index) = self.running.iter().position(|child| child.program() == program) {
+            self.running[index].stop().await;
+            self.running.remove(index);
+        }
+    }
 
-/// Variables that could bring somebody's real AWS identity into a run that uses none.
-const IDENTITY_ENV: [&str; 4] = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_DEFAULT_PROFILE"];
+    /// Who is to end next: those who use the others come first.
+    pub fn next_to_stop(&self) -> Option<Program> {
+        self.running.iter().map(Supervised::program).max()
+    }
 
-/// `redis-server` without persistence: positions are newer than any file.
-pub fn redis(executable: PathBuf, port: u16, state: &StateDir) -> ProcessSpec {
-    let port = port.to_string();
-    let root = state.root().as_os_str();
-    let words = [
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        &port,
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--maxmemory",
-        REDIS_MEMORY,
-        "--maxmemory-policy",
-        REDIS_EVICTION,
-    ];
-    let mut args: Vec<OsString> = words.iter().map(OsString::from).collect();
-    args.extend(["--dir".into(), root.to_owned()]);
-    ProcessSpec {
-        program: Program::Redis,
-        executable,
-        args,
-        env: Vec::new(),
-        without_env: Vec::new(),
-        log: state.log(Program::Redis),
-        on_exit: OnExit::Restart(Backoff::LOCAL),
-        grace: REDIS_GRACE,
+    /// Ends all at once.
+    pub async fn kill(&mut self) {
+        for child in &mut self.running {
+            child.kill().await;
+        }
+        self.running.clear();
     }
 }
 
-/// What the emulator is told.
-#[derive(Clone, Debug)]
-pub struct Emulator<'a> {
-    /// Its program.
-    pub executable: PathBuf,
-    /// Its port.
-    pub port: u16,
-    /// Region of requests that name none.
-    pub region: &'a str,
-    /// Account it plays; its own default otherwise.
-    pub account: Option<&'a str>,
-    /// Port of the Redis that its `ElastiCache` points to, where this run has one.
-    pub redis_port: Option<u16>,
-    /// Whether it keeps its state.
-    pub keep: Keep,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// `ministack`, bound to this machine. It is not restarted: what it held is lost with it.
-pub fn ministack(emulator: &Emulator<'_>, state: &StateDir) -> ProcessSpec {
-    let path = |path: PathBuf| path.to_string_lossy().into_owned();
-    let keep = if emulator.keep == Keep::EmulatorState { "1" } else { "0" };
-    let mut env = vec![
-        ("GATEWAY_PORT", emulator.port.to_string()),
-        ("BIND_HOST", "127.0.0.1".to_owned()),
-        ("MINISTACK_REGION", emulator.region.to_owned()),
-        ("STATE_DIR", path(state.emulator_state())),
-        ("S3_DATA_DIR", path(state.emulator_objects())),
-        ("TMPDIR", path(state.emulator_temporary())),
-        ("PERSIST_STATE", keep.to_owned()),
-        ("S3_PERSIST", keep.to_owned()),
-        ("LOG_LEVEL", "WARNING".to_owned()),
-        // It would start containers for an emulated ElastiCache where it finds a Docker; a local run starts none.
-        ("DOCKER_HOST", format!("unix://{}", path(state.emulator_temporary().join("no-docker.sock")))),
-    ];
-    if let Some(account) = emulator.account {
-        env.push(("MINISTACK_ACCOUNT_ID", account.to_owned()));
-    }
-    if let Some(port) = emulator.redis_port {
-        env.extend([("REDIS_HOST", "127.0.0.1".to_owned()), ("REDIS_PORT", port.to_string())]);
-    }
-    env.extend(emulator_identity());
-    ProcessSpec {
-        program: Program::Ministack,
-        executable: emulator.executable.clone(),
-        args: Vec::new(),
-        env,
-        without_env: IDENTITY_ENV.to_vec(),
-        log: state.log(Program::Ministack),
-        on_exit: OnExit::Report,
-        grace: EMULATOR_GRACE,
-    }
-}
+    use tokio::time::timeout;
 
-/// Whose AWS identity the workers have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The emulator's.
-    Emulated,
-    /// That of whoever started the run.
-    Inherited,
-}
+    use super::*;
+    use crate::local::process::OnExit;
 
-/// `dispatch-runtime serve` with all roles.
-pub fn runtime(executable: PathBuf, ports: RuntimePorts, identity: Identity, state: &StateDir) -> ProcessSpec {
-    let (listen, admin) = (format!("127.0.0.1:{}", ports.http), format!("127.0.0.1:{}", ports.admin));
-    let mut args: Vec<OsString> = vec!["serve".into(), "--config".into(), state.worker_config().into()];
-    args.extend(["--role", "all", "--listen", &listen, "--admin-listen", &admin].map(OsString::from));
-    let (env, without_env) = match identity {
-        Identity::Emulated => (emulator_identity().to_vec(), IDENTITY_ENV.to_vec()),
-        Identity::Inherited => (Vec::new(), Vec::new()),
-    };
-    ProcessSpec {
-        program: Program::Runtime,
-        executable,
-        args,
-        env,
-        without_env,
-        log: state.log(Program::Runtime),
-        on_exit: OnExit::Restart(Backoff::LOCAL),
-        grace: RUNTIME_GRACE,
+    fn sleeper(dir: &std::path::Path, program: Program) -> ProcessSpec {
+        ProcessSpec {
+            program,
+            executable: "sleep".into(),
+            args: vec!["600".into()],
+            env: Vec::new(),
+            without_env: Vec::new(),
+            log: dir.join("log"),
+            on_exit: OnExit::Report,
+            grace: Duration::from_secs(10),
+        }
     }
-}
 
-/// Ports of the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuntimePorts {
-    /// HTTP API.
-    pub http: u16,
-    /// Health and metrics.
-    pub admin: u16,
-}
-
-/// `dispatch-runtime simulate` against the runtime's HTTP API; without an end it plays until it is stopped.
-pub fn simulator(
-    executable: PathBuf,
-    simulation: &Simulation,
-    length: Option<Duration>,
-    api: &str,
-    state: &StateDir,
-) -> ProcessSpec {
-    let words = [
-        "simulate",
-        "--api",
-        api,
-        "--drivers",
-        &simulation.drivers.to_string(),
-        "--rate",
-        &simulation.rate.to_string(),
-        "--seed",
-        &simulation.seed.to_string(),
-        "--summary",
-    ];
-    let mut args: Vec<OsString> = words.iter().map(OsString::from).collect();
-    args.push(state.simulation().into());
-    if let Some(length) = length {
-        args.extend(["--for".into(), format!("{}s", length.as_secs()).into()]);
+    #[tokio::test]
+    async fn those_who_use_the_others_end_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut children, mut events) = Children::new(Arc::new(Guard::start().unwrap()));
+        for program in [Program::Redis, Program::Ministack, Program::Runtime, Program::Simulator] {
+            children.start(sleeper(dir.path(), program));
+        }
+        for _ in 0..4 {
+            timeout(Duration::from_secs(10), events.recv()).await.unwrap();
+        }
+        let mut order = Vec::new();
+        while let Some(program) = children.next_to_stop() {
+            children.stop(program).await;
+            order.push(program);
+        }
+        assert_eq!(order, [Program::Simulator, Program::Runtime, Program::Redis, Program::Ministack]);
     }
-    ProcessSpec {
-        program: Program::Simulator,
-        executable,
-        args,
-        env: Vec::new(),
-        without_env: Vec::new(),
-        log: state.log(Program::Simulator),
-        on_exit: OnExit::Report,
-        grace: SIMULATOR_GRACE,
-    }
-}
-
-fn emulator_identity() -> [(&'static str, String); 2] {
-    [("AWS_ACCESS_KEY_ID", EMULATOR_CREDENTIAL.to_owned()), ("AWS_SECRET_ACCESS_KEY", EMULATOR_CREDENTIAL.to_owned())]
 }

@@ -7,7 +7,7 @@ use dispatch_api::dispatch_system::DispatchSystemStatus;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::WorkerConfig;
 
-use super::children::Identity;
+use super::programs::Identity;
 use super::view::Endpoints;
 use crate::aws::AwsClients;
 use crate::ports::Ports;
@@ -17,7 +17,7 @@ use crate::worker_config::{WorkerOverrides, worker_config};
 
 /// An emulator makes a stack in seconds, so it is looked at often; ten minutes mean that something is wrong.
 const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(200), longest: Duration::from_secs(2), total: Duration::from_secs(600) };
+    Patience { first: Duration::from_millis(200), longest: Duration::from_secs(2), total: Duration::from_mins(10) };
 
 /// The engine, connected.
 pub struct Engine {

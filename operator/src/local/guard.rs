@@ -138,7 +138,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(10);
         while child.try_wait().unwrap().is_none() || group_lives(child.id()) {
             assert!(Instant::now() < deadline, "process group {} still lives", child.id());
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 

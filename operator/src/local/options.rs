@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// Longest `--for`: a day. Longer runs want `make up`.
-const RUN_MAX: Duration = Duration::from_secs(86_400);
+const RUN_MAX: Duration = Duration::from_hours(24);
 
 /// Most drivers one simulator is asked for; each is a task that pings.
 const DRIVERS_MAX: u32 = 20_000;
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn durations_have_a_unit_and_a_bound() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
         assert_eq!(duration("24h"), Ok(RUN_MAX));
         for wrong in ["", "60", "s", "0s", "25h", "1d", "-1s", "1.5s", "99999999999999999999s", "1 s"] {
             assert_eq!(duration(wrong), Err(OptionError::Duration(wrong.to_owned())));

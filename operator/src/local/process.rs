@@ -432,7 +432,7 @@ mod tests {
         let ready = dir.path().join("ready.pid");
         let script = format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", ready.display());
         let mut spec = spec(dir.path(), &script, OnExit::Report);
-        spec.grace = Duration::from_secs(3600);
+        spec.grace = Duration::from_hours(1);
         let mut child = Supervised::start(spec, guard, sender);
         let outer = started(&mut events).await;
         wait_for_pid(&ready).await;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::children::{self, Emulator, Identity, RuntimePorts};
+use super::children::Children;
 use super::display::Display;
 use super::engine::{Engine, Provision};
 use super::follow::{Follow, Look};
@@ -22,7 +22,8 @@ use super::guard::Guard;
 use super::health::{self, NotInTime};
 use super::manifest;
 use super::narrate::{self, StackProgress};
-use super::process::{EVENT_CAPACITY, ProcessEvent, ProcessSpec, Program, Supervised, describe};
+use super::process::{ProcessEvent, Program, describe};
+use super::programs::{self, Emulator, Identity, RuntimePorts};
 use super::state::{Keep, StateDir};
 use super::summary::{Milestones, Summary, read_simulation, seconds};
 use super::traffic::{Counts, Traffic};
@@ -33,16 +34,16 @@ use crate::progress;
 use dispatch_api::worker_config::WorkerConfig;
 
 /// The emulator is a Python program: its first start on a slow disk takes seconds.
-const EMULATOR_READY: Duration = Duration::from_secs(60);
+const EMULATOR_READY: Duration = Duration::from_mins(1);
 
 /// Redis starts in milliseconds.
 const REDIS_READY: Duration = Duration::from_secs(15);
 
 /// The runtime connects to everything before it says it is ready.
-const RUNTIME_READY: Duration = Duration::from_secs(60);
+const RUNTIME_READY: Duration = Duration::from_mins(1);
 
 /// Time a simulation may take beyond its traffic: its last rides have to end.
-const SIMULATION_DRAIN: Duration = Duration::from_secs(300);
+const SIMULATION_DRAIN: Duration = Duration::from_mins(5);
 
 /// The view is redrawn, the workers are asked and the manifest is looked at this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -83,19 +84,14 @@ struct Reading {
 pub struct Session {
     plan: Plan,
     system: ValidatedSystem,
-    guard: Arc<Guard>,
     begun: Instant,
     client: Client,
     display: Display<io::Stdout>,
     view: View,
     identity: Identity,
-    events: (mpsc::Sender<ProcessEvent>, mpsc::Receiver<ProcessEvent>),
+    children: Children,
+    events: mpsc::Receiver<ProcessEvent>,
     readings: (mpsc::Sender<Reading>, mpsc::Receiver<Reading>),
-    /// In the order in which they are ended.
-    simulator: Option<Supervised>,
-    runtime: Option<Supervised>,
-    redis: Option<Supervised>,
-    ministack: Option<Supervised>,
     watcher: Option<JoinHandle<()>>,
     in_force: Option<WorkerConfig>,
     simulation_ended: Option<ExitStatus>,
@@ -114,7 +110,8 @@ impl Session {
             region: system.spec.region.clone(),
             redis: plan.args.redis.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{redis}")),
         };
-        let identity = identity(plan.ministack.is_some(), &endpoints.aws, |name| std::env::var_os(name).is_some());
+        let is_set = |name: &str| std::env::var_os(name).is_some();
+        let identity = Identity::choose(plan.ministack.is_some(), &endpoints.aws, is_set);
         let view = View {
             system: format!("{}/{}", system.namespace, system.name),
             state: SystemState::Reconciling("starting".to_owned()),
@@ -127,22 +124,19 @@ impl Session {
             manifest_error: None,
             simulation: None,
         };
+        let (children, events) = Children::new(guard);
         Ok(Self {
             client: health::client().map_err(LocalError::HttpClient)?,
             display: Display::stdout(),
-            events: mpsc::channel(EVENT_CAPACITY),
+            children,
+            events,
             readings: mpsc::channel(1),
-            simulator: None,
-            runtime: None,
-            redis: None,
-            ministack: None,
             watcher: None,
             in_force: None,
             simulation_ended: None,
             milestones: Milestones::default(),
             plan,
             system,
-            guard,
             begun,
             view,
             identity,
@@ -178,7 +172,7 @@ impl Session {
     async fn start_foundations(&mut self) -> Result<(), LocalError> {
         let [_, _, aws_port, redis_port] = self.plan.ports;
         if let Some(program) = self.plan.redis.clone() {
-            self.redis = Some(self.supervise(children::redis(program, redis_port, &self.plan.state)));
+            self.children.start(programs::redis(program, redis_port, &self.plan.state));
         }
         if let Some(executable) = self.plan.ministack.clone() {
             let emulator = Emulator {
@@ -186,14 +180,14 @@ impl Session {
                 port: aws_port,
                 region: &self.system.spec.region,
                 account: self.system.spec.aws.account_id.as_deref(),
-                redis_port: self.redis.is_some().then_some(redis_port),
+                redis_port: self.plan.redis.is_some().then_some(redis_port),
                 keep: self.plan.keep,
             };
-            let spec = children::ministack(&emulator, &self.plan.state);
-            self.ministack = Some(self.supervise(spec));
+            let spec = programs::ministack(&emulator, &self.plan.state);
+            self.children.start(spec);
         }
         let (client, aws) = (self.client.clone(), self.view.endpoints.aws.clone());
-        let own = self.ministack.is_some();
+        let own = self.plan.ministack.is_some();
         let what = format!("the AWS endpoint {aws}");
         let health_page = format!("{aws}/_ministack/health");
         let answers = health::wait_for(&what, EMULATOR_READY, || async {
@@ -218,10 +212,6 @@ impl Session {
             tail if tail.is_empty() => String::new(),
             tail => format!("; the end of {}:\n{tail}", self.plan.state.log(program).display()),
         }
-    }
-
-    fn supervise(&self, spec: ProcessSpec) -> Supervised {
-        Supervised::start(spec, Arc::clone(&self.guard), self.events.0.clone())
     }
 
     /// One reconcile, with its progress shown.
@@ -280,41 +270,36 @@ impl Session {
                     .map_err(machine("write the worker configuration into the state folder"))?;
             }
             self.in_force = Some(config);
-            self.bring_runtime(change, provision.suspended).await?;
+            self.bring_workers(change, provision.suspended).await?;
         }
         self.view.state = if provision.ready { SystemState::Ready } else { SystemState::Stalled(provision.reason) };
         Ok(())
     }
 
-    async fn bring_runtime(&mut self, change: WorkerChange, suspended: bool) -> Result<(), LocalError> {
-        match (&mut self.runtime, suspended) {
-            (None, true) => return Ok(()),
-            (Some(runtime), true) => {
-                runtime.stop().await;
-                self.runtime = None;
+    async fn bring_workers(&mut self, change: WorkerChange, suspended: bool) -> Result<(), LocalError> {
+        match (self.children.has(Program::Runtime), suspended, change) {
+            (false, true, _) | (true, false, WorkerChange::None) => return Ok(()),
+            (true, true, _) => {
+                self.children.stop(Program::Runtime).await;
                 self.view.runtime = RuntimeState { restarts: self.view.runtime.restarts, ..RuntimeState::default() };
                 self.display.say("the system is suspended: the workers are stopped");
                 return Ok(());
             }
-            (None, false) => {
+            (true, false, WorkerChange::Reload) => {
+                self.display.say("the workers take the new dispatch rules over without a restart");
+                return Ok(());
+            }
+            (false, false, _) => {
                 let [http, admin, ..] = self.plan.ports;
-                let program = self.plan.runtime.clone();
-                let ports = RuntimePorts { http, admin };
-                let spec = children::runtime(program, ports, self.identity, &self.plan.state);
-                self.runtime = Some(self.supervise(spec));
+                let (program, ports) = (self.plan.runtime.clone(), RuntimePorts { http, admin });
+                self.children.start(programs::runtime(program, ports, self.identity, &self.plan.state));
                 self.watch();
             }
-            (Some(runtime), false) if change == WorkerChange::Restart => {
+            (true, false, WorkerChange::Restart) => {
                 self.display.say("the workers are started again with their new configuration");
                 // The process of now must not pass for the new one.
                 self.view.runtime.pid = None;
-                runtime.restart().await;
-            }
-            (Some(_), false) => {
-                if change == WorkerChange::Reload {
-                    self.display.say("the workers take the new dispatch rules over without a restart");
-                }
-                return Ok(());
+                self.children.restart(Program::Runtime).await;
             }
         }
         self.view.state = SystemState::Reconciling("waiting for the workers".to_owned());
@@ -359,16 +344,16 @@ impl Session {
     fn start_simulation(&mut self) {
         let Some(simulation) = self.plan.args.simulate else { return };
         let (program, api) = (self.plan.runtime.clone(), self.view.endpoints.http.clone());
-        let spec = children::simulator(program, &simulation, self.plan.args.length, &api, &self.plan.state);
+        let spec = programs::simulator(program, &simulation, self.plan.args.length, &api, &self.plan.state);
         self.view.simulation =
             Some(format!("{} drivers, {} requests/s, seed {}", simulation.drivers, simulation.rate, simulation.seed));
-        self.simulator = Some(self.supervise(spec));
+        self.children.start(spec);
     }
 
     /// Serves until the traffic has ended, or for ever.
     async fn serve(&mut self, engine: &mut Engine, follow: &mut Follow) -> Result<(), LocalError> {
         let length = self.plan.args.length;
-        let simulated = self.simulator.is_some();
+        let simulated = self.plan.args.simulate.is_some();
         let end =
             length.map(|length| Instant::now() + length + if simulated { SIMULATION_DRAIN } else { Duration::ZERO });
         let mut look_again = self.next_drift_look();
@@ -458,7 +443,7 @@ impl Session {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                Some(event) = self.events.1.recv() => self.happened(event)?,
+                Some(event) = self.events.recv() => self.happened(event)?,
                 Some(reading) = self.readings.1.recv() => self.read(&reading),
                 _ = tick.tick() => self.display.show(&self.view, self.begun.elapsed()),
             }
@@ -526,9 +511,8 @@ impl Session {
             return Err(LocalError::Interrupted("the system was ready"));
         }
         match (self.plan.args.length, self.plan.args.simulate, self.simulation_ended) {
-            (Some(_), Some(_), _) => self.verdict(),
+            (Some(_), Some(_), _) | (None, Some(_), Some(_)) => self.verdict(),
             (Some(_), None, _) => Err(LocalError::Interrupted("its time was over")),
-            (None, Some(_), Some(_)) => self.verdict(),
             (None, _, _) => Ok(()),
         }
     }
@@ -538,24 +522,17 @@ impl Session {
         if let Some(watcher) = self.watcher.take() {
             watcher.abort();
         }
-        for child in [&mut self.simulator, &mut self.runtime, &mut self.redis, &mut self.ministack] {
-            if let Some(running) = child {
-                self.view.state = SystemState::Stopping(running.program().name().to_owned());
-                self.display.show(&self.view, self.begun.elapsed());
-                running.stop().await;
-                *child = None;
-            }
+        while let Some(program) = self.children.next_to_stop() {
+            self.view.state = SystemState::Stopping(program.name().to_owned());
+            self.display.show(&self.view, self.begun.elapsed());
+            self.children.stop(program).await;
         }
         self.display.finish();
     }
 
     /// Ends what still runs at once.
     pub async fn kill(&mut self) {
-        for child in [&mut self.simulator, &mut self.runtime, &mut self.redis, &mut self.ministack] {
-            if let Some(mut running) = child.take() {
-                running.kill().await;
-            }
-        }
+        self.children.kill().await;
         self.display.finish();
     }
 
@@ -576,28 +553,5 @@ impl Session {
             simulation: read_simulation(&self.plan.state.simulation()),
             ..Summary::default()
         }
-    }
-}
-
-/// The emulator's identity for the emulator, and for an address of this machine where nobody has said another: AWS itself is
-/// never there.
-fn identity(own_emulator: bool, endpoint: &str, is_set: impl Fn(&str) -> bool) -> Identity {
-    let host = reqwest::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
-    let loopback = matches!(host.as_deref(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let none_given =
-        !["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"].iter().any(|name| is_set(name));
-    if own_emulator || (loopback && none_given) { Identity::Emulated } else { Identity::Inherited }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_emulators_identity_is_never_used_for_another_machine_or_over_a_given_one() {
-        assert_eq!(identity(true, "http://127.0.0.1:4566", |_| true), Identity::Emulated);
-        assert_eq!(identity(false, "http://localhost:4566", |_| false), Identity::Emulated);
-        assert_eq!(identity(false, "http://localhost:4566", |name| name == "AWS_PROFILE"), Identity::Inherited);
-        assert_eq!(identity(false, "https://dynamodb.ap-northeast-2.amazonaws.com", |_| false), Identity::Inherited);
     }
 }

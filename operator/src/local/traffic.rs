@@ -90,7 +90,7 @@ impl Traffic {
         match self.rate_base {
             None => self.rate_base = Some((at, requests)),
             Some((since, base)) if at >= since + RATE_SPAN => {
-                let span_ms = u64::try_from((at - since).as_millis()).unwrap_or(u64::MAX).max(1);
+                let span_ms = u64::try_from(at.saturating_sub(since).as_millis()).unwrap_or(u64::MAX).max(1);
                 self.rate = Some(requests.saturating_sub(base).saturating_mul(10_000) / span_ms);
                 self.rate_base = Some((at, requests));
             }

@@ -242,7 +242,7 @@ mod tests {
         let mut traffic = Traffic::default();
         let counts = Counts { requests: 120, offers: 160, accepted: 116, completed: 90, cancelled: 2 };
         traffic.observe(Counts { requests: 100, ..counts }, Duration::from_secs(50));
-        traffic.observe(counts, Duration::from_secs(60));
+        traffic.observe(counts, Duration::from_mins(1));
         View {
             system: "default/seoul".to_owned(),
             state: SystemState::Ready,
