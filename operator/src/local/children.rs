@@ -47,6 +47,11 @@ impl Children {
         }
     }
 
+    /// Takes one that has ended for good off the list.
+    pub fn forget(&mut self, program: Program) {
+        self.running.retain(|child| child.program() != program);
+    }
+
     /// Who is to end next: those who use the others come first.
     pub fn next_to_stop(&self) -> Option<Program> {
         self.running.iter().map(Supervised::program).max()
