@@ -1,9 +1,12 @@
 //! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
 
+pub mod aws;
 pub mod city;
+pub mod clock;
 pub mod engine;
 pub mod fleet;
 pub mod http;
+pub mod messaging;
 pub mod metrics;
 pub mod port;
 pub mod store;

@@ -1,0 +1,22 @@
+//! Queues, topic, devices and event streams.
+//!
+//! ```text
+//! offer ----> SQS offers (delayed) ----> time-out                           [dispatch-algorithm]
+//! answer ---> SQS responses -----------> a notification for each side       [driver-response]
+//! notification -> SNS topic -> SQS notifications -> Redis channel -> event streams of all replicas
+//!                                                \-> SNS platform endpoint -> FCM -> device
+//! ```
+
+mod consumer;
+mod devices;
+mod events;
+#[cfg(feature = "testing")]
+pub mod fake;
+mod queues;
+mod topic;
+
+pub use consumer::{Consumer, Handled, MessageHandler, Received};
+pub use devices::SnsDevicePush;
+pub use events::RedisEvents;
+pub use queues::{SqsResponses, SqsTimers};
+pub use topic::{SnsNotifier, notification_of};

@@ -1,0 +1,132 @@
+//! The fan-out behind `GET /v1/events`: one Redis channel for a city, one subscription for a process.
+//!
+//! A city's notifications are few (some ten for a ride) and small, so every replica hears all of them and keeps those its own
+//! listeners wait for; a channel for each person would cost a subscription for each connection. Redis pub/sub delivers at most
+//! once: what is published while a replica reconnects is lost to its listeners, who read the dispatch when they reconnect.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use redis::AsyncCommands;
+use redis::aio::ConnectionManager;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::keys::Keys;
+use crate::fleet::{ConnectError, RedisConnector};
+use crate::metrics::Metrics;
+use crate::port::{EventStreams, Notification, Person, PortError};
+
+/// Notifications a listener may be behind. A ride has some ten; who is behind by more does not read.
+const LISTENER_BUFFER: usize = 32;
+/// First pause before a broken subscription is made again; it doubles.
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause.
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Who listens in this process, by person.
+#[derive(Default)]
+pub(super) struct Listeners(Mutex<HashMap<String, Vec<Sender<Notification>>>>);
+
+impl Listeners {
+    pub(super) fn add(&self, person: &Person) -> Receiver<Notification> {
+        let (sender, receiver) = channel(LISTENER_BUFFER);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Connections come rarely; each takes those along that have ended.
+        all.retain(|_, senders| {
+            senders.retain(|sender| !sender.is_closed());
+            !senders.is_empty()
+        });
+        all.entry(person.as_str().to_owned()).or_default().push(sender);
+        receiver
+    }
+
+    /// Hands a notification to its listeners; gives how many were closed because they did not read.
+    pub(super) fn deliver(&self, notification: &Notification) -> usize {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(senders) = all.get_mut(&notification.recipient) else { return 0 };
+        let before = senders.iter().filter(|sender| !sender.is_closed()).count();
+        senders.retain(|sender| sender.try_send(notification.clone()).is_ok());
+        before.saturating_sub(senders.len())
+    }
+}
+
+/// [`EventStreams`] over Redis pub/sub. [`RedisEvents::run`] must run for anybody to hear anything.
+pub struct RedisEvents {
+    connector: RedisConnector,
+    publisher: ConnectionManager,
+    channel: String,
+    listeners: Listeners,
+    metrics: Arc<Metrics>,
+}
+
+impl RedisEvents {
+    /// The streams of a city.
+    pub fn new(connector: RedisConnector, city: &str, metrics: Arc<Metrics>) -> Result<Self, ConnectError> {
+        let publisher = connector.manager()?;
+        let channel = Keys::of(city).events();
+        Ok(Self { connector, publisher, channel, listeners: Listeners::default(), metrics })
+    }
+
+    /// Holds the subscription until `shutdown`, and makes it again when it breaks.
+    pub async fn run(&self, shutdown: &CancellationToken) {
+        let mut pause = RECONNECT_FIRST;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                heard = self.hear() => {
+                    if heard {
+                        pause = RECONNECT_FIRST;
+                    }
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RECONNECT_MAX),
+            }
+        }
+    }
+
+    /// One life of the subscription; true where it was made at all.
+    async fn hear(&self) -> bool {
+        let mut subscription = match self.connector.subscribe(&self.channel).await {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                self.metrics.port_error(&PortError::Unavailable { action: "subscribing", source: Box::new(error) });
+                tracing::warn!("event streams wait for Redis");
+                return false;
+            }
+        };
+        tracing::debug!("event streams are connected");
+        let mut messages = subscription.on_message();
+        while let Some(message) = messages.next().await {
+            let payload: Vec<u8> = message.get_payload().unwrap_or_default();
+            let Ok(notification) = serde_json::from_slice(&payload) else {
+                tracing::warn!("something that is no notification was published to the event streams");
+                continue;
+            };
+            for _ in 0..self.listeners.deliver(&notification) {
+                self.metrics.receiver_dropped();
+            }
+        }
+        true
+    }
+}
+
+#[async_trait]
+impl EventStreams for RedisEvents {
+    async fn send(&self, notification: &Notification) -> Result<(), PortError> {
+        const ACTION: &str = "publishing to event streams";
+        let payload = serde_json::to_string(notification)
+            .map_err(|error| PortError::Failed { action: ACTION, source: Box::new(error) })?;
+        let published: Result<(), _> = self.publisher.clone().publish(&self.channel, payload).await;
+        published.map_err(|error| PortError::Unavailable { action: ACTION, source: Box::new(error) })
+    }
+
+    async fn listen(&self, person: &Person) -> Result<Receiver<Notification>, PortError> {
+        Ok(self.listeners.add(person))
+    }
+}

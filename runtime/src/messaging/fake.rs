@@ -1,0 +1,120 @@
+//! Messaging in memory that remembers what it was given, for tests.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc::Receiver;
+
+use super::events::Listeners;
+use crate::port::{
+    DevicePush, EventStreams, Notification, Notifier, OfferTimers, Person, PortError, ResponseMessage, ResponseQueue,
+    TimerMessage,
+};
+
+/// A list that grows behind a shared reference.
+#[derive(Debug)]
+pub struct Log<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Log<T> {
+    fn push(&self, entry: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// All entries so far.
+    pub fn all(&self) -> Vec<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All entries so far, which are forgotten.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Timers that never fire by themselves.
+#[derive(Debug, Default)]
+pub struct FakeTimers {
+    /// What was started, with the delay in ms.
+    pub started: Log<(TimerMessage, u64)>,
+}
+
+#[async_trait]
+impl OfferTimers for FakeTimers {
+    async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError> {
+        self.started.push((message.clone(), delay_ms));
+        Ok(())
+    }
+}
+
+/// A queue nobody reads.
+#[derive(Debug, Default)]
+pub struct FakeResponses {
+    /// What was sent.
+    pub sent: Log<ResponseMessage>,
+}
+
+#[async_trait]
+impl ResponseQueue for FakeResponses {
+    async fn send(&self, message: &ResponseMessage) -> Result<(), PortError> {
+        self.sent.push(message.clone());
+        Ok(())
+    }
+}
+
+/// A topic without subscribers.
+#[derive(Debug, Default)]
+pub struct FakeNotifier {
+    /// What was published.
+    pub published: Log<Notification>,
+}
+
+#[async_trait]
+impl Notifier for FakeNotifier {
+    async fn publish(&self, notification: &Notification) -> Result<(), PortError> {
+        self.published.push(notification.clone());
+        Ok(())
+    }
+}
+
+/// Devices that take everything.
+#[derive(Debug, Default)]
+pub struct FakeDevices {
+    /// What was pushed, by endpoint.
+    pub pushed: Log<(String, Notification)>,
+}
+
+#[async_trait]
+impl DevicePush for FakeDevices {
+    async fn register(&self, person: &Person, token: &str) -> Result<Option<String>, PortError> {
+        Ok(Some(format!("arn:aws:sns:ap-northeast-2:000000000000:endpoint/GCM/fake/{}/{token}", person.as_str())))
+    }
+
+    async fn push(&self, endpoint_arn: &str, notification: &Notification) -> Result<(), PortError> {
+        self.pushed.push((endpoint_arn.to_owned(), notification.clone()));
+        Ok(())
+    }
+}
+
+/// Event streams of one process.
+#[derive(Default)]
+pub struct FakeEvents {
+    listeners: Listeners,
+}
+
+#[async_trait]
+impl EventStreams for FakeEvents {
+    async fn send(&self, notification: &Notification) -> Result<(), PortError> {
+        self.listeners.deliver(notification);
+        Ok(())
+    }
+
+    async fn listen(&self, person: &Person) -> Result<Receiver<Notification>, PortError> {
+        Ok(self.listeners.add(person))
+    }
+}

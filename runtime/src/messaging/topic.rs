@@ -1,0 +1,114 @@
+//! The SNS topic: the message is the seed's JSON, what routes it stands in message attributes.
+
+use async_trait::async_trait;
+use aws_sdk_sns::Client;
+use aws_sdk_sns::types::MessageAttributeValue;
+
+use super::consumer::Received;
+use crate::aws::port_error;
+use crate::port::{Notification, NotificationKind, Notifier, PortError};
+
+const RECIPIENT: &str = "recipient";
+const KIND: &str = "kind";
+const ID: &str = "id";
+
+const ACTION: &str = "publishing a notification";
+
+/// [`Notifier`] over SNS `Publish`.
+pub struct SnsNotifier {
+    client: Client,
+    topic_arn: String,
+}
+
+impl SnsNotifier {
+    /// Publishes to the topic.
+    pub fn new(client: Client, topic_arn: &str) -> Self {
+        Self { client, topic_arn: topic_arn.to_owned() }
+    }
+}
+
+fn failed(source: impl std::error::Error + Send + Sync + 'static) -> PortError {
+    PortError::Failed { action: ACTION, source: Box::new(source) }
+}
+
+fn attribute(value: &str) -> Result<MessageAttributeValue, PortError> {
+    MessageAttributeValue::builder().data_type("String").string_value(value).build().map_err(failed)
+}
+
+/// The kind as it is written everywhere: `OFFER`, `DRIVER_ACCEPTED`, …
+pub(super) fn kind_text(kind: NotificationKind) -> &'static str {
+    match kind {
+        NotificationKind::Offer => "OFFER",
+        NotificationKind::DispatchConfirmed => "DISPATCH_CONFIRMED",
+        NotificationKind::OfferClosed => "OFFER_CLOSED",
+        NotificationKind::DriverAccepted => "DRIVER_ACCEPTED",
+        NotificationKind::DriverRejected => "DRIVER_REJECTED",
+        NotificationKind::DispatchFailed => "DISPATCH_FAILED",
+        NotificationKind::DispatchCancelled => "DISPATCH_CANCELLED",
+        NotificationKind::TripProgress => "TRIP_PROGRESS",
+    }
+}
+
+#[async_trait]
+impl Notifier for SnsNotifier {
+    async fn publish(&self, notification: &Notification) -> Result<(), PortError> {
+        let body = serde_json::to_string(&notification.body).map_err(failed)?;
+        let request = self
+            .client
+            .publish()
+            .topic_arn(&self.topic_arn)
+            .message(body)
+            .message_attributes(RECIPIENT, attribute(&notification.recipient)?)
+            .message_attributes(KIND, attribute(kind_text(notification.kind))?)
+            .message_attributes(ID, attribute(&notification.id)?);
+        request.send().await.map(|_| ()).map_err(|error| port_error(ACTION, &error))
+    }
+}
+
+/// The notification in a message of the `notifications` queue. The subscription delivers raw, so that the body is what was
+/// published and the attributes became the message's own ("Amazon SNS raw message delivery").
+pub fn notification_of(message: &Received) -> Option<Notification> {
+    let text = |name: &str| message.attributes.get(name).cloned();
+    Some(Notification {
+        id: text(ID)?,
+        recipient: text(RECIPIENT)?,
+        kind: serde_json::from_value(serde_json::Value::String(text(KIND)?)).ok()?,
+        body: serde_json::from_str(&message.body).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_written_the_same_way_everywhere() {
+        for kind in [
+            NotificationKind::Offer,
+            NotificationKind::DispatchConfirmed,
+            NotificationKind::OfferClosed,
+            NotificationKind::DriverAccepted,
+            NotificationKind::DriverRejected,
+            NotificationKind::DispatchFailed,
+            NotificationKind::DispatchCancelled,
+            NotificationKind::TripProgress,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind_text(kind));
+        }
+    }
+
+    #[test]
+    fn the_seeds_message_is_read_and_anything_else_is_not() {
+        let body = r#"{"message":"새로운 배차 요청이 있습니다","dispatchId":"dispatch#00001",
+            "pickupAddress":"서울시 중구 명동","destinationAddress":"서울시 종로구 종로",
+            "estimatedFare":12000,"estimatedDistance":"2.5km"}"#;
+        let attributes = [(RECIPIENT, "driver#00001"), (KIND, "OFFER"), (ID, "1")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let mut message = Received { id: "m".to_owned(), body: body.to_owned(), attributes };
+        let read = notification_of(&message).unwrap();
+        assert_eq!(read.kind, NotificationKind::Offer);
+        assert_eq!(read.body.estimated_distance.as_deref(), Some("2.5km"));
+        message.body = "hello".to_owned();
+        assert_eq!(notification_of(&message), None);
+    }
+}
