@@ -127,3 +127,6 @@ fn routes_of(role: HttpRole) -> OpenApiRouter<AppState> {
             .routes(routes!(locations::post_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX))),
     }
 }
+
+#[cfg(test)]
+mod tests;

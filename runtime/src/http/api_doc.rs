@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::{IntoParams, IntoResponses, OpenApi};
 
 use super::dto::Problem;
-use crate::port::Notification;
+use super::problem::ApiError;
+use crate::port::{Notification, PortError};
 
 /// The frame of the document: what no handler says.
 #[derive(OpenApi)]
@@ -26,32 +27,98 @@ use crate::port::Notification;
 )]
 pub struct Frame;
 
+/// The path of a dispatch.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
+pub struct DispatchPath {
+    /// Id without `dispatch#`.
+    #[param(rename = "dispatchId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
+    dispatch_id: String,
+}
+
+/// The path of a user.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
+pub struct UserPath {
+    /// Id without `user#`.
+    #[param(rename = "userId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
+    user_id: String,
+}
+
+/// The path of a driver.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
+pub struct DriverPath {
+    /// Id without `driver#`.
+    #[param(rename = "driverId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
+    driver_id: String,
+}
+
+/// The header of a request that may be repeated.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes what `extract::IdempotencyKey` reads")]
+pub struct IdempotencyKeyHeader {
+    /// Identity of the request, made by the client: visible ASCII characters.
+    #[param(
+        rename = "Idempotency-Key",
+        required = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        example = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+    )]
+    idempotency_key: String,
+}
+
 /// What can go wrong everywhere.
 pub struct Refusals;
 
 /// What can go wrong where a body is sent.
 pub struct BodyRefusals;
 
-fn problem(description: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+/// What is asked for is not there, or not the caller's.
+pub struct Missing;
+
+/// What is asked for does not fit the dispatch as it is.
+pub struct Conflict;
+
+type Described = (String, RefOr<Response>);
+
+/// A problem with its example, which is the very document the error becomes.
+fn problem(description: &str, example: ApiError) -> Described {
+    let example = example.into_problem();
+    let status = example.status.to_string();
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(serde_json::to_value(&example).ok())
+        .build();
     let request_id = HeaderBuilder::new().description(Some("Id of the request, as it stands in the logs")).build();
-    RefOr::T(
-        ResponseBuilder::new()
-            .description(description)
-            .content("application/problem+json", content)
-            .header("x-request-id", request_id)
-            .build(),
-    )
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content)
+        .header("x-request-id", request_id);
+    let response = if status == "503" {
+        let seconds = HeaderBuilder::new().description(Some("Seconds after which to try again")).build();
+        response.header("Retry-After", seconds)
+    } else {
+        response
+    };
+    (status, RefOr::T(response.build()))
 }
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let wrong = ApiError::field("pickupLocation.lat", "lat must be a number from -90 to 90");
+        let failed = PortError::Failed { action: "reading a dispatch", source: "unreadable".into() };
         [
-            ("422", "A field of the path, the query, the headers or the body is not valid; `field` names it"),
-            ("500", "The request could not be served; repeating it will not help"),
-            ("503", "Not possible right now: try again after `Retry-After`"),
+            problem("A field of the path, the query, the headers or the body is not valid; `field` names it", wrong),
+            problem("The request could not be served; repeating it will not help", ApiError::Port(failed)),
+            problem("Not possible right now: try again after `Retry-After`", ApiError::Overloaded),
         ]
-        .map(|(status, description)| (status.to_owned(), problem(description)))
         .into()
     }
 }
@@ -59,14 +126,25 @@ impl IntoResponses for Refusals {
 impl IntoResponses for BodyRefusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = Refusals::responses();
-        responses.extend(
-            [
-                ("400", "The body is not JSON"),
-                ("413", "The body is too large"),
-                ("415", "The body is not said to be `application/json`"),
-            ]
-            .map(|(status, description)| (status.to_owned(), problem(description))),
-        );
+        responses.extend([
+            problem("The body is not JSON", ApiError::MalformedJson),
+            problem("The body is too large", ApiError::TooLarge),
+            problem("The body is not said to be `application/json`", ApiError::MediaType),
+        ]);
         responses
+    }
+}
+
+impl IntoResponses for Missing {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let missing = ApiError::NotFound { what: "dispatch" };
+        [problem("There is no such user, driver or dispatch, or it is somebody else's", missing)].into()
+    }
+}
+
+impl IntoResponses for Conflict {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let busy = ApiError::UserBusy { current: None };
+        [problem("Not possible now; `current` is the dispatch that stands in the way, as it is", busy)].into()
     }
 }

@@ -10,10 +10,11 @@ use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 use super::AppState;
-use super::api_doc::{BodyRefusals, Refusals};
+use super::api_doc::{
+    BodyRefusals, Conflict, DispatchPath, DriverPath, IdempotencyKeyHeader, Missing, Refusals, UserPath,
+};
 use super::dto::{
-    Answer, CancelDispatch, CreateDispatch, Dispatch, DispatchPage, ListQuery, OfferResponse, Problem, TripEventType,
-    TripReport,
+    Answer, CancelDispatch, CreateDispatch, Dispatch, DispatchPage, ListQuery, OfferResponse, TripEventType, TripReport,
 };
 use super::extract::{IdempotencyKey, InPath, JsonBody, StrictQuery};
 use super::problem::ApiError;
@@ -34,17 +35,14 @@ const AFTER_CHARS_MAX: usize = 2048;
 #[utoipa::path(
     post, path = "/v1/dispatches", tag = "save-dispatch", operation_id = "createDispatch",
     request_body = CreateDispatch,
-    params(("Idempotency-Key" = Option<String>, Header,
-        description = "Identity of the request, made by the client: 1 to 255 visible ASCII characters")),
+    params(IdempotencyKeyHeader),
     responses(
         (status = 201, description = "The dispatch is stored", body = Dispatch,
             headers(("Location" = String, description = "Path of the dispatch"))),
         (status = 200, description = "The dispatch was stored before, by a request with the same Idempotency-Key",
             body = Dispatch, headers(("Location" = String, description = "Path of the dispatch"))),
-        (status = 404, description = "There is no such user", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "The user is on another dispatch, which is `current`", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
+        Conflict,
         BodyRefusals,
     )
 )]
@@ -115,11 +113,10 @@ pub(super) async fn current_of(app: &AppState, id: Option<DispatchId>) -> Result
 /// Read a dispatch.
 #[utoipa::path(
     get, path = "/v1/dispatches/{dispatchId}", tag = "save-dispatch", operation_id = "getDispatch",
-    params(("dispatchId" = String, Path, description = "Id without `dispatch#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DispatchPath),
     responses(
         (status = 200, description = "The dispatch", body = Dispatch),
-        (status = 404, description = "There is no such dispatch", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
         Refusals,
     )
 )]
@@ -132,7 +129,7 @@ pub async fn read(State(app): State<AppState>, InPath(id): InPath<DispatchId>) -
 /// List the dispatches a user asked for, newest first.
 #[utoipa::path(
     get, path = "/v1/users/{userId}/dispatches", tag = "save-dispatch", operation_id = "listUserDispatches",
-    params(("userId" = String, Path, description = "Id without `user#`", pattern = "^[A-Za-z0-9_-]{1,64}$"), ListQuery),
+    params(UserPath, ListQuery),
     responses((status = 200, description = "One page", body = DispatchPage), Refusals)
 )]
 pub async fn list_of_user(
@@ -147,7 +144,7 @@ pub async fn list_of_user(
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}/dispatches", tag = "save-dispatch", operation_id = "listDriverDispatches",
     params(
-        ("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        DriverPath,
         ListQuery,
     ),
     responses((status = 200, description = "One page", body = DispatchPage), Refusals)
@@ -178,13 +175,11 @@ async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<Di
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/response", tag = "driver-response", operation_id = "respondToOffer",
     request_body = OfferResponse,
-    params(("dispatchId" = String, Path, description = "Id without `dispatch#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DispatchPath),
     responses(
         (status = 200, description = "The answer counts", body = Dispatch),
-        (status = 404, description = "There is no such dispatch, or it was never offered to this driver", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "The offer is over; `current` is the dispatch as it is", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
+        Conflict,
         BodyRefusals,
     )
 )]
@@ -210,13 +205,11 @@ pub async fn respond(
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/events", tag = "status-update", operation_id = "reportTripEvent",
     request_body = TripReport,
-    params(("dispatchId" = String, Path, description = "Id without `dispatch#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DispatchPath),
     responses(
         (status = 200, description = "The report counts", body = Dispatch),
-        (status = 404, description = "There is no such dispatch, or this driver does not drive it", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "Not possible now; `current` is the dispatch as it is", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
+        Conflict,
         BodyRefusals,
     )
 )]
@@ -246,13 +239,11 @@ pub async fn report(
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/cancel", tag = "status-update", operation_id = "cancelDispatch",
     request_body = CancelDispatch,
-    params(("dispatchId" = String, Path, description = "Id without `dispatch#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DispatchPath),
     responses(
         (status = 200, description = "It is cancelled", body = Dispatch),
-        (status = 404, description = "There is no such dispatch, or it is somebody else's", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "Not possible any more; `current` is the dispatch as it is", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
+        Conflict,
         BodyRefusals,
     )
 )]

@@ -31,65 +31,71 @@ pub struct Location {
 /// A request for a ride.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "userId": "user#00001",
+    "pickupLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
+    "destination": {"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"}
+}))]
 pub struct CreateDispatch {
     /// Who asks.
-    #[schema(pattern = "^user#[A-Za-z0-9_-]{1,64}$", example = "user#00001")]
+    #[schema(pattern = "^user#[A-Za-z0-9_-]{1,64}$")]
     pub user_id: String,
     /// Where the ride begins.
     pub pickup_location: Location,
     /// Where it ends.
-    #[schema(example = json!({"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"}))]
     pub destination: Location,
 }
 
 /// A dispatch as its user and its driver see it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "dispatchId": "dispatch#01JW3Q4X5Y6Z7A8B9C0D1E2F3G", "userId": "user#00001", "driverId": "driver#00001",
+    "status": "REQUESTED", "createdAt": "2025-05-25T15:30:00+09:00", "updatedAt": "2025-05-25T15:30:30+09:00",
+    "pickupLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
+    "destination": {"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"},
+    "estimatedFare": 12000, "actualFare": 0, "offerSeq": 1, "offerTimeoutAt": "2025-05-25T15:32:30.000+09:00",
+    "distanceMeters": 0, "durationSeconds": 0, "route": [],
+    "events": [
+        {"type": "CREATED", "timestamp": "2025-05-25T15:30:00+09:00", "details": "배차 요청 생성"},
+        {"type": "DRIVER_ASSIGNED", "timestamp": "2025-05-25T15:30:30+09:00", "details": "드라이버 배정 완료"}
+    ]
+}))]
 pub struct Dispatch {
     /// Which.
-    #[schema(example = "dispatch#01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
     pub dispatch_id: String,
     /// Who asked.
-    #[schema(example = "user#00001")]
     pub user_id: String,
     /// The driver offered to while `REQUESTED`, the driver of the ride afterwards; null while nobody is asked.
-    #[schema(example = "driver#00001")]
     pub driver_id: Option<String>,
     /// Where it stands.
     pub status: DispatchStatus,
     /// When it was requested, in the city's time.
-    #[schema(format = DateTime, example = "2025-05-25T15:30:00+09:00")]
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it last changed, in the city's time.
-    #[schema(format = DateTime, example = "2025-05-25T15:31:00+09:00")]
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// Where the ride begins.
     pub pickup_location: Location,
     /// Where it ends.
-    #[schema(example = json!({"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"}))]
     pub destination: Location,
     /// Fare told to the user, whole units of the city's currency.
-    #[schema(example = 12000)]
     pub estimated_fare: u32,
     /// Fare paid; 0 before the end.
-    #[schema(example = 0)]
     pub actual_fare: u32,
     /// Number of the last offer made, which an answer must name; 0 before the first.
-    #[schema(example = 1)]
     pub offer_seq: u32,
     /// When the live offer runs out; null where no offer waits for its answer.
-    #[schema(format = DateTime, example = "2025-05-25T15:32:30.000+09:00")]
+    #[schema(format = DateTime)]
     pub offer_timeout_at: Option<String>,
     /// Distance travelled, m; 0 before the end.
-    #[schema(example = 0)]
     pub distance_meters: u32,
     /// Duration, s; 0 before the end.
-    #[schema(example = 0)]
     pub duration_seconds: u32,
     /// The travelled route, simplified; empty before the end.
     pub route: Vec<RoutePoint>,
     /// What happened, oldest first.
-    #[schema(example = json!([{"type": "CREATED", "timestamp": "2025-05-25T15:30:00+09:00", "details": "배차 요청 생성"}]))]
     pub events: Vec<EventEntry>,
 }
 
@@ -148,12 +154,13 @@ pub enum Answer {
 /// A driver's answer to an offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"}))]
 pub struct OfferResponse {
     /// Who answers.
-    #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$", example = "driver#00001")]
+    #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
     /// Which offer is answered: the `offerSeq` of the notification.
-    #[schema(minimum = 1, example = 1)]
+    #[schema(minimum = 1)]
     pub offer_seq: u32,
     /// The answer.
     pub response: Answer,
@@ -180,9 +187,10 @@ pub enum TripEventType {
 /// A driver's report of a trip. Steps may be left out, but never go back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"driverId": "driver#00001", "type": "DRIVER_ARRIVED"}))]
 pub struct TripReport {
     /// Who reports.
-    #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$", example = "driver#00001")]
+    #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
     /// What happened.
     #[serde(rename = "type")]
@@ -207,16 +215,21 @@ pub struct CancelDispatch {
 /// What a user says about itself.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "phone": "01012341234",
+    "paymentMethods": [{"id": "pm-1", "type": "CREDIT_CARD", "isDefault": true}],
+    "preferences": {"defaultRideType": "STANDARD", "favoriteLocations": [
+        {"id": "fav-1", "name": "집", "address": "서울시 종로구 종로", "lat": 37.5730, "lng": 126.9768}]},
+    "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}
+}))]
 pub struct PutUser {
     /// Korean mobile number (`010…`) or E.164.
-    #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$", example = "01012341234")]
+    #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$")]
     pub phone: String,
     /// Ways to pay; at most one is the default.
-    #[schema(max_items = 20, example = json!([{"id": "pm-1", "type": "CREDIT_CARD", "isDefault": true}]))]
+    #[schema(max_items = 20)]
     pub payment_methods: Vec<PaymentMethod>,
     /// What the user likes.
-    #[schema(example = json!({"defaultRideType": "STANDARD", "favoriteLocations": [
-        {"id": "fav-1", "name": "집", "address": "서울시 종로구 종로", "lat": 37.5730, "lng": 126.9768}]}))]
     pub preferences: UserPreferences,
     /// Where the user is.
     pub current_location: Location,
@@ -225,35 +238,44 @@ pub struct PutUser {
 /// A user's own profile.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "userId": "user#00001", "phone": "01012341234", "createdAt": "2025-05-25T15:00:00+09:00",
+    "currentStatus": {"status": "ACTIVE", "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
+        "lastLocationUpdate": "2025-05-25T15:29:00+09:00", "currentDispatchId": null},
+    "paymentMethods": [{"id": "pm-1", "type": "CREDIT_CARD", "isDefault": true}],
+    "preferences": {"defaultRideType": "STANDARD", "favoriteLocations": [
+        {"id": "fav-1", "name": "집", "address": "서울시 종로구 종로", "lat": 37.5730, "lng": 126.9768}]}
+}))]
 pub struct UserProfile {
     /// Who.
-    #[schema(example = "user#00001")]
     pub user_id: String,
     /// Phone number.
-    #[schema(example = "01012341234")]
     pub phone: String,
     /// When the profile was made.
-    #[schema(format = DateTime, example = "2025-05-25T15:30:00+09:00")]
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// Where and how the user is.
     pub current_status: CurrentStatus,
     /// Ways to pay.
-    #[schema(example = json!([{"id": "pm-1", "type": "CREDIT_CARD", "isDefault": true}]))]
     pub payment_methods: Vec<PaymentMethod>,
     /// What the user likes.
-    #[schema(example = json!({"defaultRideType": "STANDARD", "favoriteLocations": []}))]
     pub preferences: UserPreferences,
 }
 
 /// What a driver says about itself.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "phone": "01012341234",
+    "vehicleInfo": {"manufacturer": "현대", "licensePlate": "서울12가3456"},
+    "preferences": {"defaultRideType": "STANDARD", "preferredRegions": ["중구", "종로구"], "maxDistance": 20,
+        "autoAccept": true, "minimumFare": 8000}
+}))]
 pub struct PutDriver {
     /// Korean mobile number (`010…`) or E.164.
-    #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$", example = "01012341234")]
+    #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$")]
     pub phone: String,
     /// The car.
-    #[schema(example = json!({"manufacturer": "현대", "licensePlate": "서울12가3456"}))]
     pub vehicle_info: VehicleInfo,
     /// What the driver takes.
     pub preferences: DriverPreferences,
@@ -262,25 +284,30 @@ pub struct PutDriver {
 /// A driver's own profile.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "driverId": "driver#00001", "phone": "01012341234", "createdAt": "2025-05-25T15:00:00+09:00",
+    "vehicleInfo": {"manufacturer": "현대", "licensePlate": "서울12가3456"},
+    "currentStatus": {"status": "ACTIVE", "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
+        "lastLocationUpdate": "2025-05-25T15:29:00+09:00", "currentDispatchId": null},
+    "preferences": {"defaultRideType": "STANDARD", "preferredRegions": ["중구", "종로구"], "maxDistance": 20,
+        "autoAccept": true, "minimumFare": 8000},
+    "completedRides": []
+}))]
 pub struct DriverProfile {
     /// Who.
-    #[schema(example = "driver#00001")]
     pub driver_id: String,
     /// Phone number.
-    #[schema(example = "01012341234")]
     pub phone: String,
     /// When the profile was made.
-    #[schema(format = DateTime, example = "2025-05-25T15:30:00+09:00")]
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// The car.
-    #[schema(example = json!({"manufacturer": "현대", "licensePlate": "서울12가3456"}))]
     pub vehicle_info: VehicleInfo,
     /// Where and how the driver is.
     pub current_status: CurrentStatus,
     /// What the driver takes.
     pub preferences: DriverPreferences,
     /// The last rides.
-    #[schema(example = json!(["dispatch#01JW3Q4X5Y6Z7A8B9C0D1E2F3G"]))]
     pub completed_rides: Vec<String>,
 }
 
@@ -309,22 +336,24 @@ pub struct DriverPreferences {
 /// Where and how somebody is.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({"status": "ACTIVE", "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
+        "lastLocationUpdate": "2025-05-25T15:29:00+09:00", "currentDispatchId": null}))]
 pub struct CurrentStatus {
     /// Free, on a dispatch, or away.
     pub status: PersonStatus,
     /// Coarse position: as old as the status, not as the last ping.
     pub current_location: Location,
     /// When that position was seen.
-    #[schema(format = DateTime, example = "2025-05-25T15:29:00+09:00")]
+    #[schema(format = DateTime)]
     pub last_location_update: String,
     /// The dispatch the person is on.
-    #[schema(example = json!(null))]
     pub current_dispatch_id: Option<String>,
 }
 
 /// A device that shall get push notifications.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"}))]
 pub struct PutDevice {
     /// FCM registration token. It is neither logged nor given out again.
     #[schema(min_length = 1, max_length = 4096)]
@@ -351,6 +380,7 @@ pub enum AvailabilityStatus {
 /// A driver's wish to be offered dispatches or not.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"status": "ACTIVE", "location": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}}))]
 pub struct PutAvailability {
     /// The wish.
     pub status: AvailabilityStatus,
@@ -406,6 +436,7 @@ pub struct BatchLocation {
 /// Where several drivers are.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"locations": [{"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785}]}))]
 pub struct PostLocations {
     /// The positions, taken in this order.
     #[schema(min_items = 1, max_items = 500)]

@@ -10,7 +10,7 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 
 use super::AppState;
-use super::api_doc::BodyRefusals;
+use super::api_doc::{BodyRefusals, DriverPath};
 use super::check;
 use super::dto::{LocationsTaken, PostLocation, PostLocations};
 use super::extract::{InPath, JsonBody};
@@ -28,7 +28,7 @@ const PROFILES_AT_ONCE: usize = 100;
 #[utoipa::path(
     post, path = "/v1/drivers/{driverId}/locations", tag = "status-update", operation_id = "postLocation",
     request_body = PostLocation,
-    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DriverPath),
     responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), BodyRefusals)
 )]
 pub async fn post_one(

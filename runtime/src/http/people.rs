@@ -5,11 +5,10 @@ use axum::extract::State;
 use dispatch_core::ids::{DriverId, UserId};
 
 use super::AppState;
-use super::api_doc::{BodyRefusals, Refusals};
+use super::api_doc::{BodyRefusals, Conflict, DriverPath, Missing, Refusals, UserPath};
 use super::dispatches::current_of;
 use super::dto::{
-    AvailabilityStatus, DeviceRegistered, DriverProfile, Problem, PutAvailability, PutDevice, PutDriver, PutUser,
-    UserProfile,
+    AvailabilityStatus, DeviceRegistered, DriverProfile, PutAvailability, PutDevice, PutDriver, PutUser, UserProfile,
 };
 use super::extract::{InPath, JsonBody};
 use super::problem::ApiError;
@@ -22,7 +21,7 @@ use crate::store::entity::{DriverItem, PersonStatus};
 #[utoipa::path(
     put, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "putUser",
     request_body = PutUser,
-    params(("userId" = String, Path, description = "Id without `user#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(UserPath),
     responses((status = 200, description = "The profile as it now is", body = UserProfile), BodyRefusals)
 )]
 pub async fn put_user(
@@ -39,11 +38,10 @@ pub async fn put_user(
 /// Read a user's own profile.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "getUser",
-    params(("userId" = String, Path, description = "Id without `user#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(UserPath),
     responses(
         (status = 200, description = "The profile", body = UserProfile),
-        (status = 404, description = "There is no such user", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
         Refusals,
     )
 )]
@@ -56,7 +54,7 @@ pub async fn get_user(State(app): State<AppState>, InPath(id): InPath<UserId>) -
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "putDriver",
     request_body = PutDriver,
-    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DriverPath),
     responses((status = 200, description = "The profile as it now is", body = DriverProfile), BodyRefusals)
 )]
 pub async fn put_driver(
@@ -76,11 +74,10 @@ pub async fn put_driver(
 /// Read a driver's own profile.
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "getDriver",
-    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DriverPath),
     responses(
         (status = 200, description = "The profile", body = DriverProfile),
-        (status = 404, description = "There is no such driver", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
         Refusals,
     )
 )]
@@ -96,11 +93,10 @@ pub async fn get_driver(
 #[utoipa::path(
     put, path = "/v1/users/{userId}/device", tag = "driver-response", operation_id = "putUserDevice",
     request_body = PutDevice,
-    params(("userId" = String, Path, description = "Id without `user#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(UserPath),
     responses(
         (status = 200, description = "Whether the device gets push notifications", body = DeviceRegistered),
-        (status = 404, description = "There is no such user", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
         BodyRefusals,
     )
 )]
@@ -120,11 +116,10 @@ pub async fn put_user_device(
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/device", tag = "driver-response", operation_id = "putDriverDevice",
     request_body = PutDevice,
-    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DriverPath),
     responses(
         (status = 200, description = "Whether the device gets push notifications", body = DeviceRegistered),
-        (status = 404, description = "There is no such driver", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
         BodyRefusals,
     )
 )]
@@ -162,13 +157,11 @@ async fn register(
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/availability", tag = "status-update", operation_id = "putAvailability",
     request_body = PutAvailability,
-    params(("driverId" = String, Path, description = "Id without `driver#`", pattern = "^[A-Za-z0-9_-]{1,64}$")),
+    params(DriverPath),
     responses(
         (status = 200, description = "The profile as it now is", body = DriverProfile),
-        (status = 404, description = "There is no such driver", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "The driver is on a dispatch, which is `current`", body = Problem,
-            content_type = "application/problem+json"),
+        Missing,
+        Conflict,
         BodyRefusals,
     )
 )]

@@ -194,9 +194,9 @@ impl ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        self.log();
+impl ApiError {
+    /// The document a client gets.
+    pub fn into_problem(self) -> Problem {
         let Kind { status, name, title } = self.kind();
         let detail = self.detail();
         let (field, current) = match self {
@@ -206,15 +206,22 @@ impl IntoResponse for ApiError {
             Self::Refused { current, .. } => (None, Some(current)),
             _ => (None, None),
         };
-        let problem = Problem {
+        Problem {
             problem_type: format!("{TYPE_PREFIX}{name}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail,
             field,
             current,
-        };
-        let mut response = (status, Json(problem)).into_response();
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let status = self.kind().status;
+        let mut response = (status, Json(self.into_problem())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -281,6 +281,7 @@ pub struct EventEntry {
     #[serde(rename = "type")]
     pub event_type: EventType,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// In words.
     pub details: String,

@@ -1,0 +1,3 @@
+//! The API from outside: requests in, documents and problems out.
+
+mod documents;
