@@ -16,11 +16,11 @@ impl Clock for SystemClock {
 }
 
 /// A clock that is set by hand, for tests.
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub struct FakeClock(std::sync::atomic::AtomicI64);
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 impl FakeClock {
     /// A clock that stands at `now`.
     pub fn at(now: EpochMs) -> Self {
@@ -33,7 +33,7 @@ impl FakeClock {
     }
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 impl Clock for FakeClock {
     fn now(&self) -> EpochMs {
         EpochMs(self.0.load(std::sync::atomic::Ordering::SeqCst))

@@ -5,7 +5,7 @@
 
 mod adapter;
 mod connect;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod keys;
 mod scripts;

@@ -10,7 +10,7 @@
 mod consumer;
 mod devices;
 mod events;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod queues;
 mod topic;

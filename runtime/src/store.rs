@@ -10,7 +10,7 @@ mod dispatches;
 pub mod entity;
 mod expression;
 mod failure;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod keys;
 pub mod plan;
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub use client::client;
 pub use convert::{Codec, ItemError};
+pub(crate) use dispatches::is_page_token;
 pub use failure::DynamoFailure;
 pub use streams_image::{StreamImage, from_stream_image};
 

@@ -20,13 +20,12 @@ use super::extract::{IdempotencyKey, InPath, JsonBody, StrictQuery};
 use super::problem::ApiError;
 use super::{check, present};
 use crate::port::{Created, NewDispatch, Owner, Page, StoredDispatch};
+use crate::store::is_page_token;
 
 /// Entries of a page where the client does not say.
 const PAGE_DEFAULT: u16 = 20;
 /// Entries of a page at most: a finished dispatch with its route has some 20 KB.
 const PAGE_MAX: u16 = 100;
-/// Longest page position taken; ours have some 200 characters.
-const AFTER_CHARS_MAX: usize = 2048;
 
 /// Request a ride.
 ///
@@ -162,7 +161,7 @@ async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<Di
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(ApiError::field("limit", format!("must be 1 to {PAGE_MAX}")));
     }
-    if query.after.as_ref().is_some_and(|after| after.is_empty() || after.len() > AFTER_CHARS_MAX) {
+    if query.after.as_ref().is_some_and(|after| !is_page_token(after)) {
         return Err(ApiError::field("after", "must be the `next` of a page"));
     }
     let Page { items, next } = app.engine.ports.dispatches.list(owner, limit, query.after).await?;

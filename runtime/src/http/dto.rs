@@ -137,7 +137,7 @@ pub struct ListQuery {
     pub limit: Option<u16>,
     /// `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 2048)]
+    #[param(example = "2025-05-25T15:30:00.000_01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
     pub after: Option<String>,
 }
 

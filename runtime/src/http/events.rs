@@ -19,8 +19,8 @@ use super::present::wire_name;
 use super::problem::ApiError;
 use crate::port::{Notification, Person};
 
-/// Time between two heartbeats: half of the 30 s after which API Gateway and the load balancers' usual 60 s drop silent
-/// connections.
+/// Time between two heartbeats: a quarter of the 60 s after which an AWS load balancer drops a silent connection (its
+/// default idle timeout).
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Streams open at once in one process: some 30 KB each with their buffers make 300 MB.
@@ -30,9 +30,16 @@ const STREAMS_MAX: usize = 10_000;
 #[derive(Clone)]
 pub struct StreamPlaces(Arc<Semaphore>);
 
+impl StreamPlaces {
+    /// This many places.
+    pub fn of(places: usize) -> Self {
+        Self(Arc::new(Semaphore::new(places)))
+    }
+}
+
 impl Default for StreamPlaces {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(STREAMS_MAX)))
+        Self::of(STREAMS_MAX)
     }
 }
 
@@ -40,7 +47,7 @@ impl Default for StreamPlaces {
 ///
 /// Server-sent events: `event` is the notification's kind, `id` its identity (equal for repeated deliveries), `data` the
 /// notification as JSON. A comment every 15 seconds keeps the connection open. Notifications sent while nobody listens are not
-/// repeated: read the dispatch after connecting.
+/// repeated, and an API Gateway in front ends a stream after 30 seconds: connect again, then read the dispatch.
 #[utoipa::path(
     get, path = "/v1/events", tag = "driver-response", operation_id = "streamEvents",
     params(EventsQuery),

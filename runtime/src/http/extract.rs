@@ -69,7 +69,7 @@ fn wrong_shape(path: &str, message: &str) -> ApiError {
     } else if message.starts_with("duplicate field") {
         (quoted, "is given twice".to_owned())
     } else {
-        let expected = message.rsplit_once("expected ").map(|(_, expected)| format!("must be {expected}"));
+        let expected = message.rsplit_once("expected ").map(|(_, expected)| format!("must be {}", in_json(expected)));
         ("", expected.unwrap_or_else(|| "is not valid".to_owned()))
     };
     let field = match (path, name) {
@@ -80,6 +80,17 @@ fn wrong_shape(path: &str, message: &str) -> ApiError {
         (path, name) => format!("{path}.{name}"),
     };
     ApiError::field(shortened(&field), shortened(&detail))
+}
+
+/// Rust's names of types in the words of JSON.
+fn in_json(expected: &str) -> &str {
+    match expected {
+        "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" => "a whole number that is not negative",
+        "a sequence" => "a list",
+        _ if expected.starts_with("struct ") => "an object",
+        _ => expected,
+    }
 }
 
 fn shortened(text: &str) -> String {

@@ -33,11 +33,6 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 pub struct Admission(Arc<Semaphore>);
 
 impl Admission {
-    /// Admits as many requests at once as one process can serve.
-    pub fn new() -> Self {
-        Self::of(IN_FLIGHT_MAX)
-    }
-
     /// Admits this many requests at once.
     pub fn of(in_flight_max: usize) -> Self {
         Self(Arc::new(Semaphore::new(in_flight_max)))
@@ -45,8 +40,9 @@ impl Admission {
 }
 
 impl Default for Admission {
+    /// As many as one process can serve.
     fn default() -> Self {
-        Self::new()
+        Self::of(IN_FLIGHT_MAX)
     }
 }
 

@@ -1,3 +1,202 @@
 //! The API from outside: requests in, documents and problems out.
 
 mod documents;
+mod layers;
+mod locations;
+mod problems;
+mod rides;
+mod roles;
+mod streams;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use dispatch_core::dispatch::{CandidateRef, Event};
+use dispatch_core::fare::FareTable;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{AppState, HttpRole, router};
+use crate::city::{City, Settings, parse_timestamp};
+use crate::clock::FakeClock;
+use crate::engine::Engine;
+use crate::fleet::fake::FakeFleet;
+use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::metrics::Metrics;
+use crate::port::Ports;
+use crate::store::fake::MemoryStore;
+
+/// A city in memory with its API.
+struct World {
+    state: AppState,
+    api: Router,
+    clock: Arc<FakeClock>,
+    fleet: Arc<FakeFleet>,
+    store: MemoryStore,
+    events: Arc<FakeEvents>,
+}
+
+/// What the API answered.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body, after the status was looked at.
+    fn expect(self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A city one of whose ports is another.
+    fn with(change: impl FnOnce(&mut Ports)) -> Self {
+        let fare = FareTable {
+            base: 4800,
+            base_distance_m: 1600,
+            per_distance: 100,
+            per_distance_m: 131,
+            per_time: 100,
+            per_time_s: 30,
+            night_surcharges: Vec::new(),
+            road_factor_percent: 130,
+            average_speed_kmh: 25,
+            round_to: 100,
+        };
+        // The channel's other end may go: the settings stay as they are.
+        let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
+        let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);
+        let clock = Arc::new(FakeClock::at(parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()));
+        let store = MemoryStore::new(city.clone());
+        let fleet = Arc::new(FakeFleet::new(city.clone(), clock.clone()));
+        let events = Arc::new(FakeEvents::default());
+        let mut ports = Ports {
+            dispatches: Arc::new(store.clone()),
+            profiles: Arc::new(store.clone()),
+            fleet: fleet.clone(),
+            timers: Arc::new(FakeTimers::default()),
+            responses: Arc::new(FakeResponses::default()),
+            notifier: Arc::new(FakeNotifier::default()),
+            devices: Arc::new(FakeDevices::default()),
+            streams: events.clone(),
+            clock: clock.clone(),
+        };
+        change(&mut ports);
+        let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
+        let state = AppState::new(engine, CancellationToken::new());
+        let api = router(state.clone(), &HttpRole::ALL.into());
+        Self { state, api, clock, fleet, store, events }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.api.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 20).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(with_json(Request::put(path), &body)).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(with_json(Request::post(path), &body)).await
+    }
+
+    async fn has_user(&self, suffix: &str) {
+        self.put(&format!("/v1/users/{suffix}"), user_profile()).await.expect(StatusCode::OK);
+    }
+
+    async fn has_active_driver(&self, suffix: &str) {
+        self.put(&format!("/v1/drivers/{suffix}"), driver_profile()).await.expect(StatusCode::OK);
+        let wish = json!({"status": "ACTIVE", "location": pickup()});
+        self.put(&format!("/v1/drivers/{suffix}/availability"), wish).await.expect(StatusCode::OK);
+    }
+
+    /// A request of user 00001 that was offered to driver 00001; the suffix of its id.
+    async fn has_offer(&self) -> String {
+        self.has_user("00001").await;
+        self.has_active_driver("00001").await;
+        let created = self.post("/v1/dispatches", ride_request()).await.expect(StatusCode::CREATED);
+        let id = DispatchId::parse(created["dispatchId"].as_str().unwrap()).unwrap();
+        let driver = DriverId::parse("driver#00001").unwrap();
+        self.offer(&id, &driver).await;
+        id.suffix().to_owned()
+    }
+
+    /// Makes the next offer the way the algorithm does, without its search.
+    async fn offer(&self, id: &DispatchId, driver: &DriverId) {
+        let ports = &self.state.engine.ports;
+        let before = ports.dispatches.load(id).await.unwrap().unwrap();
+        let settings = self.state.engine.city.settings();
+        let rules = dispatch_core::dispatch::Rules { policy: &settings.policy, now: ports.clock.now() };
+        let found = vec![CandidateRef { driver_id: driver.clone(), auto_accept: false }];
+        let searched = dispatch_core::dispatch::step(&before.state, Event::CandidatesFound(found), rules).unwrap();
+        let offered = dispatch_core::dispatch::step(&searched.state, Event::DriverHeld(driver.clone()), rules).unwrap();
+        let committed = ports.dispatches.commit(&before, &offered, None).await.unwrap();
+        assert!(matches!(committed, crate::port::Commit::Applied(_)));
+    }
+
+    fn now(&self) -> EpochMs {
+        self.state.engine.ports.clock.now()
+    }
+}
+
+fn with_json(request: axum::http::request::Builder, body: &Value) -> Request<Body> {
+    request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
+}
+
+fn pickup() -> Value {
+    json!({"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"})
+}
+
+fn destination() -> Value {
+    json!({"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"})
+}
+
+fn ride_request() -> Value {
+    json!({"userId": "user#00001", "pickupLocation": pickup(), "destination": destination()})
+}
+
+fn user_profile() -> Value {
+    json!({
+        "phone": "01012341234",
+        "paymentMethods": [{"id": "pm-1", "type": "CREDIT_CARD", "isDefault": true}],
+        "preferences": {"defaultRideType": "STANDARD", "favoriteLocations": []},
+        "currentLocation": pickup(),
+    })
+}
+
+fn driver_profile() -> Value {
+    json!({
+        "phone": "01012341234",
+        "vehicleInfo": {"manufacturer": "현대", "licensePlate": "서울12가3456"},
+        "preferences": {
+            "preferredRegions": ["중구", "종로구"], "maxDistance": 20.0, "autoAccept": false, "minimumFare": 0,
+        },
+    })
+}

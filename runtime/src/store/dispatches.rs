@@ -74,6 +74,11 @@ impl PageToken {
     }
 }
 
+/// Whether a text is a page token a list made, or could have made: the one bad input of [`DispatchStore::list`].
+pub(crate) fn is_page_token(text: &str) -> bool {
+    PageToken::parse(text).is_ok()
+}
+
 fn string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     match item.get(name) {
         Some(AttributeValue::S(text)) => Some(text),

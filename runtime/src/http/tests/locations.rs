@@ -1,0 +1,96 @@
+//! Positions and availability.
+
+use axum::http::StatusCode;
+use dispatch_core::ids::{DispatchId, DriverId};
+use serde_json::{Value, json};
+
+use super::{World, pickup};
+use crate::store::entity::PersonStatus;
+
+fn at(lat: f64) -> Value {
+    json!({"lat": lat, "lng": 126.9785, "accuracyMeters": 8.5, "timestamp": "1999-01-01T00:00:00Z"})
+}
+
+fn driver() -> DriverId {
+    DriverId::parse("driver#00001").unwrap()
+}
+
+#[tokio::test]
+async fn availability_is_stored_and_told_to_the_cache() {
+    let world = World::new();
+    world.has_active_driver("00001").await;
+    let known = world.fleet.entry(&driver()).unwrap();
+    assert_eq!((known.status, known.seen_at), (PersonStatus::Active, world.now()));
+    let wish = json!({"status": "INACTIVE", "location": pickup()});
+    let away = world.put("/v1/drivers/00001/availability", wish).await.expect(StatusCode::OK);
+    assert_eq!(away["currentStatus"]["status"], "INACTIVE");
+    assert_eq!(world.fleet.entry(&driver()).unwrap().status, PersonStatus::Inactive);
+}
+
+#[tokio::test]
+async fn a_ping_counts_from_when_it_arrives_whatever_the_device_says() {
+    let world = World::new();
+    world.has_active_driver("00001").await;
+    world.clock.advance_ms(4000);
+    let taken = world.post("/v1/drivers/00001/locations", at(37.5655)).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(taken, json!({"accepted": 1, "dropped": 0}));
+    let known = world.fleet.entry(&driver()).unwrap();
+    assert_eq!(known.seen_at, world.now());
+    assert!((known.position.lat() - 37.5655).abs() < 1e-9);
+    assert_eq!(world.store.partition("driver#00001").len(), 2, "the profile and one status entry: no ping is stored");
+}
+
+#[tokio::test]
+async fn a_wiped_cache_learns_a_driver_again_from_its_ping() {
+    let world = World::new();
+    world.has_active_driver("00001").await;
+    world.fleet.wipe();
+    world.clock.advance_ms(4000);
+    let batch = json!({"locations": [
+        {"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785},
+        {"driverId": "driver#stranger", "lat": 37.5655, "lng": 126.9785},
+    ]});
+    let taken = world.post("/v1/locations/batch", batch).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(taken, json!({"accepted": 1, "dropped": 1}));
+    let known = world.fleet.entry(&driver()).unwrap();
+    assert_eq!((known.status, known.seen_at), (PersonStatus::Active, world.now()));
+}
+
+#[tokio::test]
+async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
+    let world = World::new();
+    let id = world.has_offer().await;
+    let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
+    world.post(&format!("/v1/dispatches/{id}/response"), answer).await.expect(StatusCode::OK);
+    let boarded = json!({"driverId": "driver#00001", "type": "PASSENGER_PICKED_UP"});
+    world.post(&format!("/v1/dispatches/{id}/events"), boarded).await.expect(StatusCode::OK);
+    for point in 0..60 {
+        world.clock.advance_ms(4000);
+        let ping = at(37.5 + f64::from(point) * 0.001);
+        world.post("/v1/drivers/00001/locations", ping).await.expect(StatusCode::ACCEPTED);
+    }
+    let dispatch = DispatchId::from_suffix(&id).unwrap();
+    let ports = &world.state.engine.ports;
+    let stored = ports.dispatches.read_route(&dispatch).await.unwrap();
+    let tail = ports.fleet.route_tail(&dispatch).await.unwrap();
+    assert!(!stored.is_empty(), "whole chunks are in the table");
+    assert_eq!(stored.len() + tail.points.len(), 60);
+    let ended = json!({"driverId": "driver#00001", "type": "TRIP_COMPLETED"});
+    let done = world.post(&format!("/v1/dispatches/{id}/events"), ended).await.expect(StatusCode::OK);
+    // 59 times 0.001 degrees of latitude.
+    let distance = done["distanceMeters"].as_u64().unwrap();
+    assert!((6550..6575).contains(&distance), "{distance}");
+    assert_eq!(done["durationSeconds"], 240);
+    assert!(done["route"].as_array().unwrap().len() >= 2);
+}
+
+#[tokio::test]
+async fn a_driver_on_a_dispatch_cannot_go_away() {
+    let world = World::new();
+    let id = world.has_offer().await;
+    let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
+    world.post(&format!("/v1/dispatches/{id}/response"), answer).await.expect(StatusCode::OK);
+    let wish = json!({"status": "INACTIVE", "location": pickup()});
+    let refused = world.put("/v1/drivers/00001/availability", wish).await.expect(StatusCode::CONFLICT);
+    assert_eq!(refused["current"]["dispatchId"], json!(format!("dispatch#{id}")));
+}

@@ -1,0 +1,85 @@
+//! Event streams.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::{Request, StatusCode};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::World;
+use crate::http::{HttpRole, StreamPlaces, router};
+use crate::port::{EventStreams as _, Notification, NotificationBody, NotificationKind};
+
+fn offer(recipient: &str) -> Notification {
+    Notification {
+        id: "dispatch#00001:1:offer".to_owned(),
+        recipient: recipient.to_owned(),
+        kind: NotificationKind::Offer,
+        body: NotificationBody {
+            message: "새로운 배차 요청이 있습니다".to_owned(),
+            dispatch_id: "dispatch#00001".to_owned(),
+            pickup_address: Some("서울시 중구 명동".to_owned()),
+            destination_address: Some("서울시 종로구 종로".to_owned()),
+            estimated_fare: Some(12000),
+            estimated_distance: Some("2.5km".to_owned()),
+            offer_seq: Some(1),
+            timeout_at: None,
+            status: None,
+        },
+    }
+}
+
+async fn open(world: &World, query: &str) -> BodyDataStream {
+    let request = Request::get(format!("/v1/events?{query}")).body(Body::empty()).unwrap();
+    let response = world.api.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    response.into_body().into_data_stream()
+}
+
+/// The next piece of a stream; an error after a second.
+async fn next(stream: &mut BodyDataStream) -> Option<String> {
+    let piece = tokio::time::timeout(Duration::from_secs(1), stream.next()).await.expect("a piece in time");
+    piece.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_person_gets_its_own_notifications_and_nobody_elses() {
+    let world = World::new();
+    let mut driver = open(&world, "driver=00001").await;
+    let mut user = open(&world, "user=00001").await;
+    world.events.send(&offer("driver#00001")).await.unwrap();
+    let piece = next(&mut driver).await.unwrap();
+    let lines: Vec<&str> = piece.lines().collect();
+    assert_eq!(lines[0], "event: OFFER");
+    assert_eq!(lines[1], "id: dispatch#00001:1:offer");
+    let data: Value = serde_json::from_str(lines[2].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(data["body"]["message"], "새로운 배차 요청이 있습니다");
+    assert_eq!(data["body"]["estimatedDistance"], json!("2.5km"));
+    assert_eq!(data["recipient"], "driver#00001");
+    world.state.shutdown.cancel();
+    assert_eq!(next(&mut user).await, None, "nothing but its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_has_a_heartbeat() {
+    let world = World::new();
+    let mut stream = open(&world, "driver=00001").await;
+    let begun = tokio::time::Instant::now();
+    let piece = stream.next().await.unwrap().unwrap();
+    assert_eq!((&piece[..], begun.elapsed().as_secs()), (&b":\n\n"[..], 15));
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_give_their_place_back() {
+    let mut world = World::new();
+    world.state.stream_places = StreamPlaces::of(1);
+    world.api = router(world.state.clone(), &HttpRole::ALL.into());
+    let first = open(&world, "driver=00001").await;
+    let refused = world.get("/v1/events?driver=00002").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    drop(first);
+    drop(open(&world, "driver=00002").await);
+}
