@@ -9,4 +9,6 @@ pub mod http;
 pub mod messaging;
 pub mod metrics;
 pub mod port;
+pub mod roles;
 pub mod store;
+pub mod stream;

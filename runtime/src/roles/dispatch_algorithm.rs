@@ -1,0 +1,58 @@
+//! Dispatch Algorithm: the stream's records and the `offers` queue.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dispatch_core::ids::DispatchId;
+
+use crate::engine::{Engine, EngineError, Trigger};
+use crate::messaging::{Handled, MessageHandler, Received};
+use crate::port::{StoredDispatch, TimerMessage};
+use crate::stream::DispatchHandler;
+
+/// Looks for a driver whenever the stream shows a dispatch that waits for one.
+pub struct Algorithm(pub Arc<Engine>);
+
+#[async_trait]
+impl DispatchHandler for Algorithm {
+    async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
+        self.0.advance(stored, Trigger::Event).await
+    }
+}
+
+/// Ends offers whose time is up and repeats searches that found nobody.
+pub struct OfferTimeouts(pub Arc<Engine>);
+
+#[async_trait]
+impl MessageHandler for OfferTimeouts {
+    async fn handle(&self, message: &Received) -> Handled {
+        let read = serde_json::from_str::<TimerMessage>(&message.body).ok();
+        let Some((timer, id)) =
+            read.and_then(|timer| DispatchId::parse(timer.dispatch_id.clone()).ok().map(|id| (timer, id)))
+        else {
+            return Handled::Unreadable;
+        };
+        let result = match timer.offer_seq {
+            Some(offer_seq) => self.time_out(&id, &timer, offer_seq).await,
+            None => self.0.advance_by_id(&id, Trigger::Event).await,
+        };
+        match result {
+            Ok(()) | Err(EngineError::NotFound) => Handled::Done,
+            Err(error) => {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(dispatch = %id, %error, reason, "a timer is tried again later");
+                Handled::Left
+            }
+        }
+    }
+}
+
+impl OfferTimeouts {
+    /// A timer that is early (clocks differ, or the message was redriven by hand) is started again for the rest.
+    async fn time_out(&self, id: &DispatchId, timer: &TimerMessage, offer_seq: u32) -> Result<(), EngineError> {
+        if let Some(left_ms) = self.0.time_out(id, offer_seq).await? {
+            self.0.ports.timers.start(timer, left_ms).await?;
+        }
+        Ok(())
+    }
+}

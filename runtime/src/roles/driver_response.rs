@@ -1,0 +1,73 @@
+//! Driver Response Handler, behind the HTTP side: the `responses` queue becomes notifications for both apps (the seed's 배차
+//! 요청 승인 및 거절상태 알림), and the `notifications` queue reaches event streams and devices.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dispatch_core::ids::{DriverId, UserId};
+
+use crate::engine::{Engine, notifications_of_response};
+use crate::messaging::{Handled, MessageHandler, Received, notification_of};
+use crate::port::{Notification, Person, PortError};
+
+/// Tells both apps how an offer ended.
+pub struct Answers(pub Arc<Engine>);
+
+#[async_trait]
+impl MessageHandler for Answers {
+    async fn handle(&self, message: &Received) -> Handled {
+        let read = serde_json::from_str(&message.body).ok();
+        let Some([user, driver]) = read.and_then(|response| notifications_of_response(&response)) else {
+            return Handled::Unreadable;
+        };
+        let notifier = &self.0.ports.notifier;
+        let (to_user, to_driver) = futures::future::join(notifier.publish(&user), notifier.publish(&driver)).await;
+        // Where one failed, both come again; receivers know the notification by its id.
+        done(&self.0, to_user.and(to_driver))
+    }
+}
+
+/// Hands notifications to event streams and devices.
+pub struct Deliveries {
+    /// The engine's ports.
+    pub engine: Arc<Engine>,
+    /// Whether the system has a platform application at all; without one nobody's endpoint is looked up.
+    pub has_platform: bool,
+}
+
+#[async_trait]
+impl MessageHandler for Deliveries {
+    async fn handle(&self, message: &Received) -> Handled {
+        let Some(notification) = notification_of(message) else { return Handled::Unreadable };
+        let Some(person) = person(&notification.recipient) else { return Handled::Unreadable };
+        let streamed = self.engine.ports.streams.send(&notification).await;
+        let pushed = if self.has_platform { self.push(&person, &notification).await } else { Ok(()) };
+        done(&self.engine, streamed.and(pushed))
+    }
+}
+
+impl Deliveries {
+    async fn push(&self, person: &Person, notification: &Notification) -> Result<(), PortError> {
+        match self.engine.ports.profiles.device(person).await? {
+            Some(endpoint) => self.engine.ports.devices.push(&endpoint, notification).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn person(id: &str) -> Option<Person> {
+    let user = || UserId::parse(id).ok().map(Person::User);
+    DriverId::parse(id).ok().map(Person::Driver).or_else(user)
+}
+
+/// A refusal will be one again: it is counted and let go. What may pass is left for redelivery.
+fn done(engine: &Engine, result: Result<(), PortError>) -> Handled {
+    let Err(error) = result else { return Handled::Done };
+    engine.metrics.port_error(&error);
+    let reason = std::error::Error::source(&error).map(ToString::to_string);
+    tracing::warn!(%error, reason, "a notification is late or lost");
+    match error {
+        PortError::Unavailable { .. } => Handled::Left,
+        PortError::Failed { .. } => Handled::Done,
+    }
+}

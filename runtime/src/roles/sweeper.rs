@@ -1,0 +1,64 @@
+//! Finds what any lost message left behind: requests that wait for nobody, and offers whose timer never came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, EngineError, Trigger};
+use dispatch_core::ids::DispatchId;
+
+/// Time between two rounds: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Age below which a request is the stream's business.
+const YOUNG_MS: i64 = 2_000;
+
+/// Requests of one round, the oldest first. Every request ends within its budget, so the rest has its turn.
+const ROUND_MAX: u16 = 200;
+
+/// Requests of a round in work at once.
+const AT_ONCE: usize = 8;
+
+/// Goes round until shutdown.
+pub struct Sweeper(pub Arc<Engine>);
+
+impl Sweeper {
+    /// Goes round until `shutdown`; a round that has begun is finished.
+    pub async fn run(&self, shutdown: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => sweep(&self.0).await,
+            }
+        }
+    }
+}
+
+/// One round.
+pub async fn sweep(engine: &Engine) {
+    let now = engine.ports.clock.now();
+    let before = dispatch_core::time::EpochMs(now.0.saturating_sub(YOUNG_MS));
+    let open = match engine.ports.dispatches.open_since_before(before, ROUND_MAX).await {
+        Ok(open) => open,
+        Err(error) => {
+            engine.metrics.port_error(&error);
+            tracing::warn!(%error, "open requests cannot be listed");
+            return;
+        }
+    };
+    let all = futures::stream::iter(open);
+    all.for_each_concurrent(AT_ONCE, |id| async move { look_at(engine, &id).await }).await;
+}
+
+/// A live offer that still has time is left alone by core; the index may also show what is over already.
+async fn look_at(engine: &Engine, id: &DispatchId) {
+    match engine.advance_by_id(id, Trigger::Sweep).await {
+        Ok(()) | Err(EngineError::NotFound) => {}
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(dispatch = %id, %error, reason, "swept again in the next round");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How far a shard is done while its records are handled side by side.
+
+use std::collections::VecDeque;
+
+/// Follows the records of one shard from reading to done. The checkpoint is the last record before the first that is still in
+/// work: whoever starts there misses nothing.
+#[derive(Debug, Default)]
+pub(super) struct Watermark {
+    first: u64,
+    open: VecDeque<Entry>,
+    safe: Option<String>,
+    worth_storing: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sequence: String,
+    done: bool,
+    relevant: bool,
+}
+
+impl Watermark {
+    /// A record that is handed on; gives the number to report it done with.
+    pub(super) fn begin(&mut self, sequence: &str) -> u64 {
+        self.open.push_back(Entry { sequence: sequence.to_owned(), done: false, relevant: true });
+        self.first + self.open.len() as u64 - 1
+    }
+
+    /// A record that matters to nobody.
+    pub(super) fn skip(&mut self, sequence: &str) {
+        self.open.push_back(Entry { sequence: sequence.to_owned(), done: true, relevant: false });
+        self.settle();
+    }
+
+    /// A record is done, or given up.
+    pub(super) fn done(&mut self, number: u64) {
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(entry) = index.and_then(|index| self.open.get_mut(index)) {
+            entry.done = true;
+        }
+        self.settle();
+    }
+
+    /// The checkpoint, where a record that mattered was done since the last time. Reading a shard's other records again costs
+    /// nothing, so they are not worth a write.
+    pub(super) fn take_checkpoint(&mut self) -> Option<String> {
+        std::mem::take(&mut self.worth_storing).then(|| self.safe.clone()).flatten()
+    }
+
+    fn settle(&mut self) {
+        while let Some(entry) = self.open.pop_front_if(|entry| entry.done) {
+            self.first += 1;
+            self.worth_storing |= entry.relevant;
+            self.safe = Some(entry.sequence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkpoint_stops_before_the_first_record_in_work() {
+        let mut watermark = Watermark::default();
+        let a = watermark.begin("a");
+        watermark.skip("b");
+        let c = watermark.begin("c");
+        watermark.done(c);
+        assert_eq!(watermark.take_checkpoint(), None);
+        watermark.done(a);
+        assert_eq!(watermark.take_checkpoint().as_deref(), Some("c"));
+        assert_eq!(watermark.take_checkpoint(), None);
+    }
+
+    #[test]
+    fn records_that_matter_to_nobody_are_not_worth_a_checkpoint() {
+        let mut watermark = Watermark::default();
+        watermark.skip("a");
+        assert_eq!(watermark.take_checkpoint(), None);
+        let b = watermark.begin("b");
+        watermark.done(b);
+        watermark.skip("c");
+        assert_eq!(watermark.take_checkpoint().as_deref(), Some("c"));
+        watermark.done(99);
+        assert_eq!(watermark.take_checkpoint(), None);
+    }
+}
