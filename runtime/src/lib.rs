@@ -1,5 +1,6 @@
 //! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
 
+pub mod args;
 pub mod aws;
 pub mod city;
 pub mod clock;
@@ -10,5 +11,7 @@ pub mod messaging;
 pub mod metrics;
 pub mod port;
 pub mod roles;
+pub mod run;
 pub mod store;
 pub mod stream;
+pub mod telemetry;

@@ -1,0 +1,80 @@
+//! The real adapters, made once from the configuration.
+
+use std::sync::Arc;
+
+use aws_sdk_sqs::Client as Sqs;
+use dispatch_api::worker_config::WorkerConfig;
+
+use super::RunError;
+use crate::aws::sdk_config;
+use crate::city::City;
+use crate::clock::SystemClock;
+use crate::fleet::{RedisConnector, RedisFleet};
+use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
+use crate::metrics::Metrics;
+use crate::port::{Clock, Ports};
+use crate::store::DynamoStore;
+use crate::stream::{Leases, StreamSource};
+
+/// Everything a process is connected to. Nothing is called before its first use.
+pub(super) struct Connections {
+    pub ports: Ports,
+    pub events: Arc<RedisEvents>,
+    pub stream: StreamSource,
+    pub has_platform: bool,
+    sqs: Sqs,
+    config: WorkerConfig,
+    metrics: Arc<Metrics>,
+}
+
+impl Connections {
+    pub(super) async fn open(config: &WorkerConfig, city: &City, metrics: &Arc<Metrics>) -> Result<Self, RunError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let sdk = sdk_config(&config.aws).await;
+        let dynamo = crate::store::client(&config.aws).await;
+        let store = DynamoStore::new(dynamo.clone(), &config.table.name, config.table.gsi1_shards, city.clone());
+        let (sqs, sns) = (Sqs::new(&sdk), aws_sdk_sns::Client::new(&sdk));
+        let redis = RedisConnector::new(&config.cache)?;
+        let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
+        let platform = config.notifications.platform_application_arn.as_deref();
+        // Unique to the process: a restarted worker is another owner.
+        let owner = ulid::Ulid::generate().to_string();
+        let stream = StreamSource {
+            client: aws_sdk_dynamodbstreams::Client::new(&sdk),
+            stream_arn: config.table.stream_arn.clone(),
+            leases: Leases::new(dynamo, &config.lease_table, &owner),
+            codec: store.codec().clone(),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(metrics),
+        };
+        let ports = Ports {
+            dispatches: Arc::new(store.clone()),
+            profiles: Arc::new(store),
+            fleet: Arc::new(RedisFleet::new(&redis, city.clone(), Arc::clone(&clock))?),
+            timers: Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)),
+            responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
+            notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
+            devices: Arc::new(SnsDevicePush::new(sns, platform)),
+            streams: Arc::clone(&events) as Arc<dyn crate::port::EventStreams>,
+            clock,
+        };
+        let has_platform = platform.is_some();
+        Ok(Self { ports, events, stream, has_platform, sqs, config: config.clone(), metrics: Arc::clone(metrics) })
+    }
+
+    pub(super) fn offers(&self) -> Consumer {
+        self.consumer(&self.config.queues.offers_url, "offers")
+    }
+
+    pub(super) fn responses(&self) -> Consumer {
+        self.consumer(&self.config.queues.responses_url, "responses")
+    }
+
+    pub(super) fn notifications(&self) -> Consumer {
+        self.consumer(&self.config.queues.notifications_url, "notifications")
+    }
+
+    fn consumer(&self, url: &str, queue: &'static str) -> Consumer {
+        Consumer::new(self.sqs.clone(), url, queue, Arc::clone(&self.metrics))
+    }
+}
