@@ -4,7 +4,6 @@
 //! carries it out. The in-memory store of feature `testing` carries out the same plans.
 
 mod batch;
-mod client;
 pub mod convert;
 mod dispatches;
 pub mod entity;
@@ -19,9 +18,9 @@ mod streams_image;
 mod transactions;
 
 use aws_sdk_dynamodb::Client;
+use dispatch_api::worker_config::AwsEndpoint;
 use serde::de::DeserializeOwned;
 
-pub use client::client;
 pub use convert::{Codec, ItemError};
 pub(crate) use dispatches::is_page_token;
 pub use failure::DynamoFailure;
@@ -32,6 +31,11 @@ use crate::port::PortError;
 use convert::{Item, read_item};
 use failure::DynamoFailure as Failure;
 use keys::Shards;
+
+/// A DynamoDB client for a city's region, with the settings of every AWS client here.
+pub async fn client(endpoint: &AwsEndpoint) -> Client {
+    Client::new(&crate::aws::sdk_config(endpoint).await)
+}
 
 /// The city's table in DynamoDB: [`DispatchStore`](crate::port::DispatchStore) and [`ProfileStore`](crate::port::ProfileStore).
 ///
@@ -49,7 +53,7 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// The table `table` of `city`, GSI1 spread over `gsi1_shards` partition keys (1 is the seed's literal).
+    /// The table `table` of `city` behind a [`client`], GSI1 spread over `gsi1_shards` partition keys (1 is the seed's literal).
     pub fn new(client: Client, table: &str, gsi1_shards: u16, city: City) -> Self {
         Self { client, table: table.to_owned(), codec: Codec::new(city, Shards::new(gsi1_shards)) }
     }
