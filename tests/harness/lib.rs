@@ -1,3 +1,4 @@
 //! What the suites share: real services as children that die with the test.
 
 pub mod ministack;
+pub mod redis;

@@ -1,0 +1,3 @@
+//! Contract suites of the ports: each runs on the in-memory adapter and on the real one.
+
+mod store;

@@ -1,0 +1,466 @@
+//! The scenarios.
+
+use std::time::Duration;
+
+use dispatch_core::dispatch::{Event, Status, TripEvent, TripTotals};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::route::RoutePoint;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::port::{AvailabilityChange, Commit, Created, Owner, Person, StoredDispatch, TravelledRoute};
+use dispatch_runtime::store::entity::{DispatchStatus, Location, PersonStatus};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::table::{
+    Table, accept_step, decide, driver_profile, jongno, myeongdong, new_dispatch, offer_step, start, user_profile,
+};
+
+/// Time an index may take to show a write. Milliseconds as a rule; AWS promises none.
+const INDEX_WITHIN: Duration = Duration::from_secs(20);
+
+/// Asks until the answer is as wanted: indexes follow later.
+async fn eventually<T, F: Future<Output = T>>(ask: impl Fn() -> F, wanted: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + INDEX_WITHIN;
+    loop {
+        let answer = ask().await;
+        if wanted(&answer) || Instant::now() >= deadline {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn ids(dispatches: &[StoredDispatch]) -> Vec<&str> {
+    dispatches.iter().map(|dispatch| dispatch.item.pk.as_str()).collect()
+}
+
+pub async fn a_request_is_stored_as_the_seed_writes_it_and_occupies_its_user(table: &Table) {
+    let user = table.add_user("user#00001").await;
+    table.request("dispatch#00001", &user, start()).await;
+    let item = table.item("dispatch#00001", "METADATA").await;
+    assert_eq!(
+        item,
+        json!({
+            "PK": "dispatch#00001", "SK": "METADATA", "EntityType": "DISPATCH", "userId": "user#00001",
+            "driverId": null, "status": "REQUESTED",
+            "createdAt": "2025-05-25T15:30:00+09:00", "updatedAt": "2025-05-25T15:30:00+09:00",
+            "pickupLocation": { "lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동" },
+            "destination": { "lat": 37.573, "lng": 126.9768, "address": "서울시 종로구 종로" },
+            "estimatedFare": 12000, "actualFare": 0, "route": [],
+            "events": [
+                { "type": "CREATED", "timestamp": "2025-05-25T15:30:00+09:00", "details": "배차 요청 생성" }
+            ],
+            "offerSeq": 0, "ver": 1, "distanceMeters": 0, "durationSeconds": 0,
+            "matching": {
+                "candidateDrivers": [], "autoAcceptDrivers": [], "askedDrivers": [], "currentAttempt": 0,
+                "maxAttempts": 5, "searchUntil": "2025-05-25T15:31:00.000+09:00"
+            },
+            "GSI1PK": "DISPATCH#REQUESTED", "GSI1SK": "2025-05-25T15:30:00.000#dispatch#00001",
+            "GSI2PK": "USER#user#00001", "GSI2SK": "DISPATCH#2025-05-25T15:30:00.000"
+        })
+    );
+    let profile = table.item("user#00001", "PROFILE").await;
+    assert_eq!(profile["currentStatus"]["status"], "DISPATCHED");
+    assert_eq!(profile["currentStatus"]["currentDispatchId"], "dispatch#00001");
+    assert_eq!((&profile["GSI1PK"], &profile["GSI1SK"]), (&json!("USER#DISPATCHED"), &json!("REGION#중구#user#00001")));
+}
+
+pub async fn a_repeated_request_meets_the_dispatch_it_made_before(table: &Table) {
+    let user = table.add_user("user#1").await;
+    table.request("dispatch#1", &user, start()).await;
+    let again = table.dispatches().create(new_dispatch("dispatch#1", &user, start().plus_ms(500))).await.unwrap();
+    let Created::Existed(first) = again else { panic!("not recognised") };
+    assert_eq!(first.item.created_at, "2025-05-25T15:30:00+09:00");
+    let other = table.add_user("user#2").await;
+    let taken = table.dispatches().create(new_dispatch("dispatch#1", &other, start())).await;
+    assert!(taken.is_err(), "another user's dispatch is not given away");
+    let profile = table.item("user#2", "PROFILE").await;
+    assert_eq!(profile["currentStatus"]["status"], "ACTIVE");
+}
+
+pub async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
+    let user = table.add_user("user#1").await;
+    table.request("dispatch#1", &user, start()).await;
+    let second = table.dispatches().create(new_dispatch("dispatch#2", &user, start())).await.unwrap();
+    let Created::UserBusy { current } = second else { panic!("a second dispatch was stored") };
+    assert_eq!(current, Some(DispatchId::parse("dispatch#1").unwrap()));
+    let nobody = UserId::parse("user#nobody").unwrap();
+    let unknown = table.dispatches().create(new_dispatch("dispatch#3", &nobody, start())).await.unwrap();
+    assert!(matches!(unknown, Created::UnknownUser));
+    for id in ["dispatch#2", "dispatch#3"] {
+        assert!(table.partition(id).await.is_empty(), "{id} was left behind");
+    }
+}
+
+pub async fn fifty_equal_accepts_store_one(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(1000)).await;
+    let step = accept_step(&offered, &driver, start().plus_ms(2000));
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (store, offered, step) = (table.dispatches(), offered.clone(), step.clone());
+            tokio::spawn(async move { store.commit(&offered, &step, None).await })
+        })
+        .collect();
+    let mut applied = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(Commit::Applied(_)) => applied += 1,
+            // Contention may use up a try's budget; what counts is that nobody else succeeds.
+            Ok(Commit::Changed) | Err(_) => {}
+            Ok(Commit::CompanionRefused) => panic!("the driver is on this very dispatch"),
+        }
+    }
+    assert_eq!(applied, 1);
+    let stored = table.reload(&offered).await;
+    assert_eq!((stored.state.status, stored.state.ver), (Status::Accepted, offered.state.ver + 1));
+    assert_eq!(stored.item.events.len(), offered.item.events.len() + 1);
+    let histories = table.partition("driver#1").await;
+    let dispatched = histories.iter().filter(|item| item["SK"].as_str().unwrap().starts_with("DISPATCHED#")).count();
+    assert_eq!(dispatched, 1);
+}
+
+pub async fn two_dispatches_cannot_have_one_driver(table: &Table) {
+    let driver = table.add_driver("driver#1").await;
+    let (first_user, second_user) = (table.add_user("user#1").await, table.add_user("user#2").await);
+    let first = table.request("dispatch#1", &first_user, start()).await;
+    let second = table.request("dispatch#2", &second_user, start()).await;
+    let first = table.offer(&first, &driver, start().plus_ms(1)).await;
+    let second = table.offer(&second, &driver, start().plus_ms(2)).await;
+    table.accept(&first, &driver, start().plus_ms(3)).await;
+    let refused = table.commit(&second, &accept_step(&second, &driver, start().plus_ms(4))).await;
+    assert!(matches!(refused, Commit::CompanionRefused));
+    let unchanged = table.reload(&second).await;
+    assert!(unchanged.item == second.item, "a refused step leaves no trace");
+    assert_eq!(table.item("driver#1", "PROFILE").await["currentStatus"]["currentDispatchId"], "dispatch#1");
+}
+
+pub async fn a_changed_dispatch_refuses_a_step_before_its_companions_do(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
+    let stale = table.commit(&requested, &offer_step(&requested, &driver, start().plus_ms(2))).await;
+    assert!(matches!(stale, Commit::Changed), "one offer for each offer_seq");
+    table.accept(&offered, &driver, start().plus_ms(3)).await;
+    let late = table.commit(&offered, &accept_step(&offered, &driver, start().plus_ms(4))).await;
+    assert!(matches!(late, Commit::Changed), "the driver is busy too, but with this dispatch");
+}
+
+pub async fn an_unchanged_step_writes_nothing(table: &Table) {
+    let user = table.add_user("user#1").await;
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let before = table.partition("dispatch#1").await;
+    let wake = decide(&requested, Event::Wake, start().plus_ms(1));
+    assert!(!wake.changed);
+    assert!(matches!(table.commit(&requested, &wake).await, Commit::Applied(_)));
+    assert_eq!(table.partition("dispatch#1").await, before);
+}
+
+pub async fn a_completed_ride_leaves_the_seeds_items_and_frees_both(table: &Table) {
+    let (user, driver) = (table.add_user("user#00001").await, table.add_driver("driver#00001").await);
+    let requested = table.request("dispatch#00001", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(30_000)).await;
+    let accepted = table.accept(&offered, &driver, start().plus_ms(60_000)).await;
+    assert_eq!(table.item("driver#00001", "PROFILE").await["GSI1PK"], "DRIVER#DISPATCHED");
+    assert_eq!(
+        table.item("driver#00001", "DISPATCHED#2025-05-25T15:31:00.000").await,
+        json!({
+            "PK": "driver#00001", "SK": "DISPATCHED#2025-05-25T15:31:00.000", "EntityType": "DRIVER_STATUS_HISTORY",
+            "status": "DISPATCHED", "timestamp": "2025-05-25T15:31:00+09:00", "dispatchId": "dispatch#00001",
+            "location": { "lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동" },
+            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "STATUS#2025-05-25T15:31:00.000"
+        })
+    );
+    let pick_up = Event::Trip { driver: driver.clone(), event: TripEvent::PassengerPickedUp };
+    let on_board = table.apply(&accepted, &decide(&accepted, pick_up, start().plus_ms(120_000)), None).await;
+    assert_eq!(on_board.state.trip_started_at, Some(start().plus_ms(120_000)));
+    let totals = TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 };
+    let completed = decide(&on_board, Event::TripCompleted { driver, totals }, start().plus_ms(900_000));
+    let points = vec![point(37.5662, 126.9784, 300_000), point(37.5655, 126.9785, 600_000)];
+    table.apply(&on_board, &completed, Some(TravelledRoute { points })).await;
+    the_ended_dispatch_is_the_seeds(table).await;
+    the_histories_are_the_seeds(table).await;
+    both_are_free_again(table).await;
+}
+
+fn point(lat: f64, lng: f64, after_ms: u64) -> RoutePoint {
+    RoutePoint { position: Coordinate::new(lat, lng).unwrap(), at: start().plus_ms(after_ms) }
+}
+
+async fn the_ended_dispatch_is_the_seeds(table: &Table) {
+    let item = table.item("dispatch#00001", "METADATA").await;
+    assert_eq!((&item["status"], &item["actualFare"]), (&json!("COMPLETED"), &json!(12_000)));
+    assert_eq!((&item["distanceMeters"], &item["durationSeconds"]), (&json!(2500), &json!(900)));
+    assert_eq!(
+        item["route"],
+        json!([
+            { "lat": 37.5662, "lng": 126.9784, "timestamp": "2025-05-25T15:35:00+09:00", "distanceFromPrevious": 0 },
+            { "lat": 37.5655, "lng": 126.9785, "timestamp": "2025-05-25T15:40:00+09:00", "distanceFromPrevious": 78 }
+        ])
+    );
+    let types: Vec<&str> =
+        item["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["CREATED", "DRIVER_ASSIGNED", "DRIVER_ACCEPTED", "PASSENGER_PICKED_UP", "TRIP_COMPLETED"]);
+    assert_eq!(item["GSI1PK"], "DISPATCH#COMPLETED");
+}
+
+async fn the_histories_are_the_seeds(table: &Table) {
+    assert_eq!(
+        table.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001").await,
+        json!({
+            "PK": "user#00001", "SK": "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001",
+            "EntityType": "USER_DISPATCH_HISTORY", "dispatchId": "dispatch#00001",
+            "date": "2025-05-25T15:45:00+09:00", "from": "서울시 중구 명동", "to": "서울시 종로구 종로",
+            "fare": 12000, "status": "COMPLETED"
+        })
+    );
+    assert_eq!(
+        table.item("driver#00001", "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001").await,
+        json!({
+            "PK": "driver#00001", "SK": "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001",
+            "EntityType": "DRIVER_COMPLETED_RIDE", "dispatchId": "dispatch#00001",
+            "completedAt": "2025-05-25T15:45:00+09:00", "fare": 12000, "distance": 2500, "duration": 900,
+            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "DISPATCH#2025-05-25T15:45:00.000"
+        })
+    );
+}
+
+async fn both_are_free_again(table: &Table) {
+    let user = table.item("user#00001", "PROFILE").await;
+    assert_eq!(user["currentStatus"]["status"], "ACTIVE");
+    assert_eq!(user["currentStatus"]["currentDispatchId"], json!(null));
+    assert_eq!(user["GSI1PK"], "USER#ACTIVE");
+    let driver = table.item("driver#00001", "PROFILE").await;
+    assert_eq!(driver["currentStatus"]["status"], "ACTIVE");
+    assert_eq!(driver["currentStatus"]["currentDispatchId"], json!(null));
+    assert_eq!(driver["currentStatus"]["currentLocation"]["address"], "서울시 종로구 종로");
+    assert_eq!(driver["completedRides"], json!(["dispatch#00001"]));
+    let keys = (&driver["GSI1PK"], &driver["GSI1SK"]);
+    assert_eq!(keys, (&json!("DRIVER#ACTIVE"), &json!("REGION#종로구#driver#00001")));
+}
+
+pub async fn completed_rides_keep_the_last_twenty(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    for n in 0..22_u64 {
+        table.ride(&format!("dispatch#{n:02}"), &user, &driver, start().plus_ms(n * 1_000_000)).await;
+    }
+    let profile = table.item("driver#1", "PROFILE").await;
+    let rides = profile["completedRides"].as_array().unwrap();
+    assert_eq!((rides.len(), &rides[0], &rides[19]), (20, &json!("dispatch#02"), &json!("dispatch#21")));
+}
+
+pub async fn a_cancelled_dispatch_frees_its_driver_and_user(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
+    let accepted = table.accept(&offered, &driver, start().plus_ms(2)).await;
+    let cancel = decide(&accepted, Event::CancelByUser { user: user.clone() }, start().plus_ms(3));
+    let cancelled = table.apply(&accepted, &cancel, None).await;
+    assert_eq!(cancelled.item.status, DispatchStatus::Cancelled);
+    for person in ["user#1", "driver#1"] {
+        let profile = table.item(person, "PROFILE").await;
+        assert_eq!(profile["currentStatus"]["status"], "ACTIVE", "{person}");
+        assert_eq!(profile["currentStatus"]["currentDispatchId"], json!(null), "{person}");
+    }
+    let history = table.item("user#1", "DISPATCH#2025-05-25T15:30:00.003#dispatch#1").await;
+    assert_eq!((&history["status"], &history["fare"]), (&json!("CANCELLED"), &json!(0)));
+    let driver = table.item("driver#1", "PROFILE").await;
+    assert_eq!((&driver["completedRides"], &driver["GSI1SK"]), (&json!([]), &json!("REGION#중구#driver#1")));
+    table.request("dispatch#2", &user, start().plus_ms(4)).await;
+}
+
+pub async fn a_user_who_is_elsewhere_does_not_keep_a_dispatch_open(table: &Table) {
+    let user = table.add_user("user#1").await;
+    let first = table.request("dispatch#1", &user, start()).await;
+    let cancel = decide(&first, Event::CancelByUser { user: user.clone() }, start().plus_ms(1));
+    let cancelled = table.apply(&first, &cancel, None).await;
+    let second = table.request("dispatch#2", &user, start().plus_ms(2)).await;
+    // The companions of a cancellation once more, for a dispatch its user has left.
+    let mut again = cancel;
+    again.state.ver = cancelled.state.ver + 1;
+    table.apply(&cancelled, &again, None).await;
+    let profile = table.item("user#1", "PROFILE").await;
+    assert_eq!(profile["currentStatus"]["currentDispatchId"], second.item.pk, "the other dispatch is kept");
+    assert_eq!(profile["currentStatus"]["status"], "DISPATCHED");
+}
+
+pub async fn lists_are_paged_newest_first(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    for n in 1..=5_u64 {
+        table.ride(&format!("dispatch#{n}"), &user, &driver, start().plus_ms(n * 1_000_000)).await;
+    }
+    let last = table.request("dispatch#6", &user, start().plus_ms(6_000_000)).await;
+    let store = table.dispatches();
+    let owner = Owner::User(user);
+    let all = eventually(|| async { store.list(&owner, 50, None).await.unwrap() }, |page| page.items.len() == 6).await;
+    let newest_first = ["dispatch#6", "dispatch#5", "dispatch#4", "dispatch#3", "dispatch#2", "dispatch#1"];
+    assert_eq!(ids(&all.items), newest_first);
+    assert_eq!(all.next, None);
+    assert!(all.items[0].item == last.item, "entries are whole dispatches");
+
+    for (owner, expected) in [(owner, &newest_first[..]), (Owner::Driver(driver), &newest_first[1..])] {
+        let total = expected.len();
+        eventually(|| async { store.list(&owner, 50, None).await.unwrap() }, |page| page.items.len() == total).await;
+        let (mut seen, mut after) = (Vec::new(), None);
+        for _ in 0..10 {
+            let page = store.list(&owner, 2, after.take()).await.unwrap();
+            assert!(page.items.len() <= 2);
+            seen.extend(ids(&page.items).into_iter().map(str::to_owned));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{owner:?}");
+    }
+    let nobody = Owner::Driver(DriverId::parse("driver#nobody").unwrap());
+    assert!(store.list(&nobody, 5, None).await.unwrap().items.is_empty());
+}
+
+pub async fn a_made_up_page_token_is_refused(table: &Table) {
+    let owner = Owner::User(UserId::parse("user#1").unwrap());
+    for token in ["", "GSI2PK", "2025-05-25T14:30:00.000_dispatch#1"] {
+        assert!(table.dispatches().list(&owner, 5, Some(token.to_owned())).await.is_err(), "{token}");
+    }
+}
+
+pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
+    let driver = table.add_driver("driver#1").await;
+    let mut requested = Vec::new();
+    for n in 1..=4_u64 {
+        let user = table.add_user(&format!("user#{n}")).await;
+        requested.push(table.request(&format!("dispatch#{n}"), &user, start().plus_ms(n * 1000)).await);
+    }
+    let offered = table.offer(&requested[1], &driver, start().plus_ms(5000)).await;
+    table.accept(&offered, &driver, start().plus_ms(6000)).await;
+    let store = table.dispatches();
+    let open = |before: EpochMs, limit: u16| {
+        let store = store.clone();
+        async move {
+            let open = store.open_since_before(before, limit).await.unwrap();
+            open.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
+        }
+    };
+    let all = eventually(|| open(start().plus_ms(60_000), 10), |open| open.len() == 3).await;
+    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"]);
+    assert_eq!(open(start().plus_ms(60_000), 2).await, ["dispatch#1", "dispatch#3"]);
+    assert_eq!(open(start().plus_ms(3500), 10).await, ["dispatch#1", "dispatch#3"]);
+    assert!(open(start(), 10).await.is_empty());
+}
+
+pub async fn availability_follows_the_driver_but_not_on_a_dispatch(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, DriverId::parse("driver#1").unwrap());
+    let profiles = table.profiles();
+    let change = |status, at: Location, after_ms| {
+        let (profiles, driver) = (profiles.clone(), driver.clone());
+        async move { profiles.set_availability(&driver, status, &at, start().plus_ms(after_ms)).await.unwrap() }
+    };
+    let unknown = change(PersonStatus::Active, myeongdong(), 0).await;
+    assert!(matches!(unknown, AvailabilityChange::UnknownDriver));
+    profiles.put_driver(&driver, driver_profile(), start()).await.unwrap();
+    let AvailabilityChange::Done(active) = change(PersonStatus::Active, myeongdong(), 1).await else { panic!() };
+    assert_eq!(active.gsi1pk.as_deref(), Some("DRIVER#ACTIVE"));
+    assert_eq!(active.gsi1sk.as_deref(), Some("REGION#중구#driver#1"));
+    // The same status elsewhere: the place changes, the history does not.
+    let AvailabilityChange::Done(moved) = change(PersonStatus::Active, jongno(), 2).await else { panic!() };
+    assert_eq!(moved.gsi1sk.as_deref(), Some("REGION#종로구#driver#1"));
+    let stored = profiles.drivers(std::slice::from_ref(&driver)).await.unwrap();
+    assert!(stored == [*moved]);
+    let AvailabilityChange::Done(away) = change(PersonStatus::Inactive, jongno(), 3).await else { panic!() };
+    assert_eq!(away.gsi1pk.as_deref(), Some("DRIVER#INACTIVE"));
+    change(PersonStatus::Active, jongno(), 4).await;
+    let items = table.partition("driver#1").await;
+    let keys: Vec<&str> = items.iter().map(|item| item["SK"].as_str().unwrap()).collect();
+    let active = ["ACTIVE#2025-05-25T15:30:00.001", "ACTIVE#2025-05-25T15:30:00.004"];
+    assert_eq!(keys, [active[0], active[1], "INACTIVE#2025-05-25T15:30:00.003", "PROFILE"]);
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(5)).await;
+    table.accept(&offered, &driver, start().plus_ms(6)).await;
+    let AvailabilityChange::OnDispatch { current } = change(PersonStatus::Inactive, jongno(), 7).await else {
+        panic!("a driver left its passenger")
+    };
+    assert_eq!(current, Some(requested.state.id));
+    let forced = profiles.set_availability(&driver, PersonStatus::Dispatched, &jongno(), start()).await;
+    assert!(forced.is_err(), "only a dispatch makes DISPATCHED");
+}
+
+pub async fn profiles_keep_their_status_and_devices(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    let profiles = table.profiles();
+    let (user_person, driver_person) = (Person::User(user.clone()), Person::Driver(driver.clone()));
+    assert_eq!(profiles.device(&user_person).await.unwrap(), None);
+    for person in [&user_person, &driver_person] {
+        let arn = format!("arn:aws:sns:ap-northeast-2:000000000000:endpoint/{}", person.as_str());
+        assert!(profiles.set_device(person, &arn).await.unwrap());
+        assert_eq!(profiles.device(person).await.unwrap(), Some(arn));
+    }
+    let nobody = Person::User(UserId::parse("user#nobody").unwrap());
+    assert!(!profiles.set_device(&nobody, "arn").await.unwrap());
+    assert!(table.partition("user#nobody").await.is_empty());
+
+    table.request("dispatch#1", &user, start()).await;
+    let mut changed = user_profile();
+    changed.phone = "01099998888".to_owned();
+    changed.location = jongno();
+    let later = start().plus_ms(60_000);
+    let stored = profiles.put_user(&user, changed, later).await.unwrap();
+    assert_eq!(stored.current_status.status, PersonStatus::Dispatched);
+    assert_eq!(stored.current_status.current_dispatch_id.as_deref(), Some("dispatch#1"));
+    assert_eq!((stored.created_at.as_str(), stored.phone.as_str()), ("2025-05-25T15:30:00+09:00", "01099998888"));
+    assert_eq!(stored.gsi1sk.as_deref(), Some("REGION#종로구#user#1"));
+    assert!(stored.device_endpoint_arn.is_some());
+    assert!(profiles.user(&user).await.unwrap().is_some_and(|read| read == stored));
+
+    let mut preferences = driver_profile();
+    preferences.preferences.auto_accept = true;
+    let stored = profiles.put_driver(&driver, preferences, later).await.unwrap();
+    assert_eq!(stored.current_status.status, PersonStatus::Active);
+    assert!(stored.preferences.auto_accept && stored.device_endpoint_arn.is_some());
+    let unknown = DriverId::parse("driver#nobody").unwrap();
+    let read = profiles.drivers(&[driver.clone(), unknown, driver]).await.unwrap();
+    assert!(read == [stored]);
+    assert!(profiles.drivers(&[]).await.unwrap().is_empty());
+}
+
+pub async fn active_drivers_of_the_district_come_first(table: &Table) {
+    let profiles = table.profiles();
+    for n in 1..=6 {
+        let driver = table.add_driver(&format!("driver#{n}")).await;
+        let (status, place) = match n {
+            1 | 2 => (PersonStatus::Active, myeongdong()),
+            6 => (PersonStatus::Inactive, jongno()),
+            _ => (PersonStatus::Active, jongno()),
+        };
+        profiles.set_availability(&driver, status, &place, start().plus_ms(1)).await.unwrap();
+    }
+    let active = |region: &'static str, limit: u16| {
+        let profiles = profiles.clone();
+        async move {
+            let drivers = profiles.active_drivers(region, limit).await.unwrap();
+            drivers.into_iter().map(|driver| driver.pk).collect::<Vec<_>>()
+        }
+    };
+    let expected = ["driver#3", "driver#4", "driver#5", "driver#1", "driver#2"];
+    let all = eventually(|| active("종로구", 10), |all| *all == expected).await;
+    assert_eq!(all, expected);
+    assert_eq!(active("종로구", 2).await, ["driver#3", "driver#4"]);
+    assert_eq!(active("강남구", 3).await.len(), 3, "nobody there: the rest of the city");
+}
+
+pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table: &Table) {
+    let id = DispatchId::parse("dispatch#1").unwrap();
+    let store = table.dispatches();
+    let first = [point(37.5662, 126.9784, 4000), point(37.5655, 126.9785, 8000)];
+    let second = [point(37.565, 126.979, 12_250)];
+    store.append_route(&id, 2, &second).await.unwrap();
+    store.append_route(&id, 1, &first).await.unwrap();
+    store.append_route(&id, 1, &first).await.unwrap();
+    assert_eq!(store.read_route(&id).await.unwrap(), [first.as_slice(), second.as_slice()].concat());
+    let items = table.partition("dispatch#1").await;
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[1]["SK"], "ROUTE#000002");
+    assert_eq!(items[1]["route"][0]["timestamp"], "2025-05-25T15:30:12.250+09:00");
+    assert!(store.read_route(&DispatchId::parse("dispatch#2").unwrap()).await.unwrap().is_empty());
+}

@@ -1,0 +1,287 @@
+//! The story of the seed's section 7, told by the engine: at each of its moments the items, the messages and the cache hold what the text
+//! shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dispatch_api::worker_config::CacheConfig;
+use dispatch_core::dispatch::{Event, TripEvent};
+use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::route::RoutePoint;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::city::{City, Settings, parse_timestamp};
+use dispatch_runtime::clock::FakeClock;
+use dispatch_runtime::engine::{Engine, Trigger};
+use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
+use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::metrics::Metrics;
+use dispatch_runtime::port::{
+    AvailabilityChange, Clock, Created, DriverProfile, NewDispatch, NotificationKind, Ping, Ports, ProfileStore as _,
+    Recorded, UserProfile,
+};
+use dispatch_runtime::store::entity::{DriverItem, Location, PersonStatus, UserItem};
+use dispatch_runtime::store::fake::MemoryStore;
+use dispatch_tests::redis::RedisServer;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{fixture, numbers_as_floats, without_additions};
+
+struct Story {
+    engine: Engine,
+    store: MemoryStore,
+    timers: Arc<FakeTimers>,
+    notifier: Arc<FakeNotifier>,
+    clock: Arc<FakeClock>,
+    redis: RedisServer,
+    user: UserId,
+    driver: DriverId,
+    dispatch: DispatchId,
+}
+
+fn at(text: &str) -> EpochMs {
+    parse_timestamp(&format!("2025-05-25T{text}+09:00")).unwrap()
+}
+
+/// A city in which the seed's numbers come out: the straight line of 769 m is its `2.5km` of road.
+fn city() -> City {
+    let fare = FareTable {
+        base: 4800,
+        base_distance_m: 1600,
+        per_distance: 100,
+        per_distance_m: 131,
+        per_time: 100,
+        per_time_s: 30,
+        night_surcharges: Vec::new(),
+        road_factor_percent: 325,
+        average_speed_kmh: 25,
+        round_to: 100,
+    };
+    // The seed's driver was seen 90 s before the offer, and answers by hand although `autoAccept` is set.
+    let policy = DispatchPolicy { stale_after_ms: 120_000, auto_accept: false, ..DispatchPolicy::default() };
+    let (_, settings) = watch::channel(Arc::new(Settings { policy, fare }));
+    City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let redis = RedisServer::start().await.expect("redis starts");
+        let (city, clock) = (city(), Arc::new(FakeClock::at(at("15:29:00"))));
+        let store = MemoryStore::new(city.clone());
+        let connector = RedisConnector::new(&CacheConfig { url: redis.url(), auth_token_env: None }).unwrap();
+        let fleet = RedisFleet::new(&connector, city.clone(), clock.clone()).unwrap();
+        let (timers, notifier) = (Arc::new(FakeTimers::default()), Arc::new(FakeNotifier::default()));
+        let ports = Ports {
+            dispatches: Arc::new(store.clone()),
+            profiles: Arc::new(store.clone()),
+            fleet: Arc::new(fleet),
+            timers: timers.clone(),
+            responses: Arc::new(FakeResponses::default()),
+            notifier: notifier.clone(),
+            devices: Arc::new(FakeDevices::default()),
+            streams: Arc::new(FakeEvents::default()),
+            clock: clock.clone(),
+        };
+        let engine = Engine::new(ports, city, Arc::new(Metrics::new()));
+        let story = Self {
+            engine,
+            store,
+            timers,
+            notifier,
+            clock,
+            redis,
+            user: UserId::parse("user#00001").unwrap(),
+            driver: DriverId::parse("driver#00001").unwrap(),
+            dispatch: DispatchId::parse("dispatch#00001").unwrap(),
+        };
+        story.people().await;
+        story
+    }
+
+    /// The seed's user and driver, the latter free and seen at 15:29.
+    async fn people(&self) {
+        let user: UserItem = serde_json::from_value(fixture("6-user")).unwrap();
+        let now = self.clock.now();
+        let profile = UserProfile {
+            phone: user.phone,
+            payment_methods: user.payment_methods,
+            preferences: user.preferences,
+            location: user.current_status.current_location,
+        };
+        self.store.put_user(&self.user, profile, now).await.unwrap();
+        let mut driver = fixture("6-driver");
+        driver["preferences"] = fixture("7.3-driver-preferences")["preferences"].clone();
+        let driver: DriverItem = serde_json::from_value(driver).unwrap();
+        let profile =
+            DriverProfile { phone: driver.phone, vehicle_info: driver.vehicle_info, preferences: driver.preferences };
+        self.store.put_driver(&self.driver, profile, now).await.unwrap();
+        let here = Location { lat: 37.5650, lng: 126.9780, address: "서울시 중구 명동".to_owned() };
+        let active = self.store.set_availability(&self.driver, PersonStatus::Active, &here, now).await.unwrap();
+        let AvailabilityChange::Done(driver) = active else { panic!("the driver is not free") };
+        self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
+    }
+
+    fn let_it_be(&self, text: &str) {
+        self.clock.advance_ms(at(text).0 - self.clock.now().0);
+    }
+
+    async fn request_at_15_30(&self) {
+        self.let_it_be("15:30:00");
+        let asked = fixture("7.1-dispatch-requested");
+        let now = self.clock.now();
+        let new = NewDispatch {
+            id: self.dispatch.clone(),
+            user: self.user.clone(),
+            pickup: serde_json::from_value(asked["pickupLocation"].clone()).unwrap(),
+            destination: serde_json::from_value(asked["destination"].clone()).unwrap(),
+            estimated_fare: 12_000,
+            max_attempts: 5,
+            search_until: now.plus_ms(60_000),
+            now,
+        };
+        assert!(matches!(self.engine.create(new).await.unwrap(), Created::Stored(_)));
+    }
+
+    async fn offer_at_15_30_30(&self) {
+        self.let_it_be("15:30:30");
+        self.engine.advance_by_id(&self.dispatch, Trigger::Event).await.unwrap();
+    }
+
+    async fn tell(&self, event: Event) {
+        assert!(self.engine.apply(&self.dispatch, event).await.unwrap().changed);
+    }
+
+    fn item(&self, pk: &str, sk: &str) -> Value {
+        let items = self.store.partition(pk);
+        items.iter().find(|item| item["SK"] == sk).cloned().unwrap_or_else(|| panic!("no {pk} {sk} in {items:#?}"))
+    }
+
+    fn stored_dispatch(&self) -> Value {
+        self.item("dispatch#00001", "METADATA")
+    }
+
+    /// The driver's entry in Redis, as the seed shows it.
+    async fn cached(&self) -> Value {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let fields: BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg("drv:{seoul}:driver#00001").query_async(&mut connection).await.unwrap();
+        let number = |name: &str| fields[name].parse::<f64>().unwrap();
+        json!({ "driver#00001": {
+            "lat": number("lat"), "lng": number("lng"), "lastUpdate": fields["lastUpdate"], "status": fields["status"]
+        } })
+    }
+}
+
+/// Fails unless `item` holds what the seed shows of it: maps may hold more, `events` may hold earlier ones.
+fn holds(item: &Value, shown: &Value) {
+    match (item, shown) {
+        (Value::Object(item), Value::Object(shown)) => {
+            for (name, value) in shown {
+                let found = item.get(name).unwrap_or_else(|| panic!("{name} is missing in {item:#?}"));
+                match (found, value) {
+                    (Value::Array(events), Value::Array(new)) if name == "events" => {
+                        assert!(events.ends_with(new), "{new:#?} does not end {events:#?}");
+                    }
+                    _ => holds(found, value),
+                }
+            }
+        }
+        (item, shown) => {
+            let (mut item, mut shown) = (item.clone(), shown.clone());
+            numbers_as_floats(&mut item);
+            numbers_as_floats(&mut shown);
+            assert_eq!(item, shown);
+        }
+    }
+}
+
+/// The item without index keys and without the milliseconds of its sort key, both of which the examples of section 7 leave out.
+fn as_the_example(mut item: Value) -> Value {
+    item["SK"] = json!(item["SK"].as_str().unwrap().replace(".000", ""));
+    item.as_object_mut().unwrap().retain(|name, _| !name.starts_with("GSI"));
+    without_additions(item)
+}
+
+#[tokio::test]
+async fn a_ride_leaves_what_the_seed_shows() {
+    let story = Story::begin().await;
+    assert_eq!(story.cached().await, fixture("7.3-cached-driver"));
+    holds(&story.item("driver#00001", "PROFILE"), &fixture("7.3-driver-preferences"));
+
+    story.request_at_15_30().await;
+    let mut expected = fixture("7.1-dispatch-requested");
+    numbers_as_floats(&mut expected);
+    assert_eq!(as_the_example(story.stored_dispatch()), expected);
+    holds(&story.item("user#00001", "PROFILE"), &fixture("7.1-user-dispatched"));
+
+    story.offer_at_15_30_30().await;
+    holds(&story.stored_dispatch(), &fixture("7.4-dispatch-assigned"));
+    the_messages_are_the_seeds(&story);
+
+    story.let_it_be("15:31:00");
+    story.tell(Event::Accept { driver: story.driver.clone(), offer_seq: 1 }).await;
+    holds(&story.stored_dispatch(), &fixture("7.5-dispatch-accepted"));
+    holds(&story.item("driver#00001", "PROFILE"), &fixture("7.5-driver-dispatched"));
+    let history = story.item("driver#00001", "DISPATCHED#2025-05-25T15:31:00.000");
+    let keys = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&as_the_example(history)), keys(&fixture("6-driver-status-history")));
+
+    story.let_it_be("15:35:00");
+    let seen = fixture("7.6-route-entry");
+    let position = Coordinate::new(seen["lat"].as_f64().unwrap(), seen["lng"].as_f64().unwrap()).unwrap();
+    let now = story.clock.now();
+    let recorded = story.engine.ports.fleet.record(&[Ping { driver: story.driver.clone(), position, at: now }]).await;
+    assert_eq!(recorded.unwrap(), [Recorded::OnDispatch(story.dispatch.clone())]);
+    assert_eq!(story.cached().await, fixture("7.6-cached-driver"));
+    story.tell(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;
+    story.engine.ports.fleet.push_route(&story.dispatch, RoutePoint { position, at: now }).await.unwrap();
+
+    story.let_it_be("15:45:00");
+    story.engine.complete_trip(&story.dispatch, &story.driver).await.unwrap();
+    the_histories_are_the_seeds(&story);
+    let route = &story.stored_dispatch()["route"];
+    assert_eq!(keys(&route[0]), keys(&seen));
+    assert_eq!((&route[0]["lat"], &route[0]["timestamp"]), (&seen["lat"], &seen["timestamp"]));
+}
+
+fn the_messages_are_the_seeds(story: &Story) {
+    let published = story.notifier.published.all();
+    let offer = published.iter().find(|notification| notification.kind == NotificationKind::Offer).unwrap();
+    assert_eq!(offer.recipient, "driver#00001");
+    holds(&serde_json::to_value(&offer.body).unwrap(), &fixture("7.4-sns-message"));
+    let (timer, delay_ms) = story.timers.started.all().pop().unwrap();
+    assert_eq!(delay_ms, 120_000);
+    let mut timer = serde_json::to_value(timer).unwrap();
+    assert_eq!(timer.as_object_mut().unwrap().remove("offerSeq"), Some(json!(1)));
+    assert_eq!(timer, fixture("7.4-sqs-message"));
+}
+
+fn the_histories_are_the_seeds(story: &Story) {
+    let history = story.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001");
+    let mut expected = fixture("7.6-user-dispatch-history");
+    numbers_as_floats(&mut expected);
+    assert_eq!(as_the_example(history), expected);
+    let ride = story.item("driver#00001", "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001");
+    let mut expected = fixture("7.6-driver-completed-ride");
+    // The seed's ride takes 900 s and ends at 15:45, which would put the pickup before the acceptance of 15:31. Ours begins at 15:35.
+    expected["duration"] = json!(600);
+    numbers_as_floats(&mut expected);
+    assert_eq!(as_the_example(ride), expected);
+}
+
+#[tokio::test]
+async fn a_rejection_is_the_seeds_event() {
+    let story = Story::begin().await;
+    story.request_at_15_30().await;
+    story.offer_at_15_30_30().await;
+    story.let_it_be("15:31:00");
+    story.tell(Event::Reject { driver: story.driver.clone(), offer_seq: 1 }).await;
+    let item = story.stored_dispatch();
+    assert_eq!(item["events"].as_array().unwrap().last(), Some(&fixture("7.5-event-rejected")));
+    assert_eq!((&item["status"], &item["driverId"]), (&json!("REQUESTED"), &Value::Null));
+}
