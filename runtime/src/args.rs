@@ -26,6 +26,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print the `OpenAPI` document of the HTTP roles.
     Openapi,
+    // Documented on its arguments.
+    #[expect(missing_docs, reason = "a comment here would replace the help of its arguments")]
+    Simulate(Box<crate::simulate::Args>),
 }
 
 /// How log lines are written.

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod port;
 pub mod roles;
 pub mod run;
+pub mod simulate;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

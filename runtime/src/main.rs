@@ -1,17 +1,24 @@
 //! `dispatch-runtime`: the data plane of one city.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use dispatch_runtime::args::{Args, Command};
-use dispatch_runtime::{run, telemetry};
+use dispatch_runtime::{run, simulate, telemetry};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.command {
         Command::Serve(serve) => {
             telemetry::init(args.log_format);
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run::serve(serve))?;
+            async_runtime()?.block_on(run::serve(serve))?;
         }
+        Command::Simulate(city) => return Ok(async_runtime()?.block_on(simulate::run(*city))?.into()),
         Command::Openapi => println!("{}", dispatch_runtime::http::openapi().to_pretty_json()?),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn async_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }

@@ -1,0 +1,295 @@
+//! Users who ask for a ride, wait, perhaps cancel, and are followed until nothing can happen any more.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch_core::ids::UserId;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Run;
+use super::api::{ApiError, Reply};
+use super::audit::{History, is_terminal};
+use super::listen::{Ear, Heard, WAITING_MAX, listen};
+use super::measure::lock;
+use super::plan::{Intent, RequestPlan};
+use super::town::Place;
+use crate::city::parse_timestamp;
+use crate::http::dto::{CancelDispatch, CreateDispatch, Dispatch, Location, PutUser};
+use crate::port::{Notification, NotificationKind};
+use crate::store::entity::{DispatchStatus, EventType, PaymentMethod, PaymentType, RideType, UserPreferences};
+
+/// Time between two looks at a dispatch of which nothing is heard.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Users tried for one request where the service says that they are on another dispatch: left over from an earlier run.
+const USERS_TRIED_MAX: u32 = 5;
+
+/// Listener numbers of users begin behind those of all drivers.
+const EARS_OF_USERS: u32 = 1_000_000;
+
+/// What is known of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestState {
+    /// It is being sent.
+    Sent,
+    /// It is stored under this id.
+    Stored(String),
+    /// Nothing can happen to it any more.
+    Ended(History),
+    /// It was not stored.
+    NotStored(String),
+}
+
+/// Users who can ask now. Each has at most one request at a time.
+pub struct UserPool {
+    free: VecDeque<u32>,
+    next: u32,
+    registered: HashSet<u32>,
+}
+
+impl UserPool {
+    /// So many users.
+    pub fn of(count: u32) -> Self {
+        Self { free: (0..count).collect(), next: count, registered: HashSet::new() }
+    }
+
+    /// The user who has waited longest, or a new one; and whether the service knows it.
+    fn take(&mut self) -> (u32, bool) {
+        let number = self.free.pop_front().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        });
+        (number, !self.registered.insert(number))
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.free.push_back(number);
+    }
+}
+
+/// Plays one request to its end.
+pub async fn ask(run: Arc<Run>, plan: RequestPlan) {
+    run.note_request(plan.number, RequestState::Sent);
+    for _ in 0..USERS_TRIED_MAX {
+        let (user, registered) = lock(&run.users).take();
+        let rider = Rider::new(&run, user, &plan);
+        match rider.ride(registered).await {
+            Ok(Ride::Ended(history)) => {
+                run.note_request(plan.number, RequestState::Ended(history));
+                lock(&run.users).give_back(user);
+                return;
+            }
+            Ok(Ride::UserBusy) => {}
+            Ok(Ride::Refused(status)) => {
+                run.note_request(plan.number, RequestState::NotStored(format!("HTTP {status}")));
+                return;
+            }
+            Err(error) => {
+                run.note_request(plan.number, RequestState::NotStored(error.to_string()));
+                return;
+            }
+        }
+    }
+    run.note_request(plan.number, RequestState::NotStored("no free user was found".to_owned()));
+}
+
+/// What became of an attempt to ride.
+enum Ride {
+    Ended(History),
+    UserBusy,
+    Refused(u16),
+}
+
+struct Rider<'a> {
+    run: &'a Run,
+    plan: &'a RequestPlan,
+    suffix: String,
+    id: String,
+    number: u32,
+}
+
+impl<'a> Rider<'a> {
+    fn new(run: &'a Run, number: u32, plan: &'a RequestPlan) -> Self {
+        let suffix = format!("sim-{number:05}");
+        Self { run, plan, id: format!("{}{suffix}", UserId::PREFIX), suffix, number }
+    }
+
+    async fn ride(&self, registered: bool) -> Result<Ride, ApiError> {
+        if !registered && let Reply::Refused(status) = self.run.api.put_user(&self.suffix, &self.profile()).await? {
+            return Ok(Ride::Refused(status));
+        }
+        let (sender, heard) = mpsc::channel(WAITING_MAX);
+        let ear = Ear { who: "user", suffix: self.suffix.clone(), number: EARS_OF_USERS + self.number };
+        let stop = CancellationToken::new();
+        tokio::select! {
+            ride = self.request_and_wait(heard) => ride,
+            () = listen(self.run, &ear, &sender, &stop) => Ok(Ride::UserBusy),
+        }
+    }
+
+    async fn request_and_wait(&self, heard: mpsc::Receiver<Heard>) -> Result<Ride, ApiError> {
+        let body = CreateDispatch {
+            user_id: self.id.clone(),
+            pickup_location: location(&self.plan.pickup),
+            destination: location(&self.plan.destination),
+        };
+        // The run's own label: an environment that has seen this seed before must not take the request for an old one.
+        let key = format!("{}-{}", self.run.label, self.plan.number);
+        let sent = self.run.clock.now();
+        match self.run.api.create(&key, &body).await? {
+            Reply::Done(dispatch) => {
+                self.run.book.sent(&dispatch.dispatch_id, sent);
+                let stored = RequestState::Stored(dispatch.dispatch_id.clone());
+                self.run.note_request(self.plan.number, stored);
+                Ok(Ride::Ended(self.wait(&dispatch.dispatch_id, sent, heard).await))
+            }
+            Reply::Refused(409) => Ok(Ride::UserBusy),
+            Reply::Refused(status) => Ok(Ride::Refused(status)),
+        }
+    }
+
+    /// Waits for the end. It is the caller who ends the waiting where there is none.
+    async fn wait(&self, dispatch: &str, sent: u64, mut heard: mpsc::Receiver<Heard>) -> History {
+        let mut cancel_at = match self.plan.intent {
+            Intent::CancelWaiting { after_ms } => Some(sent + after_ms),
+            Intent::Ride | Intent::CancelAccepted { .. } => None,
+        };
+        let mut accepted = false;
+        loop {
+            let now_accepted;
+            let mut read = None;
+            tokio::select! {
+                Some(heard) = heard.recv() => {
+                    now_accepted = accepted_at(dispatch, &heard);
+                    if worth_a_look(dispatch, &heard) {
+                        read = self.read(dispatch).await;
+                    }
+                }
+                () = self.run.clock.sleep_until(cancel_at.unwrap_or(u64::MAX)), if cancel_at.is_some() => {
+                    cancel_at = None;
+                    now_accepted = None;
+                    read = self.cancel(dispatch).await;
+                }
+                () = sleep(LOOK) => {
+                    now_accepted = None;
+                    read = self.read(dispatch).await;
+                }
+            }
+            let seen = read.as_ref().is_some_and(|read| has(read, EventType::DriverAccepted));
+            if let Some(at) = now_accepted.or_else(|| seen.then(|| self.run.clock.now())).filter(|_| !accepted) {
+                accepted = true;
+                self.run.book.matched(dispatch, at);
+                if let Intent::CancelAccepted { after_ms } = self.plan.intent {
+                    cancel_at = Some(at + after_ms);
+                }
+            }
+            if let Some(read) = read.filter(is_over) {
+                return history(&read);
+            }
+        }
+    }
+
+    async fn read(&self, dispatch: &str) -> Option<Dispatch> {
+        match self.run.api.dispatch(dispatch).await {
+            Ok(Reply::Done(read)) => Some(read),
+            Ok(Reply::Refused(_)) | Err(_) => None,
+        }
+    }
+
+    /// Cancels. Where it is too late (the ride has begun, or is over), the ride goes on.
+    async fn cancel(&self, dispatch: &str) -> Option<Dispatch> {
+        let body = CancelDispatch { user_id: Some(self.id.clone()), driver_id: None };
+        match self.run.api.cancel(dispatch, &body).await {
+            Ok(Reply::Done(cancelled)) => Some(cancelled),
+            Ok(Reply::Refused(_)) | Err(_) => None,
+        }
+    }
+
+    fn profile(&self) -> PutUser {
+        PutUser {
+            phone: format!("010{:08}", 50_000_000 + self.number),
+            payment_methods: vec![PaymentMethod {
+                id: "pm-1".to_owned(),
+                method_type: PaymentType::CreditCard,
+                is_default: true,
+            }],
+            preferences: UserPreferences { default_ride_type: RideType::Standard, favorite_locations: Vec::new() },
+            current_location: location(&self.plan.pickup),
+        }
+    }
+}
+
+fn location(place: &Place) -> Location {
+    Location { lat: place.position.lat(), lng: place.position.lng(), address: place.address.to_owned() }
+}
+
+/// When the user was told that a driver accepted, if that is what it is told.
+fn accepted_at(dispatch: &str, heard: &Heard) -> Option<u64> {
+    match heard {
+        Heard::Told(told, at) if is_about(told, dispatch) => {
+            (told.kind == NotificationKind::DriverAccepted).then_some(*at)
+        }
+        Heard::Told(..) | Heard::Connected => None,
+    }
+}
+
+fn is_about(told: &Notification, dispatch: &str) -> bool {
+    told.body.dispatch_id == dispatch
+}
+
+/// Whether what is heard may be the last word on a dispatch, or may have been missed.
+fn worth_a_look(dispatch: &str, heard: &Heard) -> bool {
+    match heard {
+        Heard::Connected => true,
+        Heard::Told(told, _) if is_about(told, dispatch) => match told.kind {
+            NotificationKind::DispatchFailed | NotificationKind::DispatchCancelled => true,
+            NotificationKind::TripProgress => told.body.status.as_deref() == Some("PAYMENT_COMPLETED"),
+            _ => false,
+        },
+        Heard::Told(..) => false,
+    }
+}
+
+fn has(dispatch: &Dispatch, event: EventType) -> bool {
+    dispatch.events.iter().any(|entry| entry.event_type == event)
+}
+
+/// Whether nothing is left to happen: it is cancelled, or completed and paid.
+fn is_over(dispatch: &Dispatch) -> bool {
+    is_terminal(dispatch.status)
+        && (dispatch.status == DispatchStatus::Cancelled || has(dispatch, EventType::PaymentCompleted))
+}
+
+/// What the auditor reads of a dispatch.
+pub fn history(dispatch: &Dispatch) -> History {
+    History {
+        dispatch: dispatch.dispatch_id.clone(),
+        driver: dispatch.driver_id.clone(),
+        status: dispatch.status,
+        offer_seq: dispatch.offer_seq,
+        events: dispatch
+            .events
+            .iter()
+            .map(|entry| (entry.event_type, parse_timestamp(&entry.timestamp).map(|at| at.0.div_euclid(1000))))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_take_turns_and_grow_where_all_are_busy() {
+        let mut pool = UserPool::of(2);
+        assert_eq!(pool.take(), (0, false));
+        assert_eq!(pool.take(), (1, false));
+        assert_eq!(pool.take(), (2, false), "a new one");
+        pool.give_back(1);
+        pool.give_back(0);
+        assert_eq!(pool.take(), (1, true), "who waited longest, and is known");
+    }
+}
