@@ -396,8 +396,10 @@ mod tests {
             first: "d1".to_owned(),
             second: "d2".to_owned(),
         };
-        assert_eq!(found(&[ride("d2", 15, 25), ride("d1", 10, 20)]), [expected.clone()]);
+        assert_eq!(found(&[ride("d2", 15, 25), ride("d1", 10, 20)]), std::slice::from_ref(&expected));
         assert_eq!(expected.to_string(), "driver#1 was on d1 and d2 at once");
+        let (long, short, later) = (ride("d1", 10, 90), ride("d2", 12, 13), ride("d3", 50, 60));
+        assert_eq!(found(&[short, later, long]).len(), 2, "a long ride overlaps all that begin within it");
     }
 
     #[test]
