@@ -62,9 +62,25 @@ impl Desired {
                 parameters.insert(name.to_owned(), token);
             }
         }
+        let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
+        Self::assemble(system, parameters, fcm, secrets_digest)
+    }
+
+    /// The wanted input as far as it can be known without the secrets, for looks that change nothing: they are taken for those
+    /// on record.
+    pub fn without_secrets(system: &ValidatedSystem, found: Option<&StackDescription>) -> Result<Self, ReconcileError> {
+        let on_record = found.and_then(|stack| stack.outputs.get(SECRETS_DIGEST)).cloned().unwrap_or_default();
+        Self::assemble(system, BTreeMap::new(), None, on_record)
+    }
+
+    fn assemble(
+        system: &ValidatedSystem,
+        parameters: BTreeMap<String, SecretString>,
+        fcm: Option<SecretString>,
+        secrets_digest: String,
+    ) -> Result<Self, ReconcileError> {
         let rendered = template::render(system);
         let template_digest = rendered.hash();
-        let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
         let mut body = rendered.body().clone();
         for (key, value) in [(TEMPLATE_DIGEST, &template_digest), (SECRETS_DIGEST, &secrets_digest)] {
             body["Outputs"][key] = json!({ "Value": value });

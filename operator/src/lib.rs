@@ -5,7 +5,9 @@
 //! command line and the Kubernetes controller drive the same [`reconcile::reconcile`].
 
 pub mod apply;
+pub mod args;
 pub mod aws;
+pub mod commands;
 pub mod desired;
 pub mod destroy;
 pub mod export;
@@ -14,6 +16,7 @@ pub mod observe;
 pub mod outputs;
 pub mod plan;
 pub mod ports;
+pub mod print;
 pub mod progress;
 pub mod reconcile;
 pub mod secrets;

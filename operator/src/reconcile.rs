@@ -177,11 +177,15 @@ pub async fn reconcile(
     Ok(conclude(Conclusion { system, desired: &desired, ports, settings, stack, parts, finding, plan, changed }))
 }
 
-/// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected.
+/// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected. Needs no
+/// secret: those that are not given are taken for the ones applied.
 pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Reconciled, ReconcileError> {
     observe::guard_account(system, ports).await?;
-    let desired = Desired::of(system, &settings.secrets)?;
-    let found = ports.stacks.describe(&desired.stack).await?;
+    let found = ports.stacks.describe(&system.names.stack).await?;
+    let desired = match Desired::of(system, &settings.secrets) {
+        Err(ReconcileError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref())?,
+        other => other?,
+    };
     let input = desired.compare(found.as_ref());
     let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
     if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {

@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{apply, crd, destroy, export, plan, status, template};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  something failed
+  2  wrong usage or invalid manifest; nothing was asked of AWS
+  3  changes are pending: `plan --exit-code` found some, or `apply` waits for an approval
+  4  the system is not ready, or cannot become ready without a person
+
+Credentials are found the way every AWS tool finds them (environment, profile, SSO, web identity, instance).";
+
+/// The control plane of Coactus Dispatch: turns a DispatchSystem manifest into a city's whole AWS environment.
+#[derive(Debug, Parser)]
+#[command(name = "dispatch-operator", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Settings of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Address that replaces AWS's own for every service.
+    #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL", hide_env_values = true)]
+    pub endpoint_url: Option<String>,
+    /// What is logged to stderr, for example `info` or `dispatch_operator=debug,aws_config=info`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "DISPATCH_LOG",
+        hide_env_values = true,
+        default_value = "warn"
+    )]
+    pub log: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the custom resource definition.
+    Crd(crd::CrdArgs),
+    /// Print the CloudFormation template of a manifest.
+    Template(template::TemplateArgs),
+    /// Show what `apply` would add, change, replace and remove.
+    Plan(plan::PlanArgs),
+    /// Bring the environment to what the manifest says.
+    Apply(apply::ApplyArgs),
+    /// Show how the environment stands; changes nothing.
+    Status(status::StatusArgs),
+    /// Take the environment down, as far as the manifest's deletionPolicy says.
+    Destroy(destroy::DestroyArgs),
+    /// Export the table to the city's bucket.
+    Export(export::ExportArgs),
+}
+
+/// The manifests of a command.
+#[derive(Args, Clone, Debug)]
+pub struct Manifests {
+    /// Manifest file with one or more DispatchSystem documents; `-` is standard input. May be repeated; the systems are handled
+    /// one after another.
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// The secrets a manifest names.
+#[derive(Args, Clone, Debug)]
+pub struct SecretFiles {
+    /// Value of a secret the manifest names, read from a file. May be repeated.
+    #[arg(long = "secret", value_name = "NAME/KEY=FILE")]
+    pub secrets: Vec<SecretFile>,
+}
+
+/// One `NAME/KEY=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Name of the secret.
+    pub name: String,
+    /// Key in it.
+    pub key: String,
+    /// File with its value.
+    pub file: PathBuf,
+}
+
+impl std::str::FromStr for SecretFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = "it must be NAME/KEY=FILE, for example fcm/service-account.json=./key.json";
+        let (reference, file) = text.split_once('=').ok_or(form)?;
+        let (name, key) = reference.split_once('/').ok_or(form)?;
+        if name.is_empty() || key.is_empty() || file.is_empty() {
+            return Err(form);
+        }
+        Ok(Self { name: name.to_owned(), key: key.to_owned(), file: file.into() })
+    }
+}
+
+/// Form of a result on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// Form of a document on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DocumentFormat {
+    /// YAML.
+    #[default]
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_has_a_name_a_key_and_a_file() {
+        let secret: SecretFile = "fcm/account.json=/run/key=1.json".parse().expect("a secret");
+        assert_eq!((secret.name.as_str(), secret.key.as_str()), ("fcm", "account.json"));
+        assert_eq!(secret.file, PathBuf::from("/run/key=1.json"));
+        for wrong in ["fcm", "fcm=file", "/key=file", "fcm/key=", "fcm/=x"] {
+            assert!(wrong.parse::<SecretFile>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn help_of_every_command() {
+        let mut all = String::new();
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        all.push_str(&cli.render_long_help().to_string());
+        for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help());
+            all.push_str(&format!("\n===== {name}\n{help}"));
+        }
+        insta::assert_snapshot!(all);
+    }
+}

@@ -1,0 +1,67 @@
+//! `apply`: bring the environment to what the manifest says.
+
+use clap::Args;
+
+use super::{CommandError, Exit, Printer, connect, load_manifests, load_secrets, put_as};
+use crate::args::{Global, Manifests, Output, SecretFiles};
+use crate::plan::Approval;
+use crate::print;
+use crate::reconcile::{Reconciled, Settings, reconcile};
+use dispatch_api::conditions::PLAN_PENDING;
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator apply -f examples/seoul.yaml
+  dispatch-operator apply -f seoul.yaml --secret fcm/service-account.json=./key.json
+  dispatch-operator apply -f seoul.yaml --approve 3f9c2ab41d07         # the plan that `plan` showed, and no other
+
+Applying what is there already changes nothing. An interrupted run is taken up by the next one.";
+
+/// Arguments of `apply`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    manifests: Manifests,
+    #[command(flatten)]
+    secrets: SecretFiles,
+    /// Approve the plan of this id.
+    #[arg(long, value_name = "PLAN_ID", conflicts_with = "approve_replacements")]
+    approve: Option<String>,
+    /// Approve replacing and removing tables, caches and buckets, whatever the plan.
+    #[arg(long)]
+    approve_replacements: bool,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Applies every system.
+pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError> {
+    let systems = load_manifests(&args.manifests)?;
+    let approval = match (args.approve, args.approve_replacements) {
+        (Some(id), _) => Approval::Plan(id),
+        (None, true) => Approval::Replacements,
+        (None, false) => Approval::None,
+    };
+    let secrets = load_secrets(&args.secrets.secrets)?;
+    let settings = Settings { approval, secrets, ..Settings::default() };
+    let mut exit = Exit::Done;
+    for system in systems {
+        let ports = connect(&system, global).await;
+        let done = reconcile(&system, &ports, &settings, &mut Printer::new()).await?;
+        exit = exit.max(exit_of(&done));
+        put_as(args.output, &done.status, || print::applied(&system, &done))?;
+    }
+    Ok(exit)
+}
+
+fn exit_of(done: &Reconciled) -> Exit {
+    if done.is_ready() {
+        Exit::Done
+    } else if crate::status::is_true(&done.status, PLAN_PENDING) {
+        Exit::ChangesPending
+    } else {
+        Exit::NotReady
+    }
+}

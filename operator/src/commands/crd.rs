@@ -1,0 +1,25 @@
+//! `crd`: the custom resource definition.
+
+use clap::Args;
+
+use super::{CommandError, Exit, document, put};
+use crate::args::DocumentFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator crd | kubectl apply --server-side -f -";
+
+/// Arguments of `crd`.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct CrdArgs {
+    /// Form of the document.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: DocumentFormat,
+}
+
+/// Prints the definition.
+pub fn run(args: CrdArgs) -> Result<Exit, CommandError> {
+    put(&document(args.output, &dispatch_api::crd::crd())?)?;
+    Ok(Exit::Done)
+}

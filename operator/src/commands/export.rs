@@ -1,0 +1,52 @@
+//! `export`: the table to the city's bucket.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{CommandError, Exit, Printer, connect, load_manifests, put_as};
+use crate::args::{Global, Manifests, Output};
+use crate::export::{follow, start};
+use crate::print;
+use crate::reconcile::Patience;
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator export -f examples/seoul.yaml           # start it; `status` shows how far it is
+  dispatch-operator export -f examples/seoul.yaml --wait    # follow it to its end
+
+Format, extent and prefix are those of spec.export. An export reads the continuous backups, not the table.";
+
+/// Pauses between two looks at an export, which takes minutes, and the longest wait: large tables take hours.
+const PATIENCE: Patience =
+    Patience { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_secs(6 * 3600) };
+
+/// Arguments of `export`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// Follow the export until it has completed or failed.
+    #[arg(long)]
+    wait: bool,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Exports the table of every system.
+pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError> {
+    let mut exit = Exit::Done;
+    for system in load_manifests(&args.manifests)? {
+        let ports = connect(&system, global).await;
+        let mut printer = Printer::new();
+        let mut status = start(&system, &ports, &mut printer).await?;
+        if args.wait {
+            status = follow(status, &ports, PATIENCE, &mut printer).await?;
+            exit = exit.max(if status.state == "COMPLETED" { Exit::Done } else { Exit::Failed });
+        }
+        put_as(args.output, &status, || print::export(&status))?;
+    }
+    Ok(exit)
+}

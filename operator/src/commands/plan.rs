@@ -1,0 +1,47 @@
+//! `plan`: what `apply` would do.
+
+use clap::Args;
+
+use super::{CommandError, Exit, connect, load_manifests, load_secrets, put_as};
+use crate::args::{Global, Manifests, Output, SecretFiles};
+use crate::print;
+use crate::reconcile::{Settings, preview};
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator plan -f examples/seoul.yaml
+  dispatch-operator plan -f examples/seoul.yaml --exit-code -o json    # in a pipeline: 3 means that there are changes
+
+A stack that exists is compared by CloudFormation itself, through a change set that is removed again.";
+
+/// Arguments of `plan`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    manifests: Manifests,
+    #[command(flatten)]
+    secrets: SecretFiles,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// End with 3 when there are changes.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Prints the plan of every system.
+pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> {
+    let systems = load_manifests(&args.manifests)?;
+    let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, ..Settings::default() };
+    let mut exit = Exit::Done;
+    for system in systems {
+        let ports = connect(&system, global).await;
+        let plan = preview(&system, &ports, &settings).await?;
+        put_as(args.output, &print::PlanDocument::new(&system, &plan), || print::plan(&system, &plan))?;
+        if args.exit_code && !plan.is_empty() {
+            exit = Exit::ChangesPending;
+        }
+    }
+    Ok(exit)
+}

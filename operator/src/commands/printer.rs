@@ -1,0 +1,33 @@
+//! Progress on stderr, one line for each event.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::print;
+use crate::progress::{Event, Progress};
+
+/// Prints what the engine tells. Colours only on a terminal, and not where `NO_COLOR` is set (no-color.org).
+pub struct Printer {
+    colour: bool,
+}
+
+impl Printer {
+    /// On stderr.
+    pub fn new() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colour: wanted && std::io::stderr().is_terminal() }
+    }
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress for Printer {
+    fn report(&mut self, event: Event) {
+        let text = print::event(&event, self.colour);
+        // Nobody can be told that stderr is gone.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+}

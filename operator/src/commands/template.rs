@@ -1,0 +1,31 @@
+//! `template`: the CloudFormation template of a manifest. Calls nobody.
+
+use clap::Args;
+
+use super::{CommandError, Exit, document, load_manifests, put};
+use crate::args::{DocumentFormat, Manifests};
+use crate::plan::template::render;
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator template -f examples/seoul.yaml
+  dispatch-operator template -f examples/seoul.yaml -o json > seoul.template.json && cfn-lint seoul.template.json";
+
+/// Arguments of `template`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TemplateArgs {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// Form of the document.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: DocumentFormat,
+}
+
+/// Prints the template of every system.
+pub fn run(args: &TemplateArgs) -> Result<Exit, CommandError> {
+    for system in load_manifests(&args.manifests)? {
+        put(&document(args.output, render(&system).body())?)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,21 @@
+//! `dispatch-operator`: see `dispatch-operator --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use dispatch_operator::args::Cli;
+use dispatch_operator::commands::{self, Exit};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match EnvFilter::try_new(&cli.global.log) {
+        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Err(error) => {
+            eprintln!("error: --log {:?}: {error}", cli.global.log);
+            return Exit::Usage.into();
+        }
+    }
+    commands::run(cli.command, &cli.global).await.into()
+}
