@@ -107,7 +107,10 @@ impl Plan {
     pub fn new(wanted: &str, stack: StackStep, changes: Vec<ResourceChange>, parts: Vec<PartStep>) -> Self {
         let mut digest = Sha256::new();
         digest.update(wanted);
-        for change in &changes {
+        // The template and a change set list the same resources in different orders.
+        let mut sorted: Vec<_> = changes.iter().collect();
+        sorted.sort_unstable_by_key(|change| &change.logical_id);
+        for change in sorted {
             digest.update(format!("{:?} {} {}\n", change.kind, change.logical_id, change.resource_type));
         }
         let id = hex(&digest.finalize()).chars().take(PLAN_ID_DIGITS).collect();

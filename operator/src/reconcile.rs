@@ -189,7 +189,7 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
     let input = desired.compare(found.as_ref());
     let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
     if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
-        parts = observe::parts(system, ports, living, settings.drift).await?;
+        parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
         finding = part_steps(system, &parts, Credential::Same);
         let (drift, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut finding.steps).into_iter().partition(crate::plan::PartStep::corrects_drift);
@@ -223,7 +223,8 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
     }
     let mut steps = Vec::new();
     if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
-        let parts = observe::parts(system, ports, living, settings.drift).await?;
+        let input = if step == StackStep::UpToDate { Input::Applied } else { Input::Different };
+        let parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
         let same = desired.secrets_applied(found.as_ref());
         let credential = if same { Credential::Same } else { Credential::Changed };
         steps = part_steps(system, &parts, credential).steps;
@@ -245,6 +246,11 @@ async fn preview_update(
         ChangeSetState::Pending => Err(ReconcileError::ChangeSet("it was not ready in time".to_owned())),
         ChangeSetState::Failed(reason) => Err(ReconcileError::ChangeSet(reason)),
     }
+}
+
+/// What differs because it is not applied yet is no drift.
+fn drift_look(settings: &Settings, input: Input) -> DriftLook {
+    if input == Input::Applied { settings.drift } else { DriftLook::Skip }
 }
 
 /// A controller does not repeat what failed for this very generation; a person may.

@@ -78,7 +78,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             (true, false) => (condition::DRIFTED, "False", "InSync", String::new()),
         },
         match pending {
-            true => (condition::PLAN_PENDING, "True", "ChangesPending", format!("plan {}", facts.plan.id)),
+            true => (condition::PLAN_PENDING, "True", "ChangesPending", pending_message(facts)),
             false => (condition::PLAN_PENDING, "False", "NothingPending", String::new()),
         },
         match facts.system.spec.suspend {
@@ -190,6 +190,14 @@ fn parts_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
         ("True", "AsWanted", String::new())
     } else {
         ("False", "DataPlaneNotReady", facts.finding.problems.join("; "))
+    }
+}
+
+/// Only a plan that was made resource by resource has an identity that an approval can name.
+fn pending_message(facts: &Facts<'_>) -> String {
+    match facts.verdict {
+        Verdict::Blocked => format!("plan {} waits for an approval", facts.plan.id),
+        _ => "the manifest has changes that are not applied".to_owned(),
     }
 }
 

@@ -67,7 +67,7 @@ impl PartStep {
 impl std::fmt::Display for PartStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::EnableRecovery => write!(f, "switch point-in-time recovery of the table on again"),
+            Self::EnableRecovery => write!(f, "switch point-in-time recovery of the table on"),
             Self::CreatePush => write!(f, "create the SNS platform application for FCM"),
             Self::UpdatePush => write!(f, "update the credential of the SNS platform application for FCM"),
             Self::DeletePush => write!(f, "remove the SNS platform application for FCM"),
