@@ -125,7 +125,8 @@ impl Desired {
     /// The change set that brings `found` to this input. Its name depends on both, so that the same comparison is made once,
     /// also by an operator that was stopped in the middle of it.
     pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
-        let base = found.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
+        let base = found.filter(|_| kind == ChangeSetKind::Update);
+        let base = base.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
         let digest = hex(&Sha256::digest(format!("{} {base}", self.hash())));
         ChangeSetRequest {
             stack: self.stack.clone(),

@@ -20,6 +20,8 @@ pub mod print;
 pub mod progress;
 pub mod reconcile;
 pub mod secrets;
+#[cfg(test)]
+mod sequences;
 pub mod stack;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]

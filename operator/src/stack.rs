@@ -1,5 +1,8 @@
 //! CloudFormation as the engine sees it: a small port, the stack's states by their exact names, and what each asks for.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -1,6 +1,8 @@
 //! Values and behaving in-memory adapters for tests. Feature `testing`; no release build has it.
 #![expect(clippy::expect_used, reason = "test support: a wrong fixture must stop the test")]
 
+mod world;
+
 use std::collections::BTreeMap;
 
 use dispatch_api::manifest::read_manifests;
@@ -8,6 +10,8 @@ use dispatch_api::validate::ValidatedSystem;
 use secrecy::SecretString;
 
 use crate::stack::{StackDescription, StackState};
+
+pub use world::World;
 
 /// The smallest manifest.
 pub const MANIFEST: &str = "\

@@ -6,10 +6,13 @@ use anyhow::Context as _;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::aws::AwsClients;
-use dispatch_operator::plan::{ChangeKind, ResourceChange, StackStep};
-use dispatch_operator::ports::Ports;
+use dispatch_operator::destroy::destroy;
+use dispatch_operator::export;
+use dispatch_operator::plan::{ChangeKind, PartStep, ResourceChange, StackStep};
+use dispatch_operator::ports::{Ports, QueueSettings};
 use dispatch_operator::progress::{Event, Silent};
 use dispatch_operator::reconcile::{Patience, Reconciled, Settings, preview, reconcile};
+use dispatch_operator::testing::fcm_key;
 use dispatch_tests::ministack::{Ministack, REGION};
 
 const SEOUL: &str = include_str!("../../examples/seoul.yaml");
@@ -72,6 +75,57 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
     assert_eq!(updated.status.stack_status.as_deref(), Some("UPDATE_COMPLETE"));
     let settings_of_offers = ports.queues.settings(&outputs.offers_queue_url).await?.context("the queue")?;
     assert_eq!(settings_of_offers.retention_seconds, 600_000);
-    let _ = Silent;
+
+    let shorter = QueueSettings { visibility_timeout_seconds: 1, ..settings_of_offers };
+    ports.queues.correct(&outputs.offers_queue_url, &shorter).await?;
+    let (mended, _) = apply(&longer, &ports).await?;
+    assert!(mended.is_ready() && mended.changed);
+    assert!(
+        matches!(mended.plan.parts.as_slice(), [PartStep::CorrectQueue { name: "offers", .. }]),
+        "{:?}",
+        mended.plan
+    );
+
+    let exported = export::start(&longer, &ports, &mut Silent).await?;
+    let exported = export::follow(exported, &ports, settings().patience, &mut Silent).await?;
+    assert_eq!(exported.state, "COMPLETED");
+    assert_eq!(export::last(&longer, &ports).await?, Some(exported));
+
+    let gone = destroy(&longer, &ports, &settings(), &mut Silent).await?;
+    assert!(gone.kept.contains(&("AWS::DynamoDB::Table".to_owned(), outputs.table_name)), "{:?}", gone.kept);
+    assert!(ports.stacks.describe(&longer.names.stack).await?.is_none());
+    assert!(!destroy(&longer, &ports, &settings(), &mut Silent).await?.changed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_system_whose_data_may_go_leaves_nothing() -> anyhow::Result<()> {
+    let ministack = Ministack::start().await?;
+    let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
+    let system = seoul(&SEOUL.replace("deletionPolicy: Retain ", "deletionPolicy: Delete "))?;
+    assert!(apply(&system, &ports).await?.0.is_ready());
+    let gone = destroy(&system, &ports, &settings(), &mut Silent).await?;
+    assert_eq!(gone.kept, []);
+    assert_eq!(ports.tables.recovery(&system.names.table).await?, None, "the table is gone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_push_credential_reaches_sns_and_leaves_with_the_system() -> anyhow::Result<()> {
+    let ministack = Ministack::start().await?;
+    let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
+    let fcm = "notifications: { fcm: { serviceAccountSecretRef: { name: fcm, key: key.json } } }\n  cache:";
+    let system = seoul(&SEOUL.replacen("cache:", fcm, 1))?;
+    let error = reconcile(&system, &ports, &settings(), &mut Silent).await.err().context("no secret was given")?;
+    assert!(error.to_string().contains("fcm/key.json"), "{error}");
+    let mut with_key = settings();
+    with_key.secrets.insert("fcm", "key.json", fcm_key());
+    let done = reconcile(&system, &ports, &with_key, &mut Silent).await?;
+    assert!(done.is_ready(), "{:#?}", done.status);
+    let arn = done.outputs.and_then(|outputs| outputs.platform_application_arn).context("an application")?;
+    assert!(ports.push.exists(&arn).await?);
+    assert!(!reconcile(&system, &ports, &with_key, &mut Silent).await?.changed);
+    destroy(&system, &ports, &settings(), &mut Silent).await?;
+    assert!(!ports.push.exists(&arn).await?);
     Ok(())
 }

@@ -1,0 +1,339 @@
+//! CloudFormation in memory: stacks with states, change sets compared property by property, histories, and failures on demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, StackDescription, StackEvent, StackProvider,
+    StackResource, StackState, WayBack,
+};
+use crate::plan::{ChangeKind, Replacement, ResourceChange};
+use crate::ports::{Call, PortError, PortErrorKind};
+
+/// Looks that show an operation as running before they show its end.
+const LOOKS_UNTIL_DONE: u8 = 2;
+/// Properties whose change replaces a resource, as CloudFormation documents them for the types used here.
+const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
+
+struct Fake {
+    arn: String,
+    state: StackState,
+    template: Value,
+    changed_at: i64,
+    events: Vec<StackEvent>,
+    /// Looks left, the state at the end, and the template the stack then has.
+    running: Option<(u8, StackState, Value)>,
+}
+
+struct Set {
+    template: Value,
+    kind: ChangeSetKind,
+    described: ChangeSet,
+}
+
+#[derive(Default)]
+struct Inner {
+    stacks: BTreeMap<String, Fake>,
+    sets: BTreeMap<(String, String), Set>,
+    doomed: Option<(String, String)>,
+    calls: Vec<&'static str>,
+    broken: BTreeMap<&'static str, PortErrorKind>,
+    time: i64,
+}
+
+/// The fake. Clones share one world.
+#[derive(Clone, Default)]
+pub struct FakeStacks(Arc<Mutex<Inner>>);
+
+impl FakeStacks {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next operation fails at this resource, for this reason.
+    pub fn doom(&self, logical_id: &str, reason: &str) {
+        self.lock().doomed = Some((logical_id.to_owned(), reason.to_owned()));
+    }
+
+    /// Puts a stack into a state, as somebody else might have.
+    pub fn force(&self, stack: &str, state: &str) {
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.state = StackState::parse(state);
+            found.running = None;
+        }
+    }
+
+    /// Every call of this name fails from now on; `None` mends it.
+    pub fn break_call(&self, call: &'static str, kind: Option<PortErrorKind>) {
+        let mut inner = self.lock();
+        match kind {
+            Some(kind) => drop(inner.broken.insert(call, kind)),
+            None => drop(inner.broken.remove(call)),
+        }
+    }
+
+    /// Calls made since the last time this was asked.
+    pub fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// State of a stack.
+    pub fn state(&self, stack: &str) -> Option<StackState> {
+        self.lock().stacks.get(stack).map(|found| found.state.clone())
+    }
+
+    /// Change sets that were left lying about.
+    pub fn open_change_sets(&self) -> usize {
+        self.lock().sets.len()
+    }
+
+    fn answer<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
+    ) -> Call<'static, T> {
+        let mut inner = self.lock();
+        inner.calls.push(call);
+        inner.time += 1;
+        let result = match inner.broken.get(call) {
+            Some(kind) => Err(PortError::new(call, *kind, "broken on demand")),
+            None => work(&mut inner),
+        };
+        Box::pin(async move { result })
+    }
+}
+
+impl Inner {
+    /// By name, or by ARN, under which a deleted stack is still found.
+    fn find(&mut self, stack: &str) -> Option<(&String, &mut Fake)> {
+        let by_name = |name: &str, fake: &Fake| name == stack && fake.state != StackState::DeleteComplete;
+        self.stacks.iter_mut().find(|(name, fake)| by_name(name, fake) || fake.arn == stack)
+    }
+
+    fn known(&mut self, stack: &str) -> Result<(String, &mut Fake), PortError> {
+        let missing = || PortError::new("find the stack", PortErrorKind::NotFound, format!("no stack {stack}"));
+        self.find(stack).map(|(name, fake)| (name.clone(), fake)).ok_or_else(missing)
+    }
+
+    fn begin(&mut self, name: &str, verb: &str, target: Value) {
+        let (time, doomed) = (self.time, self.doomed.take());
+        let Some(fake) = self.stacks.get_mut(name) else { return };
+        fake.changed_at = time;
+        fake.state = StackState::parse(&format!("{verb}_IN_PROGRESS"));
+        tell(fake, name, "AWS::CloudFormation::Stack", &format!("{verb}_IN_PROGRESS"), None);
+        let Some((logical_id, reason)) = doomed else {
+            fake.running = Some((LOOKS_UNTIL_DONE, StackState::parse(&format!("{verb}_COMPLETE")), target));
+            return;
+        };
+        // The one that was stopped is told of first at times, and is not the cause.
+        let failed = format!("{verb}_FAILED");
+        let stopped = if verb == "CREATE" { "Resource creation cancelled" } else { "Resource update cancelled" };
+        tell(fake, "Bystander", "AWS::SQS::Queue", &failed, Some(stopped));
+        tell(fake, &logical_id, "AWS::DynamoDB::Table", &failed, Some(&reason));
+        let end = match verb {
+            "CREATE" => StackState::RollbackComplete,
+            "UPDATE" => StackState::UpdateRollbackComplete,
+            _ => StackState::DeleteFailed,
+        };
+        let template = fake.template.clone();
+        fake.running = Some((LOOKS_UNTIL_DONE, end, template));
+    }
+}
+
+impl Fake {
+    fn look(&mut self, name: &str) {
+        let Some((left, end, template)) = self.running.take() else { return };
+        if left > 0 {
+            self.running = Some((left - 1, end, template));
+            return;
+        }
+        let status = end.name().to_owned();
+        self.state = end;
+        self.template = template;
+        tell(self, name, "AWS::CloudFormation::Stack", &status, None);
+    }
+}
+
+fn tell(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, reason: Option<&str>) {
+    let own = resource_type == "AWS::CloudFormation::Stack";
+    fake.events.push(StackEvent {
+        id: format!("{}-{}", fake.arn, fake.events.len()),
+        at: Timestamp::UNIX_EPOCH,
+        logical_id: logical_id.to_owned(),
+        physical_id: own.then(|| fake.arn.clone()),
+        resource_type: resource_type.to_owned(),
+        status: status.to_owned(),
+        reason: reason.map(str::to_owned),
+    });
+}
+
+fn outputs(template: &Value) -> BTreeMap<String, String> {
+    let Some(outputs) = template["Outputs"].as_object() else { return BTreeMap::new() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
+}
+
+fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
+    let names = |template: &Value| -> BTreeSet<String> {
+        template["Resources"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default()
+    };
+    let (before, after) = (names(old), names(new));
+    let mut changes = Vec::new();
+    for id in before.union(&after) {
+        let (was, is) = (&old["Resources"][id], &new["Resources"][id]);
+        let some = if is.is_null() { was } else { is };
+        let mut change = ResourceChange::added(id, some["Type"].as_str().unwrap_or_default());
+        if is.is_null() {
+            change.kind = ChangeKind::Remove;
+        } else if !was.is_null() {
+            let empty = serde_json::Map::new();
+            let old = was["Properties"].as_object().unwrap_or(&empty);
+            let new = is["Properties"].as_object().unwrap_or(&empty);
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            let differ: Vec<String> = keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned().collect();
+            if differ.is_empty() {
+                continue;
+            }
+            change.forcing = differ.iter().filter(|name| REPLACING.contains(&name.as_str())).cloned().collect();
+            change.properties = differ;
+            change.kind = if change.forcing.is_empty() { ChangeKind::Change } else { ChangeKind::Replace };
+            if change.kind == ChangeKind::Replace {
+                change.replacement = Replacement::Certain;
+            }
+        }
+        changes.push(change);
+    }
+    changes
+}
+
+impl StackProvider for FakeStacks {
+    fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>> {
+        self.answer("describe", |inner| {
+            Ok(inner.find(stack).map(|(name, fake)| {
+                fake.look(&name.clone());
+                StackDescription {
+                    arn: fake.arn.clone(),
+                    state: fake.state.clone(),
+                    reason: None,
+                    outputs: outputs(&fake.template),
+                    changed_at: Timestamp::from_second(fake.changed_at).ok(),
+                }
+            }))
+        })
+    }
+
+    fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()> {
+        self.answer("create_change_set", |inner| {
+            let refuse = |kind, text: &str| Err(PortError::new("create a change set", kind, text));
+            let key = (request.stack.clone(), request.name.clone());
+            if inner.sets.contains_key(&key) {
+                return refuse(PortErrorKind::AlreadyExists, "there is one of that name");
+            }
+            let template: Value = serde_json::from_str(&request.template).unwrap_or_default();
+            let time = inner.time;
+            let state = inner.find(&request.stack).map(|(_, fake)| fake.state.clone());
+            match (request.kind, state.as_ref().map(StackState::next)) {
+                (ChangeSetKind::Create, _) if state == Some(StackState::ReviewInProgress) => {}
+                (ChangeSetKind::Create, None | Some(super::Next::Create)) => {
+                    let arn =
+                        format!("arn:aws:cloudformation:ap-northeast-2:000000000000:stack/{}/{time}", request.stack);
+                    let fake = Fake {
+                        arn,
+                        state: StackState::ReviewInProgress,
+                        template: Value::Null,
+                        changed_at: time,
+                        events: Vec::new(),
+                        running: None,
+                    };
+                    inner.stacks.insert(request.stack.clone(), fake);
+                }
+                (ChangeSetKind::Update, Some(super::Next::Update)) => {}
+                _ => return refuse(PortErrorKind::Invalid, "the stack's state does not allow it"),
+            }
+            let old = inner.known(&request.stack)?.1.template.clone();
+            let changes = compare(&old, &template);
+            let same = changes.is_empty() && old["Outputs"] == template["Outputs"];
+            let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
+            let set = Set { template, kind: request.kind, described: ChangeSet { state, changes } };
+            inner.sets.insert(key, set);
+            Ok(())
+        })
+    }
+
+    fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet> {
+        self.answer("change_set", |inner| {
+            let found = inner.sets.get(&(stack.to_owned(), name.to_owned()));
+            let missing = || PortError::new("describe the change set", PortErrorKind::NotFound, "no such change set");
+            found.map(|set| set.described.clone()).ok_or_else(missing)
+        })
+    }
+
+    fn execute<'a>(&'a self, stack: &'a str, name: &'a str, _token: &'a str) -> Call<'a, ()> {
+        self.answer("execute", |inner| {
+            let missing = || PortError::new("execute the change set", PortErrorKind::NotFound, "no such change set");
+            let set = inner.sets.remove(&(stack.to_owned(), name.to_owned())).ok_or_else(missing)?;
+            // An execution removes every other change set of the stack, because none of them is valid any more.
+            inner.sets.retain(|(of, _), _| of != stack);
+            let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
+            let name = inner.known(stack)?.0;
+            inner.begin(&name, verb, set.template);
+            Ok(())
+        })
+    }
+
+    fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
+        self.answer("discard", |inner| {
+            inner.sets.remove(&(stack.to_owned(), name.to_owned()));
+            Ok(())
+        })
+    }
+
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, _token: &'a str) -> Call<'a, ()> {
+        let call = match way {
+            WayBack::ContinueRollback => "continue_rollback",
+            WayBack::RollBack => "roll_back",
+        };
+        self.answer(call, |inner| {
+            let (name, fake) = inner.known(stack)?;
+            let template = fake.template.clone();
+            inner.begin(&name, "UPDATE_ROLLBACK", template);
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, stack: &'a str, _token: &'a str) -> Call<'a, ()> {
+        self.answer("delete", |inner| {
+            let name = inner.known(stack)?.0;
+            inner.begin(&name, "DELETE", Value::Null);
+            Ok(())
+        })
+    }
+
+    fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>> {
+        self.answer("events_since", |inner| {
+            let (_, fake) = inner.known(stack)?;
+            let seen = after.and_then(|id| fake.events.iter().position(|event| event.id == id));
+            Ok(fake.events.iter().skip(seen.map_or(0, |index| index + 1)).cloned().collect())
+        })
+    }
+
+    fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
+        self.answer("resources", |inner| {
+            let (_, fake) = inner.known(stack)?;
+            let Some(all) = fake.template["Resources"].as_object() else { return Ok(Vec::new()) };
+            Ok(all
+                .iter()
+                .map(|(logical_id, resource)| StackResource {
+                    logical_id: logical_id.clone(),
+                    physical_id: Some(logical_id.to_lowercase()),
+                    resource_type: resource["Type"].as_str().unwrap_or_default().to_owned(),
+                    status: "CREATE_COMPLETE".to_owned(),
+                    reason: None,
+                })
+                .collect())
+        })
+    }
+}
