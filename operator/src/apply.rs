@@ -169,10 +169,12 @@ impl Run<'_> {
                 return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
             }
             ChangeSetState::Pending | ChangeSetState::Failed(_) => {
+                let refusals = self.refusals(&request.stack, Some(&request.name)).await;
                 stacks.discard(&request.stack, &request.name).await?;
                 let state = found.as_ref().map_or(StackState::ReviewInProgress, |stack| stack.state.clone());
                 let cause = match set.state {
-                    ChangeSetState::Failed(reason) => format!("the change set failed: {reason}"),
+                    ChangeSetState::Failed(reason) if refusals.is_empty() => format!("the change set failed: {reason}"),
+                    ChangeSetState::Failed(_) => refusals.join("; "),
                     _ => "the change set was not ready in time".to_owned(),
                 };
                 return Ok(StackResult { verdict: Verdict::Failed { state, cause }, stack: found, ..result });
@@ -198,12 +200,33 @@ impl Run<'_> {
         let (verdict, stack) = match rest {
             Rest::StillRunning(stack) => (Verdict::StillRunning(stack.state.clone()), Some(stack)),
             Rest::Gone => (failed(StackState::DeleteComplete, follower.cause(), None), None),
-            Rest::At(stack) => match stack.state {
-                StackState::CreateComplete | StackState::UpdateComplete => (Verdict::Settled, Some(stack)),
-                _ => (failed(stack.state.clone(), follower.cause(), stack.reason.as_deref()), Some(stack)),
-            },
+            Rest::At(stack) if matches!(stack.state, StackState::CreateComplete | StackState::UpdateComplete) => {
+                (Verdict::Settled, Some(stack))
+            }
+            Rest::At(stack) => {
+                // Without a resource that failed it was the validation that refused, which tells its reasons elsewhere.
+                let by_resource = follower.cause().filter(|event| event.physical_id.as_deref() != Some(&stack.arn));
+                let refusals = if by_resource.is_none() { self.refusals(&stack.arn, None).await } else { Vec::new() };
+                let verdict = if refusals.is_empty() {
+                    failed(stack.state.clone(), follower.cause(), stack.reason.as_deref())
+                } else {
+                    Verdict::Failed { state: stack.state.clone(), cause: refusals.join("; ") }
+                };
+                (verdict, Some(stack))
+            }
         };
         Ok(StackResult { verdict, stack, ..result })
+    }
+
+    /// The reasons of a refusal. That they cannot be read must not hide that there was one.
+    async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Vec<String> {
+        match self.ports.stacks.refusals(stack, change_set).await {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                tracing::warn!(%error, stack, "the reasons of a refusal are not known");
+                Vec::new()
+            }
+        }
     }
 
     /// Mends the parts CloudFormation does not carry.

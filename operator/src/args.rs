@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::local::LocalArgs;
 use crate::commands::{apply, crd, destroy, export, plan, status, template};
 
 const EXIT_CODES: &str = "\
@@ -16,7 +17,7 @@ Exit codes:
 
 Credentials are found the way every AWS tool finds them (environment, profile, SSO, web identity, instance).";
 
-/// The control plane of Coactus Dispatch: turns a DispatchSystem manifest into a city's whole AWS environment.
+/// The control plane of Coactus Dispatch: turns a `DispatchSystem` manifest into a city's whole AWS environment.
 #[derive(Debug, Parser)]
 #[command(name = "dispatch-operator", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -63,12 +64,14 @@ pub enum Command {
     Destroy(destroy::DestroyArgs),
     /// Export the table to the city's bucket.
     Export(export::ExportArgs),
+    /// Run a whole city on this machine.
+    Local(Box<LocalArgs>),
 }
 
 /// The manifests of a command.
 #[derive(Args, Clone, Debug)]
 pub struct Manifests {
-    /// Manifest file with one or more DispatchSystem documents; `-` is standard input. May be repeated; the systems are handled
+    /// Manifest file with one or more `DispatchSystem` documents; `-` is standard input. May be repeated; the systems are handled
     /// one after another.
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -158,7 +161,7 @@ mod tests {
         all.push_str(&cli.render_long_help().to_string());
         for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
             let (name, help) = (command.get_name().to_owned(), command.render_long_help());
-            all.push_str(&format!("\n===== {name}\n{help}"));
+            all.extend(["\n===== ", name.as_str(), "\n", help.to_string().as_str()]);
         }
         insta::assert_snapshot!(all);
     }

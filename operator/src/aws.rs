@@ -23,7 +23,7 @@ use crate::ports::Ports;
 /// Longest time one try of a call may take. CloudFormation's slowest answers (a change set of many resources) come in seconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time a call may take with all its tries.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest time a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries of one call: the SDK backs off with jitter between them.
@@ -41,6 +41,11 @@ fn loader(region: &str) -> ConfigLoader {
         .timeout_config(timeouts)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the adapter behind the clock of the ports")]
+fn system_clock() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Connection settings shared by all clients of one system. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AwsClients {
@@ -56,7 +61,7 @@ impl AwsClients {
         if let Some(url) = endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        let own = loader.load().await;
+        let own = Box::pin(loader.load()).await;
         let Some(role) = role_arn else { return Self { config: own } };
         let assumed = AssumeRoleProvider::builder(role).session_name("dispatch-operator").configure(&own).build().await;
         let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(assumed);
@@ -67,7 +72,8 @@ impl AwsClients {
     /// the real ones of whoever starts it have no business there.
     pub async fn emulated(region: &str, endpoint_url: &str) -> Self {
         let nobody = Credentials::new("test", "test", None, None, "emulator");
-        Self { config: loader(region).endpoint_url(endpoint_url).credentials_provider(nobody).load().await }
+        let loader = loader(region).endpoint_url(endpoint_url).credentials_provider(nobody);
+        Self { config: Box::pin(loader.load()).await }
     }
 
     /// The shared connection settings, for clients the engine has no use for.
@@ -84,7 +90,7 @@ impl AwsClients {
             caches: Arc::new(elasticache::ElastiCache::new(&self.config)),
             queues: Arc::new(sqs::Sqs::new(&self.config)),
             identity: Arc::new(sts::Sts::new(&self.config)),
-            clock: Timestamp::now,
+            clock: system_clock,
         }
     }
 }

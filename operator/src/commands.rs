@@ -23,6 +23,7 @@ use crate::args::{Command, DocumentFormat, Global, Output};
 use crate::aws::AwsClients;
 use crate::destroy::DestroyError;
 use crate::export::ExportError;
+use crate::local::{self, LocalArgs};
 use crate::ports::{PortError, Ports};
 use crate::reconcile::ReconcileError;
 
@@ -80,7 +81,7 @@ pub enum CommandError {
 }
 
 /// Runs a command and says how it ended.
-pub async fn run(command: Command, global: &Global) -> Exit {
+pub async fn run(command: Command, global: &Global) -> ExitCode {
     let result = match command {
         Command::Crd(args) => crd::run(args),
         Command::Template(args) => template::run(&args),
@@ -89,8 +90,9 @@ pub async fn run(command: Command, global: &Global) -> Exit {
         Command::Status(args) => status::run(args, global).await,
         Command::Destroy(args) => destroy::run(args, global).await,
         Command::Export(args) => export::run(args, global).await,
+        Command::Local(args) => return run_local(*args).await,
     };
-    match result {
+    let exit = match result {
         Ok(exit) => exit,
         Err(CommandError::Refused(refused)) => {
             eprintln!("{refused}");
@@ -100,13 +102,30 @@ pub async fn run(command: Command, global: &Global) -> Exit {
             eprintln!("error: {error}");
             Exit::Failed
         }
+    };
+    exit.into()
+}
+
+/// A local run has exit codes of its own, because it ends in ways of its own.
+async fn run_local(args: LocalArgs) -> ExitCode {
+    match Box::pin(local::run(args)).await {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            error.exit_code()
+        }
     }
 }
 
 /// Clients for one system, with the role its manifest names.
 async fn connect(system: &ValidatedSystem, global: &Global) -> Ports {
     let role = system.spec.aws.role_arn.as_deref();
-    AwsClients::connect(&system.spec.region, global.endpoint_url.as_deref(), role).await.ports()
+    Box::pin(AwsClients::connect(&system.spec.region, global.endpoint_url.as_deref(), role)).await.ports()
 }
 
 /// Writes a result to stdout. A reader that has gone away is no error.

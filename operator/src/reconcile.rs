@@ -54,7 +54,7 @@ pub struct Patience {
 impl Default for Patience {
     /// A replication group takes 10 to 20 minutes; an hour means something is wrong.
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_secs(3600) }
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(1) }
     }
 }
 
@@ -163,18 +163,28 @@ pub async fn reconcile(
     let (retry, patience, approval) = (retry(system, settings), settings.patience, &settings.approval);
     let mut run = Run { system, desired: &desired, ports, approval, retry, patience, progress };
     let stack = run.settle(found).await?;
-    let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
+    let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     let mut steps = Vec::new();
     if let Some(living) = stack.stack.as_ref().filter(|stack| stack.state.serves()) {
-        parts = observe::parts(system, ports, living, settings.drift).await?;
+        found_parts = observe::parts(system, ports, living, settings.drift).await?;
         let credential = if secrets_applied { Credential::Same } else { Credential::Changed };
-        finding = part_steps(system, &parts, credential);
+        finding = part_steps(system, &found_parts, credential);
         steps = std::mem::take(&mut finding.steps);
-        run.mend(&steps, &mut parts).await?;
+        run.mend(&steps, &mut found_parts).await?;
     }
     let changed = stack.changed || !steps.is_empty();
     let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
-    Ok(conclude(Conclusion { system, desired: &desired, ports, settings, stack, parts, finding, plan, changed }))
+    Ok(conclude(Conclusion {
+        system,
+        desired: &desired,
+        ports,
+        settings,
+        stack,
+        parts: found_parts,
+        finding,
+        plan,
+        changed,
+    }))
 }
 
 /// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected. Needs no
@@ -187,10 +197,10 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
         other => other?,
     };
     let input = desired.compare(found.as_ref());
-    let (mut parts, mut finding) = (Parts::default(), PartFinding::default());
+    let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
-        parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
-        finding = part_steps(system, &parts, Credential::Same);
+        found_parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
+        finding = part_steps(system, &found_parts, Credential::Same);
         let (drift, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut finding.steps).into_iter().partition(crate::plan::PartStep::corrects_drift);
         finding.reported.extend(drift);
@@ -200,7 +210,17 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
     let verdict = apply::look(found.as_ref(), input);
     let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
     let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false };
-    Ok(conclude(Conclusion { system, desired: &desired, ports, settings, stack, parts, finding, plan, changed: false }))
+    Ok(conclude(Conclusion {
+        system,
+        desired: &desired,
+        ports,
+        settings,
+        stack,
+        parts: found_parts,
+        finding,
+        plan,
+        changed: false,
+    }))
 }
 
 /// What [`reconcile`] would do, resource by resource.
@@ -224,10 +244,10 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
     let mut steps = Vec::new();
     if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
         let input = if step == StackStep::UpToDate { Input::Applied } else { Input::Different };
-        let parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
+        let found_parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
         let same = desired.secrets_applied(found.as_ref());
         let credential = if same { Credential::Same } else { Credential::Changed };
-        steps = part_steps(system, &parts, credential).steps;
+        steps = part_steps(system, &found_parts, credential).steps;
     }
     Ok(Plan::new(&desired.hash(), step, changes, steps))
 }

@@ -276,6 +276,9 @@ pub trait StackProvider: Send + Sync {
     fn delete<'a>(&'a self, stack: &'a str, token: &'a str) -> Call<'a, ()>;
     /// Events newer than the one with id `after`, oldest first; all there are when `after` is `None`.
     fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>>;
+    /// What CloudFormation's validation before a deployment refused, as sentences that name the resource: of a change set, or of
+    /// the stack's last operation. Such a refusal is no event of a resource.
+    fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>>;
     /// Resources, in CloudFormation's order.
     fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>>;
 }

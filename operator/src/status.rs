@@ -77,13 +77,15 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             (true, true) => (condition::DRIFTED, "False", "DriftCorrected", drift_corrected(facts.plan)),
             (true, false) => (condition::DRIFTED, "False", "InSync", String::new()),
         },
-        match pending {
-            true => (condition::PLAN_PENDING, "True", "ChangesPending", pending_message(facts)),
-            false => (condition::PLAN_PENDING, "False", "NothingPending", String::new()),
+        if pending {
+            (condition::PLAN_PENDING, "True", "ChangesPending", pending_message(facts))
+        } else {
+            (condition::PLAN_PENDING, "False", "NothingPending", String::new())
         },
-        match facts.system.spec.suspend {
-            true => (condition::PAUSED, "True", "Suspended", "spec.suspend is true".to_owned()),
-            false => (condition::PAUSED, "False", "Active", String::new()),
+        if facts.system.spec.suspend {
+            (condition::PAUSED, "True", "Suspended", "spec.suspend is true".to_owned())
+        } else {
+            (condition::PAUSED, "False", "Active", String::new())
         },
     ];
     DispatchSystemStatus {

@@ -1,5 +1,5 @@
 //! Values and behaving in-memory adapters for tests. Feature `testing`; no release build has it.
-#![expect(clippy::expect_used, reason = "test support: a wrong fixture must stop the test")]
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "test support: a wrong fixture must stop the test")]
 
 mod world;
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
 /// Longest time to wait for it to answer; it takes two to four seconds on a busy machine with two cores.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_mins(1);
 /// Another process may take the free port before the child does; then another one is tried.
 const PORTS_TRIED: usize = 3;
 /// Region it answers for.

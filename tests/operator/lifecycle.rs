@@ -27,7 +27,7 @@ fn settings() -> Settings {
     let patience = Patience {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(200),
-        total: Duration::from_secs(120),
+        total: Duration::from_mins(2),
     };
     Settings { patience, ..Settings::default() }
 }

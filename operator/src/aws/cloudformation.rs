@@ -9,9 +9,9 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::primitives::DateTime;
 use aws_sdk_cloudformation::types::{
-    Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, ExecutionStatus, OnStackFailure, Parameter,
-    Replacement as SdkReplacement, RequiresRecreation, ResourceAttribute, ResourceChange as SdkChange,
-    StackEvent as SdkEvent, Tag,
+    Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, EventFilter, ExecutionStatus, OnStackFailure,
+    OperationEvent, Parameter, Replacement as SdkReplacement, RequiresRecreation, ResourceAttribute,
+    ResourceChange as SdkChange, StackEvent as SdkEvent, Tag,
 };
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -62,7 +62,7 @@ impl StackProvider for CloudFormation {
                 state: StackState::parse(found.stack_status().map_or("", |status| status.as_str())),
                 reason: found.stack_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
                 outputs: outputs.collect(),
-                changed_at: found.last_updated_time().or(found.creation_time()).and_then(timestamp),
+                changed_at: found.last_updated_time().or_else(|| found.creation_time()).and_then(timestamp),
             }))
         })
     }
@@ -178,6 +178,18 @@ impl StackProvider for CloudFormation {
         })
     }
 
+    fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
+        Box::pin(async move {
+            let failed = EventFilter::builder().failed_events(true).build();
+            // A change set is named by its own; a stack by its own (API reference, `DescribeEvents`).
+            let call =
+                self.client.describe_events().stack_name(stack).set_change_set_name(change_set.map(str::to_owned));
+            let answer = call.filters(failed).send().await;
+            let answer = answer.map_err(|error| port_error("read what the validation refused", error))?;
+            Ok(answer.operation_events().iter().filter_map(read_refusal).collect())
+        })
+    }
+
     fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
         Box::pin(async move {
             let mut token = None;
@@ -200,6 +212,12 @@ impl StackProvider for CloudFormation {
             Ok(resources)
         })
     }
+}
+
+fn read_refusal(event: &OperationEvent) -> Option<String> {
+    let reason = event.validation_status_reason().filter(|reason| !reason.is_empty())?;
+    let (id, kind) = (event.logical_resource_id().unwrap_or("the template"), event.resource_type().unwrap_or("-"));
+    Some(format!("{id} ({kind}): {reason}"))
 }
 
 fn says_absent(message: Option<&str>) -> bool {

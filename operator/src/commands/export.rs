@@ -19,7 +19,7 @@ Format, extent and prefix are those of spec.export. An export reads the continuo
 
 /// Pauses between two looks at an export, which takes minutes, and the longest wait: large tables take hours.
 const PATIENCE: Patience =
-    Patience { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_secs(6 * 3600) };
+    Patience { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(6) };
 
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]

@@ -26,7 +26,7 @@ pub fn load_manifests(manifests: &Manifests) -> Result<Vec<ValidatedSystem>, Ref
     for file in &manifests.files {
         match text_of(file).map_err(|error| vec![error]).and_then(|text| check(&text)) {
             Ok(found) if found.is_empty() => {
-                wrong.push(format!("{}: there is no DispatchSystem in it", file.display()))
+                wrong.push(format!("{}: there is no DispatchSystem in it", file.display()));
             }
             Ok(found) => systems.extend(found),
             Err(lines) => wrong.extend(lines.into_iter().map(|line| format!("{}: {line}", file.display()))),

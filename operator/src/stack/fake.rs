@@ -320,6 +320,10 @@ impl StackProvider for FakeStacks {
         })
     }
 
+    fn refusals<'a>(&'a self, _stack: &'a str, _change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
+        self.answer("refusals", |_| Ok(Vec::new()))
+    }
+
     fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
         self.answer("resources", |inner| {
             let (_, fake) = inner.known(stack)?;
