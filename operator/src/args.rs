@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::local::LocalArgs;
 use crate::commands::{apply, crd, destroy, export, plan, status, template};
 
 const EXIT_CODES: &str = "\
@@ -64,8 +63,6 @@ pub enum Command {
     Destroy(destroy::DestroyArgs),
     /// Export the table to the city's bucket.
     Export(export::ExportArgs),
-    /// Run a whole city on this machine.
-    Local(Box<LocalArgs>),
 }
 
 /// The manifests of a command.

@@ -23,7 +23,6 @@ use crate::args::{Command, DocumentFormat, Global, Output};
 use crate::aws::AwsClients;
 use crate::destroy::DestroyError;
 use crate::export::ExportError;
-use crate::local::{self, LocalArgs};
 use crate::ports::{PortError, Ports};
 use crate::reconcile::ReconcileError;
 
@@ -81,7 +80,7 @@ pub enum CommandError {
 }
 
 /// Runs a command and says how it ended.
-pub async fn run(command: Command, global: &Global) -> ExitCode {
+pub async fn run(command: Command, global: &Global) -> Exit {
     let result = match command {
         Command::Crd(args) => crd::run(args),
         Command::Template(args) => template::run(&args),
@@ -90,9 +89,8 @@ pub async fn run(command: Command, global: &Global) -> ExitCode {
         Command::Status(args) => status::run(args, global).await,
         Command::Destroy(args) => destroy::run(args, global).await,
         Command::Export(args) => export::run(args, global).await,
-        Command::Local(args) => return run_local(*args).await,
     };
-    let exit = match result {
+    match result {
         Ok(exit) => exit,
         Err(CommandError::Refused(refused)) => {
             eprintln!("{refused}");
@@ -101,23 +99,6 @@ pub async fn run(command: Command, global: &Global) -> ExitCode {
         Err(error) => {
             eprintln!("error: {error}");
             Exit::Failed
-        }
-    };
-    exit.into()
-}
-
-/// A local run has exit codes of its own, because it ends in ways of its own.
-async fn run_local(args: LocalArgs) -> ExitCode {
-    match Box::pin(local::run(args)).await {
-        Ok(()) => Exit::Done.into(),
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                eprintln!("  because: {cause}");
-                source = cause.source();
-            }
-            error.exit_code()
         }
     }
 }

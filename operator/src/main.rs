@@ -17,5 +17,5 @@ async fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     }
-    commands::run(cli.command, &cli.global).await
+    commands::run(cli.command, &cli.global).await.into()
 }

@@ -1,4 +1,5 @@
 //! The program as people start it: its exit codes and what it says where.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::Write as _;
 use std::path::Path;
