@@ -186,3 +186,6 @@ impl Engine {
         tokio::time::sleep(Duration::from_millis(spread)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

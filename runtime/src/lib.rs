@@ -5,6 +5,8 @@ pub mod aws;
 pub mod city;
 pub mod clock;
 pub mod engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
 pub mod fleet;
 pub mod http;
 pub mod messaging;

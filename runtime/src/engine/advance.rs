@@ -27,8 +27,9 @@ const LOOKED_AT_PER_CANDIDATE: usize = 4;
 /// one round trip; more would cost more than the next search in two seconds.
 const LOOKED_AT_WIDE: u16 = 200;
 
-/// Time a hold outlives its offer: the answer's own write and the clocks' differences.
-const HOLD_GRACE_MS: u64 = 5_000;
+/// Time a driver is reserved while the offer is being stored. A process that dies meanwhile costs the driver no more; a stored
+/// offer reserves its driver for as long as it lasts.
+const HOLD_MS: u64 = 10_000;
 
 /// Armed wake-ups remembered before those that are due are forgotten.
 const ARMED_WAKES_MAX: usize = 10_000;
@@ -81,7 +82,14 @@ impl Engine {
                 (working, event) = (step.state, next);
                 continue;
             }
-            match self.commit(&before, &step, None).await? {
+            let committed = match self.commit(&before, &step, None).await {
+                Ok(committed) => committed,
+                Err(error) => {
+                    self.give_back_after_failure(&before, &event).await;
+                    return Err(error.into());
+                }
+            };
+            match committed {
                 Commit::Applied(after) => {
                     self.after_commit(&after, &step).await;
                     let Some(next) = self.continue_with(&after, &step, trigger).await? else { return Ok(()) };
@@ -183,14 +191,25 @@ impl Engine {
     /// Reserves a driver for the next offer. A cache that is down reserves nobody and stops nobody: the table decides.
     async fn hold(&self, stored: &StoredDispatch, driver: &DriverId) -> Event {
         let token = HoldToken::of(&stored.state.id, stored.state.offer_seq + 1);
-        let for_ms = self.city.settings().policy.offer_timeout_ms + HOLD_GRACE_MS;
-        match self.ports.fleet.hold(driver, &token, for_ms).await {
+        match self.ports.fleet.hold(driver, &token, HOLD_MS).await {
             Ok(true) => Event::DriverHeld(driver.clone()),
             Ok(false) => Event::DriverBusy(driver.clone()),
             Err(error) => {
                 self.tolerate(stored, Err(error));
                 Event::DriverHeld(driver.clone())
             }
+        }
+    }
+
+    /// Storing failed, perhaps after its effect: the reservation goes unless the offer turns out to be there. Whoever tries again
+    /// would otherwise take the driver for somebody else's.
+    async fn give_back_after_failure(&self, before: &StoredDispatch, event: &Event) {
+        if !matches!(event, Event::DriverHeld(_)) {
+            return;
+        }
+        // Where reading fails too, the reservation ends by itself.
+        if let Ok(stored) = self.load(&before.state.id).await {
+            self.give_back_unless_won(&stored, event, before.state.offer_seq + 1).await;
         }
     }
 
@@ -238,7 +257,8 @@ impl Engine {
 
     /// The seed's fallback (section 4: 캐시에 없는 경우 DynamoDB 조회). The table has a driver's place of its last change of
     /// status; it counts as fresh here, because a cold cache knows nothing better and a wrong guess costs one offer. The
-    /// cache gets the true age, so that only a ping makes the driver fresh there.
+    /// cache gets the true age, so that only a ping makes the driver fresh there. What the cache knows better, from pings
+    /// since it was wiped, goes before.
     async fn drivers_from_table(
         &self,
         stored: &StoredDispatch,
@@ -249,12 +269,40 @@ impl Engine {
         let active = self.ports.profiles.active_drivers(region, LOOKED_AT_WIDE).await;
         let items = active.inspect_err(|error| self.metrics.port_error(error))?;
         let entries: Vec<FleetEntry> = items.iter().filter_map(fleet_entry).collect();
+        let mut drivers = Vec::new();
         if cache == Cache::Cold {
-            let filled = self.ports.fleet.fill(&entries).await;
-            self.tolerate(stored, filled);
+            drivers = self.fill_and_search(stored, &entries, now).await;
         }
-        tracing::info!(dispatch = %stored.state.id, drivers = entries.len(), ?cache, "searched the table");
-        Ok(entries.iter().map(|entry| snapshot(entry, now)).collect())
+        let unseen = entries.iter().filter(|entry| !drivers.iter().any(|driver| driver.id == entry.driver));
+        let unseen: Vec<DriverSnapshot> = unseen.map(|entry| snapshot(entry, now)).collect();
+        tracing::info!(dispatch = %stored.state.id, from_table = unseen.len(), ?cache, "searched the table");
+        drivers.extend(unseen);
+        Ok(drivers)
+    }
+
+    /// Fills a cold cache and gives those of its drivers that have pinged since.
+    async fn fill_and_search(
+        &self,
+        stored: &StoredDispatch,
+        entries: &[FleetEntry],
+        now: EpochMs,
+    ) -> Vec<DriverSnapshot> {
+        let settings = self.city.settings();
+        let rings_m = &settings.policy.search_rings_m;
+        let searched = async {
+            self.ports.fleet.fill(entries).await?;
+            self.ports.fleet.nearby(stored.state.pickup, rings_m, LOOKED_AT_WIDE.into(), now).await
+        };
+        match searched.await {
+            Ok(known) => {
+                let fresh = |driver: &DriverSnapshot| now.since_ms(driver.seen_at) <= settings.policy.stale_after_ms;
+                known.unwrap_or_default().into_iter().filter(fresh).collect()
+            }
+            Err(error) => {
+                self.tolerate(stored, Err(error));
+                Vec::new()
+            }
+        }
     }
 
     /// The table says that a driver the cache calls free is not: the cache is told.

@@ -18,6 +18,9 @@ use super::{Engine, texts};
 use crate::port::{HoldToken, PortError, ResponseKind, ResponseMessage, StoredDispatch, TimerMessage};
 use crate::store::entity::PersonStatus;
 
+/// Time a reservation outlives its offer: the answer's own write and the clocks' differences.
+const HOLD_GRACE_MS: u64 = 5_000;
+
 impl Engine {
     /// Does what a stored change asks for, and nothing where nothing was stored. What makes the algorithm go on is not among
     /// it: the stream record of the change does that.
@@ -101,8 +104,15 @@ impl Engine {
             timeout_at: self.city.timestamp(timeout_at),
             offer_seq: Some(state.offer_seq),
         };
-        let result = self.ports.timers.start(&message, timeout_at.since_ms(offered_at)).await;
-        self.tolerate(stored, result);
+        let lasts_ms = timeout_at.since_ms(offered_at);
+        let token = HoldToken::of(&state.id, state.offer_seq);
+        let (started, held) = futures::future::join(
+            self.ports.timers.start(&message, lasts_ms),
+            self.ports.fleet.hold(driver, &token, lasts_ms + HOLD_GRACE_MS),
+        )
+        .await;
+        self.tolerate(stored, started);
+        self.tolerate(stored, held.map(|_| ()));
         let notification = texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored));
         let result = self.ports.notifier.publish(&notification).await;
         self.tolerate(stored, result);

@@ -1,0 +1,494 @@
+//! The engine over ports in memory. "The stream" is [`World::stream`]: it hands the stored dispatch to the algorithm, as the
+//! consumer does for every change.
+
+use std::sync::Arc;
+
+use dispatch_core::dispatch::{Event, Refusal, Status, TripEvent};
+use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::route::RoutePoint;
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+
+use super::{Engine, EngineError, Trigger};
+use crate::city::{City, Settings, parse_timestamp};
+use crate::clock::FakeClock;
+use crate::faults::{FailAt, Failing, Faults};
+use crate::fleet::fake::FakeFleet;
+use crate::fleet::fleet_entry;
+use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::metrics::Metrics;
+use crate::port::{
+    Clock, Created, DispatchStore, DriverProfile, Fleet, NewDispatch, NotificationKind, Ports, ProfileStore,
+    ResponseKind, StoredDispatch, UserProfile,
+};
+use crate::roles::sweep;
+use crate::store::entity::{
+    DriverPreferences, EventType, Location, PersonStatus, RideType, UserPreferences, VehicleInfo,
+};
+use crate::store::fake::MemoryStore;
+
+struct World {
+    engine: Engine,
+    store: MemoryStore,
+    fleet: Arc<FakeFleet>,
+    clock: Arc<FakeClock>,
+    timers: Arc<FakeTimers>,
+    responses: Arc<FakeResponses>,
+    notifier: Arc<FakeNotifier>,
+    redis: Faults,
+    queues: Faults,
+    table: Faults,
+}
+
+/// Shared ports behind a fault plan.
+struct Shared<P>(Arc<P>);
+
+macro_rules! forward {
+    ($port:ident for $fake:ident { $(async fn $call:ident(&self, $($arg:ident: $kind:ty),*) -> $result:ty;)* }) => {
+        #[async_trait::async_trait]
+        impl crate::port::$port for Shared<$fake> {
+            $(async fn $call(&self, $($arg: $kind),*) -> Result<$result, crate::port::PortError> {
+                self.0.$call($($arg),*).await
+            })*
+        }
+    };
+}
+
+forward!(OfferTimers for FakeTimers {
+    async fn start(&self, message: &crate::port::TimerMessage, delay_ms: u64) -> ();
+});
+forward!(ResponseQueue for FakeResponses {
+    async fn send(&self, message: &crate::port::ResponseMessage) -> ();
+});
+forward!(Notifier for FakeNotifier {
+    async fn publish(&self, notification: &crate::port::Notification) -> ();
+});
+forward!(Fleet for FakeFleet {
+    async fn put(&self, entries: &[crate::port::FleetEntry]) -> ();
+    async fn fill(&self, entries: &[crate::port::FleetEntry]) -> ();
+    async fn record(&self, pings: &[crate::port::Ping]) -> Vec<crate::port::Recorded>;
+    async fn set_status(&self, driver: &DriverId, status: PersonStatus, dispatch: Option<&DispatchId>) -> ();
+    async fn nearby(&self, center: Coordinate, rings_m: &[u32], enough: usize, now: dispatch_core::time::EpochMs)
+        -> Option<Vec<dispatch_core::candidate::DriverSnapshot>>;
+    async fn hold(&self, driver: &DriverId, token: &crate::port::HoldToken, for_ms: u64) -> bool;
+    async fn release(&self, driver: &DriverId, token: &crate::port::HoldToken) -> ();
+    async fn offer_ended(&self, driver: &DriverId, outcome: dispatch_core::dispatch::OfferOutcome, rest_ms: u64,
+        now: dispatch_core::time::EpochMs) -> ();
+    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Option<crate::port::RouteTail>;
+    async fn trim_route(&self, id: &DispatchId, count: usize) -> ();
+    async fn route_tail(&self, id: &DispatchId) -> crate::port::RouteTail;
+});
+
+fn settings() -> Settings {
+    let fare = FareTable {
+        base: 4800,
+        base_distance_m: 1600,
+        per_distance: 100,
+        per_distance_m: 131,
+        per_time: 100,
+        per_time_s: 30,
+        night_surcharges: Vec::new(),
+        road_factor_percent: 130,
+        average_speed_kmh: 25,
+        round_to: 100,
+    };
+    Settings { policy: DispatchPolicy::default(), fare }
+}
+
+fn place(lat: f64, address: &str) -> Location {
+    Location { lat, lng: 126.9784, address: address.to_owned() }
+}
+
+fn driver_id(number: u32) -> DriverId {
+    DriverId::parse(format!("driver#{number:05}")).unwrap()
+}
+
+fn user_id() -> UserId {
+    UserId::parse("user#00001").unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let (_, receiver) = watch::channel(Arc::new(settings()));
+        let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver);
+        let clock = Arc::new(FakeClock::at(parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()));
+        let store = MemoryStore::new(city.clone());
+        let fleet = Arc::new(FakeFleet::new(city.clone(), clock.clone()));
+        let (timers, responses) = (Arc::new(FakeTimers::default()), Arc::new(FakeResponses::default()));
+        let notifier = Arc::new(FakeNotifier::default());
+        let (redis, queues, table) = (Faults::default(), Faults::default(), Faults::default());
+        let ports = Ports {
+            dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
+            profiles: Arc::new(store.clone()),
+            fleet: Arc::new(Failing::new(Shared(fleet.clone()), redis.clone())),
+            timers: Arc::new(Failing::new(Shared(timers.clone()), queues.clone())),
+            responses: Arc::new(Failing::new(Shared(responses.clone()), queues.clone())),
+            notifier: Arc::new(Failing::new(Shared(notifier.clone()), queues.clone())),
+            devices: Arc::new(FakeDevices::default()),
+            streams: Arc::new(FakeEvents::default()),
+            clock: clock.clone(),
+        };
+        let engine = Engine::new(ports, city, Arc::new(Metrics::new()));
+        Self { engine, store, fleet, clock, timers, responses, notifier, redis, queues, table }
+    }
+
+    /// A world with a warm cache and drivers 1 to `count`, each some 330 m farther from the pickup.
+    async fn with_drivers(count: u32) -> Self {
+        let world = Self::new();
+        world.fleet.fill(&[]).await.unwrap();
+        for number in 1..=count {
+            world.driver(number, false).await;
+        }
+        world
+    }
+
+    async fn driver(&self, number: u32, auto_accept: bool) {
+        let id = driver_id(number);
+        let preferences = DriverPreferences {
+            default_ride_type: Some(RideType::Standard),
+            preferred_regions: vec!["중구".to_owned()],
+            max_distance: 20.0,
+            auto_accept,
+            minimum_fare: 0,
+        };
+        let vehicle_info =
+            VehicleInfo { manufacturer: "현대".to_owned(), license_plate: "서울12가3456".to_owned() };
+        let profile = DriverProfile { phone: "01012341234".to_owned(), vehicle_info, preferences };
+        let now = self.clock.now();
+        self.store.put_driver(&id, profile, now).await.unwrap();
+        let at = place(37.5662 + f64::from(number) * 0.003, "서울시 중구 명동");
+        self.store.set_availability(&id, PersonStatus::Active, &at, now).await.unwrap();
+        self.fleet.put(&[fleet_entry(&self.driver_item(number).await).unwrap()]).await.unwrap();
+    }
+
+    async fn driver_item(&self, number: u32) -> crate::store::entity::DriverItem {
+        self.store.drivers(&[driver_id(number)]).await.unwrap().remove(0)
+    }
+
+    async fn request(&self) -> DispatchId {
+        let preferences = UserPreferences { default_ride_type: RideType::Standard, favorite_locations: Vec::new() };
+        let location = place(37.5662, "서울시 중구 명동");
+        let profile = UserProfile {
+            phone: "01012341234".to_owned(),
+            payment_methods: Vec::new(),
+            preferences,
+            location: location.clone(),
+        };
+        let now = self.clock.now();
+        self.store.put_user(&user_id(), profile, now).await.unwrap();
+        let new = NewDispatch {
+            id: DispatchId::parse("dispatch#00001").unwrap(),
+            user: user_id(),
+            pickup: location,
+            destination: place(37.5730, "서울시 종로구 종로"),
+            estimated_fare: 12_000,
+            max_attempts: 5,
+            search_until: now.plus_ms(60_000),
+            now,
+        };
+        let Created::Stored(stored) = self.engine.create(new).await.unwrap() else { panic!("stored") };
+        stored.state.id
+    }
+
+    async fn stored(&self) -> StoredDispatch {
+        self.store.load(&DispatchId::parse("dispatch#00001").unwrap()).await.unwrap().unwrap()
+    }
+
+    /// The stream shows the dispatch as it is.
+    async fn stream(&self) {
+        self.engine.advance(self.stored().await, Trigger::Event).await.unwrap();
+    }
+
+    /// The number of the driver who has the live offer.
+    async fn offered(&self) -> Option<u32> {
+        let state = self.stored().await.state;
+        let driver = state.driver.as_ref().filter(|_| state.has_live_offer())?;
+        driver.suffix().parse().ok()
+    }
+
+    async fn events(&self) -> Vec<EventType> {
+        self.stored().await.item.events.iter().map(|event| event.event_type).collect()
+    }
+
+    async fn answer(&self, event: impl FnOnce(DriverId, u32) -> Event) -> Result<super::Applied, EngineError> {
+        let state = self.stored().await.state;
+        let driver = state.driver.clone().unwrap();
+        self.engine.apply(&state.id, event(driver, state.offer_seq)).await
+    }
+
+    fn notified(&self) -> Vec<(NotificationKind, String)> {
+        self.notifier.published.all().iter().map(|told| (told.kind, told.recipient.clone())).collect()
+    }
+}
+
+fn accept(driver: DriverId, offer_seq: u32) -> Event {
+    Event::Accept { driver, offer_seq }
+}
+
+fn reject(driver: DriverId, offer_seq: u32) -> Event {
+    Event::Reject { driver, offer_seq }
+}
+
+#[tokio::test]
+async fn a_rejected_offer_goes_to_the_next_driver_who_accepts() {
+    let world = World::with_drivers(2).await;
+    let id = world.request().await;
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(1));
+    let (timer, delay_ms) = world.timers.started.take().remove(0);
+    assert_eq!((timer.offer_seq, timer.driver_id.as_deref(), delay_ms), (Some(1), Some("driver#00001"), 120_000));
+    assert_eq!(timer.timeout_at, "2025-05-25T15:32:00+09:00");
+
+    world.answer(reject).await.unwrap();
+    assert_eq!(world.offered().await, None);
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(2));
+    let applied = world.answer(accept).await.unwrap();
+    assert_eq!((applied.stored.state.status, applied.changed), (Status::Accepted, true));
+
+    let answers: Vec<_> = world.responses.sent.all().iter().map(|sent| (sent.offer_seq, sent.response)).collect();
+    assert_eq!(answers, [(1, ResponseKind::Rejected), (2, ResponseKind::Accepted)]);
+    let offers = world.notified();
+    assert_eq!(offers[0], (NotificationKind::Offer, "driver#00001".to_owned()));
+    assert_eq!(offers[1], (NotificationKind::Offer, "driver#00002".to_owned()));
+    assert_eq!(world.driver_item(2).await.current_status.current_dispatch_id.as_deref(), Some(id.as_str()));
+    let cached = world.fleet.entry(&driver_id(2)).unwrap();
+    assert_eq!((cached.status, cached.dispatch), (PersonStatus::Dispatched, Some(id)));
+    assert_eq!(world.fleet.holder(&driver_id(2)), None);
+    let metrics = world.engine.metrics.encode().unwrap();
+    for line in ["dispatch_requests_total 1", "dispatch_offers_total 2", "dispatch_accepted_total 1"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_offer_says_what_the_seeds_message_says() {
+    let world = World::with_drivers(1).await;
+    world.request().await;
+    world.stream().await;
+    let body = serde_json::to_value(&world.notifier.published.take()[0].body).unwrap();
+    assert_eq!(body["message"], "새로운 배차 요청이 있습니다");
+    assert_eq!(body["pickupAddress"], "서울시 중구 명동");
+    assert_eq!(body["destinationAddress"], "서울시 종로구 종로");
+    assert_eq!(body["estimatedFare"], 12000);
+    assert_eq!(body["estimatedDistance"], "1.0km");
+    assert!(body.get("lat").is_none() && !body.to_string().contains("37.5"), "{body}");
+}
+
+#[tokio::test]
+async fn an_early_timer_waits_and_a_due_one_ends_the_offer_once() {
+    let world = World::with_drivers(2).await;
+    let id = world.request().await;
+    world.stream().await;
+    assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), Some(120_000));
+    world.clock.advance_ms(120_000);
+    assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
+    assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
+    assert_eq!(world.events().await.iter().filter(|kind| **kind == EventType::DriverRejected).count(), 1);
+    assert_eq!(world.responses.sent.take()[0].response, ResponseKind::TimedOut);
+    // Nobody has pinged for two minutes, so nobody can be asked until they do.
+    for number in 1..=2 {
+        world.driver(number, false).await;
+    }
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_request_nobody_can_take_is_searched_again_and_fails_when_its_time_is_up() {
+    let world = World::with_drivers(0).await;
+    let id = world.request().await;
+    world.stream().await;
+    world.stream().await;
+    let wakes = world.timers.started.take();
+    assert_eq!(wakes.len(), 1, "a repeated record must not start a second chain of searches");
+    assert_eq!((wakes[0].0.driver_id.as_deref(), wakes[0].0.offer_seq, wakes[0].1), (None, None, 2_000));
+    world.clock.advance_ms(2_000);
+    world.engine.advance_by_id(&id, Trigger::Event).await.unwrap();
+    assert_eq!(world.timers.started.take().len(), 1);
+    world.clock.advance_ms(58_000);
+    world.engine.advance_by_id(&id, Trigger::Event).await.unwrap();
+    assert_eq!(world.stored().await.state.status, Status::Cancelled);
+    assert_eq!(world.events().await.last(), Some(&EventType::CancelledBySystem));
+    assert_eq!(world.notified(), [(NotificationKind::DispatchFailed, "user#00001".to_owned())]);
+    let user = world.store.user(&user_id()).await.unwrap().unwrap();
+    assert_eq!(user.current_status.status, PersonStatus::Active);
+}
+
+#[tokio::test]
+async fn all_attempts_used_up_ends_the_request() {
+    let world = World::with_drivers(6).await;
+    world.request().await;
+    for number in 1..=5 {
+        world.stream().await;
+        assert_eq!(world.offered().await, Some(number));
+        world.answer(reject).await.unwrap();
+    }
+    world.stream().await;
+    assert_eq!(world.stored().await.state.status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn a_driver_with_auto_accept_has_the_ride_at_once() {
+    let world = World::with_drivers(0).await;
+    world.driver(1, true).await;
+    world.request().await;
+    world.stream().await;
+    let state = world.stored().await.state;
+    assert_eq!((state.status, state.driver), (Status::Accepted, Some(driver_id(1))));
+    assert_eq!(world.responses.sent.all()[0].response, ResponseKind::Accepted);
+}
+
+#[tokio::test]
+async fn a_driver_the_table_calls_busy_loses_the_offer_and_the_search_goes_on() {
+    let world = World::with_drivers(2).await;
+    world.request().await;
+    world.stream().await;
+    let at = place(37.5662, "서울시 중구 명동");
+    world.store.set_availability(&driver_id(1), PersonStatus::Inactive, &at, world.clock.now()).await.unwrap();
+    let refused = world.answer(accept).await;
+    assert!(matches!(refused, Err(EngineError::Refused { refusal: Refusal::OfferOver, .. })), "{refused:?}");
+    assert_eq!(world.fleet.entry(&driver_id(1)).unwrap().status, PersonStatus::Inactive);
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_cold_cache_is_filled_from_the_table() {
+    let world = World::with_drivers(2).await;
+    world.fleet.wipe();
+    world.request().await;
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(1));
+    assert!(world.fleet.entry(&driver_id(2)).is_some());
+}
+
+#[tokio::test]
+async fn dispatching_goes_on_without_redis_and_without_queues() {
+    let world = World::with_drivers(1).await;
+    world.request().await;
+    world.redis.set_down(true);
+    world.queues.set_down(true);
+    world.stream().await;
+    assert_eq!(world.offered().await, Some(1));
+    let applied = world.answer(accept).await.unwrap();
+    assert_eq!(applied.stored.state.status, Status::Accepted);
+    assert!(world.engine.metrics.encode().unwrap().contains("dispatch_port_errors_total"));
+}
+
+#[tokio::test]
+async fn old_and_repeated_stream_records_change_nothing() {
+    let world = World::with_drivers(3).await;
+    world.request().await;
+    let first = world.stored().await;
+    world.stream().await;
+    let offered = world.stored().await;
+    for _ in 0..3 {
+        world.engine.advance(first.clone(), Trigger::Event).await.unwrap();
+    }
+    assert_eq!(world.stored().await.state, offered.state);
+    assert!(world.fleet.holder(&driver_id(1)).is_some(), "the live offer keeps its hold");
+    assert_eq!(world.fleet.holder(&driver_id(2)), None, "a hold for an offer that was not made is given back");
+    world.answer(accept).await.unwrap();
+    let again = world.answer(accept).await.unwrap();
+    assert!(!again.changed);
+    world.engine.advance(first, Trigger::Event).await.unwrap();
+    assert_eq!(world.stored().await.state.ver, again.stored.state.ver);
+    assert_eq!(world.responses.sent.all().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_table_is_found_out() {
+    for at in [FailAt::Before, FailAt::After] {
+        let world = World::with_drivers(1).await;
+        world.request().await;
+        world.table.fail_call(1, at);
+        assert!(matches!(world.engine.advance(world.stored().await, Trigger::Event).await, Err(EngineError::Port(_))));
+        world.stream().await;
+        assert_eq!(world.offered().await, Some(1), "{at:?}");
+        assert_eq!(world.stored().await.state.offer_seq, 1, "{at:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_sweeper_finds_what_no_message_was_left_for() {
+    let world = World::with_drivers(2).await;
+    world.request().await;
+    sweep(&world.engine).await;
+    assert_eq!(world.offered().await, None, "a young request is the stream's business");
+    world.clock.advance_ms(3_000);
+    sweep(&world.engine).await;
+    assert_eq!(world.offered().await, Some(1));
+    world.clock.advance_ms(120_000);
+    sweep(&world.engine).await;
+    assert_eq!(world.events().await.last(), Some(&EventType::DriverRejected));
+}
+
+#[tokio::test]
+async fn a_cancelled_request_frees_its_driver_and_tells_it() {
+    let world = World::with_drivers(1).await;
+    let id = world.request().await;
+    world.stream().await;
+    world.engine.apply(&id, Event::CancelByUser { user: user_id() }).await.unwrap();
+    assert_eq!(world.fleet.holder(&driver_id(1)), None);
+    assert_eq!(world.notified().last(), Some(&(NotificationKind::DispatchCancelled, "driver#00001".to_owned())));
+    let late = world.engine.apply(&id, accept(driver_id(1), 1)).await;
+    assert!(matches!(late, Err(EngineError::Refused { .. })));
+}
+
+#[tokio::test]
+async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
+    let world = World::with_drivers(1).await;
+    let id = world.request().await;
+    world.stream().await;
+    world.answer(accept).await.unwrap();
+    let point = |step: i64| RoutePoint {
+        position: Coordinate::new(37.5662 + 0.001 * step as f64, 126.9784).unwrap(),
+        at: world.clock.now(),
+    };
+    world.fleet.push_route(&id, point(-50)).await.unwrap();
+    world.clock.advance_ms(60_000);
+    let driver = driver_id(1);
+    let report = |event| Event::Trip { driver: driver.clone(), event };
+    for event in [TripEvent::DriverArrived, TripEvent::PassengerPickedUp, TripEvent::TripStarted] {
+        world.engine.apply(&id, report(event)).await.unwrap();
+    }
+    for step in 0..=20 {
+        world.fleet.push_route(&id, point(step)).await.unwrap();
+        world.clock.advance_ms(15_000);
+    }
+    let other = world.engine.complete_trip(&id, &driver_id(2)).await;
+    assert!(matches!(other, Err(EngineError::Refused { refusal: Refusal::NotYours, .. })));
+    let done = world.engine.complete_trip(&id, &driver).await.unwrap();
+    assert_eq!(done.stored.state.status, Status::Completed);
+    let item = &done.stored.item;
+    assert_eq!((item.duration_s, item.route.len()), (315, 21));
+    assert!((2200..2250).contains(&item.distance_m), "{}", item.distance_m);
+    // 4800 + 5 distance steps + 10 time steps.
+    assert_eq!(item.actual_fare, 6300);
+    assert!(!world.engine.complete_trip(&id, &driver).await.unwrap().changed);
+    assert_eq!(world.fleet.entry(&driver).unwrap().status, PersonStatus::Active);
+    assert_eq!(world.driver_item(1).await.current_status.status, PersonStatus::Active);
+}
+
+#[tokio::test]
+async fn a_trip_without_a_route_costs_what_was_estimated() {
+    let world = World::with_drivers(1).await;
+    let id = world.request().await;
+    world.stream().await;
+    world.answer(accept).await.unwrap();
+    let event = Event::Trip { driver: driver_id(1), event: TripEvent::PassengerPickedUp };
+    world.engine.apply(&id, event).await.unwrap();
+    let done = world.engine.complete_trip(&id, &driver_id(1)).await.unwrap();
+    assert_eq!((done.stored.item.actual_fare, done.stored.item.route.len()), (12_000, 0));
+}
+
+#[tokio::test]
+async fn there_is_no_such_dispatch() {
+    let world = World::new();
+    let id = DispatchId::parse("dispatch#nobody").unwrap();
+    assert!(matches!(world.engine.apply(&id, Event::Wake).await, Err(EngineError::NotFound)));
+}
