@@ -329,9 +329,17 @@ pub(crate) fn look(stack: Option<&StackDescription>, input: Input) -> Verdict {
         StackStep::LeaveAlone(state) => Verdict::LeftAlone(state),
         StackStep::Wait => Verdict::StillRunning(stack.map_or(StackState::DeleteComplete, |s| s.state.clone())),
         StackStep::Stalled(state) => Verdict::Stalled(state),
-        StackStep::DeleteThenCreate | StackStep::ContinueRollback | StackStep::RollBack => {
-            let state = stack.map_or(StackState::DeleteComplete, |s| s.state.clone());
-            failed(state, None, stack.and_then(|s| s.reason.as_deref()))
+        step => {
+            let state = stack.map_or(StackState::DeleteComplete, |stack| stack.state.clone());
+            let what_next = match step {
+                StackStep::DeleteThenCreate => {
+                    "its creation failed; the next apply deletes what is left and creates it"
+                }
+                StackStep::ContinueRollback => "its rollback stopped half way; the next apply continues it",
+                _ => "its last operation failed; the next apply rolls it back",
+            };
+            let reason = stack.and_then(|stack| stack.reason.as_deref()).map(|text| format!(" ({text})"));
+            Verdict::Failed { state, cause: format!("{what_next}{}", reason.unwrap_or_default()) }
         }
     }
 }
