@@ -168,12 +168,11 @@ impl View {
 
     /// Commands to look around with, each working as it is printed.
     pub fn examples(&self) -> Vec<String> {
-        let Endpoints { http, aws, region, redis, .. } = &self.endpoints;
+        let Endpoints { aws, region, redis, .. } = &self.endpoints;
         let credentials = if self.emulated { "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test " } else { "" };
         vec![
             format!("{credentials}aws --endpoint-url {aws} --region {region} cloudformation list-stacks"),
             format!("redis-cli -u {redis} --scan"),
-            format!("curl {http}/v1/openapi.json"),
         ]
     }
 
