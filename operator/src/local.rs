@@ -47,6 +47,7 @@ use self::health::NotInTime;
 use self::locate::LocateError;
 use self::manifest::RefusedManifest;
 use self::options::Simulation;
+use self::ports::Ports;
 use self::session::{Plan, Session};
 use self::state::{Keep, StateDir, StateError};
 use self::summary::{Summary, seconds};
@@ -280,7 +281,7 @@ fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalErro
     let root = args.state_dir.clone().unwrap_or_else(|| Path::new(".local").join(&system.spec.city));
     let keep = if args.keep_state { Keep::EmulatorState } else { Keep::Nothing };
     let state = StateDir::open(&root, keep)?;
-    let ports = ports::choose(PREFERRED_PORTS).map_err(machine("find free ports on 127.0.0.1"))?;
+    let ports = Ports::choose(PREFERRED_PORTS).map_err(machine("find free ports on 127.0.0.1"))?;
     Ok(Plan { args: args.clone(), runtime, ministack, redis, state, keep, ports })
 }
 

@@ -22,6 +22,7 @@ use super::engine::Engine;
 use super::follow::{Follow, Look};
 use super::guard::Guard;
 use super::health::{self, NotInTime};
+use super::ports::Ports;
 use super::process::{ProcessEvent, Program, describe};
 use super::programs::{self, Emulator, Identity};
 use super::state::{Keep, StateDir};
@@ -62,7 +63,7 @@ pub struct Plan {
     /// Whether the emulator keeps its state.
     pub keep: Keep,
     /// HTTP API, admin, AWS, Redis.
-    pub ports: [u16; 4],
+    pub ports: Ports<4>,
 }
 
 /// What the runtime's admin port said at one look.
@@ -94,7 +95,7 @@ impl Session {
     /// Prepares a run; starts nothing yet.
     pub fn new(plan: Plan, system: ValidatedSystem, guard: Arc<Guard>, begun: Instant) -> Result<Self, LocalError> {
         let own = |port: u16| format!("http://127.0.0.1:{port}");
-        let [http, admin, aws, redis] = plan.ports;
+        let [http, admin, aws, redis] = plan.ports.numbers;
         let endpoints = Endpoints {
             http: own(http),
             admin: own(admin),
@@ -162,7 +163,7 @@ impl Session {
 
     /// Redis and the AWS endpoint, started or given.
     async fn start_foundations(&mut self) -> Result<(), LocalError> {
-        let [_, _, aws_port, redis_port] = self.plan.ports;
+        let [_, _, aws_port, redis_port] = self.plan.ports.numbers;
         if let Some(program) = self.plan.redis.clone() {
             self.children.start(programs::redis(program, redis_port, &self.plan.state));
         }

@@ -106,7 +106,7 @@ impl Session {
                 return Ok(());
             }
             (false, false, _) => {
-                let [http, admin, ..] = self.plan.ports;
+                let [http, admin, ..] = self.plan.ports.numbers;
                 let (program, ports) = (self.plan.runtime.clone(), RuntimePorts { http, admin });
                 self.children.start(programs::runtime(program, ports, self.identity, &self.plan.state));
                 self.watch();
