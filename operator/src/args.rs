@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{apply, crd, destroy, export, plan, status, template};
+use crate::local::LocalArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,6 +64,8 @@ pub enum Command {
     Destroy(destroy::DestroyArgs),
     /// Export the table to the city's bucket.
     Export(export::ExportArgs),
+    /// Run a whole city on this machine: emulated AWS, Redis, the engine, the workers and, if wanted, simulated traffic.
+    Local(Box<LocalArgs>),
 }
 
 /// The manifests of a command.

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod crd;
 pub mod destroy;
 pub mod export;
+pub mod local;
 pub mod plan;
 pub mod status;
 pub mod template;
@@ -42,6 +43,8 @@ pub enum Exit {
     Failed,
     /// 2
     Usage,
+    /// 130
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
@@ -52,6 +55,8 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::ChangesPending => 3,
             Exit::NotReady => 4,
+            // 128 + SIGINT, as shells have it.
+            Exit::Interrupted => 130,
         })
     }
 }
@@ -89,6 +94,7 @@ pub async fn run(command: Command, global: &Global) -> Exit {
         Command::Status(args) => status::run(args, global).await,
         Command::Destroy(args) => destroy::run(args, global).await,
         Command::Export(args) => export::run(args, global).await,
+        Command::Local(args) => Ok(local::run(*args).await),
     };
     match result {
         Ok(exit) => exit,

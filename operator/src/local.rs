@@ -33,7 +33,6 @@ mod view;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -51,13 +50,12 @@ use self::ports::Ports;
 use self::session::{Plan, Session};
 use self::state::{Keep, StateDir, StateError};
 use self::summary::{Summary, seconds};
+use crate::args::SecretFiles;
+use crate::commands::{Refused, load_secrets};
 use crate::reconcile::ReconcileError;
 
 /// Ports people know, used when they are free: HTTP API, health and metrics, AWS, Redis.
 const PREFERRED_PORTS: [u16; 4] = [8080, 9090, 4566, 6379];
-
-/// Exit code of a run that was interrupted before it had done what it was asked for (128 + SIGINT, as shells have it).
-const INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,42 +71,46 @@ Examples:
 Exit codes:
   0    the system became ready, and the simulation, if any, ended with a clean verdict
   1    something failed; the last lines say what
-  2    the command line is wrong
+  2    wrong usage or invalid manifest; nothing was started
+  4    the system did not become ready
   130  interrupted before the system was ready or the simulation had ended";
 
 /// Run a whole city on this machine: emulated AWS, Redis, the engine, the workers and, if wanted, simulated traffic.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct LocalArgs {
-    /// Manifest of one `DispatchSystem`.
+    /// Manifest of one system.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
     /// Use this AWS endpoint instead of starting an emulator. Credentials come from the usual places; for a loopback address
-    /// without any, the emulators' `test` is used.
+    /// without any, the emulators' "test" is used. (--endpoint-url does not count here.)
     #[arg(long, value_name = "URL", value_parser = aws_url)]
     pub aws_endpoint: Option<String>,
-    /// Use this Redis (`redis://host:port` or `rediss://host:port`) instead of starting one.
+    /// Use this Redis (redis://host:port or rediss://host:port) instead of starting one.
     #[arg(long, value_name = "URL", value_parser = redis_url)]
     pub redis: Option<String>,
-    /// The emulator. Default: `.venv/bin/ministack` here or in a folder above, then PATH.
-    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_MINISTACK")]
+    /// The emulator. Default: .venv/bin/ministack here or in a folder above, then PATH.
+    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_MINISTACK", hide_env_values = true)]
     pub ministack: Option<PathBuf>,
-    /// The Redis server. Default: `redis-server` on PATH.
-    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_REDIS_SERVER")]
+    /// The Redis server. Default: redis-server on PATH.
+    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_REDIS_SERVER", hide_env_values = true)]
     pub redis_server: Option<PathBuf>,
-    /// The runtime. Default: `dispatch-runtime` beside this program, then PATH.
-    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_RUNTIME")]
+    /// The runtime. Default: dispatch-runtime beside this program, then PATH.
+    #[arg(long, value_name = "PROGRAM", env = "DISPATCH_RUNTIME", hide_env_values = true)]
     pub runtime_bin: Option<PathBuf>,
-    /// Folder of logs, worker configuration and emulator data. Default: `.local/<city>`.
+    /// The secrets the manifest names.
+    #[command(flatten)]
+    pub secrets: SecretFiles,
+    /// Folder of logs, worker configuration and emulator data. Default: .local/CITY.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Keep the emulated AWS between runs. Without it each run starts with an empty one.
     #[arg(long, conflicts_with = "aws_endpoint")]
     pub keep_state: bool,
-    /// Play traffic: `drivers=NUMBER,rate=REQUESTS_PER_SECOND[,seed=NUMBER]`.
+    /// Play traffic with so many drivers and requests a second: `drivers=300,rate=2`, with a seed `drivers=300,rate=2,seed=7`.
     #[arg(long, value_name = "TRAFFIC")]
     pub simulate: Option<Simulation>,
-    /// End the run after this time of traffic (`90s`, `5m`, `1h`). Without it the run stays until Ctrl-C.
+    /// End the run after this time of traffic (90s, 5m, 1h). Without it the run stays until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = options::duration)]
     pub length: Option<Duration>,
     /// Write a summary of the run to this file, as JSON.
@@ -129,13 +131,16 @@ pub enum LocalError {
         source: io::Error,
     },
     /// The manifest is refused; nothing was started.
-    #[error("the manifest {path} is refused:\n{source}")]
+    #[error("the manifest {path} is refused:\n{refused}")]
     Manifest {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: RefusedManifest,
+        refused: RefusedManifest,
     },
+    /// A secret cannot be read; nothing was started.
+    #[error("a secret cannot be read:\n{0}")]
+    Secrets(Refused),
     /// A program is missing.
     #[error(transparent)]
     Locate(#[from] LocateError),
@@ -155,10 +160,10 @@ pub enum LocalError {
     #[error("cannot make an HTTP client")]
     HttpClient(#[source] reqwest::Error),
     /// Something did not answer; with the end of its log where it is a child.
-    #[error("{source}{log}")]
+    #[error("{what}{log}")]
     NotInTime {
         /// What.
-        source: NotInTime,
+        what: NotInTime,
         /// End of its log, on lines of its own.
         log: String,
     },
@@ -202,14 +207,10 @@ pub enum LocalError {
     },
 }
 
-impl LocalError {
-    /// Exit code of a run that failed so.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Interrupted(_) => ExitCode::from(INTERRUPTED),
-            _ => ExitCode::FAILURE,
-        }
-    }
+/// An error with its causes, on one line each only where they have several.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 /// Runs the city until it is told to stop or has done what it was asked for. Every child has ended when this returns.
@@ -245,7 +246,7 @@ fn conclude(
     begun: Instant,
 ) -> Result<(), LocalError> {
     summary.success = outcome.is_ok();
-    summary.failure = outcome.as_ref().err().map(ToString::to_string);
+    summary.failure = outcome.as_ref().err().map(|error| with_causes(error));
     summary.seconds.ended = Some(seconds(begun.elapsed()));
     match &args.summary {
         Some(path) => {
@@ -270,11 +271,12 @@ fn write_summary(path: &Path, summary: &Summary) -> Result<(), LocalError> {
 
 fn read_manifest(path: &Path) -> Result<ValidatedSystem, LocalError> {
     let text = follow::read(path).map_err(|source| LocalError::ReadManifest { path: path.to_owned(), source })?;
-    manifest::read(&text).map_err(|source| LocalError::Manifest { path: path.to_owned(), source })
+    manifest::read(&text).map_err(|refused| LocalError::Manifest { path: path.to_owned(), refused })
 }
 
 /// Everything that can fail before anything is started.
 fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalError> {
+    let secrets = load_secrets(&args.secrets.secrets).map_err(LocalError::Secrets)?;
     let runtime = locate::runtime(args.runtime_bin.as_deref())?;
     let ministack = args.aws_endpoint.is_none().then(|| locate::ministack(args.ministack.as_deref())).transpose()?;
     let redis = args.redis.is_none().then(|| locate::redis_server(args.redis_server.as_deref())).transpose()?;
@@ -282,7 +284,7 @@ fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalErro
     let keep = if args.keep_state { Keep::EmulatorState } else { Keep::Nothing };
     let state = StateDir::open(&root, keep)?;
     let ports = Ports::choose(PREFERRED_PORTS).map_err(machine("find free ports on 127.0.0.1"))?;
-    Ok(Plan { args: args.clone(), runtime, ministack, redis, state, keep, ports })
+    Ok(Plan { args: args.clone(), secrets, runtime, ministack, redis, state, keep, ports })
 }
 
 fn machine(action: &'static str) -> impl Fn(io::Error) -> LocalError {

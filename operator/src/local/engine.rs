@@ -13,6 +13,7 @@ use crate::aws::AwsClients;
 use crate::ports::Ports;
 use crate::progress;
 use crate::reconcile::{Patience, ReconcileError, Settings, reconcile};
+use crate::secrets::Secrets;
 use crate::worker_config::{WorkerOverrides, worker_config};
 
 /// An emulator makes a stack in seconds, so it is looked at often; ten minutes mean that something is wrong.
@@ -23,6 +24,7 @@ const PATIENCE: Patience =
 pub struct Engine {
     ports: Ports,
     overrides: WorkerOverrides,
+    secrets: Secrets,
     previous: Option<DispatchSystemStatus>,
 }
 
@@ -49,7 +51,12 @@ impl Engine {
         };
         let overrides =
             WorkerOverrides { endpoint_url: Some(endpoints.aws.clone()), cache_url: Some(endpoints.redis.clone()) };
-        Self { ports: clients.ports(), overrides, previous: None }
+        Self { ports: clients.ports(), overrides, secrets: Secrets::default(), previous: None }
+    }
+
+    /// Gives it the secrets the manifest names.
+    pub fn give(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     /// Reconciles once and remembers the status for the next time.
@@ -58,7 +65,12 @@ impl Engine {
         system: &ValidatedSystem,
         mut tell: impl FnMut(progress::Event) + Send,
     ) -> Result<Provision, ReconcileError> {
-        let settings = Settings { patience: PATIENCE, previous: self.previous.clone(), ..Settings::default() };
+        let settings = Settings {
+            secrets: self.secrets.clone(),
+            patience: PATIENCE,
+            previous: self.previous.clone(),
+            ..Settings::default()
+        };
         let done = reconcile(system, &self.ports, &settings, &mut tell).await?;
         let config = done.outputs.as_ref().map(|outputs| worker_config(system, outputs, &self.overrides));
         let ready = done.is_ready();

@@ -122,7 +122,7 @@ fn start_shell() -> io::Result<(Child, ChildStdin)> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
+    use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
     use super::*;
 
@@ -162,8 +162,8 @@ mod tests {
         guard.forget(child.id()).unwrap();
         guard.finish().unwrap();
         assert!(group_lives(child.id()));
-        kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
-        child.wait().unwrap();
+        kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
+        wait_until_gone(&mut child);
     }
 
     #[test]

@@ -14,6 +14,9 @@ const DRIVERS_MAX: u32 = 20_000;
 /// Most requests a second one simulator is asked for.
 const RATE_MAX: f64 = 1_000.0;
 
+/// Seed where none is given: every run plays the same city.
+const SEED: u64 = 42;
+
 /// What the simulator is to play.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Simulation {
@@ -74,7 +77,7 @@ impl FromStr for Simulation {
             rate: value("rate", rate, "more than 0 and up to 1000 requests a second is allowed", |n: &f64| {
                 *n > 0.0 && *n <= RATE_MAX
             })?,
-            seed: seed.map_or(Ok(1), |seed| value("seed", seed, "a whole number is allowed", |_: &u64| true))?,
+            seed: seed.map_or(Ok(SEED), |seed| value("seed", seed, "a whole number is allowed", |_: &u64| true))?,
         })
     }
 }
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_simulation_names_drivers_and_rate_and_perhaps_a_seed() {
-        assert_eq!("drivers=300,rate=2".parse(), Ok(Simulation { drivers: 300, rate: 2.0, seed: 1 }));
+        assert_eq!("drivers=300,rate=2".parse(), Ok(Simulation { drivers: 300, rate: 2.0, seed: SEED }));
         assert_eq!("rate=0.5, seed=7, drivers=1".parse(), Ok(Simulation { drivers: 1, rate: 0.5, seed: 7 }));
     }
 

@@ -183,6 +183,7 @@ pub fn simulator(
 ) -> ProcessSpec {
     let words = [
         "simulate",
+        "--quiet",
         "--api",
         api,
         "--drivers",

@@ -30,6 +30,7 @@ use super::summary::{Milestones, Summary, read_simulation, seconds};
 use super::traffic::{Counts, Traffic};
 use super::view::{Endpoints, RuntimeState, SystemState, View};
 use super::{LocalArgs, LocalError};
+use crate::secrets::Secrets;
 use dispatch_api::worker_config::WorkerConfig;
 
 /// The emulator is a Python program: its first start on a slow disk takes seconds.
@@ -52,6 +53,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 pub struct Plan {
     /// The command line.
     pub args: LocalArgs,
+    /// The secrets the manifest names.
+    pub secrets: Secrets,
     /// The runtime program.
     pub runtime: PathBuf,
     /// The emulator, when it is to be started.
@@ -141,6 +144,7 @@ impl Session {
         self.start_foundations().await?;
         self.milestones.provisioning = Some(seconds(self.begun.elapsed()));
         let mut engine = Engine::connect(&self.system.spec.region, &self.view.endpoints, self.identity).await;
+        engine.give(self.plan.secrets.clone());
         let mut follow = Follow::new(&self.plan.args.file);
         // The text the run began with is no edit.
         let first = follow.look();
@@ -197,7 +201,7 @@ impl Session {
     }
 
     fn check(&self, answered: Result<(), NotInTime>, program: Program) -> Result<(), LocalError> {
-        answered.map_err(|source| LocalError::NotInTime { source, log: self.log_tail(program) })
+        answered.map_err(|what| LocalError::NotInTime { what, log: self.log_tail(program) })
     }
 
     fn log_tail(&self, program: Program) -> String {
