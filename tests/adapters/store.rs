@@ -2,6 +2,7 @@
 
 mod contract;
 mod dynamodb;
+mod lost_answers;
 mod table;
 
 use table::Table;

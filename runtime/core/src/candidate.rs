@@ -178,3 +178,6 @@ pub fn rank(drivers: &[DriverSnapshot], search: &Search, policy: &DispatchPolicy
 fn bucket(distance: Metres, width_m: u32) -> u32 {
     distance.rounded() / width_m
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@
 //! [refused](Refusal).
 
 mod step;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

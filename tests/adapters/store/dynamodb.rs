@@ -23,14 +23,14 @@ use super::table::{Table, decide, driver_profile, myeongdong, new_dispatch, seou
 pub struct Aws {
     client: Client,
     tables: AtomicU32,
-    _ministack: Ministack,
+    ministack: Ministack,
 }
 
 /// One table of it.
 pub struct DynamoTable {
     pub store: DynamoStore,
-    client: Client,
-    name: String,
+    pub client: Client,
+    pub name: String,
 }
 
 impl Aws {
@@ -42,7 +42,11 @@ impl Aws {
             .endpoint_url(ministack.endpoint())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .build();
-        Self { client: Client::from_conf(config), tables: AtomicU32::new(0), _ministack: ministack }
+        Self { client: Client::from_conf(config), tables: AtomicU32::new(0), ministack }
+    }
+
+    pub fn endpoint(&self) -> String {
+        self.ministack.endpoint()
     }
 
     /// A new table with the keys, indexes and stream of the template.

@@ -1,0 +1,249 @@
+//! What is true of every dispatch whatever happens to it: random events, in any order, late and repeated, on one dispatch and three
+//! drivers, against a model that knows only what the drivers' own items would say.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Stands for the driver and the offer the dispatch has at that moment, so that most answers are right.
+const THE_RIGHT_ONE: u8 = 0;
+
+fn driver(number: u8) -> DriverId {
+    DriverId::from_suffix(&number.to_string()).unwrap()
+}
+
+/// Long enough for whole rides, short enough to run out in some stories.
+const SEARCH_UNTIL_MS: i64 = 300_000;
+
+fn user() -> UserId {
+    UserId::from_suffix("1").unwrap()
+}
+
+fn requested() -> Dispatch {
+    Dispatch {
+        id: DispatchId::from_suffix("1").unwrap(),
+        user: user(),
+        driver: None,
+        status: Status::Requested,
+        offer_seq: 0,
+        ver: 1,
+        created_at: EpochMs(0),
+        pickup: Coordinate::new(37.5662, 126.9784).unwrap(),
+        estimated_fare: 12_000,
+        matching: Matching { max_attempts: 5, search_until: EpochMs(SEARCH_UNTIL_MS), ..Matching::default() },
+        last_trip_event: None,
+        trip_started_at: None,
+    }
+}
+
+/// An event of the world.
+fn events() -> impl Strategy<Value = Event> {
+    let who = || prop_oneof![3 => Just(THE_RIGHT_ONE), 2 => 1..=3_u8].prop_map(driver);
+    let offer = || prop_oneof![4 => Just(u32::from(THE_RIGHT_ONE)), 1 => 1..=6_u32];
+    prop_oneof![
+        6 => Just(Event::Wake),
+        8 => prop::collection::vec(((1..=3_u8).prop_map(driver), any::<bool>()), 0..=3).prop_map(|found| {
+            let candidate = |(driver_id, auto_accept)| CandidateRef { driver_id, auto_accept };
+            Event::CandidatesFound(found.into_iter().map(candidate).collect())
+        }),
+        10 => who().prop_map(Event::DriverHeld),
+        2 => who().prop_map(Event::DriverBusy),
+        10 => (who(), offer()).prop_map(|(driver, offer_seq)| Event::Accept { driver, offer_seq }),
+        1 => (who(), offer()).prop_map(|(driver, offer_seq)| Event::AcceptImpossible { driver, offer_seq }),
+        3 => (who(), offer()).prop_map(|(driver, offer_seq)| Event::Reject { driver, offer_seq }),
+        2 => offer().prop_map(|offer_seq| Event::OfferTimedOut { offer_seq }),
+        1 => Just(Event::CancelByUser { user: user() }),
+        1 => Just(Event::CancelByUser { user: UserId::from_suffix("2").unwrap() }),
+        1 => who().prop_map(|driver| Event::CancelByDriver { driver }),
+        12 => (who(), 0..6_usize).prop_map(|(driver, event)| Event::Trip { driver, event: TRIP[event] }),
+        6 => who().prop_map(|driver| Event::TripCompleted {
+            driver,
+            totals: TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 },
+        }),
+    ]
+}
+
+/// The event with [`THE_RIGHT_ONE`] filled in.
+fn aimed(mut event: Event, state: &Dispatch) -> Event {
+    let first_candidate = state.matching.candidates.first().map(|candidate| &candidate.driver_id);
+    let right = state.driver.as_ref().or(first_candidate).cloned();
+    match &mut event {
+        Event::DriverHeld(driver)
+        | Event::DriverBusy(driver)
+        | Event::Accept { driver, .. }
+        | Event::AcceptImpossible { driver, .. }
+        | Event::Reject { driver, .. }
+        | Event::CancelByDriver { driver }
+        | Event::Trip { driver, .. }
+        | Event::TripCompleted { driver, .. }
+            if *driver == self::driver(THE_RIGHT_ONE) =>
+        {
+            *driver = right.unwrap_or_else(|| self::driver(1));
+        }
+        _ => {}
+    }
+    match &mut event {
+        Event::Accept { offer_seq, .. }
+        | Event::AcceptImpossible { offer_seq, .. }
+        | Event::Reject { offer_seq, .. }
+        | Event::OfferTimedOut { offer_seq }
+            if *offer_seq == u32::from(THE_RIGHT_ONE) =>
+        {
+            *offer_seq = state.offer_seq;
+        }
+        _ => {}
+    }
+    event
+}
+
+const TRIP: [TripEvent; 6] = [
+    TripEvent::PickupStarted,
+    TripEvent::DriverArrived,
+    TripEvent::PassengerPickedUp,
+    TripEvent::TripStarted,
+    TripEvent::TripCompleted,
+    TripEvent::PaymentCompleted,
+];
+
+/// Mostly short, sometimes longer than an offer lasts.
+fn pauses_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![12 => 0..3_000_u64, 1 => 0..130_000_u64]
+}
+
+/// The edges of the diagram in `dispatch`.
+fn is_an_edge(from: Status, to: Status) -> bool {
+    from == to
+        || matches!(
+            (from, to),
+            (Status::Requested, Status::Accepted | Status::Cancelled)
+                | (Status::Accepted, Status::InProgress | Status::Cancelled)
+                | (Status::InProgress, Status::Completed)
+        )
+}
+
+/// What the drivers' and the user's items would say.
+#[derive(Default)]
+struct Others {
+    on_this_dispatch: HashMap<DriverId, bool>,
+    accepted_by: Vec<DriverId>,
+    user_freed: u32,
+    histories: u32,
+    completed_rides: u32,
+}
+
+impl Others {
+    fn take_over(&mut self, step: &Step) {
+        for companion in &step.companions {
+            match companion {
+                Companion::OccupyDriver(driver) => {
+                    assert_eq!(self.on_this_dispatch.insert(driver.clone(), true), None, "nobody accepts twice");
+                    self.accepted_by.push(driver.clone());
+                }
+                Companion::FreeDriver(driver) => {
+                    assert_eq!(self.on_this_dispatch.insert(driver.clone(), false), Some(true), "only who was taken");
+                }
+                Companion::FreeUser(freed) => {
+                    assert_eq!(*freed, user());
+                    self.user_freed += 1;
+                }
+                Companion::UserHistory(_) => self.histories += 1,
+                Companion::CompletedRide(driver, _) => {
+                    assert!(self.accepted_by.contains(driver));
+                    self.completed_rides += 1;
+                }
+            }
+        }
+        assert!(self.accepted_by.len() <= 1, "two drivers were given the dispatch: {:?}", self.accepted_by);
+    }
+}
+
+/// What holds of each single decision.
+fn check(before: &Dispatch, step: &Step, now: EpochMs) {
+    let after = &step.state;
+    assert_eq!(after.ver, before.ver + u32::from(step.changed), "the version counts changes");
+    assert_eq!(step.changed, !step.records.is_empty(), "each change is told, and nothing else");
+    assert!(step.changed || step.companions.is_empty(), "others change with the dispatch only");
+    assert!(is_an_edge(before.status, after.status), "{:?} -> {:?}", before.status, after.status);
+    let offers = step.follow_ups.iter().filter(|follow_up| matches!(follow_up, FollowUp::Offer { .. })).count();
+    assert_eq!(after.offer_seq - before.offer_seq, u32::try_from(offers).unwrap(), "each offer has its own number");
+    assert!(offers <= 1 && after.matching.current_attempt <= after.matching.max_attempts);
+    assert_eq!(after.offer_seq, u32::from(after.matching.current_attempt));
+    assert_eq!(
+        after.has_live_offer(),
+        after.matching.timeout_at.is_some(),
+        "a live offer has an end, others have none"
+    );
+    if before.status.is_terminal() {
+        let paid = after.last_trip_event == Some(TripEvent::PaymentCompleted);
+        assert!(!step.changed || (before.status == Status::Completed && paid), "a terminal dispatch changed");
+        assert!(step.companions.is_empty());
+    }
+    if after.status.is_terminal() && !before.status.is_terminal() {
+        let frees_user = step.companions.iter().any(|companion| matches!(companion, Companion::FreeUser(_)));
+        assert!(frees_user, "whoever waits is let go");
+    }
+    assert!(step.records.iter().all(|record| record.at == now));
+    let kept = (&after.id, &after.user, after.created_at, after.estimated_fare);
+    assert_eq!(kept, (&before.id, &before.user, before.created_at, before.estimated_fare));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_dispatch_keeps_its_promises_whatever_happens(
+        story in prop::collection::vec((events(), pauses_ms()), 1..80),
+    ) {
+        let policy = DispatchPolicy::default();
+        let (mut state, mut others, mut now) = (requested(), Others::default(), EpochMs(0));
+        for (event, pause_ms) in story {
+            now = now.plus_ms(pause_ms);
+            let event = aimed(event, &state);
+            let Ok(decided) = step(&state, event.clone(), Rules { policy: &policy, now }) else { continue };
+            check(&state, &decided, now);
+            others.take_over(&decided);
+            // The same event again does no more than the first time: nobody is taken, freed or paid twice.
+            if let Ok(again) = step(&decided.state, event, Rules { policy: &policy, now }) {
+                check(&decided.state, &again, now);
+                if decided.changed {
+                    let offer_or_end = again.changed && !again.companions.is_empty();
+                    prop_assert!(!offer_or_end || again.state.status == Status::Cancelled);
+                }
+            }
+            state = decided.state;
+        }
+        let ended = u32::from(state.status.is_terminal());
+        prop_assert_eq!(others.user_freed, ended);
+        prop_assert_eq!(others.histories, ended);
+        prop_assert_eq!(others.completed_rides, u32::from(state.status == Status::Completed));
+        let taken = others.on_this_dispatch.values().filter(|on| **on).count();
+        prop_assert_eq!(taken, usize::from(matches!(state.status, Status::Accepted | Status::InProgress)));
+    }
+
+    /// With nobody answering and nobody found, waking alone ends every request in bounded time.
+    #[test]
+    fn a_dispatch_that_is_woken_ends(drivers in 0..=3_u8, pause_ms in 1_000..200_000_u64) {
+        let policy = DispatchPolicy::default();
+        let (mut state, mut now) = (requested(), EpochMs(0));
+        let mut event = Event::Wake;
+        for _ in 0..500 {
+            let decided = step(&state, event, Rules { policy: &policy, now }).unwrap();
+            let free = (1..=drivers).map(driver).filter(|driver| !decided.state.matching.asked.contains(driver));
+            event = decided.follow_ups.iter().find_map(|follow_up| match follow_up {
+                FollowUp::Search => Some(Event::CandidatesFound(
+                    free.clone().map(|driver_id| CandidateRef { driver_id, auto_accept: false }).collect(),
+                )),
+                FollowUp::Hold(driver) => Some(Event::DriverHeld(driver.clone())),
+                _ => None,
+            }).unwrap_or(Event::Wake);
+            if event == Event::Wake {
+                now = now.plus_ms(pause_ms);
+            }
+            state = decided.state;
+        }
+        prop_assert_eq!(state.status, Status::Cancelled);
+        prop_assert_eq!(state.offer_seq, u32::from(drivers));
+    }
+}
