@@ -1,3 +1,5 @@
 //! Contract suites of the ports: each runs on the in-memory adapter and on the real one.
 
+#![cfg(test)]
+
 mod store;

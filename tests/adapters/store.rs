@@ -35,6 +35,7 @@ contract!(
     a_repeated_request_meets_the_dispatch_it_made_before,
     a_busy_or_unknown_user_gets_no_second_dispatch,
     fifty_equal_accepts_store_one,
+    of_many_steps_on_one_version_the_first_wins,
     two_dispatches_cannot_have_one_driver,
     a_changed_dispatch_refuses_a_step_before_its_companions_do,
     an_unchanged_step_writes_nothing,

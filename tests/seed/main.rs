@@ -1,5 +1,7 @@
 //! The seed's examples of sections 6 and 7, read and written by the types of the code, and met again in what a ride leaves behind.
 
+#![cfg(test)]
+
 mod examples;
 mod ride;
 

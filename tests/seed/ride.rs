@@ -87,7 +87,7 @@ impl Story {
             clock: clock.clone(),
         };
         let engine = Engine::new(ports, city, Arc::new(Metrics::new()));
-        let story = Self {
+        let begun = Self {
             engine,
             store,
             timers,
@@ -98,8 +98,8 @@ impl Story {
             driver: DriverId::parse("driver#00001").unwrap(),
             dispatch: DispatchId::parse("dispatch#00001").unwrap(),
         };
-        story.people().await;
-        story
+        begun.people().await;
+        begun
     }
 
     /// The seed's user and driver, the latter free and seen at 15:29.

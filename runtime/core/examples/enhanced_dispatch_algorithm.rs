@@ -166,22 +166,22 @@ impl EnhancedDispatchAlgorithm {
     /// `waitForDriverResponse`
     fn wait_for_driver_response(&mut self, driver: &DriverId, offer_seq: u32) -> Event {
         let driver = driver.clone();
-        match self.responses.get(&driver).copied().unwrap_or(DriverResponse::NoAnswer) {
-            DriverResponse::Accepted => {
-                self.now = self.now.plus_ms(ANSWERS_AFTER_MS);
-                Event::Accept { driver, offer_seq }
-            }
-            DriverResponse::Rejected => {
-                self.now = self.now.plus_ms(ANSWERS_AFTER_MS);
-                Event::Reject { driver, offer_seq }
-            }
-            DriverResponse::NoAnswer => {
-                self.now = self.now.plus_ms(self.policy.offer_timeout_ms);
-                // Positions go on coming in while nobody answers.
-                self.active_drivers.iter_mut().for_each(|driver| driver.seen_at = self.now);
-                Event::OfferTimedOut { offer_seq }
-            }
+        let response = self.responses.get(&driver).copied().unwrap_or(DriverResponse::NoAnswer);
+        self.wait(match response {
+            DriverResponse::NoAnswer => self.policy.offer_timeout_ms,
+            DriverResponse::Accepted | DriverResponse::Rejected => ANSWERS_AFTER_MS,
+        });
+        match response {
+            DriverResponse::Accepted => Event::Accept { driver, offer_seq },
+            DriverResponse::Rejected => Event::Reject { driver, offer_seq },
+            DriverResponse::NoAnswer => Event::OfferTimedOut { offer_seq },
         }
+    }
+
+    /// Lets time pass, in which positions go on coming in.
+    fn wait(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.active_drivers.iter_mut().for_each(|driver| driver.seen_at = self.now);
     }
 
     /// `assignDriverToDispatch`

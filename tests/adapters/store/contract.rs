@@ -122,6 +122,33 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     assert_eq!(dispatched, 1);
 }
 
+/// Steps that change neither status, driver nor offer, and no other item: only the version tells them apart.
+pub async fn of_many_steps_on_one_version_the_first_wins(table: &Table) {
+    let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
+    let requested = table.request("dispatch#1", &user, start()).await;
+    let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
+    let accepted = table.accept(&offered, &driver, start().plus_ms(2)).await;
+    let trip =
+        |event, after_ms| decide(&accepted, Event::Trip { driver: driver.clone(), event }, start().plus_ms(after_ms));
+    let steps = [trip(TripEvent::PickupStarted, 3), trip(TripEvent::DriverArrived, 4)];
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let (store, accepted, step) = (table.dispatches(), accepted.clone(), steps[n % 2].clone());
+            tokio::spawn(async move { store.commit(&accepted, &step, None).await.unwrap() })
+        })
+        .collect();
+    let mut applied = 0;
+    for task in tasks {
+        applied += usize::from(matches!(task.await.unwrap(), Commit::Applied(_)));
+    }
+    assert_eq!(applied, 1);
+    let stored = table.reload(&accepted).await;
+    assert_eq!((stored.state.ver, stored.item.events.len()), (accepted.state.ver + 1, 4));
+    let cancel = decide(&accepted, Event::CancelByUser { user }, start().plus_ms(5));
+    assert!(matches!(table.commit(&accepted, &cancel).await, Commit::Changed));
+    assert_eq!(table.item("user#1", "PROFILE").await["currentStatus"]["status"], "DISPATCHED");
+}
+
 pub async fn two_dispatches_cannot_have_one_driver(table: &Table) {
     let driver = table.add_driver("driver#1").await;
     let (first_user, second_user) = (table.add_user("user#1").await, table.add_user("user#2").await);
