@@ -44,7 +44,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::health::NotInTime;
 use self::locate::LocateError;
-use self::manifest::RefusedManifest;
+use self::manifest::{Cache, RefusedManifest};
 use self::options::Simulation;
 use self::ports::Ports;
 use self::session::{Plan, Session};
@@ -56,6 +56,9 @@ use crate::reconcile::ReconcileError;
 
 /// Ports people know, used when they are free: HTTP API, health and metrics, AWS, Redis.
 const PREFERRED_PORTS: [u16; 4] = [8080, 9090, 4566, 6379];
+
+/// Signals within this time of the first mean the same.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,7 +89,8 @@ pub struct LocalArgs {
     /// without any, the emulators' "test" is used. (--endpoint-url does not count here.)
     #[arg(long, value_name = "URL", value_parser = aws_url)]
     pub aws_endpoint: Option<String>,
-    /// Use this Redis (redis://host:port or rediss://host:port) instead of starting one.
+    /// Use this Redis (redis://host:port or rediss://host:port) instead of starting one. The stack
+    /// then has no ElastiCache, as if the manifest named it in `spec.cache.external`.
     #[arg(long, value_name = "URL", value_parser = redis_url)]
     pub redis: Option<String>,
     /// The emulator. Default: .venv/bin/ministack here or in a folder above, then PATH.
@@ -116,6 +120,12 @@ pub struct LocalArgs {
     /// Write a summary of the run to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+}
+
+impl LocalArgs {
+    fn cache(&self) -> Cache {
+        self.redis.clone().map_or(Cache::Started, Cache::Given)
+    }
 }
 
 /// Why a run failed. Each text says what to do or whose word it is.
@@ -217,7 +227,7 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 pub async fn run(args: LocalArgs) -> Result<(), LocalError> {
     let begun = Instant::now();
     let mut stop = StopSignals::listen()?;
-    let system = read_manifest(&args.file)?;
+    let system = read_manifest(&args.file, &args.cache())?;
     let plan = prepare(&args, &system)?;
     let guard = guard::Guard::start().map_err(machine("start the guard process (`sh`)"))?;
     let guard = Arc::new(guard);
@@ -228,7 +238,7 @@ pub async fn run(args: LocalArgs) -> Result<(), LocalError> {
     };
     tokio::select! {
         () = session.stop() => {}
-        () = stop.next() => session.kill().await,
+        () = stop.impatient() => session.kill().await,
     }
     let outcome = conclude(&args, session.into_summary(), outcome, begun);
     if let Some(guard) = Arc::into_inner(guard) {
@@ -269,9 +279,9 @@ fn write_summary(path: &Path, summary: &Summary) -> Result<(), LocalError> {
     write().map_err(|source| LocalError::WriteSummary { path: path.to_owned(), source })
 }
 
-fn read_manifest(path: &Path) -> Result<ValidatedSystem, LocalError> {
+fn read_manifest(path: &Path, cache: &Cache) -> Result<ValidatedSystem, LocalError> {
     let text = follow::read(path).map_err(|source| LocalError::ReadManifest { path: path.to_owned(), source })?;
-    manifest::read(&text).map_err(|refused| LocalError::Manifest { path: path.to_owned(), refused })
+    manifest::read(&text, cache).map_err(|refused| LocalError::Manifest { path: path.to_owned(), refused })
 }
 
 /// Everything that can fail before anything is started.
@@ -298,6 +308,14 @@ impl StopSignals {
     fn listen() -> Result<Self, LocalError> {
         let listen = |kind| signal(kind).map_err(machine("listen for signals"));
         Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+    }
+
+    /// A person who asks again. Signals close together are one wish: `make` hands on what the whole process group has had.
+    async fn impatient(&mut self) {
+        let asked = Instant::now();
+        while asked.elapsed() < ONE_WISH {
+            self.next().await;
+        }
     }
 
     async fn next(&mut self) {

@@ -12,7 +12,7 @@ pub enum LocateError {
     /// No `ministack`.
     #[error(
         "ministack, the local AWS emulator, was not found (looked for .venv/bin/ministack here and in the folders above, \
-         and on PATH); install it with `make tools` or `python3 -m venv .venv && .venv/bin/pip install ministack`, name it \
+         and on PATH); install it with `make tools-local` or `python3 -m venv .venv && .venv/bin/pip install -r requirements/local.txt`, name it \
          with --ministack, or use a running endpoint with --aws-endpoint"
     )]
     Ministack,

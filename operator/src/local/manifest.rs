@@ -1,5 +1,6 @@
 //! The one system of a local run, from its manifest's text.
 
+use dispatch_api::dispatch_system::ExternalCacheSpec;
 use dispatch_api::manifest::{ManifestError, read_manifests};
 use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
 use thiserror::Error;
@@ -28,17 +29,31 @@ pub enum RefusedManifest {
     },
 }
 
+/// Which Redis a run uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// One this run starts; the emulated stack has its replication group all the same, as in the cloud.
+    Started,
+    /// A running one, by its address. The manifest is read as if it named it in `spec.cache.external`: the stack makes no
+    /// replication group, which not every emulator knows.
+    Given(String),
+}
+
 /// Reads and checks the one system of a text.
-pub fn read(text: &str) -> Result<ValidatedSystem, RefusedManifest> {
-    let systems = read_manifests(text).map_err(RefusedManifest::Unreadable)?;
-    let [system] = systems.as_slice() else { return Err(RefusedManifest::NotOne(systems.len())) };
+pub fn read(text: &str, cache: &Cache) -> Result<ValidatedSystem, RefusedManifest> {
+    let mut systems = read_manifests(text).map_err(RefusedManifest::Unreadable)?;
+    let [system] = systems.as_mut_slice() else { return Err(RefusedManifest::NotOne(systems.len())) };
+    if let Cache::Given(url) = cache {
+        system.spec.cache.external = Some(ExternalCacheSpec { url: url.clone() });
+        system.spec.cache.auth_secret_ref = None;
+    }
     ValidatedSystem::try_from_raw(system).map_err(RefusedManifest::Invalid)
 }
 
 /// Reads and checks an edit of the system in force. A cluster refuses a change of these fields by the schema's rules; without
 /// a cluster it is refused here.
-pub fn read_edit(text: &str, in_force: &ValidatedSystem) -> Result<ValidatedSystem, RefusedManifest> {
-    let edit = read(text)?;
+pub fn read_edit(text: &str, cache: &Cache, in_force: &ValidatedSystem) -> Result<ValidatedSystem, RefusedManifest> {
+    let edit = read(text, cache)?;
     let same = |field, old: &str, new: &str| {
         if old == new {
             Ok(())
@@ -70,10 +85,10 @@ mod tests {
 
     #[test]
     fn an_edit_may_change_rules_but_not_the_identity() {
-        let seoul = read(SEOUL).unwrap();
+        let seoul = read(SEOUL, &Cache::Started).unwrap();
         let rules = format!("{SEOUL}  dispatch: {{ offerTimeoutSeconds: 20 }}\n");
-        assert_eq!(read_edit(&rules, &seoul).unwrap().policy.offer_timeout_ms, 20_000);
-        let refused = |text: String| read_edit(&text, &seoul).unwrap_err().to_string();
+        assert_eq!(read_edit(&rules, &Cache::Started, &seoul).unwrap().policy.offer_timeout_ms, 20_000);
+        let refused = |text: String| read_edit(&text, &Cache::Started, &seoul).unwrap_err().to_string();
         insta::assert_snapshot!(
             [
                 refused(SEOUL.replace("name: seoul", "name: busan")),
@@ -85,5 +100,13 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn a_given_redis_is_the_systems_external_cache() {
+        let url = "redis://127.0.0.1:16379";
+        let seoul = read(SEOUL, &Cache::Given(url.to_owned())).unwrap();
+        assert_eq!(seoul.spec.cache.external.unwrap().url, url);
+        assert_eq!(read(SEOUL, &Cache::Started).unwrap().spec.cache.external, None);
     }
 }

@@ -159,7 +159,7 @@ impl Session {
 
     /// Another text of the manifest: applied when it is right, shown and left aside when it is not.
     pub(super) async fn edit(&mut self, engine: &mut Engine, text: &str) -> Result<(), LocalError> {
-        match manifest::read_edit(text, &self.system) {
+        match manifest::read_edit(text, &self.plan.args.cache(), &self.system) {
             Err(refused) => {
                 let refused = refused.to_string();
                 self.display.say(&format!("{} is refused:\n{refused}", self.view.manifest));
