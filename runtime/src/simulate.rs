@@ -139,7 +139,7 @@ struct Run {
     api: Api,
     book: Arc<Book>,
     clock: RunClock,
-    /// Tells this run's requests from those of other runs of the same seed.
+    /// Tells this run's users and requests from those of other runs of the same seed.
     label: String,
     cars: Vec<Mutex<Car>>,
     users: Mutex<UserPool>,

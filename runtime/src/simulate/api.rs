@@ -1,11 +1,13 @@
 //! The public HTTP API as the simulator uses it: every call counted, bounded in time and number, and repeated while the service
 //! is away.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dispatch_core::ids::DispatchId;
-use reqwest::{Client, Method, RequestBuilder, Response, header};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -29,6 +31,9 @@ const STREAM_SILENCE: Duration = Duration::from_secs(45);
 /// How long a call is repeated while the service is away: longer than a restart takes, shorter than a person waits.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The same before the service has answered anything: the address may be wrong.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(10);
+
 /// First and longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -40,7 +45,7 @@ const CALLS_MAX: usize = 128;
 #[derive(Debug, Error)]
 pub enum ApiError {
     /// The service was away all the time, or answered nothing but errors.
-    #[error("{route} was not possible for a minute")]
+    #[error("{route} got no answer to go on with")]
     Unreachable {
         /// Method and path.
         route: &'static str,
@@ -121,14 +126,14 @@ pub struct Api {
     streams: Client,
     permits: Semaphore,
     book: Arc<Book>,
+    /// Whether the service has answered anything yet.
+    answered: AtomicBool,
 }
 
 impl Api {
     /// The API at the address of the options.
     pub fn new(args: &Args, book: Arc<Book>) -> Result<Self, ApiError> {
-        let client = |builder: reqwest::ClientBuilder| {
-            builder.connect_timeout(CALL_TIMEOUT).tcp_nodelay(true).build().map_err(ApiError::Client)
-        };
+        let client = |builder| client(builder, &args.api).map_err(ApiError::Client);
         Ok(Self {
             base: args.api.clone(),
             token: args.token.clone(),
@@ -136,6 +141,7 @@ impl Api {
             streams: client(Client::builder().read_timeout(STREAM_SILENCE).pool_max_idle_per_host(0))?,
             permits: Semaphore::new(CALLS_MAX),
             book,
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -214,7 +220,7 @@ impl Api {
 
     async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Reply<T>, ApiError> {
         let route = call.route;
-        let give_up = Instant::now() + PATIENCE;
+        let began = Instant::now();
         let mut pause = PAUSE;
         loop {
             let source = match self.attempt(&call).await {
@@ -227,7 +233,8 @@ impl Api {
                 Ok(_) => None,
                 Err(error) => Some(error),
             };
-            if call.tries == Tries::Once || Instant::now() + pause > give_up {
+            let patience = if self.answered.load(Ordering::Relaxed) { PATIENCE } else { PATIENCE_AT_FIRST };
+            if call.tries == Tries::Once || began.elapsed() + pause > patience {
                 return Err(ApiError::Unreachable { route, source });
             }
             sleep(pause).await;
@@ -254,7 +261,10 @@ impl Api {
             Err(error) => Err(error),
         };
         let end = match &answer {
-            Ok((status, _)) => CallEnd::Status(*status),
+            Ok((status, _)) => {
+                self.answered.store(true, Ordering::Relaxed);
+                CallEnd::Status(*status)
+            }
             Err(error) => end_of_error(error),
         };
         self.book.call(call.route, end);
@@ -267,6 +277,26 @@ impl Api {
             None => request,
         }
     }
+}
+
+/// A client for one address. This machine is reached without a proxy, and where there is no TLS, a machine without root
+/// certificates will do.
+fn client(builder: ClientBuilder, base: &str) -> reqwest::Result<Client> {
+    let mut builder = builder.connect_timeout(CALL_TIMEOUT).tcp_nodelay(true);
+    if let Ok(url) = Url::parse(base) {
+        if url.scheme() == "http" {
+            builder = builder.tls_certs_only([]);
+        }
+        if url.host_str().is_some_and(is_this_machine) {
+            builder = builder.no_proxy();
+        }
+    }
+    builder.build()
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn end_of(sent: &Result<Response, reqwest::Error>) -> CallEnd {
@@ -283,4 +313,24 @@ fn end_of_error(error: &reqwest::Error) -> CallEnd {
 /// The part of a dispatch's id that stands in paths.
 fn suffix(id: &str) -> &str {
     id.strip_prefix(DispatchId::PREFIX).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["localhost.example.com", "10.0.0.1", "api.example.com"] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn paths_have_the_id_without_its_prefix() {
+        assert_eq!(suffix("dispatch#01JW"), "01JW");
+    }
 }

@@ -24,8 +24,8 @@ Examples:
 
 Exit codes:
   0    the auditor found nothing, and every request came to its end
-  1    the run could not be made: the API cannot be reached, or the summary cannot be written
-  2    an option is wrong
+  1    the run could not be made: the API cannot be reached, the summary cannot be written, or options contradict each other
+  2    an option is wrong by itself
   3    the auditor found violations, which the summary lists
   130  interrupted; what the auditor could see by then was clean";
 

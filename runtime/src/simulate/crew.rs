@@ -79,7 +79,7 @@ pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = listen(&run, &ear, &sender, &stop) => {}
+        () = listen(&run, &ear, &sender) => {}
         () = working => {}
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::Run;
 use super::random::{Actor, Dice};
@@ -39,23 +38,17 @@ pub enum Heard {
     Told(Box<Notification>, u64),
 }
 
-/// Listens until `stop`, or until nobody wants to hear any more.
-pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>, stop: &CancellationToken) {
+/// Listens until nobody wants to hear any more.
+pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
     let mut dice = Dice::of(run.args.seed, Actor::Reconnect(ear.number));
-    let listening = async {
-        let mut failures = 0;
-        while !to.is_closed() {
-            let heard_something = listen_once(run, ear, to).await;
-            run.book.tally(|tally| tally.stream_reconnects += 1);
-            failures = if heard_something { 0 } else { (failures + 1).min(10) };
-            // Thousands of apps lose a stream at the same moment when a worker goes; they come back one by one.
-            let pause = (PAUSE_MS * f64::from(1 << failures)).min(PAUSE_MAX_MS) * dice.between(0.5..1.5);
-            sleep(Duration::from_secs_f64(pause / 1000.0)).await;
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = listening => {}
+    let mut failures = 0;
+    while !to.is_closed() {
+        let heard_something = listen_once(run, ear, to).await;
+        run.book.tally(|tally| tally.stream_reconnects += 1);
+        failures = if heard_something { 0 } else { (failures + 1).min(10) };
+        // Thousands of apps lose a stream at the same moment when a worker goes; they come back one by one.
+        let pause = (PAUSE_MS * f64::from(1 << failures)).min(PAUSE_MAX_MS) * dice.between(0.5..1.5);
+        sleep(Duration::from_secs_f64(pause / 1000.0)).await;
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use dispatch_core::ids::UserId;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::Run;
 use super::api::{ApiError, Reply};
@@ -23,9 +22,6 @@ use crate::store::entity::{DispatchStatus, EventType, PaymentMethod, PaymentType
 
 /// Time between two looks at a dispatch of which nothing is heard.
 const LOOK: Duration = Duration::from_secs(3);
-
-/// Users tried for one request where the service says that they are on another dispatch: left over from an earlier run.
-const USERS_TRIED_MAX: u32 = 5;
 
 /// Listener numbers of users begin behind those of all drivers.
 const EARS_OF_USERS: u32 = 1_000_000;
@@ -73,34 +69,17 @@ impl UserPool {
 /// Plays one request to its end.
 pub async fn ask(run: Arc<Run>, plan: RequestPlan) {
     run.note_request(plan.number, RequestState::Sent);
-    for _ in 0..USERS_TRIED_MAX {
-        let (user, registered) = lock(&run.users).take();
-        let rider = Rider::new(&run, user, &plan);
-        match rider.ride(registered).await {
-            Ok(Ride::Ended(history)) => {
-                run.note_request(plan.number, RequestState::Ended(history));
-                lock(&run.users).give_back(user);
-                return;
-            }
-            Ok(Ride::UserBusy) => {}
-            Ok(Ride::Refused(status)) => {
-                run.note_request(plan.number, RequestState::NotStored(format!("HTTP {status}")));
-                return;
-            }
-            Err(error) => {
-                run.note_request(plan.number, RequestState::NotStored(error.to_string()));
-                return;
-            }
-        }
+    let (user, registered) = lock(&run.users).take();
+    let ended = match Rider::new(&run, user, &plan).ride(registered).await {
+        Ok(Reply::Done(history)) => RequestState::Ended(history),
+        Ok(Reply::Refused(status)) => RequestState::NotStored(format!("HTTP {status}")),
+        Err(error) => RequestState::NotStored(error.to_string()),
+    };
+    // A user whose request was not stored may be anything, and is not asked again.
+    if matches!(ended, RequestState::Ended(_)) {
+        lock(&run.users).give_back(user);
     }
-    run.note_request(plan.number, RequestState::NotStored("no free user was found".to_owned()));
-}
-
-/// What became of an attempt to ride.
-enum Ride {
-    Ended(History),
-    UserBusy,
-    Refused(u16),
+    run.note_request(plan.number, ended);
 }
 
 struct Rider<'a> {
@@ -113,42 +92,43 @@ struct Rider<'a> {
 
 impl<'a> Rider<'a> {
     fn new(run: &'a Run, number: u32, plan: &'a RequestPlan) -> Self {
-        let suffix = format!("sim-{number:05}");
+        // Users of an earlier run of this seed may still be waiting for a ride that nobody follows any more.
+        let suffix = format!("{}-{number:05}", run.label);
         Self { run, plan, id: format!("{}{suffix}", UserId::PREFIX), suffix, number }
     }
 
-    async fn ride(&self, registered: bool) -> Result<Ride, ApiError> {
+    /// Asks and waits; what the service refused is the profile or the request.
+    async fn ride(&self, registered: bool) -> Result<Reply<History>, ApiError> {
         if !registered && let Reply::Refused(status) = self.run.api.put_user(&self.suffix, &self.profile()).await? {
-            return Ok(Ride::Refused(status));
+            return Ok(Reply::Refused(status));
         }
         let (sender, heard) = mpsc::channel(WAITING_MAX);
         let ear = Ear { who: "user", suffix: self.suffix.clone(), number: EARS_OF_USERS + self.number };
-        let stop = CancellationToken::new();
+        let listening = async {
+            listen(self.run, &ear, &sender).await;
+            std::future::pending().await
+        };
         tokio::select! {
             ride = self.request_and_wait(heard) => ride,
-            () = listen(self.run, &ear, &sender, &stop) => Ok(Ride::UserBusy),
+            never = listening => never,
         }
     }
 
-    async fn request_and_wait(&self, heard: mpsc::Receiver<Heard>) -> Result<Ride, ApiError> {
+    async fn request_and_wait(&self, heard: mpsc::Receiver<Heard>) -> Result<Reply<History>, ApiError> {
         let body = CreateDispatch {
             user_id: self.id.clone(),
             pickup_location: location(&self.plan.pickup),
             destination: location(&self.plan.destination),
         };
-        // The run's own label: an environment that has seen this seed before must not take the request for an old one.
         let key = format!("{}-{}", self.run.label, self.plan.number);
         let sent = self.run.clock.now();
-        match self.run.api.create(&key, &body).await? {
-            Reply::Done(dispatch) => {
-                self.run.book.sent(&dispatch.dispatch_id, sent);
-                let stored = RequestState::Stored(dispatch.dispatch_id.clone());
-                self.run.note_request(self.plan.number, stored);
-                Ok(Ride::Ended(self.wait(&dispatch.dispatch_id, sent, heard).await))
-            }
-            Reply::Refused(409) => Ok(Ride::UserBusy),
-            Reply::Refused(status) => Ok(Ride::Refused(status)),
-        }
+        let dispatch = match self.run.api.create(&key, &body).await? {
+            Reply::Done(dispatch) => dispatch.dispatch_id,
+            Reply::Refused(status) => return Ok(Reply::Refused(status)),
+        };
+        self.run.book.sent(&dispatch, sent);
+        self.run.note_request(self.plan.number, RequestState::Stored(dispatch.clone()));
+        Ok(Reply::Done(self.wait(&dispatch, sent, heard).await))
     }
 
     /// Waits for the end. It is the caller who ends the waiting where there is none.
