@@ -172,7 +172,7 @@ async fn a_broken_item_is_named_without_its_values(table: &Table) {
     table.request("dispatch#1", &user, start()).await;
     dynamo(table).set(("dispatch#1", "METADATA"), "pickupLocation.lat", "서른일곱").await;
     let id = DispatchId::parse("dispatch#1").unwrap();
-    let error = dynamo(table).store.load(&id).await.err().expect("a broken item is an error");
+    let error = dynamo(table).store.load(&id).await.expect_err("a broken item is an error");
     let shown = format!("{error:?}");
     let text = format!("{shown} {:#}", anyhow::Error::new(error));
     assert!(text.contains("pickupLocation.lat"), "{text}");
