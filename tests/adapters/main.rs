@@ -2,4 +2,6 @@
 
 #![cfg(test)]
 
+mod fleet;
 mod store;
+mod support;

@@ -1,0 +1,109 @@
+//! [`Fleet`]: one suite for the fleet in memory and the fleet in Redis.
+
+mod contract;
+mod redis;
+
+use std::sync::Arc;
+
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::clock::SystemClock;
+use dispatch_runtime::fleet::fake::FakeFleet;
+use dispatch_runtime::port::{Clock as _, Fleet, FleetEntry, Ping};
+use dispatch_runtime::store::entity::{DriverPreferences, PersonStatus};
+
+use crate::support::seoul;
+
+/// Runs every scenario on memory, each as a test of its own, and all of them on one Redis, which is wiped between them.
+macro_rules! contract {
+    ($($scenario:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $scenario() {
+                    super::contract::$scenario(&super::memory_fleet()).await;
+                }
+            )*
+        }
+
+        #[tokio::test]
+        async fn redis_keeps_the_whole_contract() {
+            let server = redis::Running::start().await;
+            $(
+                eprintln!("scenario: {}", stringify!($scenario));
+                server.wipe().await;
+                contract::$scenario(server.fleet.as_ref()).await;
+            )*
+        }
+    };
+}
+
+contract!(
+    a_cold_cache_says_nothing_until_it_is_filled,
+    drivers_come_ring_by_ring_and_nearest_first,
+    only_free_drivers_are_found,
+    a_ping_is_taken_once_and_in_order,
+    a_driver_who_no_longer_pings_is_dropped,
+    a_hold_is_for_one_offer_until_it_is_given_back,
+    a_hold_ends_by_itself,
+    a_resting_driver_is_shown_and_not_held,
+    answers_are_counted_for_the_window,
+    the_table_does_not_overwrite_fresher_pings,
+    a_route_is_handed_over_in_chunks,
+    a_route_whose_counter_was_lost_goes_on_above,
+    a_place_beyond_the_map_harms_nobody_else,
+);
+
+fn memory_fleet() -> FakeFleet {
+    FakeFleet::new(seoul(), Arc::new(SystemClock))
+}
+
+fn now() -> EpochMs {
+    SystemClock.now()
+}
+
+fn ago(ms: i64) -> EpochMs {
+    EpochMs(now().0 - ms)
+}
+
+fn driver(number: u32) -> DriverId {
+    DriverId::parse(format!("driver#{number:05}")).unwrap()
+}
+
+fn dispatch(number: u32) -> DispatchId {
+    DispatchId::parse(format!("dispatch#{number:05}")).unwrap()
+}
+
+/// A place `metres` north of the pickup.
+fn north(metres: f64) -> Coordinate {
+    Coordinate::new(37.5662 + metres / 111_226.0, 126.9784).unwrap()
+}
+
+/// A free driver `metres` north of the pickup, seen now.
+fn free(number: u32, metres: f64) -> FleetEntry {
+    FleetEntry {
+        driver: driver(number),
+        status: PersonStatus::Active,
+        dispatch: None,
+        position: north(metres),
+        seen_at: now(),
+        preferences: DriverPreferences {
+            default_ride_type: None,
+            preferred_regions: vec!["중구".to_owned(), "종로구".to_owned()],
+            max_distance: 20.0,
+            auto_accept: true,
+            minimum_fare: 8000,
+        },
+    }
+}
+
+fn ping(number: u32, metres: f64, at: EpochMs) -> Ping {
+    Ping { driver: driver(number), position: north(metres), at }
+}
+
+/// The drivers found around the pickup, in the order they come.
+async fn found(fleet: &dyn Fleet, rings_m: &[u32], enough: usize) -> Vec<u32> {
+    let found = fleet.nearby(north(0.0), rings_m, enough, now()).await.unwrap().expect("the cache is warm");
+    found.iter().map(|driver| driver.id.suffix().parse().unwrap()).collect()
+}

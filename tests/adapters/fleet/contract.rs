@@ -1,0 +1,167 @@
+//! What every fleet does. Nothing here depends on time standing still.
+
+use dispatch_core::candidate::Availability;
+use dispatch_core::dispatch::OfferOutcome;
+use dispatch_core::geo::{Coordinate, Metres};
+use dispatch_core::route::RoutePoint;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::fleet::ROUTE_CHUNK_POINTS;
+use dispatch_runtime::port::{Fleet, FleetEntry, HoldToken, Ping, Recorded};
+use dispatch_runtime::store::entity::PersonStatus;
+
+use super::{ago, dispatch, driver, found, free, north, now, ping};
+use crate::support::until;
+
+const RINGS_M: [u32; 3] = [700, 1500, 20_000];
+
+pub async fn a_cold_cache_says_nothing_until_it_is_filled(fleet: &dyn Fleet) {
+    assert_eq!(fleet.nearby(north(0.0), &RINGS_M, 5, now()).await.unwrap(), None);
+    fleet.put(&[free(1, 100.0)]).await.unwrap();
+    assert_eq!(fleet.nearby(north(0.0), &RINGS_M, 5, now()).await.unwrap(), None, "one driver is not the city");
+    fleet.fill(&[free(2, 200.0)]).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 5).await, [1, 2]);
+}
+
+pub async fn drivers_come_ring_by_ring_and_nearest_first(fleet: &dyn Fleet) {
+    let entries = [free(3, 1200.0), free(1, 100.0), free(4, 9000.0), free(2, 600.0)];
+    fleet.fill(&entries).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 1).await, [1]);
+    assert_eq!(found(fleet, &RINGS_M, 3).await, [1, 2, 3]);
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [1, 2, 3, 4]);
+    assert_eq!(found(fleet, &[700], 9).await, [1, 2]);
+    let all = fleet.nearby(north(0.0), &RINGS_M, 1, now()).await.unwrap().unwrap();
+    let first = &all[0];
+    assert_eq!((first.availability, first.minimum_fare, first.auto_accept), (Availability::Active, 8000, true));
+    assert_eq!(first.max_distance, Metres(20_000.0));
+    assert!(first.position.distance_to(north(100.0)).0 < 0.01, "positions are kept exactly");
+    assert!(!first.resting);
+}
+
+pub async fn only_free_drivers_are_found(fleet: &dyn Fleet) {
+    let away = FleetEntry { status: PersonStatus::Inactive, ..free(3, 300.0) };
+    fleet.fill(&[free(1, 100.0), free(2, 200.0), away]).await.unwrap();
+    fleet.set_status(&driver(1), PersonStatus::Dispatched, Some(&dispatch(1))).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [2]);
+    fleet.set_status(&driver(1), PersonStatus::Active, None).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [1, 2]);
+    fleet.put(&[FleetEntry { status: PersonStatus::Inactive, ..free(1, 100.0) }]).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [2]);
+    fleet.set_status(&driver(9), PersonStatus::Active, None).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [2], "a status alone makes nobody known");
+}
+
+pub async fn a_ping_is_taken_once_and_in_order(fleet: &dyn Fleet) {
+    let at = now();
+    let riding = FleetEntry { status: PersonStatus::Dispatched, dispatch: Some(dispatch(7)), ..free(2, 200.0) };
+    let before = |entry: FleetEntry| FleetEntry { seen_at: EpochMs(at.0 - 1000), ..entry };
+    fleet.fill(&[before(free(1, 5000.0)), before(riding)]).await.unwrap();
+    let pings = [ping(1, 100.0, at), ping(2, 300.0, at), ping(1, 900.0, EpochMs(at.0 - 1)), ping(3, 100.0, at)];
+    let answers = fleet.record(&pings).await.unwrap();
+    let expected = [Recorded::Seen, Recorded::OnDispatch(dispatch(7)), Recorded::Outdated, Recorded::Unknown];
+    assert_eq!(answers, expected);
+    let near = fleet.nearby(north(0.0), &[700], 9, now()).await.unwrap().unwrap();
+    assert_eq!(near.len(), 1);
+    assert_eq!((near[0].id.clone(), near[0].seen_at), (driver(1), at));
+    assert_eq!(fleet.record(&[]).await.unwrap(), []);
+}
+
+pub async fn a_driver_who_no_longer_pings_is_dropped(fleet: &dyn Fleet) {
+    let gone = FleetEntry { seen_at: ago(31_000), ..free(1, 100.0) };
+    fleet.fill(&[gone, free(2, 200.0)]).await.unwrap();
+    // Pings of others sweep out who has fallen silent.
+    fleet.record(&[ping(2, 200.0, now())]).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [2]);
+    assert_eq!(fleet.record(&[ping(1, 150.0, now())]).await.unwrap(), [Recorded::Seen]);
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [1, 2]);
+}
+
+pub async fn a_hold_is_for_one_offer_until_it_is_given_back(fleet: &dyn Fleet) {
+    fleet.fill(&[free(1, 100.0)]).await.unwrap();
+    let (ours, theirs) = (HoldToken::of(&dispatch(1), 1), HoldToken::of(&dispatch(2), 1));
+    assert!(fleet.hold(&driver(1), &ours, 60_000).await.unwrap());
+    assert!(fleet.hold(&driver(1), &ours, 60_000).await.unwrap(), "the same offer may hold again");
+    assert!(!fleet.hold(&driver(1), &theirs, 60_000).await.unwrap());
+    assert!(fleet.nearby(north(0.0), &RINGS_M, 1, now()).await.unwrap().unwrap()[0].resting);
+    fleet.release(&driver(1), &theirs).await.unwrap();
+    assert!(!fleet.hold(&driver(1), &theirs, 60_000).await.unwrap(), "only its maker gives a hold back");
+    fleet.release(&driver(1), &ours).await.unwrap();
+    assert!(fleet.hold(&driver(1), &theirs, 60_000).await.unwrap());
+    fleet.release(&driver(1), &theirs).await.unwrap();
+    fleet.set_status(&driver(1), PersonStatus::Dispatched, Some(&dispatch(3))).await.unwrap();
+    assert!(!fleet.hold(&driver(1), &ours, 60_000).await.unwrap(), "a driver on a dispatch is not free");
+    assert!(fleet.hold(&driver(9), &ours, 60_000).await.unwrap(), "the cache stops nobody it does not know");
+}
+
+pub async fn a_hold_ends_by_itself(fleet: &dyn Fleet) {
+    fleet.fill(&[free(1, 100.0)]).await.unwrap();
+    assert!(fleet.hold(&driver(1), &HoldToken::of(&dispatch(1), 1), 50).await.unwrap());
+    let theirs = HoldToken::of(&dispatch(2), 1);
+    until("the end of a hold", async || fleet.hold(&driver(1), &theirs, 60_000).await.unwrap().then_some(())).await;
+}
+
+pub async fn a_resting_driver_is_shown_and_not_held(fleet: &dyn Fleet) {
+    fleet.fill(&[free(1, 100.0), free(2, 200.0)]).await.unwrap();
+    fleet.offer_ended(&driver(1), OfferOutcome::Rejected, 60_000, now()).await.unwrap();
+    fleet.offer_ended(&driver(2), OfferOutcome::Accepted, 0, now()).await.unwrap();
+    let near = fleet.nearby(north(0.0), &RINGS_M, 9, now()).await.unwrap().unwrap();
+    assert_eq!(near.iter().map(|driver| driver.resting).collect::<Vec<_>>(), [true, false]);
+    assert!(!fleet.hold(&driver(1), &HoldToken::of(&dispatch(1), 1), 1000).await.unwrap());
+}
+
+pub async fn answers_are_counted_for_the_window(fleet: &dyn Fleet) {
+    const DAY_MS: i64 = 86_400_000;
+    fleet.fill(&[free(1, 100.0)]).await.unwrap();
+    for (outcome, at) in [
+        (OfferOutcome::Accepted, ago(0)),
+        (OfferOutcome::TimedOut, ago(DAY_MS)),
+        (OfferOutcome::Accepted, ago(8 * DAY_MS)),
+    ] {
+        fleet.offer_ended(&driver(1), outcome, 0, at).await.unwrap();
+    }
+    let near = fleet.nearby(north(0.0), &RINGS_M, 1, now()).await.unwrap().unwrap();
+    assert_eq!((near[0].acceptance.offered, near[0].acceptance.accepted), (2, 1));
+}
+
+pub async fn the_table_does_not_overwrite_fresher_pings(fleet: &dyn Fleet) {
+    fleet.fill(&[free(1, 100.0)]).await.unwrap();
+    let old = FleetEntry { seen_at: ago(60_000), status: PersonStatus::Inactive, ..free(1, 5000.0) };
+    fleet.put(&[old]).await.unwrap();
+    assert_eq!(found(fleet, &[700], 9).await, [1]);
+    fleet.put(&[FleetEntry { status: PersonStatus::Inactive, ..free(1, 100.0) }]).await.unwrap();
+    assert_eq!(found(fleet, &RINGS_M, 9).await, [0_u32; 0]);
+}
+
+fn point(number: usize) -> RoutePoint {
+    RoutePoint { position: north(number as f64), at: EpochMs(1_748_154_600_000 + number as i64 * 4000) }
+}
+
+pub async fn a_route_is_handed_over_in_chunks(fleet: &dyn Fleet) {
+    let id = dispatch(1);
+    for number in 1..ROUTE_CHUNK_POINTS {
+        assert_eq!(fleet.push_route(&id, point(number)).await.unwrap(), None);
+    }
+    let tail = fleet.push_route(&id, point(ROUTE_CHUNK_POINTS)).await.unwrap().expect("a whole chunk");
+    assert_eq!((tail.next_chunk, tail.points.len()), (1, ROUTE_CHUNK_POINTS));
+    assert_eq!(tail.points[0], point(1));
+    assert_eq!(fleet.push_route(&id, point(99)).await.unwrap(), None, "one caller stores a chunk");
+    fleet.trim_route(&id, tail.points.len()).await.unwrap();
+    let rest = fleet.route_tail(&id).await.unwrap();
+    assert_eq!((rest.next_chunk, rest.points), (2, vec![point(99)]));
+    assert_eq!(fleet.route_tail(&dispatch(2)).await.unwrap().points, []);
+}
+
+pub async fn a_route_whose_counter_was_lost_goes_on_above(fleet: &dyn Fleet) {
+    // The cache was wiped in mid-ride: the driver comes back from the table, on its dispatch.
+    let riding = FleetEntry { status: PersonStatus::Dispatched, dispatch: Some(dispatch(1)), ..free(1, 100.0) };
+    fleet.put(&[riding]).await.unwrap();
+    assert!(fleet.route_tail(&dispatch(1)).await.unwrap().next_chunk > 1_000_000);
+}
+
+pub async fn a_place_beyond_the_map_harms_nobody_else(fleet: &dyn Fleet) {
+    let pole = Coordinate::new(89.0, 126.0).unwrap();
+    fleet.fill(&[FleetEntry { position: pole, ..free(1, 0.0) }, free(2, 5000.0)]).await.unwrap();
+    let at = now();
+    let pings = [Ping { driver: driver(1), position: pole, at }, ping(2, 100.0, at)];
+    assert_eq!(fleet.record(&pings).await.unwrap(), [Recorded::Seen, Recorded::Seen]);
+    assert_eq!(found(fleet, &[700], 9).await, [2]);
+}

@@ -1,0 +1,53 @@
+//! What the suites of this program share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use dispatch_core::fare::FareTable;
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_runtime::city::{City, Settings};
+use dispatch_tests::ministack::REGION;
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+
+/// Longest time to wait for what must happen.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// Seoul with the usual rules.
+pub fn seoul() -> City {
+    let fare = FareTable {
+        base: 4800,
+        base_distance_m: 1600,
+        per_distance: 100,
+        per_distance_m: 131,
+        per_time: 100,
+        per_time_s: 30,
+        night_surcharges: Vec::new(),
+        road_factor_percent: 130,
+        average_speed_kmh: 25,
+        round_to: 100,
+    };
+    let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
+    City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
+}
+
+/// Settings of AWS clients for an emulator.
+pub async fn sdk(endpoint: &str) -> SdkConfig {
+    let nobody = Credentials::new("test", "test", None, None, "test");
+    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).region(Region::new(REGION));
+    loader.endpoint_url(endpoint).credentials_provider(nobody).load().await
+}
+
+/// Asks until the answer is there.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{what} did not happen within {WITHIN:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
