@@ -3,5 +3,7 @@
 #![cfg(test)]
 
 mod fleet;
+mod messaging;
 mod store;
+mod stream;
 mod support;

@@ -132,7 +132,7 @@ pub async fn the_table_does_not_overwrite_fresher_pings(fleet: &dyn Fleet) {
 }
 
 fn point(number: usize) -> RoutePoint {
-    RoutePoint { position: north(number as f64), at: EpochMs(1_748_154_600_000 + number as i64 * 4000) }
+    RoutePoint { position: north(number as f64), at: EpochMs(1_748_154_600_000).plus_ms(number as u64 * 4000) }
 }
 
 pub async fn a_route_is_handed_over_in_chunks(fleet: &dyn Fleet) {

@@ -1,0 +1,218 @@
+//! Queues, topic and devices against the emulator.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws_sdk_sqs::types::QueueAttributeName;
+use dispatch_core::ids::DriverId;
+use dispatch_runtime::messaging::{
+    Consumer, Handled, MessageHandler, Received, SnsDevicePush, SnsNotifier, SqsTimers, notification_of,
+};
+use dispatch_runtime::metrics::Metrics;
+use dispatch_runtime::port::{
+    DevicePush as _, Notification, NotificationBody, NotificationKind, Notifier as _, OfferTimers as _, Person,
+    TimerMessage,
+};
+use dispatch_tests::ministack::Ministack;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{sdk, until};
+
+/// When it came, its body and its attributes.
+type Seen = (Instant, String, HashMap<String, String>);
+
+/// Remembers messages; answers by their body.
+#[derive(Default)]
+struct Inbox {
+    messages: Mutex<Vec<Seen>>,
+}
+
+impl Inbox {
+    fn bodies(&self) -> Vec<String> {
+        self.messages.lock().unwrap().iter().map(|(_, body, _)| body.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl MessageHandler for Inbox {
+    async fn handle(&self, message: &Received) -> Handled {
+        let seen = (Instant::now(), message.body.clone(), message.attributes.clone());
+        let mut messages = self.messages.lock().unwrap();
+        let repeated = messages.iter().any(|(_, body, _)| *body == message.body);
+        messages.push(seen);
+        match message.body.as_str() {
+            "poison" => Handled::Unreadable,
+            "later" if !repeated => Handled::Left,
+            _ => Handled::Done,
+        }
+    }
+}
+
+struct World {
+    sqs: aws_sdk_sqs::Client,
+    sns: aws_sdk_sns::Client,
+    metrics: Arc<Metrics>,
+    _ministack: Ministack,
+}
+
+impl World {
+    async fn start() -> Self {
+        let ministack = Ministack::start().await.expect("ministack starts");
+        let sdk = sdk(&ministack.endpoint()).await;
+        let (sqs, sns) = (aws_sdk_sqs::Client::new(&sdk), aws_sdk_sns::Client::new(&sdk));
+        Self { sqs, sns, metrics: Arc::new(Metrics::new()), _ministack: ministack }
+    }
+
+    async fn queue(&self, name: &str, attributes: &[(QueueAttributeName, String)]) -> String {
+        let mut request = self.sqs.create_queue().queue_name(name);
+        for (attribute, value) in attributes {
+            request = request.attributes(attribute.clone(), value);
+        }
+        request.send().await.unwrap().queue_url.unwrap()
+    }
+
+    async fn arn(&self, url: &str) -> String {
+        let wanted = QueueAttributeName::QueueArn;
+        let answer = self.sqs.get_queue_attributes().queue_url(url).attribute_names(wanted.clone()).send().await;
+        answer.unwrap().attributes.unwrap()[&wanted].clone()
+    }
+
+    async fn size(&self, url: &str) -> String {
+        let wanted = QueueAttributeName::ApproximateNumberOfMessages;
+        let answer = self.sqs.get_queue_attributes().queue_url(url).attribute_names(wanted.clone()).send().await;
+        answer.unwrap().attributes.unwrap()[&wanted].clone()
+    }
+
+    /// Consumes a queue until `enough`, then ends in order, which must not wait for the long poll.
+    async fn consume(&self, url: &str, enough: impl Fn(&Inbox) -> bool) -> Arc<Inbox> {
+        let inbox = Arc::new(Inbox::default());
+        let consumer = Consumer::new(self.sqs.clone(), url, "test", Arc::clone(&self.metrics));
+        let shutdown = CancellationToken::new();
+        let (handler, end) = (Arc::clone(&inbox), shutdown.clone());
+        let running = tokio::spawn(async move { consumer.run(handler.as_ref(), &end).await });
+        until("the queue's messages", async || enough(&inbox).then_some(())).await;
+        shutdown.cancel();
+        let began = Instant::now();
+        running.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        inbox
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_deleted_when_done_left_for_later_and_poison_goes_to_the_dead_letters() {
+    let world = World::start().await;
+    let dead = world.queue("dead", &[]).await;
+    let redrive = serde_json::json!({ "deadLetterTargetArn": world.arn(&dead).await, "maxReceiveCount": 2 });
+    let attributes = [
+        (QueueAttributeName::VisibilityTimeout, "1".to_owned()),
+        (QueueAttributeName::RedrivePolicy, redrive.to_string()),
+    ];
+    let url = world.queue("work", &attributes).await;
+    for number in 0..25 {
+        world.sqs.send_message().queue_url(&url).message_body(format!("fine-{number}")).send().await.unwrap();
+    }
+    for body in ["poison", "later"] {
+        world.sqs.send_message().queue_url(&url).message_body(body).send().await.unwrap();
+    }
+    let count = |inbox: &Inbox, what: &str| inbox.bodies().iter().filter(|body| *body == what).count();
+    let fine = |inbox: &Inbox| inbox.bodies().iter().filter(|body| body.starts_with("fine")).count();
+    let inbox = world
+        .consume(&url, |inbox| fine(inbox) >= 25 && count(inbox, "later") >= 2 && count(inbox, "poison") >= 2)
+        .await;
+    assert_eq!((fine(&inbox), count(&inbox, "later")), (25, 2));
+    // The queue moves it when it would be received once too often.
+    until("the dead letter", async || {
+        let polled = world.sqs.receive_message().queue_url(&url).send().await.unwrap();
+        assert!(polled.messages.unwrap_or_default().is_empty());
+        (world.size(&dead).await == "1").then_some(())
+    })
+    .await;
+    assert_eq!(world.size(&url).await, "0");
+    let metrics = world.metrics.encode().unwrap();
+    assert!(metrics.contains("dispatch_queue_messages_total{queue=\"test\",outcome=\"unreadable\"} 2"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_comes_not_before_its_time_and_says_what_the_seed_says() {
+    let world = World::start().await;
+    let url = world.queue("offers", &[]).await;
+    let message = TimerMessage {
+        dispatch_id: "dispatch#00001".to_owned(),
+        driver_id: Some("driver#00001".to_owned()),
+        request_time: "2025-05-25T15:30:30+09:00".to_owned(),
+        timeout_at: "2025-05-25T15:32:30+09:00".to_owned(),
+        offer_seq: None,
+    };
+    let began = Instant::now();
+    SqsTimers::new(world.sqs.clone(), &url).start(&message, 1_200).await.unwrap();
+    let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
+    let (at, body, _) = inbox.messages.lock().unwrap()[0].clone();
+    assert!(at - began >= Duration::from_millis(1_200), "{:?}", at - began);
+    let seed: serde_json::Value = serde_json::from_str(include_str!("../fixtures/seed/7.4-sqs-message.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+}
+
+fn offer() -> Notification {
+    Notification {
+        id: "dispatch#00001:1:OFFER".to_owned(),
+        recipient: "driver#00001".to_owned(),
+        kind: NotificationKind::Offer,
+        body: NotificationBody {
+            message: "새로운 배차 요청이 있습니다".to_owned(),
+            dispatch_id: "dispatch#00001".to_owned(),
+            pickup_address: Some("서울시 중구 명동".to_owned()),
+            destination_address: Some("서울시 종로구 종로".to_owned()),
+            estimated_fare: Some(12_000),
+            estimated_distance: Some("2.5km".to_owned()),
+            offer_seq: None,
+            timeout_at: None,
+            status: None,
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notification_comes_through_topic_and_queue_as_it_was() {
+    let world = World::start().await;
+    let topic = world.sns.create_topic().name("notifications").send().await.unwrap().topic_arn.unwrap();
+    let url = world.queue("notifications", &[]).await;
+    let queue = world.arn(&url).await;
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage",
+        "Resource": queue, "Condition": {"ArnEquals": {"aws:SourceArn": topic}}}]});
+    let allowed = world.sqs.set_queue_attributes().queue_url(&url);
+    allowed.attributes(QueueAttributeName::Policy, policy.to_string()).send().await.unwrap();
+    let subscribe = world.sns.subscribe().topic_arn(&topic).protocol("sqs").endpoint(&queue);
+    subscribe.attributes("RawMessageDelivery", "true").send().await.unwrap();
+
+    SnsNotifier::new(world.sns.clone(), &topic).publish(&offer()).await.unwrap();
+    let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
+    let (_, body, attributes) = inbox.messages.lock().unwrap()[0].clone();
+    let seed: serde_json::Value = serde_json::from_str(include_str!("../fixtures/seed/7.4-sns-message.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+    let received = Received { id: "1".to_owned(), body, attributes };
+    assert_eq!(notification_of(&received), Some(offer()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_registered_again_and_a_disabled_one_is_no_error() {
+    let world = World::start().await;
+    let person = Person::Driver(DriverId::parse("driver#00001").unwrap());
+    let nowhere = SnsDevicePush::new(world.sns.clone(), None);
+    assert_eq!(nowhere.register(&person, "token").await.unwrap(), None);
+
+    let application = world.sns.create_platform_application().name("dispatch").platform("GCM");
+    let application = application.attributes("PlatformCredential", "key").send().await.unwrap();
+    let devices = SnsDevicePush::new(world.sns.clone(), application.platform_application_arn());
+    let endpoint = devices.register(&person, "token").await.unwrap().expect("an endpoint");
+    let disable = world.sns.set_endpoint_attributes().endpoint_arn(&endpoint).attributes("Enabled", "false");
+    disable.send().await.unwrap();
+    devices.push(&endpoint, &offer()).await.unwrap();
+    assert_eq!(devices.register(&person, "token").await.unwrap().as_ref(), Some(&endpoint));
+    devices.push(&endpoint, &offer()).await.unwrap();
+    let attributes = world.sns.get_endpoint_attributes().endpoint_arn(&endpoint).send().await.unwrap();
+    assert_eq!(attributes.attributes.unwrap()["Enabled"], "true");
+}

@@ -1,0 +1,208 @@
+//! The stream's consumer on a table of its own.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    StreamSpecification, StreamViewType,
+};
+use dispatch_runtime::clock::SystemClock;
+use dispatch_runtime::engine::EngineError;
+use dispatch_runtime::metrics::Metrics;
+use dispatch_runtime::port::StoredDispatch;
+use dispatch_runtime::store::DynamoStore;
+use dispatch_runtime::stream::{DispatchHandler, Leases, StreamConsumer, StreamSource};
+use dispatch_tests::ministack::Ministack;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{sdk, seoul, until};
+
+const TABLE: &str = "dispatch";
+const LEASES: &str = "leases";
+
+/// Remembers what it is handed; refuses what it is told to.
+#[derive(Default)]
+struct Seen {
+    handled: Mutex<Vec<(String, u32)>>,
+    refused: Mutex<Vec<String>>,
+}
+
+impl Seen {
+    fn of(&self, id: &str) -> Vec<u32> {
+        self.handled.lock().unwrap().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.handled.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl DispatchHandler for Seen {
+    async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
+        let id = stored.state.id.to_string();
+        if self.refused.lock().unwrap().contains(&id) {
+            return Err(EngineError::Contended);
+        }
+        self.handled.lock().unwrap().push((id, stored.state.ver));
+        Ok(())
+    }
+}
+
+struct World {
+    dynamo: Client,
+    source: StreamSource,
+    metrics: Arc<Metrics>,
+    _ministack: Ministack,
+}
+
+impl World {
+    async fn start() -> Self {
+        let ministack = Ministack::start().await.expect("ministack starts");
+        let sdk = sdk(&ministack.endpoint()).await;
+        let dynamo = Client::new(&sdk);
+        let stream_arn = create_table(&dynamo, TABLE, &["PK", "SK"]).await.expect("the table has a stream");
+        create_table(&dynamo, LEASES, &["leaseKey"]).await;
+        let metrics = Arc::new(Metrics::new());
+        let source = StreamSource {
+            client: aws_sdk_dynamodbstreams::Client::new(&sdk),
+            stream_arn,
+            leases: Leases::new(dynamo.clone(), LEASES, "worker-1"),
+            codec: DynamoStore::new(dynamo.clone(), TABLE, 1, seoul()).codec().clone(),
+            clock: Arc::new(SystemClock),
+            metrics: Arc::clone(&metrics),
+        };
+        Self { dynamo, source, metrics, _ministack: ministack }
+    }
+
+    /// Reads the stream until `enough`, then ends in order.
+    async fn read(&self, seen: &Arc<Seen>, enough: impl Fn(&Seen) -> bool) {
+        let shutdown = CancellationToken::new();
+        let consumer = StreamConsumer::new(self.source.clone(), Arc::clone(seen) as Arc<dyn DispatchHandler>);
+        let end = shutdown.clone();
+        let running = tokio::spawn(async move { consumer.run(&end).await });
+        until("the stream's records", async || enough(seen).then_some(())).await;
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+
+    /// Writes the seed's dispatch under another id and with these attributes.
+    async fn write(&self, id: &str, changes: Value) {
+        let mut item: Value =
+            serde_json::from_str(include_str!("../fixtures/seed/7.1-dispatch-requested.json")).unwrap();
+        item["PK"] = json!(id);
+        for (name, value) in changes.as_object().unwrap() {
+            item[name] = value.clone();
+        }
+        let item = serde_dynamo::to_item(item).unwrap();
+        self.dynamo.put_item().table_name(TABLE).set_item(Some(item)).send().await.unwrap();
+    }
+
+    async fn leases(&self) -> Vec<Value> {
+        let items = self.dynamo.scan().table_name(LEASES).send().await.unwrap().items.unwrap_or_default();
+        items.into_iter().map(|item| serde_dynamo::from_item(item).unwrap()).collect()
+    }
+}
+
+/// Creates a table; gives its stream's ARN.
+async fn create_table(dynamo: &Client, name: &str, keys: &[&str]) -> Option<String> {
+    let kinds = [KeyType::Hash, KeyType::Range];
+    let schema = keys
+        .iter()
+        .zip(kinds)
+        .map(|(key, kind)| KeySchemaElement::builder().attribute_name(*key).key_type(kind).build().unwrap());
+    let attributes = keys.iter().map(|key| {
+        let attribute = AttributeDefinition::builder().attribute_name(*key);
+        attribute.attribute_type(ScalarAttributeType::S).build().unwrap()
+    });
+    let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+    let created = dynamo
+        .create_table()
+        .table_name(name)
+        .set_key_schema(Some(schema.collect()))
+        .set_attribute_definitions(Some(attributes.collect()))
+        .billing_mode(BillingMode::PayPerRequest)
+        .stream_specification(stream.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    created.table_description?.latest_stream_arn
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_dispatches_are_handed_over_in_order_and_a_restart_goes_on_behind_the_checkpoint() {
+    let world = World::start().await;
+    for ver in 0..5 {
+        for number in 0..10 {
+            world.write(&format!("dispatch#{number}"), json!({"ver": ver, "offerSeq": 0})).await;
+        }
+    }
+    // None of these waits for a driver.
+    world.write("dispatch#other", json!({"status": "ACCEPTED"})).await;
+    world.write("dispatch#offered", json!({"driverId": "driver#1", "offerSeq": 1})).await;
+    world.write("dispatch#chunk", json!({"EntityType": "DISPATCH_ROUTE", "SK": "ROUTE#000001"})).await;
+    world.write("dispatch#broken", json!({"pickupLocation": "somewhere"})).await;
+    let gone = [("PK", "dispatch#other"), ("SK", "METADATA")];
+    let [pk, sk] = gone.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+    world.dynamo.delete_item().table_name(TABLE).key(pk.0, pk.1).key(sk.0, sk.1).send().await.unwrap();
+
+    let first = Arc::new(Seen::default());
+    world.read(&first, |seen| seen.count() >= 50).await;
+    assert_eq!(first.count(), 50);
+    for number in 0..10 {
+        assert_eq!(first.of(&format!("dispatch#{number}")), [0, 1, 2, 3, 4]);
+    }
+    let leases = world.leases().await;
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    assert_eq!((&leases[0]["leaseOwner"], &leases[0]["leaseKey"].is_string()), (&json!("worker-1"), &true));
+    assert!(leases[0]["leaseCounter"].as_u64() >= Some(1), "{leases:?}");
+
+    world.write("dispatch#late", json!({"ver": 0})).await;
+    let second = Arc::new(Seen::default());
+    world.read(&second, |seen| seen.of("dispatch#late") == [0]).await;
+    assert_eq!(second.count(), 1, "what was done before the checkpoint does not come again");
+    let metrics = world.metrics.encode().unwrap();
+    assert!(metrics.contains("dispatch_stream_records_total{outcome=\"unreadable\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatch_that_cannot_be_handled_stops_nobody_else() {
+    let world = World::start().await;
+    let seen = Arc::new(Seen::default());
+    seen.refused.lock().unwrap().push("dispatch#poison".to_owned());
+    world.write("dispatch#poison", json!({"ver": 0})).await;
+    for number in 0..100 {
+        world.write(&format!("dispatch#{number}"), json!({"ver": 0})).await;
+    }
+    world.read(&seen, |seen| seen.count() >= 100).await;
+    assert!(seen.of("dispatch#poison").is_empty());
+    let again = Arc::new(Seen::default());
+    world.write("dispatch#late", json!({"ver": 0})).await;
+    world.read(&again, |seen| seen.count() >= 1).await;
+    assert_eq!(again.count(), 1, "a record that was given up is behind the checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_the_stream_no_longer_has_starts_at_the_oldest_record() {
+    let world = World::start().await;
+    world.write("dispatch#1", json!({"ver": 0})).await;
+    let seen = Arc::new(Seen::default());
+    world.read(&seen, |seen| seen.count() >= 1).await;
+    let lease = world.leases().await[0]["leaseKey"].as_str().unwrap().to_owned();
+    world
+        .dynamo
+        .update_item()
+        .table_name(LEASES)
+        .key("leaseKey", AttributeValue::S(lease))
+        .update_expression("SET checkpoint = :old")
+        .expression_attribute_values(":old", AttributeValue::S("000000000000000000001".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let again = Arc::new(Seen::default());
+    world.read(&again, |seen| seen.count() >= 1).await;
+    assert_eq!(again.of("dispatch#1"), [0]);
+}
