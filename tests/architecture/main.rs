@@ -1,5 +1,7 @@
 //! The invariants of ARCHITECTURE.md that can be read off the sources and the dependency graph.
 
+#![cfg(test)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod examples;
+mod export;
 mod ride;
 
 use std::path::Path;

@@ -1,0 +1,88 @@
+//! A real server as a child of the test: started on a free port, awaited, killed when dropped.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+
+/// Longest time to wait for an answer; the slowest of them take two to four seconds on a busy machine with two cores.
+const START_WITHIN: Duration = Duration::from_mins(1);
+/// Another process may take the free port before the child does; then another one is tried.
+const PORTS_TRIED: usize = 3;
+
+/// A running server with a folder of its own.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts what `command` makes of a port and an empty folder, and waits until `answers` says that it does.
+    pub(crate) async fn start<A, F>(command: impl Fn(u16, &Path) -> Command, answers: A) -> anyhow::Result<Self>
+    where
+        A: Fn(u16) -> F,
+        F: Future<Output = bool>,
+    {
+        let mut last = None;
+        for _ in 0..PORTS_TRIED {
+            match Self::start_once(&command, &answers).await {
+                Ok(running) => return Ok(running),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no server was ever started")))
+    }
+
+    /// Port it listens on, on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn start_once<A, F>(command: impl Fn(u16, &Path) -> Command, answers: A) -> anyhow::Result<Self>
+    where
+        A: Fn(u16) -> F,
+        F: Future<Output = bool>,
+    {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let folder = TempDir::new()?;
+        let mut command = command(port, folder.path());
+        let program = command.get_program().to_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
+        let mut running = Self { child, port, _folder: folder };
+        let deadline = Instant::now() + START_WITHIN;
+        while !answers(port).await {
+            if let Some(status) = running.child.try_wait()? {
+                bail!("{} ended with {status}", program.display());
+            }
+            if Instant::now() >= deadline {
+                bail!("{} did not answer within {START_WITHIN:?}", program.display());
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        Ok(running)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether an HTTP address answers with success.
+pub(crate) async fn answers_http(url: String) -> bool {
+    reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// The program an environment variable names, or that of the workspace's virtual environment.
+pub(crate) fn python_program(variable: &str, name: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name), PathBuf::from)
+}
