@@ -192,47 +192,56 @@ fn rounded<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error>
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: String| writeln!(f, "{name:<22}{value}");
-        let requests = &self.requests;
-        row(
-            "city",
-            format!(
-                "{} drivers, {} requests/s for {:.0} s, drained in {:.0} s, seed {}",
-                self.drivers, self.rate, self.traffic_seconds, self.drain_seconds, self.seed
-            ),
-        )?;
-        row("requests", requests.made.to_string())?;
-        row("  accepted", requests.accepted.to_string())?;
-        row("  completed", format!("{} ({} paid)", requests.completed, requests.paid))?;
-        row(
-            "  cancelled",
-            format!("{} by users, {} by drivers", requests.cancelled_by_user, requests.cancelled_by_driver),
-        )?;
-        row("  unmatched", requests.unmatched.to_string())?;
-        row("  unfinished", requests.unfinished.to_string())?;
-        row("served by a driver", format!("{:.1} %", requests.served_share * 100.0))?;
-        row("offers per match", format!("{:.2}", requests.offers_per_match))?;
-        row("time to first offer", times(&self.time_to_first_offer_ms))?;
-        row("time to match", times(&self.time_to_match_ms))?;
-        row(
-            "pickup distance",
-            format!("mean {:.0} m  p95 {} m", self.pickup_distance_mean_m, self.pickup_distance_m.p95),
-        )?;
-        let http = &self.http;
-        row(
-            "http calls",
-            format!(
-                "{}  5xx {}  connection errors {}  timeouts {}",
-                http.calls, http.server_errors, http.connection_errors, http.timeouts
-            ),
-        )?;
-        for (route, counts) in &http.routes {
-            for (status, times) in &counts.refused {
-                row("  refused", format!("{times} x {status}  {route}"))?;
-            }
+        let rows = [self.traffic_rows(), self.measured_rows(), self.http_rows(), self.verdict_rows()];
+        for (name, value) in rows.into_iter().flatten() {
+            writeln!(f, "{name:<22}{value}")?;
         }
-        row("notifications", by_kind(&self.notifications))?;
-        for (name, count) in [
+        Ok(())
+    }
+}
+
+type Rows = Vec<(&'static str, String)>;
+
+impl Summary {
+    fn traffic_rows(&self) -> Rows {
+        let requests = &self.requests;
+        let city = format!(
+            "{} drivers, {} requests/s for {:.0} s, drained in {:.0} s, seed {}",
+            self.drivers, self.rate, self.traffic_seconds, self.drain_seconds, self.seed
+        );
+        let cancelled = format!("{} by users, {} by drivers", requests.cancelled_by_user, requests.cancelled_by_driver);
+        vec![
+            ("city", city),
+            ("requests", requests.made.to_string()),
+            ("  accepted", requests.accepted.to_string()),
+            ("  completed", format!("{} ({} paid)", requests.completed, requests.paid)),
+            ("  cancelled", cancelled),
+            ("  unmatched", requests.unmatched.to_string()),
+            ("  unfinished", requests.unfinished.to_string()),
+            ("served by a driver", format!("{:.1} %", requests.served_share * 100.0)),
+        ]
+    }
+
+    fn measured_rows(&self) -> Rows {
+        let pickup = format!("mean {:.0} m  p95 {} m", self.pickup_distance_mean_m, self.pickup_distance_m.p95);
+        vec![
+            ("offers per match", format!("{:.2}", self.requests.offers_per_match)),
+            ("time to first offer", times(&self.time_to_first_offer_ms)),
+            ("time to match", times(&self.time_to_match_ms)),
+            ("pickup distance", pickup),
+        ]
+    }
+
+    fn http_rows(&self) -> Rows {
+        let http = &self.http;
+        let calls = format!(
+            "{}  5xx {}  connection errors {}  timeouts {}",
+            http.calls, http.server_errors, http.connection_errors, http.timeouts
+        );
+        let refused = http.routes.iter().flat_map(|(route, counts)| {
+            counts.refused.iter().map(move |(status, times)| ("  refused", format!("{times} x {status}  {route}")))
+        });
+        let counters = [
             ("stream reconnects", self.counters.stream_reconnects),
             ("offers while riding", self.counters.offers_while_riding),
             ("late answers", self.counters.late_answers),
@@ -240,24 +249,26 @@ impl fmt::Display for Summary {
             ("ping rounds skipped", self.counters.ping_rounds_skipped),
             ("positions dropped", self.counters.positions_dropped),
             ("unreadable events", self.counters.unreadable_events),
-        ] {
-            if count > 0 {
-                row(name, count.to_string())?;
-            }
-        }
+        ];
+        std::iter::once(("http calls", calls))
+            .chain(refused)
+            .chain(std::iter::once(("notifications", by_kind(&self.notifications))))
+            .chain(counters.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string())))
+            .collect()
+    }
+
+    fn verdict_rows(&self) -> Rows {
         let verdict = match (self.clean, self.interrupted) {
             (true, false) => "clean".to_owned(),
             (true, true) => "clean so far (interrupted)".to_owned(),
             (false, _) => format!("{} violations", self.violations.len()),
         };
-        row("auditor", verdict)?;
-        for violation in self.violations.iter().take(VIOLATIONS_PRINTED) {
-            row("  violation", violation.to_string())?;
-        }
+        let mut rows = vec![("auditor", verdict)];
+        rows.extend(self.violations.iter().take(VIOLATIONS_PRINTED).map(|found| ("  violation", found.to_string())));
         if self.violations.len() > VIOLATIONS_PRINTED {
-            row("", format!("and {} more", self.violations.len() - VIOLATIONS_PRINTED))?;
+            rows.push(("", format!("and {} more", self.violations.len() - VIOLATIONS_PRINTED)));
         }
-        Ok(())
+        rows
     }
 }
 
