@@ -6,7 +6,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 for example in examples/*.yaml; do
     name=$(basename "$example" .yaml)
-    target/debug/dispatch-operator template -f "$example" -o json >"$out/$name.json"
+    "${CARGO_TARGET_DIR:-target}/debug/dispatch-operator" template -f "$example" -o json >"$out/$name.json"
 done
 .venv/bin/cfn-lint --non-zero-exit-code warning "$out"/*.json
 echo "cfn-lint: $(ls "$out" | wc -l) templates, no error, no warning"

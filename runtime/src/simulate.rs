@@ -2,7 +2,7 @@
 //!
 //! Drivers register, go on duty, drive around, send positions, listen to their event streams, and accept, reject or ignore
 //! offers; users ask, wait, sometimes cancel. Trips are shortened so that rides end within the run. When the traffic is over,
-//! the city is drained, every dispatch is read again, and the [auditor](audit) looks for what must never happen.
+//! the city is drained, every dispatch is read again, and the [auditor](mod@audit) looks for what must never happen.
 //!
 //! The plan of a run ([`plan`]) follows from its seed alone; so do a driver's answers and delays, in the order of the offers it
 //! gets. Nothing here knows what is behind the API: the same command drives a local run, a cluster, or an AWS environment.
