@@ -109,6 +109,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     admin_end.cancel();
     // The admin server has nothing in flight that anybody waits for.
     let _ = admin_server.await;
+    tracing::info!("ended");
     Ok(())
 }
 

@@ -68,3 +68,54 @@ fn take_over(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use dispatch_core::policy::DispatchPolicy;
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> WorkerConfig {
+        let dispatch = json!({
+            "maxCandidates": 5, "maxAttempts": 5, "offerTimeoutMs": 15_000, "searchBudgetMs": 60_000,
+            "searchRingsM": [700, 1500], "distanceBucketM": 200, "staleAfterMs": 30_000,
+            "coolDownAfterRejectMs": 10_000, "coolDownAfterTimeoutMs": 30_000, "acceptanceWindowDays": 7,
+            "autoAccept": true,
+            "fare": {
+                "base": 4800, "baseDistanceM": 1600, "perDistance": 100, "perDistanceM": 131, "perTime": 100,
+                "perTimeS": 30, "nightSurcharges": [], "roadFactorPercent": 130, "averageSpeedKmh": 25, "roundTo": 100,
+            },
+        });
+        let config = json!({
+            "version": 1, "system": "default/seoul", "city": "seoul", "timezone": "Asia/Seoul", "currency": "KRW",
+            "aws": { "region": "ap-northeast-2" },
+            "table": { "name": "dispatch", "streamArn": "arn:aws:dynamodb:::stream", "gsi1Shards": 1 },
+            "leaseTable": "leases",
+            "queues": { "offersUrl": "https://o", "responsesUrl": "https://r", "notificationsUrl": "https://n" },
+            "notifications": { "topicArn": "arn:aws:sns:::topic" },
+            "cache": { "url": "redis://localhost" },
+            "dispatch": dispatch,
+        });
+        WorkerConfig::read(&config.to_string()).unwrap()
+    }
+
+    #[test]
+    fn rules_are_taken_over_and_a_wrong_file_changes_nothing() {
+        let mut current = config();
+        let (sender, receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;
+        let mut changed = config();
+        changed.dispatch.offer_timeout_ms = 20_000;
+        changed.lease_table = "others".to_owned();
+        take_over(&changed.to_json_pretty().unwrap(), &mut current, &sender).unwrap();
+        assert_eq!(timeout_ms(), 20_000);
+        assert_eq!(current.lease_table, "leases", "what needs a restart is not taken over");
+
+        changed.dispatch.offer_timeout_ms = 1;
+        assert!(take_over(&changed.to_json_pretty().unwrap(), &mut current, &sender).is_err());
+        assert!(take_over("{", &mut current, &sender).is_err());
+        assert_eq!(timeout_ms(), 20_000);
+        assert_eq!(receiver.borrow().policy.max_attempts, DispatchPolicy::default().max_attempts);
+    }
+}
