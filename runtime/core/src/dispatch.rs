@@ -9,7 +9,7 @@
 //!                 +------- cancel -------+-----> CANCELLED
 //! ```
 //!
-//! [`step`] is the only judge of what may happen. It reads a [`Dispatch`], an [`Event`] and the time, and answers with the
+//! [`step`](fn@step) is the only judge of what may happen. It reads a [`Dispatch`], an [`Event`] and the time, and answers with the
 //! dispatch as it should be stored, the items that must change **in the same transaction** ([`Companion`]) and what to do
 //! after the transaction has been committed ([`FollowUp`]). The caller stores the result under the condition that the stored
 //! dispatch is still the one `step` was shown (`ver`, `status`, `offer_seq`); losing that race means reading again and
@@ -382,7 +382,7 @@ pub enum Refusal {
     OutOfOrder(Option<TripEvent>),
 }
 
-/// What [`step`] needs beside the dispatch and the event.
+/// What [`step`](fn@step) needs beside the dispatch and the event.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The city's policy.
