@@ -29,8 +29,9 @@ lint: tools-lint ## Formatting, clippy, docs, licences
 	scripts/lint.sh
 
 .PHONY: generate
-generate: ## Rewrite the generated files: CRD, OpenAPI document, snapshots of examples
+generate: tools-test ## Rewrite the generated files: CRD, OpenAPI document, IAM policies
 	UPDATE_GENERATED=1 cargo test -q -p dispatch-api -p dispatch-runtime --lib generated
+	UPDATE_GENERATED=1 cargo test -q -p dispatch-tests --test manifests the_policies_are
 
 .PHONY: build
 build:

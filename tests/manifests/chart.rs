@@ -1,0 +1,153 @@
+//! The Helm chart: rendered by `helm` where it is on PATH; what can be checked without it is checked everywhere.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::objects::{documents, has, kustomize, output_of, python, root, text};
+use crate::{pods, rbac};
+
+fn render(settings: &[&str]) -> Vec<Value> {
+    let mut helm = Command::new("helm");
+    helm.args(["template", "dispatch", "manifests/chart", "--namespace", "coactus-system"]);
+    for setting in settings {
+        helm.args(["--set", setting]);
+    }
+    documents(&output_of(&mut helm))
+}
+
+fn of<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("a {kind}"))
+}
+
+/// Links, so that no copy can grow old.
+#[test]
+fn the_chart_shares_its_files_with_kustomize() {
+    for (file, of) in [
+        ("crd.yaml", "manifests/crd.yaml"),
+        ("cluster-role.yaml", "manifests/overlays/cluster-wide/cluster-role.yaml"),
+        ("rules.yaml", "manifests/monitoring/rules.yaml"),
+        ("dashboard.json", "manifests/monitoring/dashboard.json"),
+    ] {
+        let link = root().join("manifests/chart/files").join(file);
+        assert!(link.is_symlink(), "{file}");
+        assert_eq!(link.canonicalize().expect("a target"), root().join(of).canonicalize().expect("a file"));
+    }
+}
+
+/// Checked by the JSON schema library that comes with the template linter.
+#[test]
+fn the_schema_takes_the_defaults_and_refuses_mistakes() {
+    let check = "import json, sys, jsonschema; s = json.load(open(sys.argv[1])); \
+                 v = jsonschema.Draft7Validator(s); jsonschema.Draft7Validator.check_schema(s); \
+                 print(sum(1 for _ in v.iter_errors(json.loads(sys.argv[2]))))";
+    let errors = |values: &Value| {
+        let schema = "manifests/chart/values.schema.json";
+        let printed = output_of(Command::new(python()).args(["-c", check, schema, &values.to_string()]));
+        printed.trim().parse::<u32>().expect("a number")
+    };
+    let defaults = documents(&text("manifests/chart/values.yaml")).remove(0);
+    assert_eq!(errors(&defaults), 0);
+    for mistake in [
+        json!({ "replica": 2 }),
+        json!({ "replicas": 0 }),
+        json!({ "replicas": "2" }),
+        json!({ "image": { "repository": "" } }),
+        json!({ "image": { "repository": "r", "digest": "sha256:abc" } }),
+        json!({ "networkPolicy": { "enabled": "yes" } }),
+        json!({ "monitoring": { "rules": true } }),
+    ] {
+        assert!(errors(&mistake) > 0, "{mistake}");
+    }
+    let schema: Value = serde_json::from_str(&text("manifests/chart/values.schema.json")).expect("JSON");
+    for value in defaults.as_object().expect("values").keys() {
+        assert!(schema["properties"][value].is_object(), "{value} has no schema");
+    }
+}
+
+#[test]
+fn the_chart_installs_what_kustomize_installs() {
+    if !has("helm", "the_chart_installs_what_kustomize_installs") {
+        return;
+    }
+    for (namespaced, overlay) in
+        [("false", "manifests/overlays/cluster-wide"), ("true", "manifests/overlays/namespaced")]
+    {
+        let chart = render(&[&format!("namespaced={namespaced}"), "crds.install=false"]);
+        let overlay = documents(&kustomize(overlay));
+        let mut kinds = [&chart, &overlay]
+            .map(|objects| objects.iter().map(|object| object["kind"].to_string()).collect::<Vec<_>>());
+        for kinds in &mut kinds {
+            kinds.sort();
+        }
+        assert_eq!(kinds[0], kinds[1]);
+        // The chart writes its own labels and names of cluster-wide objects; what the objects say is the same.
+        let pod = |objects: &[Value]| {
+            let mut pod = of(objects, "Deployment")["spec"]["template"]["spec"].clone();
+            pod.as_object_mut().expect("a Pod").remove("topologySpreadConstraints");
+            pod["containers"][0].as_object_mut().expect("a container").remove("imagePullPolicy");
+            pod
+        };
+        assert_eq!(pod(&chart), pod(&overlay));
+        for part in ["ingress", "egress", "policyTypes"] {
+            assert_eq!(of(&chart, "NetworkPolicy")["spec"][part], of(&overlay, "NetworkPolicy")["spec"][part]);
+        }
+        let rules = |objects: &[Value]| {
+            let mut rules: Vec<_> = objects
+                .iter()
+                .filter(|object| object["rules"].is_array())
+                .map(|role| role["rules"].to_string())
+                .collect();
+            rules.sort();
+            rules
+        };
+        assert_eq!(rules(&chart), rules(&overlay));
+        for role in chart.iter().filter(|object| object["rules"].is_array()) {
+            rbac::assert_minimal(role);
+        }
+        pods::assert_restricted(&of(&chart, "Deployment")["spec"]["template"]["spec"]);
+        pods::assert_closed(of(&chart, "NetworkPolicy"));
+        pods::assert_selectors(&chart);
+    }
+}
+
+#[test]
+fn the_definition_is_installed_whole_and_kept() {
+    if !has("helm", "the_definition_is_installed_whole_and_kept") {
+        return;
+    }
+    let mut installed = of(&render(&[]), "CustomResourceDefinition").clone();
+    let annotations = installed["metadata"].as_object_mut().expect("metadata").remove("annotations");
+    assert_eq!(annotations, Some(json!({ "helm.sh/resource-policy": "keep" })));
+    assert_eq!(installed, documents(&text("manifests/crd.yaml")).remove(0));
+    assert!(render(&["crds.install=false"]).iter().all(|object| object["kind"] != "CustomResourceDefinition"));
+}
+
+#[test]
+fn what_can_be_switched_on_is_well_formed() {
+    if !has("helm", "what_can_be_switched_on_is_well_formed") {
+        return;
+    }
+    let digest = format!("image.digest=sha256:{}", "a".repeat(64));
+    let objects = render(&[
+        "monitoring.serviceMonitor=true",
+        "monitoring.prometheusRule=true",
+        "monitoring.dashboard=true",
+        "networkPolicy.enabled=false",
+        "serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::111122223333:role/coactus-operator",
+        "nodeSelector.kubernetes\\.io/arch=arm64",
+        "priorityClassName=system-cluster-critical",
+        "extraArgs={--log=debug}",
+        &digest,
+    ]);
+    assert_eq!(of(&objects, "PrometheusRule")["spec"], documents(&text("manifests/monitoring/rules.yaml"))[0]);
+    let shown: Value =
+        serde_json::from_str(of(&objects, "ConfigMap")["data"]["dispatch.json"].as_str().expect("a text"))
+            .expect("JSON");
+    assert_eq!(shown["uid"], "coactus-dispatch");
+    assert!(objects.iter().all(|object| object["kind"] != "NetworkPolicy"));
+    let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["args"], json!(["run", "--log=debug"]));
+    assert!(pod["containers"][0]["image"].as_str().is_some_and(|image| image.contains("@sha256:aaaa")));
+    assert!(of(&objects, "ServiceMonitor")["spec"]["endpoints"][0]["port"] == "admin");
+}

@@ -1,0 +1,103 @@
+//! The Pods of the operator: restricted, bounded, reachable only where they have to be.
+
+use serde_json::{Value, json};
+
+use crate::objects::{OVERLAYS, documents, has, kustomize, text};
+
+/// Kubernetes' "Pod Security Standards", level restricted, and the project's own additions.
+pub fn assert_restricted(pod: &Value) {
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        assert!(pod[field].is_null(), "{field}");
+    }
+    let security = &pod["securityContext"];
+    assert_eq!(security["runAsNonRoot"], true);
+    assert!(security["runAsUser"].as_u64().is_some_and(|user| user > 0), "{security}");
+    assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+    for volume in pod["volumes"].as_array().into_iter().flatten() {
+        assert!(volume["hostPath"].is_null(), "{volume}");
+    }
+    assert!(pod["initContainers"].is_null(), "there are none to check");
+    for container in pod["containers"].as_array().expect("containers") {
+        let security = &container["securityContext"];
+        assert_eq!(security["allowPrivilegeEscalation"], false);
+        assert_eq!(security["capabilities"], json!({ "drop": ["ALL"] }));
+        assert!(security["privileged"].is_null());
+        // Beyond the standard.
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        let resources = &container["resources"];
+        assert!(resources["requests"]["cpu"].is_string() && resources["requests"]["memory"].is_string(), "{resources}");
+        assert!(resources["limits"]["memory"].is_string(), "{resources}");
+        assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
+        for port in container["ports"].as_array().into_iter().flatten() {
+            assert!(port["hostPort"].is_null(), "{port}");
+        }
+    }
+}
+
+#[test]
+fn the_operator_runs_restricted() {
+    let deployments = documents(&text("manifests/base/deployment.yaml"));
+    let [deployment] = deployments.as_slice() else { panic!("one deployment") };
+    assert_restricted(&deployment["spec"]["template"]["spec"]);
+}
+
+/// Which addresses the operator may open connections to, and who may read its metrics.
+pub fn assert_closed(policy: &Value) {
+    let spec = &policy["spec"];
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]), "what is not listed is denied");
+    let ingress = spec["ingress"].as_array().expect("ingress");
+    assert_eq!(ingress.len(), 1);
+    assert!(ingress[0]["from"][0]["namespaceSelector"]["matchLabels"].is_object());
+    for rule in spec["egress"].as_array().expect("egress") {
+        assert!(!rule["ports"].is_null() && !rule["to"].is_null(), "{rule}");
+        for block in rule["to"].as_array().expect("to").iter().filter_map(|to| to.get("ipBlock")) {
+            match block["cidr"].as_str().expect("a CIDR") {
+                "0.0.0.0/0" => {
+                    assert_eq!(block["except"], json!(["169.254.0.0/16"]), "the metadata service is out of reach");
+                }
+                "::/0" => assert_eq!(block["except"], json!(["fd00:ec2::/32", "fe80::/10"])),
+                agent => assert!(["169.254.170.23/32", "fd00:ec2::23/128"].contains(&agent), "{agent}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_network_is_closed_but_for_what_is_listed() {
+    let policies = documents(&text("manifests/base/network-policy.yaml"));
+    let [policy] = policies.as_slice() else { panic!("one policy") };
+    assert_closed(policy);
+}
+
+#[test]
+fn every_selector_finds_the_operator() {
+    if !has("kubectl", "every_selector_finds_the_operator") {
+        return;
+    }
+    for overlay in OVERLAYS {
+        assert_selectors(&documents(&kustomize(overlay)));
+    }
+}
+
+pub fn assert_selectors(objects: &[Value]) {
+    let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("a {kind}"));
+    let deployment = of("Deployment");
+    let pod = &deployment["spec"]["template"]["metadata"]["labels"];
+    for selector in [
+        &deployment["spec"]["selector"]["matchLabels"],
+        &of("Service")["spec"]["selector"],
+        &of("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        &of("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+    ] {
+        let selector = selector.as_object().expect("labels");
+        assert!(!selector.is_empty());
+        for (label, value) in selector {
+            assert_eq!(&pod[label], value, "{label}");
+        }
+    }
+    let port = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"];
+    assert_eq!(&of("Service")["spec"]["ports"][0]["targetPort"], port);
+    assert_eq!(&of("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"], port);
+    let account = &of("ServiceAccount")["metadata"]["name"];
+    assert_eq!(&deployment["spec"]["template"]["spec"]["serviceAccountName"], account);
+}

@@ -1,0 +1,119 @@
+//! What the operator may do in the cluster.
+
+use serde_json::Value;
+
+use crate::objects::{OVERLAYS, documents, has, kustomize, root, strings, text};
+
+/// Rights by which a workload could give itself more rights, or act as somebody else.
+const NEVER: [&str; 5] = ["*", "escalate", "bind", "impersonate", "approve"];
+const NEVER_ON: [&str; 8] = [
+    "*",
+    "pods/exec",
+    "pods/attach",
+    "pods/ephemeralcontainers",
+    "serviceaccounts/token",
+    "roles",
+    "clusterroles",
+    "customresourcedefinitions",
+];
+
+pub fn assert_minimal(role: &Value) {
+    for rule in role["rules"].as_array().expect("rules") {
+        let said = rule.to_string();
+        assert!(strings(&rule["verbs"]).iter().all(|verb| !NEVER.contains(verb)), "{said}");
+        assert!(strings(&rule["resources"]).iter().all(|resource| !NEVER_ON.contains(resource)), "{said}");
+        assert!(!strings(&rule["apiGroups"]).contains(&"*") && rule["nonResourceURLs"].is_null(), "{said}");
+        let of_systems = strings(&rule["resources"]).contains(&"dispatchsystems");
+        let forbidden: &[&str] =
+            if of_systems { &["create", "delete", "deletecollection"] } else { &["deletecollection"] };
+        assert!(strings(&rule["verbs"]).iter().all(|verb| !forbidden.contains(verb)), "{said}");
+        if strings(&rule["resources"]).contains(&"secrets") {
+            assert_eq!(
+                strings(&rule["verbs"]),
+                ["get", "create", "patch", "delete"],
+                "secrets are never listed or watched"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_right_is_wider_than_the_work() {
+    for overlay in OVERLAYS {
+        for file in crate::objects::files(overlay).into_iter().chain(crate::objects::files("manifests/base")) {
+            let text = std::fs::read_to_string(&file).expect("a manifest");
+            for role in documents(&text)
+                .iter()
+                .filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("Role")))
+            {
+                assert_minimal(role);
+            }
+        }
+    }
+}
+
+/// A change of the operator's rights is seen as a change of this snapshot.
+#[test]
+fn the_rights_are_the_reviewed_ones() {
+    let mut lines = Vec::new();
+    for file in ["manifests/overlays/cluster-wide/cluster-role.yaml", "manifests/base/lease.yaml"] {
+        for role in documents(&text(file)).iter().filter(|object| object["rules"].is_array()) {
+            for rule in role["rules"].as_array().expect("rules") {
+                let words = |field: &str| strings(&rule[field]).join(",");
+                let named = words("resourceNames");
+                lines.push(format!(
+                    "{}/{}{}: {}",
+                    if words("apiGroups").is_empty() { "core".to_owned() } else { words("apiGroups") },
+                    words("resources"),
+                    if named.is_empty() { String::new() } else { format!("[{named}]") },
+                    words("verbs")
+                ));
+            }
+        }
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn one_namespace_has_the_same_rules_as_the_cluster() {
+    let rules = |file: &str| documents(&text(file)).remove(0)["rules"].clone();
+    assert_eq!(
+        rules("manifests/overlays/cluster-wide/cluster-role.yaml"),
+        rules("manifests/overlays/namespaced/role.yaml")
+    );
+}
+
+#[test]
+fn the_namespaced_overlay_asks_for_nothing_outside_its_namespace() {
+    if !has("kubectl", "the_namespaced_overlay_asks_for_nothing_outside_its_namespace") {
+        return;
+    }
+    for overlay in OVERLAYS {
+        let objects = documents(&kustomize(overlay));
+        let cluster: Vec<_> = objects
+            .iter()
+            .filter(|object| object["metadata"]["namespace"].is_null())
+            .map(|object| object["kind"].clone())
+            .collect();
+        if overlay.ends_with("namespaced") {
+            assert_eq!(cluster, Vec::<Value>::new(), "{overlay}");
+        } else {
+            assert_eq!(cluster, ["ClusterRole", "ClusterRoleBinding"], "{overlay}");
+        }
+        for binding in objects.iter().filter(|object| object["subjects"].is_array()) {
+            assert_eq!(binding["subjects"][0]["namespace"], "coactus-system", "{overlay}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_kustomize_makes_a_namespace_or_a_definition() {
+    for file in crate::objects::files("manifests/base").into_iter().chain(crate::objects::files("manifests/overlays")) {
+        let text = std::fs::read_to_string(&file).expect("a manifest");
+        for object in documents(&text) {
+            let kind = object["kind"].as_str().expect("a kind");
+            let shown = file.strip_prefix(root()).expect("below the root").display();
+            assert!(!["Namespace", "CustomResourceDefinition"].contains(&kind), "{shown} makes a {kind}");
+        }
+    }
+}
