@@ -1,10 +1,14 @@
-//! The story of the seed's section 7, told by the engine: at each of its moments the items, the messages and the cache hold what the text
-//! shows.
+//! The story of the seed's section 7, told by the engine on the stack the operator makes of `examples/seoul.yaml`: at each of
+//! its moments the table, the cache, the topic's queue and the timers' queue hold what the text shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use dispatch_api::worker_config::CacheConfig;
+use aws_sdk_dynamodb::types::AttributeValue;
+use dispatch_api::manifest::read_manifests;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_api::worker_config::{CacheConfig, WorkerConfig};
 use dispatch_core::dispatch::{Event, TripEvent};
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
@@ -12,18 +16,24 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
+use dispatch_operator::aws::AwsClients;
+use dispatch_operator::progress::Silent;
+use dispatch_operator::reconcile::{self, reconcile};
+use dispatch_operator::worker_config::{WorkerOverrides, worker_config};
 use dispatch_runtime::city::{City, Settings, parse_timestamp};
 use dispatch_runtime::clock::FakeClock;
 use dispatch_runtime::engine::{Engine, Trigger};
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
-use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeResponses, FakeTimers};
+use dispatch_runtime::messaging::{SnsNotifier, SqsTimers};
 use dispatch_runtime::metrics::Metrics;
 use dispatch_runtime::port::{
-    AvailabilityChange, Clock, Created, DriverProfile, NewDispatch, NotificationKind, Ping, Ports, ProfileStore as _,
+    AvailabilityChange, Clock, Created, DriverProfile, NewDispatch, OfferTimers as _, Ping, Ports, ProfileStore as _,
     Recorded, UserProfile,
 };
+use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::store::entity::{DriverItem, Location, PersonStatus, UserItem};
-use dispatch_runtime::store::fake::MemoryStore;
+use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::redis::RedisServer;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -31,11 +41,15 @@ use tokio::sync::watch;
 
 use super::{fixture, numbers_as_floats, without_additions};
 
+/// Longest wait for a message that was sent.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
+
 struct Story {
     engine: Engine,
-    store: MemoryStore,
+    stack: Stack,
+    store: Arc<DynamoStore>,
+    /// Timers are only remembered: the seed's two minutes are not waited for.
     timers: Arc<FakeTimers>,
-    notifier: Arc<FakeNotifier>,
     clock: Arc<FakeClock>,
     redis: RedisServer,
     user: UserId,
@@ -67,21 +81,62 @@ fn city() -> City {
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 
+/// The city's AWS environment, as the operator makes it.
+struct Stack {
+    _ministack: Ministack,
+    clients: AwsClients,
+    config: WorkerConfig,
+}
+
+impl Stack {
+    async fn create() -> Self {
+        let ministack = Ministack::start().await.expect("ministack starts");
+        let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
+        let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
+        let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
+        let settings = reconcile::Settings::default();
+        let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
+        let config = worker_config(&system, &made.outputs.unwrap(), &WorkerOverrides::default());
+        Self { _ministack: ministack, clients, config }
+    }
+
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(self.clients.config())
+    }
+
+    fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(self.clients.config())
+    }
+
+    /// The next message of a queue.
+    async fn next_of(&self, queue_url: &str) -> Value {
+        let deadline = Instant::now() + DELIVERED_WITHIN;
+        loop {
+            let answer = self.sqs().receive_message().queue_url(queue_url).wait_time_seconds(2).send().await.unwrap();
+            if let Some(body) = answer.messages().first().and_then(|message| message.body()) {
+                return serde_json::from_str(body).unwrap();
+            }
+            assert!(Instant::now() < deadline, "nothing came from {queue_url}");
+        }
+    }
+}
+
 impl Story {
     async fn begin() -> Self {
-        let redis = RedisServer::start().await.expect("redis starts");
+        let (stack, redis) = (Stack::create().await, RedisServer::start().await.expect("redis starts"));
         let (city, clock) = (city(), Arc::new(FakeClock::at(at("15:29:00"))));
-        let store = MemoryStore::new(city.clone());
+        let store = Arc::new(DynamoStore::new(stack.dynamodb(), &stack.config.table.name, 1, city.clone()));
         let connector = RedisConnector::new(&CacheConfig { url: redis.url(), auth_token_env: None }).unwrap();
         let fleet = RedisFleet::new(&connector, city.clone(), clock.clone()).unwrap();
-        let (timers, notifier) = (Arc::new(FakeTimers::default()), Arc::new(FakeNotifier::default()));
+        let timers = Arc::new(FakeTimers::default());
+        let sns = aws_sdk_sns::Client::new(stack.clients.config());
         let ports = Ports {
-            dispatches: Arc::new(store.clone()),
-            profiles: Arc::new(store.clone()),
+            dispatches: store.clone(),
+            profiles: store.clone(),
             fleet: Arc::new(fleet),
             timers: timers.clone(),
             responses: Arc::new(FakeResponses::default()),
-            notifier: notifier.clone(),
+            notifier: Arc::new(SnsNotifier::new(sns, &stack.config.notifications.topic_arn)),
             devices: Arc::new(FakeDevices::default()),
             streams: Arc::new(FakeEvents::default()),
             clock: clock.clone(),
@@ -89,9 +144,9 @@ impl Story {
         let engine = Engine::new(ports, city, Arc::new(Metrics::new()));
         let begun = Self {
             engine,
+            stack,
             store,
             timers,
-            notifier,
             clock,
             redis,
             user: UserId::parse("user#00001").unwrap(),
@@ -155,13 +210,15 @@ impl Story {
         assert!(self.engine.apply(&self.dispatch, event).await.unwrap().changed);
     }
 
-    fn item(&self, pk: &str, sk: &str) -> Value {
-        let items = self.store.partition(pk);
-        items.iter().find(|item| item["SK"] == sk).cloned().unwrap_or_else(|| panic!("no {pk} {sk} in {items:#?}"))
+    async fn item(&self, pk: &str, sk: &str) -> Value {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let read = self.stack.dynamodb().get_item().table_name(&self.stack.config.table.name).consistent_read(true);
+        let found = read.key("PK", text(pk)).key("SK", text(sk)).send().await.unwrap().item;
+        serde_dynamo::from_item(found.unwrap_or_else(|| panic!("no {pk} {sk}"))).unwrap()
     }
 
-    fn stored_dispatch(&self) -> Value {
-        self.item("dispatch#00001", "METADATA")
+    async fn stored_dispatch(&self) -> Value {
+        self.item("dispatch#00001", "METADATA").await
     }
 
     /// The driver's entry in Redis, as the seed shows it.
@@ -211,23 +268,23 @@ fn as_the_example(mut item: Value) -> Value {
 async fn a_ride_leaves_what_the_seed_shows() {
     let story = Story::begin().await;
     assert_eq!(story.cached().await, fixture("7.3-cached-driver"));
-    holds(&story.item("driver#00001", "PROFILE"), &fixture("7.3-driver-preferences"));
+    holds(&story.item("driver#00001", "PROFILE").await, &fixture("7.3-driver-preferences"));
 
     story.request_at_15_30().await;
     let mut expected = fixture("7.1-dispatch-requested");
     numbers_as_floats(&mut expected);
-    assert_eq!(as_the_example(story.stored_dispatch()), expected);
-    holds(&story.item("user#00001", "PROFILE"), &fixture("7.1-user-dispatched"));
+    assert_eq!(as_the_example(story.stored_dispatch().await), expected);
+    holds(&story.item("user#00001", "PROFILE").await, &fixture("7.1-user-dispatched"));
 
     story.offer_at_15_30_30().await;
-    holds(&story.stored_dispatch(), &fixture("7.4-dispatch-assigned"));
-    the_messages_are_the_seeds(&story);
+    holds(&story.stored_dispatch().await, &fixture("7.4-dispatch-assigned"));
+    the_messages_are_the_seeds(&story).await;
 
     story.let_it_be("15:31:00");
     story.tell(Event::Accept { driver: story.driver.clone(), offer_seq: 1 }).await;
-    holds(&story.stored_dispatch(), &fixture("7.5-dispatch-accepted"));
-    holds(&story.item("driver#00001", "PROFILE"), &fixture("7.5-driver-dispatched"));
-    let history = story.item("driver#00001", "DISPATCHED#2025-05-25T15:31:00.000");
+    holds(&story.stored_dispatch().await, &fixture("7.5-dispatch-accepted"));
+    holds(&story.item("driver#00001", "PROFILE").await, &fixture("7.5-driver-dispatched"));
+    let history = story.item("driver#00001", "DISPATCHED#2025-05-25T15:31:00.000").await;
     let keys = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&as_the_example(history)), keys(&fixture("6-driver-status-history")));
 
@@ -243,30 +300,31 @@ async fn a_ride_leaves_what_the_seed_shows() {
 
     story.let_it_be("15:45:00");
     story.engine.complete_trip(&story.dispatch, &story.driver).await.unwrap();
-    the_histories_are_the_seeds(&story);
-    let route = &story.stored_dispatch()["route"];
+    the_histories_are_the_seeds(&story).await;
+    let stored = story.stored_dispatch().await;
+    let route = &stored["route"];
     assert_eq!(keys(&route[0]), keys(&seen));
     assert_eq!((&route[0]["lat"], &route[0]["timestamp"]), (&seen["lat"], &seen["timestamp"]));
 }
 
-fn the_messages_are_the_seeds(story: &Story) {
-    let published = story.notifier.published.all();
-    let offer = published.iter().find(|notification| notification.kind == NotificationKind::Offer).unwrap();
-    assert_eq!(offer.recipient, "driver#00001");
-    holds(&serde_json::to_value(&offer.body).unwrap(), &fixture("7.4-sns-message"));
+async fn the_messages_are_the_seeds(story: &Story) {
+    let queues = &story.stack.config.queues;
+    holds(&story.stack.next_of(&queues.notifications_url).await, &fixture("7.4-sns-message"));
     let (timer, delay_ms) = story.timers.started.all().pop().unwrap();
     assert_eq!(delay_ms, 120_000);
-    let mut timer = serde_json::to_value(timer).unwrap();
+    // The same message through the real queue, without the two minutes.
+    SqsTimers::new(story.stack.sqs(), &queues.offers_url).start(&timer, 0).await.unwrap();
+    let mut timer = story.stack.next_of(&queues.offers_url).await;
     assert_eq!(timer.as_object_mut().unwrap().remove("offerSeq"), Some(json!(1)));
     assert_eq!(timer, fixture("7.4-sqs-message"));
 }
 
-fn the_histories_are_the_seeds(story: &Story) {
-    let history = story.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001");
+async fn the_histories_are_the_seeds(story: &Story) {
+    let history = story.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001").await;
     let mut expected = fixture("7.6-user-dispatch-history");
     numbers_as_floats(&mut expected);
     assert_eq!(as_the_example(history), expected);
-    let ride = story.item("driver#00001", "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001");
+    let ride = story.item("driver#00001", "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001").await;
     let mut expected = fixture("7.6-driver-completed-ride");
     // The seed's ride takes 900 s and ends at 15:45, which would put the pickup before the acceptance of 15:31. Ours begins at 15:35.
     expected["duration"] = json!(600);
@@ -281,7 +339,7 @@ async fn a_rejection_is_the_seeds_event() {
     story.offer_at_15_30_30().await;
     story.let_it_be("15:31:00");
     story.tell(Event::Reject { driver: story.driver.clone(), offer_seq: 1 }).await;
-    let item = story.stored_dispatch();
+    let item = story.stored_dispatch().await;
     assert_eq!(item["events"].as_array().unwrap().last(), Some(&fixture("7.5-event-rejected")));
     assert_eq!((&item["status"], &item["driverId"]), (&json!("REQUESTED"), &Value::Null));
 }
