@@ -2,16 +2,24 @@
 
 mod follow;
 
+use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, NOT_ADOPTABLE, OWNED_BY_ANOTHER};
 use dispatch_api::validate::ValidatedSystem;
 use tokio::time::{Instant, sleep};
 
 use crate::desired::Desired;
-use crate::plan::{Approval, Input, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step};
+use crate::observe;
+use crate::outputs::ArnBase;
+use crate::plan::ownership::Adoption;
+use crate::plan::{
+    Approval, Credential, Input, KeptRefusal, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step,
+    take_in,
+};
 use crate::ports::{PortError, PortErrorKind, Ports};
 use crate::progress::{Event, Progress};
 use crate::reconcile::Patience;
 use crate::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, StackDescription, StackEvent, StackState, WayBack,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState,
+    WayBack,
 };
 
 pub(crate) use follow::{Follower, Freshness, Rest};
@@ -38,6 +46,13 @@ pub enum Verdict {
     StillRunning(StackState),
     /// Only a person can go on.
     Stalled(StackState),
+    /// The engine or AWS refuses, and only a person can go on.
+    Refused {
+        /// Reason of the condition.
+        reason: &'static str,
+        /// What is refused and what to do.
+        message: String,
+    },
     /// The state is not understood; nothing was done.
     LeftAlone(StackState),
     /// Nothing was to be done to it in this run, and it differs from what is wanted.
@@ -66,6 +81,8 @@ pub(crate) struct Run<'a> {
     pub ports: &'a Ports,
     pub approval: &'a Approval,
     pub retry: Retry,
+    pub adoption: Adoption,
+    pub credential: Credential,
     pub patience: Patience,
     pub progress: &'a mut dyn Progress,
 }
@@ -87,13 +104,29 @@ impl Run<'_> {
         // A failed creation is deleted once and a failed update taken back once in one run; a second time would be a loop.
         let (mut deleted, mut gone_back) = (false, false);
         for _ in 0..STEPS_MAX {
+            if let Some(message) = self.desired.refusal(found.as_ref(), self.adoption) {
+                let verdict = Verdict::Refused { reason: OWNED_BY_ANOTHER, message };
+                return Ok(StackResult { verdict, stack: found, ..result });
+            }
             let step = self.next(found.as_ref());
             let rest = match (step, &found) {
                 (StackStep::UpToDate, _) => {
                     return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
                 }
-                (StackStep::Create, _) => return self.change(ChangeSetKind::Create, found, result).await,
-                (StackStep::Update, _) => return self.change(ChangeSetKind::Update, found, result).await,
+                (StackStep::Create, _) => {
+                    result = self.create(found, result).await?;
+                    // Data that was taken in may be due for a policy it could not be taken in with.
+                    let settled = result.verdict == Verdict::Settled;
+                    if !settled || self.next(result.stack.as_ref()) != StackStep::Update {
+                        return Ok(result);
+                    }
+                    found = result.stack.take();
+                    continue;
+                }
+                (StackStep::Update, _) => {
+                    let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
+                    return self.change(request, found, result).await;
+                }
                 (StackStep::Wait, Some(stack)) => {
                     self.step(format!("waiting for stack {} ({})", self.desired.stack, stack.state.name()));
                     let mut follower = Follower::new(&self.ports.stacks, &stack.arn, self.patience).await?;
@@ -150,15 +183,47 @@ impl Run<'_> {
         follower.until_rest(Freshness::New, self.progress).await
     }
 
+    /// Makes the stack, with the data an earlier one has kept.
+    async fn create(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<StackResult, PortError> {
+        let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
+        let (reason, message) = match take_in(self.system, &kept, self.adoption) {
+            Ok(Existing::Refuse) => {
+                let request = self.desired.change_set(ChangeSetKind::Create, found.as_ref());
+                return self.change(request, found, result).await;
+            }
+            Ok(Existing::Import) => {
+                self.step(format!("taking in what was kept: {kept}"));
+                return self.change(self.desired.import(found.as_ref()), found, result).await;
+            }
+            Err(KeptRefusal::Another(text)) => (OWNED_BY_ANOTHER, text),
+            Err(KeptRefusal::Unfit(text)) => (NOT_ADOPTABLE, text),
+        };
+        Ok(StackResult { verdict: Verdict::Refused { reason, message }, stack: found, ..result })
+    }
+
+    /// Gives the platform application the wanted credential before the stack records it, so that a run that stops in between does it
+    /// again and none believes it done. Answers with a verdict where SNS refuses the credential.
+    async fn rotate(&mut self, found: Option<&StackDescription>) -> Result<Option<Verdict>, PortError> {
+        let base = found.and_then(|stack| ArnBase::of(&stack.arn));
+        let (Some(credential), Some(base), Credential::Changed) = (&self.desired.fcm, base, self.credential) else {
+            return Ok(None);
+        };
+        let arn = base.platform_application(&self.system.names.platform_application);
+        if !self.ports.push.exists(&arn).await? {
+            return Ok(None);
+        }
+        self.step(PartStep::UpdatePush.to_string());
+        accepted(self.ports.push.update(&arn, credential).await).map(Result::err)
+    }
+
     /// One change set: made, looked at, and executed if it may be.
     async fn change(
         &mut self,
-        kind: ChangeSetKind,
+        request: ChangeSetRequest,
         found: Option<StackDescription>,
         mut result: StackResult,
     ) -> Result<StackResult, PortError> {
-        let request = self.desired.change_set(kind, found.as_ref());
-        let verb = if kind == ChangeSetKind::Create { "creating" } else { "comparing" };
+        let verb = if request.kind == ChangeSetKind::Create { "creating" } else { "comparing" };
         self.step(format!("{verb} stack {}", self.desired.stack));
         let set = compute(self.ports, &request, self.patience).await?;
         let stacks = &self.ports.stacks;
@@ -186,6 +251,12 @@ impl Run<'_> {
         if !plan.may_run(policy, self.approval) {
             stacks.discard(&request.stack, &request.name).await?;
             return Ok(StackResult { verdict: Verdict::Blocked, stack: found, ..result });
+        }
+        if request.kind == ChangeSetKind::Update
+            && let Some(verdict) = self.rotate(found.as_ref()).await?
+        {
+            stacks.discard(&request.stack, &request.name).await?;
+            return Ok(StackResult { verdict, stack: found, ..result });
         }
         self.progress.report(Event::Changes(set.changes));
         // The change set of a new stack has made it, in REVIEW_IN_PROGRESS.
@@ -229,8 +300,9 @@ impl Run<'_> {
         }
     }
 
-    /// Mends the parts CloudFormation does not carry.
-    pub async fn mend(&mut self, steps: &[PartStep], parts: &mut Parts) -> Result<(), PortError> {
+    /// Mends the parts CloudFormation does not carry. Answers with a verdict where AWS refuses what the manifest wants of them.
+    pub async fn mend(&mut self, steps: &[PartStep], parts: &mut Parts) -> Result<Option<Verdict>, PortError> {
+        let mut refused = None;
         for step in steps {
             self.step(step.to_string());
             match step {
@@ -241,13 +313,15 @@ impl Run<'_> {
                 PartStep::CreatePush => {
                     if let Some(credential) = &self.desired.fcm {
                         let name = &self.system.names.platform_application;
-                        parts.push_arn = self.ports.push.create(name, credential).await?;
-                        parts.push_exists = true;
+                        match accepted(self.ports.push.create(name, credential).await)? {
+                            Ok(arn) => (parts.push_arn, parts.push_exists) = (arn, true),
+                            Err(verdict) => refused = Some(verdict),
+                        }
                     }
                 }
                 PartStep::UpdatePush => {
                     if let Some(credential) = &self.desired.fcm {
-                        self.ports.push.update(&parts.push_arn, credential).await?;
+                        refused = accepted(self.ports.push.update(&parts.push_arn, credential).await)?.err();
                     }
                 }
                 PartStep::DeletePush => {
@@ -255,9 +329,28 @@ impl Run<'_> {
                     parts.push_exists = false;
                 }
                 PartStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
+                PartStep::CorrectTable { correction, .. } => {
+                    let table = &self.system.names.table;
+                    self.ports.tables.correct(table, correction).await?;
+                    // A new stream has a new ARN.
+                    parts.table = self.ports.tables.table(table).await?;
+                }
             }
         }
-        Ok(())
+        Ok(refused)
+    }
+}
+
+/// Tells a service account key SNS refuses from a call that failed. AWS's text is left out: it speaks of the key.
+fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortError> {
+    match answer {
+        Err(error) if error.kind == PortErrorKind::Invalid => {
+            let code = error.message.split(':').next().unwrap_or_default();
+            let field = crate::desired::FCM_FIELD;
+            let message = format!("SNS refuses the service account key of {field} ({code}); give another one");
+            Ok(Err(Verdict::Refused { reason: INVALID_PUSH_CREDENTIAL, message }))
+        }
+        other => other.map(Ok),
     }
 }
 

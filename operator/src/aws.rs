@@ -4,6 +4,7 @@ mod cloudformation;
 mod dynamodb;
 mod elasticache;
 mod error;
+mod s3;
 mod sns;
 mod sqs;
 mod sts;
@@ -89,6 +90,7 @@ impl AwsClients {
             push: Arc::new(sns::Sns::new(&self.config)),
             caches: Arc::new(elasticache::ElastiCache::new(&self.config)),
             queues: Arc::new(sqs::Sqs::new(&self.config)),
+            buckets: Arc::new(s3::S3::new(&self.config)),
             identity: Arc::new(sts::Sts::new(&self.config)),
             clock: system_clock,
         }

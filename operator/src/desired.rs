@@ -9,45 +9,59 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::plan::ownership::{Adoption, Owner, Ownership};
 use crate::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::plan::{Input, ResourceChange, hex};
 use crate::reconcile::ReconcileError;
 use crate::secrets::Secrets;
-use crate::stack::{ChangeSetKind, ChangeSetRequest, StackDescription};
+use crate::stack::{ChangeSetKind, ChangeSetRequest, Existing, StackDescription};
 
 /// Stack output that holds the digest of template and tags last applied.
 ///
 /// An output and not a tag: CloudFormation hands a stack's tags on to its resources, so a digest in a tag would make every
-/// update a change of every resource. An update of outputs alone is an update to CloudFormation.
+/// update a change of every resource. Outputs cannot be updated by themselves (user guide, "Outputs"), so the digests are
+/// metadata of [`RECORD`] too: whatever changes them is a change of a resource, and the outputs follow.
 pub const TEMPLATE_DIGEST: &str = "AppliedTemplateDigest";
 /// Stack output that holds the digest of the secrets last applied.
 pub const SECRETS_DIGEST: &str = "AppliedSecretsDigest";
 
-const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
+/// In place of a digest where data was taken in and the manifest is yet to be applied to it.
+const IMPORTED: &str = "imported";
+/// Logical id of the resource whose metadata are the digests. A wait condition's handle nobody waits for: it makes nothing, costs
+/// nothing and needs no permission.
+pub const RECORD: &str = "AppliedInput";
+
+pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
 const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
 /// The wanted input of the stack.
 #[derive(Clone, Debug)]
 pub struct Desired {
+    /// Account the stack is in.
+    pub account: String,
     /// Stack name.
     pub stack: String,
     /// Template body with the digests among its outputs.
     pub body: String,
     /// Values of the template's parameters.
     pub parameters: BTreeMap<String, SecretString>,
+    /// Parameters that keep the value the stack has.
+    pub unchanged: Vec<&'static str>,
     /// Stack tags.
     pub tags: BTreeMap<String, String>,
     /// The FCM service account, checked.
     pub fcm: Option<SecretString>,
     /// Every resource of the template, for the plan of a stack that does not exist.
     pub resources: Vec<ResourceChange>,
+    template: Value,
     template_digest: String,
     secrets_digest: String,
+    owner: Owner,
 }
 
 impl Desired {
-    /// Renders the template and collects the secrets the manifest names.
-    pub fn of(system: &ValidatedSystem, secrets: &Secrets) -> Result<Self, ReconcileError> {
+    /// Renders the template for an account and collects the secrets the manifest names.
+    pub fn of(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, ReconcileError> {
         let spec = &system.spec;
         let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
         let fcm = fcm.transpose()?;
@@ -63,25 +77,33 @@ impl Desired {
             }
         }
         let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
-        Self::assemble(system, parameters, fcm, secrets_digest)
+        Self::assemble(system, account, Given { parameters, fcm, secrets_digest, unchanged: Vec::new() })
     }
 
-    /// The wanted input as far as it can be known without the secrets, for looks that change nothing: they are taken for those
-    /// on record.
-    pub fn without_secrets(system: &ValidatedSystem, found: Option<&StackDescription>) -> Result<Self, ReconcileError> {
-        let on_record = found.and_then(|stack| stack.outputs.get(SECRETS_DIGEST)).cloned().unwrap_or_default();
-        Self::assemble(system, BTreeMap::new(), None, on_record)
-    }
-
-    fn assemble(
+    /// The wanted input as far as it can be known without the secrets: they are taken for those on record, and the stack keeps
+    /// the values it has.
+    pub fn without_secrets(
         system: &ValidatedSystem,
-        parameters: BTreeMap<String, SecretString>,
-        fcm: Option<SecretString>,
-        secrets_digest: String,
+        found: Option<&StackDescription>,
+        account: &str,
     ) -> Result<Self, ReconcileError> {
-        let rendered = template::render(system);
+        let on_record = found.and_then(|stack| stack.outputs.get(SECRETS_DIGEST)).cloned().unwrap_or_default();
+        Self::assemble(
+            system,
+            account,
+            Given { secrets_digest: on_record, unchanged: template::parameters(system), ..Given::default() },
+        )
+    }
+
+    fn assemble(system: &ValidatedSystem, account: &str, given: Given) -> Result<Self, ReconcileError> {
+        let Given { parameters, unchanged, fcm, secrets_digest } = given;
+        let rendered = template::render_in(system, Some(account));
         let template_digest = rendered.hash();
         let mut body = rendered.body().clone();
+        body["Resources"][RECORD] = json!({
+            "Type": "AWS::CloudFormation::WaitConditionHandle",
+            "Metadata": { TEMPLATE_DIGEST: template_digest, SECRETS_DIGEST: secrets_digest },
+        });
         for (key, value) in [(TEMPLATE_DIGEST, &template_digest), (SECRETS_DIGEST, &secrets_digest)] {
             body["Outputs"][key] = json!({ "Value": value });
         }
@@ -91,14 +113,18 @@ impl Desired {
             return Err(TemplateError::TooLarge { bytes: text.len(), limit: MAX_BODY_BYTES }.into());
         }
         Ok(Self {
+            account: account.to_owned(),
             stack: system.names.stack.clone(),
             resources: resources(&body),
             body: text,
+            template: body,
             parameters,
+            unchanged,
             tags: rendered.tags().clone(),
             fcm,
             template_digest,
             secrets_digest,
+            owner: Owner::of(system),
         })
     }
 
@@ -107,10 +133,11 @@ impl Desired {
         hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
     }
 
-    /// Whether a stack was last brought to this input.
+    /// Whether a stack was last brought to this input, and is this system's.
     pub fn compare(&self, found: Option<&StackDescription>) -> Input {
         let on_record = |key: &str, digest: &String| found.is_some_and(|stack| stack.outputs.get(key) == Some(digest));
-        if on_record(TEMPLATE_DIGEST, &self.template_digest) && on_record(SECRETS_DIGEST, &self.secrets_digest) {
+        let digests = [(TEMPLATE_DIGEST, &self.template_digest), (SECRETS_DIGEST, &self.secrets_digest)];
+        if digests.into_iter().all(|(key, digest)| on_record(key, digest)) && self.owns(found) {
             Input::Applied
         } else {
             Input::Different
@@ -120,6 +147,37 @@ impl Desired {
     /// Whether a stack was last brought to these secrets.
     pub fn secrets_applied(&self, found: Option<&StackDescription>) -> bool {
         found.is_some_and(|stack| stack.outputs.get(SECRETS_DIGEST) == Some(&self.secrets_digest))
+    }
+
+    /// Whether a stack carries this system's tags.
+    pub fn owns(&self, found: Option<&StackDescription>) -> bool {
+        found.is_some_and(|stack| self.owner.of_stack(stack) == Ownership::Ours)
+    }
+
+    /// Why a stack must be left alone.
+    pub fn refusal(&self, found: Option<&StackDescription>, adoption: Adoption) -> Option<String> {
+        found.and_then(|stack| self.owner.refusal(stack, adoption))
+    }
+
+    /// The change set that makes the stack and takes in what an earlier one has kept.
+    ///
+    /// What is taken in is marked `Retain` and not `RetainExceptOnCreate`, so that a creation that fails gives it back. Apart
+    /// from that both mean the same, so the digests stay, unless the manifest wants the data deleted with the stack: CloudFormation
+    /// takes in nothing that is not retained, and the next comparison has to find a difference.
+    pub fn import(&self, found: Option<&StackDescription>) -> ChangeSetRequest {
+        let mut request = self.change_set(ChangeSetKind::Create, found);
+        request.existing = Existing::Import;
+        let mut body = self.template.clone();
+        for id in template::DATA_RESOURCES {
+            if body["Resources"][id]["DeletionPolicy"] == "Delete" {
+                body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(IMPORTED);
+                body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(IMPORTED);
+            }
+            body["Resources"][id]["DeletionPolicy"] = json!("Retain");
+        }
+        request.template = body.to_string();
+        request.name.push_str("-import");
+        request
     }
 
     /// The change set that brings `found` to this input. Its name depends on both, so that the same comparison is made once,
@@ -134,10 +192,20 @@ impl Desired {
             kind,
             template: self.body.clone(),
             parameters: self.parameters.clone(),
+            unchanged: self.unchanged.clone(),
             capabilities: template::CAPABILITIES.to_vec(),
-            tags: self.tags.clone(),
+            tags: self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect(),
+            existing: Existing::Refuse,
         }
     }
+}
+
+#[derive(Default)]
+struct Given {
+    parameters: BTreeMap<String, SecretString>,
+    unchanged: Vec<&'static str>,
+    fcm: Option<SecretString>,
+    secrets_digest: String,
 }
 
 fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Result<SecretString, ReconcileError> {
@@ -211,9 +279,11 @@ mod tests {
     use super::*;
     use crate::testing::{fcm_key, system};
 
+    const ACCOUNT: &str = "000000000000";
+
     #[test]
     fn the_template_carries_the_digests_and_the_system_knows_them_again() {
-        let desired = Desired::of(&system(), &Secrets::default()).expect("no secrets needed");
+        let desired = Desired::of(&system(), &Secrets::default(), ACCOUNT).expect("no secrets needed");
         let body: Value = serde_json::from_str(&desired.body).expect("JSON");
         assert_eq!(body["Outputs"][SECRETS_DIGEST]["Value"], "none");
         assert_eq!(body["Outputs"][TEMPLATE_DIGEST]["Value"], desired.template_digest);
@@ -227,14 +297,14 @@ mod tests {
         system.spec.notifications.fcm = Some(dispatch_api::dispatch_system::FcmSpec {
             service_account_secret_ref: SecretKeyRef { name: "fcm".to_owned(), key: "account.json".to_owned() },
         });
-        let error = Desired::of(&system, &Secrets::default()).expect_err("no secret given");
+        let error = Desired::of(&system, &Secrets::default(), ACCOUNT).expect_err("no secret given");
         assert_eq!(
             error.to_string(),
             "spec.notifications.fcm.serviceAccountSecretRef names secret fcm/account.json, which was not given"
         );
         let mut secrets = Secrets::default();
         secrets.insert("fcm", "account.json", fcm_key());
-        let desired = Desired::of(&system, &secrets).expect("given");
+        let desired = Desired::of(&system, &secrets, ACCOUNT).expect("given");
         assert!(!format!("{desired:?}").contains("BEGIN"), "a secret is shown");
         assert_ne!(desired.secrets_digest, "none");
     }

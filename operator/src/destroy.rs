@@ -1,7 +1,7 @@
 //! Takes a system's environment down, as far as its deletion policy says.
 //!
 //! Needs no secret and no worker. `deletionPolicy: Retain` leaves table and bucket and names them. `Delete` first updates the
-//! stack, so that its resources are really deleted and the table's deletion protection is off.
+//! stack, so that its resources are really deleted and the table's deletion protection is off, and empties the stack's bucket.
 
 use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
@@ -11,11 +11,17 @@ use crate::apply::{self, Follower, Freshness, Rest, Run, Verdict};
 use crate::desired::Desired;
 use crate::observe;
 use crate::outputs::ArnBase;
-use crate::plan::{Approval, Retry};
-use crate::ports::{PortError, Ports};
+use crate::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG};
+use crate::plan::template::{BUCKET, TABLE};
+use crate::plan::{Approval, Credential, Retry};
+use crate::ports::{PortError, Ports, TableCorrection};
 use crate::progress::{Event, Progress};
 use crate::reconcile::{ReconcileError, Settings};
 use crate::stack::{Next, StackDescription};
+
+/// Pages of 1,000 object versions one run removes: a million, some ten minutes. A bucket that holds more than that is emptied by
+/// several runs, or by a lifecycle rule.
+const EMPTYING_PAGES: usize = 1000;
 
 /// What is left of a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +38,21 @@ pub enum DestroyError {
     /// The manifest forbids it.
     #[error("spec.managementPolicy is Observe: nothing is deleted")]
     ObserveOnly,
+    /// The stack is somebody else's.
+    #[error("{0}")]
+    OwnedByAnother(String),
+    /// The bucket still holds objects after as many as one run removes.
+    #[error("{removed} object versions of bucket {bucket} were removed and more are left; destroy again to go on")]
+    BucketNotEmpty {
+        /// Bucket.
+        bucket: String,
+        /// Removed in this run.
+        removed: usize,
+    },
     /// The table could not be prepared for its deletion.
     #[error("could not prepare the stack for its deletion: {0}")]
     Prepare(String),
-    /// CloudFormation could not delete a resource. A bucket has to be empty, with all versions of its objects: empty it, then
-    /// destroy again.
+    /// CloudFormation could not delete a resource.
     #[error("stack {stack} could not be deleted: {cause}")]
     Failed {
         /// Stack.
@@ -78,7 +94,13 @@ pub async fn destroy(
     let Some(found) = at_rest(found, ports, settings, progress).await? else {
         return Ok(Destroyed { kept: Vec::new(), changed: true });
     };
+    if let Some(message) = Owner::of(system).refusal(&found, Adoption::Refuse) {
+        return Err(DestroyError::OwnedByAnother(message));
+    }
     let found = prepare(system, ports, settings, found, progress).await?;
+    if system.spec.deletion_policy == DeletionPolicy::Delete {
+        open_data(system, ports, &found, progress).await?;
+    }
     // The application goes before the stack, whose ARN says where it is: a run that stops in between finds it again.
     if let Some(base) = ArnBase::of(&found.arn) {
         let arn = base.platform_application(&system.names.platform_application);
@@ -88,6 +110,7 @@ pub async fn destroy(
         }
     }
     let kept_before = retained(system, ports, &found).await?;
+    mark(system, ports, &found, &kept_before).await?;
     progress.report(Event::Step(format!("deleting stack {stack}")));
     let (rest, cause, kept) = apply::delete(ports, &found, settings.patience, progress).await?;
     match rest {
@@ -148,19 +171,97 @@ async fn prepare(
     open.spec.table.deletion_protection = false;
     // The application goes anyway, so nobody has to bring its key once more.
     open.spec.notifications.fcm = None;
-    let desired = Desired::of(&open, &settings.secrets)?;
+    let account = observe::account(ports, Some(&found)).await?;
+    let desired = Desired::without_secrets(&open, Some(&found), &account)?;
     // The person who asks for the deletion has approved whatever leads to it.
     let approval = Approval::Replacements;
     open.spec.approval_policy = dispatch_api::dispatch_system::ApprovalPolicy::Auto;
     let (retry, patience) = (Retry::Allowed, settings.patience);
-    let mut run = Run { system: &open, desired: &desired, ports, approval: &approval, retry, patience, progress };
+    let mut run = Run {
+        system: &open,
+        desired: &desired,
+        ports,
+        approval: &approval,
+        retry,
+        adoption: Adoption::Refuse,
+        // The application goes with the system.
+        credential: Credential::Same,
+        patience,
+        progress,
+    };
     let before = found.clone();
     let result = run.settle(Some(found)).await?;
     match result.verdict {
         Verdict::Settled => Ok(result.stack.unwrap_or(before)),
         Verdict::Failed { cause, .. } => Err(DestroyError::Prepare(cause)),
+        Verdict::Refused { message, .. } => Err(DestroyError::Prepare(message)),
         other => Err(DestroyError::Prepare(format!("{other:?}"))),
     }
+}
+
+/// Takes away what keeps CloudFormation from deleting data it is to delete: a protection of the table that was switched on outside,
+/// and the objects in the stack's own bucket, with all their versions.
+async fn open_data(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    found: &StackDescription,
+    progress: &mut dyn Progress,
+) -> Result<(), DestroyError> {
+    let resources = ports.stacks.resources(&found.arn).await?;
+    let own = |id: &str| {
+        let mut own = resources.iter().filter(|r| r.logical_id == id && r.status != "DELETE_COMPLETE");
+        own.next().and_then(|resource| resource.physical_id.clone())
+    };
+    if let Some(table) = own(TABLE)
+        && table == system.names.table
+        && ports.tables.table(&table).await?.is_some_and(|table| table.deletion_protection)
+    {
+        progress.report(Event::Step(format!("lifting the deletion protection of table {table}")));
+        let open = TableCorrection { deletion_protection: Some(false), ..TableCorrection::default() };
+        ports.tables.correct(&table, &open).await?;
+    }
+    let Some(bucket) = own(BUCKET) else { return Ok(()) };
+    let account = observe::account(ports, Some(found)).await?;
+    progress.report(Event::Step(format!("emptying bucket {bucket}")));
+    let mut removed = 0;
+    for _ in 0..EMPTYING_PAGES {
+        let page = ports.buckets.remove_versions(&bucket, &account).await?;
+        removed += page.versions;
+        if !page.more {
+            return Ok(());
+        }
+    }
+    Err(DestroyError::BucketNotEmpty { bucket, removed })
+}
+
+/// Sees to it that data which stays tells whose it is: the next stack takes in nothing that does not. As a rule CloudFormation has
+/// tagged it, and nothing is written.
+async fn mark(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    found: &StackDescription,
+    kept: &[(String, String)],
+) -> Result<(), PortError> {
+    let (owner, Some(base)) = (Owner::of(system), ArnBase::of(&found.arn)) else { return Ok(()) };
+    for (kind, id) in kept {
+        match kind.as_str() {
+            "AWS::DynamoDB::Table" => {
+                let arn = base.table(id);
+                if owner.of_data(&ports.tables.tags(&arn).await?) != Ownership::Ours {
+                    ports.tables.tag(&arn, SYSTEM_TAG, owner.system()).await?;
+                }
+            }
+            "AWS::S3::Bucket" => {
+                let Some(mut tags) = ports.buckets.tags(id, base.account).await? else { continue };
+                if owner.of_data(&tags) != Ownership::Ours {
+                    tags.insert(SYSTEM_TAG.to_owned(), owner.system().to_owned());
+                    ports.buckets.set_tags(id, base.account, &tags).await?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What CloudFormation will keep, by the template's policies, for the report.

@@ -1,13 +1,13 @@
 //! Looks at what there is. Reads only.
 //!
-//! A look without drift costs four calls: the stack, the table's backups, the platform application and, where the stack has one,
-//! the cache. With drift it costs one more for each queue.
+//! A look without drift costs four calls: the stack, the table, the platform application and, where the stack has one, the cache.
+//! With drift it costs one more for the table's backups, one for its time to live and one for each queue.
 
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::outputs::ArnBase;
-use crate::plan::template::outputs as key;
-use crate::plan::{Parts, QueueLook};
+use crate::plan::template::{bucket_name, outputs as key};
+use crate::plan::{Kept, Parts, QueueLook};
 use crate::ports::{PortError, Ports};
 use crate::reconcile::{DriftLook, ReconcileError};
 use crate::stack::StackDescription;
@@ -19,6 +19,28 @@ pub async fn guard_account(system: &ValidatedSystem, ports: &Ports) -> Result<()
     if found == *wanted { Ok(()) } else { Err(ReconcileError::WrongAccount { wanted: wanted.clone(), found }) }
 }
 
+/// The account a stack is in; where there is none, the account of the credentials.
+pub async fn account(ports: &Ports, found: Option<&StackDescription>) -> Result<String, PortError> {
+    match found.and_then(|stack| ArnBase::of(&stack.arn)) {
+        Some(base) => Ok(base.account.to_owned()),
+        None => ports.identity.account().await,
+    }
+}
+
+/// What an earlier stack of this name has kept.
+pub async fn kept(system: &ValidatedSystem, ports: &Ports, account: &str) -> Result<Kept, PortError> {
+    let table = match ports.tables.table(&system.names.table).await? {
+        Some(table) => {
+            let tags = ports.tables.tags(&table.arn).await?;
+            Some((table, tags))
+        }
+        None => None,
+    };
+    let bucket = bucket_name(system, account);
+    let tags = ports.buckets.tags(&bucket, account).await?;
+    Ok(Kept { table, bucket: tags.map(|tags| (bucket, tags)) })
+}
+
 /// The parts beside the stack.
 pub async fn parts(
     system: &ValidatedSystem,
@@ -27,7 +49,7 @@ pub async fn parts(
     drift: DriftLook,
 ) -> Result<Parts, PortError> {
     let names = &system.names;
-    let recovery = ports.tables.recovery(&names.table).await?;
+    let table = ports.tables.table(&names.table).await?;
     let push_arn = ArnBase::of(&stack.arn).map(|base| base.platform_application(&names.platform_application));
     let push_arn = push_arn.unwrap_or_default();
     let push_exists = ports.push.exists(&push_arn).await?;
@@ -36,7 +58,12 @@ pub async fn parts(
         None => ports.caches.endpoint(&names.replication_group).await?,
     };
     let mut queues = Vec::new();
+    let (mut recovery, mut expiry) = (None, None);
     if drift == DriftLook::Look {
+        if table.is_some() {
+            recovery = ports.tables.recovery(&names.table).await?;
+            expiry = Some(ports.tables.expiry(&names.table).await?);
+        }
         for (name, queue, output) in [
             ("offers", &names.offers_queue, key::OFFERS_QUEUE_URL),
             ("responses", &names.responses_queue, key::RESPONSES_QUEUE_URL),
@@ -47,5 +74,5 @@ pub async fn parts(
             queues.push(QueueLook { name, url: url.clone(), dead_letter_arn: base.dead_letter_queue(queue), settings });
         }
     }
-    Ok(Parts { recovery, push_arn, push_exists, cache, queues })
+    Ok(Parts { table, recovery, expiry, push_arn, push_exists, cache, queues })
 }

@@ -13,7 +13,8 @@ pub fn read(system: &ValidatedSystem, stack: &BTreeMap<String, String>, parts: &
     let get = |name: &str| stack.get(name).filter(|value| !value.is_empty()).cloned();
     Some(OutputsStatus {
         table_name: get(key::TABLE_NAME)?,
-        stream_arn: get(key::STREAM_ARN)?,
+        // The stack's output stays what it was when somebody switches the stream off and on.
+        stream_arn: parts.table.as_ref().and_then(|table| table.stream_arn.clone()).or_else(|| get(key::STREAM_ARN))?,
         lease_table_name: get(key::LEASE_TABLE_NAME)?,
         offers_queue_url: get(key::OFFERS_QUEUE_URL)?,
         responses_queue_url: get(key::RESPONSES_QUEUE_URL)?,

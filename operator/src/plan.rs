@@ -1,6 +1,8 @@
 //! What is to be done, decided from what is wanted and what was found. Pure: nothing here reads or writes anything.
 
 mod changes;
+mod kept;
+pub mod ownership;
 mod parts;
 pub mod template;
 
@@ -11,6 +13,7 @@ use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan};
 use crate::stack::{Next, StackDescription, StackState};
 
 pub use changes::{ChangeKind, Replacement, ResourceChange};
+pub use kept::{Kept, KeptRefusal, take_in};
 pub use parts::{Credential, PartFinding, PartStep, Parts, QueueLook, part_steps};
 
 /// Hexadecimal digits of a plan's identity: enough to tell plans apart, few enough to type.
@@ -177,6 +180,7 @@ mod tests {
             reason: None,
             outputs: std::collections::BTreeMap::new(),
             changed_at: None,
+            tags: std::collections::BTreeMap::new(),
         }
     }
 

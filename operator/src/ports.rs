@@ -3,10 +3,12 @@
 //! The real adapters are in [`crate::aws`]; behaving in-memory ones and a failing decorator are in
 //! [`crate::testing`] (feature `testing`).
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use dispatch_api::dispatch_system::BillingMode;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use thiserror::Error;
@@ -78,6 +80,8 @@ pub struct Ports {
     pub caches: Arc<dyn Caches>,
     /// SQS.
     pub queues: Arc<dyn Queues>,
+    /// S3.
+    pub buckets: Arc<dyn Buckets>,
     /// The account the credentials belong to.
     pub identity: Arc<dyn Identity>,
     /// The clock of status timestamps.
@@ -91,6 +95,47 @@ pub enum Recovery {
     Enabled,
     /// It is off.
     Disabled,
+}
+
+/// A table as `DescribeTable` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableLook {
+    /// Name.
+    pub name: String,
+    /// ARN.
+    pub arn: String,
+    /// Key attributes, partition key first: of each index by its name, of the table under the empty name.
+    pub keys: BTreeMap<String, Vec<String>>,
+    /// How it is paid for.
+    pub billing: BillingMode,
+    /// ARN of the stream; `None` when it is off.
+    pub stream_arn: Option<String>,
+    /// `StreamViewType`; `None` when the stream is off.
+    pub stream_view: Option<String>,
+    /// Whether DynamoDB refuses its deletion.
+    pub deletion_protection: bool,
+}
+
+/// Capacity of a table and of each of its indexes, in units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// Read units.
+    pub read: i64,
+    /// Write units.
+    pub write: i64,
+}
+
+/// What to give back to a table. What is `None` is left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableCorrection {
+    /// Deletion protection.
+    pub deletion_protection: Option<bool>,
+    /// A stream of new and old images. It is a new stream with an ARN of its own.
+    pub stream: Option<()>,
+    /// Billing: on demand, or provisioned with this capacity for the table and each index named.
+    pub billing: Option<(Option<Throughput>, Vec<String>)>,
+    /// Attribute of the time to live.
+    pub expiry: Option<String>,
 }
 
 /// What an export covers.
@@ -147,6 +192,16 @@ pub struct Export {
 
 /// Continuous backups and exports of DynamoDB tables.
 pub trait Tables: Send + Sync {
+    /// The table; `None` when there is none of that name.
+    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>>;
+    /// Tags of a table.
+    fn tags<'a>(&'a self, table_arn: &'a str) -> Call<'a, BTreeMap<String, String>>;
+    /// Adds a tag to a table, or changes it.
+    fn tag<'a>(&'a self, table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()>;
+    /// Attribute of the time to live; `None` when it is off.
+    fn expiry<'a>(&'a self, table: &'a str) -> Call<'a, Option<String>>;
+    /// Gives settings back. DynamoDB changes a table only while it is `ACTIVE`; until then the call fails with `Unavailable`.
+    fn correct<'a>(&'a self, table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()>;
     /// State of point-in-time recovery; `None` when there is no such table.
     fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>>;
     /// Switches point-in-time recovery on. Idempotent.
@@ -207,6 +262,25 @@ pub trait Queues: Send + Sync {
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
     /// Sets them. The redrive policy is left alone where `dead_letter_arn` or `max_receive_count` is absent.
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
+}
+
+/// What one call has removed from a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Object versions and delete markers.
+    pub versions: usize,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// S3 buckets. `owner` is the account a bucket has to belong to; a bucket of somebody else's under that name is `Denied`.
+pub trait Buckets: Send + Sync {
+    /// Tags of a bucket; `None` when there is no such bucket.
+    fn tags<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>>;
+    /// Gives a bucket these tags and no others; those of AWS itself stay.
+    fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()>;
+    /// Removes a page of object versions and delete markers, at most 1,000, for good. A bucket that is gone is empty.
+    fn remove_versions<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Removed>;
 }
 
 /// Who the credentials belong to.

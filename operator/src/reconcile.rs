@@ -7,8 +7,9 @@ use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy, Outp
 use dispatch_api::validate::ValidatedSystem;
 use thiserror::Error;
 
-use crate::apply::{self, Run, StackResult};
+use crate::apply::{self, Run, StackResult, Verdict};
 use crate::desired::Desired;
+use crate::plan::ownership::Adoption;
 use crate::plan::template::TemplateError;
 use crate::plan::{
     Approval, Credential, Input, PartFinding, Parts, Plan, ResourceChange, Retry, StackStep, next_step, part_steps,
@@ -71,6 +72,8 @@ pub struct Settings {
     pub failed_input: FailedInput,
     /// Bounds of waits.
     pub patience: Patience,
+    /// May a stack, or kept data, that is somebody else's be taken over?
+    pub adoption: Adoption,
     /// Status of the last reconcile, for the times of conditions that did not change.
     pub previous: Option<DispatchSystemStatus>,
 }
@@ -124,6 +127,9 @@ pub enum ReconcileError {
         /// Why.
         reason: String,
     },
+    /// The stack is somebody else's.
+    #[error("{0}")]
+    OwnedByAnother(String),
     /// CloudFormation could not compare.
     #[error("cloudformation could not compute the changes: {0}")]
     ChangeSet(String),
@@ -157,20 +163,25 @@ pub async fn reconcile(
         return look(system, ports, settings).await;
     }
     observe::guard_account(system, ports).await?;
-    let desired = Desired::of(system, &settings.secrets)?;
-    let found = ports.stacks.describe(&desired.stack).await?;
-    let secrets_applied = desired.secrets_applied(found.as_ref());
+    let found = ports.stacks.describe(&system.names.stack).await?;
+    let account = observe::account(ports, found.as_ref()).await?;
+    let desired = Desired::of(system, &settings.secrets, &account)?;
+    let credential = credential(&desired, found.as_ref());
     let (retry, patience, approval) = (retry(system, settings), settings.patience, &settings.approval);
-    let mut run = Run { system, desired: &desired, ports, approval, retry, patience, progress };
-    let stack = run.settle(found).await?;
+    let adoption = settings.adoption;
+    let mut run = Run { system, desired: &desired, ports, approval, retry, adoption, credential, patience, progress };
+    let mut stack = run.settle(found).await?;
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     let mut steps = Vec::new();
-    if let Some(living) = stack.stack.as_ref().filter(|stack| stack.state.serves()) {
-        found_parts = observe::parts(system, ports, living, settings.drift).await?;
-        let credential = if secrets_applied { Credential::Same } else { Credential::Changed };
-        finding = part_steps(system, &found_parts, credential);
+    if let Some(living) = living(&desired, stack.stack.as_ref()) {
+        found_parts = observe::parts(system, ports, living, drift(settings)).await?;
+        // A changed credential goes to SNS right before the stack records it.
+        finding = part_steps(system, &found_parts, Credential::Same);
         steps = std::mem::take(&mut finding.steps);
-        run.mend(&steps, &mut found_parts).await?;
+        let refused = run.mend(&steps, &mut found_parts).await?;
+        if let (Verdict::Settled, Some(refused)) = (&stack.verdict, refused) {
+            stack.verdict = refused;
+        }
     }
     let changed = stack.changed || !steps.is_empty();
     let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
@@ -192,13 +203,14 @@ pub async fn reconcile(
 pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Reconciled, ReconcileError> {
     observe::guard_account(system, ports).await?;
     let found = ports.stacks.describe(&system.names.stack).await?;
-    let desired = match Desired::of(system, &settings.secrets) {
-        Err(ReconcileError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref())?,
+    let account = observe::account(ports, found.as_ref()).await?;
+    let desired = match Desired::of(system, &settings.secrets, &account) {
+        Err(ReconcileError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref(), &account)?,
         other => other?,
     };
     let input = desired.compare(found.as_ref());
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
-    if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
+    if let Some(living) = living(&desired, found.as_ref()) {
         found_parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
         finding = part_steps(system, &found_parts, Credential::Same);
         let (drift, rest): (Vec<_>, Vec<_>) =
@@ -207,7 +219,10 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
         finding.problems.extend(rest.iter().map(|step| format!("to be done: {step}")));
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
-    let verdict = apply::look(found.as_ref(), input);
+    let verdict = match desired.refusal(found.as_ref(), settings.adoption) {
+        Some(message) => Verdict::Refused { reason: conditions::OWNED_BY_ANOTHER, message },
+        None => apply::look(found.as_ref(), input),
+    };
     let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
     let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false };
     Ok(conclude(Conclusion {
@@ -229,8 +244,12 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
 /// `suspend` not even that is made, and the plan tells only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, ReconcileError> {
     observe::guard_account(system, ports).await?;
-    let desired = Desired::of(system, &settings.secrets)?;
-    let found = ports.stacks.describe(&desired.stack).await?;
+    let found = ports.stacks.describe(&system.names.stack).await?;
+    let account = observe::account(ports, found.as_ref()).await?;
+    let desired = Desired::of(system, &settings.secrets, &account)?;
+    if let Some(message) = desired.refusal(found.as_ref(), settings.adoption) {
+        return Err(ReconcileError::OwnedByAnother(message));
+    }
     let mut step = next_step(found.as_ref(), desired.compare(found.as_ref()), Retry::Allowed);
     let may_write = !system.spec.suspend && system.spec.management_policy == ManagementPolicy::Full;
     let changes = match step {
@@ -242,12 +261,10 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
         step = StackStep::UpToDate;
     }
     let mut steps = Vec::new();
-    if let Some(living) = found.as_ref().filter(|stack| stack.state.serves()) {
+    if let Some(living) = living(&desired, found.as_ref()) {
         let input = if step == StackStep::UpToDate { Input::Applied } else { Input::Different };
         let found_parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
-        let same = desired.secrets_applied(found.as_ref());
-        let credential = if same { Credential::Same } else { Credential::Changed };
-        steps = part_steps(system, &found_parts, credential).steps;
+        steps = part_steps(system, &found_parts, credential(&desired, found.as_ref())).steps;
     }
     Ok(Plan::new(&desired.hash(), step, changes, steps))
 }
@@ -270,7 +287,24 @@ async fn preview_update(
 
 /// What differs because it is not applied yet is no drift.
 fn drift_look(settings: &Settings, input: Input) -> DriftLook {
-    if input == Input::Applied { settings.drift } else { DriftLook::Skip }
+    if input == Input::Applied { drift(settings) } else { DriftLook::Skip }
+}
+
+/// What was wrong at the last look is looked at again every time, until it is right.
+fn drift(settings: &Settings) -> DriftLook {
+    let wrong = |status: &DispatchSystemStatus| {
+        status::is_true(status, conditions::DRIFTED) || status::stalled_for(status, conditions::RESOURCE_GONE)
+    };
+    if settings.previous.as_ref().is_some_and(wrong) { DriftLook::Look } else { settings.drift }
+}
+
+fn credential(desired: &Desired, found: Option<&StackDescription>) -> Credential {
+    if desired.secrets_applied(found) { Credential::Same } else { Credential::Changed }
+}
+
+/// The stack, if it is this system's and its resources serve.
+fn living<'a>(desired: &Desired, found: Option<&'a StackDescription>) -> Option<&'a StackDescription> {
+    found.filter(|stack| stack.state.serves() && desired.owns(Some(stack)))
 }
 
 /// A controller does not repeat what failed for this very generation; a person may.
@@ -295,9 +329,7 @@ struct Conclusion<'a> {
 
 fn conclude(end: Conclusion<'_>) -> Reconciled {
     let stack = end.stack.stack.as_ref();
-    let outputs = stack
-        .filter(|stack| stack.state.serves())
-        .and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
+    let outputs = living(end.desired, stack).and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
     let input = end.desired.compare(stack);
     let status = status::of(&status::Facts {
         system: end.system,

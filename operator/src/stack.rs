@@ -152,6 +152,8 @@ pub struct StackDescription {
     pub outputs: BTreeMap<String, String>,
     /// Time of the last change, or of the creation.
     pub changed_at: Option<Timestamp>,
+    /// Tags by key.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Whether a change set makes a stack or changes one.
@@ -161,6 +163,16 @@ pub enum ChangeSetKind {
     Create,
     /// `UPDATE`
     Update,
+}
+
+/// What a change set does about resources that exist already under the names its template gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// The creation fails at them.
+    #[default]
+    Refuse,
+    /// They are taken into the stack as they are (`ImportExistingResources`).
+    Import,
 }
 
 /// What a change set is made of. `Debug` shows no parameter value.
@@ -176,10 +188,14 @@ pub struct ChangeSetRequest {
     pub template: String,
     /// Values of the template's parameters, some of them secret.
     pub parameters: BTreeMap<String, secrecy::SecretString>,
+    /// Parameters that keep the value the stack has.
+    pub unchanged: Vec<&'static str>,
     /// Capabilities acknowledged, for example `CAPABILITY_IAM`.
     pub capabilities: Vec<&'static str>,
     /// Tags of the stack, which CloudFormation hands on to its resources.
     pub tags: BTreeMap<String, String>,
+    /// What becomes of resources that exist already.
+    pub existing: Existing,
 }
 
 /// How far a change set is.

@@ -57,12 +57,17 @@ pub fn is_true(status: &DispatchSystemStatus, kind: &str) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
+/// Whether a system is stalled for this reason.
+pub fn stalled_for(status: &DispatchSystemStatus, reason: &str) -> bool {
+    status.conditions.iter().any(|c| c.type_ == condition::STALLED && c.status == "True" && c.reason == reason)
+}
+
 /// Writes the status.
 pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     let said = summary(facts);
     let stack_ready = stack_condition(facts);
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
-    let drift: Vec<String> = facts.finding.reported.iter().map(PartStep::to_string).collect();
+    let drift: Vec<String> = facts.finding.reported.iter().flat_map(PartStep::differences).collect();
     let corrected = facts.plan.parts.iter().any(PartStep::corrects_drift);
     let pending = *facts.verdict == Verdict::Blocked || matches!(facts.verdict, Verdict::Untouched);
     let on = |summary: Summary| if said.summary == summary { "True" } else { "False" };
@@ -106,6 +111,7 @@ fn summary(facts: &Facts<'_>) -> Said {
     match facts.verdict {
         Verdict::Stalled(state) => say(Summary::Stalled, stalled_reason(state), stalled_message(stack, state)),
         Verdict::Failed { state, cause } => say(Summary::Stalled, failed_reason(state), cause.clone()),
+        Verdict::Refused { reason, message } => say(Summary::Stalled, reason, message.clone()),
         Verdict::Blocked => say(
             Summary::Stalled,
             "ApprovalRequired",
@@ -127,6 +133,9 @@ fn summary(facts: &Facts<'_>) -> Said {
         }
         Verdict::Untouched => {
             say(Summary::Reconciling, "ChangesPending", "the environment differs from the manifest".to_owned())
+        }
+        Verdict::Settled if !facts.finding.gone.is_empty() => {
+            say(Summary::Stalled, condition::RESOURCE_GONE, facts.finding.gone.join("; "))
         }
         Verdict::Settled if !facts.finding.problems.is_empty() => {
             say(Summary::Reconciling, "DataPlaneNotReady", facts.finding.problems.join("; "))
@@ -176,6 +185,9 @@ fn stack_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
     let Some(stack) = facts.stack else {
         return ("False", "NotCreated", "there is no stack".to_owned());
     };
+    if matches!(facts.verdict, Verdict::Refused { reason: condition::OWNED_BY_ANOTHER, .. }) {
+        return ("False", condition::OWNED_BY_ANOTHER, stack.state.name().to_owned());
+    }
     let name = stack.state.name().to_owned();
     match &stack.state {
         StackState::Unknown(_) => ("Unknown", "UnknownStackState", name),
@@ -188,10 +200,11 @@ fn parts_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
     if !facts.stack.is_some_and(|stack| stack.state.serves()) {
         return ("Unknown", "StackNotReady", "looked at once the stack is complete".to_owned());
     }
-    if facts.finding.problems.is_empty() {
+    let wrong: Vec<&str> = facts.finding.gone.iter().chain(&facts.finding.problems).map(String::as_str).collect();
+    if wrong.is_empty() {
         ("True", "AsWanted", String::new())
     } else {
-        ("False", "DataPlaneNotReady", facts.finding.problems.join("; "))
+        ("False", "DataPlaneNotReady", wrong.join("; "))
     }
 }
 
@@ -204,8 +217,7 @@ fn pending_message(facts: &Facts<'_>) -> String {
 }
 
 fn drift_corrected(plan: &Plan) -> String {
-    let steps: Vec<String> = plan.parts.iter().filter(|step| step.corrects_drift()).map(PartStep::to_string).collect();
-    steps.join("; ")
+    plan.parts.iter().flat_map(PartStep::differences).collect::<Vec<_>>().join("; ")
 }
 
 /// The time of a condition is that of its last change of status, so that a status that says the same is the same.

@@ -5,10 +5,14 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use dispatch_api::dispatch_system::BillingMode;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::SecretString;
 
+use crate::plan::ownership::SYSTEM_TAG;
+use crate::plan::template;
+use crate::ports::TableLook;
 use crate::stack::{StackDescription, StackState};
 
 pub use world::World;
@@ -43,7 +47,7 @@ pub fn fcm_key() -> SecretString {
     SecretString::from(key.to_string())
 }
 
-/// A stack in a state.
+/// A stack of [`system`] in a state.
 pub fn stack_in(state: &str) -> StackDescription {
     StackDescription {
         arn: "arn:aws:cloudformation:ap-northeast-2:000000000000:stack/coactus-default-seoul/1".to_owned(),
@@ -51,5 +55,22 @@ pub fn stack_in(state: &str) -> StackDescription {
         reason: None,
         outputs: BTreeMap::new(),
         changed_at: None,
+        tags: BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]),
+    }
+}
+
+/// A table as the template makes it.
+pub fn table_look(name: &str) -> TableLook {
+    let arn = format!("arn:aws:dynamodb:ap-northeast-2:000000000000:table/{name}");
+    TableLook {
+        name: name.to_owned(),
+        keys: template::table_keys()
+            .map(|(index, keys)| (index.to_owned(), keys.map(str::to_owned).to_vec()))
+            .collect(),
+        billing: BillingMode::OnDemand,
+        stream_arn: Some(format!("{arn}/stream/1")),
+        stream_view: Some("NEW_AND_OLD_IMAGES".to_owned()),
+        deletion_protection: true,
+        arn,
     }
 }

@@ -1,43 +1,17 @@
 //! One system from nothing to nothing: create, no-op, update, drift, destroy.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
-use dispatch_api::manifest::read_manifests;
-use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::aws::AwsClients;
 use dispatch_operator::destroy::destroy;
 use dispatch_operator::export;
 use dispatch_operator::plan::{ChangeKind, PartStep, ResourceChange, StackStep};
-use dispatch_operator::ports::{Ports, QueueSettings};
+use dispatch_operator::ports::QueueSettings;
 use dispatch_operator::progress::{Event, Silent};
-use dispatch_operator::reconcile::{Patience, Reconciled, Settings, preview, reconcile};
+use dispatch_operator::reconcile::{preview, reconcile};
 use dispatch_operator::testing::fcm_key;
 use dispatch_tests::ministack::{Ministack, REGION};
 
-const SEOUL: &str = include_str!("../../examples/seoul.yaml");
-
-fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
-    let systems = read_manifests(text)?;
-    Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
-}
-
-/// The emulator is done at once; the long pauses are for AWS.
-fn settings() -> Settings {
-    let patience = Patience {
-        first: Duration::from_millis(20),
-        longest: Duration::from_millis(200),
-        total: Duration::from_mins(2),
-    };
-    Settings { patience, ..Settings::default() }
-}
-
-async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(Reconciled, Vec<Event>)> {
-    let mut events = Vec::new();
-    let mut listen = |event| events.push(event);
-    let done = reconcile(system, ports, &settings(), &mut listen).await?;
-    Ok((done, events))
-}
+use crate::support::{SEOUL, apply, seoul, settings};
 
 #[tokio::test]
 async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow::Result<()> {

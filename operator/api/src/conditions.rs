@@ -20,3 +20,12 @@ pub const PLAN_PENDING: &str = "PlanPending";
 pub const PAUSED: &str = "Paused";
 /// Deletion cannot finish.
 pub const DELETION_BLOCKED: &str = "DeletionBlocked";
+
+/// Reason of `Stalled`: the stack, or data that was kept, carries another owner's tags.
+pub const OWNED_BY_ANOTHER: &str = "OwnedByAnother";
+/// Reason of `Stalled`: data that was kept is not what the template describes.
+pub const NOT_ADOPTABLE: &str = "NotAdoptable";
+/// Reason of `Stalled`: SNS refuses the service account key.
+pub const INVALID_PUSH_CREDENTIAL: &str = "InvalidPushCredential";
+/// Reason of `Stalled`: a resource of the stack was deleted outside.
+pub const RESOURCE_GONE: &str = "ResourceGone";

@@ -20,7 +20,7 @@ use crate::aws::error::port_error;
 use crate::plan::{ChangeKind, Replacement, ResourceChange};
 use crate::ports::{Call, PortErrorKind};
 use crate::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, StackDescription, StackEvent, StackProvider,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackProvider,
     StackResource, StackState, WayBack,
 };
 
@@ -62,6 +62,11 @@ impl StackProvider for CloudFormation {
                 state: StackState::parse(found.stack_status().map_or("", |status| status.as_str())),
                 reason: found.stack_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
                 outputs: outputs.collect(),
+                tags: found
+                    .tags()
+                    .iter()
+                    .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned())))
+                    .collect(),
                 changed_at: found.last_updated_time().or_else(|| found.creation_time()).and_then(timestamp),
             }))
         })
@@ -72,6 +77,9 @@ impl StackProvider for CloudFormation {
             let parameters = request.parameters.iter().map(|(key, value)| {
                 Parameter::builder().parameter_key(key).parameter_value(value.expose_secret()).build()
             });
+            let unchanged = request.unchanged.iter();
+            let unchanged =
+                unchanged.map(|key| Parameter::builder().parameter_key(*key).use_previous_value(true).build());
             let tags = request.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
             let mut call = self
                 .client
@@ -79,13 +87,18 @@ impl StackProvider for CloudFormation {
                 .stack_name(&request.stack)
                 .change_set_name(&request.name)
                 .template_body(&request.template)
-                .set_parameters(Some(parameters.collect()))
+                .set_parameters(Some(parameters.chain(unchanged).collect()))
                 .set_tags(Some(tags.collect()))
                 .set_capabilities(Some(request.capabilities.iter().map(|name| Capability::from(*name)).collect()));
             call = match request.kind {
                 ChangeSetKind::Create => call.change_set_type(ChangeSetType::Create),
                 ChangeSetKind::Update => call.change_set_type(ChangeSetType::Update),
             };
+            if request.existing == Existing::Import {
+                // The validation before a deployment refuses names that are taken, which is the point of an import (user guide,
+                // "Validate stack deployments").
+                call = call.import_existing_resources(true).disable_validation(true);
+            }
             call = call.on_stack_failure(OnStackFailure::Rollback);
             call.send().await.map_err(|error| port_error("create a change set", error))?;
             Ok(())
@@ -261,6 +274,9 @@ fn read_change(change: &SdkChange) -> ResourceChange {
         _ => ChangeKind::Replace,
     };
     let mut properties = Vec::new();
+    if change.action() == Some(&ChangeAction::Import) {
+        properties.push("taken in as it is".to_owned());
+    }
     let mut forcing = Vec::new();
     for target in change.details().iter().filter_map(|detail| detail.target()) {
         let name = match (target.name(), target.attribute()) {

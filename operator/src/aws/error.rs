@@ -40,6 +40,7 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "TableNotFoundException"
         | "ExportNotFoundException"
         | "NotFound"
+        | "NoSuchBucket"
         | "NotFoundException"
         | "ReplicationGroupNotFoundFault"
         | "QueueDoesNotExist"
@@ -68,7 +69,9 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "OptInRequired" => PortErrorKind::Denied,
-        "InternalFailure"
+        // A table that is being created or changed.
+        "ResourceInUseException"
+        | "InternalFailure"
         | "InternalError"
         | "InternalErrorException"
         | "InternalServerError"

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{CommandError, Exit, Printer, connect, load_manifests, load_secrets, put_as};
 use crate::args::{Global, Manifests, Output, SecretFiles};
 use crate::plan::Approval;
+use crate::plan::ownership::Adoption;
 use crate::print;
 use crate::reconcile::{Reconciled, Settings, reconcile};
 use dispatch_api::conditions::PLAN_PENDING;
@@ -31,6 +32,9 @@ pub struct ApplyArgs {
     /// Approve replacing and removing tables, caches and buckets, whatever the plan.
     #[arg(long)]
     approve_replacements: bool,
+    /// Take over a stack, or a table and bucket that were kept, which belong to another system.
+    #[arg(long)]
+    adopt: bool,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -45,7 +49,8 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
         (None, false) => Approval::None,
     };
     let secrets = load_secrets(&args.secrets.secrets)?;
-    let settings = Settings { approval, secrets, ..Settings::default() };
+    let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
+    let settings = Settings { approval, secrets, adoption, ..Settings::default() };
     let mut exit = Exit::Done;
     for system in systems {
         let ports = connect(&system, global).await;

@@ -17,8 +17,8 @@ Examples:
   dispatch-operator destroy -f examples/seoul.yaml
   dispatch-operator destroy -f examples/seoul.yaml --yes    # in a script
 
-With deletionPolicy Retain (the default) the table and the bucket stay and are named at the end. With Delete they go too; a
-bucket that still holds objects cannot be deleted by CloudFormation and has to be emptied first, with all its versions.";
+With deletionPolicy Retain (the default) the table and the bucket stay and are named at the end; the next apply takes them in
+again. With Delete they go too, the bucket with every version of its objects.";
 
 /// Arguments of `destroy`.
 #[derive(Args, Clone, Debug)]

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{CommandError, Exit, connect, load_manifests, load_secrets, put_as};
 use crate::args::{Global, Manifests, Output, SecretFiles};
+use crate::plan::ownership::Adoption;
 use crate::print;
 use crate::reconcile::{Settings, preview};
 
@@ -22,6 +23,9 @@ pub struct PlanArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
+    /// Plan to take over a stack that belongs to another system.
+    #[arg(long)]
+    adopt: bool,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -33,7 +37,8 @@ pub struct PlanArgs {
 /// Prints the plan of every system.
 pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
-    let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, ..Settings::default() };
+    let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
+    let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, adoption, ..Settings::default() };
     let mut exit = Exit::Done;
     for system in systems {
         let ports = connect(&system, global).await;

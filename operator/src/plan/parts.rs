@@ -1,9 +1,10 @@
 //! The parts CloudFormation does not carry: what was found of them and what is to be done about it.
 
-use dispatch_api::dispatch_system::{DriftPolicy, QueueSpec};
+use dispatch_api::dispatch_system::{BillingMode, CapacitySpec, DriftPolicy, QueueSpec};
 use dispatch_api::validate::ValidatedSystem;
 
-use crate::ports::{CacheEndpoint, QueueSettings, Recovery};
+use crate::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
+use crate::ports::{CacheEndpoint, QueueSettings, Recovery, TableCorrection, TableLook, Throughput};
 
 /// One queue as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +22,12 @@ pub struct QueueLook {
 /// The parts as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Point-in-time recovery of the table; `None` when the table is gone.
+    /// The table; `None` when it is gone.
+    pub table: Option<TableLook>,
+    /// Point-in-time recovery of the table; `None` when nobody looked.
     pub recovery: Option<Recovery>,
+    /// Attribute of the table's time to live, where it is on; `None` when nobody looked.
+    pub expiry: Option<Option<String>>,
     /// ARN the platform application has or would have.
     pub push_arn: String,
     /// Whether the platform application exists.
@@ -44,6 +49,13 @@ pub enum PartStep {
     UpdatePush,
     /// Remove the platform application.
     DeletePush,
+    /// Give the table its settings back.
+    CorrectTable {
+        /// What it is to have.
+        correction: TableCorrection,
+        /// What differs, for people.
+        differences: Vec<String>,
+    },
     /// Give a queue its settings back.
     CorrectQueue {
         /// Which.
@@ -60,7 +72,16 @@ pub enum PartStep {
 impl PartStep {
     /// Whether this undoes a change somebody made behind the operator's back.
     pub fn corrects_drift(&self) -> bool {
-        matches!(self, Self::EnableRecovery | Self::CorrectQueue { .. })
+        !self.differences().is_empty()
+    }
+
+    /// What somebody changed behind the operator's back, one field of the manifest each: what it is instead of what it should be.
+    pub fn differences(&self) -> Vec<String> {
+        match self {
+            Self::EnableRecovery => vec![differs("table.pointInTimeRecovery", "false", "true")],
+            Self::CorrectTable { differences, .. } | Self::CorrectQueue { differences, .. } => differences.clone(),
+            Self::CreatePush | Self::UpdatePush | Self::DeletePush => Vec::new(),
+        }
     }
 }
 
@@ -71,8 +92,8 @@ impl std::fmt::Display for PartStep {
             Self::CreatePush => write!(f, "create the SNS platform application for FCM"),
             Self::UpdatePush => write!(f, "update the credential of the SNS platform application for FCM"),
             Self::DeletePush => write!(f, "remove the SNS platform application for FCM"),
-            Self::CorrectQueue { name, differences, .. } => {
-                write!(f, "correct queue {name}: {}", differences.join(", "))
+            Self::CorrectTable { differences, .. } | Self::CorrectQueue { differences, .. } => {
+                write!(f, "correct {}", differences.join("; "))
             }
         }
     }
@@ -85,8 +106,10 @@ pub struct PartFinding {
     pub steps: Vec<PartStep>,
     /// Drift that is only reported, because `driftPolicy` says so.
     pub reported: Vec<PartStep>,
-    /// What no step can mend.
+    /// What no step can mend and time may.
     pub problems: Vec<String>,
+    /// Resources of the stack that somebody deleted, and what a person can do.
+    pub gone: Vec<String>,
 }
 
 /// Whether the credential on record is the wanted one.
@@ -102,10 +125,14 @@ pub enum Credential {
 pub fn part_steps(system: &ValidatedSystem, parts: &Parts, credential: Credential) -> PartFinding {
     let mut finding = PartFinding::default();
     let mut drift = Vec::new();
-    match parts.recovery {
-        None => finding.problems.push(format!("table {} is gone", system.names.table)),
-        Some(Recovery::Disabled) if system.spec.table.point_in_time_recovery => drift.push(PartStep::EnableRecovery),
-        Some(_) => {}
+    match &parts.table {
+        None => finding
+            .gone
+            .push(format!("table {} is gone: restore it from a backup under the same name", system.names.table)),
+        Some(table) => drift.extend(table_step(system, table, parts.expiry.as_ref())),
+    }
+    if parts.recovery == Some(Recovery::Disabled) && system.spec.table.point_in_time_recovery {
+        drift.push(PartStep::EnableRecovery);
     }
     match (system.spec.notifications.fcm.is_some(), parts.push_exists) {
         (true, false) => finding.steps.push(PartStep::CreatePush),
@@ -118,7 +145,10 @@ pub fn part_steps(system: &ValidatedSystem, parts: &Parts, credential: Credentia
     }
     for look in &parts.queues {
         match &look.settings {
-            None => finding.problems.push(format!("queue {} is gone", look.name)),
+            None => finding.gone.push(format!(
+                "queue {} is gone: destroy the system with deletionPolicy Retain and apply it again, which keeps its data",
+                look.name
+            )),
             Some(found) => drift.extend(queue_step(look, found, wanted_queue(system, look.name))),
         }
     }
@@ -137,19 +167,58 @@ fn wanted_queue<'a>(system: &'a ValidatedSystem, name: &str) -> &'a QueueSpec {
     }
 }
 
+fn differs(field: &str, is: impl std::fmt::Display, wanted: impl std::fmt::Display) -> String {
+    format!("{field}: {is} instead of {wanted}")
+}
+
+fn table_step(system: &ValidatedSystem, found: &TableLook, expiry: Option<&Option<String>>) -> Option<PartStep> {
+    let wanted = &system.spec.table;
+    let mut correction = TableCorrection::default();
+    let mut differences = Vec::new();
+    if found.deletion_protection != wanted.deletion_protection {
+        differences.push(differs("table.deletionProtection", found.deletion_protection, wanted.deletion_protection));
+        correction.deletion_protection = Some(wanted.deletion_protection);
+    }
+    match found.stream_view.as_deref() {
+        Some(STREAM_VIEW) => {}
+        // Only a stream that is off can be switched on.
+        None => {
+            differences.push(differs("table's stream", "off", STREAM_VIEW));
+            correction.stream = Some(());
+        }
+        Some(other) => differences.push(differs("table's stream", other, STREAM_VIEW)),
+    }
+    if found.billing != wanted.billing.mode {
+        let mode = |mode: BillingMode| if mode == BillingMode::OnDemand { "OnDemand" } else { "Provisioned" };
+        differences.push(differs("table.billing.mode", mode(found.billing), mode(wanted.billing.mode)));
+        let units = |capacity: &Option<CapacitySpec>| capacity.as_ref().map(|capacity| i64::from(capacity.min));
+        let capacity = units(&wanted.billing.read).zip(units(&wanted.billing.write));
+        let capacity = capacity.map(|(read, write)| Throughput { read, write });
+        let indexes = found.keys.keys().filter(|name| !name.is_empty()).cloned().collect();
+        correction.billing = Some((capacity, indexes));
+    }
+    if let Some(attribute) = expiry.filter(|attribute| attribute.as_deref() != Some(TTL_ATTRIBUTE)) {
+        differences.push(differs("table's time to live", attribute.as_deref().unwrap_or("off"), TTL_ATTRIBUTE));
+        // Another attribute would first have to be switched off, which takes up to an hour to be allowed again.
+        correction.expiry = attribute.is_none().then(|| TTL_ATTRIBUTE.to_owned());
+    }
+    if differences.is_empty() { None } else { Some(PartStep::CorrectTable { correction, differences }) }
+}
+
 fn queue_step(look: &QueueLook, found: &QueueSettings, wanted: &QueueSpec) -> Option<PartStep> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, is: Option<u32>, should: u32| {
         if is != Some(should) {
             let is = is.map_or_else(|| "absent".to_owned(), |value| value.to_string());
-            differences.push(format!("{what} is {is}, wanted {should}"));
+            differences.push(differs(&format!("queues.{}.{what}", look.name), is, should));
         }
     };
     compare("retentionSeconds", Some(found.retention_seconds), wanted.retention_seconds);
     compare("visibilityTimeoutSeconds", Some(found.visibility_timeout_seconds), wanted.visibility_timeout_seconds);
     compare("maxReceiveCount", found.max_receive_count, wanted.max_receive_count);
     if found.dead_letter_arn.as_ref() != Some(&look.dead_letter_arn) {
-        differences.push("the dead-letter queue is another one".to_owned());
+        let is = found.dead_letter_arn.as_deref().unwrap_or("absent");
+        differences.push(differs(&format!("queue {}'s dead-letter queue", look.name), is, &look.dead_letter_arn));
     }
     if differences.is_empty() {
         return None;

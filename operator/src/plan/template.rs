@@ -34,8 +34,11 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::ownership::SYSTEM_TAG;
+pub use bucket::{BUCKET, bucket_name};
 pub use gateway::ROUTES;
 use syntax::Part;
+pub use table::{STREAM_VIEW, TABLE, TTL_ATTRIBUTE, table_keys};
 
 /// Largest template CloudFormation takes in the request itself, in bytes ("CloudFormation quotas": template body size in a
 /// request). Larger ones would have to lie in S3 first, which a new account has no bucket for.
@@ -154,15 +157,21 @@ impl Template {
     }
 }
 
-/// Renders the template of a system.
+/// Renders the template of a system; its bucket's name is a literal where the manifest names the account.
 pub fn render(system: &ValidatedSystem) -> Template {
+    render_in(system, system.spec.aws.account_id.as_deref())
+}
+
+/// Renders the template of a system for an account. CloudFormation takes an existing resource into a stack only where its name
+/// is a literal in the template (user guide, "Import AWS resources into a CloudFormation stack automatically").
+pub fn render_in(system: &ValidatedSystem, account: Option<&str>) -> Template {
     let mut whole = Part::default();
     for part in [
         table::part(system),
         queues::part(system),
         topic::part(system),
         cache::part(system),
-        bucket::part(system),
+        bucket::part(system, account),
         gateway::part(system),
         roles::part(system),
         logs::part(system),
@@ -193,10 +202,19 @@ pub fn parameters(system: &ValidatedSystem) -> Vec<&'static str> {
 /// The user's tags and three of our own, by which a stack can be told from a foreign one of the same name.
 fn tags(system: &ValidatedSystem) -> BTreeMap<String, String> {
     let mut tags = system.spec.aws.tags.clone();
-    tags.insert("coactus:system".to_owned(), format!("{}/{}", system.namespace, system.name));
+    tags.insert(SYSTEM_TAG.to_owned(), format!("{}/{}", system.namespace, system.name));
     tags.insert("coactus:city".to_owned(), system.spec.city.clone());
     tags.insert("coactus:managed-by".to_owned(), "dispatch-operator".to_owned());
     tags
+}
+
+/// Logical ids of the resources whose data can outlive the stack.
+pub const DATA_RESOURCES: [&str; 2] = [table::TABLE, bucket::BUCKET];
+
+/// The tag by which data that outlived its stack is known again. It is written on the resource itself, so that it does not hang on
+/// a stack handing its tags on.
+fn data_tags(system: &ValidatedSystem) -> Value {
+    json!([{ "Key": SYSTEM_TAG, "Value": format!("{}/{}", system.namespace, system.name) }])
 }
 
 /// `DeletionPolicy` and `UpdateReplacePolicy` of a resource that holds data.

@@ -45,7 +45,7 @@ fn every_kind() -> Plan {
             name: "offers",
             url: "http://q".to_owned(),
             settings,
-            differences: vec!["visibilityTimeoutSeconds is 1, wanted 30".to_owned()],
+            differences: vec!["queues.offers.visibilityTimeoutSeconds: 1 instead of 30".to_owned()],
         },
     ];
     Plan::new("hash", StackStep::Update, changes, parts)

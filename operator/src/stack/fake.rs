@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, StackDescription, StackEvent, StackProvider,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackProvider,
     StackResource, StackState, WayBack,
 };
 use crate::plan::{ChangeKind, Replacement, ResourceChange};
@@ -22,6 +22,7 @@ struct Fake {
     arn: String,
     state: StackState,
     template: Value,
+    tags: BTreeMap<String, String>,
     changed_at: i64,
     events: Vec<StackEvent>,
     /// Looks left, the state at the end, and the template the stack then has.
@@ -30,6 +31,8 @@ struct Fake {
 
 struct Set {
     template: Value,
+    tags: BTreeMap<String, String>,
+    existing: Existing,
     kind: ChangeSetKind,
     described: ChangeSet,
 }
@@ -39,6 +42,7 @@ struct Inner {
     stacks: BTreeMap<String, Fake>,
     sets: BTreeMap<(String, String), Set>,
     doomed: Option<(String, String)>,
+    imported: bool,
     calls: Vec<&'static str>,
     broken: BTreeMap<&'static str, PortErrorKind>,
     time: i64,
@@ -83,6 +87,33 @@ impl FakeStacks {
     /// State of a stack.
     pub fn state(&self, stack: &str) -> Option<StackState> {
         self.lock().stacks.get(stack).map(|found| found.state.clone())
+    }
+
+    /// Gives a stack other tags, as another owner's has.
+    pub fn retag(&self, stack: &str, tags: &[(&str, &str)]) {
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        }
+    }
+
+    /// Tags of a stack.
+    pub fn tags(&self, stack: &str) -> BTreeMap<String, String> {
+        self.lock().stacks.get(stack).map(|found| found.tags.clone()).unwrap_or_default()
+    }
+
+    /// Whether the last execution took in what existed.
+    pub fn imported(&self) -> bool {
+        self.lock().imported
+    }
+
+    /// Template a stack has.
+    pub fn template(&self, stack: &str) -> Value {
+        self.lock().stacks.get(stack).map(|found| found.template.clone()).unwrap_or_default()
+    }
+
+    /// Whether any stack has resources.
+    pub fn any(&self) -> bool {
+        self.lock().stacks.values().any(|found| !matches!(found.state.next(), super::Next::Create))
     }
 
     /// Change sets that were left lying about.
@@ -176,6 +207,12 @@ fn outputs(template: &Value) -> BTreeMap<String, String> {
     outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
 }
 
+/// The name the template gives, or one of CloudFormation's making.
+fn physical_id(logical_id: &str, properties: &Value) -> String {
+    let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
+    given.map_or_else(|| logical_id.to_lowercase(), str::to_owned)
+}
+
 fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
     let names = |template: &Value| -> BTreeSet<String> {
         template["Resources"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default()
@@ -193,7 +230,9 @@ fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
             let old = was["Properties"].as_object().unwrap_or(&empty);
             let new = is["Properties"].as_object().unwrap_or(&empty);
             let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            let differ: Vec<String> = keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned().collect();
+            let mut differ: Vec<String> = keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned().collect();
+            let attributes = ["DeletionPolicy", "Metadata"].into_iter().filter(|name| was[name] != is[name]);
+            differ.extend(attributes.map(str::to_owned));
             if differ.is_empty() {
                 continue;
             }
@@ -220,6 +259,7 @@ impl StackProvider for FakeStacks {
                     reason: None,
                     outputs: outputs(&fake.template),
                     changed_at: Timestamp::from_second(fake.changed_at).ok(),
+                    tags: fake.tags.clone(),
                 }
             }))
         })
@@ -244,6 +284,7 @@ impl StackProvider for FakeStacks {
                         arn,
                         state: StackState::ReviewInProgress,
                         template: Value::Null,
+                        tags: BTreeMap::new(),
                         changed_at: time,
                         events: Vec::new(),
                         running: None,
@@ -253,11 +294,13 @@ impl StackProvider for FakeStacks {
                 (ChangeSetKind::Update, Some(super::Next::Update)) => {}
                 _ => return refuse(PortErrorKind::Invalid, "the stack's state does not allow it"),
             }
-            let old = inner.known(&request.stack)?.1.template.clone();
-            let changes = compare(&old, &template);
-            let same = changes.is_empty() && old["Outputs"] == template["Outputs"];
+            let stack = inner.known(&request.stack)?.1;
+            let changes = compare(&stack.template, &template);
+            // Outputs cannot be changed by themselves.
+            let same = changes.is_empty() && stack.tags == request.tags;
             let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
-            let set = Set { template, kind: request.kind, described: ChangeSet { state, changes } };
+            let (tags, existing) = (request.tags.clone(), request.existing);
+            let set = Set { template, tags, existing, kind: request.kind, described: ChangeSet { state, changes } };
             inner.sets.insert(key, set);
             Ok(())
         })
@@ -278,7 +321,9 @@ impl StackProvider for FakeStacks {
             // An execution removes every other change set of the stack, because none of them is valid any more.
             inner.sets.retain(|(of, _), _| of != stack);
             let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
-            let name = inner.known(stack)?.0;
+            let (name, fake) = inner.known(stack)?;
+            fake.tags = set.tags;
+            inner.imported = set.existing == Existing::Import;
             inner.begin(&name, verb, set.template);
             Ok(())
         })
@@ -332,7 +377,7 @@ impl StackProvider for FakeStacks {
                 .iter()
                 .map(|(logical_id, resource)| StackResource {
                     logical_id: logical_id.clone(),
-                    physical_id: Some(logical_id.to_lowercase()),
+                    physical_id: Some(physical_id(logical_id, &resource["Properties"])),
                     resource_type: resource["Type"].as_str().unwrap_or_default().to_owned(),
                     status: "CREATE_COMPLETE".to_owned(),
                     reason: None,

@@ -1,18 +1,23 @@
 //! AWS in memory, as far as the engine looks at it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dispatch_api::dispatch_system::BillingMode;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::plan::ownership::SYSTEM_TAG;
+use crate::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 use crate::ports::{
-    CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports, PushPlatforms,
-    QueueSettings, Queues, Recovery, Tables,
+    Buckets, CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports,
+    PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
 use crate::stack::fake::FakeStacks;
+use crate::testing::table_look;
 
 /// Calls that change something.
-const MUTATING: [&str; 12] = [
+const MUTATING: [&str; 16] = [
     "create_change_set",
     "execute",
     "discard",
@@ -25,12 +30,24 @@ const MUTATING: [&str; 12] = [
     "update_push",
     "delete_push",
     "correct_queue",
+    "correct_table",
+    "remove_versions",
+    "tag_table",
+    "tag_bucket",
 ];
 
 struct Inner {
     recovery: Recovery,
     push: Option<String>,
     queue: QueueSettings,
+    queues_gone: bool,
+    table: TableLook,
+    table_gone: bool,
+    expiry: Option<String>,
+    /// Tags of table and bucket an earlier stack has kept.
+    kept: Option<BTreeMap<String, String>>,
+    objects: usize,
+    refuse_push: bool,
     exports: Vec<Export>,
     account: String,
     calls: Vec<&'static str>,
@@ -56,6 +73,13 @@ impl Default for World {
             recovery: Recovery::Enabled,
             push: None,
             queue,
+            queues_gone: false,
+            table: table_look("coactus-default-seoul"),
+            table_gone: false,
+            expiry: Some(TTL_ATTRIBUTE.to_owned()),
+            kept: None,
+            objects: 0,
+            refuse_push: false,
             exports: Vec::new(),
             account: "000000000000".to_owned(),
             calls: Vec::new(),
@@ -77,6 +101,7 @@ impl World {
             push: Arc::new(self.clone()),
             caches: Arc::new(self.clone()),
             queues: Arc::new(self.clone()),
+            buckets: Arc::new(self.clone()),
             identity: Arc::new(self.clone()),
             clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         }
@@ -90,6 +115,46 @@ impl World {
     /// Somebody changes the visibility timeout of the queues.
     pub fn change_visibility(&self, seconds: u32) {
         self.lock().queue.visibility_timeout_seconds = seconds;
+    }
+
+    /// Somebody deletes the queues.
+    pub fn delete_queues(&self) {
+        self.lock().queues_gone = true;
+    }
+
+    /// Somebody deletes the table.
+    pub fn delete_table(&self) {
+        self.lock().table_gone = true;
+    }
+
+    /// Somebody changes the table.
+    pub fn change_table(&self, change: impl FnOnce(&mut TableLook)) {
+        change(&mut self.lock().table);
+    }
+
+    /// Somebody switches the table's time to live off.
+    pub fn disable_expiry(&self) {
+        self.lock().expiry = None;
+    }
+
+    /// An earlier stack of this system has left its table and bucket.
+    pub fn keep_data(&self, owner: &str) {
+        self.lock().kept = Some(BTreeMap::from([(SYSTEM_TAG.to_owned(), owner.to_owned())]));
+    }
+
+    /// Somebody takes the tags from table and bucket.
+    pub fn untag_data(&self) {
+        self.lock().kept = Some(BTreeMap::new());
+    }
+
+    /// Puts object versions into the bucket.
+    pub fn put_objects(&self, versions: usize) {
+        self.lock().objects = versions;
+    }
+
+    /// SNS refuses credentials from now on, or no longer.
+    pub fn refuse_push(&self, refuse: bool) {
+        self.lock().refuse_push = refuse;
     }
 
     /// Credential of the platform application.
@@ -117,7 +182,68 @@ impl World {
     }
 }
 
+impl Inner {
+    /// Tags of table and bucket: as the template has them, or as they were left.
+    fn tags(&self) -> BTreeMap<String, String> {
+        let own = || BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]);
+        self.kept.clone().unwrap_or_else(own)
+    }
+
+    fn take_credential(&mut self, credential: &SecretString) -> Result<(), PortError> {
+        if self.refuse_push {
+            let text = "InvalidParameter: Invalid parameter: Attributes Reason: Platform credentials are invalid";
+            return Err(PortError::new("give SNS a credential", PortErrorKind::Invalid, text));
+        }
+        self.push = Some(credential.expose_secret().to_owned());
+        Ok(())
+    }
+}
+
 impl Tables for World {
+    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
+        let any = self.stacks.any();
+        self.answer("table", |inner| {
+            let there = !inner.table_gone && (any || inner.kept.is_some());
+            Ok(there.then(|| TableLook { name: table.to_owned(), ..inner.table.clone() }))
+        })
+    }
+
+    fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
+        self.answer("table_tags", |inner| Ok(inner.tags()))
+    }
+
+    fn tag<'a>(&'a self, _table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
+        let tag = (key.to_owned(), value.to_owned());
+        self.answer("tag_table", |inner| {
+            inner.kept.get_or_insert_default().extend([tag]);
+            Ok(())
+        })
+    }
+
+    fn expiry<'a>(&'a self, _table: &'a str) -> Call<'a, Option<String>> {
+        self.answer("expiry", |inner| Ok(inner.expiry.clone()))
+    }
+
+    fn correct<'a>(&'a self, _table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
+        self.answer("correct_table", |inner| {
+            let table = &mut inner.table;
+            if let Some(protected) = correction.deletion_protection {
+                table.deletion_protection = protected;
+            }
+            if correction.stream.is_some() {
+                table.stream_arn = Some(format!("{}/stream/2", table.arn));
+                table.stream_view = Some(STREAM_VIEW.to_owned());
+            }
+            if let Some((capacity, _)) = &correction.billing {
+                table.billing = if capacity.is_some() { BillingMode::Provisioned } else { BillingMode::OnDemand };
+            }
+            if correction.expiry.is_some() {
+                inner.expiry.clone_from(&correction.expiry);
+            }
+            Ok(())
+        })
+    }
+
     fn recovery<'a>(&'a self, _table: &'a str) -> Call<'a, Option<Recovery>> {
         self.answer("recovery", |inner| Ok(Some(inner.recovery)))
     }
@@ -172,16 +298,13 @@ impl PushPlatforms for World {
 
     fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
         self.answer("create_push", |inner| {
-            inner.push = Some(credential.expose_secret().to_owned());
+            inner.take_credential(credential)?;
             Ok(format!("arn:aws:sns:ap-northeast-2:000000000000:app/GCM/{name}"))
         })
     }
 
     fn update<'a>(&'a self, _arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
-        self.answer("update_push", |inner| {
-            inner.push = Some(credential.expose_secret().to_owned());
-            Ok(())
-        })
+        self.answer("update_push", |inner| inner.take_credential(credential))
     }
 
     fn delete<'a>(&'a self, _arn: &'a str) -> Call<'a, ()> {
@@ -205,13 +328,41 @@ impl Queues for World {
         let name = ["Offers", "Responses", "Notifications"].into_iter().find(|name| url.contains(name));
         let name = name.unwrap_or_default().to_lowercase();
         let target = format!("arn:aws:sqs:ap-northeast-2:000000000000:coactus-default-seoul-{name}-dlq");
-        self.answer("queue", |inner| Ok(Some(QueueSettings { dead_letter_arn: Some(target), ..inner.queue.clone() })))
+        self.answer("queue", |inner| {
+            let there = !inner.queues_gone;
+            Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..inner.queue.clone() }))
+        })
     }
 
     fn correct<'a>(&'a self, _url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
         self.answer("correct_queue", |inner| {
             inner.queue = settings.clone();
             Ok(())
+        })
+    }
+}
+
+/// Versions one call removes, as S3 has it.
+const VERSIONS_PER_CALL: usize = 1000;
+
+impl Buckets for World {
+    fn tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>> {
+        let any = self.stacks.any();
+        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| inner.tags())))
+    }
+
+    fn set_tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
+        self.answer("tag_bucket", |inner| {
+            inner.kept = Some(tags.clone());
+            Ok(())
+        })
+    }
+
+    fn remove_versions<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Removed> {
+        self.answer("remove_versions", |inner| {
+            let versions = inner.objects.min(VERSIONS_PER_CALL);
+            inner.objects -= versions;
+            Ok(Removed { versions, more: inner.objects > 0 })
         })
     }
 }

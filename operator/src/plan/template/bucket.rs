@@ -4,9 +4,10 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
 use super::syntax::{Part, Resource, deny_without_tls, policy_document, reference, sub};
-use super::{data_policies, outputs};
+use super::{data_policies, data_tags, outputs};
 
-pub(super) const BUCKET: &str = "ExportBucket";
+/// Logical id of the export bucket.
+pub const BUCKET: &str = "ExportBucket";
 
 /// Prefix of Athena's results.
 pub(super) const RESULTS_PREFIX: &str = "athena-results";
@@ -17,9 +18,9 @@ const NONCURRENT_DAYS: u32 = 30;
 /// Days after which the parts of an upload nobody finished are removed.
 const ABORT_UPLOAD_DAYS: u32 = 7;
 
-pub(super) fn part(system: &ValidatedSystem) -> Part {
+pub(super) fn part(system: &ValidatedSystem, account: Option<&str>) -> Part {
     let mut part = Part::default();
-    part.resource(BUCKET, bucket(system));
+    part.resource(BUCKET, bucket(system, account));
     let arn = format!("arn:${{AWS::Partition}}:s3:::${{{BUCKET}}}");
     let everything = json!([sub(&arn), sub(&format!("{arn}/*"))]);
     part.resource(
@@ -31,19 +32,26 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
                 "PolicyDocument": policy_document([deny_without_tls("s3:*", everything)]),
             }),
         )
-        // A kept bucket keeps its guard.
-        .policies(data_policies(system)),
+        // A bucket has one policy, and CloudFormation refuses to make one where there is one: a kept policy would stand in the way
+        // of the stack that takes the kept bucket in. Meanwhile the bucket is still closed to the public.
+        .policies(("Delete", "Delete")),
     );
     part.output(outputs::EXPORT_BUCKET, &reference(BUCKET));
     part
 }
 
-fn bucket(system: &ValidatedSystem) -> Resource {
+/// Bucket names are shared by all accounts of a partition, so the account number keeps two cities of one name apart.
+pub fn bucket_name(system: &ValidatedSystem, account: &str) -> String {
+    format!("{}-exports-{account}", system.names.prefix)
+}
+
+fn bucket(system: &ValidatedSystem, account: Option<&str>) -> Resource {
+    let name = account
+        .map_or_else(|| sub(&bucket_name(system, "${AWS::AccountId}")), |account| json!(bucket_name(system, account)));
     Resource::new(
         "AWS::S3::Bucket",
         json!({
-            // Bucket names are shared by all accounts of a partition, so the account number keeps two cities of one name apart.
-            "BucketName": sub(&format!("{}-exports-${{AWS::AccountId}}", system.names.prefix)),
+            "BucketName": name,
             "PublicAccessBlockConfiguration": {
                 "BlockPublicAcls": true,
                 "BlockPublicPolicy": true,
@@ -54,6 +62,7 @@ fn bucket(system: &ValidatedSystem) -> Resource {
             "VersioningConfiguration": { "Status": "Enabled" },
             "BucketEncryption": { "ServerSideEncryptionConfiguration": [encryption(system)] },
             "LifecycleConfiguration": { "Rules": lifecycle(system) },
+            "Tags": data_tags(system),
         }),
     )
     .policies(data_policies(system))

@@ -10,17 +10,21 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
 use super::syntax::{Part, Resource, attribute, reference, sub};
-use super::{bucket, cache, data_policies, gateway, outputs};
+use super::{bucket, cache, data_policies, data_tags, gateway, outputs};
 
-pub(super) const TABLE: &str = "Table";
+/// Logical id of the single table.
+pub const TABLE: &str = "Table";
 pub(super) const LEASE_TABLE: &str = "LeaseTable";
 /// Status and region: who is free, which dispatch is open.
 pub(super) const GSI1: &str = "GSI1";
 /// User or driver: whose dispatches.
 pub(super) const GSI2: &str = "GSI2";
 
-/// Attribute that holds the Unix time after which DynamoDB may remove an item, as idempotency records and leases do.
-const TTL_ATTRIBUTE: &str = "expiresAt";
+/// Attribute of both tables that holds the Unix time after which DynamoDB may remove an item, as idempotency records and leases do.
+pub const TTL_ATTRIBUTE: &str = "expiresAt";
+
+/// What the table's stream shows of a change: consumers compare the old item with the new one.
+pub const STREAM_VIEW: &str = "NEW_AND_OLD_IMAGES";
 
 pub(super) fn part(system: &ValidatedSystem) -> Part {
     let mut part = Part::default();
@@ -72,13 +76,14 @@ fn table(system: &ValidatedSystem) -> Resource {
             "GlobalSecondaryIndexes": indexes,
             "BillingMode": if throughput.is_some() { "PROVISIONED" } else { "PAY_PER_REQUEST" },
             "ProvisionedThroughput": throughput,
-            "StreamSpecification": { "StreamViewType": "NEW_AND_OLD_IMAGES" },
+            "StreamSpecification": { "StreamViewType": STREAM_VIEW },
             "PointInTimeRecoverySpecification": { "PointInTimeRecoveryEnabled": spec.point_in_time_recovery },
             // Without a key of the customer's this is the account's `aws/dynamodb` key and not the one DynamoDB owns: the table
             // holds phone numbers and positions, and only the former leaves a trace in CloudTrail.
             "SSESpecification": { "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": system.spec.aws.kms_key_arn },
             "TimeToLiveSpecification": { "AttributeName": TTL_ATTRIBUTE, "Enabled": true },
             "DeletionProtectionEnabled": spec.deletion_protection,
+            "Tags": data_tags(system),
         }),
     )
     .depends_on(made_before_the_table(system))
@@ -106,6 +111,11 @@ fn lease_table(system: &ValidatedSystem) -> Resource {
         }),
     )
     .policies(("Delete", "Delete"))
+}
+
+/// Key attributes of the table (under the empty name) and of its indexes, partition key first.
+pub fn table_keys() -> impl Iterator<Item = (&'static str, [&'static str; 2])> {
+    [("", ["PK", "SK"]), (GSI1, ["GSI1PK", "GSI1SK"]), (GSI2, ["GSI2PK", "GSI2SK"])].into_iter()
 }
 
 fn key_schema(hash: &str, range: Option<&str>) -> Value {

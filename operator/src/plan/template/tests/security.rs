@@ -137,12 +137,14 @@ fn data_outlives_the_stack_unless_the_manifest_says_otherwise() {
         (seoul(), "Delete", "Delete"),
     ] {
         let template = render(&system);
-        for id in ["Table", "ExportBucket", "ExportBucketPolicy"] {
+        for id in ["Table", "ExportBucket"] {
             let resource = &template.body()["Resources"][id];
             assert_eq!(resource["DeletionPolicy"], deletion, "{}/{id}", system.name);
             assert_eq!(resource["UpdateReplacePolicy"], replacement, "{}/{id}", system.name);
         }
-        assert_eq!(template.body()["Resources"]["LeaseTable"]["DeletionPolicy"], "Delete");
+        for id in ["LeaseTable", "ExportBucketPolicy"] {
+            assert_eq!(template.body()["Resources"][id]["DeletionPolicy"], "Delete", "{}/{id}", system.name);
+        }
     }
     assert_eq!(properties(&render(&production()), "Table")["DeletionProtectionEnabled"], true);
     assert_eq!(properties(&render(&seoul()), "Table")["DeletionProtectionEnabled"], false);

@@ -1,0 +1,102 @@
+//! Data an earlier stack of the same name has kept, and whether a new stack may take it in. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use dispatch_api::validate::ValidatedSystem;
+
+use super::ownership::{Adoption, Owner, Ownership};
+use crate::plan::template;
+use crate::ports::TableLook;
+use crate::stack::Existing;
+
+/// What there is beside a stack that does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The table and its tags.
+    pub table: Option<(TableLook, BTreeMap<String, String>)>,
+    /// Name and tags of the bucket.
+    pub bucket: Option<(String, BTreeMap<String, String>)>,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.table.as_ref().map(|(table, _)| format!("table {}", table.name));
+        let bucket = self.bucket.as_ref().map(|(name, _)| format!("bucket {name}"));
+        f.write_str(&table.into_iter().chain(bucket).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Why kept data stays outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptRefusal {
+    /// It is somebody else's.
+    Another(String),
+    /// It is not what the template describes; CloudFormation would take it in as it is and take it for what it is not.
+    Unfit(String),
+}
+
+/// Whether the new stack takes in what is there.
+///
+/// An index that is missing is refused and not added: every table this program has made has both, so one without is not its
+/// table.
+pub fn take_in(system: &ValidatedSystem, kept: &Kept, adoption: Adoption) -> Result<Existing, KeptRefusal> {
+    let owner = Owner::of(system);
+    let table = kept.table.as_ref().map(|(table, tags)| (format!("table {}", table.name), tags));
+    let bucket = kept.bucket.as_ref().map(|(name, tags)| (format!("bucket {name}"), tags));
+    for (what, tags) in [table, bucket].into_iter().flatten() {
+        if let (Ownership::Another(whose), Adoption::Refuse) = (owner.of_data(tags), adoption) {
+            let text = format!("{what} exists and belongs to {whose}. To take it in, adopt it explicitly");
+            return Err(KeptRefusal::Another(text));
+        }
+    }
+    if let Some((table, _)) = &kept.table {
+        let wrong: Vec<String> = template::table_keys()
+            .filter_map(|(name, wanted)| {
+                let found = table.keys.get(name).map(Vec::as_slice).unwrap_or_default();
+                let of = if name.is_empty() { "the table".to_owned() } else { format!("index {name}") };
+                (found != wanted)
+                    .then(|| format!("{of} has keys [{}] instead of [{}]", found.join(", "), wanted.join(", ")))
+            })
+            .collect();
+        if !wrong.is_empty() {
+            let text = format!("table {} cannot be taken into the stack: {}", table.name, wrong.join("; "));
+            return Err(KeptRefusal::Unfit(text));
+        }
+    }
+    let nothing = kept.table.is_none() && kept.bucket.is_none();
+    Ok(if nothing { Existing::Refuse } else { Existing::Import })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ownership::SYSTEM_TAG;
+    use crate::testing::{system, table_look};
+
+    fn kept(owner: &str) -> Kept {
+        let tags = BTreeMap::from([(SYSTEM_TAG.to_owned(), owner.to_owned())]);
+        Kept { table: Some((table_look("coactus-default-seoul"), tags)), bucket: None }
+    }
+
+    #[test]
+    fn our_own_kept_table_is_taken_in_and_another_ones_only_when_adopted() {
+        let system = system();
+        assert_eq!(take_in(&system, &Kept::default(), Adoption::Refuse), Ok(Existing::Refuse));
+        assert_eq!(take_in(&system, &kept("default/seoul"), Adoption::Refuse), Ok(Existing::Import));
+        let refused = take_in(&system, &kept("default/busan"), Adoption::Refuse).expect_err("another's");
+        assert!(matches!(refused, KeptRefusal::Another(text) if text.contains("default/busan")));
+        assert_eq!(take_in(&system, &kept("default/busan"), Adoption::Take), Ok(Existing::Import));
+    }
+
+    #[test]
+    fn a_table_without_an_index_is_not_taken_for_one_with_it() {
+        let mut kept = kept("default/seoul");
+        if let Some((table, _)) = &mut kept.table {
+            table.keys.remove("GSI2");
+        }
+        let refused = take_in(&system(), &kept, Adoption::Take).expect_err("an index is missing");
+        let text = "table coactus-default-seoul cannot be taken into the stack: index GSI2 has keys [] instead of [GSI2PK, GSI2SK]";
+        assert_eq!(refused, KeptRefusal::Unfit(text.to_owned()));
+    }
+}

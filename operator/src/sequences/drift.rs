@@ -1,0 +1,94 @@
+//! What somebody changed outside is told field by field, and taken back where the manifest says so.
+
+use dispatch_api::conditions::RESOURCE_GONE;
+use dispatch_api::dispatch_system::BillingMode;
+
+use super::*;
+
+fn message(done: &Reconciled, kind: &str) -> String {
+    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
+}
+
+fn meddle(world: &World) {
+    world.disable_recovery();
+    world.disable_expiry();
+    world.change_visibility(45);
+    world.change_table(|table| {
+        table.deletion_protection = false;
+        table.billing = BillingMode::Provisioned;
+        table.stream_view = None;
+        table.stream_arn = None;
+    });
+}
+
+const TOLD: [&str; 8] = [
+    "table.deletionProtection: false instead of true",
+    "table's stream: off instead of NEW_AND_OLD_IMAGES",
+    "table.billing.mode: Provisioned instead of OnDemand",
+    "table's time to live: off instead of expiresAt",
+    "table.pointInTimeRecovery: false instead of true",
+    "queues.offers.visibilityTimeoutSeconds: 45 instead of 30",
+    "queues.responses.visibilityTimeoutSeconds: 45 instead of 30",
+    "queues.notifications.visibilityTimeoutSeconds: 45 instead of 30",
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_changed_field_is_told_and_taken_back() {
+    let (world, mut system) = living().await;
+    meddle(&world);
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply(&world, &system).await;
+    assert!(is_true(&told.status, DRIFTED));
+    assert_eq!(message(&told, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    assert!(world.take_calls().1.is_empty());
+
+    system.spec.drift_policy = DriftPolicy::Correct;
+    let mended = apply(&world, &system).await;
+    assert!(mended.is_ready() && mended.changed);
+    assert_eq!(reason(&mended, DRIFTED), "DriftCorrected");
+    assert_eq!(message(&mended, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    let (_, mutating) = world.take_calls();
+    assert_eq!(mutating, ["correct_table", "enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
+    let again = apply(&world, &system).await;
+    assert!(!again.changed && !is_true(&again.status, DRIFTED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_read_the_stream_the_table_has_now() {
+    let (world, system) = living().await;
+    meddle(&world);
+    let done = apply(&world, &system).await;
+    assert!(done.outputs.is_some_and(|outputs| outputs.stream_arn.ends_with("/stream/2")));
+    let skip = Settings { drift: DriftLook::Skip, ..Settings::default() };
+    let later = apply_with(&world, &system, &skip).await;
+    assert!(later.outputs.is_some_and(|outputs| outputs.stream_arn.ends_with("/stream/2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drifted_stays_told_between_the_looks_for_drift() {
+    let (world, mut system) = living().await;
+    world.change_visibility(45);
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply(&world, &system).await;
+    let skip = Settings { drift: DriftLook::Skip, previous: Some(told.status.clone()), ..Settings::default() };
+    let later = apply_with(&world, &system, &skip).await;
+    assert_eq!(later.status, told.status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
+    let (world, system) = living().await;
+    world.delete_queues();
+    let gone = apply(&world, &system).await;
+    assert_eq!(reason(&gone, STALLED), RESOURCE_GONE);
+    assert!(message(&gone, STALLED).contains("queue offers is gone: destroy"), "{}", message(&gone, STALLED));
+    let skip = Settings { drift: DriftLook::Skip, previous: Some(gone.status), ..Settings::default() };
+    assert_eq!(reason(&apply_with(&world, &system, &skip).await, STALLED), RESOURCE_GONE);
+
+    let (world, system) = living().await;
+    world.delete_table();
+    let skip = Settings { drift: DriftLook::Skip, ..Settings::default() };
+    let gone = apply_with(&world, &system, &skip).await;
+    assert!(message(&gone, STALLED).contains("restore it from a backup"));
+    assert!(world.take_calls().1.is_empty());
+}

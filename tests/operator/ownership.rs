@@ -1,0 +1,57 @@
+//! What carries another owner's tags is left alone.
+
+use anyhow::Context as _;
+use aws_sdk_cloudformation::types::Tag;
+use dispatch_api::conditions::{OWNED_BY_ANOTHER, STALLED};
+use dispatch_operator::destroy::{DestroyError, destroy};
+use dispatch_operator::plan::ownership::{Adoption, SYSTEM_TAG, UID_TAG};
+use dispatch_operator::progress::Silent;
+use dispatch_operator::reconcile::{Settings, reconcile};
+
+use crate::support::{Account, SEOUL, apply, seoul, settings, told};
+
+const FOREIGN: &str = r#"{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}"#;
+
+#[tokio::test]
+async fn a_stack_somebody_else_made_under_our_name_is_left_as_it_is() -> anyhow::Result<()> {
+    let account = Account::start().await?;
+    let system = seoul(SEOUL)?;
+    let stacks = aws_sdk_cloudformation::Client::new(account.aws.config());
+    let owner = Tag::builder().key("team").value("billing").build();
+    let made = stacks.create_stack().stack_name(&system.names.stack).template_body(FOREIGN).tags(owner).send().await?;
+    let before = account.ports.stacks.describe(&system.names.stack).await?.context("the stack")?;
+
+    for adoption in [Adoption::Refuse, Adoption::Take] {
+        let settings = Settings { adoption, ..settings() };
+        let done = reconcile(&system, &account.ports, &settings, &mut Silent).await?;
+        let (reason, message) = told(&done, STALLED);
+        assert_eq!(reason, OWNED_BY_ANOTHER);
+        assert!(message.contains(made.stack_id().context("an id")?) && message.contains(SYSTEM_TAG), "{message}");
+    }
+    let refused = destroy(&system, &account.ports, &settings(), &mut Silent).await;
+    assert!(matches!(refused, Err(DestroyError::OwnedByAnother(_))), "{refused:?}");
+    assert_eq!(account.ports.stacks.describe(&system.names.stack).await?.context("the stack")?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_of_another_object_is_adopted_only_when_asked() -> anyhow::Result<()> {
+    let account = Account::start().await?;
+    let mut first = seoul(SEOUL)?;
+    first.uid = Some("11111111-aaaa".to_owned());
+    assert!(apply(&first, &account.ports).await?.0.is_ready());
+    let mut second = first.clone();
+    second.uid = Some("22222222-bbbb".to_owned());
+    let (refused, events) = apply(&second, &account.ports).await?;
+    assert_eq!(told(&refused, STALLED).0, OWNED_BY_ANOTHER);
+    assert_eq!(events, []);
+
+    let adopt = Settings { adoption: Adoption::Take, ..settings() };
+    let done = reconcile(&second, &account.ports, &adopt, &mut Silent).await?;
+    assert!(done.is_ready() && done.changed, "{:#?}", done.status);
+    let stack = account.ports.stacks.describe(&second.names.stack).await?.context("the stack")?;
+    assert_eq!(stack.tags.get(UID_TAG), second.uid.as_ref());
+    assert!(!apply(&second, &account.ports).await?.0.changed);
+    assert_eq!(told(&apply(&first, &account.ports).await?.0, STALLED).0, OWNED_BY_ANOTHER);
+    Ok(())
+}

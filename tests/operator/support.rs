@@ -1,0 +1,65 @@
+//! What the suites share.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dispatch_api::manifest::read_manifests;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::aws::AwsClients;
+use dispatch_operator::ports::Ports;
+use dispatch_operator::progress::Event;
+use dispatch_operator::reconcile::{Patience, Reconciled, Settings, reconcile};
+use dispatch_tests::ministack::{Ministack, REGION};
+
+/// A manifest that works as it is.
+pub const SEOUL: &str = include_str!("../../examples/seoul.yaml");
+
+/// The system of a text.
+pub fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
+    let systems = read_manifests(text)?;
+    Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
+}
+
+/// The emulator is done at once; the long pauses are for AWS.
+pub fn settings() -> Settings {
+    let patience = Patience {
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(200),
+        total: Duration::from_mins(2),
+    };
+    Settings { patience, ..Settings::default() }
+}
+
+/// Reconciles once and collects what is told.
+pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(Reconciled, Vec<Event>)> {
+    let mut events = Vec::new();
+    let mut listen = |event| events.push(event);
+    let done = reconcile(system, ports, &settings(), &mut listen).await?;
+    Ok((done, events))
+}
+
+/// An empty emulator, its clients and the engine's ports on it.
+pub struct Account {
+    /// Kept running by this.
+    _ministack: Ministack,
+    /// Clients, for what a person might do outside.
+    pub aws: AwsClients,
+    /// Ports.
+    pub ports: Ports,
+}
+
+impl Account {
+    /// Starts one.
+    pub async fn start() -> anyhow::Result<Self> {
+        let ministack = Ministack::start().await?;
+        let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
+        let ports = aws.ports();
+        Ok(Self { _ministack: ministack, aws, ports })
+    }
+}
+
+/// Reason and message of a condition.
+pub fn told(done: &Reconciled, kind: &str) -> (String, String) {
+    let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
+}
