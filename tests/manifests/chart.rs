@@ -131,12 +131,14 @@ fn what_can_be_switched_on_is_well_formed() {
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let objects = render(&[
         "monitoring.serviceMonitor=true",
+        "monitoring.podMonitor=true",
         "monitoring.prometheusRule=true",
         "monitoring.dashboard=true",
         "networkPolicy.enabled=false",
         "serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::111122223333:role/coactus-operator",
         "nodeSelector.kubernetes\\.io/arch=arm64",
         "priorityClassName=system-cluster-critical",
+        "runtimeImage=r/w:1",
         "extraArgs={--log=debug}",
         &digest,
     ]);
@@ -147,7 +149,11 @@ fn what_can_be_switched_on_is_well_formed() {
     assert_eq!(shown["uid"], "coactus-dispatch");
     assert!(objects.iter().all(|object| object["kind"] != "NetworkPolicy"));
     let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["args"], json!(["run", "--log=debug"]));
+    assert_eq!(
+        pod["containers"][0]["args"],
+        json!(["run", "--leader-elect", "--metrics-addr=0.0.0.0:9090", "--runtime-image=r/w:1", "--log=debug"])
+    );
     assert!(pod["containers"][0]["image"].as_str().is_some_and(|image| image.contains("@sha256:aaaa")));
+    assert_eq!(of(&objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["targetLabel"], "system");
     assert!(of(&objects, "ServiceMonitor")["spec"]["endpoints"][0]["port"] == "admin");
 }
