@@ -86,18 +86,7 @@ mod tests {
     use super::*;
 
     fn seoul() -> City {
-        let fare = FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
-            night_surcharges: Vec::new(),
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
-        };
+        let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
         let settings = Settings { policy: DispatchPolicy::default(), fare };
         let (_, receiver) = watch::channel(Arc::new(settings));
         City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver)

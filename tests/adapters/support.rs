@@ -17,18 +17,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Seoul with the usual rules.
 pub fn seoul() -> City {
-    let fare = FareTable {
-        base: 4800,
-        base_distance_m: 1600,
-        per_distance: 100,
-        per_distance_m: 131,
-        per_time: 100,
-        per_time_s: 30,
-        night_surcharges: Vec::new(),
-        road_factor_percent: 130,
-        average_speed_kmh: 25,
-        round_to: 100,
-    };
+    let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
     let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }

@@ -63,18 +63,7 @@ fn at(text: &str) -> EpochMs {
 
 /// A city in which the seed's numbers come out: the straight line of 769 m is its `2.5km` of road.
 fn city() -> City {
-    let fare = FareTable {
-        base: 4800,
-        base_distance_m: 1600,
-        per_distance: 100,
-        per_distance_m: 131,
-        per_time: 100,
-        per_time_s: 30,
-        night_surcharges: Vec::new(),
-        road_factor_percent: 325,
-        average_speed_kmh: 25,
-        round_to: 100,
-    };
+    let fare = FareTable { night_surcharges: Vec::new(), road_factor_percent: 325, ..FareTable::default() };
     // The seed's driver was seen 90 s before the offer, and answers by hand although `autoAccept` is set.
     let policy = DispatchPolicy { stale_after_ms: 120_000, auto_accept: false, ..DispatchPolicy::default() };
     let (_, settings) = watch::channel(Arc::new(Settings { policy, fare }));

@@ -353,17 +353,17 @@ mod tests {
 
     fn fare() -> FareTable {
         FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
             night_surcharges: vec![NightSurcharge { from_minute: 1320, to_minute: 240, percent: 20 }],
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
+            ..FareTable::default()
         }
+    }
+
+    #[cfg(feature = "crd")]
+    #[test]
+    fn a_manifest_without_rules_means_cores_own_defaults() {
+        let minimal = crate::manifest::read_manifests(include_str!("../../../examples/minimal.yaml")).unwrap();
+        let system = crate::validate::ValidatedSystem::try_from_raw(&minimal[0]).unwrap();
+        assert_eq!((system.policy, system.fare), (DispatchPolicy::default(), FareTable::default()));
     }
 
     fn config(dispatch: DispatchConfig) -> WorkerConfig {

@@ -81,6 +81,27 @@ pub struct Fare {
     pub duration_s: u32,
 }
 
+impl Default for FareTable {
+    /// Seoul's medium taxi of 2023, which is also what a manifest without a fare table means.
+    fn default() -> Self {
+        Self {
+            base: 4800,
+            base_distance_m: 1600,
+            per_distance: 100,
+            per_distance_m: 131,
+            per_time: 100,
+            per_time_s: 30,
+            night_surcharges: vec![
+                NightSurcharge { from_minute: 22 * 60, to_minute: 4 * 60, percent: 20 },
+                NightSurcharge { from_minute: 23 * 60, to_minute: 2 * 60, percent: 40 },
+            ],
+            road_factor_percent: 130,
+            average_speed_kmh: 25,
+            round_to: 100,
+        }
+    }
+}
+
 impl FareTable {
     /// Checks every bound.
     pub fn checked(self) -> Result<Self, FareError> {
@@ -135,29 +156,11 @@ impl FareTable {
 mod tests {
     use super::*;
 
-    fn seoul() -> FareTable {
-        FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
-            night_surcharges: vec![
-                NightSurcharge { from_minute: 22 * 60, to_minute: 4 * 60, percent: 20 },
-                NightSurcharge { from_minute: 23 * 60, to_minute: 2 * 60, percent: 40 },
-            ],
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
-        }
-    }
-
     #[test]
     fn the_base_covers_the_base_distance() {
-        assert_eq!(seoul().for_trip(1600, 0, 720).amount, 4800);
-        assert_eq!(seoul().for_trip(1601, 0, 720).amount, 4900);
-        assert_eq!(seoul().for_trip(1600, 60, 720).amount, 5000);
+        assert_eq!(FareTable::default().for_trip(1600, 0, 720).amount, 4800);
+        assert_eq!(FareTable::default().for_trip(1601, 0, 720).amount, 4900);
+        assert_eq!(FareTable::default().for_trip(1600, 60, 720).amount, 5000);
     }
 
     #[test]
@@ -165,13 +168,13 @@ mod tests {
         for (minute, amount) in
             [(21 * 60 + 59, 4800), (22 * 60, 5800), (23 * 60, 6800), (119, 6800), (120, 5800), (240, 4800)]
         {
-            assert_eq!(seoul().for_trip(1600, 0, minute).amount, amount, "minute {minute}");
+            assert_eq!(FareTable::default().for_trip(1600, 0, minute).amount, amount, "minute {minute}");
         }
     }
 
     #[test]
     fn a_table_that_would_divide_by_zero_is_refused() {
-        let broken = FareTable { per_time_s: 0, ..seoul() };
+        let broken = FareTable { per_time_s: 0, ..FareTable::default() };
         assert!(matches!(broken.checked(), Err(FareError::OutOfRange { field: "perTimeSeconds", value: 0, .. })));
     }
 }

@@ -70,18 +70,7 @@ impl World {
 
     /// A city one of whose ports is another.
     fn with(change: impl FnOnce(&mut Ports)) -> Self {
-        let fare = FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
-            night_surcharges: Vec::new(),
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
-        };
+        let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
         // The channel's other end may go: the settings stay as they are.
         let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);

@@ -36,18 +36,7 @@ mod tests {
     use crate::city::{City, Settings};
 
     fn codec() -> Codec {
-        let fare = FareTable {
-            base: 4800,
-            base_distance_m: 1600,
-            per_distance: 100,
-            per_distance_m: 131,
-            per_time: 100,
-            per_time_s: 30,
-            night_surcharges: Vec::new(),
-            road_factor_percent: 130,
-            average_speed_kmh: 25,
-            round_to: 100,
-        };
+        let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
         let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
         Codec::new(City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings), keys::Shards::new(1))
     }

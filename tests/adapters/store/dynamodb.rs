@@ -17,7 +17,8 @@ use dispatch_runtime::store::entity::PersonStatus;
 use dispatch_tests::ministack::{Ministack, REGION};
 use serde_json::{Value, json};
 
-use super::table::{Table, decide, driver_profile, myeongdong, new_dispatch, seoul, start};
+use super::table::{Table, decide, driver_profile, myeongdong, new_dispatch, start};
+use crate::support::seoul;
 
 /// A running emulator.
 pub struct Aws {

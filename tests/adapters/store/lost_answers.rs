@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::dynamodb::{Aws, DynamoTable};
-use super::table::{Table, accept_step, new_dispatch, offer_step, seoul, start};
+use super::table::{Table, accept_step, new_dispatch, offer_step, start};
+use crate::support::seoul;
 
 /// A proxy that loses answers.
 struct Proxy {

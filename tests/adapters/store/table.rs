@@ -1,13 +1,12 @@
-//! The subject of the suite, and a city to test in.
+//! The subject of the suite.
 
 use std::sync::Arc;
 
 use dispatch_core::dispatch::{CandidateRef, Event, Rules, Step, TripEvent, TripTotals, step};
-use dispatch_core::fare::FareTable;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::city::{City, Settings, parse_timestamp};
+use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::port::{
     AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, ProfileStore, StoredDispatch,
     TravelledRoute, UserProfile,
@@ -16,11 +15,10 @@ use dispatch_runtime::store::entity::{
     DriverPreferences, Location, PersonStatus, RideType, UserPreferences, VehicleInfo,
 };
 use dispatch_runtime::store::fake::MemoryStore;
-use jiff::tz::TimeZone;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::dynamodb::DynamoTable;
+use crate::support::seoul;
 
 /// A table under test.
 pub enum Table {
@@ -185,21 +183,4 @@ pub fn driver_profile() -> DriverProfile {
             minimum_fare: 8000,
         },
     }
-}
-
-pub fn seoul() -> City {
-    let fare = FareTable {
-        base: 4800,
-        base_distance_m: 1600,
-        per_distance: 100,
-        per_distance_m: 131,
-        per_time: 100,
-        per_time_s: 30,
-        night_surcharges: Vec::new(),
-        road_factor_percent: 130,
-        average_speed_kmh: 25,
-        round_to: 100,
-    };
-    let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
-    City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
