@@ -228,7 +228,11 @@ proptest! {
         let policy = DispatchPolicy::default();
         let (mut state, mut now) = (requested(), EpochMs(0));
         let mut event = Event::Wake;
-        for _ in 0..500 {
+        // Three offers and the longest search, looked at each second, take some 1,400 steps.
+        for _ in 0..2_000 {
+            if state.status.is_terminal() {
+                break;
+            }
             let decided = step(&state, event, Rules { policy: &policy, now }).unwrap();
             let free = (1..=drivers).map(driver).filter(|driver| !decided.state.matching.asked.contains(driver));
             event = decided.follow_ups.iter().find_map(|follow_up| match follow_up {
