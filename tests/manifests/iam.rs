@@ -11,7 +11,7 @@ use dispatch_operator::plan::template;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use self::reference::{ACCESS_LOGS, ALONGSIDE, Reference, UNUSED, resources_of};
+use self::reference::{ACCESS_LOGS, ALONGSIDE, RENAMED, Reference, UNUSED, resources_of};
 use crate::objects::{assert_generated, files, strings, text};
 
 /// IAM's limit on a managed policy, in characters without white space ("IAM and AWS STS quotas").
@@ -42,7 +42,11 @@ fn calls() -> Actions {
             continue;
         };
         for found in call.captures_iter(production) {
-            add(&mut calls, &format!("{}:{}", &service[1], operation(&found[1])));
+            let call = format!("{}:{}", &service[1], operation(&found[1]));
+            match RENAMED.iter().find(|(renamed, _)| *renamed == call) {
+                Some((_, actions)) => actions.iter().for_each(|action| add(&mut calls, action)),
+                None => add(&mut calls, &call),
+            }
         }
     }
     if text("operator/src/aws.rs").contains("AssumeRoleProvider") {

@@ -38,6 +38,12 @@ pub const ACCESS_LOGS: [&str; 7] = [
     "logs:UpdateLogDelivery",
 ];
 
+/// Operations whose actions have other names ("Required permissions for Amazon S3 API operations").
+pub const RENAMED: [(&str, &[&str]); 2] = [
+    ("s3:ListObjectVersions", &["s3:ListBucketVersions"]),
+    ("s3:DeleteObjects", &["s3:DeleteObject", "s3:DeleteObjectVersion"]),
+];
+
 /// Makes a statement of a policy.
 type Statement = fn() -> Value;
 
