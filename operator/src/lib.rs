@@ -26,4 +26,5 @@ pub mod stack;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod worker_config;

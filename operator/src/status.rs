@@ -12,9 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::apply::Verdict;
 use crate::plan::{PartFinding, PartStep, Plan, StackStep};
 use crate::stack::{StackDescription, StackState};
-
-/// Longest message of a condition in characters; Kubernetes takes 32,768 bytes.
-const MESSAGE_MAX: usize = 4000;
+use crate::text::shown;
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -229,7 +227,7 @@ fn write(facts: &Facts<'_>, told: (&str, &str, &str, String)) -> Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message: message.chars().take(MESSAGE_MAX).collect(),
+        message: shown(&message),
         observed_generation: Some(facts.system.generation),
         last_transition_time: since,
     }
@@ -287,6 +285,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn messages_are_bounded_one_by_one_and_together_and_steer_no_terminal() {
+        let cause = format!("Table CREATE_FAILED: \u{1b}[2J{}", "long ".repeat(100_000));
+        let verdict = Verdict::Failed { state: StackState::RollbackComplete, cause };
+        let status = status_of(&verdict, Some("ROLLBACK_COMPLETE"), false);
+        assert!(status.conditions.iter().all(|c| c.message.len() <= crate::text::MESSAGE_MAX));
+        assert!(status.conditions.iter().map(|c| c.message.len()).sum::<usize>() <= 32 * 1024);
+        assert!(status.conditions.iter().all(|c| !c.message.contains('\u{1b}')));
     }
 
     #[test]

@@ -6,3 +6,31 @@ mod drift;
 mod lifecycle;
 mod ownership;
 mod support;
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, text: &mut String) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path: PathBuf = entry?.path();
+        if path.is_dir() {
+            sources(&path, text)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_test_the_readme_names_exists() -> anyhow::Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    sources(&here.join("operator"), &mut text)?;
+    sources(&here.join("../operator/src"), &mut text)?;
+    let readme = std::fs::read_to_string(here.join("operator/README.md"))?;
+    let named = readme.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2);
+    let missing: Vec<&str> = named.filter(|name| !text.contains(&format!("fn {name}()"))).collect();
+    assert_eq!(missing, [""; 0]);
+    assert!(readme.lines().filter(|line| line.starts_with('|')).count() > 25);
+    Ok(())
+}

@@ -23,6 +23,7 @@ use crate::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackProvider,
     StackResource, StackState, WayBack,
 };
+use crate::text::shown;
 
 /// Pages read at most of one listing (100 events or resources each): far above a template's 500 resources.
 const PAGES: usize = 50;
@@ -60,7 +61,7 @@ impl StackProvider for CloudFormation {
             Ok(Some(StackDescription {
                 arn: found.stack_id().unwrap_or(stack).to_owned(),
                 state: StackState::parse(found.stack_status().map_or("", |status| status.as_str())),
-                reason: found.stack_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
+                reason: found.stack_status_reason().filter(|reason| !reason.is_empty()).map(shown),
                 outputs: outputs.collect(),
                 tags: found
                     .tags()
@@ -215,7 +216,7 @@ impl StackProvider for CloudFormation {
                     physical_id: found.physical_resource_id().map(str::to_owned),
                     resource_type: found.resource_type().unwrap_or_default().to_owned(),
                     status: found.resource_status().map_or("", |status| status.as_str()).to_owned(),
-                    reason: found.resource_status_reason().map(str::to_owned),
+                    reason: found.resource_status_reason().map(shown),
                 }));
                 token = page.next_token;
                 if token.is_none() {
@@ -230,7 +231,7 @@ impl StackProvider for CloudFormation {
 fn read_refusal(event: &OperationEvent) -> Option<String> {
     let reason = event.validation_status_reason().filter(|reason| !reason.is_empty())?;
     let (id, kind) = (event.logical_resource_id().unwrap_or("the template"), event.resource_type().unwrap_or("-"));
-    Some(format!("{id} ({kind}): {reason}"))
+    Some(shown(&format!("{id} ({kind}): {reason}")))
 }
 
 fn says_absent(message: Option<&str>) -> bool {
@@ -256,7 +257,7 @@ fn read_state(
         other => {
             let status = other.map_or("no status", ChangeSetStatus::as_str);
             let execution = execution.map_or("no execution status", ExecutionStatus::as_str);
-            ChangeSetState::Failed(format!("{status}, {execution}: {reason}"))
+            ChangeSetState::Failed(shown(&format!("{status}, {execution}: {reason}")))
         }
     }
 }
@@ -316,6 +317,6 @@ fn read_event(event: &SdkEvent) -> Option<StackEvent> {
         physical_id: event.physical_resource_id().filter(|id| !id.is_empty()).map(str::to_owned),
         resource_type: event.resource_type()?.to_owned(),
         status: event.resource_status()?.as_str().to_owned(),
-        reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
+        reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(shown),
     })
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 
 use crate::ports::{PortError, PortErrorKind};
+use crate::text::shown;
 
 /// Translates a failed call.
 pub fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
@@ -18,6 +19,7 @@ where
         (Some(code), None) => code.to_owned(),
         _ => without_answer(&error),
     };
+    let message = shown(&message);
     PortError { action, kind, message, source: Some(Box::new(error)) }
 }
 

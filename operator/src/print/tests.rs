@@ -1,6 +1,7 @@
 //! Snapshots of what people read.
 
 use dispatch_api::dispatch_system::ApprovalPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
 use crate::plan::PartStep;
@@ -69,6 +70,63 @@ fn an_empty_plan_says_so() {
     let mut always = system();
     always.spec.approval_policy = ApprovalPolicy::Always;
     assert!(!plan(&always, &nothing).contains("approval"));
+}
+
+fn conditions(pairs: &[(&str, &str, &str, &str)]) -> Vec<Condition> {
+    let at = Time("2024-05-02T03:00:00Z".parse().expect("a time"));
+    let one = |(kind, status, reason, message): &(&str, &str, &str, &str)| Condition {
+        type_: (*kind).to_owned(),
+        status: (*status).to_owned(),
+        reason: (*reason).to_owned(),
+        message: (*message).to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: at.clone(),
+    };
+    pairs.iter().map(one).collect()
+}
+
+#[test]
+fn a_status_shows_conditions_outputs_resources_and_the_last_export() {
+    let cause = "Table (AWS::DynamoDB::Table) UPDATE_FAILED: Subscriber limit exceeded";
+    let shown = DispatchSystemStatus {
+        conditions: conditions(&[
+            ("Ready", "False", "UpdateRolledBack", cause),
+            ("Stalled", "True", "UpdateRolledBack", cause),
+            ("Drifted", "True", "DriftDetected", "queues.offers.visibilityTimeoutSeconds: 45 instead of 30"),
+        ]),
+        stack_status: Some("UPDATE_ROLLBACK_COMPLETE".to_owned()),
+        outputs: Some(OutputsStatus {
+            table_name: "coactus-default-seoul".to_owned(),
+            stream_arn: "arn:stream".to_owned(),
+            lease_table_name: "coactus-default-seoul-leases".to_owned(),
+            offers_queue_url: "https://sqs.example/offers".to_owned(),
+            responses_queue_url: "https://sqs.example/responses".to_owned(),
+            notifications_queue_url: "https://sqs.example/notifications".to_owned(),
+            topic_arn: "arn:topic".to_owned(),
+            cache_url: "rediss://cache.example:6379".to_owned(),
+            export_bucket: "coactus-default-seoul-exports-000000000000".to_owned(),
+            ..OutputsStatus::default()
+        }),
+        last_export: Some(ExportStatus {
+            export_arn: "arn:aws:dynamodb:ap-northeast-2:000000000000:table/coactus-default-seoul/export/1".to_owned(),
+            state: "COMPLETED".to_owned(),
+            item_count: Some(3),
+            ..ExportStatus::default()
+        }),
+        ..DispatchSystemStatus::default()
+    };
+    let resource = |id: &str, kind: &str, state: &str, reason: Option<&str>| StackResource {
+        logical_id: id.to_owned(),
+        physical_id: None,
+        resource_type: kind.to_owned(),
+        status: state.to_owned(),
+        reason: reason.map(str::to_owned),
+    };
+    let resources = [
+        resource("Table", "AWS::DynamoDB::Table", "UPDATE_FAILED", Some("Subscriber limit exceeded")),
+        resource("OffersQueue", "AWS::SQS::Queue", "UPDATE_COMPLETE", None),
+    ];
+    insta::assert_snapshot!(status(&system(), &shown, &resources));
 }
 
 #[test]

@@ -96,6 +96,18 @@ async fn a_bucket_of_more_than_a_run_removes_is_told_and_the_stack_stays() {
     destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("the rest");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deletion_waits_for_what_runs_and_a_failed_one_is_tried_again() {
+    let (world, system) = living().await;
+    world.stacks.force(STACK, "UPDATE_IN_PROGRESS");
+    let error = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("it runs");
+    assert!(matches!(error, DestroyError::StillRunning { .. }));
+    assert!(world.take_calls().1.is_empty(), "never two operations at once");
+    world.stacks.force(STACK, "DELETE_FAILED");
+    assert!(destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed").changed);
+    assert_eq!(world.stacks.state(STACK), Some(StackState::DeleteComplete));
+}
+
 fn with_push(system: &ValidatedSystem) -> (ValidatedSystem, Settings) {
     let mut system = system.clone();
     let reference = SecretKeyRef { name: "fcm".to_owned(), key: "key".to_owned() };

@@ -1,0 +1,62 @@
+//! Text from outside, made fit for statuses, terminals and logs. Pure.
+
+/// Longest message kept, in bytes. A status has eight conditions and Kubernetes bounds an object, and a longer message is read by
+/// nobody; the whole history is in the stack's events.
+pub const MESSAGE_MAX: usize = 1024;
+/// What stands for the rest.
+const CUT: &str = "…";
+
+/// One line of printable text, at most [`MESSAGE_MAX`] bytes: spaces for line breaks and tabs, and escapes for whatever else could
+/// steer a terminal or reorder what is shown. The text is AWS's, and quotes names and values that others have chosen.
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MESSAGE_MAX));
+    let mut rest = text.chars();
+    while let Some(next) = rest.next() {
+        let before = shown.len();
+        match next {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if steers(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+        let room = if rest.as_str().is_empty() { MESSAGE_MAX } else { MESSAGE_MAX - CUT.len() };
+        if shown.len() > room {
+            shown.truncate(before);
+            shown.push_str(CUT);
+            break;
+        }
+    }
+    shown
+}
+
+/// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting Characters").
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_passes() {
+        assert_eq!(shown("red \u{1b}[31mtext\r\nnext\tcell"), "red \\u{1b}[31mtext  next cell");
+        assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
+        assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_fits_and_a_harmless_one_stays_as_it_is(text in any::<String>(), times in 1_usize..200) {
+            let text = text.repeat(times);
+            let shown = shown(&text);
+            prop_assert!(shown.len() <= MESSAGE_MAX);
+            prop_assert!(!shown.chars().any(steers));
+            if text.len() <= MESSAGE_MAX && !text.chars().any(steers) {
+                prop_assert_eq!(shown, text);
+            }
+        }
+    }
+}
