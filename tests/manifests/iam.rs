@@ -44,7 +44,11 @@ fn calls() -> Actions {
         for found in call.captures_iter(production) {
             let call = format!("{}:{}", &service[1], operation(&found[1]));
             match RENAMED.iter().find(|(renamed, _)| *renamed == call) {
-                Some((_, actions)) => actions.iter().for_each(|action| add(&mut calls, action)),
+                Some((_, actions)) => {
+                    for action in *actions {
+                        add(&mut calls, action);
+                    }
+                }
                 None => add(&mut calls, &call),
             }
         }
@@ -93,6 +97,11 @@ fn operator_policy(aws: &Reference) -> Value {
     let mut actions = calls();
     // Anybody may ask who they are ("GetCallerIdentity": no permissions are required).
     actions.get_mut("sts").expect("the account is asked for").remove("GetCallerIdentity");
+    for (service, names) in &actions {
+        for name in names {
+            assert!(aws.knows(service, name), "{service}:{name} is no action: see `RENAMED`");
+        }
+    }
     let mut own = statements(&actions, aws);
     for statement in &mut own {
         // A stack without the product's tag is never made under these names.

@@ -108,7 +108,7 @@ pub fn resources_of(service: &str) -> &'static [&'static str] {
         "iam" => &["arn:aws:iam::*:policy/coactus/*", "arn:aws:iam::*:role/coactus/*"],
         "kms" => &["arn:aws:kms:*:*:key/*"],
         "logs" => &["arn:aws:logs:*:*:log-group:/aws/vendedlogs/coactus/*", "arn:aws:logs:*:*:log-group:/coactus/*"],
-        "s3" => &["arn:aws:s3:::coactus-*"],
+        "s3" => &["arn:aws:s3:::coactus-*-exports-*"],
         // The topic, and the devices below the platform application.
         "sns" => &["arn:aws:sns:*:*:coactus-*", "arn:aws:sns:*:*:endpoint/GCM/coactus-*"],
         "sqs" => &["arn:aws:sqs:*:*:coactus-*"],
@@ -259,6 +259,11 @@ impl Reference {
     pub fn handlers(&self, kind: &str) -> Vec<String> {
         let found = self.types.get(kind).unwrap_or_else(|| panic!("{kind} is not published"));
         found.iter().map(|action| action.replace(":unTag", ":Untag")).collect()
+    }
+
+    /// Whether there is such an action.
+    pub fn knows(&self, service: &str, action: &str) -> bool {
+        self.services.get(service).is_some_and(|actions| actions.contains_key(&action.to_lowercase()))
     }
 
     /// Whether a statement can name resources for this action. An action the reference does not know is taken for limited.
