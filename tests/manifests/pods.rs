@@ -1,10 +1,8 @@
 //! The Pods of the operator: restricted, bounded, reachable only where they have to be.
 
-use clap::Parser as _;
-use dispatch_operator::args::Cli;
 use serde_json::{Value, json};
 
-use crate::objects::{OVERLAYS, documents, has, kustomize, strings, text};
+use crate::objects::{OVERLAYS, documents, has, kustomize, text};
 
 /// Kubernetes' "Pod Security Standards", level restricted, and the project's own additions.
 pub fn assert_restricted(pod: &Value) {
@@ -41,20 +39,6 @@ fn the_operator_runs_restricted() {
     let deployments = documents(&text("manifests/base/deployment.yaml"));
     let [deployment] = deployments.as_slice() else { panic!("one deployment") };
     assert_restricted(&deployment["spec"]["template"]["spec"]);
-}
-
-/// The arguments are the command line's own words.
-#[test]
-fn the_operator_knows_its_arguments() {
-    let deployment = documents(&text("manifests/base/deployment.yaml")).remove(0);
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-    // The namespaced overlay and the chart's `runtimeImage` add these.
-    for more in [vec![], vec!["--watch-namespace=cities", "--runtime-image=r/w:1"]] {
-        let arguments = ["dispatch-operator"].into_iter().chain(strings(&container["args"])).chain(more);
-        Cli::try_parse_from(arguments).expect("arguments of the command line");
-        let port = container["ports"][0]["containerPort"].to_string();
-        assert!(container["args"].to_string().contains(&format!("--metrics-addr=0.0.0.0:{port}")));
-    }
 }
 
 /// Which addresses the operator may open connections to, and who may read its metrics.
