@@ -42,6 +42,8 @@ pub enum Verdict {
         /// First failed event, or CloudFormation's reason.
         cause: String,
     },
+    /// CloudFormation still computes the change set and patience has ended; the next run finds it.
+    Comparing,
     /// An operation still runs and patience has ended.
     StillRunning(StackState),
     /// Only a person can go on.
@@ -72,6 +74,8 @@ pub struct StackResult {
     pub changes: Vec<ResourceChange>,
     /// Whether anything was changed.
     pub changed: bool,
+    /// Whether the wanted input was handed to CloudFormation in this run.
+    pub attempted: bool,
 }
 
 /// One run over one system.
@@ -100,6 +104,7 @@ impl Run<'_> {
             step: self.next(found.as_ref()),
             changes: Vec::new(),
             changed: false,
+            attempted: false,
         };
         // A failed creation is deleted once and a failed update taken back once in one run; a second time would be a loop.
         let (mut deleted, mut gone_back) = (false, false);
@@ -154,7 +159,7 @@ impl Run<'_> {
                     return Ok(StackResult { verdict: Verdict::LeftAlone(state), stack: found, ..result });
                 }
                 (_, Some(stack)) => {
-                    let verdict = Verdict::Stalled(stack.state.clone());
+                    let verdict = stalled(self.ports, stack).await?;
                     return Ok(StackResult { verdict, stack: found, ..result });
                 }
                 // `next_step` asks for `Create` whenever there is no stack.
@@ -233,15 +238,14 @@ impl Run<'_> {
                 stacks.discard(&request.stack, &request.name).await?;
                 return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
             }
-            ChangeSetState::Pending | ChangeSetState::Failed(_) => {
-                let refusals = self.refusals(&request.stack, Some(&request.name)).await;
+            // It is left alone: its name is that of its input, so the next run finds it.
+            ChangeSetState::Pending => return Ok(StackResult { verdict: Verdict::Comparing, stack: found, ..result }),
+            ChangeSetState::Failed(reason) => {
+                let refusals = refusals(self.ports, &request.stack, Some(&request.name)).await;
                 stacks.discard(&request.stack, &request.name).await?;
                 let state = found.as_ref().map_or(StackState::ReviewInProgress, |stack| stack.state.clone());
-                let cause = match set.state {
-                    ChangeSetState::Failed(reason) if refusals.is_empty() => format!("the change set failed: {reason}"),
-                    ChangeSetState::Failed(_) => refusals.join("; "),
-                    _ => "the change set was not ready in time".to_owned(),
-                };
+                let cause =
+                    if refusals.is_empty() { format!("the change set failed: {reason}") } else { refusals.join("; ") };
                 return Ok(StackResult { verdict: Verdict::Failed { state, cause }, stack: found, ..result });
             }
         }
@@ -266,7 +270,7 @@ impl Run<'_> {
         };
         let mut follower = Follower::new(stacks, &stack.arn, self.patience).await?;
         stacks.execute(&request.stack, &request.name, &request.name).await?;
-        result.changed = true;
+        (result.changed, result.attempted) = (true, true);
         let rest = follower.until_rest(Freshness::New, self.progress).await?;
         let (verdict, stack) = match rest {
             Rest::StillRunning(stack) => (Verdict::StillRunning(stack.state.clone()), Some(stack)),
@@ -277,7 +281,8 @@ impl Run<'_> {
             Rest::At(stack) => {
                 // Without a resource that failed it was the validation that refused, which tells its reasons elsewhere.
                 let by_resource = follower.cause().filter(|event| event.physical_id.as_deref() != Some(&stack.arn));
-                let refusals = if by_resource.is_none() { self.refusals(&stack.arn, None).await } else { Vec::new() };
+                let refusals =
+                    if by_resource.is_none() { refusals(self.ports, &stack.arn, None).await } else { Vec::new() };
                 let verdict = if refusals.is_empty() {
                     failed(stack.state.clone(), follower.cause(), stack.reason.as_deref())
                 } else {
@@ -287,17 +292,6 @@ impl Run<'_> {
             }
         };
         Ok(StackResult { verdict, stack, ..result })
-    }
-
-    /// The reasons of a refusal. That they cannot be read must not hide that there was one.
-    async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Vec<String> {
-        match self.ports.stacks.refusals(stack, change_set).await {
-            Ok(refusals) => refusals,
-            Err(error) => {
-                tracing::warn!(%error, stack, "the reasons of a refusal are not known");
-                Vec::new()
-            }
-        }
     }
 
     /// Mends the parts CloudFormation does not carry. Answers with a verdict where AWS refuses what the manifest wants of them.
@@ -398,6 +392,26 @@ fn token(operation: &str, stack: &StackDescription) -> String {
     let digest = Sha256::digest(format!("{} {} {:?}", stack.arn, stack.state.name(), stack.changed_at));
     let hex = crate::plan::hex(&digest);
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
+}
+
+/// The reasons of a refusal. That they cannot be read must not hide that there was one.
+async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<String> {
+    match ports.stacks.refusals(stack, change_set).await {
+        Ok(refusals) => refusals,
+        Err(error) => {
+            tracing::warn!(%error, stack, "the reasons of a refusal are not known");
+            Vec::new()
+        }
+    }
+}
+
+/// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.
+async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
+    let events = ports.stacks.events_since(&stack.arn, None).await?;
+    Ok(match follow::last_cause(&events, &stack.arn) {
+        Some(event) => Verdict::Failed { state: stack.state.clone(), cause: describe_cause(event) },
+        None => Verdict::Stalled(stack.state.clone()),
+    })
 }
 
 fn failed(state: StackState, cause: Option<&StackEvent>, reason: Option<&str>) -> Verdict {

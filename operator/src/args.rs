@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{apply, crd, destroy, export, plan, status, template};
+use crate::commands::{apply, crd, destroy, export, plan, run, status, template};
 use crate::local::LocalArgs;
 
 const EXIT_CODES: &str = "\
@@ -64,6 +64,8 @@ pub enum Command {
     Destroy(destroy::DestroyArgs),
     /// Export the table to the city's bucket.
     Export(export::ExportArgs),
+    /// Watch the `DispatchSystem` objects of a cluster and do for each what `apply` does, plus its workers.
+    Run(Box<run::RunArgs>),
     /// Run a whole city on this machine: emulated AWS, Redis, the engine, the workers and, if wanted, simulated traffic.
     Local(Box<LocalArgs>),
 }

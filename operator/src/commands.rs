@@ -6,6 +6,7 @@ pub mod destroy;
 pub mod export;
 pub mod local;
 pub mod plan;
+pub mod run;
 pub mod status;
 pub mod template;
 
@@ -24,6 +25,7 @@ use crate::args::{Command, DocumentFormat, Global, Output};
 use crate::aws::AwsClients;
 use crate::destroy::DestroyError;
 use crate::export::ExportError;
+use crate::kubernetes::RunError;
 use crate::ports::{PortError, Ports};
 use crate::reconcile::ReconcileError;
 
@@ -79,6 +81,12 @@ pub enum CommandError {
     /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// The controller ended.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The signals of the operating system cannot be heard.
+    #[error("signals cannot be heard")]
+    Signals(#[source] std::io::Error),
     /// A result could not be written down.
     #[error("could not write the result: {0}")]
     Write(String),
@@ -94,6 +102,7 @@ pub async fn run(command: Command, global: &Global) -> Exit {
         Command::Status(args) => status::run(args, global).await,
         Command::Destroy(args) => destroy::run(args, global).await,
         Command::Export(args) => export::run(args, global).await,
+        Command::Run(args) => Box::pin(run::run(*args, global)).await,
         Command::Local(args) => Ok(local::run(*args).await),
     };
     match result {

@@ -195,6 +195,11 @@ async fn prepare(
         Verdict::Settled => Ok(result.stack.unwrap_or(before)),
         Verdict::Failed { cause, .. } => Err(DestroyError::Prepare(cause)),
         Verdict::Refused { message, .. } => Err(DestroyError::Prepare(message)),
+        Verdict::Comparing | Verdict::StillRunning(_) => {
+            let state =
+                result.stack.as_ref().map_or_else(|| before.state.name(), |stack| stack.state.name()).to_owned();
+            Err(DestroyError::StillRunning { stack: system.names.stack.clone(), state })
+        }
         other => Err(DestroyError::Prepare(format!("{other:?}"))),
     }
 }

@@ -5,6 +5,7 @@ mod kept;
 pub mod ownership;
 mod parts;
 pub mod template;
+pub mod workers;
 
 use sha2::{Digest, Sha256};
 

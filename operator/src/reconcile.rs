@@ -167,7 +167,7 @@ pub async fn reconcile(
     let account = observe::account(ports, found.as_ref()).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
     let credential = credential(&desired, found.as_ref());
-    let (retry, patience, approval) = (retry(system, settings), settings.patience, &settings.approval);
+    let (retry, patience, approval) = (retry(system, &desired, settings), settings.patience, &settings.approval);
     let adoption = settings.adoption;
     let mut run = Run { system, desired: &desired, ports, approval, retry, adoption, credential, patience, progress };
     let mut stack = run.settle(found).await?;
@@ -224,7 +224,7 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
         None => apply::look(found.as_ref(), input),
     };
     let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
-    let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false };
+    let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false, attempted: false };
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
@@ -307,12 +307,12 @@ fn living<'a>(desired: &Desired, found: Option<&'a StackDescription>) -> Option<
     found.filter(|stack| stack.state.serves() && desired.owns(Some(stack)))
 }
 
-/// A controller does not repeat what failed for this very generation; a person may.
-fn retry(system: &ValidatedSystem, settings: &Settings) -> Retry {
-    let failed_before = settings.previous.as_ref().is_some_and(|previous| {
-        previous.observed_generation == system.generation && status::is_true(previous, conditions::STALLED)
-    });
-    if settings.failed_input == FailedInput::Refuse && failed_before { Retry::Refused } else { Retry::Allowed }
+/// A controller does not repeat what it tried for this very generation; a person may. That it failed is read off the stack.
+fn retry(system: &ValidatedSystem, desired: &Desired, settings: &Settings) -> Retry {
+    let attempt = settings.previous.as_ref().and_then(|previous| previous.last_attempt.as_ref());
+    let tried =
+        attempt.is_some_and(|attempt| attempt.generation == system.generation && attempt.hash == desired.hash());
+    if settings.failed_input == FailedInput::Refuse && tried { Retry::Refused } else { Retry::Allowed }
 }
 
 struct Conclusion<'a> {
@@ -336,6 +336,7 @@ fn conclude(end: Conclusion<'_>) -> Reconciled {
         verdict: &end.stack.verdict,
         stack,
         applied_hash: (input == Input::Applied).then(|| end.desired.hash()),
+        attempted_hash: end.stack.attempted.then(|| end.desired.hash()),
         outputs: outputs.as_ref(),
         finding: &end.finding,
         plan: &end.plan,

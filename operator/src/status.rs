@@ -3,8 +3,10 @@
 //! Exactly one of `Ready`, `Reconciling` and `Stalled` is true at any time (kstatus); every condition carries the generation it
 //! speaks of.
 
+mod cluster;
+
 use dispatch_api::conditions as condition;
-use dispatch_api::dispatch_system::{DispatchSystemStatus, OutputsStatus};
+use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,6 +15,10 @@ use crate::apply::Verdict;
 use crate::plan::{PartFinding, PartStep, Plan, StackStep};
 use crate::stack::{StackDescription, StackState};
 use crate::text::shown;
+
+pub use cluster::{
+    Trio, WorkersFinding, WorkersState, deletion, keep_drift, unfinished, waits_for_nothing, with_workers,
+};
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -24,6 +30,8 @@ pub struct Facts<'a> {
     pub stack: Option<&'a StackDescription>,
     /// Hash of the wanted input, when the stack has it.
     pub applied_hash: Option<String>,
+    /// Hash of the wanted input, when it was handed to CloudFormation in this run.
+    pub attempted_hash: Option<String>,
     /// Names and addresses.
     pub outputs: Option<&'a OutputsStatus>,
     /// What is still wrong with the parts beside the stack.
@@ -78,17 +86,17 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
         match (drift.is_empty(), corrected) {
             (false, _) => (condition::DRIFTED, "True", "DriftDetected", drift.join("; ")),
             (true, true) => (condition::DRIFTED, "False", "DriftCorrected", drift_corrected(facts.plan)),
-            (true, false) => (condition::DRIFTED, "False", "InSync", String::new()),
+            (true, false) => (condition::DRIFTED, "False", "InSync", "no drift was found".to_owned()),
         },
         if pending {
             (condition::PLAN_PENDING, "True", "ChangesPending", pending_message(facts))
         } else {
-            (condition::PLAN_PENDING, "False", "NothingPending", String::new())
+            (condition::PLAN_PENDING, "False", "NothingPending", "no plan waits".to_owned())
         },
         if facts.system.spec.suspend {
             (condition::PAUSED, "True", "Suspended", "spec.suspend is true".to_owned())
         } else {
-            (condition::PAUSED, "False", "Active", String::new())
+            (condition::PAUSED, "False", "Active", "spec.suspend is false".to_owned())
         },
     ];
     DispatchSystemStatus {
@@ -97,7 +105,16 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
         stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
         applied_hash: facts.applied_hash.clone(),
-        outputs: facts.outputs.cloned(),
+        last_attempt: match &facts.attempted_hash {
+            Some(hash) => Some(AttemptStatus { hash: hash.clone(), generation: facts.system.generation }),
+            None => facts.previous.and_then(|previous| previous.last_attempt.clone()),
+        },
+        last_handled_reconcile_at: facts.previous.and_then(|previous| previous.last_handled_reconcile_at.clone()),
+        // While an operation runs the stack tells no outputs, and those it had go on serving.
+        outputs: facts
+            .outputs
+            .cloned()
+            .or_else(|| facts.stack.and_then(|_| facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
     }
@@ -119,6 +136,11 @@ fn summary(facts: &Facts<'_>) -> Said {
             Summary::Reconciling,
             "UnknownStackState",
             format!("stack {stack} is in state {}, which this version does not know; nothing is done", state.name()),
+        ),
+        Verdict::Comparing => say(
+            Summary::Reconciling,
+            "ComputingChanges",
+            format!("CloudFormation compares stack {stack} with the manifest"),
         ),
         Verdict::StillRunning(state) => {
             say(Summary::Reconciling, "StackBusy", format!("stack {stack} is in {}", state.name()))
@@ -200,7 +222,7 @@ fn parts_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
     }
     let wrong: Vec<&str> = facts.finding.gone.iter().chain(&facts.finding.problems).map(String::as_str).collect();
     if wrong.is_empty() {
-        ("True", "AsWanted", String::new())
+        ("True", "AsWanted", "the parts beside the stack are as wanted".to_owned())
     } else {
         ("False", "DataPlaneNotReady", wrong.join("; "))
     }
@@ -218,18 +240,36 @@ fn drift_corrected(plan: &Plan) -> String {
     plan.parts.iter().flat_map(PartStep::differences).collect::<Vec<_>>().join("; ")
 }
 
-/// The time of a condition is that of its last change of status, so that a status that says the same is the same.
+/// What every condition of one status shares.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// Generation the status speaks of.
+    pub generation: i64,
+    /// The status before.
+    pub previous: Option<&'a DispatchSystemStatus>,
+    /// Now.
+    pub now: Timestamp,
+}
+
 fn write(facts: &Facts<'_>, told: (&str, &str, &str, String)) -> Condition {
-    let (kind, status, reason, message) = told;
-    let before = facts.previous.and_then(|previous| previous.conditions.iter().find(|c| c.type_ == kind));
-    let since = before.filter(|c| c.status == status).map_or(Time(facts.now), |c| c.last_transition_time.clone());
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: shown(&message),
-        observed_generation: Some(facts.system.generation),
-        last_transition_time: since,
+    let frame = Frame { generation: facts.system.generation, previous: facts.previous, now: facts.now };
+    frame.write(told)
+}
+
+impl Frame<'_> {
+    /// The time of a condition is that of its last change of status, so that a status that says the same is the same.
+    fn write(&self, told: (&str, &str, &str, String)) -> Condition {
+        let (kind, status, reason, message) = told;
+        let before = self.previous.and_then(|previous| previous.conditions.iter().find(|c| c.type_ == kind));
+        let since = before.filter(|c| c.status == status).map_or(Time(self.now), |c| c.last_transition_time.clone());
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: shown(&message),
+            observed_generation: Some(self.generation),
+            last_transition_time: since,
+        }
     }
 }
 
@@ -241,7 +281,7 @@ mod tests {
     fn verdicts() -> Vec<Verdict> {
         let states = aws_sdk_cloudformation::types::StackStatus::values();
         let states: Vec<StackState> = states.iter().map(|name| StackState::parse(name)).collect();
-        let mut all = vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched];
+        let mut all = vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched, Verdict::Comparing];
         for state in states {
             all.push(Verdict::Failed { state: state.clone(), cause: "Table CREATE_FAILED: no".to_owned() });
             all.push(Verdict::StillRunning(state.clone()));
@@ -262,6 +302,7 @@ mod tests {
             verdict,
             stack: stack.as_ref(),
             applied_hash: None,
+            attempted_hash: None,
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,
@@ -313,6 +354,7 @@ mod tests {
             verdict: &Verdict::Settled,
             stack: None,
             applied_hash: None,
+            attempted_hash: None,
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,

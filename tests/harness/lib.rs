@@ -1,5 +1,6 @@
 //! What the suites share: real services as children that die with the test.
 
+pub mod apiserver;
 pub mod ministack;
 pub mod moto;
 pub mod redis;

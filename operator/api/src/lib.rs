@@ -8,6 +8,8 @@
 //! This crate does no I/O.
 
 #[cfg(feature = "crd")]
+pub mod annotations;
+#[cfg(feature = "crd")]
 pub mod conditions;
 #[cfg(feature = "crd")]
 pub mod crd;

@@ -30,6 +30,17 @@ pub(crate) enum Rest {
     StillRunning(StackDescription),
 }
 
+/// The first event that failed by itself in the last operation of a stack's history, which is given oldest first. A rollback
+/// belongs to the operation it undoes.
+pub(crate) fn last_cause<'a>(events: &'a [StackEvent], arn: &str) -> Option<&'a StackEvent> {
+    let begins = |event: &StackEvent| {
+        event.physical_id.as_deref() == Some(arn)
+            && matches!(event.status.as_str(), "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "DELETE_IN_PROGRESS")
+    };
+    let start = events.iter().rposition(begins)?;
+    events.iter().skip(start).find(|event| event.is_cause())
+}
+
 /// Reads a stack's history from a point in time on.
 pub(crate) struct Follower<'a> {
     stacks: &'a Arc<dyn StackProvider>,

@@ -27,6 +27,12 @@ pub struct DispatchSystemStatus {
     /// SHA-256 of the template and parameters last applied: equal means nothing to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_hash: Option<String>,
+    /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<AttemptStatus>,
+    /// Value of the annotation `dispatch.coactus.io/reconcile-requested-at` that was last followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
     /// What the workers need to know, as found at AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
@@ -66,6 +72,16 @@ pub struct OutputsStatus {
     /// Address of the API Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
+}
+
+/// One attempt to bring the stack to a template and its parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptStatus {
+    /// SHA-256 of template and parameters.
+    pub hash: String,
+    /// Generation of the spec they were made from.
+    pub generation: i64,
 }
 
 /// Summary of a plan.

@@ -1,0 +1,12 @@
+//! Annotations and the finalizer of a `DispatchSystem`. They are API: people and tools write the annotations.
+
+/// Any new value asks for a reconcile at once, which also tries again what failed before. It is echoed in
+/// `status.lastHandledReconcileAt`.
+pub const RECONCILE_REQUESTED_AT: &str = "dispatch.coactus.io/reconcile-requested-at";
+/// Identity of the plan a person approves, as `status.lastPlan.id` shows it. Any other plan is still not approved.
+pub const APPROVE: &str = "dispatch.coactus.io/approve";
+/// Name of the stack, `coactus-<namespace>-<name>`, that a person allows the operator to take over although another system, or nobody,
+/// is named as its owner.
+pub const ADOPT: &str = "dispatch.coactus.io/adopt";
+/// Keeps the object until its environment is gone, as far as its deletion policy says.
+pub const FINALIZER: &str = "dispatch.coactus.io/finalizer";

@@ -1,0 +1,92 @@
+//! `run`: the controller in a cluster.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{CommandError, Exit};
+use crate::args::Global;
+use crate::kubernetes::{self, ElectionOptions, RunOptions};
+
+const EXAMPLES: &str = "\
+Examples:
+  dispatch-operator run --leader-elect
+  dispatch-operator run --watch-namespace mobility --metrics-addr 127.0.0.1:8080
+
+The cluster is found the way every Kubernetes program finds it: the Pod's service account, or KUBECONFIG.";
+
+/// Image of the runtime that belongs to this operator.
+const RUNTIME_IMAGE: &str = concat!("ghcr.io/coactus/dispatch-runtime:", env!("CARGO_PKG_VERSION"));
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Watch this namespace only. Default: all.
+    #[arg(long, value_name = "NAMESPACE", env = "DISPATCH_WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// Systems reconciled at once.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// Seconds between two looks at a system in sync, give or take a tenth.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    resync_seconds: u32,
+    /// AWS calls a second in each region and role.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    aws_calls_per_second: u32,
+    /// Address of `/livez`, `/readyz` and `/metrics`.
+    #[arg(long, value_name = "ADDRESS", env = "DISPATCH_METRICS_ADDR", default_value = "0.0.0.0:9090")]
+    metrics_addr: SocketAddr,
+    /// Elect one of several replicas by a Lease. Without it this must be the only replica.
+    #[arg(long, env = "DISPATCH_LEADER_ELECT")]
+    leader_elect: bool,
+    /// Namespace of the Lease. Default: the operator's own.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    leader_elect_namespace: Option<String>,
+    /// Name of the Lease.
+    #[arg(long, value_name = "NAME", default_value = "dispatch-operator")]
+    leader_elect_lease: String,
+    /// Image of workers whose manifest names none.
+    #[arg(long, value_name = "IMAGE", env = "DISPATCH_RUNTIME_IMAGE", default_value = RUNTIME_IMAGE)]
+    runtime_image: String,
+    /// Name of this replica.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "dispatch-operator")]
+    pod_name: String,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;
+    let listening = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        asked.cancel();
+    });
+    let election = args
+        .leader_elect
+        .then_some(ElectionOptions { namespace: args.leader_elect_namespace, lease: args.leader_elect_lease });
+    let options = RunOptions {
+        watch_namespace: args.watch_namespace.filter(|namespace| !namespace.is_empty()),
+        concurrency: args.concurrency,
+        resync: Duration::from_secs(args.resync_seconds.into()),
+        metrics_address: args.metrics_addr,
+        election,
+        runtime_image: args.runtime_image,
+        endpoint_url: global.endpoint_url.clone(),
+        aws_calls_per_second: args.aws_calls_per_second,
+        // A Pod that is started again in place is another process.
+        identity: format!("{}-{:08x}", args.pod_name, rand::random::<u32>()),
+    };
+    let ended = kubernetes::run(options, stop).await;
+    listening.abort();
+    ended?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,216 @@
+//! The loop: what is watched, how many objects are reconciled at once, and when one comes back.
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT};
+use dispatch_api::dispatch_system::DispatchSystem;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt as _, applier, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::PassError;
+use super::pace;
+use super::pass::{Context, Key, Passed, generation_of, pass, status_of};
+use crate::plan::workers::MANAGED_BY;
+use crate::status::{self, Frame, Trio};
+
+/// Longest time of one reconcile. It holds no long waits: an operation that runs is looked at again later. One call of AWS with all its
+/// repetitions may take a minute.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// Failures in a row after which a system that was ready is called ready no more. A call that failed once says nothing of it.
+const FAILURES_HIDDEN: u32 = 3;
+/// Objects of one page of a list.
+const PAGE: u32 = 100;
+
+type System = PartialObjectMeta<DispatchSystem>;
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// One namespace, or all.
+    pub namespace: Option<String>,
+    /// Objects reconciled at once.
+    pub concurrency: u16,
+}
+
+/// Reconciles until `stop`; what is under way then comes to its end.
+///
+/// Only metadata is watched: the memory of 500 systems is small, and an object that cannot be read stands in nobody's way. Every reconcile
+/// reads its object afresh, so no decision rests on an old copy.
+pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
+    let client = context.cluster.client();
+    let systems: Api<System> = api(&client, scope.namespace.as_deref());
+    let deployments: Api<PartialObjectMeta<Deployment>> = api(&client, scope.namespace.as_deref());
+    let (reader, writer) = reflector::store();
+    let seen = Arc::clone(&context);
+    let own = watcher(systems, watcher::Config::default().page_size(PAGE))
+        .default_backoff()
+        .inspect_ok(|event| {
+            if let watcher::Event::Delete(system) = event {
+                seen.forget(&(system.namespace().unwrap_or_default(), system.name_any()));
+            }
+        })
+        .modify(|system| system.managed_fields_mut().clear())
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(asks_for_a_reconcile, kube::runtime::PredicateConfig::default())
+        .map_ok(|system| vec![ObjectRef::from_obj(&system)]);
+    let managed = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
+    let managed = watcher::Config::default().labels(&managed).page_size(PAGE);
+    let workers = watcher(deployments, managed).default_backoff().touched_objects().map_ok(|made| owners(&made));
+    let triggers = stream::select(own, workers)
+        .map_ok(|systems| stream::iter(systems.into_iter().map(Ok::<_, watcher::Error>)))
+        .try_flatten()
+        .take_until(stop.cancelled_owned());
+    let work = |system, context| Box::pin(reconcile(system, context));
+    let config = Config::default().concurrency(scope.concurrency);
+    applier(work, |_, error: &Infallible, _| match *error {}, context, reader, Box::pin(triggers), config)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "the watch goes on");
+            }
+        })
+        .await;
+}
+
+/// The systems a worker object belongs to.
+fn owners(made: &PartialObjectMeta<Deployment>) -> Vec<ObjectRef<System>> {
+    let namespace = made.metadata.namespace.as_deref();
+    let all = made.owner_references().iter();
+    all.filter_map(|owner| ObjectRef::from_owner_ref(namespace, owner, ())).collect()
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// What asks for a reconcile: the spec, the deletion, and the annotations that are meant for the operator. Its own writes of status and
+/// finalizer do not.
+#[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
+fn asks_for_a_reconcile(system: &System) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    system.metadata.generation.hash(&mut hasher);
+    system.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT] {
+        system.annotations().get(name).hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let key = (system.namespace().unwrap_or_default(), system.name_any());
+    let begun = Instant::now();
+    let result = bounded(&context, &key).await;
+    let next = match result {
+        Ok(Passed { outcome, next }) => {
+            context.metrics.reconciled(outcome, begun.elapsed());
+            tracing::debug!(namespace = key.0, name = key.1, outcome, ?next, "reconciled");
+            next
+        }
+        Err(error) if error.is_not_leading() => {
+            context.metrics.reconciled("error", begun.elapsed());
+            None
+        }
+        Err(error) => {
+            context.metrics.reconciled("error", begun.elapsed());
+            Some(failed(&context, &key, &error).await)
+        }
+    };
+    Ok(next.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// One reconcile on a task of its own, so that a panic ends it alone, and within its time.
+async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Passed, PassError> {
+    let (own, of) = (Arc::clone(context), key.clone());
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { pass(&own, &of).await }));
+    match timeout(DEADLINE, task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            context.metrics.panicked();
+            Err(PassError::Panicked)
+        }
+        Err(_) => Err(PassError::Deadline(DEADLINE.as_secs())),
+    }
+}
+
+/// Says that a reconcile failed, where a person should know, and when it is tried again.
+async fn failed(context: &Context, key: &Key, error: &PassError) -> Duration {
+    if error.is_conflict() {
+        return pace::back_off(1, rand::random());
+    }
+    context.metrics.failed(error.kind());
+    let failures = context.count_failure(key);
+    let next = pace::back_off(failures, rand::random());
+    tracing::warn!(namespace = key.0, name = key.1, %error, failures, ?next, "the reconcile failed");
+    if let Err(error) = tell(context, key, error, failures).await {
+        tracing::debug!(namespace = key.0, name = key.1, %error, "the failure is not in the status");
+    }
+    next
+}
+
+async fn tell(context: &Context, key: &Key, error: &PassError, failures: u32) -> Result<(), PassError> {
+    let Some(stored) = context.cluster.system(&key.0, &key.1).await? else { return Ok(()) };
+    // A deletion tells for itself what blocks it.
+    if stored.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let previous = status_of(&stored);
+    let generation = generation_of(&stored);
+    let serves = previous.as_ref().is_some_and(|status| {
+        status.observed_generation == generation && status::is_true(status, dispatch_api::conditions::READY)
+    });
+    if serves && failures < FAILURES_HIDDEN {
+        return Ok(());
+    }
+    let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
+    let status = status::unfinished(&frame, Trio::Reconciling, error.reason(), &error.to_string());
+    context.publish(&stored, &status, Vec::new()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(generation: i64, annotations: &[(&str, &str)], deleted: bool) -> System {
+        let mut system = kube::core::PartialObjectMetaExt::into_response_partial(kube::core::ObjectMeta::default());
+        system.metadata.generation = Some(generation);
+        let pairs = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        system.metadata.annotations = Some(pairs.collect());
+        system.metadata.deletion_timestamp =
+            deleted.then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        system
+    }
+
+    #[test]
+    fn own_writes_ask_for_nothing_and_what_is_meant_for_the_operator_does() {
+        let before = object(1, &[("somebody", "else")], false);
+        let mut written = before.clone();
+        written.metadata.resource_version = Some("2".to_owned());
+        written.metadata.finalizers = Some(vec!["dispatch.coactus.io/finalizer".to_owned()]);
+        assert_eq!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&written));
+        for other in [
+            object(2, &[], false),
+            object(1, &[(RECONCILE_REQUESTED_AT, "now")], false),
+            object(1, &[(APPROVE, "3f9c2ab41d07")], false),
+            object(1, &[], true),
+        ] {
+            assert_ne!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&other));
+        }
+    }
+}

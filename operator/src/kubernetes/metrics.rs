@@ -1,0 +1,210 @@
+//! What the operator counts. Labels are drawn from closed sets: no name of an object ever becomes one.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Reconciles by outcome: `ready`, `waiting`, `stalled`, `deleting`, `gone`, `error`. Counters get the suffix `_total`.
+pub const RECONCILES: &str = "dispatch_operator_reconciles";
+/// Duration of reconciles; the registry adds `_seconds`.
+pub const RECONCILE_DURATION: &str = "dispatch_operator_reconcile_duration";
+/// Reconciles that failed, by kind.
+pub const RECONCILE_ERRORS: &str = "dispatch_operator_reconcile_errors";
+/// Reconciles that panicked.
+pub const PANICS: &str = "dispatch_operator_reconcile_panics";
+/// Calls of AWS by service, operation and outcome. The SDK's own repetitions count as one call.
+pub const AWS_CALLS: &str = "dispatch_operator_aws_calls";
+/// Duration of AWS calls; the registry adds `_seconds`.
+pub const AWS_CALL_DURATION: &str = "dispatch_operator_aws_call_duration";
+/// Writes to Kubernetes by kind of object and verb.
+pub const KUBERNETES_WRITES: &str = "dispatch_operator_kubernetes_writes";
+/// Events published, by reason.
+pub const EVENTS: &str = "dispatch_operator_events";
+/// 1 while this replica leads.
+pub const LEADER: &str = "dispatch_operator_leader";
+/// Systems by condition that is true of them.
+pub const SYSTEMS: &str = "dispatch_operator_systems";
+
+/// Upper bounds of the histograms, s: from a look that finds nothing to do to the deadline of a reconcile.
+const BUCKETS_S: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 90.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AwsCall {
+    service: &'static str,
+    operation: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Service {
+    service: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    kind: &'static str,
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Condition {
+    condition: &'static str,
+}
+
+/// All metrics of the operator. Share it behind an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<Outcome, Counter>,
+    reconcile_duration: Histogram,
+    errors: Family<Kind, Counter>,
+    panics: Counter,
+    aws_calls: Family<AwsCall, Counter>,
+    aws_duration: Family<Service, Histogram>,
+    writes: Family<Write, Counter>,
+    events: Family<Reason, Counter>,
+    leader: Gauge,
+    systems: Family<Condition, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            reconciles: Family::default(),
+            reconcile_duration: Histogram::new(BUCKETS_S),
+            errors: Family::default(),
+            panics: Counter::default(),
+            aws_calls: Family::default(),
+            aws_duration: Family::new_with_constructor(|| Histogram::new(BUCKETS_S)),
+            writes: Family::default(),
+            events: Family::default(),
+            leader: Gauge::default(),
+            systems: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let all = &mut self.registry;
+        all.register(RECONCILES, "Reconciles by outcome", self.reconciles.clone());
+        let (text, seconds) = ("Duration of reconciles", Unit::Seconds);
+        all.register_with_unit(RECONCILE_DURATION, text, seconds.clone(), self.reconcile_duration.clone());
+        all.register(RECONCILE_ERRORS, "Failed reconciles by kind", self.errors.clone());
+        all.register(PANICS, "Reconciles that panicked", self.panics.clone());
+        all.register(AWS_CALLS, "AWS calls by service, operation and outcome", self.aws_calls.clone());
+        all.register_with_unit(AWS_CALL_DURATION, "Duration of AWS calls", seconds, self.aws_duration.clone());
+        all.register(KUBERNETES_WRITES, "Writes to Kubernetes by kind and verb", self.writes.clone());
+        all.register(EVENTS, "Events published by reason", self.events.clone());
+        all.register(LEADER, "1 while this replica leads", self.leader.clone());
+        all.register(SYSTEMS, "Systems by condition that is true of them", self.systems.clone());
+    }
+
+    /// The text of `/metrics`.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    /// A reconcile has ended.
+    pub fn reconciled(&self, outcome: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&Outcome { outcome }).inc();
+        self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// A reconcile has failed.
+    pub fn failed(&self, kind: &'static str) {
+        self.errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A reconcile has panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// A call of AWS has ended.
+    pub fn aws_call(&self, call: (&'static str, &'static str), code: &'static str, took: Duration) {
+        let (service, operation) = call;
+        self.aws_calls.get_or_create(&AwsCall { service, operation, code }).inc();
+        self.aws_duration.get_or_create(&Service { service }).observe(took.as_secs_f64());
+    }
+
+    /// Something was written to Kubernetes.
+    pub fn kubernetes_write(&self, kind: &'static str, verb: &'static str) {
+        self.writes.get_or_create(&Write { kind, verb }).inc();
+    }
+
+    /// An event was published.
+    pub fn event(&self, reason: &'static str) {
+        self.events.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Systems a condition is true of.
+    pub fn systems(&self, condition: &'static str, count: usize) {
+        self.systems.get_or_create(&Condition { condition }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown_under_its_documented_name() {
+        let metrics = Metrics::new();
+        metrics.reconciled("ready", Duration::from_millis(20));
+        metrics.failed("aws");
+        metrics.panicked();
+        metrics.aws_call(("cloudformation", "describe"), "ok", Duration::from_millis(3));
+        metrics.kubernetes_write("DispatchSystem", "status");
+        metrics.leads(true);
+        metrics.systems("Ready", 3);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "dispatch_operator_reconciles_total{outcome=\"ready\"} 1",
+            "dispatch_operator_reconcile_duration_seconds_count 1",
+            "dispatch_operator_reconcile_errors_total{kind=\"aws\"} 1",
+            "dispatch_operator_reconcile_panics_total 1",
+            "dispatch_operator_aws_calls_total{service=\"cloudformation\",operation=\"describe\",code=\"ok\"} 1",
+            "dispatch_operator_kubernetes_writes_total{kind=\"DispatchSystem\",verb=\"status\"} 1",
+            "dispatch_operator_leader 1",
+            "dispatch_operator_systems{condition=\"Ready\"} 3",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! When to look again. Pure: every random number is given.
+
+use std::time::Duration;
+
+/// Time between two looks at an operation of CloudFormation: the first, and the longest.
+const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+/// Time after a failure: the first, and the longest.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+/// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
+pub const SECRETS: Duration = Duration::from_secs(20);
+/// Time between two looks at workers that are not all there. Their Deployments are watched as well.
+pub const WORKERS: Duration = Duration::from_secs(30);
+
+/// Pause before the next look at an operation that was seen running `looks` times.
+pub fn wait(looks: u32) -> Duration {
+    WAIT.0.saturating_mul(2_u32.saturating_pow(looks.saturating_sub(1))).min(WAIT.1)
+}
+
+/// Pause after the `failures`-th failure in a row; `random` in `[0, 1)` spreads it over its upper half, so that what failed together
+/// does not come back together.
+pub fn back_off(failures: u32, random: f64) -> Duration {
+    let whole = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(BACK_OFF.1);
+    whole.mul_f64(0.5 + random / 2.0)
+}
+
+/// `every`, give or take a tenth.
+pub fn jittered(every: Duration, random: f64) -> Duration {
+    every.mul_f64(0.9 + random / 5.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_from_five_seconds_to_thirty() {
+        let waits: Vec<u64> = (1..6).map(|looks| wait(looks).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 30, 30]);
+        assert_eq!(wait(u32::MAX), WAIT.1);
+    }
+
+    #[test]
+    fn failures_back_off_from_a_second_to_five_minutes() {
+        for failures in [1, 2, 5, 9, 100, u32::MAX] {
+            for random in [0.0, 0.5, 0.999] {
+                let pause = back_off(failures, random);
+                assert!(pause >= Duration::from_millis(500) && pause <= BACK_OFF.1, "{failures} {pause:?}");
+            }
+        }
+        assert!(back_off(1, 0.999) <= Duration::from_secs(1));
+        assert!(back_off(20, 0.0) >= Duration::from_secs(150));
+    }
+
+    #[test]
+    fn an_interval_keeps_within_a_tenth() {
+        let every = Duration::from_mins(5);
+        assert_eq!(jittered(every, 0.0), Duration::from_secs(270));
+        assert!(jittered(every, 0.999_999) <= Duration::from_secs(330));
+    }
+}

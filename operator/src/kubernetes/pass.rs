@@ -1,0 +1,377 @@
+//! One reconcile of one object: what the API server has, what AWS has, the workers, and the status of it all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dispatch_api::annotations::{ADOPT, APPROVE, FINALIZER, RECONCILE_REQUESTED_AT};
+use dispatch_api::conditions;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::validate::ValidatedSystem;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::announce::{self, Announcement};
+use super::cluster::{Cluster, Stored, place, to_value};
+use super::error::{PassError, Refusal};
+use super::memory::{Fingerprint, Memory, NextLook};
+use super::metrics::Metrics;
+use super::pool::{self, Setting};
+use super::recorder::Announcer;
+use super::secrets::{self, SecretsRead};
+use super::source::PortsSource;
+use super::{pace, removal};
+use crate::plan::Approval;
+use crate::plan::ownership::Adoption;
+use crate::plan::workers::Served;
+use crate::progress::Event;
+use crate::reconcile::{DriftLook, FailedInput, Patience, Reconciled, Settings, reconcile};
+use crate::status::{self, Frame, Trio, WorkersState};
+
+/// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
+pub const PATIENCE: Patience =
+    Patience { first: Duration::from_millis(250), longest: Duration::from_secs(1), total: Duration::from_secs(3) };
+
+/// Settings of all reconciles.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Image of the runtime where a manifest names none.
+    pub image: String,
+    /// Address that replaces AWS's own, for workers too.
+    pub endpoint_url: Option<String>,
+    /// Time between two looks at a system in sync.
+    pub resync: Duration,
+    /// Time over which the first looks at systems in sync are spread after a start.
+    pub spread: Duration,
+}
+
+/// Name of an object.
+pub type Key = (String, String);
+
+/// Everything a reconcile works with.
+pub struct Context {
+    /// The API server.
+    pub cluster: Cluster,
+    /// AWS.
+    pub aws: Arc<dyn PortsSource>,
+    /// Events.
+    pub announcer: Announcer,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Settings.
+    pub options: Options,
+    /// The clock of status timestamps.
+    pub clock: fn() -> Timestamp,
+    /// What the cluster serves.
+    pub served: Served,
+    memories: Mutex<HashMap<Key, Memory>>,
+    shown: Mutex<HashMap<Key, Vec<&'static str>>>,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// For the metrics.
+    pub outcome: &'static str,
+    /// When to come back without anything having happened.
+    pub next: Option<Duration>,
+}
+
+/// Parts of a [`Context`].
+pub struct Parts {
+    /// The API server.
+    pub cluster: Cluster,
+    /// AWS.
+    pub aws: Arc<dyn PortsSource>,
+    /// Events.
+    pub announcer: Announcer,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Settings.
+    pub options: Options,
+    /// The clock of status timestamps.
+    pub clock: fn() -> Timestamp,
+    /// What the cluster serves.
+    pub served: Served,
+}
+
+impl Context {
+    /// Without any memory.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { cluster, aws, announcer, metrics, options, clock, served } = parts;
+        let (memories, shown) = (Mutex::default(), Mutex::default());
+        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown }
+    }
+
+    /// Memory of an object. Nobody else has it meanwhile: an object is never reconciled twice at once.
+    pub(super) fn recall(&self, key: &Key, uid: &str) -> Option<Memory> {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.get(key).filter(|memory| memory.uid == uid).cloned()
+    }
+
+    pub(super) fn remember(&self, key: &Key, memory: Memory) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), memory);
+    }
+
+    /// The object is gone.
+    pub(super) fn forget(&self, key: &Key) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.show(key, None);
+    }
+
+    /// Counts one more failure of an object, whatever it was, and says how many there were in a row.
+    pub(super) fn count_failure(&self, key: &Key) -> u32 {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memories.entry(key.clone()).or_default();
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    }
+
+    fn show(&self, key: &Key, status: Option<&DispatchSystemStatus>) {
+        const SHOWN: [&str; 7] = [
+            conditions::READY,
+            conditions::RECONCILING,
+            conditions::STALLED,
+            conditions::DRIFTED,
+            conditions::PLAN_PENDING,
+            conditions::PAUSED,
+            conditions::DELETION_BLOCKED,
+        ];
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        match status {
+            Some(status) => {
+                let on = SHOWN.into_iter().filter(|kind| status::is_true(status, kind)).collect();
+                shown.insert(key.clone(), on);
+            }
+            None => drop(shown.remove(key)),
+        }
+        for kind in SHOWN {
+            self.metrics.systems(kind, shown.values().filter(|on| on.contains(&kind)).count());
+        }
+    }
+
+    /// Writes a status if it says something new, and tells what changed.
+    pub(super) async fn publish(
+        &self,
+        stored: &Stored,
+        next: &DispatchSystemStatus,
+        begun: Vec<Announcement>,
+    ) -> Result<(), PassError> {
+        let previous = status_of(stored);
+        let (namespace, name) = place(stored);
+        let differs = previous.as_ref().is_none_or(|previous| to_value(previous) != to_value(next));
+        if differs {
+            self.cluster.set_status(stored, next).await?;
+        }
+        self.show(&(namespace.to_owned(), name.to_owned()), Some(next));
+        let mut told = begun;
+        if differs {
+            told.extend(announce::announcements(previous.as_ref(), next));
+        }
+        self.announcer.tell(stored, told).await;
+        Ok(())
+    }
+}
+
+/// The status an object has, where it has one.
+pub(super) fn status_of(stored: &Stored) -> Option<DispatchSystemStatus> {
+    serde_json::from_value(stored.data.get("status")?.clone()).ok()
+}
+
+/// Generation of an object's spec.
+pub(super) fn generation_of(stored: &Stored) -> i64 {
+    stored.metadata.generation.unwrap_or(0)
+}
+
+fn annotation(stored: &Stored, name: &str) -> Option<String> {
+    stored.metadata.annotations.as_ref()?.get(name).filter(|value| !value.is_empty()).cloned()
+}
+
+/// Reconciles one object.
+pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
+    let Some(stored) = context.cluster.system(&key.0, &key.1).await? else {
+        context.forget(key);
+        return Ok(Passed { outcome: "gone", next: None });
+    };
+    if stored.metadata.deletion_timestamp.is_some() {
+        return removal::remove(context, key, &stored).await;
+    }
+    let spec = stored.data.get("spec").cloned().unwrap_or_default();
+    let previous = status_of(&stored);
+    let frame = Frame { generation: generation_of(&stored), previous: previous.as_ref(), now: (context.clock)() };
+    let system = match ValidatedSystem::of_object(&stored.metadata, &spec) {
+        Ok(system) => system,
+        Err(errors) => {
+            let status = status::unfinished(&frame, Trio::Stalled, "InvalidSpec", &errors.to_string());
+            context.publish(&stored, &status, Vec::new()).await?;
+            return Ok(Passed { outcome: "stalled", next: None });
+        }
+    };
+    Pass { context, key, stored: &stored, system: &system, frame }.run().await
+}
+
+/// One reconcile of a valid object.
+struct Pass<'a> {
+    context: &'a Context,
+    key: &'a Key,
+    stored: &'a Stored,
+    system: &'a ValidatedSystem,
+    frame: Frame<'a>,
+}
+
+impl Pass<'_> {
+    async fn run(&self) -> Result<Passed, PassError> {
+        let (context, system) = (self.context, self.system);
+        self.hold().await?;
+        let secrets = secrets::read(&context.cluster, system).await?;
+        let fingerprint = Fingerprint {
+            generation: system.generation,
+            requested: annotation(self.stored, RECONCILE_REQUESTED_AT),
+            approved: annotation(self.stored, APPROVE),
+            adopted: annotation(self.stored, ADOPT),
+            secrets: secrets.digest.clone(),
+        };
+        let mut memory = self.memory(&fingerprint);
+        let mut begun = Vec::new();
+        if memory.is_due(&fingerprint, Instant::now()) {
+            self.ask_aws(&mut memory, fingerprint, &secrets, &mut begun).await?;
+        }
+        memory.failures = 0;
+        let Some(base) = memory.base.clone() else { return Ok(Passed { outcome: "waiting", next: None }) };
+        let setting = Setting {
+            image: &context.options.image,
+            endpoint_url: context.options.endpoint_url.as_deref(),
+            cache_secret_version: secrets.cache_version.as_deref(),
+            served: context.served,
+        };
+        let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
+        let status = status::with_workers(base, &workers, &self.frame);
+        context.publish(self.stored, &status, begun).await?;
+        let next = self.next(&memory, &secrets, workers.state);
+        context.remember(self.key, memory);
+        Ok(Passed { outcome: outcome(&status), next: Some(next) })
+    }
+
+    /// Puts the finalizer on, before anything is made that a deletion would have to remove.
+    async fn hold(&self) -> Result<(), PassError> {
+        let mut finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
+        let held = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+        if held || self.system.spec.management_policy == ManagementPolicy::Observe {
+            return Ok(());
+        }
+        finalizers.push(FINALIZER.to_owned());
+        self.context.cluster.set_finalizers(self.stored, &finalizers).await?;
+        Ok(())
+    }
+
+    fn memory(&self, fingerprint: &Fingerprint) -> Memory {
+        let uid = self.stored.metadata.uid.clone().unwrap_or_default();
+        if let Some(memory) = self.context.recall(self.key, &uid) {
+            return memory;
+        }
+        let in_sync = self.frame.previous.filter(|status| {
+            status.observed_generation == self.system.generation
+                && status::is_true(status, conditions::READY)
+                && status.last_handled_reconcile_at == fingerprint.requested
+        });
+        match in_sync {
+            Some(status) => {
+                let first_look = Instant::now() + self.context.options.spread.mul_f64(rand::random::<f64>());
+                Memory::in_sync(&uid, status, fingerprint.clone(), first_look)
+            }
+            None => Memory::of(&uid),
+        }
+    }
+
+    async fn ask_aws(
+        &self,
+        memory: &mut Memory,
+        fingerprint: Fingerprint,
+        secrets: &SecretsRead,
+        begun: &mut Vec<Announcement>,
+    ) -> Result<(), PassError> {
+        let now = Instant::now();
+        let drift = memory.drift_look(&fingerprint, self.system.spec.drift_interval_seconds, now);
+        let handled = self.frame.previous.and_then(|status| status.last_handled_reconcile_at.clone());
+        let asked_for = fingerprint.requested.is_some() && fingerprint.requested != handled;
+        let settings = Settings {
+            approval: fingerprint.approved.clone().map_or(Approval::None, Approval::Plan),
+            secrets: secrets.secrets.clone(),
+            drift,
+            failed_input: if asked_for { FailedInput::TryAgain } else { FailedInput::Refuse },
+            patience: PATIENCE,
+            adoption: match &fingerprint.adopted {
+                Some(stack) if *stack == self.system.names.stack => Adoption::Take,
+                _ => Adoption::Refuse,
+            },
+            previous: self.frame.previous.cloned(),
+        };
+        let ports = self.context.aws.ports(self.system).await;
+        let mut listen = |event: Event| {
+            tracing::debug!(?event);
+            begun.extend(announce::begun(&event));
+        };
+        let (mut base, next) = match reconcile(self.system, &ports, &settings, &mut listen).await {
+            Ok(done) => self.reconciled(memory, done, drift),
+            Err(error) => match Refusal::of(&error, memory.failures) {
+                Some(refusal) => {
+                    let Refusal { trio, reason } = refusal;
+                    (status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange)
+                }
+                None => return Err(error.into()),
+            },
+        };
+        base.last_handled_reconcile_at = fingerprint.requested.clone().or(handled);
+        if drift == DriftLook::Look {
+            let interval = Duration::from_secs(self.system.spec.drift_interval_seconds.into());
+            memory.next_drift = Some(now + pace::jittered(interval, rand::random()));
+        }
+        memory.base = Some(base);
+        memory.next = next;
+        memory.fingerprint = Some(fingerprint);
+        Ok(())
+    }
+
+    fn reconciled(&self, memory: &mut Memory, done: Reconciled, drift: DriftLook) -> (DispatchSystemStatus, NextLook) {
+        let mut base = done.status;
+        if drift == DriftLook::Skip {
+            base = status::keep_drift(base, &self.frame);
+        }
+        // A resource that is gone may come back without anything said here.
+        if status::is_true(&base, conditions::STALLED) && !status::stalled_for(&base, conditions::RESOURCE_GONE) {
+            memory.waits = 0;
+            return (base, NextLook::OnChange);
+        }
+        let at_rest = status::is_true(&base, conditions::READY)
+            || status::is_true(&base, conditions::STALLED)
+            || status::waits_for_nothing(&base);
+        let pause = if at_rest {
+            memory.waits = 0;
+            pace::jittered(self.context.options.resync, rand::random())
+        } else {
+            memory.waits = memory.waits.saturating_add(1);
+            pace::wait(memory.waits)
+        };
+        (base, NextLook::At(Instant::now() + pause))
+    }
+
+    fn next(&self, memory: &Memory, secrets: &SecretsRead, workers: WorkersState) -> Duration {
+        let resync = self.context.options.resync;
+        let mut next = memory.until_next(Instant::now()).unwrap_or(resync).min(resync.mul_f64(1.1));
+        if secrets.named {
+            next = next.min(pace::jittered(pace::SECRETS, rand::random()));
+        }
+        if matches!(workers, WorkersState::RollingOut | WorkersState::Failing) {
+            next = next.min(pace::WORKERS);
+        }
+        next
+    }
+}
+
+fn outcome(status: &DispatchSystemStatus) -> &'static str {
+    match () {
+        () if status::is_true(status, conditions::READY) => "ready",
+        () if status::is_true(status, conditions::STALLED) => "stalled",
+        () => "waiting",
+    }
+}

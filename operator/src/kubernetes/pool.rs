@@ -1,0 +1,187 @@
+//! The worker pool in the cluster: brought to what is wanted, and looked at.
+
+use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
+use dispatch_api::validate::ValidatedSystem;
+use serde_json::Value;
+
+use super::cluster::{Cluster, ClusterError, to_value};
+use crate::plan::workers::{self, ChildKind, Pool, PoolError, Served};
+use crate::status::{WorkersFinding, WorkersState};
+
+/// What the pool is made of besides the system.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Image of the runtime where the manifest names none.
+    pub image: &'a str,
+    /// Address that replaces AWS's own.
+    pub endpoint_url: Option<&'a str>,
+    /// Version of the Secret with the cache's AUTH token.
+    pub cache_secret_version: Option<&'a str>,
+    /// What the cluster serves.
+    pub served: Served,
+}
+
+/// Why the pool was not brought to what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    /// A call failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The objects cannot be made.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// Applies what differs, removes what is wanted no more, and says how the workers stand. Writes nothing where all is as wanted.
+pub async fn ensure(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    outputs: Option<&OutputsStatus>,
+    setting: Setting<'_>,
+) -> Result<WorkersFinding, EnsureError> {
+    if system.spec.management_policy == ManagementPolicy::Observe {
+        let message = "spec.managementPolicy is Observe: the workers are left alone".to_owned();
+        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message });
+    }
+    let Some(outputs) = outputs else {
+        let message = "the workers start when the stack is complete".to_owned();
+        return Ok(WorkersFinding { state: WorkersState::NotStarted, message });
+    };
+    let Setting { image, endpoint_url, cache_secret_version, served } = setting;
+    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, served })?;
+    let mut deployments = Vec::new();
+    for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(served)) {
+        let live = cluster.children(kind, &system.namespace, &system.name).await?;
+        for child in wanted.iter().filter(|child| child.kind == kind) {
+            let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
+            if found.is_none_or(|found| workers::differs(&child.body, &with_kind(kind, found))) {
+                cluster.apply(&system.namespace, child).await?;
+            }
+        }
+        for stale in live.iter().filter(|live| owned(system, live)) {
+            let name = stale.metadata.name.as_deref().unwrap_or_default();
+            if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
+                cluster.remove(kind, &system.namespace, stale).await?;
+            }
+        }
+        if kind == ChildKind::Deployment {
+            deployments = live.iter().map(to_value).collect();
+        }
+    }
+    Ok(finding(system, &deployments, served))
+}
+
+/// Items of a list carry neither kind nor version.
+fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
+    let (group, version, kind, _) = kind.names();
+    let mut value = to_value(found);
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    value["apiVersion"] = api_version.into();
+    value["kind"] = kind.into();
+    value
+}
+
+fn owned(system: &ValidatedSystem, found: &kube::api::DynamicObject) -> bool {
+    found.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == system.uid.as_ref())
+}
+
+/// How the workers stand, from their Deployments. What `kubectl rollout status` waits for is waited for here.
+pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) -> WorkersFinding {
+    let mut serving = true;
+    let mut failing = Vec::new();
+    let mut parts = Vec::new();
+    for (role, _) in workers::roles(system) {
+        let name = workers::role_name(system, role);
+        let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str());
+        let Some(found) = found else {
+            serving = false;
+            parts.push(format!("{} is being made", role.name));
+            continue;
+        };
+        let status = &found["status"];
+        let count = |field: &str| status[field].as_i64().unwrap_or(0);
+        let wanted = found["spec"]["replicas"].as_i64().unwrap_or(1);
+        let current = count("observedGeneration") >= found["metadata"]["generation"].as_i64().unwrap_or(0);
+        let (updated, available) = (count("updatedReplicas"), count("availableReplicas"));
+        serving &= current && updated >= wanted && count("replicas") == updated && available >= wanted;
+        parts.push(format!("{} {available}/{wanted}", role.name));
+        failing.extend(progress_failure(status).map(|message| format!("{}: {message}", role.name)));
+    }
+    let mut message = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    let left_out = workers::left_out(system, served);
+    if !left_out.is_empty() {
+        message = format!("{message}; left out: {}", left_out.join(", "));
+    }
+    let state = match (system.spec.suspend, failing.is_empty(), serving) {
+        (true, _, _) => WorkersState::Suspended,
+        (_, false, _) => WorkersState::Failing,
+        (_, _, true) => WorkersState::Serving,
+        _ => WorkersState::RollingOut,
+    };
+    WorkersFinding { state, message }
+}
+
+fn progress_failure(status: &Value) -> Option<String> {
+    let conditions = status["conditions"].as_array()?;
+    let progressing = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
+    let failed = progressing["status"] == "False" && progressing["reason"] == "ProgressDeadlineExceeded";
+    failed.then(|| progressing["message"].as_str().unwrap_or("the roll-out makes no progress").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::system;
+
+    const ALL: Served = Served { disruption_budgets: true, autoscalers: true };
+
+    fn deployments(wanted: i64, available: i64) -> Vec<Value> {
+        let system = system();
+        let one = |name: String| {
+            json!({
+                "metadata": { "name": name, "generation": 3 },
+                "spec": { "replicas": wanted },
+                "status": { "observedGeneration": 3, "replicas": wanted, "updatedReplicas": wanted,
+                    "availableReplicas": available },
+            })
+        };
+        workers::roles(&system).map(|(role, _)| one(workers::role_name(&system, role))).to_vec()
+    }
+
+    #[test]
+    fn workers_serve_when_every_role_has_its_replicas() {
+        let found = finding(&system(), &deployments(2, 2), ALL);
+        assert_eq!(found.state, WorkersState::Serving);
+        assert!(found.message.starts_with("save-dispatch 2/2, dispatch-algorithm 2/2"), "{}", found.message);
+        assert_eq!(finding(&system(), &deployments(2, 1), ALL).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &[], ALL).state, WorkersState::RollingOut);
+        let mut stale = deployments(2, 2);
+        stale[0]["metadata"]["generation"] = json!(4);
+        assert_eq!(finding(&system(), &stale, ALL).state, WorkersState::RollingOut);
+    }
+
+    #[test]
+    fn a_roll_out_that_makes_no_progress_says_why() {
+        let mut stuck = deployments(2, 0);
+        stuck[1]["status"]["conditions"] = json!([{ "type": "Progressing", "status": "False",
+            "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet \"x\" has timed out progressing." }]);
+        let found = finding(&system(), &stuck, ALL);
+        assert_eq!(found.state, WorkersState::Failing);
+        assert_eq!(found.message, "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.");
+    }
+
+    #[test]
+    fn what_an_old_cluster_lacks_is_said() {
+        let found = finding(&system(), &deployments(2, 2), Served::default());
+        assert!(found.message.ends_with("left out: disruption budgets (the cluster does not serve policy/v1)"));
+    }
+
+    #[test]
+    fn a_suspended_pool_is_not_serving_and_not_failing() {
+        let mut system = system();
+        system.spec.suspend = true;
+        assert_eq!(finding(&system, &deployments(0, 0), ALL).state, WorkersState::Suspended);
+    }
+}

@@ -1,0 +1,155 @@
+//! The end of an object: its workers are stopped, its environment is taken down as far as its deletion policy says, and only then the
+//! finalizer goes. Needs neither a secret nor a spec without mistakes, and does not stop at `suspend`.
+
+use std::time::Duration;
+
+use dispatch_api::annotations::FINALIZER;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
+use jiff::SignedDuration;
+
+use super::announce::{self, Announcement, Reason};
+use super::cluster::{Stored, place, to_value};
+use super::error::PassError;
+use super::pass::{Context, Key, PATIENCE, Passed, generation_of, status_of};
+use super::{pace, secrets};
+use crate::destroy::{DestroyError, Destroyed, destroy};
+use crate::outputs::ArnBase;
+use crate::plan::workers::ChildKind;
+use crate::progress::Event;
+use crate::reconcile::Settings;
+use crate::status::{self, Frame};
+
+/// Longest time the workers have to end: twice what their Pods are given.
+const DRAIN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+/// Time between two looks at workers that end.
+const DRAIN_LOOK: Duration = Duration::from_secs(2);
+
+/// Goes one step on with a deletion.
+pub async fn remove(context: &Context, key: &Key, stored: &Stored) -> Result<Passed, PassError> {
+    let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Passed { outcome: "deleting", next: None });
+    }
+    let previous = status_of(stored);
+    let removal = Removal { context, key, stored, previous: previous.as_ref() };
+    let system = match removal.read() {
+        Ok(system) => system,
+        // A name or place that is wrong was never used.
+        Err(_) if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) => {
+            return removal.finish("nothing was made for it").await;
+        }
+        Err(errors) => return removal.blocked("InvalidSpec", &errors.to_string()).await,
+    };
+    if system.spec.management_policy == ManagementPolicy::Observe {
+        return removal.finish("spec.managementPolicy is Observe: the environment is left as it is").await;
+    }
+    if !removal.workers_have_ended().await? {
+        removal.doing("the workers are ending").await?;
+        return Ok(Passed { outcome: "deleting", next: Some(DRAIN_LOOK) });
+    }
+    removal.take_down(&system).await
+}
+
+struct Removal<'a> {
+    context: &'a Context,
+    key: &'a Key,
+    stored: &'a Stored,
+    previous: Option<&'a DispatchSystemStatus>,
+}
+
+impl Removal<'_> {
+    /// With the account the stack is known to be in, so that a role that has changed meanwhile deletes nothing elsewhere.
+    fn read(&self) -> Result<ValidatedSystem, ValidationErrors> {
+        let spec = self.stored.data.get("spec").cloned().unwrap_or_default();
+        let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
+        if let Some(base) = arn.and_then(ArnBase::of) {
+            system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
+        }
+        Ok(system)
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { generation: generation_of(self.stored), previous: self.previous, now: (self.context.clock)() }
+    }
+
+    async fn take_down(&self, system: &ValidatedSystem) -> Result<Passed, PassError> {
+        let ports = self.context.aws.ports(system).await;
+        // They are of use where they are, and no hindrance where they are not.
+        let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
+        let settings = Settings { secrets: read.secrets, patience: PATIENCE, ..Settings::default() };
+        let mut begun = Vec::new();
+        let mut listen = |event: Event| begun.extend(announce::begun(&event));
+        let result = destroy(system, &ports, &settings, &mut listen).await;
+        self.context.announcer.tell(self.stored, begun).await;
+        match result {
+            Ok(gone) => self.finish(&words(&gone)).await,
+            Err(DestroyError::StillRunning { stack, state }) => {
+                self.doing(&format!("stack {stack} is in {state}")).await?;
+                let uid = self.stored.metadata.uid.clone().unwrap_or_default();
+                let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
+                (memory.uid, memory.waits, memory.failures) = (uid, memory.waits.saturating_add(1), 0);
+                let next = pace::wait(memory.waits);
+                self.context.remember(self.key, memory);
+                Ok(Passed { outcome: "deleting", next: Some(next) })
+            }
+            Err(error) => {
+                let reason = match &error {
+                    DestroyError::Failed { .. } => "DeleteFailed",
+                    DestroyError::Prepare(_) => "DeletePreparationFailed",
+                    DestroyError::Reconcile(crate::reconcile::ReconcileError::WrongAccount { .. }) => "WrongAccount",
+                    _ => "AwsUnavailable",
+                };
+                self.blocked(reason, &error.to_string()).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether no worker runs any more, or has had its time. Nothing else is deleted under a worker that serves.
+    async fn workers_have_ended(&self) -> Result<bool, PassError> {
+        let (namespace, name) = place(self.stored);
+        let cluster = &self.context.cluster;
+        let mut ended = true;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if count("/spec/replicas") > 0 {
+                cluster.stop(namespace, deployment.metadata.name.as_deref().unwrap_or_default()).await?;
+            }
+            ended &= count("/spec/replicas") == 0 && count("/status/replicas") == 0;
+        }
+        let since = self.stored.metadata.deletion_timestamp.as_ref().map_or_else(|| (self.context.clock)(), |t| t.0);
+        Ok(ended || (self.context.clock)().duration_since(since) > DRAIN_WITHIN)
+    }
+
+    async fn doing(&self, what: &str) -> Result<(), PassError> {
+        let status = status::deletion(&self.frame(), None, what);
+        self.context.publish(self.stored, &status, Vec::new()).await
+    }
+
+    async fn blocked(&self, reason: &str, message: &str) -> Result<Passed, PassError> {
+        let status = status::deletion(&self.frame(), Some((reason, message)), message);
+        self.context.publish(self.stored, &status, Vec::new()).await?;
+        Ok(Passed { outcome: "deleting", next: Some(self.context.options.resync) })
+    }
+
+    async fn finish(&self, words: &str) -> Result<Passed, PassError> {
+        let finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
+        let rest: Vec<String> = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
+        // Before the object goes, so that the event has something to be about.
+        self.context.announcer.tell(self.stored, vec![Announcement::new(Reason::Deleted, words)]).await;
+        self.context.cluster.set_finalizers(self.stored, &rest).await?;
+        self.context.forget(self.key);
+        Ok(Passed { outcome: "deleted", next: None })
+    }
+}
+
+fn words(gone: &Destroyed) -> String {
+    if gone.kept.is_empty() {
+        return "the environment is gone".to_owned();
+    }
+    let kept: Vec<String> = gone.kept.iter().map(|(kind, id)| format!("{kind} {id}")).collect();
+    format!("the environment is gone; kept: {}", kept.join(", "))
+}

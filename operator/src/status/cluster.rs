@@ -1,0 +1,152 @@
+//! What only a cluster adds to a status: the worker pool, objects that cannot be read or validated, and deletion. Pure.
+
+use dispatch_api::conditions as condition;
+use dispatch_api::dispatch_system::DispatchSystemStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{Frame, is_true};
+
+/// The one of `Ready`, `Reconciling` and `Stalled` that is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trio {
+    /// It serves and is as wanted.
+    Ready,
+    /// The operator goes on by itself.
+    Reconciling,
+    /// Somebody has to change something.
+    Stalled,
+}
+
+/// How the worker pool stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkersState {
+    /// Every role has its replicas.
+    Serving,
+    /// They are being rolled out.
+    RollingOut,
+    /// The cluster has given up on them.
+    Failing,
+    /// The environment they need is not there yet.
+    NotStarted,
+    /// `spec.suspend` has stopped them.
+    Suspended,
+    /// The manifest is only observed.
+    Unmanaged,
+}
+
+/// The worker pool as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkersFinding {
+    /// How it stands.
+    pub state: WorkersState,
+    /// In words.
+    pub message: String,
+}
+
+impl WorkersFinding {
+    fn condition(&self) -> (&'static str, &'static str) {
+        match self.state {
+            WorkersState::Serving => ("True", "Serving"),
+            WorkersState::RollingOut => ("False", "RollingOut"),
+            WorkersState::Failing => ("False", "WorkersFailing"),
+            WorkersState::NotStarted => ("False", "WaitingForStack"),
+            WorkersState::Suspended => ("False", "Suspended"),
+            WorkersState::Unmanaged => ("Unknown", "ObserveOnly"),
+        }
+    }
+}
+
+/// Adds the worker pool to a status that speaks of AWS only. A system without workers serves nobody, so `Ready` needs both.
+pub fn with_workers(
+    mut status: DispatchSystemStatus,
+    workers: &WorkersFinding,
+    frame: &Frame<'_>,
+) -> DispatchSystemStatus {
+    let (on, reason) = workers.condition();
+    put(&mut status, frame.write((condition::WORKERS_READY, on, reason, workers.message.clone())));
+    if is_true(&status, condition::READY) {
+        match workers.state {
+            WorkersState::Failing => set_trio(&mut status, frame, (Trio::Stalled, reason, &workers.message)),
+            WorkersState::RollingOut | WorkersState::NotStarted => {
+                set_trio(&mut status, frame, (Trio::Reconciling, reason, &workers.message));
+            }
+            WorkersState::Serving | WorkersState::Suspended | WorkersState::Unmanaged => {}
+        }
+    }
+    settle_times(&mut status, frame);
+    status
+}
+
+/// The status of an object whose reconcile did not come to an end: the rest of what was known stays as it is, with the
+/// generation it spoke of.
+pub fn unfinished(frame: &Frame<'_>, trio: Trio, reason: &str, message: &str) -> DispatchSystemStatus {
+    let mut status = frame.previous.cloned().unwrap_or_default();
+    status.observed_generation = frame.generation;
+    set_trio(&mut status, frame, (trio, reason, message));
+    status
+}
+
+/// The status of an object that is being deleted. `blocked` says why that does not go on.
+pub fn deletion(frame: &Frame<'_>, blocked: Option<(&str, &str)>, doing: &str) -> DispatchSystemStatus {
+    let mut status = match blocked {
+        Some((reason, message)) => unfinished(frame, Trio::Stalled, reason, message),
+        None => unfinished(frame, Trio::Reconciling, "Deleting", doing),
+    };
+    let told = match blocked {
+        Some((reason, message)) => (condition::DELETION_BLOCKED, "True", reason, message.to_owned()),
+        None => (condition::DELETION_BLOCKED, "False", "Deleting", doing.to_owned()),
+    };
+    put(&mut status, frame.write(told));
+    status
+}
+
+/// Where nobody looked at the parts that drift, what was last corrected of them stays told until the next look.
+pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> DispatchSystemStatus {
+    let found = |status: &DispatchSystemStatus| status.conditions.iter().position(|c| c.type_ == condition::DRIFTED);
+    let before = frame.previous.and_then(|previous| found(previous).and_then(|index| previous.conditions.get(index)));
+    let (Some(before), Some(index)) = (before.filter(|c| c.status != "True"), found(&status)) else { return status };
+    if let Some(now) = status.conditions.get_mut(index).filter(|now| now.reason == "InSync") {
+        now.clone_from(before);
+        now.observed_generation = Some(frame.generation);
+    }
+    status
+}
+
+/// Whether a system that is not ready waits neither for AWS nor for the operator, but for a person.
+pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY);
+    ready.is_some_and(|ready| {
+        matches!(ready.reason.as_str(), "Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState")
+    })
+}
+
+fn set_trio(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (Trio, &str, &str)) {
+    let (trio, reason, message) = said;
+    let all = [
+        (condition::READY, Trio::Ready),
+        (condition::RECONCILING, Trio::Reconciling),
+        (condition::STALLED, Trio::Stalled),
+    ];
+    for (kind, which) in all {
+        let on = if which == trio { "True" } else { "False" };
+        put(status, frame.write((kind, on, reason, message.to_owned())));
+    }
+}
+
+/// A status that was put together from an older look takes its times from what is written now.
+fn settle_times(status: &mut DispatchSystemStatus, frame: &Frame<'_>) {
+    for condition in &mut status.conditions {
+        let before = frame.previous.and_then(|p| p.conditions.iter().find(|c| c.type_ == condition.type_));
+        if let Some(before) = before {
+            let same = before.status == condition.status;
+            condition.last_transition_time = if same { before.last_transition_time.clone() } else { Time(frame.now) };
+        }
+    }
+}
+
+fn put(status: &mut DispatchSystemStatus, condition: Condition) {
+    match status.conditions.iter_mut().find(|other| other.type_ == condition.type_) {
+        Some(place) => *place = condition,
+        None => status.conditions.push(condition),
+    }
+}

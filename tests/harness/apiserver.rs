@@ -1,0 +1,177 @@
+//! `etcd` and `kube-apiserver`, as children of the test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
+
+/// Longest time to wait for the server; it takes about ten seconds on a busy machine with two cores.
+const START_WITHIN: Duration = Duration::from_mins(2);
+/// Another process may take a free port before the child does; then others are tried.
+const PORTS_TRIED: usize = 3;
+const TOKEN: &str = "test-admin";
+
+/// A running API server without any object of ours. Both programs are killed when it is dropped.
+///
+/// It is a server and nothing else: no controller makes Pods of Deployments or collects garbage.
+pub struct ApiServer {
+    children: Vec<Child>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl ApiServer {
+    /// Starts one with the programs of the folder that `KUBEBUILDER_ASSETS` names, or answers `None`, and says so, where it names none.
+    pub async fn start() -> anyhow::Result<Option<Self>> {
+        let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
+            println!("skipped: KUBEBUILDER_ASSETS is not set");
+            return Ok(None);
+        };
+        let mut last = None;
+        for _ in 0..PORTS_TRIED {
+            match Self::start_once(&assets).await {
+                Ok(running) => return Ok(Some(running)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("the API server was never started")))
+    }
+
+    /// A kubeconfig of a user who may do everything.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// Runs `kubectl` and answers with its standard output; an error has all it said.
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.try_kubectl(args)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        ensure!(output.status.success(), "kubectl {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        Ok(text(&output.stdout))
+    }
+
+    /// Runs `kubectl`, whatever becomes of it.
+    pub fn try_kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--cache-dir").arg(self.folder.path().join("cache"));
+        command.args(args).stdin(Stdio::null()).output().context("kubectl cannot be run")
+    }
+
+    /// Writes a file into the server's own folder, for `kubectl -f`.
+    pub fn file(&self, name: &str, text: &str) -> anyhow::Result<String> {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Installs the resource definition and waits until it is served.
+    pub fn install_crd(&self) -> anyhow::Result<()> {
+        let crd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd.yaml");
+        self.kubectl(&["create", "-f", &crd.display().to_string()])?;
+        let name = "crd/dispatchsystems.dispatch.coactus.io";
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
+        Ok(())
+    }
+
+    async fn start_once(assets: &Path) -> anyhow::Result<Self> {
+        let folder = TempDir::new()?;
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let (clients, peers, port) = (free_port()?, free_port()?, free_port()?);
+        std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n"))?;
+        let (client_url, peer_url) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
+        let etcd = [
+            format!("--data-dir={}", at("etcd")),
+            format!("--listen-client-urls={client_url}"),
+            format!("--advertise-client-urls={client_url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--initial-cluster=default={peer_url}"),
+            "--unsafe-no-fsync=true".to_owned(),
+        ];
+        let server = [
+            format!("--etcd-servers={client_url}"),
+            format!("--cert-dir={}", at("certs")),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--insecure-port=0".to_owned(),
+            "--service-account-issuer=https://localhost".to_owned(),
+            format!("--service-account-key-file={}", at("sa.key")),
+            format!("--service-account-signing-key-file={}", at("sa.key")),
+            "--authorization-mode=RBAC".to_owned(),
+            format!("--token-auth-file={}", at("tokens.csv")),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+        ];
+        make_key(&folder.path().join("sa.key"))?;
+        write_kubeconfig(&folder.path().join("kubeconfig"), port)?;
+        let mut running = Self { children: Vec::new(), port, folder };
+        running.spawn(&assets.join("etcd"), &etcd)?;
+        running.spawn(&assets.join("kube-apiserver"), &server)?;
+        running.until_ready().await?;
+        Ok(running)
+    }
+
+    fn spawn(&mut self, program: &Path, args: &[String]) -> anyhow::Result<()> {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.children.push(command.spawn().with_context(|| format!("could not start {}", program.display()))?);
+        Ok(())
+    }
+
+    async fn until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            for child in &mut self.children {
+                if let Some(status) = child.try_wait()? {
+                    bail!("a program of the API server on port {} ended with {status}", self.port);
+                }
+            }
+            // The bootstrap roles and the default namespace come a moment after the server.
+            let ready = self.try_kubectl(&["get", "--raw", "/readyz"])?.status.success();
+            if ready && self.try_kubectl(&["get", "namespace", "default"])?.status.success() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the API server did not answer within {START_WITHIN:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        // The server first, so that it does not miss its store. All fail only when they have ended by themselves.
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The key the server signs service account tokens with.
+fn make_key(path: &Path) -> anyhow::Result<()> {
+    let made = Command::new("openssl").args(["genrsa", "-out"]).arg(path).arg("2048").output();
+    let made = made.context("openssl cannot be run")?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
+
+fn write_kubeconfig(path: &Path, port: u16) -> anyhow::Result<()> {
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+         clusters:\n- name: test\n  cluster: {{ server: 'https://127.0.0.1:{port}', insecure-skip-tls-verify: true }}\n\
+         users:\n- name: test\n  user: {{ token: {TOKEN} }}\n\
+         contexts:\n- name: test\n  context: {{ cluster: test, user: test, namespace: default }}\n"
+    );
+    std::fs::write(path, text)?;
+    Ok(())
+}
