@@ -67,7 +67,7 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Condition {
+struct ConditionLabel {
     condition: &'static str,
 }
 
@@ -84,7 +84,7 @@ pub struct Metrics {
     writes: Family<Write, Counter>,
     events: Family<Reason, Counter>,
     leader: Gauge,
-    systems: Family<Condition, Gauge>,
+    systems: Family<ConditionLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -175,7 +175,7 @@ impl Metrics {
 
     /// Systems a condition is true of.
     pub fn systems(&self, condition: &'static str, count: usize) {
-        self.systems.get_or_create(&Condition { condition }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.systems.get_or_create(&ConditionLabel { condition }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
