@@ -114,7 +114,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
         outputs: facts
             .outputs
             .cloned()
-            .or_else(|| facts.stack.and_then(|_| facts.previous).and_then(|previous| previous.outputs.clone())),
+            .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
     }

@@ -157,7 +157,7 @@ impl Election {
         match given.await {
             Ok(Ok(())) => tracing::info!(lease = %self.name, "the lease is released"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = %self.name, "the lease is not released; it ends by itself")
+                tracing::warn!(%error, lease = %self.name, "the lease is not released; it ends by itself");
             }
             Err(_) => tracing::warn!(lease = %self.name, "the lease is not released in time; it ends by itself"),
         }

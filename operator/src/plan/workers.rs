@@ -33,7 +33,7 @@ pub const SYSTEM_LABEL: &str = "dispatch.coactus.io/system";
 pub const MANAGED_BY: &str = "dispatch-operator";
 /// Annotation of a Pod: digest of what its process reads at its start only. Another digest is another roll-out.
 pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
-/// File of the worker configuration in its ConfigMap.
+/// File of the worker configuration in its `ConfigMap`.
 const CONFIG_FILE: &str = "worker.json";
 
 /// What the cluster serves beyond what every cluster does.

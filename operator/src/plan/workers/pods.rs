@@ -26,7 +26,7 @@ const GRACE_S: i64 = 30;
 const REPLICAS: u32 = 2;
 /// Time a roll-out may make no progress before the cluster calls it failed, s. An image is pulled in less.
 const PROGRESS_DEADLINE_S: i32 = 300;
-/// Old ReplicaSets kept for `kubectl rollout undo`.
+/// Old `ReplicaSet`s kept for `kubectl rollout undo`.
 const REVISIONS: i32 = 3;
 /// User and group of the image; any number but 0.
 const USER: i64 = 65_532;
@@ -166,12 +166,8 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
 }
 
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
-    let plain = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        value_from: None,
-        ..EnvVar::default()
-    };
+    let plain =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
     let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
     // The token stays in the Secret its owner keeps; nothing makes a second copy of it.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
