@@ -3,7 +3,8 @@
 # are reported as skipped, by name, where it does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH="$PWD/.local/tools/bin:$PATH"
+# Last, so that what the machine has goes first.
+export PATH="$PWD/.local/tools/bin:$PATH:$PWD/.local/kubernetes"
 export DISPATCH_MINISTACK="${DISPATCH_MINISTACK:-$PWD/.venv/bin/ministack}"
 export DISPATCH_MOTO_SERVER="${DISPATCH_MOTO_SERVER:-$PWD/.venv/bin/moto_server}"
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
