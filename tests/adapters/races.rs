@@ -27,10 +27,10 @@ use crate::support::seoul;
 const WORKERS: usize = 4;
 /// Races on one table: few enough to look at it as a whole afterwards.
 const BLOCK: usize = 100;
-/// Races on the table in memory, unless told otherwise.
-const IN_MEMORY: usize = 100_000;
-/// Races on DynamoDB, unless told otherwise: the emulator answers some hundred calls a second.
-const ON_DYNAMODB: usize = 1000;
+/// Races on the table in memory, unless told otherwise: some ten seconds.
+const IN_MEMORY: usize = 10_000;
+/// Races on DynamoDB, unless told otherwise: each is a dozen calls, and the emulator answers some five hundred a second.
+const ON_DYNAMODB: usize = 500;
 /// Items of one `BatchWriteItem`.
 const BATCH: usize = 25;
 
