@@ -339,3 +339,39 @@ async fn every_race_on_dynamodb_has_one_winner_and_leaves_nothing_half_done() {
     let aws = Aws::start().await;
     run("on DynamoDB", ON_DYNAMODB, Some(&aws)).await;
 }
+
+#[tokio::test]
+async fn what_is_left_half_done_does_not_pass_the_audit() {
+    let (table, race) = (Table::memory(), Race { number: 0, wishes: vec![Wish::Accept, Wish::AcceptByStranger] });
+    race.prepare(&table).await;
+    let told = race.run(&engines(&table)).await;
+    assert_eq!(told, [true, false]);
+    let whole = by_partition(all_of(&table, std::slice::from_ref(&race)).await);
+    race.audit(&whole, &told);
+    let edit = |items: &mut HashMap<String, Vec<Value>>, pk: String, sk: &str, change: fn(&mut Value)| {
+        change(items.get_mut(&pk).unwrap().iter_mut().find(|item| item["SK"] == sk).unwrap());
+    };
+    assert!(std::panic::catch_unwind(|| race.audit(&whole, &[false, false])).is_err(), "told otherwise");
+    let dispatch: [fn(&mut Value); 4] = [
+        |item| item["ver"] = 7.into(),
+        |item| item["offerSeq"] = 3.into(),
+        |item| item["status"] = "REQUESTED".into(),
+        |item| item["events"][4]["type"] = "DRIVER_REJECTED".into(),
+    ];
+    let person: [fn(&mut Value); 2] = [
+        |item| item["currentStatus"]["status"] = "INACTIVE".into(),
+        |item| item["currentStatus"]["currentDispatchId"] = "dispatch#elsewhere".into(),
+    ];
+    let dispatch = dispatch.map(|change| (race.dispatch(""), "METADATA", change));
+    let driver = person.map(|change| (race.driver(), "PROFILE", change));
+    let mut all = [dispatch.as_slice(), driver.as_slice()].concat();
+    all.push((race.user(""), "PROFILE", person[0]));
+    for (number, (pk, sk, change)) in all.into_iter().enumerate() {
+        let mut items = whole.clone();
+        edit(&mut items, pk, sk, change);
+        assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "spoilt by {number}");
+    }
+    let mut items = whole.clone();
+    items.get_mut(&race.driver()).unwrap().retain(|item| item["SK"] == "PROFILE");
+    assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "a history that is missing");
+}
