@@ -1,6 +1,6 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
-//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`announce`] (events), [`election::decide`],
+//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`announce`] (events), `plan::exports` (which export is due), [`election::decide`],
 //! [`controller`]'s predicate, `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for
 //! AWS, [`recorder`] for events, [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod controller;
 pub mod election;
 pub mod error;
+mod exports;
 pub mod fence;
 pub mod guarded;
 pub mod memory;

@@ -4,6 +4,7 @@
 //! speaks of.
 
 mod cluster;
+mod exports;
 
 use dispatch_api::conditions as condition;
 use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, OutputsStatus};
@@ -19,6 +20,7 @@ use crate::text::shown;
 pub use cluster::{
     Trio, WorkersFinding, WorkersState, deletion, keep_drift, unfinished, waits_for_nothing, with_workers,
 };
+pub use exports::{EXPORT_NOT_STARTED, ExportsFinding, ExportsState, with_exports};
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -117,6 +119,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
+        export_schedule: facts.previous.and_then(|previous| previous.export_schedule.clone()),
     }
 }
 

@@ -25,7 +25,7 @@ pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{ApiSpec, GatewaySpec, JwtSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec};
 pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
 pub use queues::{QueueSpec, QueuesSpec};
-pub use status::{AttemptStatus, DispatchSystemStatus, ExportStatus, LastPlan, OutputsStatus};
+pub use status::{AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, LastPlan, OutputsStatus};
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
 

@@ -4,10 +4,12 @@
 //! Reasons are API and stand in [`Reason`].
 
 use dispatch_api::conditions as condition;
-use dispatch_api::dispatch_system::DispatchSystemStatus;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::plan::exports::{COMPLETED, FAILED};
 use crate::progress;
+use crate::status::EXPORT_NOT_STARTED;
 
 /// Longest text of an event (Kubernetes API reference, `Event` v1, `note`).
 const NOTE_MAX: usize = 1000;
@@ -38,6 +40,9 @@ pub enum Reason {
     WorkersNotReady,
     DriftDetected,
     DriftCorrected,
+    ExportStarted,
+    ExportCompleted,
+    ExportFailed,
     PlanReady,
     Paused,
     Resumed,
@@ -62,6 +67,9 @@ impl Reason {
             Self::WorkersNotReady => "WorkersNotReady",
             Self::DriftDetected => "DriftDetected",
             Self::DriftCorrected => "DriftCorrected",
+            Self::ExportStarted => "ExportStarted",
+            Self::ExportCompleted => "ExportCompleted",
+            Self::ExportFailed => "ExportFailed",
             Self::PlanReady => "PlanReady",
             Self::Paused => "Paused",
             Self::Resumed => "Resumed",
@@ -78,6 +86,7 @@ impl Reason {
             self,
             Self::WorkersNotReady
                 | Self::DriftDetected
+                | Self::ExportFailed
                 | Self::PlanReady
                 | Self::Stalled
                 | Self::ReconcileFailed
@@ -134,6 +143,9 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
             _ => {}
         }
     }
+    if let Some((_, now)) = change(condition::EXPORTS_READY).filter(|(_, now)| now.reason == EXPORT_NOT_STARTED) {
+        tell(Reason::ExportFailed, now);
+    }
     if let Some((_, now)) = change(condition::PLAN_PENDING).filter(|(_, now)| now.status == "True") {
         // Nothing can be approved where nothing was planned resource by resource.
         if find(Some(after), condition::STALLED).is_some_and(|stalled| stalled.reason == "ApprovalRequired") {
@@ -169,6 +181,33 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
     }
     if let Some((_, now)) = change(condition::READY).filter(|(_, now)| now.status == "True") {
         tell(Reason::Ready, now);
+    }
+    told.extend(export(before.and_then(|status| status.last_export.as_ref()), after.last_export.as_ref()));
+    told
+}
+
+/// What became of an export. One that was found with its end already is told with both words.
+fn export(before: Option<&ExportStatus>, after: Option<&ExportStatus>) -> Vec<Announcement> {
+    let mut told = Vec::new();
+    let Some(after) = after else { return told };
+    let same = before.filter(|before| before.export_arn == after.export_arn);
+    let arn = &after.export_arn;
+    if same.is_none() {
+        told.push(Announcement::new(Reason::ExportStarted, format!("{arn} is started")));
+    }
+    if same.is_some_and(|same| same.state == after.state) {
+        return told;
+    }
+    match after.state.as_str() {
+        COMPLETED => {
+            let items = after.item_count.map_or_else(String::new, |items| format!(": {items} items"));
+            told.push(Announcement::new(Reason::ExportCompleted, format!("{arn} is complete{items}")));
+        }
+        FAILED => {
+            let failure = after.failure.as_deref().unwrap_or("no reason is given");
+            told.push(Announcement::new(Reason::ExportFailed, format!("{arn} failed: {failure}")));
+        }
+        _ => {}
     }
     told
 }

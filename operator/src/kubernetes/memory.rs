@@ -51,6 +51,29 @@ pub struct Memory {
     pub waits: u32,
     /// Failures in a row.
     pub failures: u32,
+    /// Exports.
+    pub exports: ExportMemory,
+}
+
+/// Memory of an object's scheduled exports.
+#[derive(Clone, Debug, Default)]
+pub struct ExportMemory {
+    /// DynamoDB is not asked before then: for the state of an export, or to start one that it did not start.
+    pub not_before: Option<Instant>,
+    /// Exports that were not started, in a row.
+    pub failures: u32,
+    /// How many of them DynamoDB has refused for what they ask for.
+    pub refusals: u32,
+    /// Why the last one was not.
+    pub not_started: Option<String>,
+}
+
+impl ExportMemory {
+    /// How long DynamoDB is not to be asked yet.
+    pub fn wait(&self) -> Option<Duration> {
+        let left = self.not_before?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl Memory {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::announce::{self, Announcement};
 use super::cluster::{Cluster, Stored, place, to_value};
 use super::error::{PassError, Refusal};
+use super::exports::{Exports, Mark};
 use super::memory::{Fingerprint, Memory, NextLook};
 use super::metrics::Metrics;
 use super::pool::{self, Setting};
@@ -66,6 +67,7 @@ pub struct Context {
     pub served: Served,
     memories: Mutex<HashMap<Key, Memory>>,
     shown: Mutex<HashMap<Key, Vec<&'static str>>>,
+    exports: Mutex<HashMap<Key, Mark>>,
 }
 
 /// How a reconcile ended.
@@ -99,8 +101,8 @@ impl Context {
     /// Without any memory.
     pub fn new(parts: Parts) -> Self {
         let Parts { cluster, aws, announcer, metrics, options, clock, served } = parts;
-        let (memories, shown) = (Mutex::default(), Mutex::default());
-        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown }
+        let (memories, shown, exports) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown, exports }
     }
 
     /// Memory of an object. Nobody else has it meanwhile: an object is never reconciled twice at once.
@@ -117,6 +119,7 @@ impl Context {
     pub(super) fn forget(&self, key: &Key) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.show(key, None);
+        self.mark_exports(key, None);
     }
 
     /// Counts one more failure of an object, whatever it was, and says how many there were in a row.
@@ -148,6 +151,16 @@ impl Context {
         for kind in SHOWN {
             self.metrics.systems(kind, shown.values().filter(|on| on.contains(&kind)).count());
         }
+    }
+
+    fn mark_exports(&self, key: &Key, mark: Option<Mark>) {
+        let mut marks = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        match mark {
+            Some(mark) => drop(marks.insert(key.clone(), mark)),
+            None => drop(marks.remove(key)),
+        }
+        let covered = marks.values().filter_map(|mark| mark.covered).min();
+        self.metrics.exports_stand(covered, marks.values().filter_map(|mark| mark.deadline).min());
     }
 
     /// Writes a status if it says something new, and tells what changed.
@@ -246,8 +259,10 @@ impl Pass<'_> {
         };
         let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
         let status = status::with_workers(base, &workers, &self.frame);
+        let (status, next_export) = self.step_exports(status, &mut memory).await;
         context.publish(self.stored, &status, begun).await?;
         let next = self.next(&memory, &secrets, workers.state);
+        let next = next_export.map_or(next, |pause| next.min(pause));
         context.remember(self.key, memory);
         Ok(Passed { outcome: outcome(&status), next: Some(next) })
     }
@@ -353,6 +368,21 @@ impl Pass<'_> {
             pace::wait(memory.waits)
         };
         (base, NextLook::At(Instant::now() + pause))
+    }
+
+    /// After everything else, so that its status is written right after an export is started.
+    async fn step_exports(
+        &self,
+        status: DispatchSystemStatus,
+        memory: &mut Memory,
+    ) -> (DispatchSystemStatus, Option<Duration>) {
+        let (context, previous, now) = (self.context, self.frame.previous, self.frame.now);
+        let ports = context.aws.ports(self.system).await;
+        let exports =
+            Exports { system: self.system, ports: &ports, metrics: &context.metrics, status: &status, previous, now };
+        let stepped = exports.step(&mut memory.exports).await;
+        context.mark_exports(self.key, stepped.mark);
+        (status::with_exports(status, stepped.finding, &self.frame), stepped.next)
     }
 
     fn next(&self, memory: &Memory, secrets: &SecretsRead, workers: WorkersState) -> Duration {

@@ -1,9 +1,11 @@
 //! `status`: what the operator last saw and did. Written by the operator's `status` step alone.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::export::ExportType;
 
 /// Observed state of a system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -14,7 +16,8 @@ pub struct DispatchSystemStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
     /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
+    /// `WorkersReady`, `ExportsReady` (where exports are scheduled), `Drifted`, `PlanPending`, `Paused`,
+    /// `DeletionBlocked`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -42,6 +45,9 @@ pub struct DispatchSystemStatus {
     /// The last export of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_export: Option<ExportStatus>,
+    /// How far the scheduled exports are; absent where none are scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_schedule: Option<ExportScheduleStatus>,
 }
 
 /// Names and addresses of the city's resources.
@@ -108,6 +114,21 @@ pub struct ExportStatus {
     pub export_arn: String,
     /// DynamoDB's word for its state: `IN_PROGRESS`, `COMPLETED` or `FAILED`.
     pub state: String,
+    /// `Full`, or `Incremental`: what changed from `exportFrom` to `exportTime`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub export_type: Option<ExportType>,
+    /// Time of the schedule it was started for; absent where a person started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Time>,
+    /// When DynamoDB began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Beginning of the period of an incremental export, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_from: Option<String>,
     /// Moment of the table the export shows, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_time: Option<String>,
@@ -123,6 +144,28 @@ pub struct ExportStatus {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// How far the scheduled exports are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportScheduleStatus {
+    /// `spec.export.schedule` this speaks of.
+    pub schedule: String,
+    /// When this schedule was first seen. No time of it before then is made up for.
+    pub since: Time,
+    /// Last time of the schedule an export was started for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_until: Option<Time>,
+    /// Next time of the schedule; one that has passed waits until the system can export. Absent while none is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_export_at: Option<Time>,
+    /// Moment of the table up to which completed exports show it; the next incremental one begins here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered_until: Option<Time>,
+    /// Moment of the table the last completed full export shows, on which the incremental ones after it build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_full_at: Option<Time>,
 }
 
 fn unobserved() -> i64 {

@@ -1,8 +1,8 @@
 //! Forms of texts and rules between fields, group by group.
 
-use croner::parser::{CronParser, Seconds, Year};
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
+use jiff::tz::TimeZone;
 
 use super::errors::Findings;
 use super::text;
@@ -10,6 +10,7 @@ use crate::dispatch_system::{
     AwsSpec, BillingMode, CacheSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec, GatewaySpec, QueuesSpec,
     RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
+use crate::schedule::Schedule;
 
 /// Longest identifier of an ElastiCache replication group.
 const REPLICATION_GROUP_LEN_MAX: usize = 40;
@@ -288,9 +289,11 @@ fn subnets(path: &str, subnets: &[String], groups: &[String], found: &mut Findin
 
 fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings) {
     if let Some(schedule) = &spec.schedule {
+        // In which zone it is read makes no difference to whether it can be.
+        let is_schedule = Schedule::parse(schedule, TimeZone::UTC).is_some();
         // croner's own texts speak of patterns and components; the form is what a person needs.
         let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
-        found.at("spec.export.schedule").require(is_cron(schedule), schedule, cron);
+        found.at("spec.export.schedule").require(is_schedule, schedule, cron);
     }
     let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, not beginning or ending with /";
     found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
@@ -407,12 +410,7 @@ fn roles(spec: &RolesSpec, found: &mut Findings) {
     }
 }
 
-fn is_cron(text: &str) -> bool {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    text.split_whitespace().count() == 5 && parser.parse(text).is_ok()
-}
-
 /// The exact name of a zone of the database: jiff takes other capitals too, programs in other languages do not.
 fn is_time_zone(name: &str) -> bool {
-    jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
+    TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }
