@@ -6,6 +6,7 @@
 
 pub mod announce;
 pub mod cluster;
+pub mod connection;
 pub mod controller;
 pub mod election;
 pub mod error;

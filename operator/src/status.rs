@@ -4,6 +4,7 @@
 //! speaks of.
 
 mod cluster;
+mod connection;
 mod exports;
 
 use dispatch_api::conditions as condition;
@@ -20,6 +21,7 @@ use crate::text::shown;
 pub use cluster::{
     Trio, WorkersFinding, WorkersState, deletion, keep_drift, unfinished, waits_for_nothing, with_workers,
 };
+pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{EXPORT_NOT_STARTED, ExportsFinding, ExportsState, with_exports};
 
 /// What the status is made of.
@@ -119,6 +121,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
+        connection_secret_name: facts.previous.and_then(|previous| previous.connection_secret_name.clone()),
         export_schedule: facts.previous.and_then(|previous| previous.export_schedule.clone()),
     }
 }

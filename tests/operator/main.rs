@@ -1,6 +1,7 @@
 //! The operator's engine against a real (emulated) AWS endpoint, through the library that the command line and the controller
-//! use.
+//! use; and what the controller publishes, against a real API server where there is one.
 
+mod connection;
 mod data;
 mod drift;
 mod lifecycle;

@@ -5,6 +5,7 @@
 
 mod aws;
 mod cache;
+mod connection;
 mod dispatch;
 mod export;
 mod gateway;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use aws::AwsSpec;
 pub use cache::{CacheSpec, ExternalCacheSpec};
+pub use connection::ConnectionSpec;
 pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, NightSurchargeSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{ApiSpec, GatewaySpec, JwtSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec};
@@ -175,6 +177,9 @@ pub struct DispatchSystemSpec {
     /// The worker pool.
     #[serde(default)]
     pub workers: WorkersSpec,
+    /// Where names and addresses are published for other programs of the city.
+    #[serde(default)]
+    pub connection: ConnectionSpec,
     /// `Full` (default): the operator creates, changes and deletes. `Observe`: it only reads and reports.
     #[serde(default)]
     pub management_policy: ManagementPolicy,

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::plan::exports::{COMPLETED, FAILED};
 use crate::progress;
-use crate::status::EXPORT_NOT_STARTED;
+use crate::status::{EXPORT_NOT_STARTED, NOT_PUBLISHED};
 
 /// Longest text of an event (Kubernetes API reference, `Event` v1, `note`).
 const NOTE_MAX: usize = 1000;
@@ -43,6 +43,7 @@ pub enum Reason {
     ExportStarted,
     ExportCompleted,
     ExportFailed,
+    ConnectionNotPublished,
     PlanReady,
     Paused,
     Resumed,
@@ -70,6 +71,7 @@ impl Reason {
             Self::ExportStarted => "ExportStarted",
             Self::ExportCompleted => "ExportCompleted",
             Self::ExportFailed => "ExportFailed",
+            Self::ConnectionNotPublished => "ConnectionNotPublished",
             Self::PlanReady => "PlanReady",
             Self::Paused => "Paused",
             Self::Resumed => "Resumed",
@@ -87,6 +89,7 @@ impl Reason {
             Self::WorkersNotReady
                 | Self::DriftDetected
                 | Self::ExportFailed
+                | Self::ConnectionNotPublished
                 | Self::PlanReady
                 | Self::Stalled
                 | Self::ReconcileFailed
@@ -145,6 +148,10 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
     }
     if let Some((_, now)) = change(condition::EXPORTS_READY).filter(|(_, now)| now.reason == EXPORT_NOT_STARTED) {
         tell(Reason::ExportFailed, now);
+    }
+    let in_the_way = |now: &Condition| NOT_PUBLISHED.contains(&now.reason.as_str());
+    if let Some((_, now)) = change(condition::CONNECTION_PUBLISHED).filter(|(_, now)| in_the_way(now)) {
+        tell(Reason::ConnectionNotPublished, now);
     }
     if let Some((_, now)) = change(condition::PLAN_PENDING).filter(|(_, now)| now.status == "True") {
         // Nothing can be approved where nothing was planned resource by resource.

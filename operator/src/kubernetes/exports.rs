@@ -25,8 +25,6 @@ use crate::status::{self, ExportsFinding, ExportsState};
 /// Refusals after which a full export is tried where DynamoDB has refused the period of an incremental one: the backups it reads may
 /// have been off meanwhile. The first ones may be of changes that are not readable yet.
 const REFUSALS_FORGIVEN: u32 = 3;
-/// Pause after a step, before the next one is looked for.
-const AFTER_A_STEP: Duration = Duration::from_secs(1);
 
 /// What a step is made from.
 pub struct Exports<'a> {
@@ -165,7 +163,7 @@ impl Exports<'_> {
         let Some(ended) = ended else { return (running, pause) };
         self.metrics.export(if ended.state == COMPLETED { "completed" } else { "failed" });
         memory.not_before = None;
-        (ended, AFTER_A_STEP)
+        (ended, pace::STEP)
     }
 
     fn elapsed(&self, running: &ExportStatus) -> Duration {

@@ -6,6 +6,7 @@ use dispatch_api::dispatch_system::DispatchSystemStatus;
 use tokio::time::Instant;
 
 use crate::reconcile::DriftLook;
+use crate::status::ConnectionFinding;
 
 /// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,19 @@ pub struct Memory {
     pub failures: u32,
     /// Exports.
     pub exports: ExportMemory,
+    /// A Secret that may not be written.
+    pub denied: Option<DeniedSecret>,
+}
+
+/// What was found when the operator was not allowed to write the connection's Secret. It is not tried again at every look.
+#[derive(Clone, Debug)]
+pub struct DeniedSecret {
+    /// When it is.
+    pub until: Instant,
+    /// Generation of the spec that wanted it.
+    pub generation: i64,
+    /// What was found.
+    pub finding: ConnectionFinding,
 }
 
 /// Memory of an object's scheduled exports.

@@ -10,6 +10,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_m
 pub const SECRETS: Duration = Duration::from_secs(20);
 /// Time between two looks at workers that are not all there. Their Deployments are watched as well.
 pub const WORKERS: Duration = Duration::from_secs(30);
+/// Pause after a step that has to reach the status before the next one.
+pub const STEP: Duration = Duration::from_secs(1);
 /// Time between two looks at an export that runs: the first ones, and the later ones. It takes minutes at least.
 const EXPORT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(1));
 /// Time after an export that could not be started: the first, and the longest.

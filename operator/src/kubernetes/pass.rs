@@ -13,11 +13,12 @@ use tokio::time::Instant;
 
 use super::announce::{self, Announcement};
 use super::cluster::{Cluster, Stored, place, to_value};
+use super::connection::Connection;
 use super::error::{PassError, Refusal};
 use super::exports::{Exports, Mark};
-use super::memory::{Fingerprint, Memory, NextLook};
+use super::memory::{DeniedSecret, Fingerprint, Memory, NextLook};
 use super::metrics::Metrics;
-use super::pool::{self, Setting};
+use super::pool::{self, Ensured, Setting};
 use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
@@ -27,7 +28,7 @@ use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
 use crate::reconcile::{DriftLook, FailedInput, Patience, Reconciled, Settings, reconcile};
-use crate::status::{self, Frame, Trio, WorkersState};
+use crate::status::{self, ConnectionState, Frame, Trio, WorkersState};
 
 /// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
 pub const PATIENCE: Patience =
@@ -220,7 +221,8 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
             return Ok(Passed { outcome: "stalled", next: None });
         }
     };
-    Pass { context, key, stored: &stored, system: &system, frame }.run().await
+    // A future of this size is moved about on the heap.
+    Box::pin(Pass { context, key, stored: &stored, system: &system, frame }.run()).await
 }
 
 /// One reconcile of a valid object.
@@ -257,12 +259,17 @@ impl Pass<'_> {
             cache_secret_version: secrets.cache_version.as_deref(),
             served: context.served,
         };
-        let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
+        let outputs = base.outputs.clone();
+        let Ensured { workers, taken } = pool::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
         let status = status::with_workers(base, &workers, &self.frame);
+        let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
+        let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
+        let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken };
+        let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
         let (status, next_export) = self.step_exports(status, &mut memory).await;
         context.publish(self.stored, &status, begun).await?;
         let next = self.next(&memory, &secrets, workers.state);
-        let next = next_export.map_or(next, |pause| next.min(pause));
+        let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
         Ok(Passed { outcome: outcome(&status), next: Some(next) })
     }
@@ -368,6 +375,26 @@ impl Pass<'_> {
             pace::wait(memory.waits)
         };
         (base, NextLook::At(Instant::now() + pause))
+    }
+
+    async fn step_connection(
+        &self,
+        status: DispatchSystemStatus,
+        memory: &mut Memory,
+        connection: Connection<'_>,
+    ) -> Result<(DispatchSystemStatus, Option<Duration>), PassError> {
+        let (now, generation) = (Instant::now(), self.system.generation);
+        memory.denied = memory.denied.take().filter(|denied| denied.generation == generation && denied.until > now);
+        let finding = match &memory.denied {
+            Some(denied) => denied.finding.clone(),
+            None => connection.step(&self.context.cluster).await?,
+        };
+        if memory.denied.is_none() && matches!(finding.state, ConnectionState::Denied(_)) {
+            let until = now + self.context.options.resync;
+            memory.denied = Some(DeniedSecret { until, generation, finding: finding.clone() });
+        }
+        let next = (finding.state == ConnectionState::Publishing).then_some(pace::STEP);
+        Ok((status::with_connection(status, finding, self.system, &self.frame), next))
     }
 
     /// After everything else, so that its status is written right after an export is started.

@@ -4,8 +4,8 @@ use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::Value;
 
-use super::cluster::{Cluster, ClusterError, to_value};
-use crate::plan::workers::{self, ChildKind, Pool, PoolError, Served};
+use super::cluster::{Claim, Cluster, ClusterError, to_value};
+use crate::plan::workers::{self, Child, ChildKind, Pool, PoolError, Served, connection};
 use crate::status::{WorkersFinding, WorkersState};
 
 /// What the pool is made of besides the system.
@@ -32,33 +32,53 @@ pub enum EnsureError {
     Pool(#[from] PoolError),
 }
 
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ensured {
+    /// The workers.
+    pub workers: WorkersFinding,
+    /// Name of the connection's `ConfigMap`, where somebody else has an object of that name.
+    pub taken: Option<String>,
+}
+
+impl From<WorkersFinding> for Ensured {
+    fn from(workers: WorkersFinding) -> Self {
+        Self { workers, taken: None }
+    }
+}
+
 /// Applies what differs, removes what is wanted no more, and says how the workers stand. Writes nothing where all is as wanted.
 pub async fn ensure(
     cluster: &Cluster,
     system: &ValidatedSystem,
     outputs: Option<&OutputsStatus>,
     setting: Setting<'_>,
-) -> Result<WorkersFinding, EnsureError> {
+) -> Result<Ensured, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
         let message = "spec.managementPolicy is Observe: the workers are left alone".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message });
+        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
     }
     let Some(outputs) = outputs else {
         let message = "the workers start when the stack is complete".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::NotStarted, message });
+        return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
     let Setting { image, endpoint_url, cache_secret_version, served } = setting;
     let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, served })?;
     let mut deployments = Vec::new();
+    let mut taken = None;
     for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(served)) {
         let live = cluster.children(kind, &system.namespace, &system.name).await?;
         for child in wanted.iter().filter(|child| child.kind == kind) {
             let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
-            if found.is_none_or(|found| workers::differs(&child.body, &with_kind(kind, found))) {
-                cluster.apply(&system.namespace, child).await?;
+            if found.is_some_and(|found| !workers::differs(&child.body, &with_kind(kind, found))) {
+                continue;
+            }
+            match claim(cluster, system, child).await? {
+                Some(claim) => cluster.apply(&system.namespace, child, claim).await?,
+                None => taken = Some(child.name.clone()),
             }
         }
-        for stale in live.iter().filter(|live| owned(system, live)) {
+        for stale in live.iter().filter(|live| connection::is_ours(system, *live)) {
             let name = stale.metadata.name.as_deref().unwrap_or_default();
             if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
                 cluster.remove(kind, &system.namespace, stale).await?;
@@ -68,7 +88,23 @@ pub async fn ensure(
             deployments = live.iter().map(to_value).collect();
         }
     }
-    Ok(finding(system, &deployments, served))
+    Ok(Ensured { workers: finding(system, &deployments, served), taken })
+}
+
+/// Whose an object is; `None` where it is somebody else's. Only the connection's name is a person's choice, which may be the name of
+/// something that is there.
+async fn claim(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    child: &Child,
+) -> Result<Option<Claim<'static>>, ClusterError> {
+    if child.kind != ChildKind::ConfigMap || child.name != connection::config_map_name(system) {
+        return Ok(Some(Claim::Own(None)));
+    }
+    Ok(match cluster.config_map(&system.namespace, &child.name).await? {
+        None => Some(Claim::New),
+        Some(found) => connection::is_ours(system, &found).then_some(Claim::Own(None)),
+    })
 }
 
 /// Items of a list carry neither kind nor version.
@@ -79,10 +115,6 @@ fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
     value["apiVersion"] = api_version.into();
     value["kind"] = kind.into();
     value
-}
-
-fn owned(system: &ValidatedSystem, found: &kube::api::DynamicObject) -> bool {
-    found.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == system.uid.as_ref())
 }
 
 /// How the workers stand, from their Deployments. What `kubectl rollout status` waits for is waited for here.

@@ -16,8 +16,8 @@ pub struct DispatchSystemStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
     /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `ExportsReady` (where exports are scheduled), `Drifted`, `PlanPending`, `Paused`,
-    /// `DeletionBlocked`.
+    /// `WorkersReady`, `ExportsReady` (where exports are scheduled), `ConnectionPublished` (where
+    /// `spec.connection` names something), `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -48,6 +48,9 @@ pub struct DispatchSystemStatus {
     /// How far the scheduled exports are; absent where none are scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_schedule: Option<ExportScheduleStatus>,
+    /// Name of the Secret the connection is published in, so that it can be removed when another one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_secret_name: Option<String>,
 }
 
 /// Names and addresses of the city's resources.

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use super::errors::Findings;
 use super::text;
 use crate::dispatch_system::{
-    AwsSpec, BillingMode, CacheSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec, GatewaySpec, QueuesSpec,
-    RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+    AwsSpec, BillingMode, CacheSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec,
+    GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
 use crate::schedule::Schedule;
 
@@ -78,6 +78,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     cache(&spec.cache, found);
     export(&spec.export, spec.table.point_in_time_recovery, found);
     gateway(&spec.api.gateway, &spec.region, found);
+    connection(spec, found);
     workers(&spec.workers, found);
 }
 
@@ -325,6 +326,21 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
         found.at(&format!("{PATH}.jwt.issuer")).require(text::is_issuer(&jwt.issuer), &jwt.issuer, issuer);
         let audience = |text: &str| !text.trim().is_empty();
         found.at(&format!("{PATH}.jwt.audiences")).each(&jwt.audiences, audience, "an aud value");
+    }
+}
+
+fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
+    const NAME: &str = "a name of Kubernetes: lower-case letters, digits, inner dashes and dots";
+    let ConnectionSpec { config_map_name, secret_name } = &spec.connection;
+    if let Some(name) = config_map_name {
+        found.at("spec.connection.configMapName").require(text::is_dns_subdomain(name), name, NAME);
+    }
+    let Some(name) = secret_name else { return };
+    found.at("spec.connection.secretName").require(text::is_dns_subdomain(name), name, NAME);
+    let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
+    let mut read = fcm.into_iter().chain(&spec.cache.auth_secret_ref);
+    if read.any(|reference| reference.name == *name) {
+        found.say("spec.connection.secretName", "is the name of a Secret the system reads; choose another one");
     }
 }
 

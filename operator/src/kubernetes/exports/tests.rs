@@ -157,7 +157,7 @@ async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next()
     bench.step().await;
     assert_eq!((bench.calls(), bench.writes), (vec!["export"], writes), "it still runs");
     bench.wait(SignedDuration::from_secs(30)).await;
-    assert_eq!(bench.step().await, Some(AFTER_A_STEP));
+    assert_eq!(bench.step().await, Some(pace::STEP));
     let ready = ("True", "ExportCompleted", "the export of 2024-05-03T04:00+09:00 is complete");
     assert_eq!(bench.ready(), ready);
     assert_eq!((bench.last().state.as_str(), bench.last().item_count), (COMPLETED, Some(3)));
