@@ -60,15 +60,11 @@ fn the_right_to_write_secrets_is_given_apart() {
         let mut with = documents(&kustomize("target/tmp/connection-secrets"));
         assert_eq!(writes_secrets(&with), [json!(["create", "patch", "delete"])], "{overlay}");
         for role in &mut with {
-            if let Some(rules) = role["rules"].as_array_mut() {
-                rules.retain(|rule| {
-                    !rule["verbs"]
-                        .as_array()
-                        .is_some_and(|verbs| verbs[0] == "create" && rule["resources"][0] == "secrets")
-                });
+            if let Some(rules) = role.get_mut("rules").and_then(Value::as_array_mut) {
+                rules.retain(|rule| rule["verbs"] != json!(["create", "patch", "delete"]));
             }
         }
-        assert_eq!(with, plain, "{overlay}: nothing else changes");
+        assert!(with == plain, "{overlay}: something else changes");
     }
 }
 
