@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod deployments;
 pub mod ministack;
 pub mod moto;
+pub mod operator;
 pub mod recorder;
 pub mod redis;
 mod server;
