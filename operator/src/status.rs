@@ -106,6 +106,8 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     DispatchSystemStatus {
         observed_generation: facts.system.generation,
         conditions: told.into_iter().map(|told| write(facts, told)).collect(),
+        operator_version: facts.previous.and_then(|previous| previous.operator_version.clone()),
+        identity: facts.previous.and_then(|previous| previous.identity.clone()),
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
         stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
         applied_hash: facts.applied_hash.clone(),

@@ -27,7 +27,9 @@ pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{ApiSpec, GatewaySpec, JwtSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec};
 pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
 pub use queues::{QueueSpec, QueuesSpec};
-pub use status::{AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, LastPlan, OutputsStatus};
+pub use status::{
+    AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan, OutputsStatus,
+};
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
 
@@ -87,6 +89,12 @@ pub const VERSION: &str = "v1alpha1";
         description = "AWS region of the system."
     ),
     printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.operatorVersion",
+        description = "Version of the operator that last reconciled it."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
@@ -97,6 +105,13 @@ pub const VERSION: &str = "v1alpha1";
         type_ = "string",
         json_path = ".status.stackArn",
         description = "ARN of the CloudFormation stack.",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Last Plan",
+        type_ = "string",
+        json_path = ".status.lastPlan.id",
+        description = "Identity of the last plan; an approval names it.",
         priority = "1"
     ),
     validation = Rule::new(

@@ -180,7 +180,7 @@ async fn tell(context: &Context, key: &Key, error: &PassError, failures: u32) ->
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
     let status = status::unfinished(&frame, Trio::Reconciling, error.reason(), &error.to_string());
-    context.publish(&stored, &status, Vec::new()).await
+    context.publish(&stored, status, Vec::new()).await
 }
 
 #[cfg(test)]

@@ -168,10 +168,11 @@ impl Context {
     pub(super) async fn publish(
         &self,
         stored: &Stored,
-        next: &DispatchSystemStatus,
+        mut next: DispatchSystemStatus,
         begun: Vec<Announcement>,
     ) -> Result<(), PassError> {
-        let previous = status_of(stored);
+        next.operator_version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let (next, previous) = (&next, status_of(stored));
         let (namespace, name) = place(stored);
         let differs = previous.as_ref().is_none_or(|previous| to_value(previous) != to_value(next));
         if differs {
@@ -213,11 +214,16 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
     let spec = stored.data.get("spec").cloned().unwrap_or_default();
     let previous = status_of(&stored);
     let frame = Frame { generation: generation_of(&stored), previous: previous.as_ref(), now: (context.clock)() };
-    let system = match ValidatedSystem::of_object(&stored.metadata, &spec) {
+    let identity = previous.as_ref().and_then(|status| status.identity.as_ref());
+    let read = ValidatedSystem::of_object(&stored.metadata, &spec).and_then(|system| match identity {
+        Some(identity) => system.keeps_identity(identity).map(|()| system),
+        None => Ok(system),
+    });
+    let system = match read {
         Ok(system) => system,
         Err(errors) => {
             let status = status::unfinished(&frame, Trio::Stalled, "InvalidSpec", &errors.to_string());
-            context.publish(&stored, &status, Vec::new()).await?;
+            context.publish(&stored, status, Vec::new()).await?;
             return Ok(Passed { outcome: "stalled", next: None });
         }
     };
@@ -261,17 +267,21 @@ impl Pass<'_> {
         };
         let outputs = base.outputs.clone();
         let Ensured { workers, taken } = pool::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
-        let status = status::with_workers(base, &workers, &self.frame);
+        let mut status = status::with_workers(base, &workers, &self.frame);
+        if status.stack_arn.is_some() {
+            status.identity = Some(system.identity());
+        }
         let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
         let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
         let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken };
         let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
         let (status, next_export) = self.step_exports(status, &mut memory).await;
-        context.publish(self.stored, &status, begun).await?;
+        let outcome = outcome(&status);
+        context.publish(self.stored, status, begun).await?;
         let next = self.next(&memory, &secrets, workers.state);
         let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
-        Ok(Passed { outcome: outcome(&status), next: Some(next) })
+        Ok(Passed { outcome, next: Some(next) })
     }
 
     /// Puts the finalizer on, before anything is made that a deletion would have to remove.

@@ -21,6 +21,12 @@ pub struct DispatchSystemStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Version of the operator that last reconciled the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_version: Option<String>,
+    /// The immutable fields as they were when the stack was made, for clusters whose API server does not enforce rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityStatus>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_arn: Option<String>,
@@ -81,6 +87,25 @@ pub struct OutputsStatus {
     /// Address of the API Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
+}
+
+/// What of a spec must not change once there is a stack: where the data is, and how its keys are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityStatus {
+    /// `spec.city`.
+    pub city: String,
+    /// `spec.region`.
+    pub region: String,
+    /// `spec.timezone`.
+    pub timezone: String,
+    /// `spec.currency`.
+    pub currency: String,
+    /// Name of the table, chosen or derived.
+    pub table_name: String,
+    /// `spec.aws.accountId`, once it was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
 }
 
 /// One attempt to bring the stack to a template and its parameters.
