@@ -15,8 +15,9 @@ use crate::status::{EXPORT_NOT_STARTED, NOT_PUBLISHED};
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that a person should know of although the operator goes on by itself.
-const FAILURES: [&str; 7] = [
+const FAILURES: [&str; 8] = [
     "SecretMissing",
+    "AwsRefused",
     "AwsThrottled",
     "AwsAccessDenied",
     "AwsUnavailable",

@@ -65,6 +65,7 @@ impl PassError {
                 match error.kind {
                     PortErrorKind::Throttled => "AwsThrottled",
                     PortErrorKind::Denied => "AwsAccessDenied",
+                    PortErrorKind::Invalid => "AwsRefused",
                     _ => "AwsUnavailable",
                 }
             }
@@ -136,6 +137,13 @@ mod tests {
         assert_eq!(Refusal::of(&wrong, 0), None);
         let last = Refusal::of(&wrong, REFUSALS_FORGIVEN).expect("final");
         assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
+    }
+
+    #[test]
+    fn a_refusal_is_not_told_as_an_outage() {
+        let reason = |kind| PassError::Reconcile(port(kind)).reason();
+        assert_eq!(reason(PortErrorKind::Invalid), "AwsRefused");
+        assert_eq!(reason(PortErrorKind::Unavailable), "AwsUnavailable");
     }
 
     #[test]
