@@ -177,12 +177,10 @@ async fn lead(
     let working = async {
         let ended = work.until(stop).await;
         done.cancel();
-        ended
+        Ok(ended)
     };
-    let (held, ended) = tokio::select! {
-        both = async { tokio::join!(election.hold(&done), working) } => both,
-    };
-    held?;
+    // A lost lease ends the work where it stands. The process then ends, too, and stands for election when it is started again.
+    let ((), ended) = tokio::try_join!(election.hold(&done), working)?;
     election.release().await;
     ended
 }
