@@ -124,7 +124,6 @@ impl ApiServer {
             format!("--cert-dir={}", at("certs")),
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
-            "--insecure-port=0".to_owned(),
             "--service-account-issuer=https://localhost".to_owned(),
             format!("--service-account-key-file={}", at("sa.key")),
             format!("--service-account-signing-key-file={}", at("sa.key")),

@@ -84,11 +84,6 @@ impl OperatorProcess {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
-    /// Its number in the operating system.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         Ok(reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.error_for_status()?.text().await?)
@@ -103,8 +98,22 @@ impl OperatorProcess {
 
     /// Asks it to end, as the kubelet does. Does not wait.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Takes the processor away from it, as a node that hangs does.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Gives the processor back.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has an id")?;
-        Ok(kill_process(id, Signal::TERM)?)
+        Ok(kill_process(id, signal)?)
     }
 
     /// Ends it as `kill -9` does.

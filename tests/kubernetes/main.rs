@@ -5,5 +5,12 @@
 
 #![cfg(test)]
 
+mod deletion;
+mod failures;
+mod install;
+mod lifecycle;
 mod person;
+mod replicas;
+mod shown;
 mod stage;
+mod steady;

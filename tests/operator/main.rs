@@ -5,6 +5,7 @@ mod connection;
 mod data;
 mod drift;
 mod lifecycle;
+mod mocked;
 mod ownership;
 mod support;
 
@@ -26,11 +27,12 @@ fn sources(folder: &Path, text: &mut String) -> anyhow::Result<()> {
 fn every_test_the_readme_names_exists() -> anyhow::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
-    sources(&here.join("operator"), &mut text)?;
-    sources(&here.join("../operator/src"), &mut text)?;
+    for folder in ["operator", "kubernetes", "../operator"] {
+        sources(&here.join(folder), &mut text)?;
+    }
     let readme = std::fs::read_to_string(here.join("operator/README.md"))?;
     let named = readme.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2);
-    let missing: Vec<&str> = named.filter(|name| !text.contains(&format!("fn {name}()"))).collect();
+    let missing: Vec<&str> = named.filter(|name| !text.contains(&format!("fn {name}("))).collect();
     assert_eq!(missing, [""; 0]);
     assert!(readme.lines().filter(|line| line.starts_with('|')).count() > 25);
     Ok(())
