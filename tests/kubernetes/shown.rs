@@ -28,12 +28,14 @@ pub fn table(text: &str) -> String {
     settled(&text.lines().map(cells).collect::<Vec<_>>().join("\n"))
 }
 
-/// What `kubectl describe` prints from the status on. Events are sorted: several come in one second.
+/// What `kubectl describe` prints from the status on. Events are sorted and told once: several come in one second.
 pub fn described(text: &str) -> String {
     let status = text.find("\nStatus:").map_or(text, |start| &text[start + 1..]);
     let (status, events) = status.split_once("\nEvents:\n").unwrap_or((status, ""));
-    let mut events: Vec<String> = events.lines().map(|line| table(line.trim())).collect();
+    let once = |line: &str| table(&replaced(line.trim(), r" \(x\d+ over [^)]*\)", ""));
+    let mut events: Vec<String> = events.lines().map(once).collect();
     events.sort();
+    events.dedup();
     let settled = settled(&replaced(status, r"(?m): {2,}", ": "));
     format!("{settled}\nEvents:\n{}\n", events.join("\n"))
 }
