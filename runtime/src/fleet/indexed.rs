@@ -181,7 +181,7 @@ impl Fleet for IndexedFleet {
         if held {
             // Before the feed says so, another dispatch of this process would propose the same driver.
             let until = self.redis.now().plus_ms(for_ms);
-            self.shared.change(driver, |known| known.held_until = until);
+            self.shared.change(driver, |known| known.held_until = until.max(known.held_until));
         }
         Ok(held)
     }

@@ -129,12 +129,13 @@ tell(KEYS[4], 'd', { ARGV[1] }, ',')
 return 1
 ";
 
-/// Keys: hold, rest, the driver's hash, feed. Values: token, ms, the driver's id. The same token may hold again: a process that died between the
-/// reservation and the offer is continued by another.
+/// Keys: hold, rest, the driver's hash, feed. Values: token, ms, the driver's id. The same token may hold again: a process that died
+/// between the reservation and the offer is continued by another. It never shortens what it has: a replayed stream record asks
+/// briefly for a driver whose offer runs already.
 const HOLD: &str = r"
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   tell(KEYS[4], 'd', { ARGV[3] }, ',')
   return 1
 end

@@ -1,5 +1,7 @@
 //! What every fleet does. Nothing here depends on time standing still.
 
+use std::time::Duration;
+
 use dispatch_core::candidate::Availability;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
@@ -81,6 +83,9 @@ pub async fn a_hold_is_for_one_offer_until_it_is_given_back(fleet: &dyn Fleet) {
     assert!(fleet.hold(&driver(1), &ours, 60_000).await.unwrap());
     assert!(fleet.hold(&driver(1), &ours, 60_000).await.unwrap(), "the same offer may hold again");
     assert!(!fleet.hold(&driver(1), &theirs, 60_000).await.unwrap());
+    assert!(fleet.hold(&driver(1), &ours, 1).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(!fleet.hold(&driver(1), &theirs, 60_000).await.unwrap(), "holding again never shortens a hold");
     assert!(fleet.nearby(north(0.0), &RINGS_M, 1, now()).await.unwrap().unwrap()[0].resting);
     fleet.release(&driver(1), &theirs).await.unwrap();
     assert!(!fleet.hold(&driver(1), &theirs, 60_000).await.unwrap(), "only its maker gives a hold back");
