@@ -1,5 +1,6 @@
 //! `dispatch-operator`: see `dispatch-operator --help`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,7 +12,11 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     match EnvFilter::try_new(&cli.global.log) {
-        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Ok(filter) => {
+            // Colours are for terminals; a log that is collected holds text alone.
+            let colours = std::io::stderr().is_terminal();
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+        }
         Err(error) => {
             eprintln!("error: --log {:?}: {error}", cli.global.log);
             return Exit::Usage.into();
