@@ -81,19 +81,16 @@ impl Announcer {
         let namespace = about.metadata.namespace.as_deref().unwrap_or("default");
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let now = now();
-        let told = match self.told_before(&said) {
-            Some(before) => {
-                let count = before.count.saturating_add(1);
-                let series = EventSeries { count, last_observed_time: MicroTime(now) };
-                let patch = Patch::Merge(json!({ "series": series }));
-                events.patch(&before.name, &PatchParams::default(), &patch).await?;
-                Told { count, last: Instant::now(), ..before }
-            }
-            None => {
-                let name = format!("{}.{:x}", about.metadata.name.as_deref().unwrap_or_default(), now.as_nanosecond());
-                events.create(&PostParams::default(), &self.event(about, &said, (&name, warns, now))).await?;
-                Told { name, count: 1, last: Instant::now() }
-            }
+        let told = if let Some(before) = self.told_before(&said) {
+            let count = before.count.saturating_add(1);
+            let series = EventSeries { count, last_observed_time: MicroTime(now) };
+            let patch = Patch::Merge(json!({ "series": series }));
+            events.patch(&before.name, &PatchParams::default(), &patch).await?;
+            Told { count, last: Instant::now(), ..before }
+        } else {
+            let name = format!("{}.{:x}", about.metadata.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+            events.create(&PostParams::default(), &self.event(about, &said, (&name, warns, now))).await?;
+            Told { name, count: 1, last: Instant::now() }
         };
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(said, told);
         Ok(())
