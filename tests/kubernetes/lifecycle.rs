@@ -191,6 +191,8 @@ impl Scene<'_> {
         };
         self.operator.aws.until(SECRET_SEEN_WITHIN, seen).await?;
         println!("a rotated secret reached SNS after {:.1} s", changed.elapsed().as_secs_f64());
+        let recorded = |system: &Value| is_ready(system) && system["status"]["stackStatus"] == "UPDATE_COMPLETE";
+        stage.until(at, "recorded by its stack", recorded).await?;
         let log = self.operator.process.log()?;
         let object = stage.system(at.0, at.1).await?.context("the object")?.to_string();
         for text in [&log, &object] {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::http::{Method, Request, Response, StatusCode};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::kubernetes::announce::{Announcement, Reason};
+use dispatch_operator::kubernetes::cluster::{Cluster, Stored};
 use dispatch_operator::kubernetes::fence::Fence;
 use dispatch_operator::kubernetes::metrics::Metrics;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
@@ -83,8 +84,9 @@ impl Memory {
                 let mut object = objects.get(at).cloned().unwrap_or_else(|| json!({ "metadata": { "uid": path } }));
                 merge(&mut object, &sent);
                 if path.contains("/deployments/") {
-                    // Where an autoscaler has the number, a cluster begins with one.
+                    // Where an autoscaler has the number, an API server begins with one.
                     let count = object["spec"]["replicas"].as_i64().unwrap_or(1);
+                    object["spec"]["replicas"] = json!(count);
                     object["status"] =
                         json!({ "replicas": count, "updatedReplicas": count, "availableReplicas": count });
                 }
@@ -206,5 +208,20 @@ async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down
     insta::assert_snapshot!("delete", memory.take_calls());
     assert!(!memory.objects().contains_key(SYSTEM));
     assert!(world.take_calls().1.contains(&"delete"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow::Result<()> {
+    let (memory, _, context) = cluster().await?;
+    memory.take_calls();
+    let object = memory.objects().get(SYSTEM).context("the object")?.clone();
+    let about: Stored = serde_json::from_value(object)?;
+    for text in ["Table CREATE_FAILED: no", "Table CREATE_FAILED: no", "Topic CREATE_FAILED: no"] {
+        context.announcer.tell(&about, vec![Announcement::new(Reason::Stalled, text)]).await;
+    }
+    let calls = memory.take_calls();
+    let verbs: Vec<&str> = calls.lines().filter_map(|call| call.split(' ').next()).collect();
+    assert_eq!(verbs, ["POST", "PATCH", "POST"]);
     Ok(())
 }
