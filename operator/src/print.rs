@@ -274,7 +274,6 @@ pub fn export(export: &ExportStatus) -> String {
     let rows = [
         ("export", Some(export.export_arn.clone())),
         ("state", Some(export.state.clone())),
-        ("of slot", moment(export.slot.as_ref())),
         ("started", moment(export.started_at.as_ref())),
         ("ended", moment(export.ended_at.as_ref())),
         ("from", export.export_from.clone()),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::kubernetes::cluster::Cluster;
@@ -15,10 +14,9 @@ use dispatch_operator::secrets::Secrets;
 use dispatch_operator::status::{ConnectionFinding, ConnectionState};
 use dispatch_operator::testing::system;
 use dispatch_tests::apiserver::ApiServer;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// A user without any right but those a test gives.
-const OPERATOR: &str = "dispatch-operator";
+use crate::support::{OPERATOR, allow_secrets, operator_of};
+
 const TOKEN: &str = "a-token/with@signs";
 
 /// A system in a cluster, and the operator's hands in it.
@@ -36,15 +34,8 @@ impl Stage {
     /// With the rights of the cluster-wide overlay.
     async fn start() -> anyhow::Result<Option<Self>> {
         let Some(server) = ApiServer::start().await? else { return Ok(None) };
-        server.kubectl(&["apply", "-f", &manifest("overlays/cluster-wide/cluster-role.yaml")])?;
-        let user = format!("--user={OPERATOR}");
-        server.kubectl(&["create", "clusterrolebinding", "operator", "--clusterrole=dispatch-operator", &user])?;
-        let mut kubeconfig = Kubeconfig::read_from(server.kubeconfig())?;
-        let mine = kubeconfig.auth_infos.first_mut().and_then(|user| user.auth_info.as_mut()).context("a user")?;
-        mine.impersonate = Some(OPERATOR.to_owned());
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let metrics = Arc::new(Metrics::new());
-        let cluster = Cluster::new(kube::Client::try_from(config)?, Fence::open(), Arc::clone(&metrics));
+        let cluster = Cluster::new(operator_of(&server).await?, Fence::open(), Arc::clone(&metrics));
         let mut system = system();
         system.uid = Some("3a5f1c9e-0000-4000-8000-000000000001".to_owned());
         system.spec.cache.auth_secret_ref = Some(SecretKeyRef { name: "redis".to_owned(), key: "token".to_owned() });
@@ -59,13 +50,8 @@ impl Stage {
         Ok(Some(Self { server, cluster, metrics, system, outputs, secrets, recorded: None }))
     }
 
-    /// Gives the right that the kustomize component gives.
     fn allow_secrets(&self) -> anyhow::Result<()> {
-        let patch: serde_yaml::Value =
-            serde_yaml::from_str(&std::fs::read_to_string(manifest("components/connection-secrets/rule.yaml"))?)?;
-        let patch = serde_json::to_string(&patch)?;
-        self.server.kubectl(&["patch", "clusterrole", OPERATOR, "--type=json", "--patch", &patch])?;
-        Ok(())
+        allow_secrets(&self.server)
     }
 
     fn want_secret(&mut self, name: Option<&str>) {
@@ -117,10 +103,6 @@ impl Stage {
         let text = self.metrics.encode()?;
         Ok(text.lines().filter(|line| line.contains("kubernetes_writes_total{")).collect())
     }
-}
-
-fn manifest(path: &str) -> String {
-    format!("{}/../manifests/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! use; and what the controller publishes, against a real API server where there is one.
 
 mod connection;
+mod controller;
 mod data;
 mod drift;
 mod lifecycle;

@@ -9,7 +9,9 @@ use dispatch_operator::aws::AwsClients;
 use dispatch_operator::ports::Ports;
 use dispatch_operator::progress::Event;
 use dispatch_operator::reconcile::{Patience, Reconciled, Settings, reconcile};
+use dispatch_tests::apiserver::ApiServer;
 use dispatch_tests::ministack::{Ministack, REGION};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 
 /// A manifest that works as it is.
 pub const SEOUL: &str = include_str!("../../examples/seoul.yaml");
@@ -62,4 +64,31 @@ impl Account {
 pub fn told(done: &Reconciled, kind: &str) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
+}
+
+/// User of the operator on an API server, without any right but those the manifests give.
+pub const OPERATOR: &str = "dispatch-operator";
+
+fn manifest(path: &str) -> String {
+    format!("{}/../manifests/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A client of the operator's user, with the rights of the cluster-wide overlay.
+pub async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
+    server.kubectl(&["apply", "-f", &manifest("overlays/cluster-wide/cluster-role.yaml")])?;
+    let user = format!("--user={OPERATOR}");
+    server.kubectl(&["create", "clusterrolebinding", "operator", "--clusterrole=dispatch-operator", &user])?;
+    let mut kubeconfig = Kubeconfig::read_from(server.kubeconfig())?;
+    let mine = kubeconfig.auth_infos.first_mut().and_then(|user| user.auth_info.as_mut()).context("a user")?;
+    mine.impersonate = Some(OPERATOR.to_owned());
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Gives the right that the kustomize component gives.
+pub fn allow_secrets(server: &ApiServer) -> anyhow::Result<()> {
+    let rule = std::fs::read_to_string(manifest("components/connection-secrets/rule.yaml"))?;
+    let patch = serde_json::to_string(&serde_yaml::from_str::<serde_yaml::Value>(&rule)?)?;
+    server.kubectl(&["patch", "clusterrole", OPERATOR, "--type=json", "--patch", &patch])?;
+    Ok(())
 }

@@ -1,0 +1,143 @@
+//! Reconciles of the controller on a real API server, with AWS in memory: what is in the status, and what is not written again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::ensure;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::kubernetes::fence::Fence;
+use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
+use dispatch_operator::kubernetes::recorder::Announcer;
+use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::plan::workers::Served;
+use dispatch_operator::ports::Ports;
+use dispatch_operator::testing::{MANIFEST, World};
+use dispatch_tests::apiserver::ApiServer;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::{allow_secrets, operator_of};
+
+/// Reconciles until a status says what is waited for; the environment takes a few.
+const PASSES_MAX: usize = 20;
+/// The world's own time: noon in Seoul.
+static NOW: AtomicI64 = AtomicI64::new(1_714_618_800);
+
+fn clock() -> Timestamp {
+    Timestamp::from_second(NOW.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The same account for every system.
+struct OneWorld(World);
+
+impl PortsSource for OneWorld {
+    fn ports<'a>(&'a self, _system: &'a ValidatedSystem) -> Pin<Box<dyn Future<Output = Ports> + Send + 'a>> {
+        Box::pin(async { self.0.ports() })
+    }
+}
+
+struct Stage {
+    server: ApiServer,
+    client: kube::Client,
+    world: World,
+}
+
+impl Stage {
+    async fn start(manifest: &str) -> anyhow::Result<Option<Self>> {
+        let Some(server) = ApiServer::start().await? else { return Ok(None) };
+        // kubectl takes what it knows of fields from the server, which may be older than the definition's rules.
+        let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/crd.yaml");
+        server.kubectl(&["create", "--validate=false", "-f", definition])?;
+        let name = "crd/dispatchsystems.dispatch.coactus.io";
+        server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
+        let client = operator_of(&server).await?;
+        allow_secrets(&server)?;
+        let file = server.file("system.yaml", manifest)?;
+        server.kubectl(&["apply", "-f", &file])?;
+        Ok(Some(Self { server, client, world: World::default() }))
+    }
+
+    /// A process without any memory.
+    fn process(&self) -> Context {
+        let (fence, metrics) = (Fence::open(), Arc::new(Metrics::new()));
+        let cluster = Cluster::new(self.client.clone(), fence.clone(), Arc::clone(&metrics));
+        let resync = Duration::from_mins(5);
+        Context::new(Parts {
+            aws: Arc::new(OneWorld(self.world.clone())),
+            announcer: Announcer::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
+            cluster,
+            metrics,
+            options: Options { image: "runtime".to_owned(), endpoint_url: None, resync, spread: Duration::ZERO },
+            clock,
+            served: Served::default(),
+        })
+    }
+
+    fn object(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.server.kubectl(&["get", "dispatchsystem", "seoul", "--output=json"])?)?)
+    }
+
+    /// Reconciles until the status has this text at this place.
+    async fn until(&self, process: &Context, place: &str, text: &str) -> anyhow::Result<Value> {
+        let mut seen = Value::Null;
+        for _ in 0..PASSES_MAX {
+            pass(process, &("default".to_owned(), "seoul".to_owned())).await?;
+            seen = self.object()?;
+            if seen.pointer(place).and_then(Value::as_str) == Some(text) {
+                return Ok(seen);
+            }
+        }
+        anyhow::bail!("{place} is not {text}: {:#}", seen["status"])
+    }
+}
+
+fn reason(object: &Value, kind: &str) -> String {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.into_iter().find(|condition| condition["type"] == kind);
+    found.map(|condition| condition["reason"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_slot_and_a_connection_reach_the_status_of_the_object_and_are_written_once() -> anyhow::Result<()> {
+    let manifest = format!(
+        "{MANIFEST}  export: {{ schedule: '0 4 * * *' }}\n  connection: {{ configMapName: city, secretName: city }}\n"
+    );
+    let Some(stage) = Stage::start(&manifest).await? else { return Ok(()) };
+    let process = stage.process();
+    let next = "/status/exportSchedule/nextExportAt";
+    stage.until(&process, "/status/connectionSecretName", "city").await?;
+    let object = stage.until(&process, next, "2024-05-02T19:00:00Z").await?;
+    assert_eq!(reason(&object, "ExportsReady"), "Scheduled");
+    pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+    let object = stage.object()?;
+    assert_eq!(reason(&object, "ConnectionPublished"), "Published");
+    let data = stage.server.kubectl(&["get", "secret", "city", "--output=jsonpath={.data.cacheUrl}"])?;
+    ensure!(!data.is_empty());
+    for _ in 0..10 {
+        pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+    }
+    assert_eq!(stage.object()?["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
+
+    // Four in the morning. Every look is one of another process, which waits for none that was before it.
+    let slot = 1_714_618_800 + 16 * 3600 + 10;
+    NOW.store(slot, Ordering::Relaxed);
+    stage.world.change_exports(|exports| exports.now = clock());
+    stage.until(&process, "/status/lastExport/state", "IN_PROGRESS").await?;
+    stage.until(&stage.process(), "/status/exportSchedule/handledUntil", "2024-05-02T19:00:00Z").await?;
+    let object = stage.until(&stage.process(), "/status/lastExport/state", "COMPLETED").await?;
+    assert_eq!(object.pointer(next), Some(&"2024-05-03T19:00:00Z".into()));
+    assert_eq!(object["status"]["lastExport"]["itemCount"], 3);
+    assert_eq!(object["status"]["lastExport"]["slot"], "2024-05-02T19:00:00Z");
+    assert_eq!(reason(&object, "ExportsReady"), "ExportCompleted");
+    let events = stage.server.kubectl(&["get", "events", "--output=jsonpath={.items[*].reason}"])?;
+    ensure!(events.contains("ExportStarted") && events.contains("ExportCompleted"), "{events}");
+    let mut started = 0;
+    stage.world.change_exports(|exports| started = exports.started.len());
+    assert_eq!(started, 1);
+    Ok(())
+}
