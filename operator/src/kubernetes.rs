@@ -212,6 +212,7 @@ impl Work<'_> {
                 endpoint_url,
                 resync: options.resync,
                 spread: SPREAD.min(options.resync),
+                pauses: pace::Pauses::default(),
             },
             clock: system_clock,
             served,

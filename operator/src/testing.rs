@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "test support: a wrong fixture must stop the test")]
 
 mod exports;
+mod fate;
 mod world;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use crate::ports::TableLook;
 use crate::stack::{StackDescription, StackState};
 
 pub use exports::FakeExports;
+pub(crate) use fate::carry_out;
+pub use fate::{Fate, Judge, Ledger};
 pub use world::World;
 
 /// The smallest manifest.

@@ -115,9 +115,14 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
 
 async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action, Infallible> {
     let key = (system.namespace().unwrap_or_default(), system.name_any());
+    Ok(attend(&context, &key).await.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Reconciles one object and says how that went: to the metrics, and where it failed to the log and the object. Answers with the time
+/// until it is to be attended to again without anything having happened.
+pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
     let begun = Instant::now();
-    let result = bounded(&context, &key).await;
-    let next = match result {
+    match bounded(context, key).await {
         Ok(Passed { outcome, next }) => {
             context.metrics.reconciled(outcome, begun.elapsed());
             tracing::debug!(namespace = key.0, name = key.1, outcome, ?next, "reconciled");
@@ -129,10 +134,9 @@ async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action,
         }
         Err(error) => {
             context.metrics.reconciled("error", begun.elapsed());
-            Some(failed(&context, &key, &error).await)
+            Some(failed(context, key, &error).await)
         }
-    };
-    Ok(next.map_or_else(Action::await_change, Action::requeue))
+    }
 }
 
 /// One reconcile on a task of its own, so that a panic ends it alone, and within its time.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Time between two looks at an operation of CloudFormation: the first, and the longest.
-const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+use crate::reconcile::Patience;
+
 /// Time after a failure: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 /// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
@@ -34,9 +34,35 @@ pub fn slot(time: Duration, random: f64) -> Duration {
     time + EXPORT_SPREAD.mul_f64(random)
 }
 
-/// Pause before the next look at an operation that was seen running `looks` times.
-pub fn wait(looks: u32) -> Duration {
-    WAIT.0.saturating_mul(2_u32.saturating_pow(looks.saturating_sub(1))).min(WAIT.1)
+/// How an operation of CloudFormation that runs is followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pauses {
+    /// Within one reconcile, which then makes room for others and comes back.
+    pub within: Patience,
+    /// Between two reconciles: the first pause, and the longest.
+    pub between: (Duration, Duration),
+}
+
+impl Default for Pauses {
+    /// An operation takes seconds to minutes.
+    fn default() -> Self {
+        Self {
+            within: Patience {
+                first: Duration::from_millis(250),
+                longest: Duration::from_secs(1),
+                total: Duration::from_secs(3),
+            },
+            between: (Duration::from_secs(5), Duration::from_secs(30)),
+        }
+    }
+}
+
+impl Pauses {
+    /// Pause before the next look at an operation that was seen running `looks` times.
+    pub fn until_next(&self, looks: u32) -> Duration {
+        let (first, longest) = self.between;
+        first.saturating_mul(2_u32.saturating_pow(looks.saturating_sub(1))).min(longest)
+    }
 }
 
 /// Pause after the `failures`-th failure in a row; `random` in `[0, 1)` spreads it over its upper half, so that what failed together
@@ -57,9 +83,10 @@ mod tests {
 
     #[test]
     fn waits_grow_from_five_seconds_to_thirty() {
-        let waits: Vec<u64> = (1..6).map(|looks| wait(looks).as_secs()).collect();
+        let pauses = Pauses::default();
+        let waits: Vec<u64> = (1..6).map(|looks| pauses.until_next(looks).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 30, 30]);
-        assert_eq!(wait(u32::MAX), WAIT.1);
+        assert_eq!(pauses.until_next(u32::MAX), pauses.between.1);
     }
 
     #[test]

@@ -27,12 +27,8 @@ use crate::plan::Approval;
 use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
-use crate::reconcile::{DriftLook, FailedInput, Patience, Reconciled, Settings, reconcile};
+use crate::reconcile::{DriftLook, FailedInput, Reconciled, Settings, reconcile};
 use crate::status::{self, ConnectionState, Frame, Trio, WorkersState};
-
-/// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
-pub const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(250), longest: Duration::from_secs(1), total: Duration::from_secs(3) };
 
 /// Settings of all reconciles.
 #[derive(Clone, Debug)]
@@ -45,6 +41,8 @@ pub struct Options {
     pub resync: Duration,
     /// Time over which the first looks at systems in sync are spread after a start.
     pub spread: Duration,
+    /// How a running operation is followed.
+    pub pauses: pace::Pauses,
 }
 
 /// Name of an object.
@@ -331,7 +329,7 @@ impl Pass<'_> {
             secrets: secrets.secrets.clone(),
             drift,
             failed_input: if asked_for { FailedInput::TryAgain } else { FailedInput::Refuse },
-            patience: PATIENCE,
+            patience: self.context.options.pauses.within,
             adoption: match &fingerprint.adopted {
                 Some(stack) if *stack == self.system.names.stack => Adoption::Take,
                 _ => Adoption::Refuse,
@@ -382,7 +380,7 @@ impl Pass<'_> {
             pace::jittered(self.context.options.resync, rand::random())
         } else {
             memory.waits = memory.waits.saturating_add(1);
-            pace::wait(memory.waits)
+            self.context.options.pauses.until_next(memory.waits)
         };
         (base, NextLook::At(Instant::now() + pause))
     }

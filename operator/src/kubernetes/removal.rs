@@ -11,8 +11,8 @@ use jiff::SignedDuration;
 use super::announce::{self, Announcement, Reason};
 use super::cluster::{Stored, place, to_value};
 use super::error::PassError;
-use super::pass::{Context, Key, PATIENCE, Passed, generation_of, status_of};
-use super::{pace, secrets};
+use super::pass::{Context, Key, Passed, generation_of, status_of};
+use super::secrets;
 use crate::destroy::{DestroyError, Destroyed, destroy};
 use crate::outputs::ArnBase;
 use crate::plan::workers::ChildKind;
@@ -86,7 +86,8 @@ impl Removal<'_> {
         let ports = self.context.aws.ports(system).await;
         // They are of use where they are, and no hindrance where they are not.
         let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
-        let settings = Settings { secrets: read.secrets, patience: PATIENCE, ..Settings::default() };
+        let pauses = self.context.options.pauses;
+        let settings = Settings { secrets: read.secrets, patience: pauses.within, ..Settings::default() };
         let mut begun = Vec::new();
         let mut listen = |event: Event| begun.extend(announce::begun(&event));
         let result = destroy(system, &ports, &settings, &mut listen).await;
@@ -98,7 +99,7 @@ impl Removal<'_> {
                 let uid = self.stored.metadata.uid.clone().unwrap_or_default();
                 let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
                 (memory.uid, memory.waits, memory.failures) = (uid, memory.waits.saturating_add(1), 0);
-                let next = pace::wait(memory.waits);
+                let next = pauses.until_next(memory.waits);
                 self.context.remember(self.key, memory);
                 Ok(Passed { outcome: "deleting", next: Some(next) })
             }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::plan::{ChangeKind, Replacement, ResourceChange};
 use crate::ports::{Call, PortError, PortErrorKind};
+use crate::testing::{Judge, Ledger, carry_out};
 
 /// Looks that show an operation as running before they show its end.
 const LOOKS_UNTIL_DONE: u8 = 2;
@@ -35,6 +36,8 @@ struct Set {
     existing: Existing,
     kind: ChangeSetKind,
     described: ChangeSet,
+    /// Looks that still find it pending.
+    looks: u8,
 }
 
 #[derive(Default)]
@@ -43,6 +46,11 @@ struct Inner {
     sets: BTreeMap<(String, String), Set>,
     doomed: Option<(String, String)>,
     imported: bool,
+    /// Tags of the table and bucket a deleted stack has kept.
+    left: Option<BTreeMap<String, String>>,
+    computes_slowly: bool,
+    done: Ledger,
+    judge: Option<Judge>,
     calls: Vec<&'static str>,
     broken: BTreeMap<&'static str, PortErrorKind>,
     time: i64,
@@ -55,6 +63,32 @@ pub struct FakeStacks(Arc<Mutex<Inner>>);
 impl FakeStacks {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every change set is pending at the first look from now on.
+    pub fn compute_slowly(&self) {
+        self.lock().computes_slowly = true;
+    }
+
+    pub(crate) fn judge(&self, judge: Judge) {
+        self.lock().judge = Some(judge);
+    }
+
+    /// What was done since the account was opened.
+    pub fn ledger(&self) -> Ledger {
+        self.lock().done.clone()
+    }
+
+    /// Tags of the table and bucket that a deleted stack has kept and no other has taken in.
+    pub fn left(&self) -> Option<BTreeMap<String, String>> {
+        self.lock().left.clone()
+    }
+
+    /// Tags CloudFormation has handed on to table and bucket.
+    pub fn data_tags(&self) -> Option<BTreeMap<String, String>> {
+        let inner = self.lock();
+        let mut living = inner.stacks.values().filter(|found| found.holds_data());
+        living.next().map(|found| found.tags.clone()).or_else(|| inner.left.clone())
     }
 
     /// The next operation fails at this resource, for this reason.
@@ -113,7 +147,7 @@ impl FakeStacks {
 
     /// Whether any stack has resources.
     pub fn any(&self) -> bool {
-        self.lock().stacks.values().any(|found| !matches!(found.state.next(), super::Next::Create))
+        self.lock().stacks.values().any(Fake::holds_data)
     }
 
     /// Change sets that were left lying about.
@@ -126,18 +160,24 @@ impl FakeStacks {
         call: &'static str,
         work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
     ) -> Call<'static, T> {
-        let mut inner = self.lock();
-        inner.calls.push(call);
-        inner.time += 1;
-        let result = match inner.broken.get(call) {
-            Some(kind) => Err(PortError::new(call, *kind, "broken on demand")),
-            None => work(&mut inner),
-        };
-        Box::pin(async move { result })
+        let judge = self.lock().judge.clone();
+        carry_out(judge, call, || {
+            let mut inner = self.lock();
+            inner.calls.push(call);
+            inner.time += 1;
+            match inner.broken.get(call) {
+                Some(kind) => Err(PortError::new(call, *kind, "broken on demand")),
+                None => work(&mut inner),
+            }
+        })
     }
 }
 
 impl Inner {
+    fn did(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
+    }
+
     /// By name, or by ARN, under which a deleted stack is still found.
     fn find(&mut self, stack: &str) -> Option<(&String, &mut Fake)> {
         let by_name = |name: &str, fake: &Fake| name == stack && fake.state != StackState::DeleteComplete;
@@ -175,6 +215,10 @@ impl Inner {
 }
 
 impl Fake {
+    fn holds_data(&self) -> bool {
+        self.state.next() != super::Next::Create
+    }
+
     fn look(&mut self, name: &str) {
         let Some((left, end, template)) = self.running.take() else { return };
         if left > 0 {
@@ -290,6 +334,7 @@ impl StackProvider for FakeStacks {
                         running: None,
                     };
                     inner.stacks.insert(request.stack.clone(), fake);
+                    inner.did("stack created");
                 }
                 (ChangeSetKind::Update, Some(super::Next::Update)) => {}
                 _ => return refuse(PortErrorKind::Invalid, "the stack's state does not allow it"),
@@ -300,17 +345,25 @@ impl StackProvider for FakeStacks {
             let same = changes.is_empty() && stack.tags == request.tags;
             let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
             let (tags, existing) = (request.tags.clone(), request.existing);
-            let set = Set { template, tags, existing, kind: request.kind, described: ChangeSet { state, changes } };
+            let looks = u8::from(inner.computes_slowly);
+            let described = ChangeSet { state, changes };
+            let set = Set { template, tags, existing, kind: request.kind, described, looks };
             inner.sets.insert(key, set);
+            inner.did("change set created");
             Ok(())
         })
     }
 
     fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet> {
         self.answer("change_set", |inner| {
-            let found = inner.sets.get(&(stack.to_owned(), name.to_owned()));
+            let found = inner.sets.get_mut(&(stack.to_owned(), name.to_owned()));
             let missing = || PortError::new("describe the change set", PortErrorKind::NotFound, "no such change set");
-            found.map(|set| set.described.clone()).ok_or_else(missing)
+            let set = found.ok_or_else(missing)?;
+            if set.looks > 0 {
+                set.looks -= 1;
+                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new() });
+            }
+            Ok(set.described.clone())
         })
     }
 
@@ -324,6 +377,10 @@ impl StackProvider for FakeStacks {
             let (name, fake) = inner.known(stack)?;
             fake.tags = set.tags;
             inner.imported = set.existing == Existing::Import;
+            if inner.imported {
+                inner.left = None;
+            }
+            inner.did("change set executed");
             inner.begin(&name, verb, set.template);
             Ok(())
         })
@@ -331,7 +388,9 @@ impl StackProvider for FakeStacks {
 
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
         self.answer("discard", |inner| {
-            inner.sets.remove(&(stack.to_owned(), name.to_owned()));
+            if inner.sets.remove(&(stack.to_owned(), name.to_owned())).is_some() {
+                inner.did("change set discarded");
+            }
             Ok(())
         })
     }
@@ -351,7 +410,16 @@ impl StackProvider for FakeStacks {
 
     fn delete<'a>(&'a self, stack: &'a str, _token: &'a str) -> Call<'a, ()> {
         self.answer("delete", |inner| {
-            let name = inner.known(stack)?.0;
+            let (name, fake) = inner.known(stack)?;
+            if matches!(fake.state, StackState::DeleteInProgress | StackState::DeleteComplete) {
+                return Ok(());
+            }
+            let policy = fake.template["Resources"]["Table"]["DeletionPolicy"].as_str();
+            let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
+            inner.left = keeps.then(|| fake.tags.clone());
+            // Change sets of a stack go with it.
+            inner.sets.retain(|(of, _), _| *of != name);
+            inner.did("stack deleted");
             inner.begin(&name, "DELETE", Value::Null);
             Ok(())
         })

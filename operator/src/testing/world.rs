@@ -15,7 +15,7 @@ use crate::ports::{
 };
 use crate::stack::fake::FakeStacks;
 use crate::testing::exports::FakeExports;
-use crate::testing::table_look;
+use crate::testing::{Judge, Ledger, carry_out, table_look};
 
 /// Calls that change something.
 const MUTATING: [&str; 16] = [
@@ -52,6 +52,8 @@ struct Inner {
     exports: FakeExports,
     account: String,
     calls: Vec<&'static str>,
+    done: Ledger,
+    judge: Option<Judge>,
 }
 
 /// One account. Clones share it.
@@ -84,6 +86,8 @@ impl Default for World {
             exports: FakeExports::default(),
             account: "000000000000".to_owned(),
             calls: Vec::new(),
+            done: Ledger::new(),
+            judge: None,
         };
         Self { stacks: FakeStacks::default(), inner: Arc::new(Mutex::new(inner)) }
     }
@@ -106,6 +110,30 @@ impl World {
             identity: Arc::new(self.clone()),
             clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         }
+    }
+
+    /// `judge` decides from now on what becomes of each call.
+    pub fn judge(&self, judge: Judge) {
+        self.stacks.judge(Arc::clone(&judge));
+        self.lock().judge = Some(judge);
+    }
+
+    /// What was done to the account since it was opened.
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = self.stacks.ledger();
+        ledger.extend(self.lock().done.clone());
+        ledger
+    }
+
+    /// Everything beside the stacks that can be looked at, as text without secrets.
+    pub fn data(&self) -> String {
+        let (stacks, inner) = (&self.stacks, self.lock());
+        let there = stacks.any() || stacks.left().is_some() || inner.kept.is_some();
+        let table = (there && !inner.table_gone).then_some((&inner.table, inner.recovery, &inner.expiry));
+        let queue = (stacks.any() && !inner.queues_gone).then_some(&inner.queue);
+        let application = inner.push.is_some();
+        let (objects, tags) = (inner.objects, there.then(|| self.tags_of(&inner)));
+        format!("{table:?} {queue:?} application: {application} bucket: {objects} objects, tags: {tags:?}")
     }
 
     /// Somebody switches point-in-time recovery off.
@@ -181,18 +209,29 @@ impl World {
         call: &'static str,
         work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
     ) -> Call<'static, T> {
-        let mut inner = self.lock();
-        inner.calls.push(call);
-        let result = work(&mut inner);
-        Box::pin(async move { result })
+        let judge = self.lock().judge.clone();
+        carry_out(judge, call, || {
+            let mut inner = self.lock();
+            inner.calls.push(call);
+            work(&mut inner)
+        })
+    }
+
+    /// Tags of table and bucket: those of their stack, or as they were left.
+    fn tags_of(&self, inner: &Inner) -> BTreeMap<String, String> {
+        let own = || BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]);
+        inner.kept.clone().or_else(|| self.stacks.data_tags()).unwrap_or_else(own)
+    }
+
+    /// Whether the data are somewhere, in a stack or left by one.
+    fn data_is_there(&self) -> bool {
+        self.stacks.any() || self.stacks.left().is_some()
     }
 }
 
 impl Inner {
-    /// Tags of table and bucket: as the template has them, or as they were left.
-    fn tags(&self) -> BTreeMap<String, String> {
-        let own = || BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]);
-        self.kept.clone().unwrap_or_else(own)
+    fn did(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
     }
 
     fn take_credential(&mut self, credential: &SecretString) -> Result<(), PortError> {
@@ -207,7 +246,7 @@ impl Inner {
 
 impl Tables for World {
     fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
-        let any = self.stacks.any();
+        let any = self.data_is_there();
         self.answer("table", |inner| {
             let there = !inner.table_gone && (any || inner.kept.is_some());
             Ok(there.then(|| TableLook { name: table.to_owned(), ..inner.table.clone() }))
@@ -215,12 +254,13 @@ impl Tables for World {
     }
 
     fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        self.answer("table_tags", |inner| Ok(inner.tags()))
+        self.answer("table_tags", |inner| Ok(self.tags_of(inner)))
     }
 
     fn tag<'a>(&'a self, _table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
         let tag = (key.to_owned(), value.to_owned());
         self.answer("tag_table", |inner| {
+            inner.did("table tagged");
             inner.kept.get_or_insert_default().extend([tag]);
             Ok(())
         })
@@ -232,6 +272,7 @@ impl Tables for World {
 
     fn correct<'a>(&'a self, _table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
         self.answer("correct_table", |inner| {
+            inner.did("table corrected");
             let table = &mut inner.table;
             if let Some(protected) = correction.deletion_protection {
                 table.deletion_protection = protected;
@@ -256,13 +297,21 @@ impl Tables for World {
 
     fn enable_recovery<'a>(&'a self, _table: &'a str) -> Call<'a, ()> {
         self.answer("enable_recovery", |inner| {
+            inner.did("backups enabled");
             inner.recovery = Recovery::Enabled;
             Ok(())
         })
     }
 
     fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        self.answer("start_export", |inner| inner.exports.start(request))
+        self.answer("start_export", |inner| {
+            let before = inner.exports.started.len();
+            let export = inner.exports.start(request)?;
+            if inner.exports.started.len() > before {
+                inner.did("export started");
+            }
+            Ok(export)
+        })
     }
 
     fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
@@ -281,18 +330,27 @@ impl PushPlatforms for World {
 
     fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
         self.answer("create_push", |inner| {
+            let new = inner.push.is_none();
             inner.take_credential(credential)?;
+            if new {
+                inner.did("application created");
+            }
             Ok(format!("arn:aws:sns:ap-northeast-2:000000000000:app/GCM/{name}"))
         })
     }
 
     fn update<'a>(&'a self, _arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
-        self.answer("update_push", |inner| inner.take_credential(credential))
+        self.answer("update_push", |inner| {
+            inner.did("application updated");
+            inner.take_credential(credential)
+        })
     }
 
     fn delete<'a>(&'a self, _arn: &'a str) -> Call<'a, ()> {
         self.answer("delete_push", |inner| {
-            inner.push = None;
+            if inner.push.take().is_some() {
+                inner.did("application deleted");
+            }
             Ok(())
         })
     }
@@ -319,6 +377,7 @@ impl Queues for World {
 
     fn correct<'a>(&'a self, _url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
         self.answer("correct_queue", |inner| {
+            inner.did("queue corrected");
             inner.queue = settings.clone();
             Ok(())
         })
@@ -330,12 +389,13 @@ const VERSIONS_PER_CALL: usize = 1000;
 
 impl Buckets for World {
     fn tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>> {
-        let any = self.stacks.any();
-        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| inner.tags())))
+        let any = self.data_is_there();
+        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner))))
     }
 
     fn set_tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
         self.answer("tag_bucket", |inner| {
+            inner.did("bucket tagged");
             inner.kept = Some(tags.clone());
             Ok(())
         })
@@ -345,6 +405,9 @@ impl Buckets for World {
         self.answer("remove_versions", |inner| {
             let versions = inner.objects.min(VERSIONS_PER_CALL);
             inner.objects -= versions;
+            if versions > 0 {
+                inner.did("bucket page emptied");
+            }
             Ok(Removed { versions, more: inner.objects > 0 })
         })
     }
