@@ -162,7 +162,8 @@ impl Context {
         self.metrics.exports_stand(covered, marks.values().filter_map(|mark| mark.deadline).min());
     }
 
-    /// Writes a status if it says something new, and tells what changed.
+    /// Writes a status if it says something new, and tells what changed. It is told first: a process that ends between the two leaves it
+    /// to be told once more, and not never.
     pub(super) async fn publish(
         &self,
         stored: &Stored,
@@ -173,15 +174,15 @@ impl Context {
         let (next, previous) = (&next, status_of(stored));
         let (namespace, name) = place(stored);
         let differs = previous.as_ref().is_none_or(|previous| to_value(previous) != to_value(next));
-        if differs {
-            self.cluster.set_status(stored, next).await?;
-        }
-        self.show(&(namespace.to_owned(), name.to_owned()), Some(next));
         let mut told = begun;
         if differs {
             told.extend(announce::announcements(previous.as_ref(), next));
         }
         self.announcer.tell(stored, told).await;
+        if differs {
+            self.cluster.set_status(stored, next).await?;
+        }
+        self.show(&(namespace.to_owned(), name.to_owned()), Some(next));
         Ok(())
     }
 }
