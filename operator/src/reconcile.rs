@@ -184,6 +184,8 @@ pub async fn reconcile(
         }
     }
     let changed = stack.changed || !steps.is_empty();
+    // A process that ended right after it had handed the input over could not say so; the stack that has it does.
+    stack.attempted |= desired.compare(stack.stack.as_ref()) == Input::Applied;
     let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
     Ok(conclude(Conclusion {
         system,

@@ -4,12 +4,16 @@ mod data;
 mod drift;
 mod ownership;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use dispatch_api::conditions::{DRIFTED, PLAN_PENDING, STALLED};
 use dispatch_api::dispatch_system::{
     ApprovalPolicy, DeletionPolicy, DriftPolicy, FcmSpec, ManagementPolicy, SecretKeyRef,
 };
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 
 use crate::destroy::{DestroyError, destroy};
 use crate::export;
@@ -19,7 +23,7 @@ use crate::progress::{Event, Silent};
 use crate::reconcile::{DriftLook, FailedInput, ReconcileError, Reconciled, Settings, look, preview, reconcile};
 use crate::stack::StackState;
 use crate::status::is_true;
-use crate::testing::{World, fcm_key, system};
+use crate::testing::{Fate, World, fcm_key, system};
 
 const STACK: &str = "coactus-default-seoul";
 
@@ -140,6 +144,19 @@ async fn an_unfinished_rollback_is_continued_before_anything_else() {
         assert!(done.is_ready(), "{state}: {:?}", done.status);
         assert_eq!(world.take_calls().1, [call]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_run_handed_over_is_known_by_the_stack() {
+    let (world, system) = (World::default(), system());
+    world.judge(Arc::new(|call| if call == "execute" { Fate::Unanswered } else { Fate::Answered }));
+    timeout(Duration::from_hours(1), apply(&world, &system)).await.expect_err("it never hears of it");
+    world.judge(Arc::new(|_| Fate::Answered));
+    let done = apply(&world, &system).await;
+    assert!(done.is_ready());
+    let attempt = done.status.last_attempt.expect("an attempt");
+    assert_eq!((Some(attempt.hash), attempt.generation), (done.status.applied_hash, 0));
+    assert_eq!(world.ledger().get("change set executed"), Some(&1));
 }
 
 #[tokio::test(start_paused = true)]
