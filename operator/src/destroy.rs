@@ -76,6 +76,17 @@ pub enum DestroyError {
     Port(#[from] PortError),
 }
 
+impl DestroyError {
+    /// Whether trying again later may help without anybody changing anything.
+    pub fn passes_with_time(&self) -> bool {
+        match self {
+            Self::Port(error) => error.kind.passes_with_time(),
+            Self::Reconcile(error) => error.passes_with_time(),
+            _ => false,
+        }
+    }
+}
+
 /// Deletes the stack and the parts beside it. Idempotent: what is gone already is no error.
 pub async fn destroy(
     system: &ValidatedSystem,

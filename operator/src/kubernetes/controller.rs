@@ -20,15 +20,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::error::PassError;
 use super::pace;
-use super::pass::{Context, Key, Passed, generation_of, pass, status_of};
+use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, generation_of, pass, status_of};
 use crate::plan::workers::MANAGED_BY;
 use crate::status::{self, Frame, Trio};
 
 /// Longest time of one reconcile. It holds no long waits: an operation that runs is looked at again later. One call of AWS with all its
 /// repetitions may take a minute.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// Failures in a row after which a system that was ready is called ready no more. A call that failed once says nothing of it.
-const FAILURES_HIDDEN: u32 = 3;
 /// Objects of one page of a list.
 const PAGE: u32 = 100;
 

@@ -30,6 +30,10 @@ use crate::progress::Event;
 use crate::reconcile::{DriftLook, FailedInput, Reconciled, Settings, reconcile};
 use crate::status::{self, ConnectionState, Frame, Trio, WorkersState};
 
+/// Failures in a row after which a system that was ready is called ready no more, and a deletion blocked. A call that failed once says
+/// nothing of either.
+pub(super) const FAILURES_HIDDEN: u32 = 3;
+
 /// Settings of all reconciles.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -127,6 +131,12 @@ impl Context {
         let memory = memories.entry(key.clone()).or_default();
         memory.failures = memory.failures.saturating_add(1);
         memory.failures
+    }
+
+    /// Failures of an object in a row.
+    pub(super) fn failures(&self, key: &Key) -> u32 {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.get(key).map_or(0, |memory| memory.failures)
     }
 
     fn show(&self, key: &Key, status: Option<&DispatchSystemStatus>) {

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use super::announce::{self, Announcement, Reason};
 use super::cluster::{Stored, place, to_value};
 use super::error::PassError;
-use super::pass::{Context, Key, Passed, generation_of, status_of};
+use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, generation_of, status_of};
 use super::secrets;
 use crate::destroy::{DestroyError, Destroyed, destroy};
 use crate::outputs::ArnBase;
@@ -102,6 +102,10 @@ impl Removal<'_> {
                 let next = pauses.until_next(memory.waits);
                 self.context.remember(self.key, memory);
                 Ok(Passed { outcome: "deleting", next: Some(next) })
+            }
+            // A call that failed once blocks nothing.
+            Err(error) if error.passes_with_time() && self.context.failures(self.key) < FAILURES_HIDDEN => {
+                Err(error.into())
             }
             Err(error) => {
                 let reason = match &error {
