@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod crash;
 mod deletion;
 mod failures;
 mod install;

@@ -150,6 +150,11 @@ impl FakeStacks {
         self.lock().stacks.values().any(Fake::holds_data)
     }
 
+    /// Name of the stack that has resources.
+    pub fn living(&self) -> Option<String> {
+        self.lock().stacks.iter().find(|(_, found)| found.holds_data()).map(|(name, _)| name.clone())
+    }
+
     /// Change sets that were left lying about.
     pub fn open_change_sets(&self) -> usize {
         self.lock().sets.len()

@@ -41,6 +41,8 @@ struct Inner {
     recovery: Recovery,
     push: Option<String>,
     queue: QueueSettings,
+    /// Settings of single queues that were corrected since somebody changed all of them.
+    corrected: BTreeMap<&'static str, QueueSettings>,
     queues_gone: bool,
     table: TableLook,
     table_gone: bool,
@@ -76,6 +78,7 @@ impl Default for World {
             recovery: Recovery::Enabled,
             push: None,
             queue,
+            corrected: BTreeMap::new(),
             queues_gone: false,
             table: table_look("coactus-default-seoul"),
             table_gone: false,
@@ -130,10 +133,13 @@ impl World {
         let (stacks, inner) = (&self.stacks, self.lock());
         let there = stacks.any() || stacks.left().is_some() || inner.kept.is_some();
         let table = (there && !inner.table_gone).then_some((&inner.table, inner.recovery, &inner.expiry));
-        let queue = (stacks.any() && !inner.queues_gone).then_some(&inner.queue);
+        let queues = QUEUES.map(|name| inner.corrected.get(name).unwrap_or(&inner.queue).visibility_timeout_seconds);
+        let queues = (stacks.any() && !inner.queues_gone).then_some(queues);
         let application = inner.push.is_some();
         let (objects, tags) = (inner.objects, there.then(|| self.tags_of(&inner)));
-        format!("{table:?} {queue:?} application: {application} bucket: {objects} objects, tags: {tags:?}")
+        format!(
+            "{table:?} visible after {queues:?} s, application: {application} bucket: {objects} objects, tags: {tags:?}"
+        )
     }
 
     /// Somebody switches point-in-time recovery off.
@@ -143,7 +149,9 @@ impl World {
 
     /// Somebody changes the visibility timeout of the queues.
     pub fn change_visibility(&self, seconds: u32) {
-        self.lock().queue.visibility_timeout_seconds = seconds;
+        let mut inner = self.lock();
+        inner.queue.visibility_timeout_seconds = seconds;
+        inner.corrected.clear();
     }
 
     /// Somebody deletes the queues.
@@ -363,22 +371,30 @@ impl Caches for World {
     }
 }
 
+const QUEUES: [&str; 3] = ["Offers", "Responses", "Notifications"];
+
+fn queue_of(url: &str) -> &'static str {
+    QUEUES.into_iter().find(|name| url.contains(name)).unwrap_or_default()
+}
+
 impl Queues for World {
-    /// All queues share their settings; each has the dead-letter queue the template gives it.
+    /// Queues share their settings until one is corrected; each has the dead-letter queue the template gives it.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
-        let name = ["Offers", "Responses", "Notifications"].into_iter().find(|name| url.contains(name));
-        let name = name.unwrap_or_default().to_lowercase();
-        let target = format!("arn:aws:sqs:ap-northeast-2:000000000000:coactus-default-seoul-{name}-dlq");
+        let queue = queue_of(url);
+        let name = queue.to_lowercase();
+        let stack = self.stacks.living().unwrap_or_default();
+        let target = format!("arn:aws:sqs:ap-northeast-2:000000000000:{stack}-{name}-dlq");
         self.answer("queue", |inner| {
             let there = !inner.queues_gone;
-            Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..inner.queue.clone() }))
+            let found = inner.corrected.get(queue).unwrap_or(&inner.queue);
+            Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..found.clone() }))
         })
     }
 
-    fn correct<'a>(&'a self, _url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
+    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
         self.answer("correct_queue", |inner| {
             inner.did("queue corrected");
-            inner.queue = settings.clone();
+            inner.corrected.insert(queue_of(url), settings.clone());
             Ok(())
         })
     }

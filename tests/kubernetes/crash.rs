@@ -1,0 +1,136 @@
+//! The operator is killed at every call it makes, before the call takes effect and after it with the answer lost, and another one takes
+//! its place: it must end where an undisturbed one ends, with as many things made and removed. Then it must want to write no more.
+
+mod bench;
+mod fault;
+mod objects;
+mod oracle;
+mod scenario;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use dispatch_tests::apiserver::ApiServer;
+
+use bench::{Bench, Ended, Run};
+use fault::Point;
+use oracle::Left;
+use scenario::Scenario;
+use table::Outcome;
+
+/// Namespaces worked in at once. The API server is the bottleneck; three keep two cores busy.
+const LANES: usize = 3;
+/// Operators of one run; a second fault is never injected.
+const OPERATORS_MAX: usize = 3;
+
+#[tokio::test]
+async fn an_operator_killed_at_any_call_ends_where_an_undisturbed_one_ends() -> anyhow::Result<()> {
+    let Some(server) = ApiServer::start().await? else { return Ok(()) };
+    server.install_crd()?;
+    let begun = Instant::now();
+    let outcomes = campaign(&server.kubeconfig(), &Scenario::ALL)?;
+    table::print(&outcomes);
+    println!("{} runs in {:?}", outcomes.len(), begun.elapsed());
+    let wrong = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty());
+    let wrong: Vec<String> = wrong
+        .map(|run| {
+            format!("{}, call {} ({}), {}: {:#?}", run.scenario, run.index, run.call, run.point.words(), run.wrong)
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} runs ended elsewhere:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Every lane is a thread of its own, on which nothing happens at once: where an operator was killed is certain.
+fn campaign(kubeconfig: &Path, scenarios: &'static [Scenario]) -> anyhow::Result<Vec<Outcome>> {
+    let lane = |index: usize| {
+        let kubeconfig = PathBuf::from(kubeconfig);
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(work(&kubeconfig, index, scenarios))
+        }
+    };
+    let lanes: Vec<_> = (0..LANES).map(|index| std::thread::spawn(lane(index))).collect();
+    let mut outcomes = Vec::new();
+    for lane in lanes {
+        let done: anyhow::Result<Vec<Outcome>> = lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?;
+        outcomes.extend(done?);
+    }
+    Ok(outcomes)
+}
+
+/// A lane's share of all runs, each compared with an undisturbed run in the same namespace.
+async fn work(kubeconfig: &Path, lane: usize, scenarios: &[Scenario]) -> anyhow::Result<Vec<Outcome>> {
+    let bench = Bench::open(kubeconfig, format!("lane-{lane}")).await?;
+    let mut outcomes = Vec::new();
+    for scenario in scenarios.iter().copied() {
+        let begun = Instant::now();
+        let (undisturbed, calls) = once(&bench, scenario, None).await.context(scenario.name())?;
+        let undisturbed =
+            undisturbed.map_err(|wrong| anyhow::anyhow!("{}, undisturbed: {wrong:#?}", scenario.name()))?;
+        let faults =
+            calls.iter().enumerate().flat_map(|(at, call)| points(scenario, call).into_iter().map(move |p| (at, p)));
+        for (at, point) in faults.skip(lane).step_by(LANES) {
+            let call = calls.get(at).cloned().unwrap_or_default();
+            let wrong = match once(&bench, scenario, Some((at, point))).await {
+                Err(error) => vec![format!("{error:#}")],
+                Ok((Err(wrong), _)) => wrong,
+                Ok((Ok(left), _)) if scenario == Scenario::CutShort => left.remains(),
+                Ok((Ok(left), _)) => left.differences(&undisturbed, scenario, point == Point::AnswerLost),
+            };
+            outcomes.push(Outcome { scenario: scenario.name(), call, index: at, point, wrong });
+        }
+        let (name, took, calls) = (scenario.name(), begun.elapsed(), calls.len());
+        println!("lane {lane}: {name}: {calls} calls, {} runs so far, {took:.1?}", outcomes.len());
+    }
+    Ok(outcomes)
+}
+
+/// A call that only reads has no effect: the world after it is the world before the next call, at which the operator is killed anyway.
+/// With `DISPATCH_CAMPAIGN=full` it is killed after it as well, and its answer is lost.
+fn points(scenario: Scenario, call: &str) -> Vec<Point> {
+    let full = std::env::var_os("DISPATCH_CAMPAIGN").is_some_and(|value| value == "full");
+    let mut points = if full || table::writes(call) { Point::ALL.to_vec() } else { vec![Point::KilledBefore] };
+    if scenario == Scenario::CutShort {
+        // Its deletion comes while the operator is dead.
+        points.retain(|point| *point != Point::AnswerLost);
+    }
+    points
+}
+
+/// What one run left, or what was wrong at its end; and the calls of its first operator.
+type Done = (Result<Left, Vec<String>>, Vec<String>);
+
+/// One run from an empty namespace and account, which are left empty again.
+async fn once(bench: &Bench, scenario: Scenario, strike: Option<(usize, Point)>) -> anyhow::Result<Done> {
+    bench.clear().await?;
+    let run = Run::default();
+    scenario.prepare(bench, &run).await?;
+    scenario.begin(bench, &run).await?;
+    let (mut ended, calls) = bench.operate(&run, strike).await?;
+    if strike.is_some_and(|(_, point)| point != Point::AnswerLost) && ended != Ended::Killed {
+        return Ok((Err(vec!["it was not killed".to_owned()]), calls));
+    }
+    if scenario == Scenario::CutShort {
+        bench.delete_system().await?;
+        ended = Ended::Killed;
+    }
+    for _ in 1..OPERATORS_MAX {
+        if ended == Ended::AtRest {
+            break;
+        }
+        (ended, _) = bench.operate(&run, None).await?;
+    }
+    if scenario == Scenario::Drift {
+        // What was corrected stays told until the next look.
+        bench.idle(&run).await;
+    }
+    let left = Left::of(bench, &run).await?;
+    let writes = bench.idle(&run).await;
+    if !writes.is_empty() {
+        return Ok((Err(vec![format!("at rest it still writes: {writes:?}")]), calls));
+    }
+    Ok((Ok(left), calls))
+}

@@ -1,0 +1,170 @@
+//! One namespace of a real API server and one AWS account in memory after the other: operators are started on them, killed, and driven
+//! until nothing is to be done.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::kubernetes::controller::attend;
+use dispatch_operator::kubernetes::fence::Fence;
+use dispatch_operator::kubernetes::guarded::{Guard, Rate, guarded};
+use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pace::Pauses;
+use dispatch_operator::kubernetes::pass::{Context, Key, Options, Parts};
+use dispatch_operator::kubernetes::recorder::Announcer;
+use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::plan::workers::Served;
+use dispatch_operator::ports::Ports;
+use dispatch_operator::reconcile::Patience;
+use dispatch_operator::testing::World;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::json;
+
+use super::fault::{Point, Tally, Wire};
+
+/// Name of every system.
+pub const NAME: &str = "seoul";
+/// An operator that wants to come back later than this has nothing to do: what it waits for sooner is an operation or a failure.
+const REST: Duration = Duration::from_secs(15);
+/// Reconciles of one operator. The longest undisturbed run takes about ten.
+const PASSES_MAX: usize = 40;
+
+/// How an operator ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has nothing to do.
+    AtRest,
+    /// It was killed.
+    Killed,
+}
+
+/// A namespace.
+pub struct Bench {
+    /// Whoever is not the operator.
+    pub client: Client,
+    /// Its name.
+    pub namespace: String,
+    served: Served,
+}
+
+/// What one run works on.
+#[derive(Clone, Default)]
+pub struct Run {
+    /// The account.
+    pub world: World,
+    /// What was made and removed.
+    pub tally: Tally,
+    /// Whether it only prepares another one: no events, and operations are waited for.
+    pub prepares: bool,
+}
+
+impl Bench {
+    /// Makes the namespace.
+    pub async fn open(kubeconfig: &Path, namespace: String) -> anyhow::Result<Self> {
+        let file = Kubeconfig::read_from(kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        let client = Client::try_from(config)?;
+        let all: Api<Namespace> = Api::all(client.clone());
+        let made = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
+        all.create(&PostParams::default(), &made).await?;
+        let cluster = Cluster::new(client.clone(), Fence::open(), Arc::new(Metrics::new()));
+        let served = cluster.served().await?;
+        Ok(Self { client, namespace, served })
+    }
+
+    /// Runs one operator, which is killed or hindered at a call, and answers with its end and its calls.
+    pub async fn operate(&self, run: &Run, strike: Option<(usize, Point)>) -> anyhow::Result<(Ended, Vec<String>)> {
+        let wire = Wire::new(strike, run.tally.clone());
+        wire.carry(&run.world);
+        let (context, key) = (self.operator(run, &wire), self.key());
+        let mut passes = 0;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = wire.dead().cancelled() => {
+                    // Deployments need no operator to become what they are to be.
+                    self.play(run).await?;
+                    return Ok((Ended::Killed, wire.calls()));
+                }
+                next = attend(&context, &key) => next,
+            };
+            let moved = self.play(run).await?;
+            if !moved && next.is_none_or(|next| next >= REST) {
+                return Ok((Ended::AtRest, wire.calls()));
+            }
+            passes += 1;
+            if passes >= PASSES_MAX {
+                bail!("not at rest after {passes} reconciles: {}", wire.calls().join(", "));
+            }
+        }
+    }
+
+    /// One reconcile of a new operator, and what it wrote.
+    pub async fn idle(&self, run: &Run) -> Vec<String> {
+        run.tally.take_writes();
+        run.world.take_calls();
+        let wire = Wire::new(None, run.tally.clone());
+        wire.carry(&run.world);
+        attend(&self.operator(run, &wire), &self.key()).await;
+        let mut writes = run.tally.take_writes();
+        writes.extend(run.world.take_calls().1.into_iter().map(str::to_owned));
+        writes
+    }
+
+    /// A new process: it remembers nothing.
+    pub fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
+        let client = wire.client(&self.client);
+        let (metrics, fence) = (Arc::new(Metrics::new()), Fence::open());
+        let guard =
+            Guard { fence: fence.clone(), rate: Arc::new(Rate::per_second(u32::MAX)), metrics: Arc::clone(&metrics) };
+        let events = if run.prepares { Fence::closed() } else { Fence::open() };
+        Arc::new(Context::new(Parts {
+            cluster: Cluster::new(client.clone(), fence, Arc::clone(&metrics)),
+            aws: Arc::new(Account(guarded(&run.world.ports(), &guard))),
+            announcer: Announcer::new(client, "campaign", events, Arc::clone(&metrics)),
+            metrics,
+            options: options(run.prepares),
+            clock: now,
+            served: self.served,
+        }))
+    }
+
+    /// The object.
+    pub fn key(&self) -> Key {
+        (self.namespace.clone(), NAME.to_owned())
+    }
+}
+
+/// Every look at an operation is the only one of its reconcile, as with an operation that takes minutes, and nobody waits for it.
+fn options(patient: bool) -> Options {
+    let total = if patient { Duration::from_mins(1) } else { Duration::ZERO };
+    let within = Patience { first: Duration::ZERO, longest: Duration::ZERO, total };
+    Options {
+        image: "registry.example/dispatch-runtime:1".to_owned(),
+        endpoint_url: None,
+        resync: Duration::from_mins(5),
+        spread: Duration::ZERO,
+        pauses: Pauses { within, between: (Duration::ZERO, Duration::ZERO) },
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "deletion timestamps are those of the API server's clock")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+struct Account(Ports);
+
+impl PortsSource for Account {
+    fn ports<'a>(&'a self, _: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
+        Box::pin(async { self.0.clone() })
+    }
+}

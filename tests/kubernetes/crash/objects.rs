@@ -1,0 +1,174 @@
+//! What a person and the rest of the cluster do in a namespace.
+
+use dispatch_api::annotations::FINALIZER;
+use dispatch_api::dispatch_system::DispatchSystem;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::bench::{Bench, NAME, Run};
+
+impl Bench {
+    /// Makes the system.
+    pub async fn create_system(&self, spec: &Value, annotations: &Value) -> anyhow::Result<()> {
+        let object = json!({
+            "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
+            "metadata": { "name": NAME, "annotations": annotations }, "spec": spec,
+        });
+        self.systems().create(&kube::api::PostParams::default(), &serde_json::from_value(object)?).await?;
+        Ok(())
+    }
+
+    /// Changes the system.
+    pub async fn change_system(&self, patch: &Value) -> anyhow::Result<()> {
+        self.systems().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    /// Asks for the system's deletion.
+    pub async fn delete_system(&self) -> anyhow::Result<()> {
+        self.systems().delete(NAME, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// The system.
+    pub async fn system(&self) -> anyhow::Result<Option<DynamicObject>> {
+        Ok(self.systems().get_opt(NAME).await?)
+    }
+
+    /// Writes the Secret with the key of FCM.
+    pub async fn put_key(&self, key: &str) -> anyhow::Result<()> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "fcm" }, "stringData": { "key.json": key },
+        });
+        let params = PatchParams::apply("person").force();
+        self.all::<Secret>().patch("fcm", &params, &Patch::Apply(&secret)).await?;
+        Ok(())
+    }
+
+    /// Does what the controller of Deployments would, at once: every Pod wanted is there. Answers whether anything moved.
+    pub async fn play(&self, run: &Run) -> anyhow::Result<bool> {
+        if !run.tally.take_deployed() {
+            return Ok(false);
+        }
+        let deployments = self.all::<Deployment>();
+        let mut moved = false;
+        for deployment in deployments.list(&ListParams::default()).await? {
+            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let generation = deployment.metadata.generation;
+            let status = deployment.status.as_ref();
+            let there = status.and_then(|status| status.available_replicas).unwrap_or(0) == replicas;
+            if there && status.and_then(|status| status.observed_generation) == generation {
+                continue;
+            }
+            moved = true;
+            let patch = json!({ "status": {
+                "observedGeneration": generation, "replicas": replicas, "updatedReplicas": replicas,
+                "readyReplicas": replicas, "availableReplicas": replicas,
+            } });
+            deployments.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        }
+        Ok(moved)
+    }
+
+    /// The worker objects, by kind and name.
+    pub async fn children(&self) -> anyhow::Result<Vec<(String, Value)>> {
+        let mut children = self.values::<ServiceAccount>("ServiceAccount").await?;
+        children.extend(self.values::<ConfigMap>("ConfigMap").await?);
+        children.extend(self.values::<NetworkPolicy>("NetworkPolicy").await?);
+        children.extend(self.values::<Service>("Service").await?);
+        children.extend(self.values::<Deployment>("Deployment").await?);
+        Ok(children)
+    }
+
+    /// Reasons of the events, each as often as it was told.
+    pub async fn reasons(&self) -> anyhow::Result<Vec<String>> {
+        let mut reasons = Vec::new();
+        for event in self.all::<Event>().list(&ListParams::default()).await? {
+            let times = event.series.as_ref().map_or(1, |series| usize::try_from(series.count).unwrap_or(1));
+            reasons.extend(std::iter::repeat_n(event.reason.unwrap_or_default(), times));
+        }
+        Ok(reasons)
+    }
+
+    /// Takes the system away without its operator, as a cluster that is lost does.
+    pub async fn lose_system(&self) -> anyhow::Result<()> {
+        if let Some(system) = self.system().await? {
+            if system.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+                self.change_system(&json!({ "metadata": { "finalizers": [] } })).await?;
+            }
+            // One whose deletion was asked for has gone with its finalizer.
+            if self.system().await?.is_some() {
+                self.delete_system().await?;
+            }
+        }
+        self.lose_children().await
+    }
+
+    /// Empties the namespace.
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        self.lose_system().await?;
+        self.lose_all::<Secret>().await?;
+        self.lose_all::<Event>().await
+    }
+
+    /// What the garbage collector does once the system is gone.
+    pub async fn lose_children(&self) -> anyhow::Result<()> {
+        self.lose_all::<Deployment>().await?;
+        self.lose_all::<ConfigMap>().await?;
+        self.lose_all::<NetworkPolicy>().await?;
+        self.lose_all::<ServiceAccount>().await?;
+        // Kubernetes 1.20 deletes Services one by one only.
+        let services = self.all::<Service>();
+        for service in services.list(&ListParams::default()).await? {
+            services.delete(&service.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn lose_all<K>(&self) -> anyhow::Result<()>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        self.all::<K>().delete_collection(&DeleteParams::background(), &ListParams::default()).await?;
+        Ok(())
+    }
+
+    async fn values<K>(&self, kind: &str) -> anyhow::Result<Vec<(String, Value)>>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
+    {
+        let mut values = Vec::new();
+        for object in self.all::<K>().list(&ListParams::default()).await? {
+            values.push((format!("{kind} {}", object.name_any()), serde_json::to_value(&object)?));
+        }
+        Ok(values)
+    }
+
+    /// All objects of a kind.
+    pub fn all<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn systems(&self) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<DispatchSystem>(&());
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+}

@@ -1,0 +1,220 @@
+//! What a run left, and whether an undisturbed one left the same.
+
+use std::collections::BTreeMap;
+
+use dispatch_operator::plan::workers::APPLIED;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::bench::{Bench, NAME, Run};
+use super::scenario::Scenario;
+
+/// Writes that give a thing the state it is to have. One whose answer nobody heard may be made once more; nothing comes of it.
+const REPEATABLE: [&str; 6] =
+    ["application updated", "backups enabled", "bucket tagged", "queue corrected", "table corrected", "table tagged"];
+/// Metadata that differ between two equal objects.
+const VOLATILE: [&str; 6] =
+    ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink"];
+/// Differences told of one run.
+const TOLD_MAX: usize = 5;
+
+/// What a run left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Left {
+    state: BTreeMap<String, Value>,
+    counts: BTreeMap<String, usize>,
+    events: BTreeMap<String, usize>,
+}
+
+impl Left {
+    /// Looks at everything.
+    pub async fn of(bench: &Bench, run: &Run) -> anyhow::Result<Self> {
+        let system = bench.system().await?;
+        let mut state: BTreeMap<String, Value> = bench.children().await?.into_iter().collect();
+        state.insert("DispatchSystem".to_owned(), serde_json::to_value(&system)?);
+        let stack = format!("coactus-{}-{NAME}", bench.namespace);
+        let stacks = &run.world.stacks;
+        state.insert(
+            "stack".to_owned(),
+            json!({
+                "state": stacks.state(&stack).map(|state| state.name().to_owned()),
+                "template": stacks.template(&stack),
+                "tags": stacks.tags(&stack),
+                "open change sets": stacks.open_change_sets(),
+                "imported": stacks.imported(),
+            }),
+        );
+        state.insert(
+            "account".to_owned(),
+            json!({
+                "data": run.world.data(),
+                "application": run.world.push_credential(),
+            }),
+        );
+        let clean = Clean::new()?;
+        for value in state.values_mut() {
+            clean.clean(value);
+        }
+        let mut counts = run.tally.objects();
+        counts.retain(|kind, _| !kind.starts_with("events "));
+        counts.extend(run.world.ledger().into_iter().map(|(what, times)| (what.to_owned(), times)));
+        let mut events = BTreeMap::new();
+        for reason in bench.reasons().await? {
+            *events.entry(reason).or_default() += 1;
+        }
+        Ok(Self { state, counts, events })
+    }
+
+    /// How this differs from what an undisturbed run left, beyond what a fault may leave.
+    ///
+    /// An event is told before the status that makes it unnecessary, so that one that matters is told at least once, and at most once
+    /// more than by an undisturbed run. One that tells of a state nobody saw, because the operator was dead meanwhile, is not told.
+    pub fn differences(&self, undisturbed: &Self, scenario: Scenario, failed: bool) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (key, count) in merged(&undisturbed.counts, &self.counts) {
+            let (should, is) = count;
+            let more = usize::from(REPEATABLE.contains(&key));
+            if is < should || is > should + more {
+                wrong.push(format!("{key}: {is} times instead of {should}"));
+            }
+        }
+        for (reason, (should, is)) in merged(&undisturbed.events, &self.events) {
+            let least = usize::from(scenario.must_tell().contains(&reason));
+            // An operator that lives on says that a call failed.
+            let most = if reason == "ReconcileFailed" { should + usize::from(failed) } else { should + 1 };
+            let known = should > 0 || reason == "ReconcileFailed";
+            if is < least || is > most || (!known && is > 0) {
+                wrong.push(format!("event {reason}: {is} times, {should} undisturbed"));
+            }
+        }
+        let mut keys: Vec<&String> = undisturbed.state.keys().chain(self.state.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let of = |left: &Self| left.state.get(key).cloned().unwrap_or_default();
+            differ(key, &of(undisturbed), &of(self), &mut wrong);
+        }
+        let more = wrong.len().saturating_sub(TOLD_MAX);
+        wrong.truncate(TOLD_MAX);
+        if more > 0 {
+            wrong.push(format!("and {more} differences more"));
+        }
+        wrong
+    }
+
+    /// What is still there of a system that was deleted before it was finished. Nothing is to be.
+    pub fn remains(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let count = |what: &str| self.counts.get(what).copied().unwrap_or(0);
+        for what in ["stack", "application"] {
+            let (made, removed) = (count(&format!("{what} created")), count(&format!("{what} deleted")));
+            if made != removed || made > 1 {
+                wrong.push(format!("{what}: {made} made, {removed} removed"));
+            }
+        }
+        let look = |key: &str, at: &str| {
+            let value = self.state.get(key);
+            value.and_then(|value| value.pointer(at)).cloned().unwrap_or_default()
+        };
+        if self.state.get("DispatchSystem").is_some_and(|system| !system.is_null()) {
+            wrong.push("the object is still there".to_owned());
+        }
+        if !look("stack", "/state").is_null() && look("stack", "/state") != "DELETE_COMPLETE" {
+            wrong.push(format!("the stack is in {}", look("stack", "/state")));
+        }
+        if look("stack", "/open change sets") != 0 {
+            wrong.push("a change set is open".to_owned());
+        }
+        if !look("account", "/application").is_null() {
+            wrong.push("the application is still there".to_owned());
+        }
+        let running = self.state.iter().filter(|(key, value)| {
+            key.starts_with("Deployment ") && value.pointer("/spec/replicas").is_some_and(|replicas| *replicas != 0)
+        });
+        wrong.extend(running.map(|(key, _)| format!("{key} still runs")));
+        wrong
+    }
+}
+
+fn merged<'a>(
+    undisturbed: &'a BTreeMap<String, usize>,
+    is: &'a BTreeMap<String, usize>,
+) -> BTreeMap<&'a str, (usize, usize)> {
+    let mut merged: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (key, count) in undisturbed {
+        merged.entry(key).or_default().0 = *count;
+    }
+    for (key, count) in is {
+        merged.entry(key).or_default().1 = *count;
+    }
+    merged
+}
+
+fn differ(at: &str, should: &Value, is: &Value, wrong: &mut Vec<String>) {
+    match (should, is) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                differ(&format!("{at}.{key}"), &of(a), &of(b), wrong);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differ(&format!("{at}[{index}]"), a, b, wrong);
+            }
+        }
+        _ if should == is => {}
+        _ => wrong.push(format!("{at}: {is} instead of {should}")),
+    }
+}
+
+/// Makes values of two runs comparable.
+struct Clean {
+    time: Regex,
+    uid: Regex,
+    stack: Regex,
+}
+
+impl Clean {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            time: Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")?,
+            uid: Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")?,
+            stack: Regex::new(r"(:stack/[a-z0-9-]+)/\d+")?,
+        })
+    }
+
+    fn clean(&self, value: &mut Value) {
+        if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+            for name in VOLATILE {
+                metadata.remove(name);
+            }
+            // It is a digest of the owner's uid, too. That it is the right one shows in that nothing is written.
+            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.remove(APPLIED);
+            }
+        }
+        if let Some(spec) = value.pointer_mut("/spec").and_then(Value::as_object_mut) {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
+        }
+        self.texts(value);
+    }
+
+    fn texts(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                let cleaned = self.time.replace_all(text, "TIME");
+                let cleaned = self.uid.replace_all(&cleaned, "UID");
+                let cleaned = self.stack.replace_all(&cleaned, "$1/N").into_owned();
+                *text = cleaned;
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.texts(item)),
+            Value::Object(members) => members.values_mut().for_each(|member| self.texts(member)),
+            _ => {}
+        }
+    }
+}
