@@ -11,6 +11,7 @@ use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::kubernetes::cluster::Cluster;
 use dispatch_operator::kubernetes::fence::Fence;
 use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
 use dispatch_operator::kubernetes::recorder::Announcer;
 use dispatch_operator::kubernetes::source::PortsSource;
@@ -72,7 +73,13 @@ impl Stage {
             announcer: Announcer::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
             cluster,
             metrics,
-            options: Options { image: "runtime".to_owned(), endpoint_url: None, resync, spread: Duration::ZERO },
+            options: Options {
+                image: "runtime".to_owned(),
+                endpoint_url: None,
+                resync,
+                spread: Duration::ZERO,
+                pauses: Pauses::default(),
+            },
             clock,
             served: Served::default(),
         })

@@ -12,6 +12,7 @@ use dispatch_operator::kubernetes::announce::{Announcement, Reason};
 use dispatch_operator::kubernetes::cluster::{Cluster, Stored};
 use dispatch_operator::kubernetes::fence::Fence;
 use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
 use dispatch_operator::kubernetes::recorder::Announcer;
 use dispatch_operator::kubernetes::source::PortsSource;
@@ -161,6 +162,7 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
             endpoint_url: None,
             resync: Duration::from_mins(5),
             spread: Duration::ZERO,
+            pauses: Pauses::default(),
         },
         clock: world.ports().clock,
         served,
