@@ -28,6 +28,10 @@ test: tools-test build ## Every test this machine can run
 campaign: tools-test ## The model with more workers and the races by the hundred thousand: more than an hour
 	scripts/campaign.sh
 
+.PHONY: campaign-operator
+campaign-operator: tools-test ## Kill the operator at every call, also where a call only reads; needs KUBEBUILDER_ASSETS
+	DISPATCH_CAMPAIGN=full cargo nextest run --locked -p dispatch-tests --all-features --no-capture -E 'test(killed_at_any_call)'
+
 .PHONY: lint
 lint: tools-lint ## Formatting, clippy, docs, licences
 	scripts/lint.sh
