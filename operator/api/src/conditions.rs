@@ -33,3 +33,5 @@ pub const NOT_ADOPTABLE: &str = "NotAdoptable";
 pub const INVALID_PUSH_CREDENTIAL: &str = "InvalidPushCredential";
 /// Reason of `Stalled`: a resource of the stack was deleted outside.
 pub const RESOURCE_GONE: &str = "ResourceGone";
+/// Reason of `Reconciling`: as many other stacks are being changed as may be at once.
+pub const WAITING_FOR_TURN: &str = "WaitingForTurn";

@@ -65,6 +65,20 @@ fn the_defaults_of_the_schema_are_those_of_the_types() -> Outcome {
     Ok(())
 }
 
+/// Leaving a group out and giving it empty is the same.
+#[test]
+fn the_default_of_a_group_is_that_of_its_members() -> Outcome {
+    let mut groups = 0;
+    walk(&schema()?["properties"]["spec"], "spec", &mut |path, field| {
+        if field["properties"].is_object() && field["default"].is_object() {
+            groups += 1;
+            assert_eq!(field["default"], apply_defaults(field, &json!({})), "{path}");
+        }
+    });
+    assert!(groups >= 20, "{groups} groups");
+    Ok(())
+}
+
 #[test]
 fn every_field_is_described_and_bounded() -> Outcome {
     let spec = &schema()?["properties"]["spec"];

@@ -109,7 +109,7 @@ impl Default for ResourceList {
 }
 
 /// Where workers may run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchedulingSpec {
     /// Labels a node must have, at most 32.
@@ -126,6 +126,12 @@ pub struct SchedulingSpec {
     /// Spread replicas over zones. Default `true`.
     #[serde(default = "yes")]
     pub spread_over_zones: bool,
+}
+
+impl Default for SchedulingSpec {
+    fn default() -> Self {
+        Self { node_selector: BTreeMap::new(), priority_class_name: None, spread_over_zones: yes() }
+    }
 }
 
 fn seventy() -> u8 {
