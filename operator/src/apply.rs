@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::ports::{PortError, PortErrorKind, Ports};
 use crate::progress::{Event, Progress};
-use crate::reconcile::Patience;
+use crate::reconcile::{Gate, Patience};
 use crate::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState,
     WayBack,
@@ -46,6 +46,8 @@ pub enum Verdict {
     Comparing,
     /// An operation still runs and patience has ended.
     StillRunning(StackState),
+    /// Other operations run, as many as may at once.
+    Waiting,
     /// Only a person can go on.
     Stalled(StackState),
     /// The engine or AWS refuses, and only a person can go on.
@@ -86,6 +88,7 @@ pub(crate) struct Run<'a> {
     pub approval: &'a Approval,
     pub retry: Retry,
     pub adoption: Adoption,
+    pub gate: Option<&'a dyn Gate>,
     pub credential: Credential,
     pub patience: Patience,
     pub progress: &'a mut dyn Progress,
@@ -114,6 +117,9 @@ impl Run<'_> {
                 return Ok(StackResult { verdict, stack: found, ..result });
             }
             let step = self.next(found.as_ref());
+            if step.begins_an_operation() && self.gate.is_some_and(|gate| !gate.enter()) {
+                return Ok(StackResult { verdict: Verdict::Waiting, stack: found, ..result });
+            }
             let rest = match (step, &found) {
                 (StackStep::UpToDate, _) => {
                     return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });

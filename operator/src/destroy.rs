@@ -195,6 +195,7 @@ async fn prepare(
         approval: &approval,
         retry,
         adoption: Adoption::Refuse,
+        gate: None,
         // The application goes with the system.
         credential: Credential::Same,
         patience,

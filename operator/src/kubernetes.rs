@@ -23,6 +23,7 @@ mod removal;
 pub mod secrets;
 pub mod serve;
 pub mod source;
+pub mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub struct RunOptions {
     pub endpoint_url: Option<String>,
     /// Bound of AWS calls a second for each region and role.
     pub aws_calls_per_second: u32,
+    /// Stack operations that may run at once.
+    pub stack_operations: u16,
     /// Name of this replica, which no other process has.
     pub identity: String,
 }
@@ -213,6 +216,7 @@ impl Work<'_> {
                 resync: options.resync,
                 spread: SPREAD.min(options.resync),
                 pauses: pace::Pauses::default(),
+                stack_operations: options.stack_operations,
             },
             clock: system_clock,
             served,

@@ -74,6 +74,14 @@ pub enum StackStep {
     LeaveAlone(StackState),
 }
 
+impl StackStep {
+    /// Whether CloudFormation is given something to do, and not only waited for or left alone.
+    pub fn begins_an_operation(&self) -> bool {
+        use StackStep::{ContinueRollback, Create, DeleteThenCreate, RollBack, Update};
+        matches!(self, Create | Update | DeleteThenCreate | ContinueRollback | RollBack)
+    }
+}
+
 /// Decides the next step. With the wanted input on record CloudFormation need not be asked.
 pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -> StackStep {
     let Some(stack) = found else { return StackStep::Create };

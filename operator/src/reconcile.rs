@@ -1,5 +1,6 @@
 //! The engine: `observe -> plan -> apply -> status`, for the command line and for the Kubernetes controller alike.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::conditions;
@@ -9,6 +10,7 @@ use thiserror::Error;
 
 use crate::apply::{self, Run, StackResult, Verdict};
 use crate::desired::Desired;
+use crate::outputs::ArnBase;
 use crate::plan::ownership::Adoption;
 use crate::plan::template::TemplateError;
 use crate::plan::{
@@ -39,6 +41,12 @@ pub enum FailedInput {
     TryAgain,
     /// Leave it until the manifest changes.
     Refuse,
+}
+
+/// Asked before an operation of a stack is begun.
+pub trait Gate: std::fmt::Debug + Send + Sync {
+    /// Whether it may begin now.
+    fn enter(&self) -> bool;
 }
 
 /// Bounds of a wait for CloudFormation.
@@ -74,6 +82,8 @@ pub struct Settings {
     pub patience: Patience,
     /// May a stack, or kept data, that is somebody else's be taken over?
     pub adoption: Adoption,
+    /// Says when an operation may begin; without one, at once.
+    pub gate: Option<Arc<dyn Gate>>,
     /// Status of the last reconcile, for the times of conditions that did not change.
     pub previous: Option<DispatchSystemStatus>,
 }
@@ -108,6 +118,16 @@ pub enum ReconcileError {
         wanted: String,
         /// From STS.
         found: String,
+    },
+    /// The stack is in another place than the manifest, or the identity it names, leads to.
+    #[error(
+        "{field} leads to another place than {was}, where the stack is; give it back, or make another object. Nothing was changed"
+    )]
+    Moved {
+        /// Field of the manifest.
+        field: &'static str,
+        /// Region or account of the stack.
+        was: String,
     },
     /// A secret the manifest names was not given.
     #[error("{field} names secret {name}/{key}, which was not given")]
@@ -162,14 +182,14 @@ pub async fn reconcile(
     if system.spec.suspend || system.spec.management_policy == ManagementPolicy::Observe {
         return look(system, ports, settings).await;
     }
-    observe::guard_account(system, ports).await?;
-    let found = ports.stacks.describe(&system.names.stack).await?;
-    let account = observe::account(ports, found.as_ref()).await?;
+    let (found, account) = find(system, ports, settings).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
     let credential = credential(&desired, found.as_ref());
     let (retry, patience, approval) = (retry(system, &desired, settings), settings.patience, &settings.approval);
     let adoption = settings.adoption;
-    let mut run = Run { system, desired: &desired, ports, approval, retry, adoption, credential, patience, progress };
+    let gate = settings.gate.as_deref();
+    let mut run =
+        Run { system, desired: &desired, ports, approval, retry, adoption, gate, credential, patience, progress };
     let mut stack = run.settle(found).await?;
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     let mut steps = Vec::new();
@@ -203,9 +223,7 @@ pub async fn reconcile(
 /// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected. Needs no
 /// secret: those that are not given are taken for the ones applied.
 pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Reconciled, ReconcileError> {
-    observe::guard_account(system, ports).await?;
-    let found = ports.stacks.describe(&system.names.stack).await?;
-    let account = observe::account(ports, found.as_ref()).await?;
+    let (found, account) = find(system, ports, settings).await?;
     let desired = match Desired::of(system, &settings.secrets, &account) {
         Err(ReconcileError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref(), &account)?,
         other => other?,
@@ -245,9 +263,7 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
 /// A stack that exists is compared by CloudFormation itself, through a change set that is removed again; with `Observe` or
 /// `suspend` not even that is made, and the plan tells only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, ReconcileError> {
-    observe::guard_account(system, ports).await?;
-    let found = ports.stacks.describe(&system.names.stack).await?;
-    let account = observe::account(ports, found.as_ref()).await?;
+    let (found, account) = find(system, ports, settings).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
     if let Some(message) = desired.refusal(found.as_ref(), settings.adoption) {
         return Err(ReconcileError::OwnedByAnother(message));
@@ -269,6 +285,27 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
         steps = part_steps(system, &found_parts, credential(&desired, found.as_ref())).steps;
     }
     Ok(Plan::new(&desired.hash(), step, changes, steps))
+}
+
+/// The stack and its account, looked for only where it can be.
+async fn find(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+) -> Result<(Option<StackDescription>, String), ReconcileError> {
+    let arn = settings.previous.as_ref().and_then(|previous| previous.stack_arn.as_deref());
+    let place = arn.and_then(ArnBase::of);
+    let moved = |field, was: &str| Err(ReconcileError::Moved { field, was: was.to_owned() });
+    if let Some(place) = place.as_ref().filter(|place| place.region != system.spec.region) {
+        return moved("spec.region", place.region);
+    }
+    observe::guard_account(system, ports).await?;
+    let found = ports.stacks.describe(&system.names.stack).await?;
+    let account = observe::account(ports, found.as_ref()).await?;
+    match place.filter(|place| place.account != account) {
+        Some(place) => moved("spec.aws.roleArn", place.account),
+        None => Ok((found, account)),
+    }
 }
 
 async fn preview_update(

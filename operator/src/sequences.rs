@@ -236,6 +236,26 @@ async fn credentials_of_another_account_are_refused_before_anything_is_asked() {
     assert_eq!(world.take_calls().0, ["account"]);
 }
 
+/// Another stack there would be a second one. An old API server enforces no rule, and no rule sees where a role leads.
+#[tokio::test(start_paused = true)]
+async fn a_system_never_moves_to_another_region_or_account() {
+    let (world, system) = living().await;
+    let status = apply(&world, &system).await.status;
+    let mut elsewhere = status.clone();
+    elsewhere.stack_arn = status.stack_arn.as_ref().map(|arn| arn.replace("000000000000", "123456789012"));
+    let mut region = system.clone();
+    region.spec.region = "ap-northeast-1".to_owned();
+    world.take_calls();
+    for (system, previous, field) in [(&region, &status, "spec.region"), (&system, &elsewhere, "spec.aws.roleArn")] {
+        let settings = Settings { previous: Some(previous.clone()), ..Settings::default() };
+        let error = reconcile(system, &world.ports(), &settings, &mut Silent).await.expect_err(field);
+        assert!(error.to_string().starts_with(field), "{error}");
+        look(system, &world.ports(), &settings).await.expect_err(field);
+        preview(system, &world.ports(), &settings).await.expect_err(field);
+    }
+    assert!(world.take_calls().1.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn drift_is_corrected_or_reported_as_the_manifest_says() {
     let (world, mut system) = living().await;

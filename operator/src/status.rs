@@ -19,7 +19,8 @@ use crate::stack::{StackDescription, StackState};
 use crate::text::shown;
 
 pub use cluster::{
-    Trio, WorkersFinding, WorkersState, deletion, keep_drift, unfinished, waits_for_nothing, with_workers,
+    Trio, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished, waits_for_nothing, waits_for_turn,
+    with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{EXPORT_NOT_STARTED, ExportsFinding, ExportsState, with_exports};
@@ -149,6 +150,11 @@ fn summary(facts: &Facts<'_>) -> Said {
             Summary::Reconciling,
             "ComputingChanges",
             format!("CloudFormation compares stack {stack} with the manifest"),
+        ),
+        Verdict::Waiting => say(
+            Summary::Reconciling,
+            condition::WAITING_FOR_TURN,
+            format!("as many other stacks are being changed as may be at once; stack {stack} follows when one is done"),
         ),
         Verdict::StillRunning(state) => {
             say(Summary::Reconciling, "StackBusy", format!("stack {stack} is in {}", state.name()))
@@ -289,7 +295,8 @@ mod tests {
     fn verdicts() -> Vec<Verdict> {
         let states = aws_sdk_cloudformation::types::StackStatus::values();
         let states: Vec<StackState> = states.iter().map(|name| StackState::parse(name)).collect();
-        let mut all = vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched, Verdict::Comparing];
+        let mut all =
+            vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched, Verdict::Comparing, Verdict::Waiting];
         for state in states {
             all.push(Verdict::Failed { state: state.clone(), cause: "Table CREATE_FAILED: no".to_owned() });
             all.push(Verdict::StillRunning(state.clone()));

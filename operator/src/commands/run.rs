@@ -37,6 +37,9 @@ pub struct RunArgs {
     /// AWS calls a second in each region and role.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     aws_calls_per_second: u32,
+    /// Stack operations that run at once; other systems wait for their turn.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_stack_operations: u16,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     #[arg(long, value_name = "ADDRESS", env = "DISPATCH_METRICS_ADDR", default_value = "0.0.0.0:9090")]
     metrics_addr: SocketAddr,
@@ -82,6 +85,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
         runtime_image: args.runtime_image,
         endpoint_url: global.endpoint_url.clone(),
         aws_calls_per_second: args.aws_calls_per_second,
+        stack_operations: args.max_stack_operations,
         // A Pod that is started again in place is another process.
         identity: format!("{}-{:08x}", args.pod_name, rand::random::<u32>()),
     };

@@ -101,6 +101,7 @@ impl Refusal {
         let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
         match error {
             ReconcileError::WrongAccount { .. } => stalled("WrongAccount"),
+            ReconcileError::Moved { .. } => stalled("InvalidSpec"),
             // It may be made in the next moment, and is looked for.
             ReconcileError::SecretMissing { .. } => Some(Self { trio: Trio::Reconciling, reason: "SecretMissing" }),
             ReconcileError::OwnedByAnother(_) => stalled(dispatch_api::conditions::OWNED_BY_ANOTHER),

@@ -8,6 +8,8 @@ use crate::reconcile::Patience;
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 /// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
 pub const SECRETS: Duration = Duration::from_secs(20);
+/// Time between two tries of a system that waits for its turn. A try costs no call of AWS.
+pub const TURN: Duration = Duration::from_secs(5);
 /// Time between two looks at workers that are not all there. Their Deployments are watched as well.
 pub const WORKERS: Duration = Duration::from_secs(30);
 /// Pause after a step that has to reach the status before the next one.
@@ -58,6 +60,12 @@ impl Default for Pauses {
 }
 
 impl Pauses {
+    /// How long a reconcile waits for an operation that was seen running `looks` times. A later look waits for nothing: who sleeps in a
+    /// reconcile takes the place of somebody else's.
+    pub fn patience(&self, looks: u32) -> Patience {
+        if looks == 0 { self.within } else { Patience { total: Duration::ZERO, ..self.within } }
+    }
+
     /// Pause before the next look at an operation that was seen running `looks` times.
     pub fn until_next(&self, looks: u32) -> Duration {
         let (first, longest) = self.between;

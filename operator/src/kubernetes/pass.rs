@@ -22,6 +22,7 @@ use super::pool::{self, Ensured, Setting};
 use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
+use super::turns::Turns;
 use super::{pace, removal};
 use crate::plan::Approval;
 use crate::plan::ownership::Adoption;
@@ -47,6 +48,8 @@ pub struct Options {
     pub spread: Duration,
     /// How a running operation is followed.
     pub pauses: pace::Pauses,
+    /// Stack operations that may run at once.
+    pub stack_operations: u16,
 }
 
 /// Name of an object.
@@ -68,6 +71,7 @@ pub struct Context {
     pub clock: fn() -> Timestamp,
     /// What the cluster serves.
     pub served: Served,
+    turns: Arc<Turns>,
     memories: Mutex<HashMap<Key, Memory>>,
     shown: Mutex<HashMap<Key, Vec<&'static str>>>,
     exports: Mutex<HashMap<Key, Mark>>,
@@ -105,7 +109,8 @@ impl Context {
     pub fn new(parts: Parts) -> Self {
         let Parts { cluster, aws, announcer, metrics, options, clock, served } = parts;
         let (memories, shown, exports) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown, exports }
+        let turns = Arc::new(Turns::new(options.stack_operations));
+        Self { cluster, aws, announcer, metrics, options, clock, served, turns, memories, shown, exports }
     }
 
     /// Memory of an object. Nobody else has it meanwhile: an object is never reconciled twice at once.
@@ -121,6 +126,7 @@ impl Context {
     /// The object is gone.
     pub(super) fn forget(&self, key: &Key) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.turns.ends(key);
         self.show(key, None);
         self.mark_exports(key, None);
     }
@@ -263,11 +269,18 @@ impl Pass<'_> {
         };
         let mut memory = self.memory(&fingerprint);
         let mut begun = Vec::new();
-        if memory.is_due(&fingerprint, Instant::now()) {
+        let now = Instant::now();
+        if memory.is_due(&fingerprint, now) && !self.waits_on(&mut memory, &fingerprint, now) {
             self.ask_aws(&mut memory, fingerprint, &secrets, &mut begun).await?;
         }
         memory.failures = 0;
         let Some(base) = memory.base.clone() else { return Ok(Passed { outcome: "waiting", next: None }) };
+        if status::stalled_for(&base, "InvalidSpec") || status::stalled_for(&base, "WrongAccount") {
+            // The spec means another place or other data than the workers serve; nothing of it reaches them.
+            context.publish(self.stored, base, begun).await?;
+            context.remember(self.key, memory);
+            return Ok(Passed { outcome: "stalled", next: None });
+        }
         let setting = Setting {
             image: &context.options.image,
             endpoint_url: context.options.endpoint_url.as_deref(),
@@ -291,6 +304,16 @@ impl Pass<'_> {
         let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
         Ok(Passed { outcome, next: Some(next) })
+    }
+
+    /// Whether a system that waits for its turn has to go on waiting, of which AWS need not be asked.
+    fn waits_on(&self, memory: &mut Memory, fingerprint: &Fingerprint, now: Instant) -> bool {
+        let waits = memory.base.as_ref().is_some_and(status::waits_for_turn);
+        if !waits || memory.fingerprint.as_ref() != Some(fingerprint) || self.context.turns.is_free(self.key) {
+            return false;
+        }
+        memory.next = NextLook::At(now + pace::jittered(pace::TURN, rand::random()));
+        true
     }
 
     /// Puts the finalizer on, before anything is made that a deletion would have to remove.
@@ -340,19 +363,27 @@ impl Pass<'_> {
             secrets: secrets.secrets.clone(),
             drift,
             failed_input: if asked_for { FailedInput::TryAgain } else { FailedInput::Refuse },
-            patience: self.context.options.pauses.within,
+            patience: self.context.options.pauses.patience(memory.waits),
+            gate: Some(Arc::new(self.context.turns.of(self.key))),
             adoption: match &fingerprint.adopted {
                 Some(stack) if *stack == self.system.names.stack => Adoption::Take,
                 _ => Adoption::Refuse,
             },
             previous: self.frame.previous.cloned(),
         };
-        let ports = self.context.aws.ports(self.system).await;
+        let context = self.context;
+        let ports = context.aws.ports(self.system).await;
         let mut listen = |event: Event| {
             tracing::debug!(?event);
             begun.extend(announce::begun(&event));
         };
-        let (mut base, next) = match reconcile(self.system, &ports, &settings, &mut listen).await {
+        let result = reconcile(self.system, &ports, &settings, &mut listen).await;
+        // Who fails leaves its turn to others; an operation that runs all the same is found by the next look.
+        match &result {
+            Ok(done) if status::operates(&done.status) => context.turns.runs(self.key),
+            _ => context.turns.ends(self.key),
+        }
+        let (mut base, next) = match result {
             Ok(done) => self.reconciled(memory, done, drift),
             Err(error) => match Refusal::of(&error, memory.failures) {
                 Some(refusal) => {
@@ -389,6 +420,9 @@ impl Pass<'_> {
         let pause = if at_rest {
             memory.waits = 0;
             pace::jittered(self.context.options.resync, rand::random())
+        } else if status::waits_for_turn(&base) {
+            memory.waits = 0;
+            pace::jittered(pace::TURN, rand::random())
         } else {
             memory.waits = memory.waits.saturating_add(1);
             self.context.options.pauses.until_next(memory.waits)

@@ -86,8 +86,10 @@ impl Removal<'_> {
         let ports = self.context.aws.ports(system).await;
         // They are of use where they are, and no hindrance where they are not.
         let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
-        let pauses = self.context.options.pauses;
-        let settings = Settings { secrets: read.secrets, patience: pauses.within, ..Settings::default() };
+        let uid = self.stored.metadata.uid.clone().unwrap_or_default();
+        let (pauses, memory) = (self.context.options.pauses, self.context.recall(self.key, &uid));
+        let patience = pauses.patience(memory.map_or(0, |memory| memory.waits));
+        let settings = Settings { secrets: read.secrets, patience, ..Settings::default() };
         let mut begun = Vec::new();
         let mut listen = |event: Event| begun.extend(announce::begun(&event));
         let result = destroy(system, &ports, &settings, &mut listen).await;
@@ -96,7 +98,6 @@ impl Removal<'_> {
             Ok(gone) => self.finish(&words(&gone)).await,
             Err(DestroyError::StillRunning { stack, state }) => {
                 self.doing(&format!("stack {stack} is in {state}")).await?;
-                let uid = self.stored.metadata.uid.clone().unwrap_or_default();
                 let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
                 (memory.uid, memory.waits, memory.failures) = (uid, memory.waits.saturating_add(1), 0);
                 let next = pauses.until_next(memory.waits);

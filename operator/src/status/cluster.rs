@@ -114,10 +114,21 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
 
 /// Whether a system that is not ready waits neither for AWS nor for the operator, but for a person.
 pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY);
-    ready.is_some_and(|ready| {
-        matches!(ready.reason.as_str(), "Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState")
-    })
+    matches!(reason(status), Some("Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState"))
+}
+
+/// Whether a system waits until other stacks are done.
+pub fn waits_for_turn(status: &DispatchSystemStatus) -> bool {
+    reason(status) == Some(condition::WAITING_FOR_TURN)
+}
+
+/// Whether an operation of its stack runs, or is about to.
+pub fn operates(status: &DispatchSystemStatus) -> bool {
+    matches!(reason(status), Some("StackBusy" | "ComputingChanges"))
+}
+
+fn reason(status: &DispatchSystemStatus) -> Option<&str> {
+    status.conditions.iter().find(|c| c.type_ == condition::READY).map(|ready| ready.reason.as_str())
 }
 
 fn set_trio(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (Trio, &str, &str)) {

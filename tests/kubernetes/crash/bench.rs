@@ -153,6 +153,7 @@ fn options(patient: bool) -> Options {
         resync: Duration::from_mins(5),
         spread: Duration::ZERO,
         pauses: Pauses { within, between: (Duration::ZERO, Duration::ZERO) },
+        stack_operations: 20,
     }
 }
 
