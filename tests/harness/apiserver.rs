@@ -135,7 +135,8 @@ impl ApiServer {
             format!("--service-account-signing-key-file={}", at("sa.key")),
             "--authorization-mode=RBAC".to_owned(),
             format!("--token-auth-file={}", at("tokens.csv")),
-            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            // Room for the Services of a large fleet.
+            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
             "--allow-privileged=true".to_owned(),
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ];

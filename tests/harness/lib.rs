@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod deployments;
+pub mod fake_aws;
 pub mod ministack;
 pub mod moto;
 pub mod operator;

@@ -96,6 +96,14 @@ impl OperatorProcess {
         Ok(values.filter_map(|value| value.parse::<f64>().ok()).sum())
     }
 
+    /// One of the sizes of `/proc/<pid>/status`, for example `VmHWM`, in KiB.
+    pub fn memory(&self, size: &str) -> anyhow::Result<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(size)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("the process has such a size")?;
+        Ok(kib.parse()?)
+    }
+
     /// Asks it to end, as the kubelet does. Does not wait.
     pub fn terminate(&self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)

@@ -8,8 +8,10 @@
 mod crash;
 mod deletion;
 mod failures;
+mod fleet;
 mod install;
 mod lifecycle;
+mod mutation;
 mod person;
 mod replicas;
 mod shown;

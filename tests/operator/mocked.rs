@@ -163,6 +163,7 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
             resync: Duration::from_mins(5),
             spread: Duration::ZERO,
             pauses: Pauses::default(),
+            stack_operations: 20,
         },
         clock: world.ports().clock,
         served,

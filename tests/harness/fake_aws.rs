@@ -1,0 +1,178 @@
+//! A small AWS for many systems: stacks that take their time, and what the operator looks at beside them.
+//!
+//! Each call is recorded with its moment. Stacks hold nothing but what is asked for: their tags, their outputs, and the settings of the
+//! table and the queues that their template gives. For everything finer there is `ministack`.
+
+mod queries;
+mod stacks;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use stacks::Stacks;
+
+/// Account of everything.
+pub const ACCOUNT: &str = "000000000000";
+
+/// How stack operations go.
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    /// How long an operation takes.
+    pub operation: Duration,
+    /// Stacks whose name contains this fail at their creation.
+    pub failing: &'static str,
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// When it came.
+    pub at: Instant,
+    /// Its name in the service's own words.
+    pub operation: String,
+}
+
+impl Recorded {
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
+        !["Describe", "Get", "List"].iter().any(|verb| self.operation.starts_with(verb))
+    }
+}
+
+/// The running fake. Ends when dropped.
+pub struct FakeAws {
+    url: String,
+    world: Arc<World>,
+    serving: JoinHandle<()>,
+}
+
+struct World {
+    calls: Mutex<Vec<Recorded>>,
+    stacks: Mutex<Stacks>,
+}
+
+impl FakeAws {
+    /// Starts one on a free port.
+    pub async fn start(behaviour: Behaviour) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let world = Arc::new(World { calls: Mutex::default(), stacks: Mutex::new(Stacks::new(behaviour)) });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&world));
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                println!("the fake AWS ended: {error}");
+            }
+        });
+        Ok(Self { url, world, serving })
+    }
+
+    /// Address of every service.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Calls since the last time this was asked, in order.
+    pub fn take_calls(&self) -> Vec<Recorded> {
+        std::mem::take(&mut lock(&self.world.calls))
+    }
+
+    /// Most operations that ever ran at one moment.
+    pub fn most_operations(&self) -> usize {
+        lock(&self.world.stacks).most_operations()
+    }
+}
+
+impl Drop for FakeAws {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(State(world): State<Arc<World>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    let (operation, request) = match target.and_then(|target| target.split_once('.')) {
+        Some((_, operation)) => {
+            (operation.to_owned(), Request::Json(serde_json::from_slice(&body).unwrap_or_default()))
+        }
+        None if method == Method::POST => {
+            let fields = queries::fields(&body);
+            (fields.get("Action").cloned().unwrap_or_default(), Request::Query(fields))
+        }
+        // Buckets are asked about only before a stack is made, and none has been kept.
+        None => ("GetBucketTagging".to_owned(), Request::Bucket),
+    };
+    lock(&world.calls).push(Recorded { at: Instant::now(), operation: operation.clone() });
+    let mut stacks = lock(&world.stacks);
+    match request {
+        Request::Json(request) => json_answer(&mut stacks, &operation, &request),
+        Request::Query(fields) => match queries::answer(&mut stacks, &operation, &fields) {
+            Ok(result) => {
+                let text = format!(
+                    "<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+                );
+                (StatusCode::OK, text).into_response()
+            }
+            Err((status, code, message)) => {
+                let text = format!(
+                    "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+                );
+                (status, text).into_response()
+            }
+        },
+        Request::Bucket => {
+            (StatusCode::NOT_FOUND, "<Error><Code>NoSuchBucket</Code><Message>no</Message></Error>").into_response()
+        }
+    }
+}
+
+enum Request {
+    Json(Value),
+    Query(queries::Fields),
+    Bucket,
+}
+
+/// DynamoDB and SQS.
+fn json_answer(stacks: &mut Stacks, operation: &str, request: &Value) -> Response {
+    let found = match operation {
+        "DescribeTable" => stacks.table(text(request, "TableName")).map(|table| json!({ "Table": table })),
+        "DescribeContinuousBackups" => stacks.table(text(request, "TableName")).map(|_| {
+            json!({ "ContinuousBackupsDescription": {
+                "ContinuousBackupsStatus": "ENABLED",
+                "PointInTimeRecoveryDescription": { "PointInTimeRecoveryStatus": "ENABLED" },
+            } })
+        }),
+        "DescribeTimeToLive" => stacks.table(text(request, "TableName")).map(
+            |_| json!({ "TimeToLiveDescription": { "TimeToLiveStatus": "ENABLED", "AttributeName": "expiresAt" } }),
+        ),
+        "GetQueueAttributes" => {
+            stacks.queue(text(request, "QueueUrl")).map(|attributes| json!({ "Attributes": attributes }))
+        }
+        _ => None,
+    };
+    let content = [("content-type", "application/x-amz-json-1.0")];
+    match found {
+        Some(answer) => (StatusCode::OK, content, answer.to_string()).into_response(),
+        None => {
+            let error =
+                json!({ "__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "message": "no" });
+            (StatusCode::BAD_REQUEST, content, error.to_string()).into_response()
+        }
+    }
+}
+
+fn text<'a>(request: &'a Value, field: &str) -> &'a str {
+    request[field].as_str().unwrap_or_default()
+}

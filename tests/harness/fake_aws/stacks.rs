@@ -1,0 +1,242 @@
+//! Stacks, as far as anybody asks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, Behaviour};
+use crate::ministack::REGION;
+
+/// What a change set brings.
+pub struct Change<'a> {
+    pub template: &'a str,
+    pub tags: Vec<(String, String)>,
+}
+
+/// One event of a stack's history.
+pub struct Event {
+    pub status: &'static str,
+    pub reason: Option<&'static str>,
+}
+
+impl Event {
+    /// An event with a reason is of a resource, the others are of the stack itself.
+    pub fn logical_id<'a>(&self, stack: &'a Stack) -> &'a str {
+        if self.reason.is_some() { "ReplicationGroup" } else { &stack.name }
+    }
+
+    pub fn physical_id<'a>(&self, stack: &'a Stack) -> &'a str {
+        if self.reason.is_some() { "" } else { &stack.arn }
+    }
+
+    pub fn resource_type(&self) -> &'static str {
+        if self.reason.is_some() { "AWS::ElastiCache::ReplicationGroup" } else { "AWS::CloudFormation::Stack" }
+    }
+}
+
+/// One stack.
+pub struct Stack {
+    pub name: String,
+    pub arn: String,
+    pub state: &'static str,
+    pub tags: Vec<(String, String)>,
+    pub events: Vec<Event>,
+    content: Content,
+    running: Option<(Instant, &'static str)>,
+}
+
+/// What a template gives.
+#[derive(Clone, Default)]
+struct Content {
+    outputs: BTreeMap<String, String>,
+    table: String,
+    protected: bool,
+    queues: Vec<(String, BTreeMap<&'static str, String>)>,
+}
+
+impl Stack {
+    /// Outputs; a stack that is being made has none.
+    pub fn outputs(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.content
+            .outputs
+            .iter()
+            .filter(|_| !self.state.starts_with("CREATE_IN") && self.state != "ROLLBACK_COMPLETE")
+    }
+
+    fn tell(&mut self, status: &'static str, reason: Option<&'static str>) {
+        self.events.push(Event { status, reason });
+    }
+}
+
+/// All stacks of the account.
+pub struct Stacks {
+    behaviour: Behaviour,
+    // A name stays with the number of stacks that had it.
+    all: HashMap<String, Stack>,
+    sets: HashMap<(String, String), (Content, Vec<(String, String)>)>,
+    most: usize,
+}
+
+impl Stacks {
+    pub fn new(behaviour: Behaviour) -> Self {
+        Self { behaviour, all: HashMap::new(), sets: HashMap::new(), most: 0 }
+    }
+
+    pub fn most_operations(&self) -> usize {
+        self.most
+    }
+
+    /// A stack by name or ARN, brought to where it is by now.
+    pub fn look(&mut self, stack: &str) -> Option<&Stack> {
+        let name = name_of(stack).to_owned();
+        let found = self.all.get_mut(&name)?;
+        settle(found);
+        if found.state == "DELETE_COMPLETE" && found.arn != stack {
+            return None;
+        }
+        Some(found)
+    }
+
+    /// Whether the change set is new.
+    pub fn propose(&mut self, set: (String, String), change: &Change<'_>) -> bool {
+        let name = set.0.clone();
+        if self.sets.contains_key(&set) {
+            return false;
+        }
+        let template = serde_json::from_str(change.template).unwrap_or_default();
+        self.sets.insert(set, (content(&template), change.tags.clone()));
+        if self.look(&name).is_none() {
+            let arn = format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/1");
+            let (state, events) = ("REVIEW_IN_PROGRESS", Vec::new());
+            let (tags, content, running) = (Vec::new(), Content::default(), None);
+            self.all.insert(name.clone(), Stack { name, arn, state, tags, events, content, running });
+        }
+        true
+    }
+
+    pub fn is_proposed(&self, set: &(String, String)) -> bool {
+        self.sets.contains_key(&(name_of(&set.0).to_owned(), set.1.clone()))
+    }
+
+    /// Begins what a change set brings; `false` where there is none.
+    pub fn execute(&mut self, set: &(String, String)) -> bool {
+        let set = (name_of(&set.0).to_owned(), set.1.clone());
+        let Some((content, tags)) = self.sets.remove(&set) else { return false };
+        let ends = Instant::now() + self.behaviour.operation;
+        let fails = set.0.contains(self.behaviour.failing);
+        let Some(stack) = self.all.get_mut(&set.0) else { return false };
+        let is_new = stack.state == "REVIEW_IN_PROGRESS";
+        let (begun, end) = match (is_new, fails) {
+            (true, true) => ("CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"),
+            (true, false) => ("CREATE_IN_PROGRESS", "CREATE_COMPLETE"),
+            _ => ("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"),
+        };
+        (stack.content, stack.tags, stack.state, stack.running) = (content, tags, begun, Some((ends, end)));
+        stack.tell(begun, None);
+        if end == "ROLLBACK_COMPLETE" {
+            stack.tell("CREATE_FAILED", Some("no capacity for this node type"));
+        }
+        self.count();
+        true
+    }
+
+    pub fn delete(&mut self, stack: &str) {
+        let ends = Instant::now() + self.behaviour.operation;
+        if let Some(found) = self.all.get_mut(name_of(stack)) {
+            (found.state, found.running) = ("DELETE_IN_PROGRESS", Some((ends, "DELETE_COMPLETE")));
+            found.tell("DELETE_IN_PROGRESS", None);
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.all.values_mut().for_each(settle);
+        self.most = self.most.max(self.all.values().filter(|stack| stack.running.is_some()).count());
+    }
+
+    /// The table of that name, as `DescribeTable` shows it.
+    pub fn table(&mut self, table: &str) -> Option<Value> {
+        let stack = self.living(|content| content.table == table)?;
+        let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
+        let keys = |prefix: &str| {
+            json!([{ "AttributeName": format!("{prefix}PK"), "KeyType": "HASH" },
+                { "AttributeName": format!("{prefix}SK"), "KeyType": "RANGE" }])
+        };
+        let indexes = ["GSI1", "GSI2"].map(|name| json!({ "IndexName": name, "KeySchema": keys(name) }));
+        Some(json!({
+            "TableName": table,
+            "TableArn": arn,
+            "TableStatus": "ACTIVE",
+            "KeySchema": keys(""),
+            "GlobalSecondaryIndexes": indexes,
+            "BillingModeSummary": { "BillingMode": "PAY_PER_REQUEST" },
+            "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
+            "LatestStreamArn": format!("{arn}/stream/1"),
+            "DeletionProtectionEnabled": stack.content.protected,
+        }))
+    }
+
+    /// Attributes of the queue with that URL.
+    pub fn queue(&mut self, url: &str) -> Option<BTreeMap<&'static str, String>> {
+        let stack = self.living(|content| content.queues.iter().any(|(name, _)| name == last(url)))?;
+        stack.content.queues.iter().find(|(name, _)| name == last(url)).map(|(_, attributes)| attributes.clone())
+    }
+
+    fn living(&self, has: impl Fn(&Content) -> bool) -> Option<&Stack> {
+        self.all.values().find(|stack| !stack.state.starts_with("DELETE") && has(&stack.content))
+    }
+}
+
+fn settle(stack: &mut Stack) {
+    if let Some((_, end)) = stack.running.filter(|(ends, _)| Instant::now() >= *ends) {
+        (stack.state, stack.running) = (end, None);
+        stack.tell(end, None);
+    }
+}
+
+/// Name of a stack that is named or given by its ARN.
+fn name_of(stack: &str) -> &str {
+    if stack.starts_with("arn:") { stack.split('/').nth(1).unwrap_or(stack) } else { stack }
+}
+
+fn last(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or(url)
+}
+
+fn content(template: &Value) -> Content {
+    let resources = &template["Resources"];
+    let properties = |id: &str| &resources[id]["Properties"];
+    let named = |id: &str| {
+        let names = ["TableName", "QueueName", "BucketName"].into_iter();
+        names.filter_map(|name| properties(id)[name].as_str()).next().unwrap_or(id).to_owned()
+    };
+    let value = |output: &Value| match (&output["Value"], output["Value"]["Ref"].as_str()) {
+        (Value::String(text), _) => text.clone(),
+        (_, Some(id)) if resources[id]["Type"] == "AWS::SQS::Queue" => {
+            format!("http://sqs.example/{ACCOUNT}/{}", named(id))
+        }
+        (_, Some(id)) => named(id),
+        (other, None) => format!("{}:{other}", template["Description"]).replace('"', ""),
+    };
+    let outputs = template["Outputs"].as_object().into_iter().flatten();
+    let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"].map(|id| {
+        let (name, properties) = (named(id), properties(id));
+        let redrive = json!({
+            "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dlq"),
+            "maxReceiveCount": properties["RedrivePolicy"]["maxReceiveCount"],
+        });
+        let attributes = BTreeMap::from([
+            ("MessageRetentionPeriod", properties["MessageRetentionPeriod"].to_string()),
+            ("VisibilityTimeout", properties["VisibilityTimeout"].to_string()),
+            ("RedrivePolicy", redrive.to_string()),
+        ]);
+        (name, attributes)
+    });
+    Content {
+        outputs: outputs.map(|(key, output)| (key.clone(), value(output))).collect(),
+        table: named("Table"),
+        protected: properties("Table")["DeletionProtectionEnabled"] == true,
+        queues: queues.to_vec(),
+    }
+}

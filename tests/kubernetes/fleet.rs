@@ -1,0 +1,200 @@
+//! Many systems on one operator: what it takes of memory and of AWS, how it comes back, and whether some keep others waiting.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use dispatch_api::dispatch_system::DispatchSystem;
+use dispatch_tests::apiserver::ApiServer;
+use dispatch_tests::deployments::{Deployments, client};
+use dispatch_tests::fake_aws::{Behaviour, FakeAws, Recorded};
+use dispatch_tests::operator::{OperatorProcess, Setup};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tempfile::TempDir;
+
+const SYSTEMS: usize = 500;
+/// Configured rate of AWS calls, and what may come on top of it in a second: the burst, and what eight reconciles hold ready.
+const CALLS_PER_SECOND: usize = 250;
+const ON_TOP: usize = 10 + 8;
+/// Stack operations allowed at once; fewer than the reconciles that could begin them.
+const OPERATIONS: usize = 6;
+/// Also the time over which the first looks after a start are spread.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Most memory the operator may ever have held.
+const MEMORY_MAX_KIB: usize = 80 * 1024;
+/// Longest time for what takes two minutes on a free machine with two cores; most of it is the API server's.
+const WITHIN: Duration = Duration::from_secs(300);
+/// Systems of a small group.
+const FEW: usize = 20;
+/// Systems whose stacks fail.
+const FAILING: usize = 50;
+/// How much longer a small group may take beside systems that fail.
+const DELAY_MAX: Duration = Duration::from_secs(10);
+
+struct Fleet {
+    api: ApiServer,
+    client: Client,
+    aws: FakeAws,
+    folder: TempDir,
+    _deployments: Deployments,
+}
+
+impl Fleet {
+    async fn start() -> anyhow::Result<Option<Self>> {
+        let Some(api) = ApiServer::start().await? else { return Ok(None) };
+        api.install_crd()?;
+        let aws = FakeAws::start(Behaviour { operation: Duration::from_millis(200), failing: "failing" }).await?;
+        let admin = api.kubeconfig();
+        let (client, deployments) = (client(&admin).await?, Deployments::start(&admin).await?);
+        Ok(Some(Self { api, client, aws, folder: TempDir::new()?, _deployments: deployments }))
+    }
+
+    async fn operator(&self, name: &str) -> anyhow::Result<OperatorProcess> {
+        let resync = RESYNC.as_secs().to_string();
+        let (calls, operations) = (CALLS_PER_SECOND.to_string(), OPERATIONS.to_string());
+        let args =
+            ["--resync-seconds", &resync, "--aws-calls-per-second", &calls, "--max-stack-operations", &operations];
+        let kubeconfig = self.api.kubeconfig();
+        let setup =
+            Setup { name, kubeconfig: &kubeconfig, aws: self.aws.url(), folder: self.folder.path(), args: &args };
+        OperatorProcess::start(&setup).await
+    }
+
+    /// Makes so many systems.
+    async fn create(&self, name: &str, count: usize) -> anyhow::Result<()> {
+        let resource = ApiResource::erase::<DispatchSystem>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "default", &resource);
+        let make = |at: usize| {
+            let api = api.clone();
+            let object = json!({
+                "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
+                "metadata": { "name": format!("{name}-{at}") },
+                "spec": { "city": format!("{name}-{at}"), "region": "ap-northeast-2", "timezone": "Asia/Seoul" },
+            });
+            async move {
+                api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+                anyhow::Ok(())
+            }
+        };
+        stream::iter((0..count).map(make)).buffer_unordered(8).try_collect::<Vec<_>>().await?;
+        Ok(())
+    }
+}
+
+/// Waits until so many systems have a condition, and says how long that took.
+async fn until(operator: &OperatorProcess, condition: &str, count: usize) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let series = format!("dispatch_operator_systems{{condition=\"{condition}\"}}");
+    loop {
+        let now = operator.metric(&series).await?;
+        if (now - count as f64).abs() < 0.5 {
+            return Ok(begun.elapsed());
+        }
+        ensure!(begun.elapsed() < WITHIN, "{now} of {count} systems are {condition}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Waits for the first look at every system, and answers with the calls until then.
+async fn until_all_have_looked(fleet: &Fleet) -> anyhow::Result<Vec<Recorded>> {
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    loop {
+        calls.extend(fleet.aws.take_calls());
+        let looks = calls.iter().filter(|call: &&Recorded| call.operation == "DescribeStacks").count();
+        if looks >= SYSTEMS {
+            return Ok(calls);
+        }
+        ensure!(begun.elapsed() < WITHIN, "{looks} looks");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Calls of the busiest second.
+fn busiest(calls: &[Recorded]) -> usize {
+    let mut first = 0;
+    let mut most = 0;
+    for (at, call) in calls.iter().enumerate() {
+        while call.at.duration_since(calls[first].at) >= Duration::from_secs(1) {
+            first += 1;
+        }
+        most = most.max(at + 1 - first);
+    }
+    most
+}
+
+/// Time from the first call to the last.
+fn span(calls: &[Recorded]) -> Duration {
+    calls.first().zip(calls.last()).map(|(first, last)| last.at.duration_since(first.at)).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampede() -> anyhow::Result<()> {
+    let Some(fleet) = Fleet::start().await? else { return Ok(()) };
+    fleet.create("city", SYSTEMS).await?;
+
+    let mut operator = fleet.operator("first").await?;
+    let settled = until(&operator, "Ready", SYSTEMS).await?;
+    let calls = fleet.aws.take_calls();
+    let (peak, now) = (operator.memory("VmHWM")?, operator.memory("VmRSS")?);
+    let reconciles = operator.metric("dispatch_operator_reconciles_total").await?;
+    let seconds = operator.metric("dispatch_operator_reconcile_duration_seconds_sum").await?;
+    println!(
+        "{SYSTEMS} systems: ready after {:.1} s; {} AWS calls, {} in the busiest second (allowed {CALLS_PER_SECOND} and a burst); \
+         {} operations at once at most (allowed {OPERATIONS}); {reconciles} reconciles of {:.0} ms; memory {} KiB, at most {} KiB",
+        settled.as_secs_f64(),
+        calls.len(),
+        busiest(&calls),
+        fleet.aws.most_operations(),
+        1000.0 * seconds / reconciles,
+        now,
+        peak,
+    );
+    assert!(busiest(&calls) <= CALLS_PER_SECOND + ON_TOP);
+    assert!(fleet.aws.most_operations() <= OPERATIONS);
+    let made = calls.iter().filter(|call| call.operation == "ExecuteChangeSet").count();
+    assert_eq!(made, SYSTEMS, "every stack is made once");
+
+    operator.terminate()?;
+    operator.ended(Duration::from_secs(20)).await?;
+    fleet.aws.take_calls();
+    let operator = fleet.operator("second").await?;
+    until(&operator, "Ready", SYSTEMS).await?;
+    let calls = until_all_have_looked(&fleet).await?;
+    let writes = operator.metric("dispatch_operator_kubernetes_writes_total").await?;
+    let early = calls.iter().filter(|call| call.at.duration_since(calls[0].at) < RESYNC / 6).count();
+    println!(
+        "restart: {} AWS calls over {:.1} s, {early} calls in the first {:?}, {} in the busiest second; \
+         {:.0} writes to Kubernetes; memory at most {} KiB",
+        calls.len(),
+        span(&calls).as_secs_f64(),
+        RESYNC / 6,
+        busiest(&calls),
+        writes.abs(),
+        operator.memory("VmHWM")?,
+    );
+    assert!(calls.iter().all(|call| !call.changes()));
+    assert!(writes < 0.5);
+    assert!(early * 3 < calls.len(), "the first sixth of the time has a third of the calls");
+    assert!(busiest(&calls) <= CALLS_PER_SECOND + ON_TOP);
+
+    let alone = few(&fleet, &operator, "early", SYSTEMS + FEW).await?;
+    fleet.create("failing", FAILING).await?;
+    until(&operator, "Stalled", FAILING).await?;
+    let beside = few(&fleet, &operator, "late", SYSTEMS + 2 * FEW).await?;
+    println!(
+        "{FEW} more systems are ready after {alone:.1?}, and after {beside:.1?} beside {FAILING} that have failed"
+    );
+    assert!(beside < alone + DELAY_MAX);
+    assert!(operator.memory("VmHWM")? <= MEMORY_MAX_KIB && peak <= MEMORY_MAX_KIB);
+    Ok(())
+}
+
+async fn few(fleet: &Fleet, operator: &OperatorProcess, name: &str, ready: usize) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    fleet.create(name, FEW).await?;
+    until(operator, "Ready", ready).await.with_context(|| name.to_owned())?;
+    Ok(begun.elapsed())
+}

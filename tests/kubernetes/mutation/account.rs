@@ -1,0 +1,170 @@
+//! An AWS account of one city whose table and queues are as its stack's template says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dispatch_api::dispatch_system::BillingMode;
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::ports::{
+    Call, Export, ExportRequest, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery, TableCorrection,
+    TableLook, Tables,
+};
+use dispatch_operator::testing::{World, table_look};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+/// One city's account.
+#[derive(Clone)]
+pub struct Account {
+    /// CloudFormation and what has no settings of its own.
+    pub world: World,
+    system: String,
+    stack: String,
+}
+
+impl Account {
+    /// Empty, for the stack of a system in namespace `default`.
+    pub fn of(system: &str) -> Self {
+        Self { world: World::default(), system: system.to_owned(), stack: format!("coactus-default-{system}") }
+    }
+
+    /// The template the stack has.
+    pub fn template(&self) -> Value {
+        self.world.stacks.template(&self.stack)
+    }
+
+    /// Everything in it that is not the operator's own record of when it was there.
+    pub fn state(&self) -> Value {
+        let mut tags = self.world.stacks.tags(&self.stack);
+        tags.remove("coactus:uid");
+        json!({
+            "template": self.template(),
+            "tags": tags,
+            "state": self.world.stacks.state(&self.stack).map(|state| state.name().to_owned()),
+            "push": self.world.push_credential(),
+            "changeSets": self.world.stacks.open_change_sets(),
+        })
+    }
+
+    fn ports(&self) -> Ports {
+        Ports { tables: Arc::new(self.clone()), queues: Arc::new(self.clone()), ..self.world.ports() }
+    }
+
+    fn properties(&self, logical_id: &str) -> Value {
+        self.template()["Resources"][logical_id]["Properties"].clone()
+    }
+}
+
+fn answer<T: Send + 'static>(value: T) -> Call<'static, T> {
+    Box::pin(async move { Ok(value) })
+}
+
+/// Nothing drifts here, so that whatever is corrected was never wrong.
+fn refuse<T: Send + 'static>(what: &'static str) -> Call<'static, T> {
+    Box::pin(async move { Err(PortError::new(what, PortErrorKind::Denied, "nothing has drifted")) })
+}
+
+impl Tables for Account {
+    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
+        let properties = self.properties("Table");
+        let there = properties["TableName"] == table;
+        let on_demand = properties["BillingMode"] == "PAY_PER_REQUEST";
+        answer(there.then(|| TableLook {
+            billing: if on_demand { BillingMode::OnDemand } else { BillingMode::Provisioned },
+            deletion_protection: properties["DeletionProtectionEnabled"] == true,
+            ..table_look(table)
+        }))
+    }
+
+    fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
+        answer(BTreeMap::from([("coactus:system".to_owned(), format!("default/{}", self.system))]))
+    }
+
+    fn tag<'a>(&'a self, _table_arn: &'a str, _key: &'a str, _value: &'a str) -> Call<'a, ()> {
+        refuse("tag a table")
+    }
+
+    fn expiry<'a>(&'a self, _table: &'a str) -> Call<'a, Option<String>> {
+        let expiry = self.properties("Table")["TimeToLiveSpecification"]["AttributeName"].as_str().map(str::to_owned);
+        answer(expiry)
+    }
+
+    fn correct<'a>(&'a self, _table: &'a str, _correction: &'a TableCorrection) -> Call<'a, ()> {
+        refuse("correct a table")
+    }
+
+    fn recovery<'a>(&'a self, _table: &'a str) -> Call<'a, Option<Recovery>> {
+        let on = self.properties("Table")["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] == true;
+        answer(Some(if on { Recovery::Enabled } else { Recovery::Disabled }))
+    }
+
+    fn enable_recovery<'a>(&'a self, _table: &'a str) -> Call<'a, ()> {
+        refuse("switch point-in-time recovery on")
+    }
+
+    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
+        let world = self.world.clone();
+        Box::pin(async move { Tables::start_export(&world, request).await })
+    }
+
+    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
+        let world = self.world.clone();
+        Box::pin(async move { Tables::export(&world, arn).await })
+    }
+
+    fn exports<'a>(&'a self, _table_arn: &'a str) -> Call<'a, Vec<String>> {
+        answer(Vec::new())
+    }
+}
+
+impl Queues for Account {
+    /// The fake tells a queue's URL as its reference in the template.
+    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
+        let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"];
+        let Some(queue) = queues.into_iter().find(|queue| url.contains(queue)) else { return answer(None) };
+        let properties = self.properties(queue);
+        let number = |value: &Value| value.as_u64().and_then(|value| u32::try_from(value).ok());
+        let name = properties["QueueName"].as_str().unwrap_or_default();
+        let settings = QueueSettings {
+            retention_seconds: number(&properties["MessageRetentionPeriod"]).unwrap_or_default(),
+            visibility_timeout_seconds: number(&properties["VisibilityTimeout"]).unwrap_or_default(),
+            max_receive_count: number(&properties["RedrivePolicy"]["maxReceiveCount"]),
+            dead_letter_arn: Some(format!("arn:aws:sqs:ap-northeast-2:000000000000:{name}-dlq")),
+        };
+        answer(properties.is_object().then_some(settings))
+    }
+
+    fn correct<'a>(&'a self, _url: &'a str, _settings: &'a QueueSettings) -> Call<'a, ()> {
+        refuse("correct a queue")
+    }
+}
+
+/// One account of a city, its places and identities told by how the operator asked for them.
+#[derive(Default)]
+pub struct Accounts {
+    all: Mutex<HashMap<String, Account>>,
+    asked: Mutex<HashMap<String, (String, Option<String>)>>,
+}
+
+impl Accounts {
+    /// Gives a city another account.
+    pub fn give(&self, system: &str, account: Account) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(system.to_owned(), account);
+    }
+
+    /// Region and role the operator last used for a city.
+    pub fn asked(&self, system: &str) -> (String, Option<String>) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(system).cloned().unwrap_or_default()
+    }
+}
+
+impl PortsSource for Accounts {
+    fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
+        let place = (system.spec.region.clone(), system.spec.aws.role_arn.clone());
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(system.name.clone(), place);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = all.get(&system.name).cloned().unwrap_or_else(|| Account::of(&system.name)).ports();
+        Box::pin(async move { ports })
+    }
+}

@@ -1,0 +1,302 @@
+//! One object with its account, reconciled step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use dispatch_api::annotations::APPROVE;
+use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::kubernetes::fence::Fence;
+use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pace::Pauses;
+use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
+use dispatch_operator::kubernetes::recorder::Announcer;
+use dispatch_operator::plan::workers::{self, ChildKind, Pool, Served};
+use dispatch_operator::status::is_true;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::account::{Account, Accounts};
+
+const NAMESPACE: &str = "default";
+const IMAGE: &str = "registry.example.com/dispatch-runtime:1";
+/// Passes until a change has come to rest: the stack, the workers' roll-out, the look at them, and one operation waited for.
+const PASSES_MAX: usize = 8;
+/// What the test's cluster serves.
+const SERVED: Served = Served { disruption_budgets: false, autoscalers: false };
+
+/// What all cities share.
+#[derive(Clone)]
+pub struct Bench {
+    /// The API server.
+    pub client: Client,
+    /// AWS.
+    pub accounts: Arc<Accounts>,
+}
+
+/// One object.
+pub struct City {
+    bench: Bench,
+    name: String,
+    account: Account,
+    context: Context,
+}
+
+impl City {
+    /// Makes the object and brings it to rest.
+    pub async fn start(bench: &Bench, name: &str, spec: &Value) -> anyhow::Result<Self> {
+        let account = Account::of(name);
+        bench.accounts.give(name, account.clone());
+        let city = Self { bench: bench.clone(), name: name.to_owned(), account, context: context(bench) };
+        let object = json!({
+            "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
+        });
+        city.api().create(&PostParams::default(), &serde_json::from_value(object)?).await.context(name.to_owned())?;
+        Ok(city)
+    }
+
+    /// Name of the object.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls that changed something at AWS since the last time this was asked.
+    pub fn take_mutations(&self) -> Vec<&'static str> {
+        self.account.world.take_calls().1
+    }
+
+    fn api(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.bench.client.clone(), NAMESPACE, &ApiResource::erase::<DispatchSystem>(&()))
+    }
+
+    /// The object as stored.
+    pub async fn stored(&self) -> anyhow::Result<DynamicObject> {
+        Ok(self.api().get(&self.name).await?)
+    }
+
+    /// Gives the object another spec, as `kubectl replace` does. The inner result is the API server's answer.
+    pub async fn put(&self, spec: &Value) -> anyhow::Result<Result<DynamicObject, String>> {
+        let mut object = self.stored().await?;
+        object.data["spec"] = spec.clone();
+        match self.api().replace(&self.name, &PostParams::default(), &object).await {
+            Ok(stored) => Ok(Ok(stored)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => Ok(Err(status.message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the object another spec that the API server has to take.
+    pub async fn change(&self, spec: &Value) -> anyhow::Result<()> {
+        self.put(spec).await?.map(drop).map_err(|message| anyhow!("the API server refuses it: {message}"))
+    }
+
+    /// Reconciles once.
+    pub async fn pass(&self) -> anyhow::Result<DispatchSystemStatus> {
+        pass(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
+        self.status().await
+    }
+
+    /// Its status.
+    pub async fn status(&self) -> anyhow::Result<DispatchSystemStatus> {
+        let status = self.stored().await?.data["status"].clone();
+        Ok(serde_json::from_value(status)?)
+    }
+
+    /// Reconciles until it serves, or rests because it is told to.
+    pub async fn settle(&mut self) -> anyhow::Result<DispatchSystemStatus> {
+        let mut last = String::new();
+        for _ in 0..PASSES_MAX {
+            let generation = self.stored().await?.metadata.generation;
+            let status = self.pass().await?;
+            let rolled_out = self.roll_out().await?;
+            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            let (reason, message) = ready.map(|c| (c.reason.as_str(), c.message.as_str())).unwrap_or_default();
+            let rests = is_true(&status, "Ready") || reason == "Suspended";
+            if rests && !rolled_out && Some(status.observed_generation) == generation {
+                return Ok(status);
+            }
+            if let (true, Some(plan)) = (reason == "ApprovalRequired", &status.last_plan) {
+                let approval = json!({ "metadata": { "annotations": { APPROVE: plan.id } } });
+                self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(&approval)).await?;
+                last = format!("{reason}: {message}");
+                continue;
+            }
+            if is_true(&status, "Stalled") {
+                bail!("stalled: {reason}: {message}");
+            }
+            if reason == "StackBusy" {
+                // The next look would be some seconds away; what a new process does is the same, at once.
+                self.context = context(&self.bench);
+            }
+            last = format!("{reason}: {message}");
+        }
+        bail!("not at rest after {PASSES_MAX} passes: {last}")
+    }
+
+    /// Reason and message of an object only a person can go on with.
+    pub fn stalled(status: &DispatchSystemStatus) -> Option<String> {
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
+        stalled.filter(|_| !is_true(status, "Ready")).map(|c| format!("{}: {}", c.reason, c.message))
+    }
+
+    /// Does what the Deployment controller would do. Answers with whether there was anything to do.
+    async fn roll_out(&self) -> anyhow::Result<bool> {
+        let api = Api::<Deployment>::namespaced(self.bench.client.clone(), NAMESPACE);
+        let mut rolled_out = false;
+        for deployment in api.list(&self.own()).await? {
+            let generation = deployment.metadata.generation;
+            let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let status = deployment.status.unwrap_or_default();
+            if status.observed_generation == generation && status.available_replicas.unwrap_or(0) == wanted {
+                continue;
+            }
+            rolled_out = true;
+            let status = json!({ "status": {
+                "observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
+                "readyReplicas": wanted, "availableReplicas": wanted,
+            } });
+            let name = deployment.metadata.name.unwrap_or_default();
+            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        }
+        Ok(rolled_out)
+    }
+
+    fn own(&self) -> ListParams {
+        ListParams::default().labels(&format!("{}={}", workers::SYSTEM_LABEL, self.name))
+    }
+
+    fn children_of(&self, kind: ChildKind) -> Api<DynamicObject> {
+        let (group, version, kind, plural) = kind.names();
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
+        Api::namespaced_with(self.bench.client.clone(), NAMESPACE, &resource)
+    }
+
+    /// The worker objects, without what every write changes.
+    async fn children(&self) -> anyhow::Result<Value> {
+        let mut all = serde_json::Map::new();
+        for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(SERVED)) {
+            for child in self.children_of(kind).list(&self.own()).await? {
+                let mut value = serde_json::to_value(&child)?;
+                let meta = &mut value["metadata"];
+                // A digest of what is compared anyway, and of the object's identity.
+                meta["annotations"][workers::APPLIED].take();
+                let meta = json!({
+                    "labels": meta["labels"], "annotations": meta["annotations"], "owners": meta["ownerReferences"],
+                });
+                value["metadata"] = meta;
+                if let Some(members) = value.as_object_mut() {
+                    members.remove("status");
+                }
+                // An address the API server chooses.
+                value["spec"]["clusterIP"].take();
+                value["spec"]["clusterIPs"].take();
+                all.insert(format!("{} {}", kind.names().2, child.metadata.name.unwrap_or_default()), value);
+            }
+        }
+        Ok(Value::Object(all))
+    }
+
+    /// The whole state a change is to reach and a revert to bring back: account, workers, conditions. Without times, generations and
+    /// the identity of this very object.
+    pub async fn state(&self) -> anyhow::Result<Value> {
+        let stored = self.stored().await?;
+        let status: DispatchSystemStatus = serde_json::from_value(stored.data["status"].clone())?;
+        let conditions: Vec<_> =
+            status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
+        let (region, role) = self.bench.accounts.asked(&self.name);
+        let state = json!({
+            "account": self.account.state(),
+            "asked": { "region": region, "role": role },
+            "children": self.children().await?,
+            "elsewhere": self.elsewhere(&stored, &status)?,
+            "status": { "conditions": conditions, "outputs": status.outputs, "stack": status.stack_status,
+                "hash": status.applied_hash },
+        });
+        let uid = stored.metadata.uid.unwrap_or_default();
+        let told = state.to_string().replace(&uid, "uid");
+        // Which operation came last tells nothing of what there is.
+        let told =
+            told.replace(r#""UPDATE_COMPLETE""#, r#""COMPLETE""#).replace(r#""CREATE_COMPLETE""#, r#""COMPLETE""#);
+        Ok(serde_json::from_str(&told)?)
+    }
+
+    /// The objects a cluster of today would have and this one does not serve.
+    fn elsewhere(&self, stored: &DynamicObject, status: &DispatchSystemStatus) -> anyhow::Result<Value> {
+        let Some(outputs) = &status.outputs else { return Ok(Value::Null) };
+        let Ok(system) = ValidatedSystem::of_object(&stored.metadata, &stored.data["spec"]) else {
+            return Ok(Value::Null);
+        };
+        let served = Served { disruption_budgets: true, autoscalers: true };
+        let (image, endpoint_url, cache_secret_version) = (IMAGE, None, None);
+        let pool = Pool { system: &system, outputs, image, endpoint_url, cache_secret_version, served };
+        let objects = workers::objects(&pool)?.into_iter().filter(|child| !child.kind.is_served(SERVED));
+        let bodies = objects.map(|mut child| {
+            child.body["metadata"]["annotations"][workers::APPLIED].take();
+            child.body
+        });
+        Ok(bodies.collect())
+    }
+
+    /// Deletes the object and waits until the operator lets it go.
+    pub async fn remove(self) -> anyhow::Result<()> {
+        self.api().delete(&self.name, &DeleteParams::default()).await?;
+        for _ in 0..PASSES_MAX {
+            // The next look would be some seconds away; what a new process does is the same, at once.
+            pass(&context(&self.bench), &(NAMESPACE.to_owned(), self.name.clone())).await?;
+            self.roll_out().await?;
+            if self.api().get_opt(&self.name).await?.is_none() {
+                return Ok(());
+            }
+        }
+        bail!("{} is still there", self.name)
+    }
+
+    /// Puts a new object of the same name in its place, with an account of its own. The old one's environment is nobody's business
+    /// here, so its finalizer is taken off by hand.
+    pub async fn begin_anew(self, spec: &Value) -> anyhow::Result<Self> {
+        let free = json!({ "metadata": { "finalizers": null } });
+        self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(&free)).await?;
+        self.api().delete(&self.name, &DeleteParams::default()).await?;
+        for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(SERVED)) {
+            let api = self.children_of(kind);
+            for child in api.list(&self.own()).await? {
+                api.delete(&child.metadata.name.unwrap_or_default(), &DeleteParams::background()).await?;
+            }
+        }
+        Self::start(&self.bench, &self.name, spec).await
+    }
+}
+
+fn context(bench: &Bench) -> Context {
+    let metrics = Arc::new(Metrics::new());
+    let fence = Fence::open();
+    Context::new(Parts {
+        cluster: Cluster::new(bench.client.clone(), fence.clone(), Arc::clone(&metrics)),
+        aws: bench.accounts.clone(),
+        announcer: Announcer::new(bench.client.clone(), "test", fence, Arc::clone(&metrics)),
+        metrics,
+        options: Options {
+            image: IMAGE.to_owned(),
+            endpoint_url: None,
+            resync: Duration::from_mins(10),
+            spread: Duration::ZERO,
+            stack_operations: 1,
+            pauses: Pauses::default(),
+        },
+        clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
+        served: SERVED,
+    })
+}

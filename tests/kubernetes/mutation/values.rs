@@ -1,0 +1,243 @@
+//! What no schema says: the surroundings in which a field counts, right values of texts, wrong values that fit the schema, and the
+//! fields whose effect is not in the state that is compared.
+
+use serde_json::{Value, json};
+
+use super::schema::Node;
+
+/// Secrets the specs below name, with their key.
+pub const SECRETS: [(&str, &str); 4] =
+    [("push", "key.json"), ("push-2", "key-2.json"), ("redis", "token"), ("redis-2", "token-2")];
+
+const LISTENER: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:000000000000:listener/app/workers/1a/2b";
+const SUBNETS: [&str; 2] = ["subnet-0a1b2c3d", "subnet-0a1b2c3e"];
+const GROUPS: [&str; 2] = ["sg-0a1b2c3d", "sg-0a1b2c3e"];
+
+/// Surroundings of a field: the smallest spec in which it counts. Fields of one name share an object.
+pub fn stage(name: &str) -> Value {
+    let mut spec = json!({ "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul" });
+    let jwt = json!({ "issuer": "https://login.example.com/", "audiences": ["dispatch"] });
+    let capacity = json!({ "min": 5, "max": 50 });
+    match name {
+        "gateway" => {
+            let upstream = json!({ "url": "https://workers.example.com" });
+            spec["api"] = json!({ "gateway": { "enabled": true, "upstream": upstream, "jwt": jwt } });
+        }
+        "private-gateway" => {
+            let upstream = json!({ "vpcLink": { "listenerArn": LISTENER, "subnetIds": [SUBNETS[0]] } });
+            spec["api"] = json!({ "gateway": { "enabled": true, "upstream": upstream, "jwt": jwt } });
+        }
+        "provisioned" => {
+            spec["table"] = json!({ "billing": { "mode": "Provisioned", "read": capacity, "write": capacity } });
+        }
+        "external-cache" => spec["cache"] = json!({ "external": { "url": "rediss://redis.example.com:6380" } }),
+        "analytics" => spec["export"] = json!({ "analytics": {} }),
+        "push" => {
+            let (name, key) = SECRETS[0];
+            spec["notifications"] = json!({ "fcm": { "serviceAccountSecretRef": { "name": name, "key": key } } });
+        }
+        "cache-token" => {
+            let (name, key) = SECRETS[2];
+            spec["cache"] = json!({ "authSecretRef": { "name": name, "key": key } });
+        }
+        "autoscaled" => {
+            let role = json!({ "autoscaling": { "minReplicas": 2, "maxReplicas": 4 } });
+            spec["workers"] = json!({ "roles": {
+                "dispatchAlgorithm": role, "driverResponse": role, "saveDispatch": role, "statusUpdate": role } });
+        }
+        "nights" => {
+            let nights = json!([{ "from": "22:00", "to": "04:00", "percent": 20 }]);
+            spec["dispatch"] = json!({ "fare": { "nightSurcharges": nights } });
+        }
+        _ => {}
+    }
+    spec
+}
+
+/// Which [`stage`] a node belongs to.
+pub fn stage_of(node: &Node) -> String {
+    let name = node.name();
+    if name.contains(".autoscaling.") {
+        return "autoscaled".to_owned();
+    }
+    for (prefix, stage) in [
+        ("api.gateway.upstream.vpcLink", "private-gateway"),
+        ("api.gateway.", "gateway"),
+        ("table.billing.", "provisioned"),
+        ("cache.external.", "external-cache"),
+        ("export.analytics.", "analytics"),
+        ("notifications.fcm.", "push"),
+        ("cache.authSecretRef.", "cache-token"),
+        ("dispatch.fare.nightSurcharges[].", "nights"),
+        // These count everywhere; objects of their own only make the campaign shorter.
+        ("dispatch.fare.", "fare"),
+        ("queues.notifications.", "notifications-queue"),
+        ("queues.offers.", "offers-queue"),
+        ("workers.resources.", "worker-resources"),
+        ("workers.roles.", "roles"),
+    ] {
+        if name.starts_with(prefix) {
+            return stage.to_owned();
+        }
+    }
+    // Everything else counts in the smallest spec; its groups are objects of their own, so that they are tried side by side.
+    let group = &node.path[0];
+    if !node.is_group() && node.path.len() == 1 { "whole".to_owned() } else { group.clone() }
+}
+
+/// Right values of a node other than `now`. Empty where only [`Node::is_leaf`] groups have fields to change.
+pub fn right(node: &Node, now: &Value) -> Vec<Value> {
+    let name = node.name();
+    if let Some(values) = semantic(&name) {
+        return values;
+    }
+    let schema = &node.schema;
+    match schema["type"].as_str().unwrap_or_default() {
+        "boolean" => vec![json!(!now.as_bool().unwrap_or(false))],
+        "integer" => {
+            let (least, most) = (schema["minimum"].as_i64().unwrap_or(0), schema["maximum"].as_i64());
+            let now = now.as_i64().unwrap_or(least);
+            let most = most.unwrap_or(now * 2);
+            let ends = [least, most].into_iter().filter(|end| *end != now && near(&name));
+            let next = if now < most { now + 1 } else { now - 1 };
+            ends.chain([next]).map(|value| json!(value)).collect()
+        }
+        "string" => {
+            let all = schema["enum"].as_array().cloned().unwrap_or_default();
+            all.into_iter().filter(|value| value != now).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether both ends of the range are right whatever the other fields are.
+fn near(name: &str) -> bool {
+    (name.starts_with("dispatch.") && !name.contains("offerTimeout")) || name.ends_with("targetCpuPercent")
+}
+
+fn semantic(name: &str) -> Option<Vec<Value>> {
+    let (push, redis) = (SECRETS[1], SECRETS[3]);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let value = match name {
+        "aws.accountId" => json!("000000000000"),
+        "aws.kmsKeyArn" => json!("arn:aws:kms:ap-northeast-2:000000000000:key/1a2b"),
+        "aws.permissionsBoundaryArn" => json!("arn:aws:iam::000000000000:policy/boundary"),
+        "aws.roleArn" => json!("arn:aws:iam::000000000000:role/mobility/operator"),
+        "aws.tags" => json!({ "team": "mobility", "cost-centre": "42" }),
+        "api.gateway.jwt" => json!({ "issuer": "https://other.example.com", "audiences": ["riders"] }),
+        "api.gateway.jwt.audiences" => json!(["dispatch", "drivers"]),
+        "api.gateway.jwt.issuer" => json!("https://accounts.example.com/realm"),
+        "api.gateway.upstream" => json!({ "vpcLink": { "listenerArn": LISTENER, "subnetIds": SUBNETS } }),
+        "api.gateway.upstream.url" => json!("https://other.example.com:8443"),
+        "api.gateway.upstream.vpcLink" => {
+            json!({ "listenerArn": format!("{LISTENER}3c"), "subnetIds": [SUBNETS[1]], "securityGroupIds": GROUPS })
+        }
+        "api.gateway.upstream.vpcLink.listenerArn" => json!(format!("{LISTENER}3c")),
+        "cache.authSecretRef" => json!({ "name": SECRETS[2].0, "key": SECRETS[2].1 }),
+        "cache.authSecretRef.name" | "cache.authSecretRef.key" => json!(part_of(last, redis)),
+        "cache.external" => json!({ "url": "redis://redis.mobility.svc:6379" }),
+        "cache.external.url" => json!("redis://[::1]:6379"),
+        "cache.nodeType" => json!("cache.r7g.large"),
+        "dispatch.fare.nightSurcharges" => json!([{ "from": "21:00", "to": "05:30", "percent": 25 }]),
+        "dispatch.fare.nightSurcharges[].from" => json!("20:30"),
+        "dispatch.fare.nightSurcharges[].to" => json!("05:15"),
+        "dispatch.searchRingsMeters" => json!([500, 2500]),
+        "driftIntervalSeconds" => return Some(vec![json!(60), json!(0)]),
+        "export.analytics" => json!({}),
+        "export.prefix" => json!("archive/rides"),
+        "export.schedule" => json!("30 4 * * 1-5"),
+        "notifications.fcm" => json!({ "serviceAccountSecretRef": { "name": SECRETS[0].0, "key": SECRETS[0].1 } }),
+        "notifications.fcm.serviceAccountSecretRef" => json!({ "name": push.0, "key": push.1 }),
+        "notifications.fcm.serviceAccountSecretRef.name" | "notifications.fcm.serviceAccountSecretRef.key" => {
+            json!(part_of(last, push))
+        }
+        "table.billing.mode" => json!("OnDemand"),
+        "table.billing.read" | "table.billing.write" => json!({ "min": 7, "max": 7 }),
+        "workers.image" => json!("registry.example.com/mobility/runtime:2.1"),
+        "workers.resources.cpuRequest" => json!("250m"),
+        "workers.resources.memoryLimit" => json!("1Gi"),
+        "workers.resources.memoryRequest" => json!("128Mi"),
+        "workers.scheduling.nodeSelector" => json!({ "kubernetes.io/arch": "arm64" }),
+        "workers.scheduling.priorityClassName" => json!("business-critical"),
+        "workers.serviceAccountAnnotations" => {
+            json!({ "eks.amazonaws.com/role-arn": "arn:aws:iam::000000000000:role/workers" })
+        }
+        _ if last == "autoscaling" => json!({ "minReplicas": 3, "maxReplicas": 9, "targetCpuPercent": 55 }),
+        _ if last == "subnetIds" => json!(SUBNETS),
+        _ if last == "securityGroupIds" => json!(GROUPS),
+        _ => return None,
+    };
+    Some(vec![value])
+}
+
+/// Name and key of a reference are changed one at a time, so each Secret has the other's key as well.
+fn part_of(field: &str, (name, key): (&'static str, &'static str)) -> &'static str {
+    if field == "name" { name } else { key }
+}
+
+/// Neighbours that have to go when a field takes its right value.
+pub fn removes(name: &str) -> &'static [&'static str] {
+    if name == "table.billing.mode" { &["read", "write"] } else { &[] }
+}
+
+/// Values that fit the schema and are wrong all the same.
+pub fn wrong(name: &str) -> Vec<Value> {
+    let one = match name {
+        "aws.kmsKeyArn" => json!("arn:aws:kms:us-east-1:000000000000:key/1a2b"),
+        "aws.tags" => return vec![json!({ "aws:mine": "a" }), json!({ "coactus:system": "a" }), json!({ "": "a" })],
+        "api.gateway.jwt.audiences" => json!([" "]),
+        "api.gateway.jwt.issuer" => json!("https://login.example.com/?query"),
+        "api.gateway.upstream" => return vec![json!({})],
+        "api.gateway.upstream.url" => {
+            return vec![json!("http://workers.example.com"), json!("https://me:hunter2@workers.example.com")];
+        }
+        "api.gateway.upstream.vpcLink.listenerArn" => json!(LISTENER.replace("ap-northeast-2", "us-east-1")),
+        "cache.external.url" => {
+            return vec![json!("redis://me:hunter2@redis:6379"), json!("https://redis.example.com")];
+        }
+        "cache.nodeType" | "cache.replicas" | "cache.engineVersion" => return Vec::new(),
+        "dispatch.fare.nightSurcharges[].to" => json!("22:00"),
+        "dispatch.searchRingsMeters" => return vec![json!([700, 700]), json!([3000, 700])],
+        "driftIntervalSeconds" => json!(59),
+        "export.schedule" => return vec![json!("every day at four"), json!("0 4 * * * *"), json!("61 4 * * *")],
+        "queues.offers.retentionSeconds" => json!(120),
+        "table.billing.read.max" | "table.billing.write.max" => json!(4),
+        "table.billing.read.min" | "table.billing.write.min" => json!(51),
+        "table.pointInTimeRecovery" | "export.analytics" => return Vec::new(),
+        "timezone" => return vec![json!("Mars/Olympus"), json!("asia/seoul")],
+        "workers.image" => json!("not an image"),
+        "workers.resources.memoryLimit" => json!("32Mi"),
+        "workers.resources.memoryRequest" => json!("512Mi"),
+        "workers.scheduling.nodeSelector" => json!({ "a": "no label value" }),
+        _ if name.ends_with("visibilityTimeoutSeconds") => json!(345_600),
+        _ if name.ends_with("autoscaling.maxReplicas") => json!(1),
+        _ if name.ends_with("autoscaling.minReplicas") => json!(5),
+        _ => return Vec::new(),
+    };
+    vec![one]
+}
+
+/// Fields whose change is no change of the state that is compared, and why that is right.
+pub fn silent(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "approvalPolicy" => "decides over the next change only; the approvals have tests of their own",
+        "driftPolicy" | "driftIntervalSeconds" => "decides over the next drift only; drift has tests of its own",
+        "export.format" | "export.type" | "export.schedule" => "read when an export is started",
+        _ => return None,
+    })
+}
+
+/// Another value of a field that cannot change.
+pub fn other(name: &str) -> Value {
+    json!(match name {
+        "city" => "busan",
+        "region" => "ap-northeast-1",
+        "timezone" => "Asia/Tokyo",
+        "currency" => "JPY",
+        "table.name" => "rides",
+        _ => "111122223333",
+    })
+}
+
+/// Fields that cannot change during the life of an object.
+pub const FIXED: [&str; 6] = ["city", "region", "timezone", "currency", "table.name", "aws.accountId"];
