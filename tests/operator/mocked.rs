@@ -164,6 +164,7 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
             spread: Duration::ZERO,
             pauses: Pauses::default(),
             stack_operations: 20,
+            pauses: dispatch_operator::kubernetes::pace::Pauses::default(),
         },
         clock: world.ports().clock,
         served,
