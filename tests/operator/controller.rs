@@ -79,6 +79,7 @@ impl Stage {
                 resync,
                 spread: Duration::ZERO,
                 pauses: Pauses::default(),
+                stack_operations: 20,
             },
             clock,
             served: Served::default(),

@@ -164,7 +164,6 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
             spread: Duration::ZERO,
             pauses: Pauses::default(),
             stack_operations: 20,
-            pauses: dispatch_operator::kubernetes::pace::Pauses::default(),
         },
         clock: world.ports().clock,
         served,
