@@ -12,6 +12,7 @@
 //! one is older than what people saw; a fresh one takes about a second, and a simulated city is reproducible only from the
 //! same beginning.
 
+mod access;
 mod children;
 mod display;
 mod engine;
@@ -166,6 +167,9 @@ pub enum LocalError {
         #[source]
         source: io::Error,
     },
+    /// There are no keys for the apps of this run.
+    #[error("cannot make the keys of this run")]
+    Access(#[from] access::AccessError),
     /// The HTTP client cannot be made.
     #[error("cannot make an HTTP client")]
     HttpClient(#[source] reqwest::Error),
@@ -228,7 +232,7 @@ pub async fn run(args: LocalArgs) -> Result<(), LocalError> {
     let begun = Instant::now();
     let mut stop = StopSignals::listen()?;
     let system = read_manifest(&args.file, &args.cache())?;
-    let plan = prepare(&args, &system)?;
+    let plan = prepare(&args, &system).await?;
     let guard = guard::Guard::start().map_err(machine("start the guard process (`sh`)"))?;
     let guard = Arc::new(guard);
     let mut session = Session::new(plan, system, Arc::clone(&guard), begun)?;
@@ -285,7 +289,7 @@ fn read_manifest(path: &Path, cache: &Cache) -> Result<ValidatedSystem, LocalErr
 }
 
 /// Everything that can fail before anything is started.
-fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalError> {
+async fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalError> {
     let secrets = load_secrets(&args.secrets.secrets).map_err(LocalError::Secrets)?;
     let runtime = locate::runtime(args.runtime_bin.as_deref())?;
     let ministack = args.aws_endpoint.is_none().then(|| locate::ministack(args.ministack.as_deref())).transpose()?;
@@ -294,7 +298,8 @@ fn prepare(args: &LocalArgs, system: &ValidatedSystem) -> Result<Plan, LocalErro
     let keep = if args.keep_state { Keep::EmulatorState } else { Keep::Nothing };
     let state = StateDir::open(&root, keep)?;
     let ports = Ports::choose(PREFERRED_PORTS).map_err(machine("find free ports on 127.0.0.1"))?;
-    Ok(Plan { args: args.clone(), secrets, runtime, ministack, redis, state, keep, ports })
+    let access = access::make(&runtime, &state.keys()).await?;
+    Ok(Plan { args: args.clone(), secrets, runtime, ministack, redis, state, keep, ports, access })
 }
 
 fn machine(action: &'static str) -> impl Fn(io::Error) -> LocalError {

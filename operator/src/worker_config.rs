@@ -1,28 +1,36 @@
 //! The worker configuration of a system, from its manifest and its outputs. Pure.
 
-use dispatch_api::dispatch_system::OutputsStatus;
+use dispatch_api::dispatch_system::{ApiSpec, OutputsStatus, RateSpec};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{
-    AwsEndpoint, CacheConfig, DispatchConfig, NotificationsConfig, QueuesConfig, TableConfig, WORKER_CONFIG_VERSION,
-    WorkerConfig,
+    AuthConfig, AwsEndpoint, CacheConfig, ClaimsConfig, DispatchConfig, LimitsConfig, NotificationsConfig,
+    QueuesConfig, RateConfig, TableConfig, WORKER_CONFIG_VERSION, WorkerConfig,
 };
 
 /// Environment variable that carries the Redis AUTH token to a worker.
 pub const CACHE_AUTH_TOKEN_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN";
 
-/// Addresses that replace the found ones. Only local runs have any.
+/// Header in which the system's own API Gateway hands on the client's address. Its usual headers cannot be set by a mapping, and
+/// what they hold can begin with what the client sent.
+pub const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
+
+/// Addresses and keys that replace the found ones. Only local runs have any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerOverrides {
     /// One address for all AWS services.
     pub endpoint_url: Option<String>,
     /// Address of Redis; it is then used without an AUTH token.
     pub cache_url: Option<String>,
+    /// The run's own key instead of the city's issuer.
+    pub auth: Option<AuthConfig>,
+    /// Limits: on one machine all callers have one address.
+    pub limits: Option<LimitsConfig>,
 }
 
 /// Writes down everything a worker needs to know.
 pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, overrides: &WorkerOverrides) -> WorkerConfig {
     let spec = &system.spec;
-    let auth = spec.cache.auth_secret_ref.is_some() && overrides.cache_url.is_none();
+    let has_token = spec.cache.auth_secret_ref.is_some() && overrides.cache_url.is_none();
     WorkerConfig {
         version: WORKER_CONFIG_VERSION,
         system: format!("{}/{}", system.namespace, system.name),
@@ -47,8 +55,83 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
         },
         cache: CacheConfig {
             url: overrides.cache_url.clone().unwrap_or_else(|| outputs.cache_url.clone()),
-            auth_token_env: auth.then(|| CACHE_AUTH_TOKEN_ENV.to_owned()),
+            auth_token_env: has_token.then(|| CACHE_AUTH_TOKEN_ENV.to_owned()),
         },
+        auth: overrides.auth.clone().or_else(|| auth(&spec.api)),
+        limits: overrides.limits.clone().unwrap_or_else(|| limits(&spec.api)),
         dispatch: DispatchConfig::from_validated(system),
+    }
+}
+
+/// Whose tokens the workers believe; `None` where the manifest names nobody.
+pub fn auth(api: &ApiSpec) -> Option<AuthConfig> {
+    if let Some(auth) = &api.auth {
+        let claims = &auth.claims;
+        return Some(AuthConfig {
+            issuer: auth.issuer.clone(),
+            audiences: auth.audiences.clone(),
+            jwks_url: Some(auth.jwks_url.clone().unwrap_or_else(|| keys_of(&auth.issuer))),
+            jwks_file: None,
+            claims: ClaimsConfig {
+                id: claims.id.clone(),
+                scopes: claims.scopes.clone(),
+                user: claims.user.clone(),
+                driver: claims.driver.clone(),
+                operations: claims.operations.clone(),
+            },
+        });
+    }
+    let jwt = api.gateway.jwt.as_ref()?;
+    Some(AuthConfig {
+        issuer: jwt.issuer.clone(),
+        audiences: jwt.audiences.clone(),
+        jwks_url: Some(keys_of(&jwt.issuer)),
+        jwks_file: None,
+        claims: ClaimsConfig::default(),
+    })
+}
+
+/// Where Amazon Cognito, Auth0 and others publish an issuer's keys.
+fn keys_of(issuer: &str) -> String {
+    format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/'))
+}
+
+fn limits(api: &ApiSpec) -> LimitsConfig {
+    let rate = |rate: &RateSpec| RateConfig { per_second: rate.rate_per_second, burst: rate.burst };
+    let of_gateway = || api.gateway.enabled.then(|| CLIENT_ADDRESS_HEADER.to_owned());
+    LimitsConfig {
+        per_subject: rate(&api.limits.per_subject),
+        per_address: rate(&api.limits.per_address),
+        client_address_header: api.limits.client_address_header.clone().or_else(of_gateway),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(text: &str) -> ApiSpec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_gateways_issuer_is_the_workers_unless_they_have_one_of_their_own() {
+        assert_eq!(auth(&api("{}")), None, "nobody is let in by default");
+        let jwt = r#""gateway": {"jwt": {"issuer": "https://login.example.com/", "audiences": ["app"]}}"#;
+        let same = auth(&api(&format!("{{{jwt}}}"))).unwrap();
+        assert_eq!(same.jwks_url.as_deref(), Some("https://login.example.com/.well-known/jwks.json"));
+        assert_eq!((same.audiences, same.claims), (vec!["app".to_owned()], ClaimsConfig::default()));
+        let own = r#""auth": {"issuer": "https://id.example.com", "audiences": ["workers"],
+            "jwksUrl": "https://keys.example.com/set", "claims": {"scopes": "cognito:groups"}}"#;
+        let own = auth(&api(&format!("{{{jwt}, {own}}}"))).unwrap();
+        assert_eq!(own.jwks_url.as_deref(), Some("https://keys.example.com/set"));
+        assert_eq!((own.claims.scopes.as_str(), own.claims.id.as_str()), ("cognito:groups", "sub"));
+    }
+
+    #[test]
+    fn limits_are_the_contracts_own_where_the_manifest_says_nothing() {
+        assert_eq!(limits(&api("{}")), LimitsConfig::default());
+        let behind = limits(&api(r#"{"gateway": {"enabled": true}}"#));
+        assert_eq!(behind.client_address_header.as_deref(), Some("x-client-address"));
     }
 }

@@ -14,10 +14,14 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Answers `/readyz` and `/metrics`; `simulate` ends at once, well when it has one driver.
+/// Has keys, answers `/readyz` and `/metrics`; `simulate` ends at once, well when it has one driver.
 const STAND_IN: &str = r#"
 import http.server, json, signal, sys
 option = lambda name: sys.argv[sys.argv.index(name) + 1]
+if sys.argv[1] == "keys":
+    auth = {"issuer": "https://local.test", "audiences": ["dispatch"], "jwksFile": option("--dir") + "/jwks.json"}
+    print(json.dumps({"auth": auth, "tokens": {"user": "u.u.u", "driver": "d.d.d", "operations": "o.o.o"}}))
+    sys.exit(0)
 if sys.argv[1] == "simulate":
     json.dump({"verdict": "stand-in"}, open(option("--summary"), "w"))
     print("the simulator's words")
@@ -152,6 +156,9 @@ fn a_city_follows_edits_restarts_its_workers_and_leaves_nothing_behind() {
     city.wait_for("seoul  Ready");
     let children = city.children();
     assert_eq!(children.len(), 4, "guard, emulator, Redis and runtime: {children:?}");
+
+    city.wait_for("export USER_TOKEN=u.u.u");
+    assert_eq!(city.worker_config()["auth"]["issuer"], "https://local.test");
 
     kill_process(city.child("runtime"), Signal::KILL).unwrap();
     city.wait_for("runtime ended with signal 9; it is started again in 0.2 s");

@@ -6,26 +6,30 @@
 //! | `driver-response` | answers to offers, devices, event streams |
 //! | `status-update` | trip events, cancellations, availability, positions, driver profiles |
 //!
-//! A request passes [`layers`] (id, admission, deadline, access log), then [`extract`] (strict shapes), then [`check`] (bounds),
-//! and then one call of the engine or of a port; what comes back is turned into a document by `present`. Errors are problem
+//! A request passes [`layers`] (id, its address's share, admission, deadline, access log), then [`caller`] (who is it, and its own
+//! share), then [`extract`] (strict shapes), then [`check`] (bounds), and then one call of the engine or of a port; what comes back is turned into a document by `present`. Errors are problem
 //! documents ([`problem`]). Handlers decide nothing: core does.
 //!
-//! Nobody is authenticated here: the JWT authorizer of the API Gateway stands in front, and the ids in paths and bodies are
-//! believed. A caller's identity will come in as an extractor of [`extract`], beside the ones that are there. What is never
-//! believed is that an answer fits: every change is decided on the stored dispatch, driver and offer number included.
+//! Nobody is believed: not the API Gateway in front, whose authorizer looked at the same token; not the ids in paths and bodies,
+//! which must be the caller's own; not that an answer fits: every change is decided on the stored dispatch, driver and offer
+//! number included.
 
 mod admin;
 mod api_doc;
+mod caller;
 mod check;
 mod dispatches;
 pub mod dto;
 mod events;
 mod extract;
+mod keyed;
 mod layers;
 mod locations;
 mod people;
 mod present;
 mod problem;
+mod rates;
+pub mod serve;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,8 +45,11 @@ use utoipa_axum::routes;
 pub use admin::{AdminState, Readiness, admin_router};
 pub use events::StreamPlaces;
 pub use layers::{Admission, REQUEST_ID};
+pub use rates::Rates;
 
+use crate::auth::Authenticator;
 use crate::engine::Engine;
+use crate::port::AnswerStore;
 use problem::ApiError;
 
 /// Longest body: the largest profile allowed has some 45 KB.
@@ -72,6 +79,10 @@ impl HttpRole {
 pub struct AppState {
     /// The engine, with its ports, city and metrics.
     pub engine: Arc<Engine>,
+    /// Who may call, and how often.
+    pub access: Access,
+    /// Answers to requests that may be repeated.
+    pub answers: Arc<dyn AnswerStore>,
     /// Ends the event streams.
     pub shutdown: CancellationToken,
     /// Bound of requests served at once.
@@ -80,10 +91,31 @@ pub struct AppState {
     pub stream_places: StreamPlaces,
 }
 
+/// Who may call, and how often.
+#[derive(Clone)]
+pub struct Access {
+    /// Knows callers by their tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Counts what they ask.
+    pub rates: Arc<Rates>,
+}
+
 impl AppState {
     /// A state with the usual bounds.
-    pub fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
-        Self { engine, shutdown, admission: Admission::default(), stream_places: StreamPlaces::default() }
+    pub fn new(
+        engine: Arc<Engine>,
+        access: Access,
+        answers: Arc<dyn AnswerStore>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            engine,
+            access,
+            answers,
+            shutdown,
+            admission: Admission::default(),
+            stream_places: StreamPlaces::default(),
+        }
     }
 }
 
@@ -95,6 +127,7 @@ pub fn router(state: AppState, roles: &BTreeSet<HttpRole>) -> Router {
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::Method })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(state.clone(), caller::authenticate))
         .layer(from_fn_with_state(state.clone(), layers::around))
         .with_state(state)
 }

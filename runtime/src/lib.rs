@@ -1,6 +1,7 @@
 //! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
 
 pub mod args;
+pub mod auth;
 pub mod aws;
 pub mod city;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod engine;
 pub mod faults;
 pub mod fleet;
 pub mod http;
+pub mod local_keys;
 pub mod messaging;
 pub mod metrics;
 pub mod port;

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`DispatchStore`], [`ProfileStore`] | DynamoDB (`store`) | everything |
 //! | [`Fleet`] | Redis (`fleet`) | nothing: it proposes and reserves |
+//! | [`AnswerStore`] | DynamoDB (`store`) | whether a request was made before |
 //! | [`OfferTimers`], [`ResponseQueue`] | SQS (`messaging`) | nothing: it reminds |
 //! | [`Notifier`], [`EventStreams`] | SNS, Redis pub/sub (`messaging`) | nothing: it tells |
 //! | [`Clock`] | the machine's clock | the time |
@@ -260,6 +261,61 @@ pub trait ProfileStore: Send + Sync {
     /// Active drivers of a district (then of the whole city), at most `limit`: the search's last resort when Redis is cold.
     async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<DriverItem>, PortError>;
 }
+
+/// A request under an Idempotency-Key. It holds digests only: what was asked is nobody's business in a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedRequest {
+    /// Digest of caller, operation and key: equal for repetitions.
+    pub key: String,
+    /// Digest of what is asked; another one under the same key is a mistake of the client.
+    pub asked: String,
+    /// Who carries it out; unique to each attempt.
+    pub holder: String,
+}
+
+/// The answer that was given to a [`KeyedRequest`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The document.
+    pub body: String,
+}
+
+/// What is known of a [`KeyedRequest`] that begins.
+pub enum Begun {
+    /// Nothing: it is to be carried out, and nobody else does meanwhile.
+    First,
+    /// It was carried out before.
+    Before(StoredAnswer),
+    /// It is being carried out, for this long at most.
+    UnderWay {
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// Something else was asked under this key.
+    Another,
+}
+
+/// Answers to requests that may be repeated, kept for [`ANSWER_KEPT_MS`].
+#[async_trait]
+pub trait AnswerStore: Send + Sync {
+    /// Begins a request, unless it was begun before. Whoever begins has [`HELD_MS`] to end it; a process that dies holds nobody up
+    /// for longer.
+    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError>;
+
+    /// Keeps the answer, if the request is still held by this holder.
+    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError>;
+
+    /// Forgets a request that came to nothing, if it is still held by this holder: the key is free again.
+    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError>;
+}
+
+/// How long an answer is kept, ms: a day, as clients of such interfaces expect.
+pub const ANSWER_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How long a request may be under way, ms: three times what the HTTP API gives it.
+pub const HELD_MS: u64 = 30_000;
 
 /// One ping of a driver, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use dispatch_api::worker_config::{WorkerConfig, WorkerConfigError};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -19,12 +18,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ServeArgs;
+use crate::auth::{Authenticator, KeysError};
 use crate::city::City;
 use crate::engine::Engine;
 use crate::fleet::ConnectError;
-use crate::http::{AdminState, AppState, HttpRole, Readiness, admin_router, router};
+use crate::http::serve::{Bounds, serve as serve_connections};
+use crate::http::{Access, AdminState, AppState, HttpRole, Rates, Readiness, admin_router, router};
 use crate::messaging::Consumer;
 use crate::metrics::Metrics;
+use crate::port::AnswerStore;
 use crate::roles::{Algorithm, Answers, Deliveries, OfferTimeouts, Role, Roles, Sweeper};
 use crate::stream::StreamConsumer;
 use connect::Connections;
@@ -56,6 +58,14 @@ pub enum RunError {
     /// Redis is configured wrongly.
     #[error(transparent)]
     Redis(#[from] ConnectError),
+    /// Nobody says who may call the HTTP API.
+    #[error(
+        "the worker configuration has no auth, so nobody could be let in; only the role dispatch-algorithm runs without"
+    )]
+    NoAuth,
+    /// The public keys of the issuer cannot be used.
+    #[error("the callers' tokens cannot be checked")]
+    Keys(#[from] KeysError),
     /// An address cannot be listened on.
     #[error("{address} cannot be listened on")]
     Listen {
@@ -73,6 +83,7 @@ pub enum RunError {
 /// A process while it runs.
 struct Process {
     engine: Arc<Engine>,
+    access: Option<Access>,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -85,6 +96,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
         jiff::tz::TimeZone::get(&config.timezone).map_err(|_| RunError::TimeZone { name: config.timezone.clone() })?;
     let city = City::new(&config.city, &config.currency, zone, receiver);
     let metrics = Arc::new(Metrics::new());
+    let access = access(&config)?;
     let connections = Connections::open(&config, &city, &metrics).await?;
     let engine = Arc::new(Engine::new(connections.ports.clone(), city, Arc::clone(&metrics)));
 
@@ -92,10 +104,10 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin_end = CancellationToken::new();
     let admin = admin_router(AdminState { readiness: readable, metrics });
     let admin_listener = listen(args.admin_listen).await?;
-    let admin_server = tokio::spawn(serve_http(admin_listener, admin, admin_end.clone()));
+    let admin_server = tokio::spawn(serve_admin(admin_listener, admin, admin_end.clone()));
 
-    let mut process = Process { engine, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
-    process.start_http(&args.role, args.listen).await?;
+    let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
+    process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
     process.start_roles(&args.role, &connections);
     let follow = follow::follow(args.config.clone(), config, settings, process.shutdown.clone());
     process.tasks.spawn(follow);
@@ -113,6 +125,13 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Who may call; `None` where nobody is named.
+fn access(config: &WorkerConfig) -> Result<Option<Access>, KeysError> {
+    let Some(auth) = &config.auth else { return Ok(None) };
+    let authenticator = Arc::new(Authenticator::new(auth)?);
+    Ok(Some(Access { authenticator, rates: Arc::new(Rates::new(&config.limits)) }))
+}
+
 async fn read_config(path: &Path) -> Result<WorkerConfig, RunError> {
     let read = tokio::fs::read_to_string(path).await;
     let text = read.map_err(|source| RunError::ReadConfig { path: path.to_owned(), source })?;
@@ -123,26 +142,29 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
-async fn serve_http(listener: TcpListener, router: Router, end: CancellationToken) {
-    // Answers are small: waiting for more to send only delays them.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
+/// Serves the admin listener, which nothing outside the cluster reaches.
+async fn serve_admin(listener: TcpListener, router: Router, end: CancellationToken) {
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
-        tracing::error!(%error, "the HTTP server broke");
+        tracing::error!(%error, "the admin server broke");
     }
 }
 
 impl Process {
-    async fn start_http(&mut self, roles: &Roles, address: SocketAddr) -> Result<(), RunError> {
+    async fn start_http(
+        &mut self,
+        roles: &Roles,
+        address: SocketAddr,
+        answers: Arc<dyn AnswerStore>,
+    ) -> Result<(), RunError> {
         let http: BTreeSet<HttpRole> = roles.0.iter().filter_map(|role| role.http()).collect();
         if http.is_empty() {
             return Ok(());
         }
+        let access = self.access.clone().ok_or(RunError::NoAuth)?;
         let listener = listen(address).await?;
-        let routes = router(AppState::new(Arc::clone(&self.engine), self.shutdown.clone()), &http);
+        let routes = router(AppState::new(Arc::clone(&self.engine), access, answers, self.shutdown.clone()), &http);
         tracing::info!(%address, "serving HTTP");
-        self.tasks.spawn(serve_http(listener, routes, self.shutdown.clone()));
+        self.tasks.spawn(serve_connections(listener, routes, Bounds::default(), self.shutdown.clone()));
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub use api::ApiError;
 pub use args::Args;
 pub use summary::Summary;
 
-use api::{Api, Reply};
+use api::{Api, Reply, Speaker};
 use audit::{DriverEnd, Ending, History, Violation, audit};
 use measure::{Book, lock};
 use plan::DriverPlan;
@@ -373,7 +373,7 @@ async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violati
         match state {
             RequestState::Ended(history) if index < oldest_read_again || ending == Ending::Interrupted => Ok(history),
             RequestState::Ended(History { dispatch, .. }) | RequestState::Stored(dispatch) => {
-                match run.api.dispatch(&dispatch).await {
+                match run.api.dispatch(Speaker::Operations, &dispatch).await {
                     Ok(Reply::Done(read)) => Ok(riders::history(&read)),
                     Ok(Reply::Refused(_)) | Err(_) => Err(Violation::Unreadable { dispatch }),
                 }

@@ -3,6 +3,9 @@
 //! [`entity`] has the items as the seed spells them, [`keys`] every key, [`plan`] what a decision changes (pure), and [`DynamoStore`]
 //! carries it out. The in-memory store of feature `testing` carries out the same plans.
 
+mod answers;
+#[cfg(test)]
+mod attempts;
 mod batch;
 pub mod convert;
 mod dispatches;
@@ -42,7 +45,8 @@ pub async fn client(endpoint: &AwsEndpoint) -> Client {
 /// Relied on, as AWS documents it: a `TransactWriteItems` is written whole or not at all and names the part that failed
 /// (`CancellationReasons`); an `UpdateItem` on a condition is atomic; `ConsistentRead` sees every write that was answered before; an update
 /// that changes nothing writes no stream record; indexes follow later. Writes are tried up to five times within a second where
-/// DynamoDB says that somebody else was writing; a write whose answer was lost is looked up before it is called lost.
+/// DynamoDB says that somebody else was writing; a write whose answer was lost is looked up before it is called lost. Such writes are
+/// tried here alone, not by the SDK as well; reads, and writes that may simply be repeated, are the SDK's to try again.
 ///
 /// Cheap to clone.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod black_hole;
 mod fleet;
 mod messaging;
 mod races;

@@ -5,7 +5,20 @@ pub mod dynamodb;
 mod lost_answers;
 pub mod table;
 
+use dispatch_core::ids::UserId;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::port::{NewDispatch, UserProfile};
 use table::Table;
+
+/// What some user says of itself.
+pub fn a_user() -> UserProfile {
+    table::user_profile()
+}
+
+/// Some request of a user.
+pub fn a_request(user: &UserId, now: EpochMs) -> NewDispatch {
+    table::new_dispatch("dispatch#1", user, now)
+}
 
 /// Runs every scenario on memory, each as a test of its own, and all of them on one DynamoDB, each on its own table.
 macro_rules! contract {
@@ -50,4 +63,5 @@ contract!(
     profiles_keep_their_status_and_devices,
     active_drivers_of_the_district_come_first,
     route_chunks_are_read_in_order_and_written_twice_without_harm,
+    an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute,
 );

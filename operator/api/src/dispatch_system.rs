@@ -24,7 +24,9 @@ pub use cache::{CacheSpec, ExternalCacheSpec};
 pub use connection::ConnectionSpec;
 pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, NightSurchargeSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
-pub use gateway::{ApiSpec, GatewaySpec, JwtSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec};
+pub use gateway::{
+    ApiSpec, AuthSpec, ClaimsSpec, GatewaySpec, JwtSpec, LimitsSpec, RateSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec,
+};
 pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
 pub use queues::{QueueSpec, QueuesSpec};
 pub use status::{

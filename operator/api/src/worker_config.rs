@@ -5,10 +5,14 @@
 //! over by a running worker when the file changes; a change of any other field needs a restart, which the operator
 //! brings about.
 
+mod access;
+
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use access::{AuthConfig, ClaimsConfig, LimitsConfig, LocalAccess, RateConfig, SampleTokens};
 
 /// Version of this document's shape. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
@@ -39,6 +43,12 @@ pub struct WorkerConfig {
     pub notifications: NotificationsConfig,
     /// Redis.
     pub cache: CacheConfig,
+    /// Who may call the HTTP API. Without it no role that serves the API starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
+    /// How much one caller may ask of the HTTP API.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// The algorithm: reloaded without a restart.
     pub dispatch: DispatchConfig,
 }
@@ -204,6 +214,18 @@ pub enum WorkerConfigError {
         /// What was given.
         found: u16,
     },
+    /// Nobody's tokens could be checked by it, or more than one would do. Values are not repeated.
+    #[error("the worker configuration cannot be used at auth.{part}")]
+    Auth {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A limit is out of bounds.
+    #[error("the worker configuration cannot be used at limits.{part}")]
+    Limits {
+        /// Which part.
+        part: &'static str,
+    },
     /// The dispatch rules are out of bounds.
     #[error("the worker configuration cannot be used at dispatch")]
     Policy(#[source] PolicyError),
@@ -236,6 +258,12 @@ impl WorkerConfig {
         }
         if !(1..=64).contains(&config.table.gsi1_shards) {
             return Err(WorkerConfigError::Shards { found: config.table.gsi1_shards });
+        }
+        if let Some(part) = config.auth.as_ref().and_then(AuthConfig::wrong_part) {
+            return Err(WorkerConfigError::Auth { part });
+        }
+        if let Some(part) = config.limits.wrong_part() {
+            return Err(WorkerConfigError::Limits { part });
         }
         Ok(config)
     }
@@ -392,6 +420,14 @@ mod tests {
                 platform_application_arn: None,
             },
             cache: CacheConfig { url: "redis://127.0.0.1:6379".to_owned(), auth_token_env: None },
+            auth: Some(AuthConfig {
+                issuer: "https://login.example.com/".to_owned(),
+                audiences: vec!["dispatch".to_owned()],
+                jwks_url: Some("https://login.example.com/.well-known/jwks.json".to_owned()),
+                jwks_file: None,
+                claims: ClaimsConfig::default(),
+            }),
+            limits: LimitsConfig::default(),
             dispatch,
         }
     }
@@ -428,6 +464,13 @@ mod tests {
             ("/timezone", json!("Asia/Soul"), "cannot be used at timezone: \"Asia/Soul\""),
             ("/table/gsi1Shards", json!(0), "cannot be used at table.gsi1Shards: 0"),
             ("/cache/url", json!("redis://user:hunter2@h"), "cannot be used at cache.url"),
+            ("/auth/audiences", json!([]), "cannot be used at auth.audiences"),
+            ("/auth/jwksUrl", json!("http://login.example.com/keys"), "cannot be used at auth.jwksUrl"),
+            ("/auth/jwksUrl", json!("https://user:hunter2@h/keys"), "cannot be used at auth.jwksUrl"),
+            ("/auth", json!({"issuer": "https://a", "audiences": ["a"]}), "cannot be used at auth.jwksUrl"),
+            ("/auth/claims", json!({"user": "rider", "operations": "rider"}), "cannot be used at auth.claims"),
+            ("/limits/perSubject", json!({"perSecond": 0, "burst": 1}), "cannot be used at limits.perSubject"),
+            ("/limits", json!({"clientAddressHeader": "a b"}), "cannot be used at limits.clientAddressHeader"),
             (
                 "/dispatch/offerTimeoutMs",
                 json!(1000),

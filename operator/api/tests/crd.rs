@@ -147,6 +147,9 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("connection.secretName", &["seoul-dispatch"], &["Seoul", "a_b"]),
     ("export.prefix", &["exports", "a/b_c-D"], &["/a", "a/", "a b", ""]),
     ("api.gateway.jwt.issuer", &["https://a", "https://a/b/", "https://a:1/b"], &["http://a", "https://", "a"]),
+    ("api.auth.issuer", &["https://a", "https://a/b/", "https://a:1/b"], &["http://a", "https://", "a"]),
+    ("api.auth.jwksUrl", &["https://a/keys.json"], &["http://a/keys.json", "https://", "keys.json"]),
+    ("api.limits.clientAddressHeader", &["x-client-address"], &["x client", "x:y", ""]),
     ("dispatch.fare.nightSurcharges[].from", &["00:00", "23:59"], &["24:00", "9:00", "22:60", "22.00"]),
     ("workers.resources.cpuRequest", &["1", "0.5", "100m"], &["half", "1.", ".5", "-1", "1 m"]),
     ("workers.resources.memoryLimit", &["1Gi", "512Mi", "1000000000"], &["1GB", "Mi"]),
@@ -183,6 +186,12 @@ fn patterns_and_validation_agree() -> Outcome {
     });
     // The remaining texts have no form a pattern could say, or may hold a password (see the addresses below).
     let free = [
+        "spec.api.auth.audiences[]",
+        "spec.api.auth.claims.driver",
+        "spec.api.auth.claims.id",
+        "spec.api.auth.claims.operations",
+        "spec.api.auth.claims.scopes",
+        "spec.api.auth.claims.user",
         "spec.api.gateway.jwt.audiences[]",
         "spec.api.gateway.upstream.url",
         "spec.aws.tags[]",
@@ -207,6 +216,7 @@ fn accepts(path: &str, text: &str) -> Outcome<bool> {
     for (group, value) in [
         ("cache.authSecretRef", secret),
         ("api.gateway.jwt", json!({ "issuer": "https://a", "audiences": ["a"] })),
+        ("api.auth", json!({ "issuer": "https://a", "audiences": ["a"] })),
         ("dispatch.fare.nightSurcharges", night),
     ] {
         if path.starts_with(group) {
@@ -275,6 +285,15 @@ fn rules_and_validation_agree_on_new_objects() -> Outcome {
         (false, with(&with(&seoul, "cache.external.url", json!("redis://a")), "cache.replicas", json!(0))),
         (true, with(&seoul, "api.gateway", gateway.clone())),
         (false, with(&seoul, "api.gateway.enabled", json!(true))),
+        (true, with(&seoul, "api.auth", json!({ "issuer": "https://a", "audiences": ["a"] }))),
+        (
+            false,
+            with(
+                &seoul,
+                "api.auth",
+                json!({ "issuer": "https://a", "audiences": ["a"], "claims": { "user": "driver" } }),
+            ),
+        ),
         (false, with(&with(&seoul, "api.gateway", gateway.clone()), "api.gateway.upstream", json!({}))),
         (true, with(&with(&seoul, "api.gateway", gateway.clone()), "api.gateway.upstream", link("ap-northeast-2"))),
         (false, with(&with(&seoul, "api.gateway", gateway), "api.gateway.upstream", link("us-east-1"))),

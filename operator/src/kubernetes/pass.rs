@@ -224,7 +224,7 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
         return Ok(Passed { outcome: "gone", next: None });
     };
     if stored.metadata.deletion_timestamp.is_some() {
-        return removal::remove(context, key, &stored).await;
+        return Box::pin(removal::remove(context, key, &stored)).await;
     }
     let spec = stored.data.get("spec").cloned().unwrap_or_default();
     let previous = status_of(&stored);

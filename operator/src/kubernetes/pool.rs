@@ -140,6 +140,9 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) 
         failing.extend(progress_failure(status).map(|message| format!("{}: {message}", role.name)));
     }
     let mut message = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    if !serving && crate::worker_config::auth(&system.spec.api).is_none() {
+        message.push_str("; spec.api.auth names nobody, so the roles that serve the API do not start");
+    }
     let left_out = workers::left_out(system, served);
     if !left_out.is_empty() {
         message = format!("{message}; left out: {}", left_out.join(", "));
@@ -201,7 +204,9 @@ mod tests {
             "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet \"x\" has timed out progressing." }]);
         let found = finding(&system(), &stuck, ALL);
         assert_eq!(found.state, WorkersState::Failing);
-        assert_eq!(found.message, "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.");
+        let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
+                   spec.api.auth names nobody, so the roles that serve the API do not start";
+        assert_eq!(found.message, why);
     }
 
     #[test]

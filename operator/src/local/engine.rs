@@ -5,7 +5,7 @@ use std::time::Duration;
 use dispatch_api::conditions;
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_api::worker_config::WorkerConfig;
+use dispatch_api::worker_config::{AuthConfig, LimitsConfig, RateConfig, WorkerConfig};
 
 use super::programs::Identity;
 use super::view::Endpoints;
@@ -43,14 +43,19 @@ pub struct Provision {
 }
 
 impl Engine {
-    /// Connects to the endpoint. The manifest's `roleArn` is not assumed: it is a role of the real account.
-    pub async fn connect(region: &str, endpoints: &Endpoints, identity: Identity) -> Self {
+    /// Connects to the endpoint, for workers that know callers by `auth`. The manifest's `roleArn` is not assumed: it is a role of
+    /// the real account.
+    pub async fn connect(region: &str, endpoints: &Endpoints, identity: Identity, auth: &AuthConfig) -> Self {
         let clients = match identity {
             Identity::Emulated => AwsClients::emulated(region, &endpoints.aws).await,
             Identity::Inherited => AwsClients::connect(region, Some(&endpoints.aws), None).await,
         };
-        let overrides =
-            WorkerOverrides { endpoint_url: Some(endpoints.aws.clone()), cache_url: Some(endpoints.redis.clone()) };
+        let overrides = WorkerOverrides {
+            endpoint_url: Some(endpoints.aws.clone()),
+            cache_url: Some(endpoints.redis.clone()),
+            auth: Some(auth.clone()),
+            limits: Some(limits()),
+        };
         Self { ports: clients.ports(), overrides, secrets: Secrets::default(), previous: None }
     }
 
@@ -79,6 +84,13 @@ impl Engine {
         self.previous = Some(done.status);
         Ok(Provision { worker_config: config, ready, reason, suspended: system.spec.suspend, stack_status })
     }
+}
+
+/// All callers of a run have one address, and its simulator is one subject: what protects a city from one of many would only
+/// measure this machine.
+fn limits() -> LimitsConfig {
+    let all = RateConfig { per_second: 20_000, burst: 40_000 };
+    LimitsConfig { per_subject: all, per_address: all, client_address_header: None }
 }
 
 /// Why a system is not ready, in the words of its status.

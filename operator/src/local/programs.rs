@@ -181,6 +181,7 @@ pub fn simulator(
     api: &str,
     state: &StateDir,
 ) -> ProcessSpec {
+    let key = state.signing_key();
     let words = [
         "simulate",
         "--quiet",
@@ -195,7 +196,7 @@ pub fn simulator(
         "--summary",
     ];
     let mut args: Vec<OsString> = words.iter().map(OsString::from).collect();
-    args.push(state.simulation().into());
+    args.extend([state.simulation().into(), "--signing-key".into(), key.into()]);
     if let Some(length) = length {
         args.extend(["--for".into(), format!("{}s", length.as_secs()).into()]);
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::access;
 use super::children::Children;
 use super::display::Display;
 use super::engine::Engine;
@@ -31,7 +32,7 @@ use super::traffic::{Counts, Traffic};
 use super::view::{Endpoints, RuntimeState, SystemState, View};
 use super::{LocalArgs, LocalError};
 use crate::secrets::Secrets;
-use dispatch_api::worker_config::WorkerConfig;
+use dispatch_api::worker_config::{LocalAccess, WorkerConfig};
 
 /// The emulator is a Python program: its first start on a slow disk takes seconds.
 const EMULATOR_READY: Duration = Duration::from_mins(1);
@@ -49,7 +50,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a run needs, all checked.
-#[derive(Debug)]
 pub struct Plan {
     /// The command line.
     pub args: LocalArgs,
@@ -67,6 +67,8 @@ pub struct Plan {
     pub keep: Keep,
     /// HTTP API, admin, AWS, Redis.
     pub ports: Ports<4>,
+    /// By what the workers know callers, and tokens to try.
+    pub access: LocalAccess,
 }
 
 /// What the runtime's admin port said at one look.
@@ -143,7 +145,8 @@ impl Session {
     pub async fn drive(&mut self) -> Result<(), LocalError> {
         self.start_foundations().await?;
         self.milestones.provisioning = Some(seconds(self.begun.elapsed()));
-        let mut engine = Engine::connect(&self.system.spec.region, &self.view.endpoints, self.identity).await;
+        let (region, auth) = (&self.system.spec.region, &self.plan.access.auth);
+        let mut engine = Engine::connect(region, &self.view.endpoints, self.identity, auth).await;
         engine.give(self.plan.secrets.clone());
         let mut follow = Follow::new(&self.plan.args.file);
         // The text the run began with is no edit.
@@ -157,6 +160,8 @@ impl Session {
         self.milestones.workers_ready = Some(seconds(self.begun.elapsed()));
         self.display.show(&self.view, self.begun.elapsed());
         self.display.welcome(&self.view);
+        let Plan { access, runtime, state, .. } = &self.plan;
+        self.display.say(&access::words(access, runtime, &state.signing_key()).join("\n"));
         self.start_simulation();
         if let Look::Changed(text) = first {
             // It was edited while the system was being made.

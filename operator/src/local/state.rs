@@ -73,7 +73,13 @@ impl StateDir {
         if keep == Keep::Nothing && emulator.exists() {
             fs::remove_dir_all(&emulator)?;
         }
-        for dir in [self.emulator_state(), self.emulator_objects(), self.emulator_temporary(), self.root.join("logs")] {
+        for dir in [
+            self.emulator_state(),
+            self.emulator_objects(),
+            self.emulator_temporary(),
+            self.keys(),
+            self.root.join("logs"),
+        ] {
             fs::create_dir_all(dir)?;
         }
         for program in [Program::Ministack, Program::Redis, Program::Runtime, Program::Simulator] {
@@ -98,6 +104,16 @@ impl StateDir {
     /// The worker configuration.
     pub fn worker_config(&self) -> PathBuf {
         self.root.join("worker.json")
+    }
+
+    /// The run's own keys. They outlive it, so that a token from a terminal is good tomorrow, too.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("auth")
+    }
+
+    /// The secret one, under the name the runtime gives it.
+    pub fn signing_key(&self) -> PathBuf {
+        self.keys().join("signing-key.json")
     }
 
     /// The simulator's own summary.

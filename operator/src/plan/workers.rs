@@ -160,7 +160,8 @@ pub fn role_name(system: &ValidatedSystem, role: Role) -> String {
 /// All objects, in the order they are to be applied.
 pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let system = pool.system;
-    let overrides = WorkerOverrides { endpoint_url: pool.endpoint_url.map(str::to_owned), cache_url: None };
+    let overrides =
+        WorkerOverrides { endpoint_url: pool.endpoint_url.map(str::to_owned), ..WorkerOverrides::default() };
     let config = worker_config(system, pool.outputs, &overrides);
     let digest = restart_digest(&config, pool.cache_secret_version)?;
     let mut children = vec![

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoParams, IntoResponses, OpenApi};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, openapi};
 
 use super::dto::Problem;
 use super::problem::ApiError;
+use crate::auth::Scope;
 use crate::port::{Notification, PortError};
 
 /// The frame of the document: what no handler says.
@@ -24,8 +26,28 @@ use crate::port::{Notification, PortError};
         (name = "status-update", description = "Trips, positions and drivers"),
     ),
     components(schemas(Problem, Notification)),
+    modifiers(&Bearer),
 )]
 pub struct Frame;
+
+/// The token every request needs.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some(
+                "A token of the city's issuer (RS256, ES256 or EdDSA). Each operation names the scopes of which it takes one: \
+                 `user` and `driver` for what is the caller's own, `operations` for the city's staff and programs. What is \
+                 somebody else's is not found.",
+            ))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
 
 /// The path of a dispatch.
 #[derive(IntoParams)]
@@ -101,7 +123,7 @@ fn problem(description: &str, example: ApiError) -> Described {
         .description(description)
         .content("application/problem+json", content)
         .header("x-request-id", request_id);
-    let response = if status == "503" {
+    let response = if matches!(status.as_str(), "429" | "503") {
         let seconds = HeaderBuilder::new().description(Some("Seconds after which to try again")).build();
         response.header("Retry-After", seconds)
     } else {
@@ -116,6 +138,12 @@ impl IntoResponses for Refusals {
         let failed = PortError::Failed { action: "reading a dispatch", source: "unreadable".into() };
         [
             problem("A field of the path, the query, the headers or the body is not valid; `field` names it", wrong),
+            problem("No token, or one that is not valid", ApiError::Unauthenticated { given: true }),
+            problem("The token has none of the scopes of this operation", ApiError::Forbidden { needs: Scope::Driver }),
+            problem(
+                "The caller asks more than its share: try again after `Retry-After`",
+                ApiError::TooMany { after_s: 1 },
+            ),
             problem("The request could not be served; repeating it will not help", ApiError::Port(failed)),
             problem("Not possible right now: try again after `Retry-After`", ApiError::Overloaded),
         ]
@@ -128,6 +156,7 @@ impl IntoResponses for BodyRefusals {
         let mut responses = Refusals::responses();
         responses.extend([
             problem("The body is not JSON", ApiError::MalformedJson),
+            problem("The body did not come in time", ApiError::SlowBody),
             problem("The body is too large", ApiError::TooLarge),
             problem("The body is not said to be `application/json`", ApiError::MediaType),
         ]);

@@ -88,8 +88,8 @@ pub fn user_profile(given: dto::PutUser) -> Result<UserProfile, ApiError> {
     let (_, location) = location("currentLocation", &given.current_location)?;
     Ok(UserProfile {
         phone: given.phone,
-        payment_methods: given.payment_methods,
-        preferences: given.preferences,
+        payment_methods: given.payment_methods.into_iter().map(Into::into).collect(),
+        preferences: given.preferences.into(),
         location,
     })
 }
@@ -113,7 +113,7 @@ pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> 
     }
     Ok(DriverProfile {
         phone: given.phone,
-        vehicle_info: given.vehicle_info,
+        vehicle_info: given.vehicle_info.into(),
         preferences: entity::DriverPreferences {
             default_ride_type: preferences.default_ride_type,
             preferred_regions: preferences.preferred_regions,
@@ -150,10 +150,19 @@ fn phone(field: &str, given: &str) -> Result<(), ApiError> {
     Err(ApiError::field(field, "must be a Korean mobile number such as 01012341234, or E.164 such as +821012341234"))
 }
 
-/// Text of a person: not empty, not only blanks, bounded, without control characters.
+/// A character that does something instead of being seen: control characters, and those of Unicode that reverse, hide or break a
+/// line (its bidirectional controls, zero-width spaces, line separators and interlinear marks). An address with one of them would
+/// read differently to a driver and to a program.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Text of a person: not empty, not only blanks, bounded, and all of it to be seen.
 fn text(field: &str, given: &str, chars_max: usize) -> Result<(), ApiError> {
     let length = given.chars().count();
-    if given.trim().is_empty() || length > chars_max || given.chars().any(char::is_control) {
+    if given.trim().is_empty() || length > chars_max || given.chars().any(acts) {
         return Err(ApiError::field(field, format!("must be 1 to {chars_max} characters without control characters")));
     }
     Ok(())
@@ -177,6 +186,19 @@ mod tests {
         for bad in ["", "010", "02-123-4567", "010-1234-1234", "0101234123４", "+0821012341234", "+82 10", "011234567"]
         {
             assert!(!is_phone(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_that_does_something_is_refused() {
+        let said = |address: &str| {
+            location("at", &dto::Location { lat: 37.5, lng: 127.0, address: address.to_owned() }).is_ok()
+        };
+        assert!(said("서울시 중구 명동 1-2 (명동빌딩 3층)") && said("شارع الملك") && said("Äußere Straße 1"));
+        for hidden in
+            ["a\0b", "a\u{202e}b", "\u{2066}a\u{2069}", "a\u{200b}b", "a\u{2028}b", "\u{feff}a", "a\nb", "a\u{7f}b"]
+        {
+            assert!(!said(hidden), "{hidden:?}");
         }
     }
 
@@ -216,7 +238,7 @@ mod tests {
             let given = dto::Location { lat: 37.5, lng: 127.0, address: address.clone() };
             let allowed = !address.trim().is_empty()
                 && address.chars().count() <= 200
-                && !address.chars().any(char::is_control);
+                && !address.chars().any(acts);
             prop_assert_eq!(location("at", &given).is_ok(), allowed);
         }
     }

@@ -13,13 +13,15 @@ use super::AppState;
 use super::api_doc::{
     BodyRefusals, Conflict, DispatchPath, DriverPath, IdempotencyKeyHeader, Missing, Refusals, UserPath,
 };
+use super::caller::{AsDriver, AsUser, Caller};
 use super::dto::{
     Answer, CancelDispatch, CreateDispatch, Dispatch, DispatchPage, ListQuery, OfferResponse, TripEventType, TripReport,
 };
 use super::extract::{IdempotencyKey, InPath, JsonBody, StrictQuery};
+use super::keyed::{Asked, once};
 use super::problem::ApiError;
 use super::{check, present};
-use crate::port::{Created, NewDispatch, Owner, Page, StoredDispatch};
+use crate::port::{Created, NewDispatch, Owner, Page, Person, StoredDispatch};
 use crate::store::is_page_token;
 
 /// Entries of a page where the client does not say.
@@ -33,6 +35,7 @@ const PAGE_MAX: u16 = 100;
 /// same Idempotency-Key gives the dispatch it made the first time.
 #[utoipa::path(
     post, path = "/v1/dispatches", tag = "save-dispatch", operation_id = "createDispatch",
+    security(("bearer" = ["user"])),
     request_body = CreateDispatch,
     params(IdempotencyKeyHeader),
     responses(
@@ -47,10 +50,12 @@ const PAGE_MAX: u16 = 100;
 )]
 pub async fn create(
     State(app): State<AppState>,
+    AsUser(caller): AsUser,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<CreateDispatch>,
 ) -> Result<Response, ApiError> {
     let new = new_dispatch(&app, key.as_deref(), &body)?;
+    caller.must_be(&Person::User(new.user.clone()))?;
     let (pickup, destination) = (new.pickup.clone(), new.destination.clone());
     match app.engine.create(new).await? {
         Created::Stored(stored) => Ok(created(StatusCode::CREATED, &stored)),
@@ -110,8 +115,11 @@ pub(super) async fn current_of(app: &AppState, id: Option<DispatchId>) -> Result
 }
 
 /// Read a dispatch.
+///
+/// It is shown to its user, to the driver who is asked or drives, and to operators.
 #[utoipa::path(
     get, path = "/v1/dispatches/{dispatchId}", tag = "save-dispatch", operation_id = "getDispatch",
+    security(("bearer" = ["user"]), ("bearer" = ["driver"]), ("bearer" = ["operations"])),
     params(DispatchPath),
     responses(
         (status = 200, description = "The dispatch", body = Dispatch),
@@ -119,40 +127,50 @@ pub(super) async fn current_of(app: &AppState, id: Option<DispatchId>) -> Result
         Refusals,
     )
 )]
-pub async fn read(State(app): State<AppState>, InPath(id): InPath<DispatchId>) -> Result<Json<Dispatch>, ApiError> {
+pub async fn read(
+    State(app): State<AppState>,
+    caller: Caller,
+    InPath(id): InPath<DispatchId>,
+) -> Result<Json<Dispatch>, ApiError> {
     let stored = app.engine.ports.dispatches.load(&id).await?;
-    let stored = stored.ok_or(ApiError::NotFound { what: "dispatch" })?;
+    let stored = stored.filter(|stored| caller.sees(stored)).ok_or(ApiError::NotFound { what: "dispatch" })?;
     Ok(Json(present::dispatch(&stored)))
 }
 
 /// List the dispatches a user asked for, newest first.
 #[utoipa::path(
     get, path = "/v1/users/{userId}/dispatches", tag = "save-dispatch", operation_id = "listUserDispatches",
+    security(("bearer" = ["user"]), ("bearer" = ["operations"])),
     params(UserPath, ListQuery),
-    responses((status = 200, description = "One page", body = DispatchPage), Refusals)
+    responses((status = 200, description = "One page", body = DispatchPage), Missing, Refusals)
 )]
 pub async fn list_of_user(
     State(app): State<AppState>,
+    caller: Caller,
     InPath(user): InPath<UserId>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<DispatchPage>, ApiError> {
+    caller.may_read(&Person::User(user.clone()))?;
     list(&app, &Owner::User(user), query).await
 }
 
 /// List the dispatches a driver completed, newest first.
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}/dispatches", tag = "save-dispatch", operation_id = "listDriverDispatches",
+    security(("bearer" = ["driver"]), ("bearer" = ["operations"])),
     params(
         DriverPath,
         ListQuery,
     ),
-    responses((status = 200, description = "One page", body = DispatchPage), Refusals)
+    responses((status = 200, description = "One page", body = DispatchPage), Missing, Refusals)
 )]
 pub async fn list_of_driver(
     State(app): State<AppState>,
+    caller: Caller,
     InPath(driver): InPath<DriverId>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<DispatchPage>, ApiError> {
+    caller.may_read(&Person::Driver(driver.clone()))?;
     list(&app, &Owner::Driver(driver), query).await
 }
 
@@ -170,11 +188,13 @@ async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<Di
 
 /// Answer an offer.
 ///
-/// The answer counts while the offer is open, for the driver who was asked. Repeating an accepted answer gives the same result.
+/// The answer counts while the offer is open, for the driver who was asked. Repeating an accepted answer gives the same result,
+/// and with the same Idempotency-Key any answer that counted is given again as it was.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/response", tag = "driver-response", operation_id = "respondToOffer",
+    security(("bearer" = ["driver"])),
     request_body = OfferResponse,
-    params(DispatchPath),
+    params(DispatchPath, IdempotencyKeyHeader),
     responses(
         (status = 200, description = "The answer counts", body = Dispatch),
         Missing,
@@ -184,10 +204,12 @@ async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<Di
 )]
 pub async fn respond(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(id): InPath<DispatchId>,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<OfferResponse>,
-) -> Result<Json<Dispatch>, ApiError> {
-    let driver = check::driver_id("driverId", &body.driver_id)?;
+) -> Result<Response, ApiError> {
+    let driver = of_caller(&caller, &body.driver_id)?;
     if body.offer_seq == 0 {
         return Err(ApiError::field("offerSeq", "must be at least 1"));
     }
@@ -195,7 +217,15 @@ pub async fn respond(
         Answer::Accept => Event::Accept { driver, offer_seq: body.offer_seq },
         Answer::Reject => Event::Reject { driver, offer_seq: body.offer_seq },
     };
-    apply(&app, &id, event).await
+    let asked = Asked { caller: &caller, operation: "respondToOffer", of: id.as_str(), body: &body, key };
+    once(&app, asked, apply(&app, &caller, &id, event)).await
+}
+
+/// A dispatch exists for the driver who calls: another driver's looks like none.
+fn of_caller(caller: &Caller, named: &str) -> Result<DriverId, ApiError> {
+    let driver = caller.driver()?;
+    let is = check::driver_id("driverId", named)? == *driver;
+    if is { Ok(driver.clone()) } else { Err(ApiError::NotFound { what: "dispatch" }) }
 }
 
 /// Report how a trip goes on.
@@ -203,8 +233,9 @@ pub async fn respond(
 /// `TRIP_COMPLETED` measures the route, counts the fare and frees user and driver. Repeating a report gives the same result.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/events", tag = "status-update", operation_id = "reportTripEvent",
+    security(("bearer" = ["driver"])),
     request_body = TripReport,
-    params(DispatchPath),
+    params(DispatchPath, IdempotencyKeyHeader),
     responses(
         (status = 200, description = "The report counts", body = Dispatch),
         Missing,
@@ -214,22 +245,33 @@ pub async fn respond(
 )]
 pub async fn report(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(id): InPath<DispatchId>,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<TripReport>,
-) -> Result<Json<Dispatch>, ApiError> {
-    let driver = check::driver_id("driverId", &body.driver_id)?;
+) -> Result<Response, ApiError> {
+    let driver = of_caller(&caller, &body.driver_id)?;
+    let asked = Asked { caller: &caller, operation: "reportTripEvent", of: id.as_str(), body: &body, key };
     let event = match body.event_type {
-        TripEventType::TripCompleted => {
-            let applied = app.engine.complete_trip(&id, &driver).await?;
-            return Ok(Json(present::dispatch(&applied.stored)));
-        }
+        TripEventType::TripCompleted => return once(&app, asked, complete(&app, &caller, &id, &driver)).await,
         TripEventType::PickupStarted => TripEvent::PickupStarted,
         TripEventType::DriverArrived => TripEvent::DriverArrived,
         TripEventType::PassengerPickedUp => TripEvent::PassengerPickedUp,
         TripEventType::TripStarted => TripEvent::TripStarted,
         TripEventType::PaymentCompleted => TripEvent::PaymentCompleted,
     };
-    apply(&app, &id, Event::Trip { driver, event }).await
+    once(&app, asked, apply(&app, &caller, &id, Event::Trip { driver, event })).await
+}
+
+async fn complete(
+    app: &AppState,
+    caller: &Caller,
+    id: &DispatchId,
+    driver: &DriverId,
+) -> Result<Json<Dispatch>, ApiError> {
+    let completed = app.engine.complete_trip(id, driver).await;
+    let applied = completed.map_err(|error| ApiError::of_event(error, caller))?;
+    Ok(Json(present::dispatch(&applied.stored)))
 }
 
 /// Cancel a dispatch.
@@ -237,8 +279,9 @@ pub async fn report(
 /// The user can cancel until the passenger is on board, the driver after accepting. Repeating it gives the same result.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/cancel", tag = "status-update", operation_id = "cancelDispatch",
+    security(("bearer" = ["user"]), ("bearer" = ["driver"])),
     request_body = CancelDispatch,
-    params(DispatchPath),
+    params(DispatchPath, IdempotencyKeyHeader),
     responses(
         (status = 200, description = "It is cancelled", body = Dispatch),
         Missing,
@@ -248,18 +291,27 @@ pub async fn report(
 )]
 pub async fn cancel(
     State(app): State<AppState>,
+    caller: Caller,
     InPath(id): InPath<DispatchId>,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<CancelDispatch>,
-) -> Result<Json<Dispatch>, ApiError> {
+) -> Result<Response, ApiError> {
     let event = match (&body.user_id, &body.driver_id) {
-        (Some(user), None) => Event::CancelByUser { user: check::user_id("userId", user)? },
-        (None, Some(driver)) => Event::CancelByDriver { driver: check::driver_id("driverId", driver)? },
+        (Some(named), None) => {
+            let user = caller.user()?.clone();
+            if check::user_id("userId", named)? != user {
+                return Err(ApiError::NotFound { what: "dispatch" });
+            }
+            Event::CancelByUser { user }
+        }
+        (None, Some(named)) => Event::CancelByDriver { driver: of_caller(&caller, named)? },
         _ => return Err(ApiError::field("userId", "name who cancels: userId or driverId, exactly one of both")),
     };
-    apply(&app, &id, event).await
+    let asked = Asked { caller: &caller, operation: "cancelDispatch", of: id.as_str(), body: &body, key };
+    once(&app, asked, apply(&app, &caller, &id, event)).await
 }
 
-async fn apply(app: &AppState, id: &DispatchId, event: Event) -> Result<Json<Dispatch>, ApiError> {
-    let applied = app.engine.apply(id, event).await?;
+async fn apply(app: &AppState, caller: &Caller, id: &DispatchId, event: Event) -> Result<Json<Dispatch>, ApiError> {
+    let applied = app.engine.apply(id, event).await.map_err(|error| ApiError::of_event(error, caller))?;
     Ok(Json(present::dispatch(&applied.stored)))
 }

@@ -5,12 +5,14 @@
 //! read and write, so that a client in Rust needs no second set. None of those that hold a position or a phone number can be
 //! printed with `{:?}`, so that they cannot reach a log by accident.
 
+mod parts;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::store::entity::{
-    DispatchStatus, EventEntry, PaymentMethod, PersonStatus, RideType, UserPreferences, VehicleInfo,
-};
+pub use parts::{FavoriteLocation, PaymentMethod, UserPreferences, VehicleInfo};
+
+use crate::store::entity::{DispatchStatus, EventEntry, PersonStatus, RideType};
 
 /// A place with its address.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::AppState;
-use super::api_doc::Refusals;
+use super::api_doc::{Missing, Refusals};
+use super::caller::Caller;
 use super::dto::EventsQuery;
 use super::extract::StrictQuery;
 use super::present::wire_name;
@@ -47,27 +48,35 @@ impl Default for StreamPlaces {
 ///
 /// Server-sent events: `event` is the notification's kind, `id` its identity (equal for repeated deliveries), `data` the
 /// notification as JSON. A comment every 15 seconds keeps the connection open. Notifications sent while nobody listens are not
-/// repeated, and an API Gateway in front ends a stream after 30 seconds: connect again, then read the dispatch.
+/// repeated, and an API Gateway in front ends a stream after 30 seconds, as the end of its token does: connect again, then read
+/// the dispatch.
 #[utoipa::path(
     get, path = "/v1/events", tag = "driver-response", operation_id = "streamEvents",
+    security(("bearer" = ["user"]), ("bearer" = ["driver"])),
     params(EventsQuery),
     responses(
         (status = 200, description = "The stream; each `data` is a Notification", body = String,
             content_type = "text/event-stream",
             example = "event: OFFER\nid: dispatch#00001:1:offer\ndata: {\"id\":\"dispatch#00001:1:offer\",\"recipient\":\"driver#00001\",\"kind\":\"OFFER\",\"body\":{\"message\":\"새로운 배차 요청이 있습니다\",\"dispatchId\":\"dispatch#00001\",\"pickupAddress\":\"서울시 중구 명동\",\"destinationAddress\":\"서울시 종로구 종로\",\"estimatedFare\":12000,\"estimatedDistance\":\"2.5km\",\"offerSeq\":1}}\n\n"),
+        Missing,
         Refusals,
     )
 )]
 pub async fn stream(
     State(app): State<AppState>,
+    caller: Caller,
     StrictQuery(query): StrictQuery<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let person = person(&query)?;
+    caller.must_be(&person)?;
     let place = app.stream_places.0.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     let notifications = app.engine.ports.streams.listen(&person).await?;
+    // A stream is no longer good than the token it was opened with.
+    let token_ends = tokio::time::sleep(caller.good_for(app.engine.ports.clock.now()));
     let events = ReceiverStream::new(notifications)
         .filter_map(|notification| std::future::ready(event(&notification)))
         .take_until(app.shutdown.clone().cancelled_owned())
+        .take_until(token_ends)
         .map(move |event| {
             // The place is held as long as the stream.
             let _ = &place;

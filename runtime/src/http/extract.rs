@@ -1,7 +1,7 @@
 //! Extractors that answer with problem documents: strict JSON bodies, strict queries, ids in paths, the Idempotency-Key.
-//!
-//! The API Gateway's authorizer stands in front; nobody is authenticated here. An authenticated caller becomes one more
-//! extractor of this module, and the ids that handlers now take from bodies are then compared with it in one place.
+//! Who calls is [`caller`](super::caller)'s affair.
+
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -19,6 +19,9 @@ const ECHO_CHARS_MAX: usize = 200;
 /// Longest Idempotency-Key, characters.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
+/// Longest time for a body: the longest allowed comes in it over 400 kbit/s.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+
 /// A JSON body of exactly this shape. How long it may be is a layer's decision (`DefaultBodyLimit`).
 pub struct JsonBody<T>(pub T);
 
@@ -29,7 +32,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         if !says_json(request.headers()) {
             return Err(ApiError::MediaType);
         }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let body = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state));
+        let body = body.await.map_err(|_| ApiError::SlowBody)?.map_err(|rejection| {
             match rejection.into_response().status() {
                 StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
                 _ => ApiError::BodyCut,

@@ -1,9 +1,11 @@
-//! What surrounds every request: its id, its admission, its deadline, its access log line and its measurement.
+//! What surrounds every request: its id, its address's share, its admission, its deadline, its access log line and its
+//! measurement.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -55,17 +57,32 @@ pub async fn around(State(app): State<AppState>, request: Request, next: Next) -
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
-    let mut response = admitted(&app.admission, request, next).instrument(span.clone()).await;
+    let mut response = match address_share(&app, &request) {
+        Ok(()) => admitted(&app.admission, request, next).instrument(span.clone()).await,
+        Err(error) => error.into_response(),
+    };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     // Answers hold positions and phone numbers: no cache on the way may keep them.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Nothing here is a page. No header allows another origin: browsers' apps come with their own server in front.
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.engine.metrics.http_request(method, &route, status, took);
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     tracing::info!(parent: &span, method, path = route, status, ms, "request");
     response
+}
+
+/// Takes the request from the share of its client's address, before anything is spent on it.
+fn address_share(app: &AppState, request: &Request) -> Result<(), ApiError> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let rates = &app.access.rates;
+    let Some(address) = rates.client_address(request.headers(), peer) else { return Ok(()) };
+    rates.take_address(address).map_err(|after_s| ApiError::TooMany { after_s })
 }
 
 async fn admitted(admission: &Admission, request: Request, next: Next) -> Response {

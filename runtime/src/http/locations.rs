@@ -10,13 +10,14 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 
 use super::AppState;
-use super::api_doc::{BodyRefusals, DriverPath};
+use super::api_doc::{BodyRefusals, DriverPath, Missing};
+use super::caller::{AsDriver, AsOperations};
 use super::check;
 use super::dto::{LocationsTaken, PostLocation, PostLocations};
 use super::extract::{InPath, JsonBody};
 use super::problem::ApiError;
 use crate::fleet::fleet_entry;
-use crate::port::{Ping, PortError, Recorded};
+use crate::port::{Person, Ping, PortError, Recorded};
 
 /// Positions of one batch.
 const BATCH_MAX: usize = 500;
@@ -27,15 +28,18 @@ const PROFILES_AT_ONCE: usize = 100;
 /// Report where a driver is.
 #[utoipa::path(
     post, path = "/v1/drivers/{driverId}/locations", tag = "status-update", operation_id = "postLocation",
+    security(("bearer" = ["driver"])),
     request_body = PostLocation,
     params(DriverPath),
-    responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), BodyRefusals)
+    responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), Missing, BodyRefusals)
 )]
 pub async fn post_one(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(driver): InPath<DriverId>,
     JsonBody(body): JsonBody<PostLocation>,
 ) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    caller.must_be(&Person::Driver(driver.clone()))?;
     let position = check::coordinate("", body.lat, body.lng)?;
     check::ping_extras("", body.accuracy_meters, body.timestamp.as_deref())?;
     let ping = Ping { driver, position, at: app.engine.ports.clock.now() };
@@ -45,11 +49,13 @@ pub async fn post_one(
 /// Report where several drivers are: the way for a fleet operator's gateway.
 #[utoipa::path(
     post, path = "/v1/locations/batch", tag = "status-update", operation_id = "postLocations",
+    security(("bearer" = ["operations"])),
     request_body = PostLocations,
     responses((status = 202, description = "How many were taken and dropped", body = LocationsTaken), BodyRefusals)
 )]
 pub async fn post_batch(
     State(app): State<AppState>,
+    _: AsOperations,
     JsonBody(body): JsonBody<PostLocations>,
 ) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
     if !(1..=BATCH_MAX).contains(&body.locations.len()) {

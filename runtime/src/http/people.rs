@@ -6,6 +6,7 @@ use dispatch_core::ids::{DriverId, UserId};
 
 use super::AppState;
 use super::api_doc::{BodyRefusals, Conflict, DriverPath, Missing, Refusals, UserPath};
+use super::caller::{AsDriver, AsUser, Caller};
 use super::dispatches::current_of;
 use super::dto::{
     AvailabilityStatus, DeviceRegistered, DriverProfile, PutAvailability, PutDevice, PutDriver, PutUser, UserProfile,
@@ -20,15 +21,18 @@ use crate::store::entity::{DriverItem, PersonStatus};
 /// Make or change a user's profile.
 #[utoipa::path(
     put, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "putUser",
+    security(("bearer" = ["user"])),
     request_body = PutUser,
     params(UserPath),
-    responses((status = 200, description = "The profile as it now is", body = UserProfile), BodyRefusals)
+    responses((status = 200, description = "The profile as it now is", body = UserProfile), Missing, BodyRefusals)
 )]
 pub async fn put_user(
     State(app): State<AppState>,
+    AsUser(caller): AsUser,
     InPath(id): InPath<UserId>,
     JsonBody(body): JsonBody<PutUser>,
 ) -> Result<Json<UserProfile>, ApiError> {
+    caller.must_be(&Person::User(id.clone()))?;
     let profile = check::user_profile(body)?;
     let ports = &app.engine.ports;
     let item = ports.profiles.put_user(&id, profile, ports.clock.now()).await?;
@@ -38,6 +42,7 @@ pub async fn put_user(
 /// Read a user's own profile.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "getUser",
+    security(("bearer" = ["user"]), ("bearer" = ["operations"])),
     params(UserPath),
     responses(
         (status = 200, description = "The profile", body = UserProfile),
@@ -45,7 +50,12 @@ pub async fn put_user(
         Refusals,
     )
 )]
-pub async fn get_user(State(app): State<AppState>, InPath(id): InPath<UserId>) -> Result<Json<UserProfile>, ApiError> {
+pub async fn get_user(
+    State(app): State<AppState>,
+    caller: Caller,
+    InPath(id): InPath<UserId>,
+) -> Result<Json<UserProfile>, ApiError> {
+    caller.may_read(&Person::User(id.clone()))?;
     let item = app.engine.ports.profiles.user(&id).await?.ok_or(ApiError::NotFound { what: "user" })?;
     Ok(Json(present::user(item)))
 }
@@ -53,15 +63,18 @@ pub async fn get_user(State(app): State<AppState>, InPath(id): InPath<UserId>) -
 /// Make or change a driver's profile. A new driver is `INACTIVE`.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "putDriver",
+    security(("bearer" = ["driver"])),
     request_body = PutDriver,
     params(DriverPath),
-    responses((status = 200, description = "The profile as it now is", body = DriverProfile), BodyRefusals)
+    responses((status = 200, description = "The profile as it now is", body = DriverProfile), Missing, BodyRefusals)
 )]
 pub async fn put_driver(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
     JsonBody(body): JsonBody<PutDriver>,
 ) -> Result<Json<DriverProfile>, ApiError> {
+    caller.must_be(&Person::Driver(id.clone()))?;
     let profile = check::driver_profile(body)?;
     let ports = &app.engine.ports;
     let item = ports.profiles.put_driver(&id, profile, ports.clock.now()).await?;
@@ -74,6 +87,7 @@ pub async fn put_driver(
 /// Read a driver's own profile.
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "getDriver",
+    security(("bearer" = ["driver"]), ("bearer" = ["operations"])),
     params(DriverPath),
     responses(
         (status = 200, description = "The profile", body = DriverProfile),
@@ -83,8 +97,10 @@ pub async fn put_driver(
 )]
 pub async fn get_driver(
     State(app): State<AppState>,
+    caller: Caller,
     InPath(id): InPath<DriverId>,
 ) -> Result<Json<DriverProfile>, ApiError> {
+    caller.may_read(&Person::Driver(id.clone()))?;
     let found = app.engine.ports.profiles.drivers(std::slice::from_ref(&id)).await?.pop();
     Ok(Json(present::driver(found.ok_or(ApiError::NotFound { what: "driver" })?)))
 }
@@ -92,6 +108,7 @@ pub async fn get_driver(
 /// Register a user's device for push notifications.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/device", tag = "driver-response", operation_id = "putUserDevice",
+    security(("bearer" = ["user"])),
     request_body = PutDevice,
     params(UserPath),
     responses(
@@ -102,9 +119,11 @@ pub async fn get_driver(
 )]
 pub async fn put_user_device(
     State(app): State<AppState>,
+    AsUser(caller): AsUser,
     InPath(id): InPath<UserId>,
     JsonBody(body): JsonBody<PutDevice>,
 ) -> Result<Json<DeviceRegistered>, ApiError> {
+    caller.must_be(&Person::User(id.clone()))?;
     check::device_token(&body.token)?;
     if app.engine.ports.profiles.user(&id).await?.is_none() {
         return Err(ApiError::NotFound { what: "user" });
@@ -115,6 +134,7 @@ pub async fn put_user_device(
 /// Register a driver's device for push notifications.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/device", tag = "driver-response", operation_id = "putDriverDevice",
+    security(("bearer" = ["driver"])),
     request_body = PutDevice,
     params(DriverPath),
     responses(
@@ -125,9 +145,11 @@ pub async fn put_user_device(
 )]
 pub async fn put_driver_device(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
     JsonBody(body): JsonBody<PutDevice>,
 ) -> Result<Json<DeviceRegistered>, ApiError> {
+    caller.must_be(&Person::Driver(id.clone()))?;
     check::device_token(&body.token)?;
     if app.engine.ports.profiles.drivers(std::slice::from_ref(&id)).await?.is_empty() {
         return Err(ApiError::NotFound { what: "driver" });
@@ -156,6 +178,7 @@ async fn register(
 /// Begin or end to be offered dispatches.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/availability", tag = "status-update", operation_id = "putAvailability",
+    security(("bearer" = ["driver"])),
     request_body = PutAvailability,
     params(DriverPath),
     responses(
@@ -167,9 +190,11 @@ async fn register(
 )]
 pub async fn put_availability(
     State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
     JsonBody(body): JsonBody<PutAvailability>,
 ) -> Result<Json<DriverProfile>, ApiError> {
+    caller.must_be(&Person::Driver(id.clone()))?;
     let (position, location) = check::location("location", &body.location)?;
     let ports = &app.engine.ports;
     let now = ports.clock.now();

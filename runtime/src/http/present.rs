@@ -37,8 +37,8 @@ pub fn user(item: entity::UserItem) -> dto::UserProfile {
         phone: item.phone,
         created_at: item.created_at,
         current_status: current_status(item.current_status),
-        payment_methods: item.payment_methods,
-        preferences: item.preferences,
+        payment_methods: item.payment_methods.into_iter().map(Into::into).collect(),
+        preferences: item.preferences.into(),
     }
 }
 
@@ -48,7 +48,7 @@ pub fn driver(item: entity::DriverItem) -> dto::DriverProfile {
         driver_id: item.pk,
         phone: item.phone,
         created_at: item.created_at,
-        vehicle_info: item.vehicle_info,
+        vehicle_info: item.vehicle_info.into(),
         current_status: current_status(item.current_status),
         preferences: dto::DriverPreferences {
             default_ride_type: item.preferences.default_ride_type,

@@ -1,18 +1,25 @@
 //! The API from outside: requests in, documents and problems out.
 
+mod access;
+mod canary;
 mod documents;
+mod keyed;
 mod layers;
 mod locations;
 mod problems;
 mod rides;
 mod roles;
 mod streams;
+mod strict;
+mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use dispatch_api::worker_config::LimitsConfig;
 use dispatch_core::dispatch::{CandidateRef, Event};
 use dispatch_core::fare::FareTable;
 use dispatch_core::ids::{DispatchId, DriverId};
@@ -24,7 +31,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{AppState, HttpRole, router};
+use super::{Access, AppState, HttpRole, Rates, router};
+use crate::auth::{Authenticator, Claims, KeySource, SigningKey};
 use crate::city::{City, Settings, parse_timestamp};
 use crate::clock::FakeClock;
 use crate::engine::Engine;
@@ -33,6 +41,87 @@ use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponse
 use crate::metrics::Metrics;
 use crate::port::Ports;
 use crate::store::fake::MemoryStore;
+
+/// When every world begins.
+const BEGIN: &str = "2025-05-25T15:30:00+09:00";
+
+/// The issuer of every world.
+static ISSUER: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::generate("https://login.example.com", "dispatch").unwrap());
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Who {
+    User(String),
+    Driver(String),
+    Operations,
+}
+
+impl Who {
+    fn token(&self) -> String {
+        let (subject, scope) = match self {
+            Self::User(suffix) => (format!("user#{suffix}"), "user"),
+            Self::Driver(suffix) => (format!("driver#{suffix}"), "driver"),
+            Self::Operations => ("console".to_owned(), "operations"),
+        };
+        let claims = Claims { subject: &subject, scopes: &[scope], lifetime: Duration::from_hours(12) };
+        ISSUER.token(&claims, parse_timestamp(BEGIN).unwrap()).unwrap()
+    }
+
+    /// Who would make this request: the one it is about.
+    fn of(path: &str, query: &str, body: &Value) -> Self {
+        let parts: Vec<&str> = path.split('/').collect();
+        let named = |name: &str, prefix: &str| Some(body[name].as_str()?.strip_prefix(prefix)?.to_owned());
+        let asked = |name: &str| {
+            let given = query.split('&').find_map(|pair| pair.strip_prefix(name));
+            given.filter(|id| !id.contains('%')).map(ToOwned::to_owned)
+        };
+        match parts.as_slice() {
+            ["", "v1", "users", user, ..] => Self::User((*user).to_owned()),
+            ["", "v1", "drivers", driver, ..] => Self::Driver((*driver).to_owned()),
+            ["", "v1", "events"] => match (asked("driver="), asked("user=")) {
+                (None, Some(user)) => Self::User(user),
+                (driver, _) => Self::Driver(driver.unwrap_or_else(|| "00001".to_owned())),
+            },
+            ["", "v1", "dispatches", _, "response" | "events"] => {
+                Self::Driver(named("driverId", "driver#").unwrap_or_else(|| "00001".to_owned()))
+            }
+            ["", "v1", "dispatches", _, "cancel"] if body["userId"].is_null() && body["driverId"].is_string() => {
+                Self::Driver(named("driverId", "driver#").unwrap_or_else(|| "00001".to_owned()))
+            }
+            ["", "v1", "dispatches"] | ["", "v1", "dispatches", _, "cancel"] => {
+                Self::User(named("userId", "user#").unwrap_or_else(|| "00001".to_owned()))
+            }
+            _ => Self::Operations,
+        }
+    }
+}
+
+/// The request with a token of whom it is about, unless it brings one.
+fn authorized(mut request: Request<Body>, body: &Value) -> Request<Body> {
+    if !request.headers().contains_key("authorization") {
+        let uri = request.uri();
+        let token = Who::of(uri.path(), uri.query().unwrap_or_default(), body).token();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    request
+}
+
+fn without_body(method: &str, uri: &str) -> Request<Body> {
+    authorized(Request::builder().method(method).uri(uri).body(Body::empty()).unwrap(), &Value::Null)
+}
+
+/// Trusts [`ISSUER`], and lets everybody ask as much as the defaults allow a fleet.
+fn access(limits: &LimitsConfig) -> Access {
+    let keys = KeySource::document(ISSUER.jwks().to_string().as_bytes()).unwrap();
+    let authenticator = Authenticator::with_keys(&ISSUER.trusted_by("unused"), keys);
+    Access { authenticator: Arc::new(authenticator), rates: Arc::new(Rates::new(limits)) }
+}
+
+/// Limits nobody reaches by chance.
+fn wide_limits() -> LimitsConfig {
+    LimitsConfig { per_subject: LimitsConfig::default().per_address, ..LimitsConfig::default() }
+}
 
 /// A city in memory with its API.
 struct World {
@@ -74,7 +163,7 @@ impl World {
         // The channel's other end may go: the settings stay as they are.
         let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);
-        let clock = Arc::new(FakeClock::at(parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()));
+        let clock = Arc::new(FakeClock::at(parse_timestamp(BEGIN).unwrap()));
         let store = MemoryStore::new(city.clone());
         let fleet = Arc::new(FakeFleet::new(city.clone(), clock.clone()));
         let events = Arc::new(FakeEvents::default());
@@ -91,13 +180,13 @@ impl World {
         };
         change(&mut ports);
         let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
-        let state = AppState::new(engine, CancellationToken::new());
+        let state = AppState::new(engine, access(&wide_limits()), Arc::new(store.clone()), CancellationToken::new());
         let api = router(state.clone(), &HttpRole::ALL.into());
         Self { state, api, clock, fleet, store, events }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.api.clone().oneshot(request).await.unwrap();
+        let response = self.api.clone().oneshot(authorized(request, &Value::Null)).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 1 << 20).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -105,7 +194,7 @@ impl World {
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+        self.send(without_body("GET", path)).await
     }
 
     async fn put(&self, path: &str, body: Value) -> Answer {
@@ -156,7 +245,8 @@ impl World {
 }
 
 fn with_json(request: axum::http::request::Builder, body: &Value) -> Request<Body> {
-    request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
+    let request = request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap();
+    authorized(request, body)
 }
 
 fn pickup() -> Value {

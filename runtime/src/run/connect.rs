@@ -12,7 +12,7 @@ use crate::clock::SystemClock;
 use crate::fleet::{Follower, RedisConnector, indexed};
 use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
 use crate::metrics::Metrics;
-use crate::port::{Clock, Ports};
+use crate::port::{AnswerStore, Clock, Ports};
 use crate::store::DynamoStore;
 use crate::stream::{Leases, StreamSource};
 
@@ -20,6 +20,7 @@ use crate::stream::{Leases, StreamSource};
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
+    pub answers: Arc<dyn AnswerStore>,
     pub stream: StreamSource,
     pub has_platform: bool,
     /// To be run where drivers are searched; without it every search goes to Redis.
@@ -50,6 +51,7 @@ impl Connections {
             metrics: Arc::clone(metrics),
         };
         let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
+        let answers = Arc::new(store.clone());
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
             profiles: Arc::new(store),
@@ -65,6 +67,7 @@ impl Connections {
         Ok(Self {
             ports,
             events,
+            answers,
             stream,
             has_platform,
             follower: Arc::new(follower),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dispatch_core::ids::DispatchId;
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, Url, header};
-use secrecy::{ExposeSecret, SecretString};
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use reqwest::{Client, ClientBuilder, Method, Response, Url, header};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use thiserror::Error;
@@ -17,10 +16,13 @@ use tokio::time::{Instant, sleep};
 
 use super::args::Args;
 use super::measure::{Book, CallEnd};
+use crate::auth::{Claims, SigningError, SigningKey};
+use crate::clock::SystemClock;
 use crate::http::dto::{
     CancelDispatch, CreateDispatch, Dispatch, DriverProfile, LocationsTaken, OfferResponse, PostLocations,
     PutAvailability, PutDriver, PutUser, TripReport,
 };
+use crate::port::Clock as _;
 
 /// Longest a call may take. The service's own deadline is shorter, so this is a lost connection.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +42,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Calls under way at once; event streams are not counted. More would measure the queue in front of the service.
 const CALLS_MAX: usize = 128;
+
+/// How long a token is good. Each call has a new one, so this is only to outlive the longest patience.
+const TOKEN_LIFETIME: Duration = Duration::from_mins(10);
 
 /// Why there is no answer to go on with.
 #[derive(Debug, Error)]
@@ -65,6 +70,9 @@ pub enum ApiError {
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
+    /// Tokens cannot be signed.
+    #[error("the tokens of drivers and users cannot be signed")]
+    Key(#[from] SigningError),
 }
 
 /// An answer.
@@ -74,6 +82,28 @@ pub enum Reply<T> {
     Done(T),
     /// The service refused, with this status: asking again will not help.
     Refused(u16),
+}
+
+/// Whose call it is.
+#[derive(Clone, Copy)]
+pub enum Speaker<'a> {
+    /// A user, by its whole id or by the part behind the prefix.
+    User(&'a str),
+    /// A driver, likewise.
+    Driver(&'a str),
+    /// The city's own programs.
+    Operations,
+}
+
+impl Speaker<'_> {
+    fn subject_and_scope(self) -> (String, &'static str) {
+        let whole = |prefix: &str, id: &str| format!("{prefix}{}", id.strip_prefix(prefix).unwrap_or(id));
+        match self {
+            Self::User(id) => (whole(UserId::PREFIX, id), "user"),
+            Self::Driver(id) => (whole(DriverId::PREFIX, id), "driver"),
+            Self::Operations => ("simulator".to_owned(), "operations"),
+        }
+    }
 }
 
 /// How often a call is made.
@@ -89,6 +119,7 @@ enum Tries {
 struct Call<'a> {
     /// Method and path pattern: the label it is counted under.
     route: &'static str,
+    speaker: Speaker<'a>,
     method: Method,
     path: String,
     idempotency_key: Option<&'a str>,
@@ -97,8 +128,8 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(route: &'static str, method: Method, path: String) -> Self {
-        Self { route, method, path, idempotency_key: None, body: None, tries: Tries::UntilAnswered }
+    fn new(speaker: Speaker<'a>, route: &'static str, method: Method, path: String) -> Self {
+        Self { route, speaker, method, path, idempotency_key: None, body: None, tries: Tries::UntilAnswered }
     }
 
     fn body(mut self, body: &impl Serialize) -> Self {
@@ -121,7 +152,7 @@ impl<'a> Call<'a> {
 /// The API.
 pub struct Api {
     base: String,
-    token: Option<SecretString>,
+    key: SigningKey,
     calls: Client,
     streams: Client,
     permits: Semaphore,
@@ -136,7 +167,7 @@ impl Api {
         let client = |builder| client(builder, &args.api).map_err(ApiError::Client);
         Ok(Self {
             base: args.api.clone(),
-            token: args.token.clone(),
+            key: SigningKey::read(&args.signing_key)?,
             calls: client(Client::builder().timeout(CALL_TIMEOUT))?,
             streams: client(Client::builder().read_timeout(STREAM_SILENCE).pool_max_idle_per_host(0))?,
             permits: Semaphore::new(CALLS_MAX),
@@ -147,66 +178,79 @@ impl Api {
 
     /// Makes or changes a user.
     pub async fn put_user(&self, suffix: &str, body: &PutUser) -> Result<Reply<()>, ApiError> {
-        self.act(Call::new("PUT /v1/users/{userId}", Method::PUT, format!("/v1/users/{suffix}")).body(body)).await
+        let path = format!("/v1/users/{suffix}");
+        self.act(Call::new(Speaker::User(suffix), "PUT /v1/users/{userId}", Method::PUT, path).body(body)).await
     }
 
     /// Makes or changes a driver.
     pub async fn put_driver(&self, suffix: &str, body: &PutDriver) -> Result<Reply<()>, ApiError> {
-        self.act(Call::new("PUT /v1/drivers/{driverId}", Method::PUT, format!("/v1/drivers/{suffix}")).body(body)).await
+        let path = format!("/v1/drivers/{suffix}");
+        self.act(Call::new(Speaker::Driver(suffix), "PUT /v1/drivers/{driverId}", Method::PUT, path).body(body)).await
     }
 
     /// Makes a driver available or not.
     pub async fn put_availability(&self, suffix: &str, body: &PutAvailability) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/drivers/{suffix}/availability");
-        self.act(Call::new("PUT /v1/drivers/{driverId}/availability", Method::PUT, path).body(body)).await
+        let route = "PUT /v1/drivers/{driverId}/availability";
+        self.act(Call::new(Speaker::Driver(suffix), route, Method::PUT, path).body(body)).await
     }
 
     /// Reads a driver.
     pub async fn driver(&self, suffix: &str) -> Result<Reply<DriverProfile>, ApiError> {
         let path = format!("/v1/drivers/{suffix}");
-        self.call(Call::new("GET /v1/drivers/{driverId}", Method::GET, path)).await
+        self.call(Call::new(Speaker::Driver(suffix), "GET /v1/drivers/{driverId}", Method::GET, path)).await
     }
 
     /// Asks for a ride.
     pub async fn create(&self, key: &str, body: &CreateDispatch) -> Result<Reply<Dispatch>, ApiError> {
-        self.call(Call::new("POST /v1/dispatches", Method::POST, "/v1/dispatches".to_owned()).key(key).body(body)).await
+        let (speaker, path) = (Speaker::User(&body.user_id), "/v1/dispatches".to_owned());
+        self.call(Call::new(speaker, "POST /v1/dispatches", Method::POST, path).key(key).body(body)).await
     }
 
-    /// Reads a dispatch.
-    pub async fn dispatch(&self, id: &str) -> Result<Reply<Dispatch>, ApiError> {
+    /// Reads a dispatch as somebody may.
+    pub async fn dispatch(&self, speaker: Speaker<'_>, id: &str) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}", suffix(id));
-        self.call(Call::new("GET /v1/dispatches/{dispatchId}", Method::GET, path)).await
+        self.call(Call::new(speaker, "GET /v1/dispatches/{dispatchId}", Method::GET, path)).await
     }
 
     /// Answers an offer.
     pub async fn respond(&self, id: &str, body: &OfferResponse) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/response", suffix(id));
-        self.call(Call::new("POST /v1/dispatches/{dispatchId}/response", Method::POST, path).body(body)).await
+        let (speaker, route) = (Speaker::Driver(&body.driver_id), "POST /v1/dispatches/{dispatchId}/response");
+        self.call(Call::new(speaker, route, Method::POST, path).body(body)).await
     }
 
     /// Reports of a trip.
     pub async fn report(&self, id: &str, body: &TripReport) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/events", suffix(id));
-        self.call(Call::new("POST /v1/dispatches/{dispatchId}/events", Method::POST, path).body(body)).await
+        let (speaker, route) = (Speaker::Driver(&body.driver_id), "POST /v1/dispatches/{dispatchId}/events");
+        self.call(Call::new(speaker, route, Method::POST, path).body(body)).await
     }
 
     /// Cancels a dispatch.
     pub async fn cancel(&self, id: &str, body: &CancelDispatch) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/cancel", suffix(id));
-        self.call(Call::new("POST /v1/dispatches/{dispatchId}/cancel", Method::POST, path).body(body)).await
+        let speaker = match (&body.user_id, &body.driver_id) {
+            (Some(user), _) => Speaker::User(user),
+            (None, driver) => Speaker::Driver(driver.as_deref().unwrap_or_default()),
+        };
+        self.call(Call::new(speaker, "POST /v1/dispatches/{dispatchId}/cancel", Method::POST, path).body(body)).await
     }
 
     /// Reports positions, once.
     pub async fn post_locations(&self, body: &PostLocations) -> Result<Reply<LocationsTaken>, ApiError> {
         let path = "/v1/locations/batch".to_owned();
-        self.call(Call::new("POST /v1/locations/batch", Method::POST, path).body(body).once()).await
+        let call = Call::new(Speaker::Operations, "POST /v1/locations/batch", Method::POST, path);
+        self.call(call.body(body).once()).await
     }
 
     /// Opens the event stream of `driver` or `user`. `None` where that is not possible now.
     pub async fn events(&self, who: &'static str, suffix: &str) -> Option<Response> {
         let route = "GET /v1/events";
         let request = self.streams.get(format!("{}/v1/events", self.base)).query(&[(who, suffix)]);
-        let sent = self.authorized(request).header(header::ACCEPT, "text/event-stream").send().await;
+        let speaker = if who == "driver" { Speaker::Driver(suffix) } else { Speaker::User(suffix) };
+        let request = request.bearer_auth(self.token(speaker).ok()?);
+        let sent = request.header(header::ACCEPT, "text/event-stream").send().await;
         self.book.call(route, end_of(&sent));
         sent.ok().filter(|response| response.status().is_success())
     }
@@ -220,10 +264,11 @@ impl Api {
 
     async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Reply<T>, ApiError> {
         let route = call.route;
+        let token = self.token(call.speaker)?;
         let began = Instant::now();
         let mut pause = PAUSE;
         loop {
-            let source = match self.attempt(&call).await {
+            let source = match self.attempt(&call, &token).await {
                 Ok((200..300, body)) => {
                     return serde_json::from_slice(&body)
                         .map(Reply::Done)
@@ -242,7 +287,7 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>) -> Result<(u16, Vec<u8>), reqwest::Error> {
+    async fn attempt(&self, call: &Call<'_>, token: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
         // The semaphore is never closed; without a permit the call would still be right.
         let _permit = self.permits.acquire().await.ok();
         let mut request = self.calls.request(call.method.clone(), format!("{}{}", self.base, call.path));
@@ -252,7 +297,7 @@ impl Api {
         if let Some(body) = &call.body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let sent = self.authorized(request).send().await;
+        let sent = request.bearer_auth(token).send().await;
         let answer = match sent {
             Ok(response) => {
                 let status = response.status().as_u16();
@@ -271,11 +316,9 @@ impl Api {
         answer
     }
 
-    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
-            None => request,
-        }
+    fn token(&self, speaker: Speaker<'_>) -> Result<String, SigningError> {
+        let (subject, scope) = speaker.subject_and_scope();
+        self.key.token(&Claims { subject: &subject, scopes: &[scope], lifetime: TOKEN_LIFETIME }, SystemClock.now())
     }
 }
 

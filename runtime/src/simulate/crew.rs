@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Run;
-use super::api::{ApiError, Reply};
+use super::api::{ApiError, Reply, Speaker};
 use super::driver::{Action, Driver, Habits, Input, Offer, RideFacts, State};
 use super::listen::{Ear, Heard, WAITING_MAX, listen};
 use super::measure::lock;
@@ -211,7 +211,7 @@ impl Worker {
     }
 
     async fn open(&self, dispatch: &str) -> Result<Input, ApiError> {
-        Ok(match self.run.api.dispatch(dispatch).await? {
+        Ok(match self.run.api.dispatch(Speaker::Driver(&self.id), dispatch).await? {
             Reply::Done(dispatch) => {
                 self.note_pickup(&dispatch);
                 Input::Found(ride_facts(&dispatch, &self.id))

@@ -3,8 +3,8 @@
 use super::args::Args;
 use super::random::{Actor, Dice, millis};
 use super::town::{Place, Town};
-use crate::http::dto::DriverPreferences;
-use crate::store::entity::{RideType, VehicleInfo};
+use crate::http::dto::{DriverPreferences, VehicleInfo};
+use crate::store::entity::RideType;
 
 /// Requests of one run at most: their histories are kept for the auditor, some 300 bytes each.
 pub const REQUESTS_MAX: u32 = 100_000;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn args(words: &str) -> Args {
-        let line = format!("simulate --api http://127.0.0.1:1 --for 60s {words}");
+        let line = format!("simulate --api http://127.0.0.1:1 --signing-key key.json --for 60s {words}");
         Cli::parse_from(line.split_whitespace()).args
     }
 

@@ -9,16 +9,16 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::Run;
-use super::api::{ApiError, Reply};
+use super::api::{ApiError, Reply, Speaker};
 use super::audit::{History, is_terminal};
 use super::listen::{Ear, Heard, WAITING_MAX, listen};
 use super::measure::lock;
 use super::plan::{Intent, RequestPlan};
 use super::town::Place;
 use crate::city::parse_timestamp;
-use crate::http::dto::{CancelDispatch, CreateDispatch, Dispatch, Location, PutUser};
+use crate::http::dto::{CancelDispatch, CreateDispatch, Dispatch, Location, PaymentMethod, PutUser, UserPreferences};
 use crate::port::{Notification, NotificationKind};
-use crate::store::entity::{DispatchStatus, EventType, PaymentMethod, PaymentType, RideType, UserPreferences};
+use crate::store::entity::{DispatchStatus, EventType, PaymentType, RideType};
 
 /// Time between two looks at a dispatch of which nothing is heard.
 const LOOK: Duration = Duration::from_secs(3);
@@ -173,7 +173,7 @@ impl<'a> Rider<'a> {
     }
 
     async fn read(&self, dispatch: &str) -> Option<Dispatch> {
-        match self.run.api.dispatch(dispatch).await {
+        match self.run.api.dispatch(Speaker::User(&self.id), dispatch).await {
             Ok(Reply::Done(read)) => Some(read),
             Ok(Reply::Refused(_)) | Err(_) => None,
         }

@@ -113,7 +113,7 @@ pub struct DriverItem {
 pub const COMPLETED_RIDES_KEPT: usize = 20;
 
 /// The seed's `vehicleInfo`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VehicleInfo {
     /// Manufacturer.
@@ -176,7 +176,7 @@ pub struct UserItem {
 }
 
 /// The seed's `paymentMethods` entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentMethod {
     /// Identity.
@@ -201,7 +201,7 @@ pub enum PaymentType {
 }
 
 /// The seed's `preferences` of a user.
-#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserPreferences {
     /// Ride type.
@@ -211,7 +211,7 @@ pub struct UserPreferences {
 }
 
 /// The seed's `favoriteLocations` entry.
-#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct FavoriteLocation {
     /// Identity.
     pub id: String,

@@ -176,6 +176,11 @@ pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
+/// A number attribute.
+pub(super) fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
 /// The primary key of an item.
 pub(super) fn key(pk: &str, sk: &str) -> Item {
     HashMap::from([("PK".to_owned(), text(pk)), ("SK".to_owned(), text(sk))])

@@ -5,10 +5,12 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::CancellationReason;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::port::PortError;
 
@@ -19,6 +21,12 @@ const TRIES_MAX: u32 = 5;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between tries: all of them together stay under a second.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// Time after which no further try is made: with one more try of three seconds and a look of as many, a write is over before the ten
+/// seconds of its request are.
+const TRIED_FOR: Duration = Duration::from_secs(4);
+/// Longest look for a write whose answer was lost.
+pub(super) const LOOKED_FOR: Duration = Duration::from_secs(3);
 
 /// What a failed call means for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,17 +127,29 @@ pub(super) fn condition_failed(reasons: &[CancellationReason], index: usize) -> 
     reasons.get(index).and_then(CancellationReason::code) == Some("ConditionalCheckFailed")
 }
 
+/// For writes that this module's callers try again themselves: the SDK tries once. Otherwise tries would multiply, and a repetition
+/// by the SDK after a lost answer would fail on its own condition and look like somebody else's write.
+pub(super) fn once() -> aws_sdk_dynamodb::config::Builder {
+    aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled())
+}
+
 /// The tries of one write.
-#[derive(Default)]
 pub(super) struct Tries {
     made: u32,
+    begun: Instant,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { made: 0, begun: Instant::now() }
+    }
 }
 
 impl Tries {
     /// Waits before the next try; false where the budget is used up.
     pub(super) async fn pause(&mut self) -> bool {
         self.made += 1;
-        if self.made >= TRIES_MAX {
+        if self.made >= TRIES_MAX || self.begun.elapsed() >= TRIED_FOR {
             return false;
         }
         let longest = PAUSE_FIRST.saturating_mul(1 << self.made.min(8)).min(PAUSE_MAX);

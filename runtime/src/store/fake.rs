@@ -14,6 +14,7 @@ use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
+use super::answers::{AnswerItem, expires_at};
 use super::broken;
 use super::convert::{Codec, ItemError, route_points};
 use super::dispatches::{LIST_MAX, PageToken};
@@ -26,8 +27,8 @@ use super::keys::{self, Shards};
 use super::plan::{Involved, Plan, PlanError, involved, is_free};
 use crate::city::City;
 use crate::port::{
-    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, Owner, Page, Person, PortError,
-    ProfileStore, StoredDispatch, TravelledRoute, UserProfile,
+    AnswerStore, AvailabilityChange, Begun, Commit, Created, DispatchStore, DriverProfile, KeyedRequest, NewDispatch,
+    Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch, TravelledRoute, UserProfile,
 };
 
 /// Items by primary key.
@@ -42,6 +43,7 @@ struct Table {
     user_history: Items<UserDispatchHistoryItem>,
     rides: Items<DriverCompletedRideItem>,
     routes: Items<RouteChunkItem>,
+    answers: HashMap<String, AnswerItem>,
 }
 
 /// The table in memory. Clones share it.
@@ -71,6 +73,8 @@ impl MemoryStore {
         found.extend(of(&table.user_history, pk));
         found.extend(of(&table.rides, pk));
         found.extend(of(&table.routes, pk));
+        found
+            .extend(table.answers.values().filter(|item| item.pk == pk).filter_map(|it| serde_json::to_value(it).ok()));
         found.extend(one(table.dispatches.get(pk)));
         found.extend(one(table.users.get(pk)));
         found.extend(one(table.drivers.get(pk)));
@@ -230,6 +234,40 @@ impl DispatchStore for MemoryStore {
             points.extend(route_points(chunk).map_err(|error| broken("reading a route", error))?);
         }
         Ok(points)
+    }
+}
+
+#[async_trait]
+impl AnswerStore for MemoryStore {
+    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
+        let mut table = self.lock();
+        match table.answers.get(&request.key) {
+            Some(found) if !found.is_free(request, now) => Ok(found.clone().says(request, now)),
+            _ => {
+                table.answers.insert(request.key.clone(), AnswerItem::begun(request, now));
+                Ok(Begun::First)
+            }
+        }
+    }
+
+    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
+        let mut table = self.lock();
+        let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
+        if let Some(item) = held {
+            item.status = Some(answer.status);
+            item.body = Some(answer.body.clone());
+            item.expires_at = expires_at(now);
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError> {
+        let mut table = self.lock();
+        let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
+        if let Some(item) = held {
+            item.given_up();
+        }
+        Ok(())
     }
 }
 

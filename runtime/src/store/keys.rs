@@ -26,6 +26,14 @@ pub const GSI1_REGION_PREFIX: &str = "REGION#";
 /// What the GSI2 sort keys of dispatches begin with (seed: `"DISPATCH#2025-05-25T14:30:00"`).
 pub const GSI2_DISPATCH_PREFIX: &str = "DISPATCH#";
 
+/// Partition key of an answer kept for an Idempotency-Key: `ANSWER#<digest>` (addition).
+pub fn answer_pk(digest: &str) -> String {
+    format!("ANSWER#{digest}")
+}
+
+/// Sort key of such an answer (addition).
+pub const ANSWER_SK: &str = "ANSWER";
+
 /// Sort key of a driver's status history: `DISPATCHED#2025-05-25T14:30:00.000` (seed: `DriverStatusHistoryItem`).
 pub fn driver_history_sk(status: PersonStatus, sort_time: &str) -> String {
     format!("{}#{sort_time}", status.as_str())

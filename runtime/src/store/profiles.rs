@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::convert::{Item, read_item, write_item};
 use super::entity::{DriverItem, Location, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, Meaning, TransactionFailure, Tries};
+use super::failure::{DynamoFailure, Meaning, TransactionFailure, Tries, once};
 use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
@@ -112,10 +112,13 @@ impl ProfileStore for DynamoStore {
         let mut update = Expression::default();
         update.set("deviceEndpointArn", text(endpoint_arn));
         update.exists();
-        match self.update(person.as_str(), update).await {
-            None => Ok(true),
-            Some(failure) if failure.meaning == Meaning::ConditionFailed => Ok(false),
-            Some(failure) => Err(failure.into_port(SET_DEVICE)),
+        // Repeating it gives the same, so the SDK may.
+        let request = self.client.update_item().table_name(&self.table);
+        let request = update.fill(request.set_key(Some(key(person.as_str(), keys::PROFILE_SK))));
+        match request.send().await.map_err(|error| DynamoFailure::of(&error)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.meaning == Meaning::ConditionFailed => Ok(false),
+            Err(failure) => Err(failure.into_port(SET_DEVICE)),
         }
     }
 
@@ -206,7 +209,8 @@ impl DynamoStore {
     async fn update(&self, pk: &str, update: Expression) -> Option<DynamoFailure> {
         let request = self.client.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(pk, keys::PROFILE_SK))));
-        request.send().await.err().map(|error| DynamoFailure::of(&error))
+        let sent = request.customize().config_override(once()).send().await;
+        sent.err().map(|error| DynamoFailure::of(&error))
     }
 
     /// `TransactWriteItems{Update driver IF its status is as read, Put history}`. `Some` is a failure worth reading again for.
@@ -229,7 +233,8 @@ impl DynamoStore {
             TransactWriteItem::builder().put(history.map_err(|error| broken(AVAILABILITY, error))?).build(),
         ];
         let request = self.client.transact_write_items().set_transact_items(Some(parts));
-        match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
+        let sent = request.customize().config_override(once()).send().await;
+        match sent.map_err(|error| TransactionFailure::of(&error)) {
             Ok(_) => Ok(None),
             Err(TransactionFailure::Conditions(_)) => Ok(Some(profile_keeps_changing())),
             Err(TransactionFailure::Other(failure)) if failure.meaning == Meaning::Refused => {

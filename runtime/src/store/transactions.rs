@@ -1,6 +1,5 @@
 //! The two writes that decide: a new dispatch, and a step.
 
-use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem};
 use dispatch_core::dispatch::Step;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
@@ -9,7 +8,7 @@ use serde::Serialize;
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
 use super::entity::{DispatchItem, DispatchStatus, DriverItem, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, Meaning, TransactionFailure, Tries, condition_failed};
+use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, Tries, condition_failed, once};
 use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
@@ -37,23 +36,34 @@ enum Written {
 impl DynamoStore {
     /// `TransactWriteItems{Put dispatch IF absent, Update user IF ACTIVE and free}`.
     ///
-    /// The SDK gives each call a `ClientRequestToken` of its own, so its retries are one transaction. A token made of the dispatch's id
-    /// would turn a repeated request, whose time differs, into an `IdempotentParameterMismatchException` for ten minutes; the condition on
-    /// the dispatch's key recognises repetitions for ever.
+    /// A `ClientRequestToken` made of the dispatch's id would turn a repeated request, whose time differs, into an
+    /// `IdempotentParameterMismatchException` for ten minutes; the condition on the dispatch's key recognises repetitions for ever. Where an
+    /// answer was lost, the dispatch that is in the way of the next try may be this call's own.
     pub(super) async fn create_dispatch(&self, new: &NewDispatch) -> Result<Created, PortError> {
         let item = self.codec.new_dispatch(new);
         let parts = [self.put_if_absent(DISPATCH, &item)?, self.occupy_user(new)?];
-        let mut tries = Tries::default();
+        let (mut tries, mut in_doubt) = (Tries::default(), false);
         loop {
             let request = self.client.transact_write_items().set_transact_items(Some(parts.to_vec()));
-            let failure = match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
+            let sent = request.customize().config_override(once()).send().await;
+            let failure = match sent.map_err(|error| TransactionFailure::of(&error)) {
                 Ok(_) => return Ok(Created::Stored(Box::new(self.codec.stored(item).map_err(|e| broken(CREATE, e))?))),
-                Err(TransactionFailure::Conditions(reasons)) => return self.not_created(new, &reasons).await,
+                Err(TransactionFailure::Conditions(reasons)) => {
+                    return Ok(match self.not_created(new, &reasons).await? {
+                        Created::Existed(stored) if in_doubt && is_the_same_request(&stored.item, &item) => {
+                            Created::Stored(stored)
+                        }
+                        other => other,
+                    });
+                }
                 Err(TransactionFailure::Other(failure)) => failure,
             };
+            in_doubt |= failure.meaning == Meaning::InDoubt;
             let again = matches!(failure.meaning, Meaning::Contended | Meaning::InDoubt);
             if !again || !tries.pause().await {
-                return Err(failure.into_port(CREATE));
+                let found = if in_doubt { self.look_back(CREATE, &new.id).await? } else { None };
+                let ours = found.filter(|stored| is_the_same_request(&stored.item, &item));
+                return ours.map(|stored| Created::Stored(Box::new(stored))).ok_or_else(|| failure.into_port(CREATE));
             }
         }
     }
@@ -151,7 +161,7 @@ impl DynamoStore {
 
     /// What became of a step, judged by the dispatch as it is now.
     async fn settle(&self, before: &StoredDispatch, step: &Step, in_doubt: bool) -> Result<Commit, PortError> {
-        let Some(now) = self.load_dispatch(COMMIT, &before.state.id).await? else { return Ok(Commit::Changed) };
+        let Some(now) = self.look_back(COMMIT, &before.state.id).await? else { return Ok(Commit::Changed) };
         let ours = now.state.ver == step.state.ver
             && now.state.status == step.state.status
             && now.state.driver == step.state.driver
@@ -192,23 +202,29 @@ impl DynamoStore {
         let dispatch = TransactWriteItem::builder().update(dispatch.map_err(|error| broken(COMMIT, error))?).build();
         let parts = std::iter::once(dispatch).chain(companions).collect();
         let request = self.client.transact_write_items().set_transact_items(Some(parts));
-        Ok(match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
-            Ok(_) => Written::Yes,
-            Err(TransactionFailure::Conditions(reasons)) if condition_failed(&reasons, DISPATCH_PART) => {
-                Written::DispatchChanged
-            }
-            Err(TransactionFailure::Conditions(_)) => Written::PeopleChanged,
-            Err(TransactionFailure::Other(failure)) => Written::No(failure),
-        })
+        Ok(
+            match request
+                .customize()
+                .config_override(once())
+                .send()
+                .await
+                .map_err(|error| TransactionFailure::of(&error))
+            {
+                Ok(_) => Written::Yes,
+                Err(TransactionFailure::Conditions(reasons)) if condition_failed(&reasons, DISPATCH_PART) => {
+                    Written::DispatchChanged
+                }
+                Err(TransactionFailure::Conditions(_)) => Written::PeopleChanged,
+                Err(TransactionFailure::Other(failure)) => Written::No(failure),
+            },
+        )
     }
 
-    /// The dispatch alone. The SDK must not repeat this call by itself: it has no token, so a repetition after a lost answer would fail on
-    /// its own condition and look like somebody else's write.
+    /// The dispatch alone.
     async fn update_alone(&self, before: &StoredDispatch, update: Expression) -> Written {
         let request = self.client.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(&before.item.pk, keys::DISPATCH_SK))));
-        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
-        match request.customize().config_override(once).send().await {
+        match request.customize().config_override(once()).send().await {
             Ok(_) => Written::Yes,
             Err(error) => match DynamoFailure::of(&error) {
                 failure if failure.meaning == Meaning::ConditionFailed => Written::DispatchChanged,
@@ -254,6 +270,15 @@ impl DynamoStore {
         Ok(TransactWriteItem::builder().update(update.map_err(|error| broken(COMMIT, error))?).build())
     }
 
+    /// Reads the dispatch of a write whose outcome is not known, within the time that is left for it.
+    async fn look_back(&self, action: &'static str, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError> {
+        let look = tokio::time::timeout(LOOKED_FOR, self.load_dispatch(action, id)).await;
+        look.unwrap_or_else(|_| {
+            let silent = DynamoFailure::new(Meaning::InDoubt, "no code", "no answer in time");
+            Err(silent.into_port(action))
+        })
+    }
+
     /// Reads a dispatch, strongly consistent.
     pub(super) async fn load_dispatch(
         &self,
@@ -263,6 +288,13 @@ impl DynamoStore {
         let item = self.get(action, id.as_str(), keys::DISPATCH_SK).await?;
         item.map(|item| self.codec.read_dispatch(item)).transpose().map_err(|error| broken(action, error))
     }
+}
+
+/// Whether a stored dispatch, which may have gone on, is this very request: the end of its search has milliseconds and never changes.
+fn is_the_same_request(stored: &DispatchItem, item: &DispatchItem) -> bool {
+    stored.user_id == item.user_id
+        && stored.created_at == item.created_at
+        && stored.matching.search_until == item.matching.search_until
 }
 
 /// The condition that a profile is still as a plan assumes.

@@ -5,12 +5,19 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use dispatch_core::dispatch::Status;
-use dispatch_runtime::port::{Commit, Created, DispatchStore as _};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::route::RoutePoint;
+use dispatch_runtime::port::{
+    AnswerStore as _, AvailabilityChange, Begun, Commit, Created, DispatchStore as _, KeyedRequest, Person,
+    ProfileStore as _, StoredAnswer,
+};
 use dispatch_runtime::store::DynamoStore;
+use dispatch_runtime::store::entity::PersonStatus;
 use dispatch_tests::recorder::{Fate, Recorder};
 
 use super::dynamodb::{Aws, DynamoTable};
-use super::table::{Table, accept_step, new_dispatch, offer_step, start};
+use super::table::{Table, accept_step, driver_profile, myeongdong, new_dispatch, offer_step, start, user_profile};
 use crate::support::seoul;
 
 /// Of the calls from now on, `skip` are answered, the next `lose` take effect without an answer.
@@ -36,10 +43,10 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     let store = behind(&proxy, dynamo);
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
 
-    // The request itself: stored by the first try, met by the second.
+    // The request itself: stored by the first try, met and recognised by the second.
     lose(&proxy, 0, 1);
     let created = store.create(new_dispatch("dispatch#1", &user, start())).await.unwrap();
-    let Created::Existed(requested) = created else { panic!("the second try did not meet the first") };
+    let Created::Stored(requested) = created else { panic!("our own request was taken for an earlier one") };
     assert!(proxy.calls().len() > 1, "the answer was lost");
 
     // An update of the dispatch alone.
@@ -61,6 +68,54 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     assert!(proxy.calls().len() > 2, "the answer was lost");
     let stored = table.reload(&accepted).await;
     assert_eq!(stored.item.events.len(), 3, "nothing was written twice");
+}
+
+#[tokio::test]
+async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
+    let aws = Aws::start().await;
+    let table = aws.table(1).await;
+    let Table::Dynamo(dynamo) = &table else { panic!("not a DynamoDB table") };
+    let proxy = Recorder::aws(&aws.endpoint()).await.unwrap();
+    let store = behind(&proxy, dynamo);
+    let now = start();
+
+    // Profiles: read, then written; the answer to the write is lost, for a new person and for a known one.
+    let (user, driver) = (UserId::parse("user#1").unwrap(), DriverId::parse("driver#1").unwrap());
+    for _ in 0..2 {
+        lose(&proxy, 1, 1);
+        store.put_user(&user, user_profile(), now).await.unwrap();
+        lose(&proxy, 1, 1);
+        store.put_driver(&driver, driver_profile(), now).await.unwrap();
+    }
+    assert_eq!(table.partition("user#1").await.len(), 1);
+    lose(&proxy, 1, 1);
+    let changed = store.set_availability(&driver, PersonStatus::Active, &myeongdong(), now).await.unwrap();
+    let AvailabilityChange::Done(changed) = changed else { panic!("the driver is not free") };
+    assert_eq!(changed.current_status.status, PersonStatus::Active);
+    assert_eq!(table.partition("driver#1").await.len(), 2, "the profile and one entry of its history");
+
+    // A request under a key: begun once, by us.
+    let request = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
+    lose(&proxy, 0, 1);
+    assert!(matches!(store.begin(&request, now).await.unwrap(), Begun::First));
+    assert!(proxy.calls().len() > 1, "the answer was lost");
+    let another = KeyedRequest { holder: "another".to_owned(), ..request.clone() };
+    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::UnderWay { .. }));
+
+    // What only overwrites itself may simply be sent again: the SDK does so in a process, here nobody does.
+    let dispatch = DispatchId::parse("dispatch#1").unwrap();
+    let point = RoutePoint { position: Coordinate::new(37.5, 127.0).unwrap(), at: now };
+    let endpoint = "arn:aws:sns:ap-northeast-2:000000000000:endpoint/GCM/app/1";
+    let kept = StoredAnswer { status: 200, body: "{}".to_owned() };
+    lose(&proxy, 0, 3);
+    assert!(store.append_route(&dispatch, 1, &[point]).await.is_err());
+    assert!(store.set_device(&Person::Driver(driver.clone()), endpoint).await.is_err());
+    assert!(store.keep(&request, &kept, now).await.is_err());
+    store.append_route(&dispatch, 1, &[point]).await.unwrap();
+    assert!(store.set_device(&Person::Driver(driver), endpoint).await.unwrap());
+    store.keep(&request, &kept, now).await.unwrap();
+    assert_eq!(store.read_route(&dispatch).await.unwrap().len(), 1);
+    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::Before(answer) if answer.body == "{}"));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::port::{
-    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, ProfileStore, StoredDispatch,
-    TravelledRoute, UserProfile,
+    AnswerStore, AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, ProfileStore,
+    StoredDispatch, TravelledRoute, UserProfile,
 };
 use dispatch_runtime::store::entity::{
     DriverPreferences, Location, PersonStatus, RideType, UserPreferences, VehicleInfo,
@@ -39,6 +39,13 @@ impl Table {
     }
 
     pub fn profiles(&self) -> Arc<dyn ProfileStore> {
+        match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            Self::Dynamo(table) => Arc::new(table.store.clone()),
+        }
+    }
+
+    pub fn answers(&self) -> Arc<dyn AnswerStore> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             Self::Dynamo(table) => Arc::new(table.store.clone()),

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::errors::Findings;
 use super::text;
 use crate::dispatch_system::{
-    AwsSpec, BillingMode, CacheSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec,
+    AuthSpec, AwsSpec, BillingMode, CacheSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec,
     GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
 use crate::schedule::Schedule;
@@ -79,6 +79,13 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     export(&spec.export, spec.table.point_in_time_recovery, found);
     gateway(&spec.api.gateway, &spec.region, found);
     connection(spec, found);
+    if let Some(given) = &spec.api.auth {
+        auth(given, found);
+    }
+    if let Some(name) = &spec.api.limits.client_address_header {
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        found.at("spec.api.limits.clientAddressHeader").require(plain, name, "letters, digits and dashes");
+    }
     workers(&spec.workers, found);
 }
 
@@ -322,10 +329,7 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
         upstream_of(upstream, region, found);
     }
     if let Some(jwt) = &spec.jwt {
-        let issuer = "an https:// address without a query";
-        found.at(&format!("{PATH}.jwt.issuer")).require(text::is_issuer(&jwt.issuer), &jwt.issuer, issuer);
-        let audience = |text: &str| !text.trim().is_empty();
-        found.at(&format!("{PATH}.jwt.audiences")).each(&jwt.audiences, audience, "an aud value");
+        issuer_of(&format!("{PATH}.jwt"), &jwt.issuer, &jwt.audiences, found);
     }
 }
 
@@ -342,6 +346,25 @@ fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
     if read.any(|reference| reference.name == *name) {
         found.say("spec.connection.secretName", "is the name of a Secret the system reads; choose another one");
     }
+}
+
+fn auth(spec: &AuthSpec, found: &mut Findings) {
+    const PATH: &str = "spec.api.auth";
+    issuer_of(PATH, &spec.issuer, &spec.audiences, found);
+    if let Some(url) = &spec.jwks_url {
+        found.at(&format!("{PATH}.jwksUrl")).require(text::is_issuer(url), url, "an https:// address without a query");
+    }
+    let scopes = [&spec.claims.user, &spec.claims.driver, &spec.claims.operations];
+    if scopes[0] == scopes[1] || scopes[0] == scopes[2] || scopes[1] == scopes[2] {
+        found.say(&format!("{PATH}.claims"), "user, driver and operations must be three different scopes");
+    }
+}
+
+fn issuer_of(path: &str, issuer: &str, audiences: &[String], found: &mut Findings) {
+    let allowed = "an https:// address without a query";
+    found.at(&format!("{path}.issuer")).require(text::is_issuer(issuer), issuer, allowed);
+    let audience = |text: &str| !text.trim().is_empty();
+    found.at(&format!("{path}.audiences")).each(audiences, audience, "an aud value");
 }
 
 fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {

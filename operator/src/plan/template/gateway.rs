@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::syntax::{Part, Resource, attribute, reference, sub};
 use super::{logs, outputs};
+use crate::worker_config::CLIENT_ADDRESS_HEADER;
 
 pub(super) const VPC_LINK: &str = "VpcLink";
 const API: &str = "HttpApi";
@@ -118,7 +119,8 @@ fn vpc_link(system: &ValidatedSystem, link: &VpcLinkSpec) -> Resource {
     )
 }
 
-/// One integration serves all routes: `overwrite:path` hands the path on as the client sent it.
+/// One integration serves all routes: `overwrite:path` hands the path on as the client sent it; the client's address comes in a
+/// header of our own, in place of whatever the client put there.
 fn integration(upstream: &UpstreamSpec) -> Resource {
     let (uri, link) = match &upstream.vpc_link {
         Some(link) => (json!(link.listener_arn), Some(reference(VPC_LINK))),
@@ -134,7 +136,10 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
             "ConnectionType": if link.is_some() { "VPC_LINK" } else { "INTERNET" },
             "ConnectionId": link,
             "PayloadFormatVersion": "1.0",
-            "RequestParameters": { "overwrite:path": "$request.path" },
+            "RequestParameters": {
+                "overwrite:path": "$request.path",
+                format!("overwrite:header.{CLIENT_ADDRESS_HEADER}"): "$context.identity.sourceIp",
+            },
             "TimeoutInMillis": INTEGRATION_TIMEOUT_MS,
         }),
     )

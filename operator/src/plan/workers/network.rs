@@ -35,7 +35,7 @@ pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
     }
 }
 
-/// Workers are reached on their two ports and reach DNS, AWS and Redis; nothing else.
+/// Workers are reached on their two ports and reach DNS, AWS, Redis and the issuer's keys; nothing else.
 pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     let system = pool.system;
     let port = |protocol: &str, number: i32| NetworkPolicyPort {
@@ -46,6 +46,8 @@ pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     let tcp = |number: u16| port("TCP", number.into());
     let mut calls: Vec<u16> = vec![HTTPS, POD_IDENTITY, port_of(&pool.outputs.cache_url).unwrap_or(REDIS)];
     calls.extend(pool.endpoint_url.and_then(port_of));
+    // The issuer's keys.
+    calls.extend(crate::worker_config::auth(&system.spec.api).and_then(|auth| port_of(&auth.jwks_url?)));
     calls.sort_unstable();
     calls.dedup();
     let mut egress = vec![tcp(DNS), port("UDP", DNS.into())];

@@ -60,7 +60,12 @@ fn every_operation_describes_itself_and_its_problems() {
             operations += 1;
             let name = format!("{method} {path}");
             assert!(operation["summary"].is_string() && operation["operationId"].is_string(), "{name}");
-            for status in ["422", "500", "503"] {
+            let scopes = operation["security"].as_array().unwrap();
+            assert!(
+                scopes.iter().all(|one| one["bearer"].as_array().unwrap().len() == 1) && !scopes.is_empty(),
+                "{name}"
+            );
+            for status in ["401", "403", "422", "429", "500", "503"] {
                 let content = &operation["responses"][status]["content"]["application/problem+json"];
                 assert_eq!(content["example"]["status"].to_string(), status, "{name}");
             }

@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
-use super::World;
+use super::{World, without_body};
 use crate::http::{AdminState, Admission, HttpRole, Readiness, admin_router, router};
 use crate::port::{EventStreams, Notification, Person, PortError};
 
@@ -42,7 +42,7 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     world.state.admission = Admission::of(1);
     world.api = router(world.state.clone(), &HttpRole::ALL.into());
     let api = world.api.clone();
-    let stuck = Request::get("/v1/events?driver=00001").body(Body::empty()).unwrap();
+    let stuck = without_body("GET", "/v1/events?driver=00001");
     let stuck = tokio::spawn(api.oneshot(stuck));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shed = world.get("/v1/users/00001").await;

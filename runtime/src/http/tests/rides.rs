@@ -107,7 +107,8 @@ async fn a_rejected_offer_is_over_and_the_dispatch_still_requested() {
     let rejected = world.post(&path, answer.clone()).await.expect(StatusCode::OK);
     assert_eq!((&rejected["status"], &rejected["driverId"]), (&json!("REQUESTED"), &Value::Null));
     let late = world.post(&path, answer).await.expect(StatusCode::CONFLICT);
-    assert_eq!(late["current"], rejected);
+    assert_eq!(late["type"], "tag:coactus.io,2026:dispatch/offer-over");
+    assert!(late.get("current").is_none(), "the dispatch is no longer this driver's to see");
 }
 
 #[tokio::test]

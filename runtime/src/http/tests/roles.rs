@@ -1,10 +1,9 @@
 //! Each role mounts its own routes and no others.
 
-use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::Method;
 use tower::ServiceExt as _;
 
-use super::World;
+use super::{World, without_body};
 use crate::http::{HttpRole, openapi, router};
 
 /// The router's own answer to a path it does not have, told apart from a handler's 404.
@@ -27,7 +26,7 @@ async fn a_role_serves_its_routes_and_no_others() {
                 // A query that no route takes keeps the event stream from opening.
                 let uri = path.replace(['{', '}'], "") + "?strange=1";
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-                let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+                let request = without_body(method.as_str(), &uri);
                 let response = api.clone().oneshot(request).await.unwrap();
                 let status = response.status().as_u16();
                 let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
@@ -44,6 +43,6 @@ async fn a_role_serves_its_routes_and_no_others() {
 async fn a_process_without_http_roles_has_no_routes() {
     let world = World::new();
     let api = router(world.state.clone(), &[].into());
-    let request = Request::get("/v1/dispatches/00001").body(Body::empty()).unwrap();
+    let request = without_body("GET", "/v1/dispatches/00001");
     assert_eq!(api.oneshot(request).await.unwrap().status(), 404);
 }

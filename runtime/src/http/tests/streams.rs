@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::World;
+use super::{ISSUER, World, without_body};
+use crate::auth::Claims;
 use crate::http::{HttpRole, StreamPlaces, router};
 use crate::port::{EventStreams as _, Notification, NotificationBody, NotificationKind};
 
@@ -32,7 +33,7 @@ fn offer(recipient: &str) -> Notification {
 }
 
 async fn open(world: &World, query: &str) -> BodyDataStream {
-    let request = Request::get(format!("/v1/events?{query}")).body(Body::empty()).unwrap();
+    let request = without_body("GET", &format!("/v1/events?{query}"));
     let response = world.api.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -70,6 +71,23 @@ async fn a_silent_stream_has_a_heartbeat() {
     let begun = tokio::time::Instant::now();
     let piece = stream.next().await.unwrap().unwrap();
     assert_eq!((&piece[..], begun.elapsed().as_secs()), (&b":\n\n"[..], 15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_token() {
+    let world = World::new();
+    let claims = Claims { subject: "driver#00001", scopes: &["driver"], lifetime: Duration::from_mins(1) };
+    let token = ISSUER.token(&claims, world.now()).unwrap();
+    let request = Request::get("/v1/events?driver=00001").header("authorization", format!("Bearer {token}"));
+    let response = world.api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut stream = response.into_body().into_data_stream();
+    let mut heartbeats = 0;
+    while stream.next().await.is_some() {
+        heartbeats += 1;
+    }
+    assert!((3..=4).contains(&heartbeats), "{heartbeats}");
+    assert_eq!(begun.elapsed().as_secs(), 60);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ struct Cli {
 }
 
 fn habits(words: &str) -> Habits {
-    let line = format!("simulate --api http://127.0.0.1:1 {words}");
+    let line = format!("simulate --api http://127.0.0.1:1 --signing-key key.json {words}");
     Habits::of(&Cli::parse_from(line.split_whitespace()).args, 0)
 }
 

@@ -1,0 +1,359 @@
+//! Tokens that are good, and all those that are not.
+
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dispatch_api::worker_config::AuthConfig;
+use dispatch_core::time::EpochMs;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{AuthError, Authenticator, Claims, KeySource, SigningKey};
+
+const NOW_S: i64 = 1_750_000_000;
+const NOW: EpochMs = EpochMs(NOW_S * 1000);
+
+fn key() -> SigningKey {
+    SigningKey::generate("https://login.example.com", "dispatch").unwrap()
+}
+
+fn trusting(key: &SigningKey) -> Authenticator {
+    Authenticator::with_keys(&key.trusted_by("unused"), KeySource::document(key.jwks().to_string().as_bytes()).unwrap())
+}
+
+fn good_claims() -> Value {
+    json!({
+        "iss": "https://login.example.com", "aud": "dispatch", "sub": "user#00001", "scope": "openid user",
+        "iat": NOW_S, "nbf": NOW_S, "exp": NOW_S + 600,
+    })
+}
+
+fn kid(key: &SigningKey) -> String {
+    key.jwks()["keys"][0]["kid"].as_str().unwrap().to_owned()
+}
+
+fn with(mut value: Value, name: &str, member: Value) -> Value {
+    match member {
+        Value::Null => drop(value.as_object_mut().unwrap().remove(name)),
+        member => value[name] = member,
+    }
+    value
+}
+
+fn encoded(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_ours_are_refused_one_by_one() {
+    let (key, stranger) = (key(), key());
+    let authenticator = trusting(&key);
+    let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid(&key) });
+    let claims = good_claims();
+    authenticator.authenticate(&key.sign(&header, &claims).unwrap(), NOW).await.unwrap();
+
+    let mut refused: Vec<(&str, String)> = Vec::new();
+    for (what, member, value) in [
+        ("alg none", "alg", json!("none")),
+        ("alg in capitals", "alg", json!("NONE")),
+        ("alg of a shared secret", "alg", json!("HS256")),
+        ("alg of another kind of key", "alg", json!("RS256")),
+        ("no alg", "alg", Value::Null),
+        ("unknown kid", "kid", json!("another")),
+        ("no kid", "kid", Value::Null),
+        ("kid that is no text", "kid", json!(1)),
+        ("jku", "jku", json!("https://evil.example.com/keys")),
+        ("jwk", "jwk", stranger.jwks()["keys"][0].clone()),
+        ("x5u", "x5u", json!("https://evil.example.com/cert")),
+        ("x5c", "x5c", json!(["MIIB"])),
+        ("crit", "crit", json!(["exp"])),
+        ("b64", "b64", json!(false)),
+    ] {
+        refused.push((what, key.sign(&with(header.clone(), member, value), &claims).unwrap()));
+    }
+    for (what, member, value) in [
+        ("wrong iss", "iss", json!("https://evil.example.com")),
+        ("iss with a slash more", "iss", json!("https://login.example.com/")),
+        ("no iss", "iss", Value::Null),
+        ("wrong aud", "aud", json!("another-app")),
+        ("aud that begins like ours", "aud", json!("dispatch-admin")),
+        ("list of wrong auds", "aud", json!(["a", "b"])),
+        ("aud of another type", "aud", json!({"dispatch": true})),
+        ("no aud", "aud", Value::Null),
+        ("expired", "exp", json!(NOW_S - 61)),
+        ("no exp", "exp", Value::Null),
+        ("exp as a text", "exp", json!("2999-01-01")),
+        ("nbf of the future", "nbf", json!(NOW_S + 61)),
+        ("iat of the future", "iat", json!(NOW_S + 3600)),
+        ("no sub", "sub", Value::Null),
+        ("empty sub", "sub", json!("")),
+        ("sub of another type", "sub", json!(7)),
+        ("endless sub", "sub", json!("x".repeat(300))),
+        ("no scope", "scope", Value::Null),
+        ("scope that only contains ours", "scope", json!("superuser users user2")),
+        ("driver's scope with a user's id", "scope", json!("driver")),
+        ("sub that is no id", "sub", json!("user#a/b")),
+    ] {
+        refused.push((what, key.sign(&header, &with(claims.clone(), member, value)).unwrap()));
+    }
+    let good = key.sign(&header, &claims).unwrap();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let unsigned = format!("{}.{}.", encoded(&with(header.clone(), "alg", json!("none"))), encoded(&claims));
+    let forged = with(claims.clone(), "sub", json!("user#00002"));
+    refused.extend([
+        ("no signature", unsigned),
+        ("stranger's signature", stranger.sign(&header, &claims).unwrap()),
+        ("changed claims", format!("{}.{}.{signature}", encoded(&header), encoded(&forged))),
+        ("cut signature", format!("{signed}.{}", &signature[..signature.len() - 4])),
+        ("padding", format!("{good}=")),
+        ("four parts", format!("{good}.x")),
+        ("two parts", signed.to_owned()),
+        ("nothing", String::new()),
+        ("no base64", "a*b.c.d".to_owned()),
+        ("too long", format!("{signed}{}.{signature}", "A".repeat(10_000))),
+        ("claims that are a list", key.sign(&header, &json!([1])).unwrap()),
+    ]);
+    for (what, token) in &refused {
+        let answer = authenticator.authenticate(token, NOW).await;
+        assert!(matches!(answer, Err(AuthError::Refused(_))), "{what}: {answer:?}");
+    }
+    assert_eq!(refused.len(), 46);
+}
+
+#[tokio::test]
+async fn a_public_key_is_no_shared_secret() {
+    let key = key();
+    let jwk = key.jwks()["keys"][0].clone();
+    let header = json!({ "alg": "HS256", "typ": "JWT", "kid": kid(&key) });
+    let signed = format!("{}.{}", encoded(&header), encoded(&good_claims()));
+    for secret in [jwk.to_string(), jwk["x"].as_str().unwrap().to_owned()] {
+        let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac, signed.as_bytes()));
+        let answer = trusting(&key).authenticate(&format!("{signed}.{tag}"), NOW).await;
+        assert_eq!(answer, Err(AuthError::Refused("its algorithm is not allowed")));
+    }
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_a_minute_and_no_more() {
+    let key = key();
+    let authenticator = trusting(&key);
+    let claims = Claims { subject: "driver#00001", scopes: &["driver"], lifetime: Duration::from_mins(10) };
+    let token = key.token(&claims, NOW).unwrap();
+    for (offset_s, good) in [(-61, false), (-60, true), (0, true), (659, true), (660, false)] {
+        let answer = authenticator.authenticate(&token, EpochMs(NOW.0 + offset_s * 1000)).await;
+        assert_eq!(answer.is_ok(), good, "{offset_s} s");
+    }
+}
+
+#[tokio::test]
+async fn claims_mean_what_the_configuration_says() {
+    let key = key();
+    let mut config = key.trusted_by("unused");
+    config.claims.id = "custom:dispatch_id".to_owned();
+    config.claims.scopes = "cognito:groups".to_owned();
+    config.claims.operations = "dispatchers".to_owned();
+    let source = || KeySource::document(key.jwks().to_string().as_bytes()).unwrap();
+    let authenticator = Authenticator::with_keys(&config, source());
+    let header = json!({ "alg": "ES256", "kid": kid(&key) });
+    // An access token of Cognito: no audience, groups as a list, a subject that is no id.
+    let mut claims = json!({
+        "iss": "https://login.example.com", "client_id": "dispatch", "sub": "b5a3-7e", "exp": NOW_S + 600,
+        "cognito:groups": ["user", "driver"], "custom:dispatch_id": "00001", "scope": "operations dispatchers",
+    });
+    let both = authenticator.authenticate(&key.sign(&header, &claims).unwrap(), NOW).await.unwrap();
+    assert_eq!(both.subject, "b5a3-7e");
+    assert_eq!(both.user.unwrap().as_str(), "user#00001");
+    assert_eq!(both.driver.unwrap().as_str(), "driver#00001");
+    assert!(!both.operations, "the standard claim means nothing here");
+    claims["cognito:groups"] = json!(["dispatchers"]);
+    let staff = authenticator.authenticate(&key.sign(&header, &claims).unwrap(), NOW).await.unwrap();
+    assert!(staff.operations && staff.user.is_none() && staff.driver.is_none());
+    claims["client_id"] = json!("another");
+    assert!(authenticator.authenticate(&key.sign(&header, &claims).unwrap(), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn each_kind_of_key_signs_in_its_own_way_and_no_other() {
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    // PKCS #1: a sequence of the modulus, with its sign, and the exponent.
+    let modulus = &rsa.public_key().as_ref()[9..265];
+    let ed = Ed25519KeyPair::generate().unwrap();
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let keys = json!({ "keys": [
+        { "kty": "RSA", "kid": "rsa", "use": "sig", "alg": "RS256", "n": part(modulus),
+          "e": part(&[1, 0, 1]) },
+        { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": part(ed.public_key().as_ref()) },
+        { "kty": "OKP", "crv": "Ed25519", "kid": "for-encryption", "use": "enc", "x": part(ed.public_key().as_ref()) },
+        { "kty": "RSA", "kid": "other-alg", "alg": "RS512", "n": "AQAB", "e": "AQAB" },
+        { "kty": "oct", "kid": "secret", "k": "c2VjcmV0" }, { "kty": "EC", "crv": "P-521", "kid": "p521", "x": "AA", "y": "AA" },
+        7, {},
+    ] });
+    let config = key().trusted_by("unused");
+    let authenticator = Authenticator::with_keys(&config, KeySource::document(keys.to_string().as_bytes()).unwrap());
+    let token = |alg: &str, kid: &str, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let signed = format!("{}.{}", encoded(&json!({ "alg": alg, "kid": kid })), encoded(&good_claims()));
+        let signature = sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    };
+    let with_rsa = |message: &[u8]| {
+        let mut signature = vec![0; rsa.public_modulus_len()];
+        rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
+        signature
+    };
+    let with_ed = |message: &[u8]| ed.sign(message).as_ref().to_vec();
+    authenticator.authenticate(&token("RS256", "rsa", &with_rsa), NOW).await.unwrap();
+    authenticator.authenticate(&token("EdDSA", "ed", &with_ed), NOW).await.unwrap();
+    for (alg, kid) in
+        [("EdDSA", "rsa"), ("ES256", "ed"), ("EdDSA", "for-encryption"), ("RS256", "ed"), ("HS256", "secret")]
+    {
+        assert!(authenticator.authenticate(&token(alg, kid, &with_ed), NOW).await.is_err(), "{alg} {kid}");
+    }
+    assert!(KeySource::document(b"{\"keys\": [{\"kty\": \"oct\", \"kid\": \"a\", \"k\": \"eA\"}]}").is_err());
+    assert!(KeySource::document(b"not json").is_err());
+}
+
+/// An issuer's address for keys.
+#[derive(Clone, Default)]
+struct Issuer {
+    document: Arc<Mutex<String>>,
+    status: Arc<AtomicU16>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    /// Publishes the keys of `key`, and gives who asks for them.
+    async fn start(key: &SigningKey) -> (Self, Authenticator) {
+        let issuer = Self::default();
+        issuer.publish(&[key]);
+        issuer.answer(200);
+        let routes = Router::new()
+            .route("/keys", get(|State(issuer): State<Self>| async move { issuer.serve() }))
+            .with_state(issuer.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let config = AuthConfig { jwks_url: Some(url), jwks_file: None, ..key.trusted_by("unused") };
+        (issuer, Authenticator::new(&config).unwrap())
+    }
+
+    fn serve(&self) -> impl axum::response::IntoResponse + use<> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let status = StatusCode::from_u16(self.status.load(Ordering::SeqCst)).unwrap();
+        (status, [("location", "/keys")], self.document.lock().unwrap().clone())
+    }
+
+    fn publish(&self, keys: &[&SigningKey]) {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwks()["keys"][0].clone()).collect();
+        *self.document.lock().unwrap() = json!({ "keys": keys }).to_string();
+    }
+
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Lets time pass for our clocks; connections of this test are not waited for meanwhile.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+fn token_of(key: &SigningKey) -> String {
+    let claims = Claims { subject: "user#00001", scopes: &["user"], lifetime: Duration::from_hours(24) };
+    key.token(&claims, NOW).unwrap()
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_once_and_again_when_they_change() {
+    let (old, new) = (key(), key());
+    let (issuer, authenticator) = Issuer::start(&old).await;
+    for _ in 0..20 {
+        authenticator.authenticate(&token_of(&old), NOW).await.unwrap();
+    }
+    assert_eq!(issuer.asked(), 1);
+    issuer.publish(&[&old, &new]);
+    assert!(authenticator.authenticate(&token_of(&new), NOW).await.is_err(), "it is too soon to ask again");
+    pass(Duration::from_secs(30)).await;
+    authenticator.authenticate(&token_of(&new), NOW).await.unwrap();
+    assert_eq!(issuer.asked(), 2);
+    issuer.publish(&[&new]);
+    pass(Duration::from_mins(10)).await;
+    authenticator.authenticate(&token_of(&old), NOW).await.expect("old keys serve while new ones are fetched");
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while authenticator.authenticate(&token_of(&old), NOW).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "a key that was taken back is still believed");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(issuer.asked(), 3);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_away_leaves_its_keys_and_no_redirect_is_followed() {
+    let key = key();
+    let (issuer, authenticator) = Issuer::start(&key).await;
+    for status in [500, 302] {
+        issuer.answer(status);
+        let none = authenticator.authenticate(&token_of(&key), NOW).await;
+        assert_eq!(none, Err(AuthError::NoKeys), "{status}: nobody can be told apart yet");
+        pass(Duration::from_secs(30)).await;
+    }
+    assert_eq!(issuer.asked(), 2);
+    issuer.answer(200);
+    authenticator.authenticate(&token_of(&key), NOW).await.unwrap();
+    issuer.answer(503);
+    pass(Duration::from_hours(5)).await;
+    for _ in 0..3 {
+        authenticator.authenticate(&token_of(&key), NOW).await.expect("known keys outlive the issuer's absence");
+    }
+    *issuer.document.lock().unwrap() = "x".repeat(300 * 1024);
+    issuer.answer(200);
+    pass(Duration::from_secs(30)).await;
+    authenticator.authenticate(&token_of(&key), NOW).await.expect("a document without end changes nothing");
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_asks_the_issuer_once_in_half_a_minute() {
+    let key = key();
+    let (issuer, authenticator) = Issuer::start(&key).await;
+    authenticator.authenticate(&token_of(&key), NOW).await.unwrap();
+    let authenticator = Arc::new(authenticator);
+    for round in 1..=3 {
+        pass(Duration::from_secs(30)).await;
+        let flood = (0..200).map(|n| {
+            let token =
+                key.sign(&json!({ "alg": "ES256", "kid": format!("kid-{round}-{n}") }), &good_claims()).unwrap();
+            let authenticator = Arc::clone(&authenticator);
+            tokio::spawn(async move { authenticator.authenticate(&token, NOW).await.is_err() })
+        });
+        for refused in futures::future::join_all(flood).await {
+            assert!(refused.unwrap());
+        }
+        assert_eq!(issuer.asked(), 1 + round);
+    }
+    authenticator.authenticate(&token_of(&key), NOW).await.unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_token_and_none_panics(text in r"[A-Za-z0-9_.=-]{0,200}|\PC{0,100}") {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let authenticator = trusting(&key());
+        prop_assert!(runtime.block_on(authenticator.authenticate(&text, NOW)).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! Inputs as nobody should send them.
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, StatusCode};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{World, authorized, driver_profile, pickup, ride_request, user_profile, with_json};
+
+/// Every route with a body, and a good one.
+fn good() -> Vec<(&'static str, &'static str, Value)> {
+    let favorite = json!({"id": "f", "name": "집", "address": "서울", "lat": 37.5, "lng": 127.0});
+    let mut user = user_profile();
+    user["preferences"]["favoriteLocations"] = json!([favorite]);
+    vec![
+        ("POST", "/v1/dispatches", ride_request()),
+        (
+            "POST",
+            "/v1/dispatches/00001/response",
+            json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"}),
+        ),
+        ("POST", "/v1/dispatches/00001/events", json!({"driverId": "driver#00001", "type": "TRIP_COMPLETED"})),
+        ("POST", "/v1/dispatches/00001/cancel", json!({"userId": "user#00001"})),
+        ("PUT", "/v1/users/00001", user),
+        ("PUT", "/v1/users/00001/device", json!({"token": "token"})),
+        ("PUT", "/v1/drivers/00001", driver_profile()),
+        ("PUT", "/v1/drivers/00001/availability", json!({"status": "ACTIVE", "location": pickup()})),
+        ("POST", "/v1/drivers/00001/locations", json!({"lat": 37.5, "lng": 127.0})),
+        (
+            "POST",
+            "/v1/locations/batch",
+            json!({"locations": [{"driverId": "driver#00001", "lat": 37.5, "lng": 127.0}]}),
+        ),
+    ]
+}
+
+/// The pointers of all objects in a document.
+fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            found.push(at.to_owned());
+            for (name, member) in members {
+                objects(member, &format!("{at}/{name}"), found);
+            }
+        }
+        Value::Array(entries) => {
+            for (index, entry) in entries.iter().enumerate() {
+                objects(entry, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn builder(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path)
+}
+
+#[tokio::test]
+async fn a_field_more_is_refused_at_every_level() {
+    let world = World::new();
+    let mut tried = 0;
+    for (method, path, body) in good() {
+        let mut places = Vec::new();
+        objects(&body, "", &mut places);
+        for place in places {
+            for privileged in ["status2", "ver", "GSI1PK", "__proto__"] {
+                let mut body = body.clone();
+                body.pointer_mut(&place).unwrap()[privileged] = json!("1");
+                let answer = world.send(with_json(builder(method, path), &body)).await;
+                let problem = answer.expect(StatusCode::UNPROCESSABLE_ENTITY);
+                let field = problem["field"].as_str().unwrap();
+                assert!(field.ends_with(privileged), "{path} {place}: {field}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 4 * 20);
+}
+
+#[tokio::test]
+async fn deep_endless_and_strange_bodies_are_refused() {
+    let world = World::new();
+    let send = |body: String| {
+        let request = builder("PUT", "/v1/users/00001").header("content-type", "application/json");
+        world.send(authorized(request.body(Body::from(body)).unwrap(), &Value::Null))
+    };
+    send("[".repeat(60_000)).await.expect(StatusCode::UNPROCESSABLE_ENTITY);
+    let deep = format!("{{\"phone\": {}", "{\"a\":".repeat(10_000));
+    send(deep).await.expect(StatusCode::UNPROCESSABLE_ENTITY);
+    send(format!("{{\"phone\": \"{}\"", "0".repeat(70_000))).await.expect(StatusCode::PAYLOAD_TOO_LARGE);
+    for number in ["1e999", "NaN", "Infinity", "-1e400"] {
+        let body = user_profile().to_string().replace("37.5662", number);
+        let status = send(body).await.status;
+        assert!(matches!(status.as_u16(), 400 | 422), "{number}: {status}");
+    }
+    let nul = user_profile().to_string().replace("서울시", "\\u0000");
+    send(nul).await.expect(StatusCode::UNPROCESSABLE_ENTITY);
+    let lone_surrogate = user_profile().to_string().replace("서울시", "\\ud800");
+    assert!(send(lone_surrogate).await.status.is_client_error());
+    send(format!("{} x", user_profile())).await.expect(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_given_up() {
+    let world = World::new();
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let request = builder("PUT", "/v1/users/00001").header("content-type", "application/json").body(never).unwrap();
+    let begun = tokio::time::Instant::now();
+    let problem = world.send(authorized(request, &Value::Null)).await.expect(StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(problem["type"], "tag:coactus.io,2026:dispatch/slow-body");
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test]
+async fn answers_have_the_headers_of_an_interface_and_allow_no_other_origin() {
+    let world = World::new();
+    let request = builder("GET", "/v1/users/00001").header("origin", "https://evil.example.com").body(Body::empty());
+    let answer = world.send(authorized(request.unwrap(), &Value::Null)).await;
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("content-security-policy"), "default-src 'none'; frame-ancestors 'none'");
+    assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
+    assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control")));
+    let preflight = builder("OPTIONS", "/v1/users/00001").header("access-control-request-method", "PUT");
+    let answer = world.send(authorized(preflight.body(Body::empty()).unwrap(), &Value::Null)).await;
+    answer.expect(StatusCode::METHOD_NOT_ALLOWED);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        r"\PC{0,12}|[\x00-\x1f]{0,3}|(user|driver|dispatch)#[A-Za-z0-9#/]{0,70}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::btree_map("[a-zA-Z]{0,8}", inner, 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// A good body with one part replaced.
+fn nearly_good() -> impl Strategy<Value = (usize, Value)> {
+    let routes = good().len();
+    (0..routes, any::<prop::sample::Index>(), any_json()).prop_map(|(route, place, strange)| {
+        let mut body = good().swap_remove(route).2;
+        let mut places = Vec::new();
+        all_places(&body, "", &mut places);
+        let place = place.get(&places).clone();
+        *body.pointer_mut(&place).unwrap() = strange;
+        (route, body)
+    })
+}
+
+fn all_places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, it)| all_places(it, &format!("{at}/{name}"), found)),
+        Value::Array(entries) => {
+            entries.iter().enumerate().for_each(|(index, it)| all_places(it, &format!("{at}/{index}"), found));
+        }
+        _ => {}
+    }
+}
+
+fn status_of(route: usize, body: Vec<u8>, owner: &Value) -> StatusCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new();
+        world.has_user("00001").await;
+        world.has_active_driver("00001").await;
+        let (method, path, _) = good().swap_remove(route);
+        let request = builder(method, path).header("content-type", "application/json");
+        let request = request.header("idempotency-key", "key").body(Body::from(body)).unwrap();
+        world.send(authorized(request, owner)).await.status
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn no_document_is_answered_with_an_error_of_ours((route, body) in nearly_good()) {
+        let status = status_of(route, body.to_string().into_bytes(), &body);
+        prop_assert!(status.as_u16() < 500, "{status} {body}");
+    }
+
+    #[test]
+    fn no_bytes_are_answered_with_an_error_of_ours(route in 0..10_usize, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let status = status_of(route, body, &Value::Null);
+        prop_assert!(status.is_client_error(), "{status}");
+    }
+}

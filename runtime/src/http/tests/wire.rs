@@ -1,0 +1,215 @@
+//! The public listener over real connections: bounds that only show there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use dispatch_api::worker_config::{LimitsConfig, RateConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Who, World, access, wide_limits};
+use crate::http::serve::{Bounds, serve};
+use crate::http::{Admission, HttpRole, router};
+use crate::port::{EventStreams, Notification, Person, PortError};
+
+struct Server {
+    address: SocketAddr,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(world: &World, bounds: Bounds) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, end) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let routes = router(world.state.clone(), &HttpRole::ALL.into());
+        let task = tokio::spawn(serve(listener, routes, bounds, end.clone()));
+        Self { address, end, task }
+    }
+
+    /// Sends bytes and reads what comes, up to the end of the connection.
+    async fn talk(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        heard(&mut stream).await
+    }
+}
+
+async fn heard(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection ends");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(path: &str, more: &str) -> String {
+    let token = Who::of(path, "", &serde_json::Value::Null).token();
+    format!("GET {path} HTTP/1.1\r\nhost: dispatch\r\nconnection: close\r\nauthorization: Bearer {token}\r\n{more}\r\n")
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("nothing")
+}
+
+/// Event streams that stand still until they are let go, and count who waits.
+struct Slow {
+    waiting: AtomicUsize,
+    most: AtomicUsize,
+    go: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl EventStreams for Slow {
+    async fn send(&self, _: &Notification) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn listen(&self, _: &Person) -> Result<mpsc::Receiver<Notification>, PortError> {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(waiting, Ordering::SeqCst);
+        let _ = self.go.clone().wait_for(|go| *go).await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        Err(PortError::Unavailable { action: "listening", source: "over".into() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_flight_requests_never_exceed_the_cap_over_all_routes() {
+    const CAP: usize = 16;
+    let (go, going) = watch::channel(false);
+    let slow = Arc::new(Slow { waiting: AtomicUsize::new(0), most: AtomicUsize::new(0), go: going });
+    let streams = slow.clone();
+    let mut world = World::with(|ports| ports.streams = streams);
+    world.state.admission = Admission::of(CAP);
+    let server = Arc::new(Server::start(&world, Bounds::default()).await);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..10 * CAP {
+        let server = server.clone();
+        // Another route each second time: the cap is one for all of them.
+        let path = if n % 2 == 0 { "/v1/events?driver=00001" } else { "/v1/events?user=00001" };
+        let who = if n % 2 == 0 { Who::Driver("00001".to_owned()) } else { Who::User("00001".to_owned()) };
+        let token = who.token();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: d\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+        calls.spawn(async move { server.talk(&request).await });
+    }
+    // Those beyond the cap are answered at once; those within it wait for `go`.
+    let mut shed = 0;
+    while shed < 9 * CAP {
+        let answer = calls.join_next().await.unwrap().unwrap();
+        assert_eq!(status(&answer), "503");
+        assert!(answer.to_ascii_lowercase().contains("retry-after: 2"), "{answer}");
+        shed += 1;
+    }
+    assert_eq!(slow.most.load(Ordering::SeqCst), CAP);
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "503", "other routes are within the same cap");
+    go.send_replace(true);
+    while let Some(answer) = calls.join_next().await {
+        assert!(answer.unwrap().contains("unavailable"));
+    }
+    assert_eq!(slow.most.load(Ordering::SeqCst), CAP);
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "404", "places are given back");
+}
+
+#[tokio::test]
+async fn heads_have_bounds() {
+    let world = World::new();
+    let server = Server::start(&world, Bounds::default()).await;
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "404");
+    let long = format!("x-long: {}\r\n", "x".repeat(20_000));
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", &long)).await), "431");
+    let many = "x-more: 1\r\n".repeat(80);
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", &many)).await), "431");
+    assert!(matches!(status(&server.talk("nonsense\r\n\r\n").await), "400" | "nothing"));
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_and_a_connection_that_rests_are_closed() {
+    let world = World::new();
+    let bounds = Bounds { head_within: Duration::from_millis(200), ..Bounds::default() };
+    let server = Server::start(&world, bounds).await;
+    let begun = Instant::now();
+    let answer = server.talk("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nx-slow: ").await;
+    assert!(!answer.contains("200"), "{answer}");
+    let token = Who::User("00001".to_owned()).token();
+    let resting = format!("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nauthorization: Bearer {token}\r\n\r\n");
+    assert_eq!(status(&server.talk(&resting).await), "404", "answered first, closed after its rest");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    let world = World::new();
+    let server = Server::start(&world, Bounds { connections: 1, ..Bounds::default() }).await;
+    let first = TcpStream::connect(server.address).await.unwrap();
+    let request = get("/v1/users/00001", "");
+    let second = server.talk(&request);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "served beyond the bound");
+    drop(first);
+    assert_eq!(status(&second.await), "404");
+}
+
+#[tokio::test]
+async fn the_end_waits_for_what_is_in_flight_and_takes_nothing_new() {
+    let (go, going) = watch::channel(false);
+    let slow = Arc::new(Slow { waiting: AtomicUsize::new(0), most: AtomicUsize::new(0), go: going });
+    let streams = slow.clone();
+    let world = World::with(|ports| ports.streams = streams);
+    let server = Server::start(&world, Bounds::default()).await;
+    let idle = TcpStream::connect(server.address).await.unwrap();
+    let mut flying = TcpStream::connect(server.address).await.unwrap();
+    let token = Who::Driver("00001".to_owned()).token();
+    let request = format!("GET /v1/events?driver=00001 HTTP/1.1\r\nhost: d\r\nauthorization: Bearer {token}\r\n\r\n");
+    flying.write_all(request.as_bytes()).await.unwrap();
+    while slow.waiting.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.end.cancel();
+    let refused = async {
+        loop {
+            let Ok(mut late) = TcpStream::connect(server.address).await else { return };
+            // Accepted by the kernel before the listener was gone, and dropped with it.
+            let mut byte = [0];
+            if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(Duration::from_millis(100), late.read(&mut byte)).await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("new connections are refused");
+    assert!(!server.task.is_finished());
+    go.send_replace(true);
+    assert_eq!(status(&heard(&mut flying).await), "503", "the request in flight is answered");
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.expect("it ends").unwrap();
+    drop(idle);
+}
+
+#[tokio::test]
+async fn an_address_and_a_subject_have_their_shares() {
+    let rate = |burst| RateConfig { per_second: 1, burst };
+    let limits = LimitsConfig { per_subject: rate(3), per_address: rate(8), ..wide_limits() };
+    let mut world = World::new();
+    world.state.access = access(&limits);
+    let server = Server::start(&world, Bounds::default()).await;
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(server.talk(&get("/v1/users/00001", "")).await);
+    }
+    let statuses: Vec<&str> = answers.iter().map(|answer| status(answer)).collect();
+    assert_eq!(statuses, ["404", "404", "404", "429"]);
+    assert!(answers[3].to_ascii_lowercase().contains("retry-after: 1"), "{}", answers[3]);
+    assert_eq!(status(&server.talk(&get("/v1/users/00002", "")).await), "404", "another subject has its own");
+    // Tokens that are not believed cost their address.
+    let mut last = String::new();
+    for _ in 0..6 {
+        last = server.talk("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nconnection: close\r\n\r\n").await;
+    }
+    assert_eq!(status(&last), "429");
+    assert!(last.contains("too-many-requests") && last.to_ascii_lowercase().contains("x-request-id"), "{last}");
+}
