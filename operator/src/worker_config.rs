@@ -46,6 +46,8 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
         lease_table: outputs.lease_table_name.clone(),
         queues: QueuesConfig {
             offers_url: outputs.offers_queue_url.clone(),
+            // The template names it so, and a queue's URL ends in its name.
+            offers_dead_letters_url: format!("{}-dlq", outputs.offers_queue_url),
             responses_url: outputs.responses_queue_url.clone(),
             notifications_url: outputs.notifications_queue_url.clone(),
         },

@@ -18,5 +18,5 @@ mod topic;
 pub use consumer::{Consumer, Handled, MessageHandler, Received};
 pub use devices::SnsDevicePush;
 pub use events::RedisEvents;
-pub use queues::{SqsResponses, SqsTimers};
+pub use queues::{SqsDeadLetters, SqsResponses, SqsTimers};
 pub use topic::{SnsNotifier, notification_of};

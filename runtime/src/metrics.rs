@@ -23,10 +23,18 @@ pub const DISPATCH_ACCEPTED: &str = "dispatch_accepted";
 pub const DISPATCH_COMPLETED: &str = "dispatch_completed";
 /// Dispatches cancelled, by whom.
 pub const DISPATCH_CANCELLED: &str = "dispatch_cancelled";
-/// Age of the newest stream record read, ms: how far the algorithm is behind the table.
+/// Age of the oldest stream record that is not done, ms: how far the algorithm is behind the table.
 pub const STREAM_ITERATOR_AGE: &str = "dispatch_stream_iterator_age_milliseconds";
 /// Stream records by what became of them.
 pub const STREAM_RECORDS: &str = "dispatch_stream_records";
+/// Leases of the stream's shards this process has.
+pub const STREAM_LEASES: &str = "dispatch_stream_leases";
+/// Leases by what became of them.
+pub const STREAM_LEASE_CHANGES: &str = "dispatch_stream_lease_changes";
+/// Times records were lost to the stream's age limit.
+pub const STREAM_GAPS: &str = "dispatch_stream_gaps";
+/// Minutes in which the stream showed nothing to read.
+pub const STREAM_WITHOUT_SHARDS: &str = "dispatch_stream_without_shards";
 /// Queue messages by queue and what became of them.
 pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
 /// Failed calls of ports, by action.
@@ -66,6 +74,11 @@ struct Source {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    change: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueueOutcome {
     queue: &'static str,
     outcome: &'static str,
@@ -89,6 +102,10 @@ pub struct Metrics {
     cancelled: Family<By, Counter>,
     iterator_age_ms: Gauge<u64, AtomicU64>,
     stream_records: Family<Outcome, Counter>,
+    stream_leases: Gauge<u64, AtomicU64>,
+    lease_changes: Family<Change, Counter>,
+    stream_gaps: Counter,
+    stream_without_shards: Counter,
     queue_messages: Family<QueueOutcome, Counter>,
     port_errors: Family<Action, Counter>,
     receivers_dropped: Counter,
@@ -116,6 +133,10 @@ impl Metrics {
             cancelled: Family::default(),
             iterator_age_ms: Gauge::default(),
             stream_records: Family::default(),
+            stream_leases: Gauge::default(),
+            lease_changes: Family::default(),
+            stream_gaps: Counter::default(),
+            stream_without_shards: Counter::default(),
             queue_messages: Family::default(),
             port_errors: Family::default(),
             receivers_dropped: Counter::default(),
@@ -135,8 +156,13 @@ impl Metrics {
         registry.register(DISPATCH_ACCEPTED, "Offers accepted", self.accepted.clone());
         registry.register(DISPATCH_COMPLETED, "Rides completed", self.completed.clone());
         registry.register(DISPATCH_CANCELLED, "Dispatches cancelled", self.cancelled.clone());
-        registry.register(STREAM_ITERATOR_AGE, "Age of the newest stream record read", self.iterator_age_ms.clone());
+        registry.register(STREAM_ITERATOR_AGE, "Age of the oldest unfinished stream record", self.iterator_age_ms.clone());
         registry.register(STREAM_RECORDS, "Stream records read", self.stream_records.clone());
+        registry.register(STREAM_LEASES, "Stream leases of this process", self.stream_leases.clone());
+        registry.register(STREAM_LEASE_CHANGES, "Stream leases taken and left", self.lease_changes.clone());
+        registry.register(STREAM_GAPS, "Losses of stream records to their age limit", self.stream_gaps.clone());
+        let (help, without) = ("Minutes without a shard to read", self.stream_without_shards.clone());
+        registry.register(STREAM_WITHOUT_SHARDS, help, without);
         registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
         registry.register(EVENT_RECEIVERS_DROPPED, "Slow event streams closed", self.receivers_dropped.clone());
@@ -174,14 +200,34 @@ impl Metrics {
         }
     }
 
-    /// Sets how old the newest stream record read is; 0 at the tip.
+    /// Sets how old the oldest stream record that is not done is; 0 at the tip.
     pub fn stream_age_ms(&self, age_ms: u64) {
         self.iterator_age_ms.set(age_ms);
     }
 
-    /// Counts a stream record: `advanced`, `skipped`, `unreadable` or `given_up`.
+    /// Counts a stream record: `advanced`, `skipped`, `set_aside` or `given_up`.
     pub fn stream_record(&self, outcome: &'static str) {
         self.stream_records.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Sets how many leases this process has.
+    pub fn stream_leases(&self, count: usize) {
+        self.stream_leases.set(count as u64);
+    }
+
+    /// Counts a lease: `created`, `taken`, `finished`, `handed_over`, `given_back` or `lost`.
+    pub fn lease_change(&self, change: &'static str) {
+        self.lease_changes.get_or_create(&Change { change }).inc();
+    }
+
+    /// Counts a loss of records to the stream's age limit.
+    pub fn stream_gap(&self) {
+        self.stream_gaps.inc();
+    }
+
+    /// Counts a minute in which the stream showed no shard to read.
+    pub fn stream_without_shards(&self) {
+        self.stream_without_shards.inc();
     }
 
     /// Counts a queue message: `handled`, `left` for redelivery, or `unreadable`.

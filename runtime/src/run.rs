@@ -92,12 +92,13 @@ struct Process {
 pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let config = read_config(&args.config).await?;
     let (settings, receiver) = watch::channel(Arc::new(follow::settings_of(&config)?));
+    let (stream_arn, followed_arn) = watch::channel(config.table.stream_arn.clone());
     let zone =
         jiff::tz::TimeZone::get(&config.timezone).map_err(|_| RunError::TimeZone { name: config.timezone.clone() })?;
     let city = City::new(&config.city, &config.currency, zone, receiver);
     let metrics = Arc::new(Metrics::new());
     let access = access(&config)?;
-    let connections = Connections::open(&config, &city, &metrics).await?;
+    let connections = Connections::open(&config, &city, &metrics, followed_arn).await?;
     let engine = Arc::new(Engine::new(connections.ports.clone(), city, Arc::clone(&metrics)));
 
     let (readiness, readable) = watch::channel(Readiness::NotReady { waits_for: "starting" });
@@ -109,7 +110,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
     process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
     process.start_roles(&args.role, &connections);
-    let follow = follow::follow(args.config.clone(), config, settings, process.shutdown.clone());
+    let taken_over = follow::TakenOver { settings, stream_arn };
+    let follow = follow::follow(args.config.clone(), config, taken_over, process.shutdown.clone());
     process.tasks.spawn(follow);
     readiness.send_replace(Readiness::Ready);
     tracing::info!(roles = ?args.role.0, admin = %args.admin_listen, "ready");
@@ -173,7 +175,7 @@ impl Process {
             let stream = StreamConsumer::new(connections.stream.clone(), Arc::new(Algorithm(Arc::clone(&self.engine))));
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { stream.run(&shutdown).await });
-            let sweeper = Sweeper(Arc::clone(&self.engine));
+            let sweeper = Sweeper { engine: Arc::clone(&self.engine), now: Arc::clone(&connections.stream.gap) };
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { sweeper.run(&shutdown).await });
             let (follower, shutdown) = (Arc::clone(&connections.follower), self.shutdown.clone());

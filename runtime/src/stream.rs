@@ -1,28 +1,38 @@
 //! Reads the table's stream, as Lambda's event source mapping does for the seed: every change of a dispatch that waits for a
 //! driver is handed to the algorithm, at least once and in order for each dispatch.
 //!
-//! * `lineage` decides which shards may be read: parents before children (pure).
-//! * `watermark` decides how far a shard is done: up to the first record still in work (pure).
-//! * `shard` reads one shard; `records` picks the records that matter; [`Leases`] keeps how far each shard was read.
+//! Any number of workers share the shards by leases in a table of their own, in the shape the Kinesis Client Library gives them:
 //!
-//! A crash repeats what was read since the last checkpoint, which is harmless. A record that cannot be handled is given up after
-//! a few tries, so that one dispatch never blocks a shard; the sweeper looks after its dispatch. Records live for 24 hours; a
-//! consumer that was away for longer starts at the oldest one left, and the sweeper finds the rest.
+//! * `assignment` decides what a worker takes, renews, hands over, asks for and gives up (pure); `lease` is a lease row.
+//! * `consumer` looks at shards (`listing`) and leases ([`Leases`]) round after round and carries the decisions out.
+//! * `shard` reads one shard; `records` picks the records that matter; `lanes` handle them; `watermark` decides how far a shard is
+//!   done: up to the first record still in work (pure). `letter` is what is kept of a record nobody can handle.
 //!
-//! Every replica reads every shard for now: the fence of the offers makes that harmless, and AWS serves two readers of a shard
-//! well. The lease item has the shape the Kinesis Client Library gives it, so that replicas can divide the shards later.
+//! A crash repeats what was read since the last checkpoint, which is harmless; what an owner writes is fenced by the lease's counter,
+//! so that one who slept through the fail-over time stores nothing any more. Without a checkpoint a shard is read from its oldest
+//! record, never from the tip. A record that cannot be handled is set aside after a few tries, so that one dispatch never blocks a
+//! shard. Records live for 24 hours; what was lost to that limit only the sweeper finds, which is told to look at once.
+//!
+//! A stream that is switched off and on again has a new ARN, which a running worker takes over from its configuration. The lease table
+//! remembers the labels of earlier streams until they are read to their end, which comes first, so that the order of an item's changes
+//! is kept. A stream is readable for 24 hours after it was switched off.
 
+mod assignment;
 mod consumer;
+mod lanes;
+mod lease;
 mod leases;
-mod lineage;
+mod letter;
+mod listing;
 mod records;
 mod shard;
 mod watermark;
 
 use async_trait::async_trait;
 
-pub use consumer::{StreamConsumer, StreamSource};
+pub use consumer::{Pace, StreamConsumer, StreamSource};
 pub use leases::Leases;
+pub use letter::DeadLetters;
 
 use crate::engine::EngineError;
 use crate::port::StoredDispatch;

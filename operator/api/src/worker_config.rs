@@ -1,9 +1,9 @@
 //! The worker configuration: the document the operator writes and every worker reads at start and on change.
 //!
 //! It is the whole contract between control plane and data plane. It holds no secret: secrets are named by the
-//! environment variable that carries them. Fields that need no new connection ([`WorkerConfig::dispatch`]) are taken
-//! over by a running worker when the file changes; a change of any other field needs a restart, which the operator
-//! brings about.
+//! environment variable that carries them. Fields that need no new connection ([`WorkerConfig::dispatch`] and the
+//! stream's ARN) are taken over by a running worker when the file changes; a change of any other field needs a
+//! restart, which the operator brings about.
 
 mod access;
 
@@ -70,7 +70,7 @@ pub struct AwsEndpoint {
 pub struct TableConfig {
     /// Name.
     pub name: String,
-    /// ARN of its stream.
+    /// ARN of its stream, which changes when the stream is switched off and on: reloaded without a restart.
     pub stream_arn: String,
     /// Number of GSI1 partition keys; 1 is the seed's literal key.
     pub gsi1_shards: u16,
@@ -82,6 +82,8 @@ pub struct TableConfig {
 pub struct QueuesConfig {
     /// Offer timers.
     pub offers_url: String,
+    /// Dead letters of the offer timers, and stream records that were set aside.
+    pub offers_dead_letters_url: String,
     /// Driver responses.
     pub responses_url: String,
     /// Notifications from the topic.
@@ -268,6 +270,19 @@ impl WorkerConfig {
         Ok(config)
     }
 
+    /// Whether a worker that runs with `other` has to start again to run with this.
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        self.read_at_start() != other.read_at_start()
+    }
+
+    /// The document without what a running worker takes over.
+    pub fn read_at_start(&self) -> Self {
+        let mut rest = self.clone();
+        rest.table.stream_arn.clear();
+        rest.dispatch = DispatchConfig::of(&DispatchPolicy::default(), &FareTable::default());
+        rest
+    }
+
     /// The document as the operator writes it: pretty, fields in the order of the types, a line feed at its end.
     pub fn to_json_pretty(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|json| json + "\n")
@@ -412,6 +427,7 @@ mod tests {
             lease_table: "coactus-default-seoul-leases".to_owned(),
             queues: QueuesConfig {
                 offers_url: url("offers"),
+                offers_dead_letters_url: url("offers-dlq"),
                 responses_url: url("responses"),
                 notifications_url: url("notifications"),
             },

@@ -18,14 +18,14 @@ pub enum WorkerChange {
     Restart,
 }
 
-/// Compares the configuration in force with the new one. Only `dispatch` needs no new connection.
+/// Compares the configuration in force with the new one.
 pub fn worker_change(old: &WorkerConfig, new: &WorkerConfig) -> WorkerChange {
     if old == new {
         WorkerChange::None
-    } else if (WorkerConfig { dispatch: new.dispatch.clone(), ..old.clone() }) == *new {
-        WorkerChange::Reload
-    } else {
+    } else if new.needs_restart(old) {
         WorkerChange::Restart
+    } else {
+        WorkerChange::Reload
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
             "aws": { "region": "ap-northeast-2" },
             "table": { "name": "t", "streamArn": "arn", "gsi1Shards": 1 },
             "leaseTable": "t-leases",
-            "queues": { "offersUrl": "o", "responsesUrl": "r", "notificationsUrl": "n" },
+            "queues": { "offersUrl": "o", "offersDeadLettersUrl": "d", "responsesUrl": "r", "notificationsUrl": "n" },
             "notifications": { "topicArn": "topic" },
             "cache": { "url": "rediss://master.seoul.cache.amazonaws.com:6379", "authTokenEnv": "REDIS_AUTH_TOKEN" },
             "dispatch": {
@@ -81,12 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_algorithm_is_reloaded() {
+    fn only_the_algorithm_and_the_stream_are_reloaded() {
         let old = config();
         assert_eq!(worker_change(&old, &old), WorkerChange::None);
         let mut rules = old.clone();
         rules.dispatch.offer_timeout_ms = 20_000;
         rules.dispatch.fare.base = 5000;
+        rules.table.stream_arn = "arn of a later stream".to_owned();
         assert_eq!(worker_change(&old, &rules), WorkerChange::Reload);
         let mut queue = rules.clone();
         queue.queues.offers_url = "other".to_owned();

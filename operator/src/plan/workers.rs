@@ -271,12 +271,9 @@ fn config_map(system: &ValidatedSystem, config: &WorkerConfig) -> Result<ConfigM
     })
 }
 
-/// Digest of what a worker reads only when it starts: `dispatch` is taken over while it runs.
+/// Digest of what a worker reads only when it starts.
 fn restart_digest(config: &WorkerConfig, cache_secret_version: Option<&str>) -> Result<String, PoolError> {
-    let mut value = serde_json::to_value(config)?;
-    if let Some(members) = value.as_object_mut() {
-        members.remove("dispatch");
-    }
+    let value = serde_json::to_value(config.read_at_start())?;
     Ok(hex(&Sha256::digest(format!("{value} {}", cache_secret_version.unwrap_or_default()))))
 }
 

@@ -5,6 +5,7 @@ use aws_sdk_sqs::Client;
 use serde::Serialize;
 
 use crate::aws::port_error;
+use crate::stream::DeadLetters;
 use crate::port::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
 
 /// Longest delay of one SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).
@@ -59,6 +60,28 @@ impl ResponseQueue for SqsResponses {
     async fn send(&self, message: &ResponseMessage) -> Result<(), PortError> {
         const ACTION: &str = "sending an answer";
         let request = self.client.send_message().queue_url(&self.url).message_body(body(ACTION, message)?);
+        request.send().await.map(|_| ()).map_err(|error| port_error(ACTION, &error))
+    }
+}
+
+/// [`DeadLetters`] as messages of the `offers` queue's dead-letter queue.
+pub struct SqsDeadLetters {
+    client: Client,
+    url: String,
+}
+
+impl SqsDeadLetters {
+    /// Letters into the queue at `url`.
+    pub fn new(client: Client, url: &str) -> Self {
+        Self { client, url: url.to_owned() }
+    }
+}
+
+#[async_trait]
+impl DeadLetters for SqsDeadLetters {
+    async fn set_aside(&self, letter: &str) -> Result<(), PortError> {
+        const ACTION: &str = "setting a record aside";
+        let request = self.client.send_message().queue_url(&self.url).message_body(letter);
         request.send().await.map(|_| ()).map_err(|error| port_error(ACTION, &error))
     }
 }

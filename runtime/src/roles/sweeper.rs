@@ -1,15 +1,18 @@
 //! Finds what any lost message left behind: requests that wait for nobody, and offers whose timer never came.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, Trigger};
 use dispatch_core::ids::DispatchId;
 
-/// Time between two rounds: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
+/// Time between two rounds on average: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Age below which a request is the stream's business.
@@ -22,18 +25,32 @@ const ROUND_MAX: u16 = 200;
 const AT_ONCE: usize = 8;
 
 /// Goes round until shutdown.
-pub struct Sweeper(pub Arc<Engine>);
+pub struct Sweeper {
+    /// Looks at what was found.
+    pub engine: Arc<Engine>,
+    /// Calls for a round at once.
+    pub now: Arc<Notify>,
+}
 
 impl Sweeper {
-    /// Goes round until `shutdown`; a round that has begun is finished.
+    /// Goes round until `shutdown`; a round that has begun is finished. Every replica has its sweeper: this backstop shall depend on
+    /// nothing but the table. Each pause is spread, so that they do not go round together.
     pub async fn run(&self, shutdown: &CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => sweep(&self.0).await,
+                () = tokio::time::sleep(spread(EVERY)) => {}
+                () = self.now.notified() => tracing::warn!("sweeping at once"),
             }
+            sweep(&self.engine).await;
         }
     }
+}
+
+/// Between half of `pause` and one and a half of it. The standard library seeds each state of its hash map anew.
+fn spread(pause: Duration) -> Duration {
+    let share = RandomState::new().hash_one(()) % 1000;
+    pause / 2 + pause.mul_f64(share as f64 / 1000.0)
 }
 
 /// One round.

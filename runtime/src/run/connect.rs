@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use aws_sdk_sqs::Client as Sqs;
 use dispatch_api::worker_config::WorkerConfig;
+use tokio::sync::{Notify, watch};
 
 use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::clock::SystemClock;
 use crate::fleet::{Follower, RedisConnector, indexed};
-use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
+use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers};
 use crate::metrics::Metrics;
 use crate::port::{AnswerStore, Clock, Ports};
 use crate::store::DynamoStore;
-use crate::stream::{Leases, StreamSource};
+use crate::stream::{Leases, Pace, StreamSource};
 
 /// Everything a process is connected to. Nothing is called before its first use.
 pub(super) struct Connections {
@@ -31,7 +32,13 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) async fn open(config: &WorkerConfig, city: &City, metrics: &Arc<Metrics>) -> Result<Self, RunError> {
+    /// `stream_arn` follows the configuration.
+    pub(super) async fn open(
+        config: &WorkerConfig,
+        city: &City,
+        metrics: &Arc<Metrics>,
+        stream_arn: watch::Receiver<String>,
+    ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sdk = sdk_config(&config.aws).await;
         let dynamo = crate::store::client(&config.aws).await;
@@ -44,11 +51,14 @@ impl Connections {
         let owner = ulid::Ulid::generate().to_string();
         let stream = StreamSource {
             client: aws_sdk_dynamodbstreams::Client::new(&sdk),
-            stream_arn: config.table.stream_arn.clone(),
-            leases: Leases::new(dynamo, &config.lease_table, &owner),
+            stream_arn,
+            leases: Leases::new(dynamo, &config.lease_table, &owner, Arc::clone(&clock)),
             codec: store.codec().clone(),
+            dead_letters: Arc::new(SqsDeadLetters::new(sqs.clone(), &config.queues.offers_dead_letters_url)),
+            gap: Arc::new(Notify::new()),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(metrics),
+            pace: Pace::default(),
         };
         let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
         let answers = Arc::new(store.clone());

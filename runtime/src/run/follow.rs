@@ -1,4 +1,4 @@
-//! Follows the configuration file: the dispatch rules change while the process runs, everything else with its next start.
+//! Follows the configuration file: the dispatch rules and the stream change while the process runs, everything else with its next start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +22,17 @@ pub(super) fn settings_of(config: &WorkerConfig) -> Result<Settings, WorkerConfi
     })
 }
 
+/// Where changes go.
+pub(super) struct TakenOver {
+    pub(super) settings: watch::Sender<Arc<Settings>>,
+    pub(super) stream_arn: watch::Sender<String>,
+}
+
 /// Follows the file until `shutdown`. A file that is missing or wrong changes nothing.
 pub(super) async fn follow(
     path: PathBuf,
     mut current: WorkerConfig,
-    settings: watch::Sender<Arc<Settings>>,
+    to: TakenOver,
     shutdown: CancellationToken,
 ) {
     let mut seen = String::new();
@@ -40,7 +46,7 @@ pub(super) async fn follow(
         if text == seen {
             continue;
         }
-        match take_over(&text, &mut current, &settings) {
+        match take_over(&text, &mut current, &to) {
             Ok(()) => {}
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
@@ -54,15 +60,19 @@ pub(super) async fn follow(
 fn take_over(
     text: &str,
     current: &mut WorkerConfig,
-    settings: &watch::Sender<Arc<Settings>>,
+    to: &TakenOver,
 ) -> Result<(), WorkerConfigError> {
     let changed = WorkerConfig::read(text)?;
-    let rest = WorkerConfig { dispatch: current.dispatch.clone(), ..changed.clone() };
-    if rest != *current {
+    if changed.needs_restart(current) {
         tracing::warn!("the configuration has changes that need a restart");
     }
+    if changed.table.stream_arn != current.table.stream_arn {
+        to.stream_arn.send_replace(changed.table.stream_arn.clone());
+        current.table.stream_arn.clone_from(&changed.table.stream_arn);
+        tracing::info!("the table has another stream");
+    }
     if changed.dispatch != current.dispatch {
-        settings.send_replace(Arc::new(settings_of(&changed)?));
+        to.settings.send_replace(Arc::new(settings_of(&changed)?));
         current.dispatch = changed.dispatch;
         tracing::info!("dispatch rules changed");
     }
@@ -92,7 +102,10 @@ mod tests {
             "aws": { "region": "ap-northeast-2" },
             "table": { "name": "dispatch", "streamArn": "arn:aws:dynamodb:::stream", "gsi1Shards": 1 },
             "leaseTable": "leases",
-            "queues": { "offersUrl": "https://o", "responsesUrl": "https://r", "notificationsUrl": "https://n" },
+            "queues": {
+                "offersUrl": "https://o", "offersDeadLettersUrl": "https://d", "responsesUrl": "https://r",
+                "notificationsUrl": "https://n",
+            },
             "notifications": { "topicArn": "arn:aws:sns:::topic" },
             "cache": { "url": "redis://localhost" },
             "dispatch": dispatch,
@@ -103,18 +116,22 @@ mod tests {
     #[test]
     fn rules_are_taken_over_and_a_wrong_file_changes_nothing() {
         let mut current = config();
-        let (sender, receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let (settings, receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let (stream_arn, followed_arn) = watch::channel(current.table.stream_arn.clone());
+        let to = TakenOver { settings, stream_arn };
         let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;
         let mut changed = config();
         changed.dispatch.offer_timeout_ms = 20_000;
         changed.lease_table = "others".to_owned();
-        take_over(&changed.to_json_pretty().unwrap(), &mut current, &sender).unwrap();
+        changed.table.stream_arn = "arn:aws:dynamodb:::later".to_owned();
+        take_over(&changed.to_json_pretty().unwrap(), &mut current, &to).unwrap();
         assert_eq!(timeout_ms(), 20_000);
+        assert_eq!(*followed_arn.borrow(), "arn:aws:dynamodb:::later");
         assert_eq!(current.lease_table, "leases", "what needs a restart is not taken over");
 
         changed.dispatch.offer_timeout_ms = 1;
-        assert!(take_over(&changed.to_json_pretty().unwrap(), &mut current, &sender).is_err());
-        assert!(take_over("{", &mut current, &sender).is_err());
+        assert!(take_over(&changed.to_json_pretty().unwrap(), &mut current, &to).is_err());
+        assert!(take_over("{", &mut current, &to).is_err());
         assert_eq!(timeout_ms(), 20_000);
         assert_eq!(receiver.borrow().policy.max_attempts, DispatchPolicy::default().max_attempts);
     }

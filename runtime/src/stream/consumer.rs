@@ -1,47 +1,78 @@
-//! Finds the stream's shards and has each of them read.
+//! The worker's part in reading the table's streams: looks round after round at shards and leases, and carries out what
+//! [`assignment`](super::assignment) decides.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodbstreams::Client;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::assignment::{Action, Observations, Shard, View, decide};
+use super::lease::Row;
+use super::leases::{Held, LeaseError, Leases, Snapshot};
+use super::letter::DeadLetters;
+use super::listing::{Look, Stream, arn_of, label_of, look};
+use super::shard::{Ending, Lag, Reading, read_shard};
 use super::DispatchHandler;
-use super::leases::Leases;
-use super::lineage::{Progress, Shard, readable};
-use super::shard::{Ending, read_shard};
-use crate::aws::port_error;
 use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
 use crate::store::Codec;
 
-/// Time between two looks for new shards. A shard's end is followed at once; AWS allows ten `DescribeStream` a second for a
-/// stream, and its lists are eventually consistent.
-const DISCOVERY_EVERY: Duration = Duration::from_secs(10);
+/// Time between two log lines about how far the stream is behind; a metric is made of them.
+const LAG_LOGGED_EVERY: Duration = Duration::from_secs(30);
 
-/// Pages of shards read in one look: 100 shards each, far above what a table of this kind has in 24 hours.
-const SHARD_PAGES_MAX: usize = 100;
+/// How long there may be no unfinished shard at all before somebody is told: DynamoDB makes a shard's successor within seconds.
+const NO_SHARD_TOLERATED: Duration = Duration::from_secs(60);
+
+/// How often a worker looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Time between two looks at the leases: the longest gap when a lease changes hands. One small read for each worker.
+    pub round: Duration,
+    /// Time without a sign of life after which an owner counts as gone. Longer than any pause of a healthy process, and what a crash costs.
+    pub failover: Duration,
+    /// Time between two looks for new shards, where none is expected. AWS allows ten `DescribeStream` a second for a stream.
+    pub discovery: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            round: Duration::from_secs(1),
+            failover: Duration::from_secs(10),
+            discovery: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What is read, and with what.
 #[derive(Clone)]
 pub struct StreamSource {
     /// DynamoDB Streams.
     pub client: Client,
-    /// The table's stream.
-    pub stream_arn: String,
-    /// How far it was read.
+    /// ARN of the table's stream; it changes when the stream is switched off and on.
+    pub stream_arn: watch::Receiver<String>,
+    /// Who reads what, and how far.
     pub leases: Leases,
     /// Reads images.
     pub codec: Codec,
-    /// Dates checkpoints and ages.
+    /// Keeps records nobody can handle.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Told when records were lost to the stream's age limit.
+    pub gap: Arc<Notify>,
+    /// Dates ages.
     pub clock: Arc<dyn Clock>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How often it looks.
+    pub pace: Pace,
 }
 
-/// Reads all shards of a stream.
+/// Reads this worker's share of the shards.
 pub struct StreamConsumer {
     source: StreamSource,
     handler: Arc<dyn DispatchHandler>,
@@ -53,100 +84,373 @@ impl StreamConsumer {
         Self { source, handler }
     }
 
-    /// Reads until `shutdown`; then every shard finishes what is in work and stores its checkpoint.
+    /// Reads until `shutdown`; then every shard finishes what is in work, stores its checkpoint and is given back.
     pub async fn run(&self, shutdown: &CancellationToken) {
-        let mut progress: HashMap<String, Progress> = HashMap::new();
-        let mut reading: HashSet<String> = HashSet::new();
-        let mut readers: JoinSet<(String, Ending)> = JoinSet::new();
+        let mut worker = Worker::new(self.source.clone(), Arc::clone(&self.handler));
         while !shutdown.is_cancelled() {
-            match self.discover(&mut progress).await {
-                Ok(shards) => {
-                    for shard in readable(&shards, &progress, &reading) {
-                        reading.insert(shard.id.clone());
-                        let from = progress.get(&shard.id).cloned().unwrap_or(Progress::Unread);
-                        self.spawn(&mut readers, shard.clone(), from, shutdown.clone());
-                    }
-                }
-                Err(error) => self.failed(&error),
-            }
+            worker.round().await;
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(DISCOVERY_EVERY) => {}
-                Some(joined) = readers.join_next() => note(joined, &mut progress, &mut reading),
+                () = tokio::time::sleep(self.source.pace.round) => {}
+                // Its successors are looked for at once.
+                Some(joined) = worker.readers.join_next_with_id() => worker.ended(joined).await,
+            }
+            while let Some(joined) = worker.readers.try_join_next_with_id() {
+                worker.ended(joined).await;
             }
         }
-        while let Some(joined) = readers.join_next().await {
-            note(joined, &mut progress, &mut reading);
+        worker.drain().await;
+    }
+}
+
+/// What becomes of a lease when its reader has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Then {
+    /// Whoever comes first has it.
+    GiveBack,
+    /// The worker that asked for it has it.
+    HandOver(String),
+}
+
+/// A write to a row that does not concern its reader.
+enum Write {
+    Renew,
+    Decline,
+}
+
+/// A lease and the task that reads under it.
+struct Holding {
+    lease: Arc<Held>,
+    stop: CancellationToken,
+    lag: Arc<Lag>,
+    then: Then,
+}
+
+fn not_listed(late: tokio::time::error::Elapsed) -> PortError {
+    PortError::Unavailable { action: "listing shards", source: Box::new(late) }
+}
+
+struct Worker {
+    source: StreamSource,
+    handler: Arc<dyn DispatchHandler>,
+    /// The table's streams, the older ones first.
+    streams: Vec<Stream>,
+    /// Every shard that is or was listed and may have a row.
+    known: HashMap<String, Shard>,
+    seen: Observations,
+    held: HashMap<String, Holding>,
+    readers: JoinSet<Ending>,
+    reading: HashMap<Id, String>,
+    started: Instant,
+    look_again: bool,
+    open_seen: Instant,
+    lag_logged: Instant,
+}
+
+impl Worker {
+    fn new(source: StreamSource, handler: Arc<dyn DispatchHandler>) -> Self {
+        let now = Instant::now();
+        Self {
+            source,
+            handler,
+            streams: Vec::new(),
+            known: HashMap::new(),
+            seen: Observations::default(),
+            held: HashMap::new(),
+            readers: JoinSet::new(),
+            reading: HashMap::new(),
+            started: now,
+            look_again: false,
+            open_seen: now,
+            lag_logged: now,
         }
     }
 
-    fn spawn(
-        &self,
-        readers: &mut JoinSet<(String, Ending)>,
-        shard: Shard,
-        from: Progress,
-        shutdown: CancellationToken,
-    ) {
-        let (source, handler) = (self.source.clone(), Arc::clone(&self.handler));
-        readers.spawn(async move {
-            let id = shard.id.clone();
-            tracing::info!(shard = id, "reading a shard");
-            let ending = read_shard(source, handler, (shard, from), shutdown).await;
-            tracing::info!(shard = id, ?ending, "stopped reading a shard");
-            (id, ending)
+    async fn round(&mut self) {
+        if let Err(error) = self.try_round().await {
+            self.failed(&error);
+            self.give_up_the_outdated().await;
+        }
+        self.report();
+    }
+
+    async fn try_round(&mut self) -> Result<(), PortError> {
+        self.discover().await;
+        let keys: HashSet<String> = self.known.keys().cloned().collect();
+        let snapshot = self.source.leases.read(&keys).await?;
+        if self.take_in_streams(&snapshot).await? {
+            // Their shards come first and have to be known before anything is decided.
+            return Ok(());
+        }
+        self.known.retain(|key, shard| {
+            let listed = self.streams.iter().any(|stream| stream.label == shard.stream && stream.has(key));
+            listed || snapshot.rows.contains_key(key)
         });
+        let shards: Vec<Shard> = self.streams.iter().flat_map(|stream| stream.shards.iter().cloned()).collect();
+        let mut held = HashMap::new();
+        for (key, holding) in &self.held {
+            held.insert(key.clone(), holding.lease.written().await.duration_since(self.started));
+        }
+        let now = self.started.elapsed();
+        self.seen.note(&snapshot.rows, &shards, now);
+        let view = View {
+            me: self.source.leases.worker(),
+            now,
+            failover: self.source.pace.failover,
+            shards: &shards,
+            rows: &snapshot.rows,
+            held: &held,
+        };
+        for action in decide(&view, &self.seen) {
+            if let Err(error) = self.carry_out(action, &snapshot).await {
+                // The next round decides anew.
+                self.failed(&error);
+            }
+        }
+        self.look_again = self.expects_children(&snapshot);
+        self.retire_streams(&snapshot).await
     }
 
-    /// All shards of the stream. Those not seen before bring their checkpoint along; those no longer listed are forgotten.
-    async fn discover(&self, progress: &mut HashMap<String, Progress>) -> Result<Vec<Shard>, PortError> {
-        let mut shards = Vec::new();
-        let mut after = None;
-        for _ in 0..SHARD_PAGES_MAX {
-            let request = self.source.client.describe_stream().stream_arn(&self.source.stream_arn);
-            let answer = request
-                .set_exclusive_start_shard_id(after)
-                .send()
-                .await
-                .map_err(|error| port_error("listing shards", &error))?;
-            let Some(description) = answer.stream_description else { break };
-            let page = description.shards.unwrap_or_default().into_iter();
-            shards.extend(page.filter_map(|shard| Some(Shard { id: shard.shard_id?, parent: shard.parent_shard_id })));
-            after = description.last_evaluated_shard_id;
-            if after.is_none() {
-                break;
+    /// Lists the shards where it is time to, or where children are expected. What cannot be listed stays as it was.
+    async fn discover(&mut self) {
+        let configured = self.source.stream_arn.borrow_and_update().clone();
+        let label = label_of(&configured);
+        if !self.streams.iter().any(|stream| stream.label == label) {
+            if let Err(error) = self.source.leases.add_stream(label).await {
+                self.failed(&error);
+            }
+            self.add_stream(label);
+        }
+        let newest = self.streams.len().saturating_sub(1);
+        for index in 0..self.streams.len() {
+            let stream = &self.streams[index];
+            let due = stream.listed.is_none_or(|at| at.elapsed() >= self.source.pace.discovery);
+            if !due && !(self.look_again && index == newest) {
+                continue;
+            }
+            let arn = arn_of(&configured, &stream.label);
+            // Renewals must not wait for a list.
+            let looked = tokio::time::timeout(self.source.pace.failover / 4, look(&self.source.client, &arn)).await;
+            match looked.unwrap_or_else(|late| Err(not_listed(late))) {
+                Ok(Look::Listed { shards, disabled }) => self.listed(index, shards, disabled),
+                Ok(Look::Gone) => self.listed(index, Vec::new(), true),
+                Err(error) => self.failed(&error),
             }
         }
-        progress.retain(|id, _| shards.iter().any(|shard| shard.id == *id));
-        for shard in &shards {
-            if !progress.contains_key(&shard.id) {
-                progress.insert(shard.id.clone(), self.source.leases.progress(shard).await?);
+    }
+
+    fn listed(&mut self, index: usize, shards: Vec<Shard>, disabled: bool) {
+        self.known.extend(shards.iter().map(|shard| (shard.key.clone(), shard.clone())));
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.shards = shards;
+        stream.disabled = disabled;
+        stream.listed = Some(Instant::now());
+    }
+
+    fn add_stream(&mut self, label: &str) {
+        self.streams.push(Stream { label: label.to_owned(), shards: Vec::new(), disabled: false, listed: None });
+        self.streams.sort_by(|a, b| a.label.cmp(&b.label));
+    }
+
+    /// Streams that other workers read, or this one before it was started again; the list itself may have been lost.
+    /// True where one was not known before.
+    async fn take_in_streams(&mut self, snapshot: &Snapshot) -> Result<bool, PortError> {
+        let Some(labels) = &snapshot.streams else {
+            for stream in &self.streams {
+                self.source.leases.add_stream(&stream.label).await?;
+            }
+            return Ok(false);
+        };
+        let known = |label: &String| self.streams.iter().any(|stream| stream.label == *label);
+        let more: Vec<&String> = labels.iter().filter(|label| !known(label)).collect();
+        for label in &more {
+            tracing::info!(stream = label, "another stream of the table may have something to read");
+            self.add_stream(label);
+        }
+        Ok(!more.is_empty())
+    }
+
+    /// A superseded stream that was read to its end, or is gone, is looked at no more.
+    async fn retire_streams(&mut self, snapshot: &Snapshot) -> Result<(), PortError> {
+        let Some(newest) = self.streams.last().map(|stream| stream.label.clone()) else { return Ok(()) };
+        let done = |stream: &Stream| {
+            let of_it = |shard: &&Shard| shard.stream == stream.label;
+            let ended = |shard: &Shard| snapshot.rows.get(&shard.key).is_some_and(Row::is_finished);
+            stream.label != newest && stream.disabled && self.known.values().filter(of_it).all(ended)
+        };
+        let retired: Vec<String> =
+            self.streams.iter().filter(|stream| done(stream)).map(|stream| stream.label.clone()).collect();
+        let configured = label_of(&self.source.stream_arn.borrow()).to_owned();
+        for label in retired.into_iter().filter(|label| *label != configured) {
+            self.source.leases.remove_stream(&label).await?;
+            tracing::info!(stream = label, "an earlier stream of the table was read to its end");
+            self.streams.retain(|stream| stream.label != label);
+            self.known.retain(|_, shard| shard.stream != label);
+        }
+        Ok(())
+    }
+
+    /// Whether a shard of the stream in use was read to its end and has no successor yet: its list is eventually consistent.
+    fn expects_children(&self, snapshot: &Snapshot) -> bool {
+        let Some(stream) = self.streams.last().filter(|stream| !stream.disabled) else { return false };
+        let childless = |shard: &Shard| !stream.shards.iter().any(|child| child.parent.as_ref() == Some(&shard.key));
+        let finished = |shard: &Shard| snapshot.rows.get(&shard.key).is_some_and(Row::is_finished);
+        stream.shards.is_empty() || stream.shards.iter().any(|shard| finished(shard) && childless(shard))
+    }
+
+    async fn carry_out(&mut self, action: Action, snapshot: &Snapshot) -> Result<(), PortError> {
+        match action {
+            Action::Create(key) => {
+                let Some(shard) = self.known.get(&key) else { return Ok(()) };
+                let made = self.source.leases.create(shard, snapshot.broken.get(&key)).await?;
+                self.own(&key, made, "created");
+            }
+            Action::Take(key) => {
+                let Some(row) = snapshot.rows.get(&key) else { return Ok(()) };
+                let taken = self.source.leases.take(row).await?;
+                self.own(&key, taken, "taken");
+            }
+            Action::Renew(key) => self.write(&key, Write::Renew).await?,
+            Action::Decline(key) => self.write(&key, Write::Decline).await?,
+            Action::GiveUp(key) => self.give_up(&key).await,
+            Action::HandOver { key, to } => {
+                // It is decided again in every round until the reader has ended.
+                if let Some(holding) = self.held.get_mut(&key).filter(|holding| holding.then == Then::GiveBack) {
+                    tracing::info!(lease = key, to, "a lease is handed over when what is in work is done");
+                    holding.then = Then::HandOver(to);
+                    holding.stop.cancel();
+                }
+            }
+            Action::Ask { key, of } => {
+                tracing::info!(lease = key, of, "asking for a lease");
+                self.source.leases.ask(&key, &of).await?;
+            }
+            Action::Forget(key) => {
+                self.source.leases.forget(&key).await?;
+                self.known.remove(&key);
             }
         }
-        Ok(shards)
+        Ok(())
+    }
+
+    async fn write(&mut self, key: &str, write: Write) -> Result<(), PortError> {
+        let Some(lease) = self.held.get(key).map(|holding| Arc::clone(&holding.lease)) else { return Ok(()) };
+        let written = match write {
+            Write::Renew => lease.renew().await,
+            Write::Decline => lease.decline().await,
+        };
+        match written {
+            Ok(()) => Ok(()),
+            Err(LeaseError::Port(error)) => Err(error),
+            Err(LeaseError::Lost) => {
+                self.give_up(key).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins to read under a lease; `None` where somebody was faster.
+    fn own(&mut self, key: &str, lease: Option<Held>, change: &'static str) {
+        let (Some(lease), Some(shard)) = (lease.map(Arc::new), self.known.get(key)) else { return };
+        self.source.metrics.lease_change(change);
+        let (stop, lag) = (CancellationToken::new(), Arc::new(Lag::since(self.source.clock.now())));
+        let reading = Reading {
+            key: key.to_owned(),
+            stream_arn: arn_of(&self.source.stream_arn.borrow(), &shard.stream),
+            shard_id: shard.id.clone(),
+            lease: Arc::clone(&lease),
+            stop: stop.clone(),
+            lag: Arc::clone(&lag),
+        };
+        let task = self.readers.spawn(read_shard(self.source.clone(), Arc::clone(&self.handler), reading));
+        self.reading.insert(task.id(), key.to_owned());
+        self.held.insert(key.to_owned(), Holding { lease, stop, lag, then: Then::GiveBack });
+    }
+
+    async fn give_up(&mut self, key: &str) {
+        if let Some(holding) = self.held.get(key) {
+            tracing::warn!(lease = key, "a lease is lost, or may be");
+            holding.lease.give_up().await;
+            holding.stop.cancel();
+        }
+    }
+
+    /// Without the table nobody can say whose the leases are: after the fail-over time others may act on them.
+    async fn give_up_the_outdated(&mut self) {
+        let keys: Vec<String> = self.held.keys().cloned().collect();
+        for key in keys {
+            let Some(holding) = self.held.get(&key) else { continue };
+            if holding.lease.written().await.elapsed() >= self.source.pace.failover {
+                self.give_up(&key).await;
+            }
+        }
+    }
+
+    /// A reader is done.
+    async fn ended(&mut self, joined: Result<(Id, Ending), JoinError>) {
+        let (id, ending) = match joined {
+            Ok((id, ending)) => (id, ending),
+            Err(error) => {
+                tracing::error!(%error, "a shard's reader broke; the shard is read again from its checkpoint");
+                (error.id(), Ending::Stopped)
+            }
+        };
+        let Some(key) = self.reading.remove(&id) else { return };
+        let Some(holding) = self.held.remove(&key) else { return };
+        let change = match (ending, &holding.then) {
+            (Ending::Finished, _) => "finished",
+            (Ending::Lost, _) => "lost",
+            (Ending::Stopped, Then::HandOver(_)) => "handed_over",
+            (Ending::Stopped, Then::GiveBack) => "given_back",
+        };
+        self.source.metrics.lease_change(change);
+        self.look_again |= ending == Ending::Finished;
+        if ending == Ending::Stopped {
+            let to = match &holding.then {
+                Then::HandOver(to) => Some(to.as_str()),
+                Then::GiveBack => None,
+            };
+            match holding.lease.release(to).await {
+                Ok(()) | Err(LeaseError::Lost) => {}
+                // Others wait for the fail-over time then.
+                Err(LeaseError::Port(error)) => self.failed(&error),
+            }
+        }
+    }
+
+    /// Ends all readers in order and gives their leases back.
+    async fn drain(mut self) {
+        for holding in self.held.values() {
+            holding.stop.cancel();
+        }
+        while let Some(joined) = self.readers.join_next_with_id().await {
+            self.ended(joined).await;
+        }
+    }
+
+    fn report(&mut self) {
+        let now = self.source.clock.now();
+        let lag_ms = self.held.values().map(|holding| holding.lag.ms(now)).max();
+        self.source.metrics.stream_leases(self.held.len());
+        self.source.metrics.stream_age_ms(lag_ms.unwrap_or_default());
+        if let Some(stream_iterator_age_ms) = lag_ms.filter(|_| self.lag_logged.elapsed() >= LAG_LOGGED_EVERY) {
+            self.lag_logged = Instant::now();
+            tracing::info!(stream_iterator_age_ms, leases = self.held.len(), "reading the stream");
+        }
+        // Whoever reads none has no say: others may read them all.
+        let open = self.streams.last().is_some_and(|stream| !stream.shards.is_empty()) && !self.look_again;
+        if open || !self.held.is_empty() {
+            self.open_seen = Instant::now();
+        } else if self.open_seen.elapsed() >= NO_SHARD_TOLERATED {
+            self.open_seen = Instant::now();
+            tracing::error!("the stream shows no shard that could be read");
+            self.source.metrics.stream_without_shards();
+        }
     }
 
     fn failed(&self, error: &PortError) {
         self.source.metrics.port_error(error);
         let reason = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(%error, reason, "the stream's shards cannot be listed");
-    }
-}
-
-fn note(
-    joined: Result<(String, Ending), tokio::task::JoinError>,
-    progress: &mut HashMap<String, Progress>,
-    reading: &mut HashSet<String>,
-) {
-    match joined {
-        Ok((id, Ending::Finished)) => {
-            reading.remove(&id);
-            progress.insert(id, Progress::Ended);
-        }
-        Ok((id, Ending::Stopped)) => {
-            // Its checkpoint is read again when somebody reads on.
-            reading.remove(&id);
-            progress.remove(&id);
-        }
-        Err(error) => tracing::error!(%error, "a shard's reader broke; it is read again after a restart"),
+        tracing::warn!(%error, reason, "leases and shards wait");
     }
 }

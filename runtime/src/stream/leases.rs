@@ -1,78 +1,380 @@
-//! How far each shard was read, in the lease table.
+//! The lease table: reading rows, owning them, and what an owner writes.
 //!
-//! | attribute | type | |
-//! | --- | --- | --- |
-//! | `leaseKey` | S, hash key | the shard's id |
-//! | `leaseOwner` | S | the worker who wrote last |
-//! | `leaseCounter` | N | +1 with each write |
-//! | `checkpoint` | S | sequence number done, or `SHARD_END` |
-//! | `parentShardId` | SS | the parent, where there is one |
-//! | `updatedAt` | S | when, UTC |
-//!
-//! Names are those of the Kinesis Client Library's lease table.
+//! Relied on, as AWS documents it: an `UpdateItem`, `PutItem` or `DeleteItem` on a condition is atomic, `ConsistentRead` sees every write that
+//! was answered before, and `BatchGetItem` says which keys it left out (`UnprocessedKeys`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_core::time::EpochMs;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::lineage::{Progress, Shard};
+use super::assignment::Shard;
+use super::lease::{CHECKPOINT, COUNTER, Checkpoint, KEY, OWNER, PARENT, REQUESTED_BY, Row};
 use crate::aws::port_error;
-use crate::port::PortError;
+use crate::port::{Clock, PortError};
 
-const SHARD_END: &str = "SHARD_END";
-const READING: &str = "reading a checkpoint";
-const WRITING: &str = "writing a checkpoint";
+const READING: &str = "reading leases";
+const WRITING: &str = "writing a lease";
 
-/// The lease table.
+/// Row that lists the streams of the table which still may have something to read, in the attribute [`LABELS`].
+const STREAMS: &str = "streams";
+const LABELS: &str = "labels";
+
+/// Keys of one `BatchGetItem`; DynamoDB allows no more.
+const BATCH: usize = 100;
+/// Tries to get what a `BatchGetItem` left out, which it does when it is throttled; the next round asks again.
+const BATCH_TRIES: usize = 3;
+
+/// How long the row of a finished shard may stay when nobody is there to remove it: well over the 24 hours for which the shard
+/// is listed.
+const KEEP_FINISHED_S: i64 = 7 * 24 * 3600;
+
+/// Why an owner could not write.
+#[derive(Debug, Error)]
+pub(super) enum LeaseError {
+    /// The lease is somebody else's, or its row is gone.
+    #[error("the lease is lost")]
+    Lost,
+    /// The table did not answer.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// What the table says of some shards.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Readable rows by key.
+    pub(super) rows: HashMap<String, Row>,
+    /// Rows nobody can read, with the counter they have instead of one.
+    pub(super) broken: HashMap<String, Option<AttributeValue>>,
+    /// Labels of the streams that still may have something to read; `None` where the list itself is missing.
+    pub(super) streams: Option<Vec<String>>,
+}
+
+/// The lease table. Cheap to clone.
 #[derive(Clone)]
 pub struct Leases {
     client: Client,
     table: String,
-    owner: String,
+    worker: String,
+    clock: Arc<dyn Clock>,
 }
 
 impl Leases {
-    /// The table, written to in the name of `owner`, which is unique to a process.
-    pub fn new(client: Client, table: &str, owner: &str) -> Self {
-        Self { client, table: table.to_owned(), owner: owner.to_owned() }
+    /// The table, written to in the name of `worker`, which must be unique to a process: a restarted one is another worker.
+    pub fn new(client: Client, table: &str, worker: &str, clock: Arc<dyn Clock>) -> Self {
+        Self { client, table: table.to_owned(), worker: worker.to_owned(), clock }
     }
 
-    /// How far a shard was read by anybody.
-    pub(super) async fn progress(&self, shard: &Shard) -> Result<Progress, PortError> {
-        let request =
-            self.client.get_item().table_name(&self.table).key("leaseKey", AttributeValue::S(shard.id.clone()));
-        let answer = request.consistent_read(true).send().await.map_err(|error| port_error(READING, &error))?;
-        let checkpoint = answer.item.and_then(|mut item| item.remove("checkpoint"));
-        Ok(match checkpoint {
-            Some(AttributeValue::S(text)) if text == SHARD_END => Progress::Ended,
-            Some(AttributeValue::S(sequence)) => Progress::After(sequence),
-            _ => Progress::Unread,
-        })
+    pub(super) fn worker(&self) -> &str {
+        &self.worker
     }
 
-    /// Remembers how far a shard was read. Replicas may overwrite each other: each has handled what it writes.
-    pub(super) async fn store(&self, shard: &Shard, progress: &Progress, now: EpochMs) -> Result<(), PortError> {
-        let checkpoint = match progress {
-            Progress::Unread => return Ok(()),
-            Progress::After(sequence) => sequence.as_str(),
-            Progress::Ended => SHARD_END,
-        };
-        let updated_at = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default().to_string();
-        let mut update = "SET leaseOwner = :owner, checkpoint = :checkpoint, updatedAt = :now".to_owned();
-        let mut request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("leaseKey", AttributeValue::S(shard.id.clone()))
-            .expression_attribute_values(":owner", AttributeValue::S(self.owner.clone()))
-            .expression_attribute_values(":checkpoint", AttributeValue::S(checkpoint.to_owned()))
-            .expression_attribute_values(":now", AttributeValue::S(updated_at))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
-        if let Some(parent) = &shard.parent {
-            update.push_str(", parentShardId = :parent");
-            request = request.expression_attribute_values(":parent", AttributeValue::Ss(vec![parent.clone()]));
+    /// The rows of these keys, strongly consistent.
+    pub(super) async fn read(&self, keys: &HashSet<String>) -> Result<Snapshot, PortError> {
+        let mut snapshot = Snapshot::default();
+        let wanted: Vec<&str> = keys.iter().map(String::as_str).chain([STREAMS]).collect();
+        for batch in wanted.chunks(BATCH) {
+            for item in self.read_batch(batch).await? {
+                snapshot.take(&item);
+            }
         }
-        let sent = request.update_expression(update + " ADD leaseCounter :one").send().await;
+        Ok(snapshot)
+    }
+
+    async fn read_batch(&self, keys: &[&str]) -> Result<Vec<HashMap<String, AttributeValue>>, PortError> {
+        let keys = keys.iter().map(|key| HashMap::from([(KEY.to_owned(), text(key))])).collect();
+        let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+        let request = request.map_err(|error| PortError::Failed { action: READING, source: Box::new(error) })?;
+        let mut left = Some(HashMap::from([(self.table.clone(), request)]));
+        let mut items = Vec::new();
+        for _ in 0..BATCH_TRIES {
+            let answer = self.client.batch_get_item().set_request_items(left.take()).send().await;
+            let answer = answer.map_err(|error| port_error(READING, &error))?;
+            items.extend(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default());
+            left = answer.unprocessed_keys.filter(|keys| !keys.is_empty());
+            if left.is_none() {
+                return Ok(items);
+            }
+        }
+        // A row that was left out must not look like one that is gone.
+        Err(PortError::Unavailable { action: READING, source: "rows were left out".into() })
+    }
+
+    /// Adds a stream to those that may have something to read.
+    pub(super) async fn add_stream(&self, label: &str) -> Result<(), PortError> {
+        self.change_streams("ADD", label).await
+    }
+
+    /// Takes a stream off the list.
+    pub(super) async fn remove_stream(&self, label: &str) -> Result<(), PortError> {
+        self.change_streams("DELETE", label).await
+    }
+
+    async fn change_streams(&self, how: &str, label: &str) -> Result<(), PortError> {
+        let request = self.update(STREAMS).update_expression(format!("{how} {LABELS} :label"));
+        let sent = request.expression_attribute_values(":label", AttributeValue::Ss(vec![label.to_owned()])).send().await;
         sent.map(|_| ()).map_err(|error| port_error(WRITING, &error))
     }
+
+    /// Makes the row of a shard and owns it. `broken` is what an unreadable row had for a counter, where there is one. `None` where
+    /// somebody was faster.
+    pub(super) async fn create(
+        &self,
+        shard: &Shard,
+        broken: Option<&Option<AttributeValue>>,
+    ) -> Result<Option<Held>, PortError> {
+        let mut request = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(KEY, text(&shard.key))
+            .item(OWNER, text(&self.worker))
+            .item(COUNTER, number(1))
+            .item(CHECKPOINT, text(Checkpoint::TrimHorizon.as_str()))
+            .item("ownerSwitchesSinceCheckpoint", number(0));
+        if let Some(parent) = &shard.parent {
+            request = request.item(PARENT, AttributeValue::Ss(vec![parent.clone()]));
+        }
+        request = match broken {
+            None => request.condition_expression(format!("attribute_not_exists({KEY})")),
+            Some(None) => request.condition_expression(format!("attribute_not_exists({COUNTER})")),
+            Some(Some(counter)) => request
+                .condition_expression(format!("{COUNTER} = :broken"))
+                .expression_attribute_values(":broken", counter.clone()),
+        };
+        match request.send().await {
+            Ok(_) => Ok(Some(self.held(&shard.key, 1))),
+            Err(error) if condition_failed(&error) => Ok(None),
+            Err(error) => Err(port_error(WRITING, &error)),
+        }
+    }
+
+    /// Owns a lease whose row is still the one that was seen; `None` where it is not.
+    pub(super) async fn take(&self, row: &Row) -> Result<Option<Held>, PortError> {
+        let mut request = self
+            .update(&row.key)
+            .update_expression(format!(
+                "SET {OWNER} = :me, {COUNTER} = :next REMOVE {REQUESTED_BY} ADD ownerSwitchesSinceCheckpoint :one"
+            ))
+            .expression_attribute_values(":me", text(&self.worker))
+            .expression_attribute_values(":next", number(row.counter + 1))
+            .expression_attribute_values(":seen", number(row.counter))
+            .expression_attribute_values(":one", number(1));
+        let owner = match &row.owner {
+            Some(owner) => {
+                request = request.expression_attribute_values(":owner", text(owner));
+                format!("{OWNER} = :owner")
+            }
+            None => format!("attribute_not_exists({OWNER})"),
+        };
+        match request.condition_expression(format!("{COUNTER} = :seen AND {owner}")).send().await {
+            Ok(_) => Ok(Some(self.held(&row.key, row.counter + 1))),
+            Err(error) if condition_failed(&error) => Ok(None),
+            Err(error) => Err(port_error(WRITING, &error)),
+        }
+    }
+
+    /// Asks the owner to hand its lease over. Nothing happens where it is no longer the owner, or somebody else has asked.
+    pub(super) async fn ask(&self, key: &str, of: &str) -> Result<(), PortError> {
+        let request = self
+            .update(key)
+            .update_expression(format!("SET {REQUESTED_BY} = :me"))
+            .condition_expression(format!("{OWNER} = :owner AND attribute_not_exists({REQUESTED_BY})"))
+            .expression_attribute_values(":me", text(&self.worker))
+            .expression_attribute_values(":owner", text(of));
+        match request.send().await {
+            Err(error) if !condition_failed(&error) => Err(port_error(WRITING, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the row of a finished shard.
+    pub(super) async fn forget(&self, key: &str) -> Result<(), PortError> {
+        let request = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(KEY, text(key))
+            .condition_expression(format!("{CHECKPOINT} = :end"))
+            .expression_attribute_values(":end", text(Checkpoint::ShardEnd.as_str()));
+        match request.send().await {
+            Err(error) if !condition_failed(&error) => Err(port_error(WRITING, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn row(&self, key: &str) -> Result<Option<Row>, PortError> {
+        let request = self.client.get_item().table_name(&self.table).key(KEY, text(key)).consistent_read(true);
+        let answer = request.send().await.map_err(|error| port_error(READING, &error))?;
+        Ok(answer.item.as_ref().and_then(Row::read))
+    }
+
+    fn update(&self, key: &str) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key(KEY, text(key))
+    }
+
+    fn held(&self, key: &str, counter: u64) -> Held {
+        let fence = Fence { counter, lost: false, written: Instant::now() };
+        Held { leases: self.clone(), key: key.to_owned(), fence: Mutex::new(fence) }
+    }
+}
+
+impl Snapshot {
+    fn take(&mut self, item: &HashMap<String, AttributeValue>) {
+        let Some(AttributeValue::S(key)) = item.get(KEY) else { return };
+        if key == STREAMS {
+            self.streams = match item.get(LABELS) {
+                Some(AttributeValue::Ss(labels)) => Some(labels.clone()),
+                _ => None,
+            };
+        } else if let Some(row) = Row::read(item) {
+            self.rows.insert(key.clone(), row);
+        } else {
+            self.broken.insert(key.clone(), item.get(COUNTER).cloned());
+        }
+    }
+}
+
+struct Fence {
+    counter: u64,
+    lost: bool,
+    written: Instant,
+}
+
+/// What the owner of a lease writes: each write is fenced by owner and counter, and is a sign of life, too.
+pub(super) struct Held {
+    leases: Leases,
+    key: String,
+    fence: Mutex<Fence>,
+}
+
+/// A change of the own row.
+enum Change<'a> {
+    Renew,
+    Decline,
+    Checkpoint(&'a Checkpoint),
+    /// To another worker, or to whoever comes first.
+    Release(Option<&'a str>),
+}
+
+impl Held {
+    /// How far the shard was read by anybody. Only an owner asks.
+    pub(super) async fn progress(&self) -> Result<Checkpoint, LeaseError> {
+        Ok(self.leases.row(&self.key).await?.ok_or(LeaseError::Lost)?.checkpoint)
+    }
+
+    /// When the table last took a write of this owner.
+    pub(super) async fn written(&self) -> Instant {
+        self.fence.lock().await.written
+    }
+
+    pub(super) async fn renew(&self) -> Result<(), LeaseError> {
+        self.write(Change::Renew).await
+    }
+
+    pub(super) async fn decline(&self) -> Result<(), LeaseError> {
+        self.write(Change::Decline).await
+    }
+
+    pub(super) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LeaseError> {
+        self.write(Change::Checkpoint(checkpoint)).await
+    }
+
+    pub(super) async fn release(&self, to: Option<&str>) -> Result<(), LeaseError> {
+        self.write(Change::Release(to)).await
+    }
+
+    /// From now on nothing is written any more.
+    pub(super) async fn give_up(&self) {
+        self.fence.lock().await.lost = true;
+    }
+
+    async fn write(&self, change: Change<'_>) -> Result<(), LeaseError> {
+        let mut fence = self.fence.lock().await;
+        if fence.lost {
+            return Err(LeaseError::Lost);
+        }
+        // The second try is for an earlier write whose answer was lost: it has moved the counter by one, and nobody else can have.
+        for _ in 0..2 {
+            let sent_at = Instant::now();
+            match self.request(&change, fence.counter).send().await {
+                Ok(_) => {
+                    fence.counter += 1;
+                    fence.written = sent_at;
+                    fence.lost = matches!(change, Change::Release(_));
+                    return Ok(());
+                }
+                Err(error) if condition_failed(&error) => {}
+                Err(error) => return Err(port_error(WRITING, &error).into()),
+            }
+            let row = self.leases.row(&self.key).await?;
+            match row.filter(|row| row.owner.as_deref() == Some(self.leases.worker())) {
+                Some(row) if row.counter == fence.counter + 1 => fence.counter += 1,
+                _ => break,
+            }
+        }
+        fence.lost = true;
+        Err(LeaseError::Lost)
+    }
+
+    fn request(&self, change: &Change<'_>, counter: u64) -> UpdateItemFluentBuilder {
+        let mut set = vec![format!("{COUNTER} = :next")];
+        let mut remove = Vec::new();
+        let mut request = self.leases.update(&self.key);
+        match change {
+            Change::Renew => {}
+            Change::Decline => remove.push(REQUESTED_BY),
+            Change::Checkpoint(checkpoint) => {
+                set.push(format!("{CHECKPOINT} = :checkpoint, ownerSwitchesSinceCheckpoint = :none"));
+                request = request
+                    .expression_attribute_values(":checkpoint", text(checkpoint.as_str()))
+                    .expression_attribute_values(":none", number(0));
+                if **checkpoint == Checkpoint::ShardEnd {
+                    set.push("expiresAt = :expires".to_owned());
+                    let expires = self.leases.clock.now().0 / 1000 + KEEP_FINISHED_S;
+                    request = request.expression_attribute_values(":expires", AttributeValue::N(expires.to_string()));
+                }
+            }
+            Change::Release(to) => {
+                remove.push(REQUESTED_BY);
+                match to {
+                    Some(to) => {
+                        set.push(format!("{OWNER} = :to"));
+                        request = request.expression_attribute_values(":to", text(to));
+                    }
+                    None => remove.push(OWNER),
+                }
+            }
+        }
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression.push_str(" REMOVE ");
+            expression.push_str(&remove.join(", "));
+        }
+        request
+            .update_expression(expression)
+            .condition_expression(format!("{OWNER} = :me AND {COUNTER} = :counter"))
+            .expression_attribute_values(":me", text(self.leases.worker()))
+            .expression_attribute_values(":counter", number(counter))
+            .expression_attribute_values(":next", number(counter + 1))
+    }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn condition_failed<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
 }

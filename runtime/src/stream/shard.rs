@@ -1,25 +1,24 @@
-//! Reads one shard.
+//! Reads one shard, under a lease.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType};
-use dispatch_core::ids::DispatchId;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinSet;
+use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::DispatchHandler;
 use super::consumer::StreamSource;
-use super::lineage::{Progress, Shard};
+use super::lanes::{Lanes, Work, locked};
+use super::lease::Checkpoint;
+use super::leases::{Held, LeaseError};
 use super::records::waiting_dispatch;
 use super::watermark::Watermark;
 use crate::aws::port_error;
-use crate::engine::EngineError;
-use crate::port::{PortError, StoredDispatch};
+use crate::port::PortError;
 
 /// Pause after an answer without records: five looks a second, where Lambda has four. It is part of the time to the first
 /// offer.
@@ -28,29 +27,58 @@ const IDLE_PAUSE: Duration = Duration::from_millis(200);
 const FAILURE_PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause after failed calls.
 const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Dispatches of one shard in work at once. Each is a handful of calls of some milliseconds.
-const LANES: usize = 16;
-/// Records waiting for each lane before reading waits too.
-const LANE_BUFFER: usize = 32;
-/// Tries to handle one record, some two seconds with their pauses; then the sweeper has its dispatch.
-const HANDLE_TRIES: u32 = 4;
-/// First pause between them; it doubles.
-const HANDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Time between two checkpoints: what a crash repeats, for one write.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+/// The same where nothing but records of other items and states was read, which are quickly read again.
+const IDLE_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a shard is no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It has no more records.
+    /// It has no more records, and that is stored.
     Finished,
-    /// The process ends.
+    /// It was asked to stop; what it had done is stored where the lease was still its own.
     Stopped,
+    /// The lease is somebody else's.
+    Lost,
 }
 
-struct Work {
-    number: u64,
-    stored: StoredDispatch,
+/// A shard to be read.
+pub(super) struct Reading {
+    /// Key of its lease, which names it in logs.
+    pub(super) key: String,
+    /// ARN of its stream.
+    pub(super) stream_arn: String,
+    /// Its id in the stream.
+    pub(super) shard_id: String,
+    /// The lease.
+    pub(super) lease: Arc<Held>,
+    /// Asks the reader to finish what is in work.
+    pub(super) stop: CancellationToken,
+    /// How far behind it is.
+    pub(super) lag: Arc<Lag>,
+}
+
+/// How far a reader is behind the table.
+#[derive(Default)]
+pub(super) struct Lag {
+    /// Everything that was written before was read.
+    read_until: AtomicI64,
+    watermark: Arc<Mutex<Watermark>>,
+}
+
+impl Lag {
+    /// Nothing was written before `now` that matters yet.
+    pub(super) fn since(now: EpochMs) -> Self {
+        Self { read_until: AtomicI64::new(now.0), watermark: Arc::default() }
+    }
+
+    /// Age of the oldest record that is not done, or of the last that was read, or time since the shard was last found empty.
+    pub(super) fn ms(&self, now: EpochMs) -> u64 {
+        let read_until = EpochMs(self.read_until.load(Ordering::Relaxed));
+        let oldest = locked(&self.watermark).oldest_in_work().unwrap_or(read_until);
+        now.since_ms(oldest.min(read_until))
+    }
 }
 
 /// What a read gave.
@@ -58,7 +86,7 @@ enum Page {
     Records(Vec<Record>, Option<String>),
     /// The position is of no use any more; another iterator is needed.
     IteratorLost,
-    /// The records at the position are older than 24 hours.
+    /// The records at the position are older than 24 hours, or the position never was one.
     Trimmed,
     /// The shard is gone with all its records.
     Gone,
@@ -66,87 +94,107 @@ enum Page {
 
 struct Reader {
     source: StreamSource,
-    shard: Shard,
-    watermark: Arc<Mutex<Watermark>>,
-    lanes: Vec<Sender<Work>>,
-    position: Progress,
+    reading: Reading,
+    lanes: Lanes,
+    position: Checkpoint,
     checkpointed: Instant,
+    /// A checkpoint the table did not take; it is tried again with the next.
+    unstored: Option<String>,
 }
 
-/// Reads a shard from where it was left, to its end or until `shutdown`. What is in work is finished and stored before it returns.
-pub(super) async fn read_shard(
-    source: StreamSource,
-    handler: Arc<dyn DispatchHandler>,
-    (shard, from): (Shard, Progress),
-    shutdown: CancellationToken,
-) -> Ending {
-    let watermark = Arc::new(Mutex::new(Watermark::default()));
-    let mut workers = JoinSet::new();
-    let mut lanes = Vec::with_capacity(LANES);
-    for _ in 0..LANES {
-        let (sender, receiver) = channel(LANE_BUFFER);
-        let (source, handler, watermark) = (source.clone(), Arc::clone(&handler), Arc::clone(&watermark));
-        workers.spawn(async move { work(receiver, &source, handler.as_ref(), &watermark).await });
-        lanes.push(sender);
+/// Reads a shard from where it was left, to its end or until it is stopped or its lease is lost.
+pub(super) async fn read_shard(source: StreamSource, handler: Arc<dyn DispatchHandler>, reading: Reading) -> Ending {
+    let position = match progress(&source, &reading).await {
+        Ok(Checkpoint::ShardEnd) => return Ending::Finished,
+        Ok(position) => position,
+        Err(ending) => return ending,
+    };
+    tracing::info!(shard = reading.key, from = position.as_str(), "reading a shard");
+    let lanes = Lanes::start(&source, &handler, &reading.key, (&reading.lag.watermark, &reading.stop));
+    let mut reader = Reader { source, reading, lanes, position, checkpointed: Instant::now(), unstored: None };
+    let ending = reader.read().await;
+    let Reader { source, reading, lanes, .. } = reader;
+    if ending == Ending::Lost {
+        reading.stop.cancel();
     }
-    let mut reader = Reader { source, shard, watermark, lanes, position: from, checkpointed: Instant::now() };
-    let ending = reader.read(&shutdown).await;
-    reader.lanes.clear();
-    while workers.join_next().await.is_some() {}
-    reader.last_checkpoint(ending).await;
+    lanes.finish().await;
+    let ending = last_checkpoint(&source, &reading, ending).await;
+    tracing::info!(shard = reading.key, ?ending, "stopped reading a shard");
     ending
 }
 
-/// One lane: its dispatches one after the other.
-async fn work(
-    mut records: Receiver<Work>,
-    source: &StreamSource,
-    handler: &dyn DispatchHandler,
-    watermark: &Mutex<Watermark>,
-) {
-    while let Some(Work { number, stored }) = records.recv().await {
-        let outcome = if handle(handler, stored).await { "advanced" } else { "given_up" };
-        source.metrics.stream_record(outcome);
-        watermark.lock().unwrap_or_else(PoisonError::into_inner).done(number);
+/// Where the shard was left.
+async fn progress(source: &StreamSource, reading: &Reading) -> Result<Checkpoint, Ending> {
+    let mut pause = FAILURE_PAUSE_FIRST;
+    loop {
+        match reading.lease.progress().await {
+            Ok(position) => return Ok(position),
+            Err(LeaseError::Lost) => return Err(Ending::Lost),
+            Err(LeaseError::Port(error)) => failed(source, reading, &error),
+        }
+        tokio::select! {
+            biased;
+            () = reading.stop.cancelled() => return Err(Ending::Stopped),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(FAILURE_PAUSE_MAX),
+        }
     }
 }
 
-/// Whether it was handled in the end.
-async fn handle(handler: &dyn DispatchHandler, stored: StoredDispatch) -> bool {
-    let id = stored.state.id.clone();
-    let mut pause = HANDLE_PAUSE;
-    for left in (0..HANDLE_TRIES).rev() {
-        match handler.handle(stored.clone()).await {
-            // A dispatch that is gone needs nobody.
-            Ok(()) | Err(EngineError::NotFound) => return true,
-            Err(error) => {
-                let reason = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(dispatch = %id, %error, reason, left, "the algorithm failed");
-            }
+/// What is done is stored before anybody else may go on. Children may be read only when the end is stored, so that is tried for as
+/// long as the lease lasts.
+async fn last_checkpoint(source: &StreamSource, reading: &Reading, ending: Ending) -> Ending {
+    let done = {
+        let mut watermark = locked(&reading.lag.watermark);
+        let all_done = watermark.all_done();
+        (watermark.take_any_checkpoint(), all_done)
+    };
+    let (ending, checkpoint) = match (ending, done) {
+        (Ending::Finished, (_, true)) => (Ending::Finished, Checkpoint::ShardEnd),
+        // Stopped behind the last record while some were in work.
+        (Ending::Finished | Ending::Stopped, (Some(sequence), _)) => (Ending::Stopped, Checkpoint::After(sequence)),
+        (Ending::Finished | Ending::Stopped, (None, _)) => return Ending::Stopped,
+        (Ending::Lost, _) => return Ending::Lost,
+    };
+    let mut pause = FAILURE_PAUSE_FIRST;
+    loop {
+        match reading.lease.checkpoint(&checkpoint).await {
+            Ok(()) => return ending,
+            Err(LeaseError::Lost) => return Ending::Lost,
+            Err(LeaseError::Port(error)) => failed(source, reading, &error),
         }
-        if left > 0 {
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+        if reading.stop.is_cancelled() {
+            return Ending::Stopped;
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(FAILURE_PAUSE_MAX);
     }
-    false
+}
+
+fn failed(source: &StreamSource, reading: &Reading, error: &PortError) {
+    source.metrics.port_error(error);
+    let reason = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(shard = reading.key, %error, reason, "the stream waits");
 }
 
 impl Reader {
-    async fn read(&mut self, shutdown: &CancellationToken) -> Ending {
+    async fn read(&mut self) -> Ending {
+        let stop = self.reading.stop.clone();
         let mut iterator: Option<String> = None;
         let mut failure_pause = FAILURE_PAUSE_FIRST;
         loop {
+            let asked_at = self.source.clock.now();
             let page = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ending::Stopped,
+                () = stop.cancelled() => return Ending::Stopped,
                 page = self.next_page(iterator.take()) => page,
             };
             let pause = match page {
                 Ok(Page::Records(records, next)) => {
                     failure_pause = FAILURE_PAUSE_FIRST;
                     let idle = records.is_empty();
-                    self.take(records).await;
+                    if !self.take(records, asked_at).await {
+                        return Ending::Stopped;
+                    }
                     if next.is_none() {
                         return Ending::Finished;
                     }
@@ -155,25 +203,37 @@ impl Reader {
                 }
                 Ok(Page::IteratorLost) => Duration::ZERO,
                 Ok(Page::Trimmed) => {
-                    tracing::error!(shard = self.shard.id, "records were lost to the stream's age limit of 24 hours");
-                    self.position = Progress::Unread;
+                    self.gap();
+                    self.position = Checkpoint::TrimHorizon;
                     FAILURE_PAUSE_FIRST
                 }
-                Ok(Page::Gone) => return Ending::Finished,
+                Ok(Page::Gone) => {
+                    self.gap();
+                    return Ending::Finished;
+                }
                 Err(error) => {
-                    self.failed(&error);
+                    failed(&self.source, &self.reading, &error);
                     let pause = failure_pause;
                     failure_pause = (failure_pause * 2).min(FAILURE_PAUSE_MAX);
                     pause
                 }
             };
-            self.checkpoint_if_due().await;
+            if self.checkpoint_if_due().await == Err(Ending::Lost) {
+                return Ending::Lost;
+            }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ending::Stopped,
+                () = stop.cancelled() => return Ending::Stopped,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Records were lost to the stream's age limit: what they were about, only the table knows.
+    fn gap(&self) {
+        tracing::error!(shard = self.reading.key, "records were lost to the stream's age limit of 24 hours");
+        self.source.metrics.stream_gap();
+        self.source.gap.notify_one();
     }
 
     async fn next_page(&self, iterator: Option<String>) -> Result<Page, PortError> {
@@ -193,87 +253,84 @@ impl Reader {
     /// An iterator behind the last record read; iterators last 15 minutes.
     async fn iterator(&self) -> Result<Result<String, Page>, PortError> {
         const ACTION: &str = "getting a shard iterator";
-        let request =
-            self.source.client.get_shard_iterator().stream_arn(&self.source.stream_arn).shard_id(&self.shard.id);
+        let request = self.source.client.get_shard_iterator();
+        let request = request.stream_arn(&self.reading.stream_arn).shard_id(&self.reading.shard_id);
+        let after = matches!(self.position, Checkpoint::After(_));
         let request = match &self.position {
-            Progress::After(sequence) => {
+            Checkpoint::After(sequence) => {
                 request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence)
             }
-            Progress::Unread | Progress::Ended => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Checkpoint::TrimHorizon | Checkpoint::ShardEnd => {
+                request.shard_iterator_type(ShardIteratorType::TrimHorizon)
+            }
         };
         match request.send().await {
             Ok(answer) => answer
                 .shard_iterator
                 .map(Ok)
                 .ok_or_else(|| PortError::Unavailable { action: ACTION, source: "the answer has no iterator".into() }),
+            // A sequence number that is none, or not of this shard: somebody wrote into the lease row.
+            Err(error) if after && error.code() == Some("ValidationException") => Ok(Err(Page::Trimmed)),
             Err(error) => page_of(error.code()).map(Err).ok_or_else(|| port_error(ACTION, &error)),
         }
     }
 
-    /// Sorts records into lanes: one dispatch is always in the same lane, which keeps its order. A full lane makes reading wait.
-    async fn take(&mut self, records: Vec<Record>) {
-        let mut newest_ms = None;
+    /// Hands records on; false where the reader is stopped meanwhile, with the rest of them unread.
+    async fn take(&mut self, records: Vec<Record>, asked_at: EpochMs) -> bool {
+        let mut newest = None;
         for record in records {
+            if self.reading.stop.is_cancelled() {
+                return false;
+            }
             let Some(change) = record.dynamodb() else { continue };
             let Some(sequence) = change.sequence_number().map(str::to_owned) else { continue };
-            newest_ms = change.approximate_creation_date_time().and_then(|at| at.to_millis().ok());
+            let created = change.approximate_creation_date_time().and_then(|at| at.to_millis().ok());
+            let created = created.map_or(asked_at, EpochMs);
+            newest = Some(created);
             match waiting_dispatch(&self.source.codec, &record) {
-                Ok(Some(stored)) => {
-                    let number = self.watermark().begin(&sequence);
-                    let lane = lane_of(&stored.state.id, self.lanes.len());
-                    // A lane ends only when its sender is dropped.
-                    let _ = self.lanes[lane].send(Work { number, stored }).await;
-                }
                 Ok(None) => {
                     self.source.metrics.stream_record("skipped");
-                    self.watermark().skip(&sequence);
+                    locked(&self.reading.lag.watermark).skip(&sequence);
                 }
-                Err(error) => {
-                    tracing::error!(shard = self.shard.id, sequence, %error, "a stream record cannot be read");
-                    self.source.metrics.stream_record("unreadable");
-                    self.watermark().skip(&sequence);
+                read => {
+                    if let Err(error) = &read {
+                        tracing::error!(shard = self.reading.key, sequence, %error, "a stream record cannot be read");
+                    }
+                    let number = locked(&self.reading.lag.watermark).begin(&sequence, created);
+                    self.lanes.send(Work { number, record, stored: read.unwrap_or_default() }).await;
                 }
             }
-            self.position = Progress::After(sequence);
+            self.position = Checkpoint::After(sequence);
         }
-        let age_ms = newest_ms.map_or(0, |at| self.source.clock.now().since_ms(dispatch_core::time::EpochMs(at)));
-        self.source.metrics.stream_age_ms(age_ms);
+        self.reading.lag.read_until.store(newest.unwrap_or(asked_at).0, Ordering::Relaxed);
+        true
     }
 
-    fn watermark(&self) -> std::sync::MutexGuard<'_, Watermark> {
-        self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn checkpoint_if_due(&mut self) {
-        if self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
-            self.checkpointed = Instant::now();
-            let done = self.watermark().take_checkpoint();
-            if let Some(sequence) = done {
-                self.store(&Progress::After(sequence)).await;
+    /// A checkpoint that cannot be stored now costs repeated work after a crash; one that is refused ends the reading.
+    async fn checkpoint_if_due(&mut self) -> Result<(), Ending> {
+        let since = self.checkpointed.elapsed();
+        let done = {
+            let mut watermark = locked(&self.reading.lag.watermark);
+            match since {
+                _ if since >= IDLE_CHECKPOINT_EVERY => watermark.take_any_checkpoint(),
+                _ if since >= CHECKPOINT_EVERY => watermark.take_checkpoint(),
+                _ => None,
+            }
+        };
+        if since < CHECKPOINT_EVERY {
+            return Ok(());
+        }
+        let Some(sequence) = done.or_else(|| self.unstored.take()) else { return Ok(()) };
+        self.checkpointed = Instant::now();
+        match self.reading.lease.checkpoint(&Checkpoint::After(sequence.clone())).await {
+            Ok(()) => Ok(()),
+            Err(LeaseError::Lost) => Err(Ending::Lost),
+            Err(LeaseError::Port(error)) => {
+                failed(&self.source, &self.reading, &error);
+                self.unstored = Some(sequence);
+                Ok(())
             }
         }
-    }
-
-    async fn last_checkpoint(&self, ending: Ending) {
-        let done = self.watermark().take_checkpoint();
-        match (ending, done) {
-            (Ending::Finished, _) => self.store(&Progress::Ended).await,
-            (Ending::Stopped, Some(sequence)) => self.store(&Progress::After(sequence)).await,
-            (Ending::Stopped, None) => {}
-        }
-    }
-
-    /// A checkpoint that is not stored costs repeated work after the next start.
-    async fn store(&self, progress: &Progress) {
-        if let Err(error) = self.source.leases.store(&self.shard, progress, self.source.clock.now()).await {
-            self.failed(&error);
-        }
-    }
-
-    fn failed(&self, error: &PortError) {
-        self.source.metrics.port_error(error);
-        let reason = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(shard = self.shard.id, %error, reason, "the stream waits");
     }
 }
 
@@ -285,9 +342,4 @@ fn page_of(code: Option<&str>) -> Option<Page> {
         Some("ResourceNotFoundException") => Some(Page::Gone),
         _ => None,
     }
-}
-
-fn lane_of(id: &DispatchId, lanes: usize) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-    usize::try_from(hash % lanes.max(1) as u64).unwrap_or(0)
 }

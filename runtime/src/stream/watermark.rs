@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use dispatch_core::time::EpochMs;
+
 /// Follows the records of one shard from reading to done. The checkpoint is the last record before the first that is still in
 /// work: whoever starts there misses nothing.
 #[derive(Debug, Default)]
@@ -15,21 +17,33 @@ pub(super) struct Watermark {
 #[derive(Debug)]
 struct Entry {
     sequence: String,
+    created: EpochMs,
     done: bool,
     relevant: bool,
 }
 
 impl Watermark {
     /// A record that is handed on; gives the number to report it done with.
-    pub(super) fn begin(&mut self, sequence: &str) -> u64 {
-        self.open.push_back(Entry { sequence: sequence.to_owned(), done: false, relevant: true });
+    pub(super) fn begin(&mut self, sequence: &str, created: EpochMs) -> u64 {
+        self.open.push_back(Entry { sequence: sequence.to_owned(), created, done: false, relevant: true });
         self.first + self.open.len() as u64 - 1
     }
 
     /// A record that matters to nobody.
     pub(super) fn skip(&mut self, sequence: &str) {
-        self.open.push_back(Entry { sequence: sequence.to_owned(), done: true, relevant: false });
+        let created = EpochMs::default();
+        self.open.push_back(Entry { sequence: sequence.to_owned(), created, done: true, relevant: false });
         self.settle();
+    }
+
+    /// When the oldest record in work was written; `None` where nothing is.
+    pub(super) fn oldest_in_work(&self) -> Option<EpochMs> {
+        self.open.iter().find(|entry| !entry.done).map(|entry| entry.created)
+    }
+
+    /// Whether everything that was read is done.
+    pub(super) fn all_done(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// A record is done, or given up.
@@ -42,9 +56,15 @@ impl Watermark {
     }
 
     /// The checkpoint, where a record that mattered was done since the last time. Reading a shard's other records again costs
-    /// nothing, so they are not worth a write.
+    /// little, so they are not worth a write.
     pub(super) fn take_checkpoint(&mut self) -> Option<String> {
-        std::mem::take(&mut self.worth_storing).then(|| self.safe.clone()).flatten()
+        std::mem::take(&mut self.worth_storing).then(|| self.safe.take()).flatten()
+    }
+
+    /// The checkpoint, where there is one beyond the last that was taken.
+    pub(super) fn take_any_checkpoint(&mut self) -> Option<String> {
+        self.worth_storing = false;
+        self.safe.take()
     }
 
     fn settle(&mut self) {
@@ -63,11 +83,11 @@ mod tests {
     #[test]
     fn the_checkpoint_stops_before_the_first_record_in_work() {
         let mut watermark = Watermark::default();
-        let a = watermark.begin("a");
+        let a = watermark.begin("a", EpochMs(1));
         watermark.skip("b");
-        let c = watermark.begin("c");
+        let c = watermark.begin("c", EpochMs(3));
         watermark.done(c);
-        assert_eq!(watermark.take_checkpoint(), None);
+        assert_eq!((watermark.take_checkpoint(), watermark.oldest_in_work()), (None, Some(EpochMs(1))));
         watermark.done(a);
         assert_eq!(watermark.take_checkpoint().as_deref(), Some("c"));
         assert_eq!(watermark.take_checkpoint(), None);
@@ -78,11 +98,14 @@ mod tests {
         let mut watermark = Watermark::default();
         watermark.skip("a");
         assert_eq!(watermark.take_checkpoint(), None);
-        let b = watermark.begin("b");
+        let b = watermark.begin("b", EpochMs(2));
         watermark.done(b);
         watermark.skip("c");
         assert_eq!(watermark.take_checkpoint().as_deref(), Some("c"));
         watermark.done(99);
+        watermark.skip("d");
         assert_eq!(watermark.take_checkpoint(), None);
+        assert_eq!(watermark.take_any_checkpoint().as_deref(), Some("d"));
+        assert_eq!(watermark.take_any_checkpoint(), None);
     }
 }

@@ -17,9 +17,9 @@ const RUNTIME_LOGS: &str = "RuntimeLogGroup";
 /// Namespace of the metrics that come out of logs.
 pub(super) const METRIC_NAMESPACE: &str = "CoactusDispatch";
 
-/// Where a worker's JSON log line carries the age of the oldest stream record it has just read, in ms: fields of an event lie
-/// under `fields`, as `tracing-subscriber` writes them.
-const STREAM_ITERATOR_AGE_FIELD: &str = "$.fields.stream_iterator_age_ms";
+/// Where a worker's JSON log line carries the age of the oldest stream record that is not done, in ms: workers write an event's
+/// fields beside its time and level.
+const STREAM_ITERATOR_AGE_FIELD: &str = "$.stream_iterator_age_ms";
 
 /// Days logs are kept. Logs hold neither phone numbers nor positions, and disputes about a ride are settled from the table.
 const RETENTION_DAYS: u32 = 90;

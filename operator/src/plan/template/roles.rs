@@ -1,8 +1,9 @@
 //! One IAM role for each role of the workers, with what that role does and nothing else.
 //!
 //! EKS Pod Identity hands the roles out: only its service may assume them, only for Pods of this account and of the system's own
-//! namespace. Every resource is named exactly. The one pattern left is the endpoint id below the platform application, which
-//! SNS invents when an app registers its device.
+//! namespace. Every resource is named exactly, but for two ids that services invent: the endpoint of a device below the platform
+//! application, and the label of a stream below its table, which changes when the stream is switched off and on while the earlier one
+//! is still to be read.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
@@ -43,10 +44,11 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
             outputs::DISPATCH_ALGORITHM_ROLE_ARN,
             "dispatch-algorithm",
             vec![
-                allow("Stream", &STREAM, attribute(TABLE, "StreamArn")),
+                allow("Stream", &STREAM, table_arn(TABLE, "/stream/*")),
                 allow("Leases", &LEASES, table_arn(LEASE_TABLE, "")),
                 allow("SetTimers", &["sqs:SendMessage"], queue_arn(&names.offers_queue)),
                 allow("TakeTimers", &CONSUME, queue_arn(&names.offers_queue)),
+                allow("SetRecordsAside", &["sqs:SendMessage"], queue_arn(&format!("{}-dlq", names.offers_queue))),
                 // The end of an offer by its timer or by auto-accept is an answer, too.
                 allow("SendResponses", &["sqs:SendMessage"], queue_arn(&names.responses_queue)),
                 publish(),
