@@ -162,7 +162,8 @@ pub trait DispatchStore: Send + Sync {
     /// A page of somebody's dispatches, newest first, at most `limit`.
     async fn list(&self, owner: &Owner, limit: u16, after: Option<String>) -> Result<Page<StoredDispatch>, PortError>;
 
-    /// Dispatches still `REQUESTED` that were created before `before`, oldest first, at most `limit`: the sweeper's list.
+    /// Dispatches still `REQUESTED` that were created before `before` and have no offer that ran on after it, oldest first, at most
+    /// `limit`: the sweeper's list.
     async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError>;
 
     /// Appends one chunk to the live route of a dispatch; `number` counts from 1 and writing it again changes nothing.

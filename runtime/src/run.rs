@@ -98,7 +98,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let city = City::new(&config.city, &config.currency, zone, receiver);
     let metrics = Arc::new(Metrics::new());
     let access = access(&config)?;
-    let connections = Connections::open(&config, &city, &metrics, followed_arn).await?;
+    let mut connections = Connections::open(&config, &city, &metrics, followed_arn).await?;
     let engine = Arc::new(Engine::new(connections.ports.clone(), city, Arc::clone(&metrics)));
 
     let (readiness, readable) = watch::channel(Readiness::NotReady { waits_for: "starting" });
@@ -109,7 +109,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
 
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
     process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
-    process.start_roles(&args.role, &connections);
+    process.start_roles(&args.role, &mut connections);
     let taken_over = follow::TakenOver { settings, stream_arn };
     let follow = follow::follow(args.config.clone(), config, taken_over, process.shutdown.clone());
     process.tasks.spawn(follow);
@@ -170,7 +170,7 @@ impl Process {
         Ok(())
     }
 
-    fn start_roles(&mut self, roles: &Roles, connections: &Connections) {
+    fn start_roles(&mut self, roles: &Roles, connections: &mut Connections) {
         if roles.0.contains(&Role::DispatchAlgorithm) {
             let stream = StreamConsumer::new(connections.stream.clone(), Arc::new(Algorithm(Arc::clone(&self.engine))));
             let shutdown = self.shutdown.clone();
@@ -180,6 +180,10 @@ impl Process {
             self.tasks.spawn(async move { sweeper.run(&shutdown).await });
             let (follower, shutdown) = (Arc::clone(&connections.follower), self.shutdown.clone());
             self.tasks.spawn(async move { follower.run(&shutdown).await });
+            if let Some(timers) = connections.local_timers.take() {
+                let (timeouts, shutdown) = (Arc::new(OfferTimeouts(Arc::clone(&self.engine))), self.shutdown.clone());
+                self.tasks.spawn(async move { timers.run(timeouts, &shutdown).await });
+            }
             let timeouts = OfferTimeouts(Arc::clone(&self.engine));
             self.consume(connections.offers(), timeouts);
         }

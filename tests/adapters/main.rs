@@ -8,4 +8,5 @@ mod messaging;
 mod races;
 mod store;
 mod stream;
-mod support;
+
+use dispatch_tests::support;

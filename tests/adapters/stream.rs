@@ -1,6 +1,7 @@
 //! The stream's consumer on a table of its own.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -11,11 +12,12 @@ use aws_sdk_dynamodb::types::{
 use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::engine::EngineError;
 use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::StoredDispatch;
+use dispatch_runtime::port::{PortError, StoredDispatch};
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::stream::{DispatchHandler, Leases, StreamConsumer, StreamSource};
+use dispatch_runtime::stream::{DeadLetters, DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
 use dispatch_tests::ministack::Ministack;
 use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{sdk, seoul, until};
@@ -52,9 +54,23 @@ impl DispatchHandler for Seen {
     }
 }
 
+/// Remembers letters.
+#[derive(Default)]
+struct Letters(Mutex<Vec<Value>>);
+
+#[async_trait]
+impl DeadLetters for Letters {
+    async fn set_aside(&self, letter: &str) -> Result<(), PortError> {
+        self.0.lock().unwrap().push(serde_json::from_str(letter).unwrap());
+        Ok(())
+    }
+}
+
 struct World {
     dynamo: Client,
     source: StreamSource,
+    stream_arn: watch::Sender<String>,
+    letters: Arc<Letters>,
     metrics: Arc<Metrics>,
     _ministack: Ministack,
 }
@@ -66,16 +82,20 @@ impl World {
         let dynamo = Client::new(&sdk);
         let stream_arn = create_table(&dynamo, TABLE, &["PK", "SK"]).await.expect("the table has a stream");
         create_table(&dynamo, LEASES, &["leaseKey"]).await;
-        let metrics = Arc::new(Metrics::new());
+        let (metrics, letters) = (Arc::new(Metrics::new()), Arc::new(Letters::default()));
+        let (stream_arn, followed) = watch::channel(stream_arn);
         let source = StreamSource {
             client: aws_sdk_dynamodbstreams::Client::new(&sdk),
-            stream_arn,
-            leases: Leases::new(dynamo.clone(), LEASES, "worker-1"),
+            stream_arn: followed,
+            leases: Leases::new(dynamo.clone(), LEASES, "worker-1", Arc::new(SystemClock)),
             codec: DynamoStore::new(dynamo.clone(), TABLE, 1, seoul()).codec().clone(),
+            dead_letters: Arc::clone(&letters) as Arc<dyn DeadLetters>,
+            gap: Arc::new(Notify::new()),
             clock: Arc::new(SystemClock),
             metrics: Arc::clone(&metrics),
+            pace: Pace { round: Duration::from_millis(100), ..Pace::default() },
         };
-        Self { dynamo, source, metrics, _ministack: ministack }
+        Self { dynamo, source, stream_arn, letters, metrics, _ministack: ministack }
     }
 
     /// Reads the stream until `enough`, then ends in order.
@@ -103,7 +123,8 @@ impl World {
 
     async fn leases(&self) -> Vec<Value> {
         let items = self.dynamo.scan().table_name(LEASES).send().await.unwrap().items.unwrap_or_default();
-        items.into_iter().map(|item| serde_dynamo::from_item(item).unwrap()).collect()
+        let rows = items.into_iter().map(|item| serde_dynamo::from_item(item).unwrap());
+        rows.filter(|row: &Value| row["leaseKey"] != "streams").collect()
     }
 }
 
@@ -157,15 +178,16 @@ async fn waiting_dispatches_are_handed_over_in_order_and_a_restart_goes_on_behin
     }
     let leases = world.leases().await;
     assert_eq!(leases.len(), 1, "{leases:?}");
-    assert_eq!((&leases[0]["leaseOwner"], &leases[0]["leaseKey"].is_string()), (&json!("worker-1"), &true));
-    assert!(leases[0]["leaseCounter"].as_u64() >= Some(1), "{leases:?}");
+    assert!(leases[0].get("leaseOwner").is_none() && leases[0]["leaseCounter"].as_u64() >= Some(2), "{leases:?}");
 
     world.write("dispatch#late", json!({"ver": 0})).await;
     let second = Arc::new(Seen::default());
     world.read(&second, |seen| seen.of("dispatch#late") == [0]).await;
     assert_eq!(second.count(), 1, "what was done before the checkpoint does not come again");
     let metrics = world.metrics.encode().unwrap();
-    assert!(metrics.contains("dispatch_stream_records_total{outcome=\"unreadable\"} 1"), "{metrics}");
+    assert!(metrics.contains("dispatch_stream_records_total{outcome=\"set_aside\"} 1"), "{metrics}");
+    let letters = world.letters.0.lock().unwrap().clone();
+    assert_eq!((letters.len(), &letters[0]["dispatchId"]), (1, &json!("dispatch#broken")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,6 +201,7 @@ async fn a_dispatch_that_cannot_be_handled_stops_nobody_else() {
     }
     world.read(&seen, |seen| seen.count() >= 100).await;
     assert!(seen.of("dispatch#poison").is_empty());
+    assert_eq!(world.letters.0.lock().unwrap().len(), 1);
     let again = Arc::new(Seen::default());
     world.write("dispatch#late", json!({"ver": 0})).await;
     world.read(&again, |seen| seen.count() >= 1).await;
@@ -205,4 +228,31 @@ async fn a_checkpoint_that_the_stream_no_longer_has_starts_at_the_oldest_record(
     let again = Arc::new(Seen::default());
     world.read(&again, |seen| seen.count() >= 1).await;
     assert_eq!(again.of("dispatch#1"), [0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_switched_off_and_on_is_read_to_its_end_before_the_next_one() {
+    let world = World::start().await;
+    for ver in 0..3 {
+        world.write("dispatch#1", json!({"ver": ver})).await;
+    }
+    let first = Arc::new(Seen::default());
+    world.read(&first, |seen| seen.count() >= 1).await;
+    for ver in 3..6 {
+        world.write("dispatch#1", json!({"ver": ver})).await;
+    }
+    let off = StreamSpecification::builder().stream_enabled(false).build().unwrap();
+    world.dynamo.update_table().table_name(TABLE).stream_specification(off).send().await.unwrap();
+    let on = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+    let on = world.dynamo.update_table().table_name(TABLE).stream_specification(on.build().unwrap());
+    let arn = on.send().await.unwrap().table_description.unwrap().latest_stream_arn.unwrap();
+    assert_ne!(arn, *world.stream_arn.borrow());
+    for ver in 6..9 {
+        world.write("dispatch#1", json!({"ver": ver})).await;
+    }
+    world.stream_arn.send_replace(arn);
+    let second = Arc::new(Seen::default());
+    world.read(&second, |seen| seen.of("dispatch#1").contains(&8)).await;
+    let all: Vec<u32> = first.of("dispatch#1").into_iter().chain(second.of("dispatch#1")).collect();
+    assert_eq!(all, (0..9).collect::<Vec<_>>());
 }

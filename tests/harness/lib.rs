@@ -9,3 +9,5 @@ pub mod operator;
 pub mod recorder;
 pub mod redis;
 mod server;
+pub mod streams;
+pub mod support;

@@ -411,7 +411,10 @@ async fn the_sweeper_finds_what_no_message_was_left_for() {
     world.clock.advance_ms(3_000);
     sweep(&world.engine).await;
     assert_eq!(world.offered().await, Some(1));
-    world.clock.advance_ms(120_000);
+    world.clock.advance_ms(121_000);
+    sweep(&world.engine).await;
+    assert_eq!(world.offered().await, Some(1), "an offer that has just run out is its timer's business");
+    world.clock.advance_ms(1_000);
     sweep(&world.engine).await;
     assert_eq!(world.events().await.last(), Some(&EventType::DriverRejected));
 }

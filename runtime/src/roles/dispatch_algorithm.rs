@@ -1,12 +1,13 @@
 //! Dispatch Algorithm: the stream's records and the `offers` queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dispatch_core::ids::DispatchId;
 
 use crate::engine::{Engine, EngineError, Trigger};
-use crate::messaging::{Handled, MessageHandler, Received};
+use crate::messaging::{Handled, MessageHandler, Received, TimerHandler};
 use crate::port::{StoredDispatch, TimerMessage};
 use crate::stream::DispatchHandler;
 
@@ -42,6 +43,21 @@ impl MessageHandler for OfferTimeouts {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(dispatch = %id, %error, reason, "a timer is tried again later");
                 Handled::Left
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl TimerHandler for OfferTimeouts {
+    async fn fire(&self, timer: &TimerMessage) -> Option<Duration> {
+        let id = DispatchId::parse(timer.dispatch_id.clone()).ok()?;
+        match self.0.time_out(&id, timer.offer_seq?).await {
+            Ok(left_ms) => left_ms.map(Duration::from_millis),
+            Err(error) => {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(dispatch = %id, %error, reason, "an offer's end is left to its durable timer");
+                None
             }
         }
     }

@@ -15,7 +15,7 @@ use dispatch_core::ids::DispatchId;
 /// Time between two rounds on average: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Age below which a request is the stream's business.
+/// Age below which a request is the stream's business, and an offer that has run out its timers'.
 const YOUNG_MS: i64 = 2_000;
 
 /// Requests of one round, the oldest first. Every request ends within its budget, so the rest has its turn.

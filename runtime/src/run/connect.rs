@@ -11,7 +11,9 @@ use crate::aws::sdk_config;
 use crate::city::City;
 use crate::clock::SystemClock;
 use crate::fleet::{Follower, RedisConnector, indexed};
-use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers};
+use crate::messaging::{
+    Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
+};
 use crate::metrics::Metrics;
 use crate::port::{AnswerStore, Clock, Ports};
 use crate::store::DynamoStore;
@@ -23,6 +25,8 @@ pub(super) struct Connections {
     pub events: Arc<RedisEvents>,
     pub answers: Arc<dyn AnswerStore>,
     pub stream: StreamSource,
+    /// Offer timers of this process, until somebody runs them.
+    pub local_timers: Option<LocalTimers>,
     pub has_platform: bool,
     /// To be run where drivers are searched; without it every search goes to Redis.
     pub follower: Arc<Follower>,
@@ -47,8 +51,9 @@ impl Connections {
         let redis = RedisConnector::new(&config.cache)?;
         let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
         let platform = config.notifications.platform_application_arn.as_deref();
-        // Unique to the process: a restarted worker is another owner.
-        let owner = ulid::Ulid::generate().to_string();
+        // Unique to the process: a restarted worker is another owner. In a cluster the host's name is the Pod's, for people who look.
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
+        let owner = format!("{host}/{}", ulid::Ulid::generate());
         let stream = StreamSource {
             client: aws_sdk_dynamodbstreams::Client::new(&sdk),
             stream_arn,
@@ -62,11 +67,12 @@ impl Connections {
         };
         let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
         let answers = Arc::new(store.clone());
+        let (timers, local) = LocalFirst::new(Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)));
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
             profiles: Arc::new(store),
             fleet: Arc::new(fleet),
-            timers: Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)),
+            timers: Arc::new(timers),
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
             devices: Arc::new(SnsDevicePush::new(sns, platform)),
@@ -79,6 +85,7 @@ impl Connections {
             events,
             answers,
             stream,
+            local_timers: Some(local),
             has_platform,
             follower: Arc::new(follower),
             sqs,

@@ -29,6 +29,12 @@ pub(super) const LIST_MAX: u16 = 100;
 /// Most pages of 1 MB read of one route: some 130,000 points, a day and a half of a ping a second.
 const ROUTE_PAGES_MAX: usize = 16;
 
+/// Requests looked at with one query of the sweeper; some 3 KB each, so that a page stays below DynamoDB's 1 MB.
+const SWEEP_PAGE: i32 = 250;
+
+/// Pages of one partition in one round: 5,000 open requests, far above what a partition has; the rest has its turn when those end.
+const SWEEP_PAGES_MAX: usize = 20;
+
 /// Why a page token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the page token was not made by this list")]
@@ -145,28 +151,11 @@ impl DispatchStore for DynamoStore {
     }
 
     /// GSI1 is asked for each shard, oldest first. Local time goes back an hour where summer time ends, so that for that hour the
-    /// order, and nothing else, is off.
+    /// order is off, and offers are looked at an hour too early or too late.
     async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError> {
-        let before = self.codec.city.sort_time(before);
         let mut found: Vec<(String, DispatchId)> = Vec::new();
         for partition in self.codec.shards.all(&keys::gsi1_dispatch_status(DispatchStatus::Requested)) {
-            let output = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name("GSI1")
-                .key_condition_expression("GSI1PK = :open AND GSI1SK < :before")
-                .projection_expression("PK, GSI1SK")
-                .expression_attribute_values(":open", text(partition))
-                .expression_attribute_values(":before", text(&before))
-                .limit(limit.max(1).into())
-                .send()
-                .await
-                .map_err(|error| DynamoFailure::of(&error).into_port(SWEEP))?;
-            found.extend(output.items.into_iter().flatten().filter_map(|entry| {
-                let sort_key = string(&entry, "GSI1SK")?.to_owned();
-                Some((sort_key, dispatch_of(&entry)?))
-            }));
+            found.extend(self.open_in(&partition, before, limit.into()).await?);
         }
         found.sort();
         found.truncate(limit.into());
@@ -213,6 +202,43 @@ impl DispatchStore for DynamoStore {
 }
 
 impl DynamoStore {
+    /// One partition's part of the sweeper's list, page by page: where many offers are alive, their requests fill the first pages.
+    async fn open_in(
+        &self,
+        partition: &str,
+        before: EpochMs,
+        limit: usize,
+    ) -> Result<Vec<(String, DispatchId)>, PortError> {
+        let (mut found, mut start) = (Vec::new(), None);
+        for _ in 0..SWEEP_PAGES_MAX {
+            let output = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name("GSI1")
+                .key_condition_expression("GSI1PK = :open AND GSI1SK < :before")
+                .filter_expression("attribute_not_exists(matching.timeoutAt) OR matching.timeoutAt <= :ended")
+                .projection_expression("PK, GSI1SK")
+                .expression_attribute_values(":open", text(partition))
+                .expression_attribute_values(":before", text(self.codec.city.sort_time(before)))
+                .expression_attribute_values(":ended", text(self.codec.city.timestamp_ms(before)))
+                .limit(SWEEP_PAGE)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| DynamoFailure::of(&error).into_port(SWEEP))?;
+            found.extend(output.items.into_iter().flatten().filter_map(|entry| {
+                let sort_key = string(&entry, "GSI1SK")?.to_owned();
+                Some((sort_key, dispatch_of(&entry)?))
+            }));
+            start = output.last_evaluated_key;
+            if start.is_none() || found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The dispatches that entries of a list name, in the order of the entries.
     async fn in_order_of(&self, entries: &[Item]) -> Result<Vec<Item>, PortError> {
         let ids: Vec<DispatchId> = entries.iter().filter_map(dispatch_of).collect();

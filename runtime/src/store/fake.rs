@@ -209,9 +209,14 @@ impl DispatchStore for MemoryStore {
     }
 
     async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError> {
+        let ended = self.codec.city.timestamp_ms(before);
         let before = self.codec.city.sort_time(before);
         let table = self.lock();
-        let open = table.dispatches.values().filter(|item| item.status == DispatchStatus::Requested);
+        let waits = |item: &&DispatchItem| {
+            let timeout_at = item.matching.timeout_at.as_ref();
+            item.status == DispatchStatus::Requested && timeout_at.is_none_or(|at| at.as_str() <= ended.as_str())
+        };
+        let open = table.dispatches.values().filter(waits);
         let mut open: Vec<(&String, DispatchId)> = open
             .filter_map(|item| Some((item.gsi1sk.as_ref()?, DispatchId::parse(&item.pk).ok()?)))
             .filter(|(sort_key, _)| **sort_key < before)

@@ -124,7 +124,7 @@ pub(super) fn decide(view: &View<'_>, seen: &Observations) -> Vec<Action> {
 
 /// The leases held: lost ones are given up, the others renewed or handed over.
 fn keep(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) {
-    let mut counts = loads(view, seen, Counted::Owned);
+    let mut counts = loads(view, seen);
     let mut keys: Vec<_> = view.held.iter().collect();
     keys.sort();
     for (key, renewed_at) in keys {
@@ -140,7 +140,7 @@ fn keep(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) {
         if since >= view.failover / RENEWALS_PER_FAILOVER {
             actions.push(Action::Renew(key.clone()));
         }
-        let Some(to) = row.requested_by.clone().filter(|_| row.checkpoint != Checkpoint::ShardEnd) else { continue };
+        let Some(to) = row.requested_by.clone().filter(|_| !row.is_finished()) else { continue };
         let mine = counts.get(view.me).copied().unwrap_or_default();
         let theirs = counts.get(&to).copied().unwrap_or_default();
         if to != view.me && mine > theirs + 1 {
@@ -156,7 +156,7 @@ fn keep(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) {
 /// Free leases up to this worker's share; true where there was one to take.
 fn take(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) -> bool {
     let open = open(view, seen);
-    let loads = loads(view, seen, Counted::Promised);
+    let loads = loads(view, seen);
     let mut workers: HashSet<&str> = loads.keys().map(String::as_str).collect();
     workers.insert(view.me);
     let share = open.len().div_ceil(workers.len());
@@ -186,7 +186,7 @@ fn ask(view: &View<'_>, seen: &Observations) -> Option<Action> {
     if view.rows.values().any(|row| asked(&row)) {
         return None;
     }
-    let loads = loads(view, seen, Counted::Promised);
+    let loads = loads(view, seen);
     let mine = loads.get(view.me).copied().unwrap_or_default();
     let (of, most) = loads.iter().filter(|(worker, _)| *worker != view.me).max_by_key(|(_, count)| **count)?;
     if *most < mine + 2 {
@@ -210,7 +210,7 @@ fn forget(view: &View<'_>) -> Vec<Action> {
     let mut gone: Vec<&Row> = view
         .rows
         .values()
-        .filter(|row| row.checkpoint == Checkpoint::ShardEnd && !listed.contains(row.key.as_str()))
+        .filter(|row| row.is_finished() && !listed.contains(row.key.as_str()))
         .filter(|row| view.shards.iter().filter(|shard| shard.parent.as_ref() == Some(&row.key)).all(begun))
         .collect();
     gone.sort_by(|a, b| a.key.cmp(&b.key));
@@ -221,21 +221,12 @@ fn is_free(view: &View<'_>, seen: &Observations, row: &Row) -> bool {
     row.owner.is_none() || seen.unchanged_for(row, view.now) >= view.failover
 }
 
-/// Which leases count as a worker's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    /// Those it has.
-    Owned,
-    /// Those it has or has asked for, without those it was asked for.
-    Promised,
-}
-
-/// Unfinished leases of each worker that is alive.
-fn loads(view: &View<'_>, seen: &Observations, counted: Counted) -> BTreeMap<String, usize> {
+/// Unfinished leases of each worker that is alive. What is asked for still counts as the owner's: promises that are broken would
+/// otherwise lead to more of them.
+fn loads(view: &View<'_>, seen: &Observations) -> BTreeMap<String, usize> {
     let mut loads = BTreeMap::new();
-    for row in view.rows.values().filter(|row| row.checkpoint != Checkpoint::ShardEnd && !is_free(view, seen, row)) {
-        let promised = row.requested_by.as_ref().filter(|_| counted == Counted::Promised);
-        if let Some(worker) = promised.or(row.owner.as_ref()) {
+    for row in view.rows.values().filter(|row| !row.is_finished() && !is_free(view, seen, row)) {
+        if let Some(worker) = &row.owner {
             *loads.entry(worker.clone()).or_insert(0) += 1;
         }
     }
@@ -246,12 +237,12 @@ fn loads(view: &View<'_>, seen: &Observations, counted: Counted) -> BTreeMap<Str
 /// because a row before it was lost since, counts as one, too.
 fn open<'a>(view: &View<'a>, seen: &Observations) -> Vec<&'a str> {
     let listed: HashSet<&str> = view.shards.iter().map(|shard| shard.key.as_str()).collect();
-    let ended = |key: &str| view.rows.get(key).is_some_and(|row| row.checkpoint == Checkpoint::ShardEnd);
+    let ended = |key: &str| view.rows.get(key).is_some_and(Row::is_finished);
     let parent_done = |shard: &Shard| match &shard.parent {
         None => true,
         Some(parent) if listed.contains(parent.as_str()) => ended(parent),
         // Gone with all its records; where its row says that it was not finished, somebody has to find that out first.
-        Some(parent) => view.rows.get(parent).is_none_or(|row| row.checkpoint == Checkpoint::ShardEnd),
+        Some(parent) => view.rows.get(parent).is_none_or(Row::is_finished),
     };
     let older_first: Option<&str> = view
         .shards

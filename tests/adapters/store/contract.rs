@@ -364,7 +364,6 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
         requested.push(table.request(&format!("dispatch#{n}"), &user, start().plus_ms(n * 1000)).await);
     }
     let offered = table.offer(&requested[1], &driver, start().plus_ms(5000)).await;
-    table.accept(&offered, &driver, start().plus_ms(6000)).await;
     let store = table.dispatches();
     let open = |before: EpochMs, limit: u16| {
         let store = store.clone();
@@ -374,6 +373,10 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
         }
     };
     let all = eventually(|| open(start().plus_ms(60_000), 10), |open| open.len() == 3).await;
+    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"], "an offer that goes on is left alone");
+    assert_eq!(open(start().plus_ms(125_000), 10).await.len(), 4, "one that has run out is not");
+    table.accept(&offered, &driver, start().plus_ms(6000)).await;
+    let all = eventually(|| open(start().plus_ms(125_000), 10), |open| open.len() == 3).await;
     assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"]);
     assert_eq!(open(start().plus_ms(60_000), 2).await, ["dispatch#1", "dispatch#3"]);
     assert_eq!(open(start().plus_ms(3500), 10).await, ["dispatch#1", "dispatch#3"]);

@@ -79,8 +79,7 @@ fn who_has_two_fewer_asks_for_one_and_the_owner_hands_it_over() {
     assert_eq!(actions("me", 0, &shards, &both), [], "one request at a time");
     let handed = Action::HandOver { key: key.clone(), to: "me".to_owned() };
     assert_eq!(actions("other", 0, &shards, &both), [handed]);
-    // A third worker sees that the balance is on its way.
-    assert_eq!(actions("third", 0, &shards, &both), []);
+    // A third worker may ask, too, and is refused: it would only be the other way round.
     let second = both.keys().find(|other| *other != key).unwrap().clone();
     both.get_mut(&second).unwrap().requested_by = Some("third".to_owned());
     let answers = actions("other", 0, &shards, &both);
@@ -365,7 +364,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// While it storms, progress never goes back by a stale owner's hand; when it is over, each open shard has one owner, the ended
     /// ones are done, and nobody has two more than another.

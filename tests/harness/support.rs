@@ -1,4 +1,4 @@
-//! What the suites of this program share.
+//! Small things the suites share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,16 @@ use aws_sdk_dynamodb::config::Credentials;
 use dispatch_core::fare::FareTable;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_runtime::city::{City, Settings};
-use dispatch_tests::ministack::REGION;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
+
+use crate::ministack::REGION;
 
 /// Longest time to wait for what must happen.
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// Seoul with the usual rules.
+#[expect(clippy::unwrap_used, reason = "the time zone database is linked in")]
 pub fn seoul() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
     let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));

@@ -1,0 +1,263 @@
+//! What repeated, reordered and lost stream records come to: the real table, Redis and engine, and a stream that does all of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch_core::fare::FareTable;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::city::{Settings, parse_timestamp};
+use dispatch_runtime::clock::{FakeClock, SystemClock};
+use dispatch_runtime::engine::Engine;
+use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
+use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
+use dispatch_runtime::metrics::Metrics;
+use dispatch_runtime::port::{
+    AvailabilityChange, Clock as _, Created, DriverProfile, Fleet as _, NewDispatch, Ports, ProfileStore as _, UserProfile,
+};
+use dispatch_runtime::roles::{Algorithm, OfferTimeouts, sweep};
+use dispatch_runtime::store::DynamoStore;
+use dispatch_runtime::store::entity::{DriverItem, Location, PersonStatus, UserItem};
+use dispatch_runtime::stream::{Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_tests::streams::FakeStreams;
+use dispatch_tests::support::{sdk, seoul, until};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{City, Tap, item_of};
+
+const SHARD: &str = "shard";
+
+struct World {
+    city: City,
+    store: Arc<DynamoStore>,
+    engine: Arc<Engine>,
+    timers: Arc<FakeTimers>,
+    clock: Arc<FakeClock>,
+}
+
+fn noon() -> EpochMs {
+    parse_timestamp("2025-05-25T12:00:00+09:00").unwrap()
+}
+
+fn fixture<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).unwrap()
+}
+
+impl World {
+    async fn start() -> Self {
+        let city = City::create().await;
+        let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
+        let policy = DispatchPolicy { auto_accept: false, ..DispatchPolicy::default() };
+        let (_, settings) = watch::channel(Arc::new(Settings { policy, fare }));
+        let zone = jiff::tz::TimeZone::get("Asia/Seoul").unwrap();
+        let of_city = dispatch_runtime::city::City::new("seoul", "KRW", zone, settings);
+        let clock = Arc::new(FakeClock::at(noon()));
+        let store = Arc::new(DynamoStore::new(city.dynamodb(), &city.config.table.name, 1, of_city.clone()));
+        let connector = RedisConnector::new(&city.config.cache).unwrap();
+        let fleet = RedisFleet::new(&connector, of_city.clone(), clock.clone()).unwrap();
+        let timers = Arc::new(FakeTimers::default());
+        let ports = Ports {
+            dispatches: store.clone(),
+            profiles: store.clone(),
+            fleet: Arc::new(fleet),
+            timers: timers.clone(),
+            responses: Arc::new(FakeResponses::default()),
+            notifier: Arc::new(FakeNotifier::default()),
+            devices: Arc::new(FakeDevices::default()),
+            streams: Arc::new(FakeEvents::default()),
+            clock: clock.clone(),
+        };
+        let engine = Arc::new(Engine::new(ports, of_city, Arc::new(Metrics::new())));
+        Self { city, store, engine, timers, clock }
+    }
+
+    /// A free driver in Myeong-dong.
+    async fn driver(&self, number: usize) {
+        let id = DriverId::parse(format!("driver#{number:05}")).unwrap();
+        let driver: DriverItem = fixture(include_str!("../fixtures/seed/6-driver.json"));
+        let profile =
+            DriverProfile { phone: driver.phone, vehicle_info: driver.vehicle_info, preferences: driver.preferences };
+        self.store.put_driver(&id, profile, self.clock.now()).await.unwrap();
+        let here = Location { lat: 37.5650, lng: 126.9780, address: "서울시 중구 명동".to_owned() };
+        let now = self.clock.now();
+        let change = self.store.set_availability(&id, PersonStatus::Active, &here, now).await.unwrap();
+        let AvailabilityChange::Done(driver) = change else { panic!("the driver is not free") };
+        self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
+    }
+
+    /// A request of a user of its own.
+    async fn request(&self, number: usize) -> DispatchId {
+        let (user, id) = (format!("user#{number:05}"), format!("dispatch#{number:05}"));
+        let (user, id) = (UserId::parse(user).unwrap(), DispatchId::parse(id).unwrap());
+        let item: UserItem = fixture(include_str!("../fixtures/seed/6-user.json"));
+        let profile = UserProfile {
+            phone: item.phone,
+            payment_methods: item.payment_methods,
+            preferences: item.preferences,
+            location: item.current_status.current_location,
+        };
+        let now = self.clock.now();
+        self.store.put_user(&user, profile, now).await.unwrap();
+        let asked: Value = fixture(include_str!("../fixtures/seed/7.1-dispatch-requested.json"));
+        let new = NewDispatch {
+            id: id.clone(),
+            user,
+            pickup: serde_json::from_value(asked["pickupLocation"].clone()).unwrap(),
+            destination: serde_json::from_value(asked["destination"].clone()).unwrap(),
+            estimated_fare: 12_000,
+            max_attempts: 5,
+            search_until: now.plus_ms(60_000),
+            now,
+        };
+        assert!(matches!(self.engine.create(new).await.unwrap(), Created::Stored(_)));
+        id
+    }
+
+    /// How often each dispatch was offered; fails where an offer is not its number's only one.
+    async fn offers(&self) -> Vec<usize> {
+        let dispatches = self.city.dispatches().await;
+        let offered = dispatches.iter().map(|dispatch| {
+            let events = dispatch["events"].as_array().unwrap();
+            let made = events.iter().filter(|event| event["type"] == "DRIVER_ASSIGNED").count();
+            assert_eq!(Some(made as u64), dispatch["offerSeq"].as_u64(), "{}", dispatch["PK"]);
+            made
+        });
+        offered.collect()
+    }
+
+    /// Reads a scripted stream into the algorithm until it is stopped.
+    async fn consumer(&self, fake: &FakeStreams, arn: &str, name: &str) -> (StreamConsumer, CancellationToken) {
+        let streams = sdk(&fake.endpoint()).await;
+        let sqs = aws_sdk_sqs::Client::new(self.city.clients.config());
+        let source = StreamSource {
+            client: aws_sdk_dynamodbstreams::Client::new(&streams),
+            stream_arn: watch::channel(arn.to_owned()).1,
+            leases: Leases::new(self.city.dynamodb(), &self.city.config.lease_table, name, Arc::new(SystemClock)),
+            codec: DynamoStore::new(self.city.dynamodb(), &self.city.config.table.name, 1, seoul()).codec().clone(),
+            dead_letters: Arc::new(SqsDeadLetters::new(sqs, &self.city.config.queues.offers_dead_letters_url)),
+            gap: Arc::new(Notify::new()),
+            clock: Arc::new(SystemClock),
+            metrics: Arc::new(Metrics::new()),
+            pace: Pace { round: Duration::from_millis(100), failover: Duration::from_secs(2), ..Pace::default() },
+        };
+        (StreamConsumer::new(source, Arc::new(Algorithm(Arc::clone(&self.engine)))), CancellationToken::new())
+    }
+}
+
+/// Puts the records of different items in another order; one item's stay in theirs.
+fn shuffled(records: Vec<Value>, seed: u64) -> Vec<Value> {
+    let mut state = seed;
+    let mut left = records;
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let index = usize::try_from(state >> 33).unwrap() % left.len();
+        let first_of_item = left.iter().position(|record| item_of(record) == item_of(&left[index])).unwrap();
+        order.push(left.remove(first_of_item));
+    }
+    order
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
+    let world = World::start().await;
+    for number in 0..6 {
+        world.driver(number).await;
+    }
+    for number in 0..5 {
+        world.request(number).await;
+    }
+    let mut tap = Tap::open(&world.city).await;
+    let records = tap.next().await;
+    assert!(records.len() > 20, "{}", records.len());
+    let mut round = 0;
+    for (seed, repeat) in [(1, 1), (2, 5), (3, 2)] {
+        let fake = FakeStreams::start().await.unwrap();
+        let arn = fake.open_stream(&format!("2025-05-25T00:00:00.00{round}"), &[SHARD]);
+        fake.set_repeat(repeat);
+        for record in shuffled(records.clone(), seed) {
+            fake.append(SHARD, record);
+        }
+        let (consumer, shutdown) = world.consumer(&fake, &arn, &format!("worker-{round}")).await;
+        let end = shutdown.clone();
+        let running = tokio::spawn(async move { consumer.run(&end).await });
+        until("an offer for everybody", async || (world.offers().await == [1; 5]).then_some(())).await;
+        // What the offers themselves wrote comes along, too.
+        for record in tap.next().await {
+            fake.append(SHARD, record);
+        }
+        fake.split(SHARD, &[]);
+        until("the end of the shard", async || {
+            let rows = world.city.scan(&world.city.config.lease_table).await;
+            rows.iter().any(|row| row["leaseKey"] == format!("2025-05-25T00:00:00.00{round}/{SHARD}") && row["checkpoint"] == "SHARD_END").then_some(())
+        })
+        .await;
+        shutdown.cancel();
+        running.await.unwrap();
+        assert_eq!(world.offers().await, [1; 5]);
+        round += 1;
+    }
+    let drivers: std::collections::HashSet<String> =
+        world.city.dispatches().await.iter().map(|dispatch| dispatch["driverId"].to_string()).collect();
+    assert_eq!(drivers.len(), 5, "nobody was offered two rides");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_stream_lost_is_found_by_sweepers_that_do_it_once_and_write_nothing_for_nothing() {
+    let world = World::start().await;
+    world.driver(1).await;
+    world.request(1).await;
+    let mut tap = Tap::open(&world.city).await;
+    tap.next().await;
+    sweep(&world.engine).await;
+    assert_eq!(world.offers().await, [0], "a young request is the stream's business");
+    world.clock.advance_ms(5_000);
+    tokio::join!(sweep(&world.engine), sweep(&world.engine), sweep(&world.engine), sweep(&world.engine));
+    assert_eq!(world.offers().await, [1]);
+    let of_dispatch = |records: &[Value]| records.iter().filter(|record| item_of(record) == "dispatch#00001").count();
+    assert_eq!(of_dispatch(&tap.next().await), 1, "the offer is a record of the stream");
+    sweep(&world.engine).await;
+    assert_eq!(of_dispatch(&tap.next().await), 0, "an offer that has time is left alone");
+    // Its timer is lost: the time passes, and the sweeper ends the offer, once.
+    world.clock.advance_ms(123_000);
+    sweep(&world.engine).await;
+    let events = world.city.dispatches().await[0]["events"].clone();
+    let ended = events.as_array().unwrap().iter().filter(|event| event["type"] == "DRIVER_REJECTED");
+    assert_eq!(ended.count(), 1, "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timers_that_are_early_late_or_double_and_letters_that_are_moved_back_end_an_offer_once() {
+    let world = World::start().await;
+    world.driver(1).await;
+    let id = world.request(1).await;
+    let timeouts = OfferTimeouts(Arc::clone(&world.engine));
+    // A record that was set aside, moved back twice: its dispatch gets its one offer.
+    let letter = json!({ "dispatchId": id.as_str(), "requestTime": "", "timeoutAt": "", "reason": "failed",
+        "shard": "s", "record": { "eventName": "INSERT" } });
+    for _ in 0..2 {
+        assert_eq!(timeouts.handle(&received(&letter.to_string())).await, Handled::Done);
+    }
+    assert_eq!(world.offers().await, [1]);
+    let (timer, delay_ms) = world.timers.started.take().pop().unwrap();
+    let timer = received(&serde_json::to_string(&timer).unwrap());
+    world.clock.advance_ms(60_000);
+    assert_eq!(timeouts.handle(&timer).await, Handled::Done);
+    let (_, left_ms) = world.timers.started.take().pop().unwrap();
+    assert_eq!((delay_ms, left_ms), (120_000, 60_000), "an early timer is started again for the rest");
+    world.clock.advance_ms(90_000);
+    for _ in 0..2 {
+        assert_eq!(timeouts.handle(&timer).await, Handled::Done);
+    }
+    let dispatch = world.city.dispatches().await.remove(0);
+    assert_eq!((&dispatch["offerSeq"], &dispatch["driverId"]), (&json!(1), &Value::Null));
+    assert_eq!(timeouts.handle(&received("no JSON")).await, Handled::Unreadable);
+}
+
+fn received(body: &str) -> Received {
+    Received { id: "m".to_owned(), body: body.to_owned(), attributes: std::collections::HashMap::default() }
+}
