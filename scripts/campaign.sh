@@ -10,3 +10,7 @@ echo "commit $(git rev-parse --short HEAD), seed $RACES_SEED"
 
 cargo test --locked -p dispatch-core --features mutants --test model -- --nocapture
 cargo test --locked -p dispatch-tests --all-features --test adapters races:: -- --nocapture --test-threads 1
+
+export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-600}" DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$RANDOM}"
+cargo build --locked -p dispatch-runtime
+cargo test --locked -p dispatch-tests --test dispatch pool:: -- --nocapture

@@ -15,7 +15,7 @@ use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, F
 use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
 use dispatch_runtime::metrics::Metrics;
 use dispatch_runtime::port::{
-    AvailabilityChange, Clock as _, Created, DriverProfile, Fleet as _, NewDispatch, Ports, ProfileStore as _, UserProfile,
+    AvailabilityChange, Clock as _, Created, DriverProfile, NewDispatch, Ports, ProfileStore as _, UserProfile,
 };
 use dispatch_runtime::roles::{Algorithm, OfferTimeouts, sweep};
 use dispatch_runtime::store::DynamoStore;
@@ -171,7 +171,7 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
     for number in 0..5 {
         world.request(number).await;
     }
-    let mut tap = Tap::open(&world.city).await;
+    let mut tap = Tap::open(&world.city, &world.city.config.table.stream_arn).await;
     let records = tap.next().await;
     assert!(records.len() > 20, "{}", records.len());
     let mut round = 0;
@@ -211,7 +211,7 @@ async fn what_the_stream_lost_is_found_by_sweepers_that_do_it_once_and_write_not
     let world = World::start().await;
     world.driver(1).await;
     world.request(1).await;
-    let mut tap = Tap::open(&world.city).await;
+    let mut tap = Tap::open(&world.city, &world.city.config.table.stream_arn).await;
     tap.next().await;
     sweep(&world.engine).await;
     assert_eq!(world.offers().await, [0], "a young request is the stream's business");

@@ -83,6 +83,8 @@ impl Drop for Process {
 
 struct Pool {
     city: City,
+    /// The emulator's stream; workers are shown the scripted one.
+    emulated_arn: String,
     fake: FakeStreams,
     folder: tempfile::TempDir,
     /// Number of the open shard of each line.
@@ -95,10 +97,11 @@ impl Pool {
         let (mut city, fake) = (City::create().await, FakeStreams::start().await.unwrap());
         let shards: Vec<String> = (0..LINES).map(|line| shard(line, 0)).collect();
         let shards: Vec<&str> = shards.iter().map(String::as_str).collect();
+        let emulated_arn = city.config.table.stream_arn.clone();
         city.config.table.stream_arn = fake.open_stream("2025-05-25T00:00:00.000", &shards);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("worker.json"), city.config.to_json_pretty().unwrap()).unwrap();
-        Self { city, fake, folder, ends: Default::default(), hand_overs: Mutex::default() }
+        Self { city, emulated_arn, fake, folder, ends: Default::default(), hand_overs: Mutex::default() }
     }
 
     fn shard_of(&self, line: usize) -> String {
@@ -272,7 +275,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     println!("{seconds} s of traffic, seed {seed}");
     let pool = Arc::new(Pool::start().await);
     let mut dice = Dice(seed);
-    let tap = Tap::open(&pool.city).await;
+    let tap = Tap::open(&pool.city, &pool.emulated_arn).await;
     let pouring = {
         let pool = Arc::clone(&pool);
         tokio::spawn(async move { tap.pour(&pool.fake, LINES, |line| pool.shard_of(line)).await })

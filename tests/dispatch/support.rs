@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The stack of `examples/seoul.yaml` on an emulator, and a Redis.
 pub struct City {
     pub ministack: Ministack,
-    pub redis: RedisServer,
+    _redis: RedisServer,
     pub clients: AwsClients,
     /// What the operator would write for its workers.
     pub config: WorkerConfig,
@@ -35,7 +35,7 @@ impl City {
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let overrides = WorkerOverrides { endpoint_url: None, cache_url: Some(redis.url()) };
         let config = worker_config(&system, &made.outputs.unwrap(), &overrides);
-        Self { ministack, redis, clients, config }
+        Self { ministack, _redis: redis, clients, config }
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -72,9 +72,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    pub async fn open(city: &City) -> Self {
+    pub async fn open(city: &City, arn: &str) -> Self {
         let tap = Self { client: reqwest::Client::new(), endpoint: city.ministack.endpoint(), iterator: String::new() };
-        let arn = &city.config.table.stream_arn;
         let described = tap.call("DescribeStream", json!({ "StreamArn": arn })).await;
         let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
         let request = json!({ "StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON" });

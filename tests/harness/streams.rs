@@ -124,7 +124,7 @@ impl FakeStreams {
     pub fn add_children(&self, shard: &str, children: &[&str]) {
         let mut script = self.script();
         let stream = script.streams.values_mut().find(|stream| stream.shards.iter().any(|found| found.id == shard));
-        let Some(stream) = stream else { return unknown(shard) };
+        let Some(stream) = stream else { unknown(shard) };
         stream.shards.extend(children.iter().map(|id| Shard::new(id, Some(shard))));
     }
 
