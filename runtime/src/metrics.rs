@@ -215,7 +215,7 @@ impl Metrics {
         self.stream_leases.set(count as u64);
     }
 
-    /// Counts a lease: `created`, `taken`, `finished`, `handed_over`, `given_back` or `lost`.
+    /// Counts a lease: `created`, `taken`, `finished`, `handed_over`, `given_back`, `left` (to the fail-over time) or `lost`.
     pub fn lease_change(&self, change: &'static str) {
         self.lease_changes.get_or_create(&Change { change }).inc();
     }

@@ -189,7 +189,7 @@ impl Pool {
         sleep((FAILOVER + more).saturating_sub(since.elapsed())).await;
         slot.signal(Signal::CONT);
         until("the paused worker to find its leases lost", async || {
-            (slot.metric(lost).await >= before + had as u64).then_some(())
+            (slot.metric(lost).await >= before + u64::from(had > 0)).then_some(())
         })
         .await;
         println!("paused {} with {had} leases for {:?}", slot.name, since.elapsed());

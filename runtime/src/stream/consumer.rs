@@ -397,23 +397,28 @@ impl Worker {
         };
         let Some(key) = self.reading.remove(&id) else { return };
         let Some(holding) = self.held.remove(&key) else { return };
-        let change = match (ending, &holding.then) {
-            (Ending::Finished, _) => "finished",
-            (Ending::Lost, _) => "lost",
-            (Ending::Stopped, Then::HandOver(_)) => "handed_over",
-            (Ending::Stopped, Then::GiveBack) => "given_back",
+        self.look_again |= ending == Ending::Finished;
+        let change = match ending {
+            Ending::Finished => "finished",
+            Ending::Lost => "lost",
+            Ending::Stopped => self.release(&holding).await,
         };
         self.source.metrics.lease_change(change);
-        self.look_again |= ending == Ending::Finished;
-        if ending == Ending::Stopped {
-            let to = match &holding.then {
-                Then::HandOver(to) => Some(to.as_str()),
-                Then::GiveBack => None,
-            };
-            match holding.lease.release(to).await {
-                Ok(()) | Err(LeaseError::Lost) => {}
-                // Others wait for the fail-over time then.
-                Err(LeaseError::Port(error)) => self.failed(&error),
+    }
+
+    /// Lets go of a lease; gives what is counted.
+    async fn release(&self, holding: &Holding) -> &'static str {
+        let (to, change) = match &holding.then {
+            Then::HandOver(to) => (Some(to.as_str()), "handed_over"),
+            Then::GiveBack => (None, "given_back"),
+        };
+        match holding.lease.release(to).await {
+            Ok(()) => change,
+            Err(LeaseError::Lost) => "lost",
+            // Others wait for the fail-over time then.
+            Err(LeaseError::Port(error)) => {
+                self.failed(&error);
+                "left"
             }
         }
     }

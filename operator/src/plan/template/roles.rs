@@ -46,11 +46,17 @@ pub(super) fn part(system: &ValidatedSystem) -> Part {
             vec![
                 allow("Stream", &STREAM, table_arn(TABLE, "/stream/*")),
                 allow("Leases", &LEASES, table_arn(LEASE_TABLE, "")),
-                allow("SetTimers", &["sqs:SendMessage"], queue_arn(&names.offers_queue)),
+                // Timers; stream records that are set aside; answers, as the end of an offer by its timer or by auto-accept is one.
+                allow(
+                    "Send",
+                    &["sqs:SendMessage"],
+                    json!([
+                        queue_arn(&names.offers_queue),
+                        queue_arn(&format!("{}-dlq", names.offers_queue)),
+                        queue_arn(&names.responses_queue),
+                    ]),
+                ),
                 allow("TakeTimers", &CONSUME, queue_arn(&names.offers_queue)),
-                allow("SetRecordsAside", &["sqs:SendMessage"], queue_arn(&format!("{}-dlq", names.offers_queue))),
-                // The end of an offer by its timer or by auto-accept is an answer, too.
-                allow("SendResponses", &["sqs:SendMessage"], queue_arn(&names.responses_queue)),
                 publish(),
             ],
         ),
