@@ -156,7 +156,11 @@ impl Metrics {
         registry.register(DISPATCH_ACCEPTED, "Offers accepted", self.accepted.clone());
         registry.register(DISPATCH_COMPLETED, "Rides completed", self.completed.clone());
         registry.register(DISPATCH_CANCELLED, "Dispatches cancelled", self.cancelled.clone());
-        registry.register(STREAM_ITERATOR_AGE, "Age of the oldest unfinished stream record", self.iterator_age_ms.clone());
+        registry.register(
+            STREAM_ITERATOR_AGE,
+            "Age of the oldest unfinished stream record",
+            self.iterator_age_ms.clone(),
+        );
         registry.register(STREAM_RECORDS, "Stream records read", self.stream_records.clone());
         registry.register(STREAM_LEASES, "Stream leases of this process", self.stream_leases.clone());
         registry.register(STREAM_LEASE_CHANGES, "Stream leases taken and left", self.lease_changes.clone());

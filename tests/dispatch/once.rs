@@ -193,7 +193,12 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
         fake.split(SHARD, &[]);
         until("the end of the shard", async || {
             let rows = world.city.scan(&world.city.config.lease_table).await;
-            rows.iter().any(|row| row["leaseKey"] == format!("2025-05-25T00:00:00.00{round}/{SHARD}") && row["checkpoint"] == "SHARD_END").then_some(())
+            rows.iter()
+                .any(|row| {
+                    row["leaseKey"] == format!("2025-05-25T00:00:00.00{round}/{SHARD}")
+                        && row["checkpoint"] == "SHARD_END"
+                })
+                .then_some(())
         })
         .await;
         shutdown.cancel();

@@ -67,7 +67,8 @@ impl Process {
     }
 
     async fn metric(&self, line: &str) -> u64 {
-        let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        let text =
+            reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
         let found = text.lines().find_map(|found| found.strip_prefix(line));
         found.map_or(0, |value| value.trim().parse().unwrap())
     }

@@ -27,11 +27,8 @@ use tokio_util::sync::CancellationToken;
 const LEASES: &str = "leases";
 
 /// Fast, so that tests are; the fail-over time is still longer than an emulator ever takes.
-const PACE: Pace = Pace {
-    round: Duration::from_millis(100),
-    failover: Duration::from_secs(3),
-    discovery: Duration::from_secs(1),
-};
+const PACE: Pace =
+    Pace { round: Duration::from_millis(100), failover: Duration::from_secs(3), discovery: Duration::from_secs(1) };
 
 /// Remembers what it is handed, and by whom; fails for what it is told to.
 #[derive(Default)]
@@ -158,7 +155,8 @@ impl World {
         let whole: Vec<u32> = (0..count).collect();
         for number in 0..10 {
             let id = format!("dispatch#{shard}-{number}");
-            until(&format!("{id} up to {count}"), async || (self.seen.once(&id).len() == whole.len()).then_some(())).await;
+            until(&format!("{id} up to {count}"), async || (self.seen.once(&id).len() == whole.len()).then_some(()))
+                .await;
             assert_eq!(self.seen.once(&id), whole, "{id}");
         }
     }
@@ -206,7 +204,8 @@ impl World {
     async fn letters(&self, count: usize) -> Vec<Value> {
         let mut letters = Vec::new();
         until(&format!("{count} letters"), async || {
-            let answer = self.sqs.receive_message().queue_url(&self.letters_url).max_number_of_messages(10).send().await;
+            let answer =
+                self.sqs.receive_message().queue_url(&self.letters_url).max_number_of_messages(10).send().await;
             let messages = answer.unwrap().messages.unwrap_or_default().into_iter();
             letters.extend(messages.map(|message| serde_json::from_str::<Value>(&message.body.unwrap()).unwrap()));
             (letters.len() >= count).then_some(())
@@ -347,7 +346,8 @@ async fn an_owner_whose_lease_was_taken_stores_nothing_any_more() {
     let expression = taken.replace("#checkpoint", "checkpoint");
     world.write_lease("a", &expression, &[(":other", other), (":ten", ten), (":zero", zero)]).await;
     world.append("a", 3..6);
-    until("the loss", async || worker.counts("dispatch_stream_lease_changes_total{change=\"lost\"} 1").then_some(())).await;
+    until("the loss", async || worker.counts("dispatch_stream_lease_changes_total{change=\"lost\"} 1").then_some(()))
+        .await;
     let row = world.lease_of("a").await.unwrap();
     assert_eq!((&row["leaseOwner"], &row["checkpoint"]), (&json!("other"), &json!("TRIM_HORIZON")));
     // That one gives no sign of life, so the shard comes back, with nothing lost.
@@ -390,7 +390,8 @@ async fn a_poison_record_is_set_aside_whole_and_its_neighbours_go_on() {
     let mut missing = dispatch_record("dispatch#missing", 0);
     missing["dynamodb"]["NewImage"].as_object_mut().unwrap().remove("userId");
     world.append("a", 0..1);
-    for record in [broken, huge, missing, dispatch_record("dispatch#refused", 7), dispatch_record("dispatch#panic", 0)] {
+    for record in [broken, huge, missing, dispatch_record("dispatch#refused", 7), dispatch_record("dispatch#panic", 0)]
+    {
         world.fake.append("a", record);
     }
     world.append("a", 1..3);
@@ -421,7 +422,8 @@ async fn a_poison_record_is_set_aside_whole_and_its_neighbours_go_on() {
 async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
     let shards = ["a", "b", "c", "d"];
     let world = World::start(&shards).await;
-    let traffic = |versions: std::ops::Range<u32>| shards.iter().for_each(|shard| world.append(shard, versions.clone()));
+    let traffic =
+        |versions: std::ops::Range<u32>| shards.iter().for_each(|shard| world.append(shard, versions.clone()));
     let first = world.worker("w1").await;
     traffic(0..10);
     world.shared(&[("w1", 4)]).await;

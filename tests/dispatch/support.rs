@@ -49,7 +49,9 @@ impl City {
         loop {
             let request = self.dynamodb().scan().table_name(table).consistent_read(true);
             let answer = request.set_exclusive_start_key(start).send().await.unwrap();
-            items.extend(answer.items.unwrap_or_default().into_iter().map(|item| serde_dynamo::from_item(item).unwrap()));
+            items.extend(
+                answer.items.unwrap_or_default().into_iter().map(|item| serde_dynamo::from_item(item).unwrap()),
+            );
             start = answer.last_evaluated_key;
             if start.is_none() {
                 return items;
@@ -87,7 +89,10 @@ impl Tap {
             .post(&self.endpoint)
             .header("x-amz-target", format!("DynamoDBStreams_20120810.{operation}"))
             .header("content-type", "application/x-amz-json-1.0")
-            .header("authorization", format!("AWS4-HMAC-SHA256 Credential=test/20250525/{REGION}/dynamodb/aws4_request"))
+            .header(
+                "authorization",
+                format!("AWS4-HMAC-SHA256 Credential=test/20250525/{REGION}/dynamodb/aws4_request"),
+            )
             .body(request.to_string());
         serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap()
     }

@@ -155,7 +155,9 @@ mod tests {
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
         let running = tokio::spawn(async move { local.run(handler, &end).await });
-        for (offer, delay_ms) in [(Some(2), 20_000), (Some(3), 10_000), (None, 1), (Some(4), 20_000), (Some(6), 999_000)] {
+        for (offer, delay_ms) in
+            [(Some(2), 20_000), (Some(3), 10_000), (None, 1), (Some(4), 20_000), (Some(6), 999_000)]
+        {
             timers.start(&timer(offer), delay_ms).await.unwrap();
         }
         tokio::time::sleep(Duration::from_secs(30)).await;

@@ -5,8 +5,8 @@ use aws_sdk_sqs::Client;
 use serde::Serialize;
 
 use crate::aws::port_error;
-use crate::stream::DeadLetters;
 use crate::port::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
+use crate::stream::DeadLetters;
 
 /// Longest delay of one SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).
 const DELAY_SECONDS_MAX: u64 = 900;

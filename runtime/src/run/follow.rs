@@ -29,12 +29,7 @@ pub(super) struct TakenOver {
 }
 
 /// Follows the file until `shutdown`. A file that is missing or wrong changes nothing.
-pub(super) async fn follow(
-    path: PathBuf,
-    mut current: WorkerConfig,
-    to: TakenOver,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn follow(path: PathBuf, mut current: WorkerConfig, to: TakenOver, shutdown: CancellationToken) {
     let mut seen = String::new();
     loop {
         tokio::select! {
@@ -57,11 +52,7 @@ pub(super) async fn follow(
     }
 }
 
-fn take_over(
-    text: &str,
-    current: &mut WorkerConfig,
-    to: &TakenOver,
-) -> Result<(), WorkerConfigError> {
+fn take_over(text: &str, current: &mut WorkerConfig, to: &TakenOver) -> Result<(), WorkerConfigError> {
     let changed = WorkerConfig::read(text)?;
     if changed.needs_restart(current) {
         tracing::warn!("the configuration has changes that need a restart");

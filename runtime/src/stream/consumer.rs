@@ -11,13 +11,13 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::DispatchHandler;
 use super::assignment::{Action, Observations, Shard, View, decide};
 use super::lease::Row;
 use super::leases::{Held, LeaseError, Leases, Snapshot};
 use super::letter::DeadLetters;
 use super::listing::{Look, Stream, arn_of, label_of, look};
 use super::shard::{Ending, Lag, Reading, read_shard};
-use super::DispatchHandler;
 use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
 use crate::store::Codec;
@@ -41,11 +41,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            round: Duration::from_secs(1),
-            failover: Duration::from_secs(10),
-            discovery: Duration::from_secs(10),
-        }
+        Self { round: Duration::from_secs(1), failover: Duration::from_secs(10), discovery: Duration::from_secs(10) }
     }
 }
 

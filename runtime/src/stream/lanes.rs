@@ -11,10 +11,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::DispatchHandler;
 use super::consumer::StreamSource;
 use super::letter::{Reason, item_of, letter};
 use super::watermark::Watermark;
-use super::DispatchHandler;
 use crate::engine::EngineError;
 use crate::port::{PortError, StoredDispatch};
 
@@ -173,7 +173,12 @@ impl Lane {
                 return Outcome::Interrupted;
             }
         }
-        tracing::error!(shard = self.shard, sequence, ?reason, "a stream record was given up; the sweeper has its dispatch");
+        tracing::error!(
+            shard = self.shard,
+            sequence,
+            ?reason,
+            "a stream record was given up; the sweeper has its dispatch"
+        );
         Outcome::Done("given_up")
     }
 

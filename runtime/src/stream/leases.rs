@@ -119,7 +119,8 @@ impl Leases {
 
     async fn change_streams(&self, how: &str, label: &str) -> Result<(), PortError> {
         let request = self.update(STREAMS).update_expression(format!("{how} {LABELS} :label"));
-        let sent = request.expression_attribute_values(":label", AttributeValue::Ss(vec![label.to_owned()])).send().await;
+        let sent =
+            request.expression_attribute_values(":label", AttributeValue::Ss(vec![label.to_owned()])).send().await;
         sent.map(|_| ()).map_err(|error| port_error(WRITING, &error))
     }
 

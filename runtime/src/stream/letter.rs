@@ -99,7 +99,8 @@ fn change(record: &Record) -> Map<String, Value> {
     for (name, image) in images {
         fields.extend(image.map(|image| (name.to_owned(), json_of_map(image))));
     }
-    let created = change.approximate_creation_date_time().map(aws_sdk_dynamodbstreams::primitives::DateTime::as_secs_f64);
+    let created =
+        change.approximate_creation_date_time().map(aws_sdk_dynamodbstreams::primitives::DateTime::as_secs_f64);
     fields.insert("SequenceNumber".to_owned(), json!(change.sequence_number()));
     fields.insert("ApproximateCreationDateTime".to_owned(), json!(created));
     fields.insert("SizeBytes".to_owned(), json!(change.size_bytes()));
