@@ -47,7 +47,7 @@ impl DispatchHandler for Seen {
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
         let id = stored.state.id.to_string();
         if self.refused.lock().unwrap().contains(&id) {
-            return Err(EngineError::Contended);
+            return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
         }
         self.handled.lock().unwrap().push((id, stored.state.ver));
         Ok(())

@@ -13,7 +13,7 @@ use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::engine::EngineError;
 use dispatch_runtime::messaging::SqsDeadLetters;
 use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::StoredDispatch;
+use dispatch_runtime::port::{PortError, StoredDispatch};
 use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::stream::{DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
 use dispatch_tests::ministack::Ministack;
@@ -60,7 +60,7 @@ impl DispatchHandler for Seen {
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
         let id = stored.state.id.to_string();
         if self.refused.lock().unwrap().contains(&id) {
-            return Err(EngineError::Contended);
+            return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
         }
         let breaks = self.panicking.lock().unwrap().contains(&id);
         assert!(!breaks, "on purpose");

@@ -28,7 +28,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Tries to handle a record that fails by itself, some two seconds with their pauses.
 const TRIES: u32 = 4;
-/// Tries while a service does not answer, which is no fault of the record: some two minutes, in which its lane waits, as everything
+/// Tries while a service does not answer or others are always faster, which is no fault of the record: some two minutes, in which its lane waits, as everything
 /// else does that needs the service.
 const TRIES_IN_OUTAGE: u32 = 28;
 /// Tries to set a record aside, some half a minute; then it is left to the sweeper, so that its shard goes on.
@@ -135,7 +135,7 @@ impl Lane {
                 // The panic hook has told the place.
                 Err(_) => None,
             };
-            if matches!(error, Some(EngineError::Port(PortError::Unavailable { .. }))) {
+            if matches!(error, Some(EngineError::Contended | EngineError::Port(PortError::Unavailable { .. }))) {
                 outages += 1;
             } else {
                 failures += 1;
