@@ -111,7 +111,7 @@ impl Pool {
             emulated_arn,
             fake,
             folder,
-            ends: Default::default(),
+            ends: std::array::from_fn(|_| AtomicUsize::new(0)),
             hand_overs: Mutex::default(),
             stale: AtomicUsize::new(0),
         }

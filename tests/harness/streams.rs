@@ -330,14 +330,14 @@ pub fn record_of(item: &Value) -> Value {
         "eventID": "1", "eventName": "MODIFY", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
         "awsRegion": "ap-northeast-2",
         "dynamodb": {
-            "ApproximateCreationDateTime": jiff_now_s(), "Keys": keys, "NewImage": image, "SizeBytes": 1,
+            "ApproximateCreationDateTime": now_s(), "Keys": keys, "NewImage": image, "SizeBytes": 1,
             "StreamViewType": "NEW_AND_OLD_IMAGES",
         },
     })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a server has a clock of its own")]
-fn jiff_now_s() -> i64 {
+fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 

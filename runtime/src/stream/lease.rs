@@ -81,21 +81,24 @@ impl Row {
             _ => return None,
         };
         Some(Self {
-            key: text(item, KEY)??,
-            owner: text(item, OWNER)?,
+            key: text(item, KEY).ok()??,
+            owner: text(item, OWNER).ok()?,
             counter,
-            checkpoint: Checkpoint::parse(&text(item, CHECKPOINT)??)?,
-            requested_by: text(item, REQUESTED_BY)?,
+            checkpoint: Checkpoint::parse(&text(item, CHECKPOINT).ok()??)?,
+            requested_by: text(item, REQUESTED_BY).ok()?,
         })
     }
 }
 
-/// A text that may be absent; the outer `None` where it is no text.
-fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Option<Option<String>> {
+/// An attribute that should be a text and is not.
+struct NoText;
+
+/// A text that may be absent.
+fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Result<Option<String>, NoText> {
     match item.get(name) {
-        None => Some(None),
-        Some(AttributeValue::S(text)) => Some(Some(text.clone())),
-        Some(_) => None,
+        None => Ok(None),
+        Some(AttributeValue::S(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(NoText),
     }
 }
 

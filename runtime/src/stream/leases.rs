@@ -46,13 +46,21 @@ pub(super) enum LeaseError {
     Port(#[from] PortError),
 }
 
+/// A row nobody can read, told from what will be written over it by its counter.
+#[derive(Debug)]
+pub(super) enum Broken {
+    WithoutCounter,
+    /// The counter, or what is in its place.
+    Counter(AttributeValue),
+}
+
 /// What the table says of some shards.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Readable rows by key.
     pub(super) rows: HashMap<String, Row>,
-    /// Rows nobody can read, with the counter they have instead of one.
-    pub(super) broken: HashMap<String, Option<AttributeValue>>,
+    /// Rows nobody can read.
+    pub(super) broken: HashMap<String, Broken>,
     /// Labels of the streams that still may have something to read; `None` where the list itself is missing.
     pub(super) streams: Option<Vec<String>>,
 }
@@ -124,13 +132,8 @@ impl Leases {
         sent.map(|_| ()).map_err(|error| port_error(WRITING, &error))
     }
 
-    /// Makes the row of a shard and owns it. `broken` is what an unreadable row had for a counter, where there is one. `None` where
-    /// somebody was faster.
-    pub(super) async fn create(
-        &self,
-        shard: &Shard,
-        broken: Option<&Option<AttributeValue>>,
-    ) -> Result<Option<Held>, PortError> {
+    /// Makes the row of a shard, over a broken one where there is one, and owns it. `None` where somebody was faster.
+    pub(super) async fn create(&self, shard: &Shard, broken: Option<&Broken>) -> Result<Option<Held>, PortError> {
         let mut request = self
             .client
             .put_item()
@@ -145,8 +148,8 @@ impl Leases {
         }
         request = match broken {
             None => request.condition_expression(format!("attribute_not_exists({KEY})")),
-            Some(None) => request.condition_expression(format!("attribute_not_exists({COUNTER})")),
-            Some(Some(counter)) => request
+            Some(Broken::WithoutCounter) => request.condition_expression(format!("attribute_not_exists({COUNTER})")),
+            Some(Broken::Counter(counter)) => request
                 .condition_expression(format!("{COUNTER} = :broken"))
                 .expression_attribute_values(":broken", counter.clone()),
         };
@@ -238,7 +241,8 @@ impl Snapshot {
         } else if let Some(row) = Row::read(item) {
             self.rows.insert(key.clone(), row);
         } else {
-            self.broken.insert(key.clone(), item.get(COUNTER).cloned());
+            let broken = item.get(COUNTER).cloned().map_or(Broken::WithoutCounter, Broken::Counter);
+            self.broken.insert(key.clone(), broken);
         }
     }
 }

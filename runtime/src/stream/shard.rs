@@ -309,17 +309,13 @@ impl Reader {
     /// A checkpoint that cannot be stored now costs repeated work after a crash; one that is refused ends the reading.
     async fn checkpoint_if_due(&mut self) -> Result<(), Ending> {
         let since = self.checkpointed.elapsed();
-        let done = {
-            let mut watermark = locked(&self.reading.lag.watermark);
-            match since {
-                _ if since >= IDLE_CHECKPOINT_EVERY => watermark.take_any_checkpoint(),
-                _ if since >= CHECKPOINT_EVERY => watermark.take_checkpoint(),
-                _ => None,
-            }
-        };
         if since < CHECKPOINT_EVERY {
             return Ok(());
         }
+        let done = {
+            let mut watermark = locked(&self.reading.lag.watermark);
+            if since >= IDLE_CHECKPOINT_EVERY { watermark.take_any_checkpoint() } else { watermark.take_checkpoint() }
+        };
         let Some(sequence) = done.or_else(|| self.unstored.take()) else { return Ok(()) };
         self.checkpointed = Instant::now();
         match self.reading.lease.checkpoint(&Checkpoint::After(sequence.clone())).await {
