@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,6 +98,10 @@ struct Pool {
 }
 
 impl Pool {
+    fn summary(&self) -> PathBuf {
+        self.folder.path().join("summary.json")
+    }
+
     async fn start() -> Self {
         let (mut city, fake) = (City::create().await, FakeStreams::start().await.unwrap());
         let shards: Vec<String> = (0..LINES).map(|line| shard(line, 0)).collect();
@@ -261,11 +265,13 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
 }
 
 /// A city's traffic over the public API, with its auditor.
-fn simulate(port: u16, seconds: u64, seed: u64, summary: &Path) -> Child {
+fn simulate(pool: &Pool, port: u16, (seconds, seed): (u64, u64)) -> Child {
+    let summary = pool.summary();
     Command::new(runtime())
+        .env("DISPATCH_SIGNING_KEY", pool.city.signing_key())
         .args(["simulate", "--api", &format!("http://127.0.0.1:{port}"), "--drivers", "60", "--rate", "1.5"])
         .args(["--for", &format!("{seconds}s"), "--seed", &seed.to_string(), "--drain-timeout", "3m", "--summary"])
-        .arg(summary)
+        .arg(&summary)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(summary.with_extension("log")).unwrap())
@@ -313,8 +319,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
         (owned >= LINES).then_some(())
     })
     .await;
-    let summary = pool.folder.path().join("summary.json");
-    let mut traffic = simulate(port, seconds, seed, &summary);
+    let mut traffic = simulate(&pool, port, (seconds, seed));
     let rounds = pool.strike(&mut workers, &mut dice, Instant::now() + Duration::from_secs(seconds)).await;
     let status = loop {
         if let Some(status) = traffic.try_wait().unwrap() {
@@ -322,7 +327,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
         }
         sleep(Duration::from_millis(200)).await;
     };
-    let shown = std::fs::read_to_string(&summary).unwrap_or_default();
+    let shown = std::fs::read_to_string(pool.summary()).unwrap_or_default();
     assert!(status.success(), "the simulator ended with {status}: {shown}");
     let requests = audit(&pool.city).await;
     assert!(!watching.is_finished(), "{:?}", watching.await);

@@ -1,16 +1,20 @@
 //! A city's AWS environment for processes and engines of this program.
 
+use std::path::PathBuf;
+
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_api::worker_config::WorkerConfig;
+use dispatch_api::worker_config::{LimitsConfig, RateConfig, WorkerConfig};
 use dispatch_operator::aws::AwsClients;
 use dispatch_operator::progress::Silent;
 use dispatch_operator::reconcile::{self, reconcile};
 use dispatch_operator::worker_config::{WorkerOverrides, worker_config};
+use dispatch_runtime::local_keys;
 use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::redis::RedisServer;
 use dispatch_tests::streams::FakeStreams;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::Duration;
 
 /// Time between two looks at the emulator's stream.
@@ -23,6 +27,7 @@ pub struct City {
     pub clients: AwsClients,
     /// What the operator would write for its workers.
     pub config: WorkerConfig,
+    keys: TempDir,
 }
 
 impl City {
@@ -33,9 +38,23 @@ impl City {
         let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
         let settings = reconcile::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
-        let overrides = WorkerOverrides { endpoint_url: None, cache_url: Some(redis.url()) };
+        let keys = TempDir::new().unwrap();
+        // The simulator is one subject at one address.
+        let all = RateConfig { per_second: 20_000, burst: 40_000 };
+        let limits = LimitsConfig { per_subject: all, per_address: all, client_address_header: None };
+        let overrides = WorkerOverrides {
+            endpoint_url: None,
+            cache_url: Some(redis.url()),
+            auth: Some(local_keys::make(keys.path()).unwrap().auth),
+            limits: Some(limits),
+        };
         let config = worker_config(&system, &made.outputs.unwrap(), &overrides);
-        Self { ministack, _redis: redis, clients, config }
+        Self { ministack, _redis: redis, clients, config, keys }
+    }
+
+    /// What the city's tokens are signed with.
+    pub fn signing_key(&self) -> PathBuf {
+        self.keys.path().join(local_keys::SIGNING_KEY)
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {

@@ -95,12 +95,9 @@ impl ApiServer {
         // kubectl takes what it knows of fields from the server, and this one has not heard of CEL rules.
         self.kubectl(&["create", "--validate=false", "-f", &crd.display().to_string()])?;
         let name = "crd/dispatchsystems.dispatch.coactus.io";
-        // A definition that has no conditions yet is an error to `kubectl wait`, and no reason to wait.
-        let deadline = Instant::now() + START_WITHIN;
-        while self.kubectl(&["get", name, "-o", "jsonpath={.status.conditions}"])?.is_empty() {
-            ensure!(Instant::now() < deadline, "the definition is not looked at within {START_WITHIN:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        // A definition that has no conditions yet is an error to `kubectl wait`, and no reason to wait; names it has.
+        let named = "--for=jsonpath={.status.acceptedNames.kind}=DispatchSystem";
+        self.kubectl(&["wait", named, "--timeout=60s", name])?;
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
         Ok(())
     }

@@ -163,14 +163,11 @@ fn json_answer(stacks: &mut Stacks, operation: &str, request: &Value) -> Respons
         _ => None,
     };
     let content = [("content-type", "application/x-amz-json-1.0")];
-    match found {
-        Some(answer) => (StatusCode::OK, content, answer.to_string()).into_response(),
-        None => {
-            let error =
-                json!({ "__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "message": "no" });
-            (StatusCode::BAD_REQUEST, content, error.to_string()).into_response()
-        }
+    if let Some(answer) = found {
+        return (StatusCode::OK, content, answer.to_string()).into_response();
     }
+    let error = json!({ "__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "message": "no" });
+    (StatusCode::BAD_REQUEST, content, error.to_string()).into_response()
 }
 
 fn text<'a>(request: &'a Value, field: &str) -> &'a str {

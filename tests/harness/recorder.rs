@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 /// Largest request: a template of CloudFormation or an object of Kubernetes has a megabyte at most.
 const REQUEST_MAX: usize = 8 << 20;
 /// Longest time the server behind it may take to begin its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// Whether a call changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

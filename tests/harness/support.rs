@@ -17,7 +17,7 @@ use crate::ministack::REGION;
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// Seoul with the usual rules.
-#[expect(clippy::unwrap_used, reason = "the time zone database is linked in")]
+#[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the time zone database is linked in")]
 pub fn seoul() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
     let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
@@ -32,6 +32,10 @@ pub async fn sdk(endpoint: &str) -> SdkConfig {
 }
 
 /// Asks until the answer is there.
+///
+/// # Panics
+///
+/// Where it does not come in time: the test has failed.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + WITHIN;
     loop {

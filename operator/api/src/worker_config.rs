@@ -276,6 +276,7 @@ impl WorkerConfig {
     }
 
     /// The document without what a running worker takes over.
+    #[must_use]
     pub fn read_at_start(&self) -> Self {
         let mut rest = self.clone();
         rest.table.stream_arn.clear();

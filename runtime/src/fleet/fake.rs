@@ -182,8 +182,9 @@ impl Fleet for FakeFleet {
             !rests && known.is_none_or(|(entry, _)| entry.status == PersonStatus::Active)
         };
         if ours {
+            let wanted = now.plus_ms(for_ms);
             let until = state.holds.get(driver).filter(|(holder, _)| holder == token).map(|(_, until)| *until);
-            let until = until.map_or(now.plus_ms(for_ms), |until| until.max(now.plus_ms(for_ms)));
+            let until = until.map_or(wanted, |until| until.max(wanted));
             state.holds.insert(driver.clone(), (token.clone(), until));
         }
         Ok(ours)

@@ -16,7 +16,7 @@ use super::lease::{Checkpoint, Row};
 
 /// How long a table's older stream may hold up the newer one. The order of an item's changes across the two is worth a minute; it is not
 /// worth more, because the fence of the offers makes any order harmless.
-const OLDER_STREAM_FIRST: Duration = Duration::from_secs(60);
+const OLDER_STREAM_FIRST: Duration = Duration::from_mins(1);
 
 /// Renewals within one fail-over time: three may fail before anybody thinks the owner gone.
 const RENEWALS_PER_FAILOVER: u32 = 4;

@@ -26,7 +26,7 @@ use crate::store::Codec;
 const LAG_LOGGED_EVERY: Duration = Duration::from_secs(30);
 
 /// How long there may be no unfinished shard at all before somebody is told: DynamoDB makes a shard's successor within seconds.
-const NO_SHARD_TOLERATED: Duration = Duration::from_secs(60);
+const NO_SHARD_TOLERATED: Duration = Duration::from_mins(1);
 
 /// How often a worker looks.
 #[derive(Debug, Clone, Copy)]
@@ -221,7 +221,8 @@ impl Worker {
         for index in 0..self.streams.len() {
             let stream = &self.streams[index];
             let due = stream.listed.is_none_or(|at| at.elapsed() >= self.source.pace.discovery);
-            if !due && !(self.look_again && index == newest) {
+            let asked_for = self.look_again && index == newest;
+            if !due && !asked_for {
                 continue;
             }
             let arn = arn_of(&configured, &stream.label);

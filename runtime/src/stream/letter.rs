@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
+use aws_sdk_dynamodbstreams::types::{AttributeValue, OperationType, Record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -81,7 +81,7 @@ fn whole(record: &Record, change: &Map<String, Value>, (shard, reason, now): (&s
         "shard": shard,
         "record": {
             "eventID": record_id,
-            "eventName": record.event_name().map(|name| name.as_str()),
+            "eventName": record.event_name().map(OperationType::as_str),
             "eventVersion": record.event_version(),
             "eventSource": record.event_source(),
             "awsRegion": record.aws_region(),

@@ -21,7 +21,10 @@ pub fn fields(body: &[u8]) -> Fields {
 }
 
 fn decoded(text: &[u8]) -> String {
-    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16)).unwrap_or_default() as u8;
+    let digit = |at: usize| {
+        let digit = text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        digit.and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default()
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {

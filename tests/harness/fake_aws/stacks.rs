@@ -69,12 +69,15 @@ impl Stack {
     }
 }
 
+/// What a change set would make of a stack: its content and its tags.
+type ChangeSet = (Content, Vec<(String, String)>);
+
 /// All stacks of the account.
 pub struct Stacks {
     behaviour: Behaviour,
     // A name stays with the number of stacks that had it.
     all: HashMap<String, Stack>,
-    sets: HashMap<(String, String), (Content, Vec<(String, String)>)>,
+    sets: HashMap<(String, String), ChangeSet>,
     most: usize,
 }
 
@@ -208,8 +211,8 @@ fn content(template: &Value) -> Content {
     let resources = &template["Resources"];
     let properties = |id: &str| &resources[id]["Properties"];
     let named = |id: &str| {
-        let names = ["TableName", "QueueName", "BucketName"].into_iter();
-        names.filter_map(|name| properties(id)[name].as_str()).next().unwrap_or(id).to_owned()
+        let mut names = ["TableName", "QueueName", "BucketName"].into_iter();
+        names.find_map(|name| properties(id)[name].as_str()).unwrap_or(id).to_owned()
     };
     let value = |output: &Value| match (&output["Value"], output["Value"]["Ref"].as_str()) {
         (Value::String(text), _) => text.clone(),

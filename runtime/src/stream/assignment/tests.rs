@@ -140,7 +140,7 @@ struct Table {
     lost: HashMap<String, u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Fault {
     Look(usize),
     Act(usize, u8),
