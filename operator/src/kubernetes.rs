@@ -1,6 +1,6 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
-//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`announce`] (events), [`election::decide`],
+//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`announce`] (events), [`election::decide`],
 //! [`controller`]'s predicate, `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for
 //! AWS, [`recorder`] for events, [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
@@ -21,6 +21,7 @@ mod removal;
 pub mod secrets;
 pub mod serve;
 pub mod source;
+pub mod streak;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -27,6 +27,8 @@ pub enum PortErrorKind {
     AlreadyExists,
     /// AWS asks for patience; the SDK's own retries are used up.
     Throttled,
+    /// A quota of the account is used up. It passes when something else ends, or somebody has it raised.
+    Quota,
     /// Missing, expired or insufficient credentials.
     Denied,
     /// The request itself is wrong; sending it again changes nothing.
@@ -39,7 +41,7 @@ impl PortErrorKind {
     /// Whether the same call may succeed later without anybody changing the manifest.
     pub fn passes_with_time(self) -> bool {
         match self {
-            Self::Throttled | Self::Denied | Self::Unavailable => true,
+            Self::Throttled | Self::Quota | Self::Denied | Self::Unavailable => true,
             Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
         }
     }

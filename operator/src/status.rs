@@ -109,6 +109,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             Some(hash) => Some(AttemptStatus { hash: hash.clone(), generation: facts.system.generation }),
             None => facts.previous.and_then(|previous| previous.last_attempt.clone()),
         },
+        failures_in_a_row: None,
         last_handled_reconcile_at: facts.previous.and_then(|previous| previous.last_handled_reconcile_at.clone()),
         // While an operation runs the stack tells no outputs, and those it had go on serving.
         outputs: facts

@@ -27,5 +27,7 @@ pub const OWNED_BY_ANOTHER: &str = "OwnedByAnother";
 pub const NOT_ADOPTABLE: &str = "NotAdoptable";
 /// Reason of `Stalled`: SNS refuses the service account key.
 pub const INVALID_PUSH_CREDENTIAL: &str = "InvalidPushCredential";
+/// Reason of `Stalled`: the same kind of failure came so often in a row that it does not pass by itself.
+pub const RETRY_LIMIT_REACHED: &str = "RetryLimitReached";
 /// Reason of `Stalled`: a resource of the stack was deleted outside.
 pub const RESOURCE_GONE: &str = "ResourceGone";

@@ -13,10 +13,11 @@ use crate::progress;
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that a person should know of although the operator goes on by itself.
-const FAILURES: [&str; 7] = [
+const FAILURES: [&str; 8] = [
     "SecretMissing",
     "AwsThrottled",
     "AwsAccessDenied",
+    "AwsQuotaExceeded",
     "AwsUnavailable",
     "KubernetesUnavailable",
     "InternalError",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT};
+use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use dispatch_api::dispatch_system::DispatchSystem;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -18,9 +19,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::PassError;
+use super::cluster::Stored;
+use super::error::{PassError, limit_reached};
 use super::pace;
 use super::pass::{Context, Key, Passed, generation_of, pass, status_of};
+use super::streak::Streak;
 use crate::plan::workers::MANAGED_BY;
 use crate::status::{self, Frame, Trio};
 
@@ -155,32 +158,41 @@ async fn failed(context: &Context, key: &Key, error: &PassError) -> Duration {
         return pace::back_off(1, rand::random());
     }
     context.metrics.failed(error.kind());
-    let failures = context.count_failure(key);
-    let next = pace::back_off(failures, rand::random());
-    tracing::warn!(namespace = key.0, name = key.1, %error, failures, ?next, "the reconcile failed");
-    if let Err(error) = tell(context, key, error, failures).await {
+    let stored = context.cluster.system(&key.0, &key.1).await.ok().flatten();
+    let streak = context.count_failure(key, stored.as_ref(), error.nature());
+    // A deletion goes on being tried, and tells for itself what blocks it.
+    let stored = stored.filter(|stored| stored.metadata.deletion_timestamp.is_none());
+    let next = match &stored {
+        Some(_) if streak.is_spent() => pace::jittered(pace::SLOW, rand::random()),
+        _ => pace::back_off(streak.failures, rand::random()),
+    };
+    tracing::warn!(namespace = key.0, name = key.1, %error, failures = streak.failures, ?next, "the reconcile failed");
+    if let Some(stored) = stored
+        && let Err(error) = tell(context, &stored, error, &streak).await
+    {
         tracing::debug!(namespace = key.0, name = key.1, %error, "the failure is not in the status");
     }
     next
 }
 
-async fn tell(context: &Context, key: &Key, error: &PassError, failures: u32) -> Result<(), PassError> {
-    let Some(stored) = context.cluster.system(&key.0, &key.1).await? else { return Ok(()) };
-    // A deletion tells for itself what blocks it.
-    if stored.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    let previous = status_of(&stored);
-    let generation = generation_of(&stored);
+async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &Streak) -> Result<(), PassError> {
+    let previous = status_of(stored);
+    let generation = generation_of(stored);
     let serves = previous.as_ref().is_some_and(|status| {
         status.observed_generation == generation && status::is_true(status, dispatch_api::conditions::READY)
     });
-    if serves && failures < FAILURES_HIDDEN {
+    if serves && streak.failures < FAILURES_HIDDEN {
         return Ok(());
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
-    let status = status::unfinished(&frame, Trio::Reconciling, error.reason(), &error.to_string());
-    context.publish(&stored, &status, Vec::new()).await
+    let mut status = if streak.is_spent() {
+        status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error))
+    } else {
+        let next = "; it is tried again by itself, after pauses that grow to 5 minutes";
+        status::unfinished(&frame, Trio::Reconciling, error.reason(), &format!("{error}{next}"))
+    };
+    status.failures_in_a_row = streak.told();
+    context.publish(stored, &status, Vec::new()).await
 }
 
 #[cfg(test)]

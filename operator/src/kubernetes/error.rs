@@ -1,9 +1,13 @@
 //! Why a reconcile did not come to its end, and whether it is tried again.
 
+use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
+use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use thiserror::Error;
 
 use super::cluster::{ClusterError, ClusterErrorKind};
+use super::pace;
 use super::pool::EnsureError;
+use super::streak::{Nature, RETRY_LIMIT, Streak};
 use crate::destroy::DestroyError;
 use crate::plan::workers::PoolError;
 use crate::ports::PortErrorKind;
@@ -64,6 +68,7 @@ impl PassError {
             Self::Reconcile(ReconcileError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => {
                 match error.kind {
                     PortErrorKind::Throttled => "AwsThrottled",
+                    PortErrorKind::Quota => "AwsQuotaExceeded",
                     PortErrorKind::Denied => "AwsAccessDenied",
                     _ => "AwsUnavailable",
                 }
@@ -71,6 +76,19 @@ impl PassError {
             Self::Reconcile(_) | Self::Destroy(_) => "AwsUnavailable",
             Self::Pool(_) | Self::Panicked => "InternalError",
             Self::Deadline(_) => "DeadlineExceeded",
+        }
+    }
+
+    /// Whether it obviously passes by itself.
+    pub fn nature(&self) -> Nature {
+        match self {
+            Self::Cluster(error) => match error.kind {
+                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => Nature::Lasting,
+                // Without an answer of the API server nothing could be told, and nobody could change anything.
+                _ => Nature::Passing,
+            },
+            Self::Reconcile(error) => nature(error),
+            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => Nature::Lasting,
         }
     }
 
@@ -85,7 +103,24 @@ impl PassError {
     }
 }
 
-/// A refusal that is not tried again until somebody changes something.
+/// Whether a failure of the engine obviously passes by itself.
+pub fn nature(error: &ReconcileError) -> Nature {
+    match error {
+        ReconcileError::Port(error) if error.kind == PortErrorKind::Throttled => Nature::Passing,
+        _ => Nature::Lasting,
+    }
+}
+
+/// A failure, with what comes next and what a person can do.
+pub fn limit_reached(error: &dyn std::error::Error) -> String {
+    let minutes = pace::SLOW.as_secs() / 60;
+    format!(
+        "{error}. It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
+         the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
+    )
+}
+
+/// A refusal that is not tried again until somebody changes something, or seldom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it makes of the system.
@@ -95,8 +130,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// `None` where trying again may help. `failures` is the number of failures before this one.
-    pub fn of(error: &ReconcileError, failures: u32) -> Option<Self> {
+    /// `None` where trying again may help. `streak` counts this failure, too.
+    pub fn of(error: &ReconcileError, streak: &Streak) -> Option<Self> {
         let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
         match error {
             ReconcileError::WrongAccount { .. } => stalled("WrongAccount"),
@@ -106,9 +141,12 @@ impl Refusal {
             ReconcileError::SecretInvalid { .. } => stalled("InvalidSecret"),
             ReconcileError::ChangeSet(_) => stalled("ChangeSetFailed"),
             ReconcileError::Template(_) => stalled("TemplateTooLarge"),
-            ReconcileError::Port(error) if error.kind == PortErrorKind::Invalid && failures >= REFUSALS_FORGIVEN => {
+            ReconcileError::Port(error)
+                if error.kind == PortErrorKind::Invalid && streak.failures > REFUSALS_FORGIVEN =>
+            {
                 stalled("AwsRefused")
             }
+            ReconcileError::Port(_) if streak.is_spent() => stalled(RETRY_LIMIT_REACHED),
             ReconcileError::Port(_) => None,
         }
     }
@@ -116,6 +154,7 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::streak::Wish;
     use super::*;
     use crate::ports::PortError;
 
@@ -123,24 +162,37 @@ mod tests {
         PortError::new("try", kind, "no").into()
     }
 
+    fn streak(error: &ReconcileError, failures: u32) -> Streak {
+        (0..failures).fold(Streak::default(), |streak, _| streak.and(&Wish::default(), nature(error)))
+    }
+
+    fn refusal(error: &ReconcileError, failures: u32) -> Option<Refusal> {
+        Refusal::of(error, &streak(error, failures))
+    }
+
     #[test]
-    fn what_passes_with_time_is_tried_again_for_ever() {
-        for kind in [PortErrorKind::Throttled, PortErrorKind::Denied, PortErrorKind::Unavailable] {
-            assert_eq!(Refusal::of(&port(kind), 100), None);
+    fn throttling_is_tried_again_for_ever_and_what_may_last_only_up_to_the_limit() {
+        assert_eq!(refusal(&port(PortErrorKind::Throttled), 1000), None);
+        for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
+            assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
+            let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
+            assert_eq!((last.trio, last.reason), (Trio::Stalled, RETRY_LIMIT_REACHED));
         }
+        let words = limit_reached(&port(PortErrorKind::Denied));
+        assert!(words.contains("could not try: no") && words.contains("reconcile-requested-at"), "{words}");
     }
 
     #[test]
     fn a_wrong_request_is_final_after_a_few_tries() {
         let wrong = port(PortErrorKind::Invalid);
-        assert_eq!(Refusal::of(&wrong, 0), None);
-        let last = Refusal::of(&wrong, REFUSALS_FORGIVEN).expect("final");
+        assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
+        let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
         assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
     }
 
     #[test]
     fn a_secret_that_is_missing_is_waited_for() {
         let missing = ReconcileError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
-        assert_eq!(Refusal::of(&missing, 0).map(|refusal| refusal.trio), Some(Trio::Reconciling));
+        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.trio), Some(Trio::Reconciling));
     }
 }

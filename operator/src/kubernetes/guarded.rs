@@ -125,6 +125,7 @@ fn code(kind: PortErrorKind) -> &'static str {
         PortErrorKind::NotFound => "not_found",
         PortErrorKind::AlreadyExists => "already_exists",
         PortErrorKind::Throttled => "throttled",
+        PortErrorKind::Quota => "quota",
         PortErrorKind::Denied => "denied",
         PortErrorKind::Invalid => "invalid",
         PortErrorKind::Unavailable => "unavailable",

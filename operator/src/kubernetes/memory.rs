@@ -5,6 +5,7 @@ use std::time::Duration;
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 use tokio::time::Instant;
 
+use super::streak::Streak;
 use crate::reconcile::DriftLook;
 
 /// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
@@ -50,7 +51,7 @@ pub struct Memory {
     /// Looks at an operation that still ran, in a row.
     pub waits: u32,
     /// Failures in a row.
-    pub failures: u32,
+    pub streak: Streak,
 }
 
 impl Memory {

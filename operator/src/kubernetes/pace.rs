@@ -6,6 +6,9 @@ use std::time::Duration;
 const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// Time after a failure: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+/// Time between two looks at a system that has reached the limit of its retries: a right that was given, or a quota that was raised,
+/// shows within it without anybody asking.
+pub const SLOW: Duration = Duration::from_mins(30);
 /// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
 pub const SECRETS: Duration = Duration::from_secs(20);
 /// Time between two looks at workers that are not all there. Their Deployments are watched as well.

@@ -13,19 +13,20 @@ use tokio::time::Instant;
 
 use super::announce::{self, Announcement};
 use super::cluster::{Cluster, Stored, place, to_value};
-use super::error::{PassError, Refusal};
+use super::error::{self, PassError, Refusal};
 use super::memory::{Fingerprint, Memory, NextLook};
 use super::metrics::Metrics;
 use super::pool::{self, Setting};
 use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
+use super::streak::{Nature, Streak, Wish};
 use super::{pace, removal};
 use crate::plan::Approval;
 use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
-use crate::reconcile::{DriftLook, FailedInput, Patience, Reconciled, Settings, reconcile};
+use crate::reconcile::{DriftLook, FailedInput, Patience, ReconcileError, Reconciled, Settings, reconcile};
 use crate::status::{self, Frame, Trio, WorkersState};
 
 /// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
@@ -119,12 +120,22 @@ impl Context {
         self.show(key, None);
     }
 
-    /// Counts one more failure of an object, whatever it was, and says how many there were in a row.
-    pub(super) fn count_failure(&self, key: &Key) -> u32 {
+    /// Counts one more failure of an object and says how many there were in a row. Where the object cannot be read the failure counts
+    /// for the wish that was known last.
+    pub(super) fn count_failure(&self, key: &Key, stored: Option<&Stored>, nature: Nature) -> Streak {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(key.clone()).or_default();
-        memory.failures = memory.failures.saturating_add(1);
-        memory.failures
+        if let Some(stored) = stored {
+            let uid = stored.metadata.uid.clone().unwrap_or_default();
+            let wish = wish_of(stored);
+            if memory.uid != uid {
+                *memory = Memory { streak: Streak::restored(status_of(stored).as_ref(), &wish), ..Memory::of(&uid) };
+            }
+            memory.streak = memory.streak.and(&wish, nature);
+        } else {
+            memory.streak = memory.streak.and_again(nature);
+        }
+        memory.streak.clone()
     }
 
     fn show(&self, key: &Key, status: Option<&DispatchSystemStatus>) {
@@ -187,6 +198,11 @@ fn annotation(stored: &Stored, name: &str) -> Option<String> {
     stored.metadata.annotations.as_ref()?.get(name).filter(|value| !value.is_empty()).cloned()
 }
 
+/// What is wanted of an object, as far as failures in a row belong to it.
+fn wish_of(stored: &Stored) -> Wish {
+    Wish { generation: generation_of(stored), requested: annotation(stored, RECONCILE_REQUESTED_AT) }
+}
+
 /// Reconciles one object.
 pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
     let Some(stored) = context.cluster.system(&key.0, &key.1).await? else {
@@ -236,7 +252,6 @@ impl Pass<'_> {
         if memory.is_due(&fingerprint, Instant::now()) {
             self.ask_aws(&mut memory, fingerprint, &secrets, &mut begun).await?;
         }
-        memory.failures = 0;
         let Some(base) = memory.base.clone() else { return Ok(Passed { outcome: "waiting", next: None }) };
         let setting = Setting {
             image: &context.options.image,
@@ -247,6 +262,9 @@ impl Pass<'_> {
         let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
         let status = status::with_workers(base, &workers, &self.frame);
         context.publish(self.stored, &status, begun).await?;
+        if !status::stalled_for(&status, conditions::RETRY_LIMIT_REACHED) {
+            memory.streak = Streak::default();
+        }
         let next = self.next(&memory, &secrets, workers.state);
         context.remember(self.key, memory);
         Ok(Passed { outcome: outcome(&status), next: Some(next) })
@@ -279,7 +297,7 @@ impl Pass<'_> {
                 let first_look = Instant::now() + self.context.options.spread.mul_f64(rand::random::<f64>());
                 Memory::in_sync(&uid, status, fingerprint.clone(), first_look)
             }
-            None => Memory::of(&uid),
+            None => Memory { streak: Streak::restored(self.frame.previous, &wish_of(self.stored)), ..Memory::of(&uid) },
         }
     }
 
@@ -313,11 +331,8 @@ impl Pass<'_> {
         };
         let (mut base, next) = match reconcile(self.system, &ports, &settings, &mut listen).await {
             Ok(done) => self.reconciled(memory, done, drift),
-            Err(error) => match Refusal::of(&error, memory.failures) {
-                Some(refusal) => {
-                    let Refusal { trio, reason } = refusal;
-                    (status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange)
-                }
+            Err(error) => match self.refused(memory, &error) {
+                Some(refused) => refused,
                 None => return Err(error.into()),
             },
         };
@@ -330,6 +345,19 @@ impl Pass<'_> {
         memory.next = next;
         memory.fingerprint = Some(fingerprint);
         Ok(())
+    }
+
+    /// What becomes of an error that is not tried again at the usual pace.
+    fn refused(&self, memory: &mut Memory, error: &ReconcileError) -> Option<(DispatchSystemStatus, NextLook)> {
+        let streak = memory.streak.and(&wish_of(self.stored), error::nature(error));
+        let Refusal { trio, reason } = Refusal::of(error, &streak)?;
+        if reason != conditions::RETRY_LIMIT_REACHED {
+            return Some((status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange));
+        }
+        let mut status = status::unfinished(&self.frame, trio, reason, &error::limit_reached(error));
+        status.failures_in_a_row = streak.told();
+        memory.streak = streak;
+        Some((status, NextLook::At(Instant::now() + pace::jittered(pace::SLOW, rand::random()))))
     }
 
     fn reconciled(&self, memory: &mut Memory, done: Reconciled, drift: DriftLook) -> (DispatchSystemStatus, NextLook) {

@@ -12,6 +12,7 @@ use super::announce::{self, Announcement, Reason};
 use super::cluster::{Stored, place, to_value};
 use super::error::PassError;
 use super::pass::{Context, Key, PATIENCE, Passed, generation_of, status_of};
+use super::streak::Streak;
 use super::{pace, secrets};
 use crate::destroy::{DestroyError, Destroyed, destroy};
 use crate::outputs::ArnBase;
@@ -89,7 +90,8 @@ impl Removal<'_> {
                 self.doing(&format!("stack {stack} is in {state}")).await?;
                 let uid = self.stored.metadata.uid.clone().unwrap_or_default();
                 let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
-                (memory.uid, memory.waits, memory.failures) = (uid, memory.waits.saturating_add(1), 0);
+                (memory.uid, memory.waits) = (uid, memory.waits.saturating_add(1));
+                memory.streak = Streak::default();
                 let next = pace::wait(memory.waits);
                 self.context.remember(self.key, memory);
                 Ok(Passed { outcome: "deleting", next: Some(next) })

@@ -82,6 +82,7 @@ pub fn with_workers(
 pub fn unfinished(frame: &Frame<'_>, trio: Trio, reason: &str, message: &str) -> DispatchSystemStatus {
     let mut status = frame.previous.cloned().unwrap_or_default();
     status.observed_generation = frame.generation;
+    status.failures_in_a_row = None;
     set_trio(&mut status, frame, (trio, reason, message));
     status
 }

@@ -30,6 +30,9 @@ pub struct DispatchSystemStatus {
     /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
+    /// Failures in a row, at least: written at 1, 2, 4, 8, … and at the limit, so that counting is no stream of writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_in_a_row: Option<u32>,
     /// Value of the annotation `dispatch.coactus.io/reconcile-requested-at` that was last followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
