@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::desired::Desired;
 use crate::observe;
 use crate::outputs::ArnBase;
+use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::{
     Approval, Credential, Input, KeptRefusal, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step,
@@ -76,6 +77,8 @@ pub struct StackResult {
     pub changed: bool,
     /// Whether the wanted input was handed to CloudFormation in this run.
     pub attempted: bool,
+    /// Resources that were left out of a rollback.
+    pub skipped: Vec<String>,
 }
 
 /// One run over one system.
@@ -88,6 +91,8 @@ pub(crate) struct Run<'a> {
     pub adoption: Adoption,
     pub credential: Credential,
     pub patience: Patience,
+    /// Logical ids a person allows to be left behind.
+    pub skip: &'a [String],
     pub progress: &'a mut dyn Progress,
 }
 
@@ -105,6 +110,7 @@ impl Run<'_> {
             changes: Vec::new(),
             changed: false,
             attempted: false,
+            skipped: Vec::new(),
         };
         // A failed creation is deleted once and a failed update taken back once in one run; a second time would be a loop.
         let (mut deleted, mut gone_back) = (false, false);
@@ -141,13 +147,21 @@ impl Run<'_> {
                     deleted = true;
                     result.changed = true;
                     self.step(format!("deleting what the failed creation of stack {} left", self.desired.stack));
-                    delete(self.ports, stack, self.patience, self.progress).await?.0
+                    let deletion = Deletion { stack, retain: &[] };
+                    delete(self.ports, deletion, self.patience, self.progress).await?.0
                 }
                 (StackStep::ContinueRollback, Some(stack)) if !gone_back => {
                     gone_back = true;
+                    match self.skippable(stack).await? {
+                        Ok(skipped) => result.skipped = skipped,
+                        Err(message) => {
+                            let verdict = Verdict::Refused { reason: leave::SKIP_REFUSED, message };
+                            return Ok(StackResult { verdict, stack: found, ..result });
+                        }
+                    }
                     result.changed = true;
                     self.step(format!("continuing the rollback of stack {}", self.desired.stack));
-                    self.go_back(stack, WayBack::ContinueRollback).await?
+                    self.go_back(stack, WayBack::ContinueRollback { skip: &result.skipped }).await?
                 }
                 (StackStep::RollBack, Some(stack)) if !gone_back => {
                     gone_back = true;
@@ -182,9 +196,27 @@ impl Run<'_> {
         next_step(found, self.desired.compare(found), self.retry)
     }
 
-    async fn go_back(&mut self, stack: &StackDescription, way: WayBack) -> Result<Rest, PortError> {
+    /// What may be left out of the rollback of a stack, and is told to be.
+    async fn skippable(&mut self, stack: &StackDescription) -> Result<Result<Vec<String>, String>, PortError> {
+        if self.skip.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let resources = self.ports.stacks.resources(&stack.arn).await?;
+        let judged = leave::left_behind(self.skip, &stack.state, &resources, self.system.spec.deletion_policy);
+        if let Ok(left) = &judged {
+            let operation = format!("the rollback of stack {}", self.desired.stack);
+            self.progress.report(Event::LeftBehind(operation, left.clone()));
+        }
+        Ok(judged)
+    }
+
+    async fn go_back(&mut self, stack: &StackDescription, way: WayBack<'_>) -> Result<Rest, PortError> {
         let mut follower = Follower::new(&self.ports.stacks, &stack.arn, self.patience).await?;
-        self.ports.stacks.go_back(&stack.arn, way, &token("back", stack)).await?;
+        let skip = match way {
+            WayBack::ContinueRollback { skip } => skip,
+            WayBack::RollBack => &[],
+        };
+        self.ports.stacks.go_back(&stack.arn, way, &token("back", stack, skip)).await?;
         follower.until_rest(Freshness::New, self.progress).await
     }
 
@@ -371,25 +403,34 @@ pub(crate) async fn compute(
     }
 }
 
+/// A deletion of a stack.
+pub(crate) struct Deletion<'a> {
+    /// The stack.
+    pub stack: &'a StackDescription,
+    /// Logical ids of resources that stay although no policy says so.
+    pub retain: &'a [String],
+}
+
 /// Deletes a stack and follows the deletion. Answers with where it came to rest, the cause of a failure, and the resources that
 /// CloudFormation kept.
 pub(crate) async fn delete(
     ports: &Ports,
-    stack: &StackDescription,
+    Deletion { stack, retain }: Deletion<'_>,
     patience: Patience,
     progress: &mut dyn Progress,
 ) -> Result<(Rest, Option<String>, Vec<StackEvent>), PortError> {
     let mut follower = Follower::new(&ports.stacks, &stack.arn, patience).await?;
-    ports.stacks.delete(&stack.arn, &token("delete", stack)).await?;
+    ports.stacks.delete(&stack.arn, retain, &token("delete", stack, retain)).await?;
     let rest = follower.until_rest(Freshness::New, progress).await?;
     Ok((rest, follower.cause().map(describe_cause), follower.kept()))
 }
 
 /// The token of an operation on a stack in the state it is in: a repetition after a crash is the same operation, one after the
-/// next change is another.
-fn token(operation: &str, stack: &StackDescription) -> String {
+/// next change, or one that leaves other resources behind, is another.
+fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     use sha2::{Digest as _, Sha256};
-    let digest = Sha256::digest(format!("{} {} {:?}", stack.arn, stack.state.name(), stack.changed_at));
+    let digest =
+        Sha256::digest(format!("{} {} {:?} {}", stack.arn, stack.state.name(), stack.changed_at, left.join(",")));
     let hex = crate::plan::hex(&digest);
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
 }
@@ -408,8 +449,20 @@ async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<S
 /// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.
 async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
     let events = ports.stacks.events_since(&stack.arn, None).await?;
+    let advice = match leave::status_left(&stack.state) {
+        Some(_) if stack.state == StackState::UpdateRollbackFailed => {
+            leave::advice(&stack.state, &ports.stacks.resources(&stack.arn).await?)
+        }
+        _ => String::new(),
+    };
     Ok(match follow::last_cause(&events, &stack.arn) {
-        Some(event) => Verdict::Failed { state: stack.state.clone(), cause: describe_cause(event) },
+        Some(event) => {
+            Verdict::Failed { state: stack.state.clone(), cause: format!("{}{advice}", describe_cause(event)) }
+        }
+        None if !advice.is_empty() => {
+            let name = stack.state.name();
+            Verdict::Failed { state: stack.state.clone(), cause: format!("the stack is in {name}{advice}") }
+        }
         None => Verdict::Stalled(stack.state.clone()),
     })
 }

@@ -7,17 +7,18 @@ use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use thiserror::Error;
 
-use crate::apply::{self, Follower, Freshness, Rest, Run, Verdict};
+use crate::apply::{self, Deletion, Follower, Freshness, Rest, Run, Verdict};
 use crate::desired::Desired;
 use crate::observe;
 use crate::outputs::ArnBase;
+use crate::plan::leave;
 use crate::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG};
 use crate::plan::template::{BUCKET, TABLE};
 use crate::plan::{Approval, Credential, Retry};
 use crate::ports::{PortError, Ports, TableCorrection};
 use crate::progress::{Event, Progress};
 use crate::reconcile::{ReconcileError, Settings};
-use crate::stack::{Next, StackDescription};
+use crate::stack::{Next, StackDescription, StackState};
 
 /// Pages of 1,000 object versions one run removes: a million, some ten minutes. A bucket that holds more than that is emptied by
 /// several runs, or by a lifecycle rule.
@@ -52,6 +53,9 @@ pub enum DestroyError {
     /// The table could not be prepared for its deletion.
     #[error("could not prepare the stack for its deletion: {0}")]
     Prepare(String),
+    /// What a person wants left behind is not.
+    #[error("{0}")]
+    SkipRefused(String),
     /// CloudFormation could not delete a resource.
     #[error("stack {stack} could not be deleted: {cause}")]
     Failed {
@@ -109,14 +113,21 @@ pub async fn destroy(
             ports.push.delete(&arn).await?;
         }
     }
+    let retain = left_behind(system, ports, settings, &found).await?;
+    if !retain.is_empty() {
+        progress.report(Event::LeftBehind(format!("the deletion of stack {stack}"), retain.clone()));
+    }
     let kept_before = retained(system, ports, &found).await?;
     mark(system, ports, &found, &kept_before).await?;
     progress.report(Event::Step(format!("deleting stack {stack}")));
-    let (rest, cause, kept) = apply::delete(ports, &found, settings.patience, progress).await?;
+    let deletion = Deletion { stack: &found, retain: &retain };
+    let (rest, cause, kept) = apply::delete(ports, deletion, settings.patience, progress).await?;
     match rest {
         Rest::Gone => {}
         Rest::At(left) => {
             let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation gives no reason".to_owned());
+            let advice = leave::advice(&left.state, &ports.stacks.resources(&left.arn).await?);
+            let cause = format!("{cause}{advice}");
             return Err(DestroyError::Failed { stack: stack.clone(), cause });
         }
         Rest::StillRunning(left) => {
@@ -130,6 +141,21 @@ pub async fn destroy(
         kept.into_iter().map(|event| (event.resource_type, event.physical_id.unwrap_or(event.logical_id))).collect()
     };
     Ok(Destroyed { kept, changed: true })
+}
+
+/// What a person allows to stay of a stack whose deletion has failed.
+async fn left_behind(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+    found: &StackDescription,
+) -> Result<Vec<String>, DestroyError> {
+    if settings.skip.is_empty() || found.state != StackState::DeleteFailed {
+        return Ok(Vec::new());
+    }
+    let resources = ports.stacks.resources(&found.arn).await?;
+    leave::left_behind(&settings.skip, &found.state, &resources, system.spec.deletion_policy)
+        .map_err(DestroyError::SkipRefused)
 }
 
 /// Waits for an operation that runs; `None` when that was the deletion.
@@ -187,6 +213,7 @@ async fn prepare(
         // The application goes with the system.
         credential: Credential::Same,
         patience,
+        skip: &[],
         progress,
     };
     let before = found.clone();

@@ -2,6 +2,7 @@
 
 mod changes;
 mod kept;
+pub mod leave;
 pub mod ownership;
 mod parts;
 pub mod template;

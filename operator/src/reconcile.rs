@@ -74,6 +74,8 @@ pub struct Settings {
     pub patience: Patience,
     /// May a stack, or kept data, that is somebody else's be taken over?
     pub adoption: Adoption,
+    /// Logical ids of resources that may be left behind where CloudFormation has failed at them.
+    pub skip: Vec<String>,
     /// Status of the last reconcile, for the times of conditions that did not change.
     pub previous: Option<DispatchSystemStatus>,
 }
@@ -168,8 +170,9 @@ pub async fn reconcile(
     let desired = Desired::of(system, &settings.secrets, &account)?;
     let credential = credential(&desired, found.as_ref());
     let (retry, patience, approval) = (retry(system, &desired, settings), settings.patience, &settings.approval);
-    let adoption = settings.adoption;
-    let mut run = Run { system, desired: &desired, ports, approval, retry, adoption, credential, patience, progress };
+    let (adoption, skip) = (settings.adoption, settings.skip.as_slice());
+    let mut run =
+        Run { system, desired: &desired, ports, approval, retry, adoption, credential, patience, skip, progress };
     let mut stack = run.settle(found).await?;
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     let mut steps = Vec::new();
@@ -224,7 +227,15 @@ pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) 
         None => apply::look(found.as_ref(), input),
     };
     let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
-    let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false, attempted: false };
+    let stack = StackResult {
+        verdict,
+        stack: found,
+        step,
+        changes: Vec::new(),
+        changed: false,
+        attempted: false,
+        skipped: Vec::new(),
+    };
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
@@ -337,6 +348,7 @@ fn conclude(end: Conclusion<'_>) -> Reconciled {
         stack,
         applied_hash: (input == Input::Applied).then(|| end.desired.hash()),
         attempted_hash: end.stack.attempted.then(|| end.desired.hash()),
+        skipped: &end.stack.skipped,
         outputs: outputs.as_ref(),
         finding: &end.finding,
         plan: &end.plan,

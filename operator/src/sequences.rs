@@ -2,6 +2,7 @@
 
 mod data;
 mod drift;
+mod leave;
 mod ownership;
 
 use dispatch_api::conditions::{DRIFTED, PLAN_PENDING, STALLED};

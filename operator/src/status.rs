@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub applied_hash: Option<String>,
     /// Hash of the wanted input, when it was handed to CloudFormation in this run.
     pub attempted_hash: Option<String>,
+    /// Resources that were left out of a rollback in this run.
+    pub skipped: &'a [String],
     /// Names and addresses.
     pub outputs: Option<&'a OutputsStatus>,
     /// What is still wrong with the parts beside the stack.
@@ -109,6 +111,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             Some(hash) => Some(AttemptStatus { hash: hash.clone(), generation: facts.system.generation }),
             None => facts.previous.and_then(|previous| previous.last_attempt.clone()),
         },
+        skipped_resources: skipped(facts),
         failures_in_a_row: None,
         last_handled_reconcile_at: facts.previous.and_then(|previous| previous.last_handled_reconcile_at.clone()),
         // While an operation runs the stack tells no outputs, and those it had go on serving.
@@ -118,6 +121,15 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
+    }
+}
+
+/// What was left behind stays told for as long as the stack lives.
+fn skipped(facts: &Facts<'_>) -> Vec<String> {
+    let before = facts.previous.filter(|previous| previous.stack_arn == facts.stack.map(|stack| stack.arn.clone()));
+    match (facts.skipped, before) {
+        ([], Some(previous)) => previous.skipped_resources.clone(),
+        (skipped, _) => skipped.to_vec(),
     }
 }
 
@@ -304,6 +316,7 @@ mod tests {
             stack: stack.as_ref(),
             applied_hash: None,
             attempted_hash: None,
+            skipped: &[],
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,
@@ -356,6 +369,7 @@ mod tests {
             stack: None,
             applied_hash: None,
             attempted_hash: None,
+            skipped: &[],
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,

@@ -8,5 +8,9 @@ pub const APPROVE: &str = "dispatch.coactus.io/approve";
 /// Name of the stack, `coactus-<namespace>-<name>`, that a person allows the operator to take over although another system, or nobody,
 /// is named as its owner.
 pub const ADOPT: &str = "dispatch.coactus.io/adopt";
+/// Logical ids of resources, with commas between them, that may be left out of a rollback that stopped half way
+/// (`UPDATE_ROLLBACK_FAILED`) or of a deletion that failed (`DELETE_FAILED`). In every other state of the stack it is not looked at, and an id of
+/// a resource CloudFormation has not failed at is refused.
+pub const SKIP_RESOURCES: &str = "dispatch.coactus.io/skip-resources";
 /// Keeps the object until its environment is gone, as far as its deletion policy says.
 pub const FINALIZER: &str = "dispatch.coactus.io/finalizer";

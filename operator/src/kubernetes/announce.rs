@@ -34,6 +34,7 @@ pub enum Reason {
     StackUpdated,
     StackDeleteStarted,
     RollbackResumed,
+    ResourcesLeftBehind,
     Ready,
     WorkersReady,
     WorkersNotReady,
@@ -58,6 +59,7 @@ impl Reason {
             Self::StackUpdated => "StackUpdated",
             Self::StackDeleteStarted => "StackDeleteStarted",
             Self::RollbackResumed => "RollbackResumed",
+            Self::ResourcesLeftBehind => "ResourcesLeftBehind",
             Self::Ready => "Ready",
             Self::WorkersReady => "WorkersReady",
             Self::WorkersNotReady => "WorkersNotReady",
@@ -77,7 +79,8 @@ impl Reason {
     pub fn warns(self) -> bool {
         matches!(
             self,
-            Self::WorkersNotReady
+            Self::ResourcesLeftBehind
+                | Self::WorkersNotReady
                 | Self::DriftDetected
                 | Self::PlanReady
                 | Self::Stalled
@@ -185,6 +188,10 @@ pub fn begun(event: &progress::Event) -> Option<Announcement> {
                 _ => return None,
             };
             Some(Announcement::new(reason, format!("stack {}: {}", event.logical_id, event.status)))
+        }
+        progress::Event::LeftBehind(operation, ids) => {
+            let note = format!("left out of {operation}: {}", ids.join(", "));
+            Some(Announcement::new(Reason::ResourcesLeftBehind, note))
         }
         progress::Event::Step(text)
             if text.starts_with("continuing the rollback") || text.starts_with("rolling stack") =>

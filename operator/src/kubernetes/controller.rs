@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT};
+use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use dispatch_api::dispatch_system::DispatchSystem;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -110,7 +110,7 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     system.metadata.generation.hash(&mut hasher);
     system.metadata.deletion_timestamp.is_some().hash(&mut hasher);
-    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT] {
+    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT, SKIP_RESOURCES] {
         system.annotations().get(name).hash(&mut hasher);
     }
     Some(hasher.finish())
@@ -220,6 +220,7 @@ mod tests {
             object(2, &[], false),
             object(1, &[(RECONCILE_REQUESTED_AT, "now")], false),
             object(1, &[(APPROVE, "3f9c2ab41d07")], false),
+            object(1, &[(SKIP_RESOURCES, "OffersQueue")], false),
             object(1, &[], true),
         ] {
             assert_ne!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&other));

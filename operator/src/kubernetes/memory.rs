@@ -19,6 +19,8 @@ pub struct Fingerprint {
     pub approved: Option<String>,
     /// Annotation that adopts a stack.
     pub adopted: Option<String>,
+    /// Annotation that names resources to leave behind.
+    pub skipped: Option<String>,
     /// Digest of the secrets; never leaves this process.
     pub secrets: String,
 }
@@ -103,7 +105,14 @@ mod tests {
     use super::*;
 
     fn fingerprint(generation: i64) -> Fingerprint {
-        Fingerprint { generation, requested: None, approved: None, adopted: None, secrets: "none".to_owned() }
+        Fingerprint {
+            generation,
+            requested: None,
+            approved: None,
+            adopted: None,
+            skipped: None,
+            secrets: "none".to_owned(),
+        }
     }
 
     #[tokio::test(start_paused = true)]

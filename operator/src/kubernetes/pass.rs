@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, FINALIZER, RECONCILE_REQUESTED_AT};
+use dispatch_api::annotations::{ADOPT, APPROVE, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions;
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
@@ -23,6 +23,7 @@ use super::source::PortsSource;
 use super::streak::{Nature, Streak, Wish};
 use super::{pace, removal};
 use crate::plan::Approval;
+use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
@@ -194,7 +195,7 @@ pub(super) fn generation_of(stored: &Stored) -> i64 {
     stored.metadata.generation.unwrap_or(0)
 }
 
-fn annotation(stored: &Stored, name: &str) -> Option<String> {
+pub(super) fn annotation(stored: &Stored, name: &str) -> Option<String> {
     stored.metadata.annotations.as_ref()?.get(name).filter(|value| !value.is_empty()).cloned()
 }
 
@@ -245,6 +246,7 @@ impl Pass<'_> {
             requested: annotation(self.stored, RECONCILE_REQUESTED_AT),
             approved: annotation(self.stored, APPROVE),
             adopted: annotation(self.stored, ADOPT),
+            skipped: annotation(self.stored, SKIP_RESOURCES),
             secrets: secrets.digest.clone(),
         };
         let mut memory = self.memory(&fingerprint);
@@ -322,6 +324,7 @@ impl Pass<'_> {
                 Some(stack) if *stack == self.system.names.stack => Adoption::Take,
                 _ => Adoption::Refuse,
             },
+            skip: fingerprint.skipped.as_deref().map(leave::read_ids).unwrap_or_default(),
             previous: self.frame.previous.cloned(),
         };
         let ports = self.context.aws.ports(self.system).await;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dispatch_api::annotations::FINALIZER;
+use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
 use jiff::SignedDuration;
@@ -11,11 +11,12 @@ use jiff::SignedDuration;
 use super::announce::{self, Announcement, Reason};
 use super::cluster::{Stored, place, to_value};
 use super::error::PassError;
-use super::pass::{Context, Key, PATIENCE, Passed, generation_of, status_of};
+use super::pass::{Context, Key, PATIENCE, Passed, annotation, generation_of, status_of};
 use super::streak::Streak;
 use super::{pace, secrets};
 use crate::destroy::{DestroyError, Destroyed, destroy};
 use crate::outputs::ArnBase;
+use crate::plan::leave;
 use crate::plan::workers::ChildKind;
 use crate::progress::Event;
 use crate::reconcile::Settings;
@@ -79,7 +80,8 @@ impl Removal<'_> {
         let ports = self.context.aws.ports(system).await;
         // They are of use where they are, and no hindrance where they are not.
         let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
-        let settings = Settings { secrets: read.secrets, patience: PATIENCE, ..Settings::default() };
+        let skip = annotation(self.stored, SKIP_RESOURCES).as_deref().map(leave::read_ids).unwrap_or_default();
+        let settings = Settings { secrets: read.secrets, patience: PATIENCE, skip, ..Settings::default() };
         let mut begun = Vec::new();
         let mut listen = |event: Event| begun.extend(announce::begun(&event));
         let result = destroy(system, &ports, &settings, &mut listen).await;
@@ -99,6 +101,7 @@ impl Removal<'_> {
             Err(error) => {
                 let reason = match &error {
                     DestroyError::Failed { .. } => "DeleteFailed",
+                    DestroyError::SkipRefused(_) => leave::SKIP_REFUSED,
                     DestroyError::Prepare(_) => "DeletePreparationFailed",
                     DestroyError::Reconcile(crate::reconcile::ReconcileError::WrongAccount { .. }) => "WrongAccount",
                     _ => "AwsUnavailable",

@@ -49,6 +49,7 @@ impl Streak {
     }
 
     /// With one failure more.
+    #[must_use]
     pub fn and(&self, wish: &Wish, nature: Nature) -> Self {
         let before = if self.wish == *wish { self.clone() } else { Self { wish: wish.clone(), ..Self::default() } };
         let lasting = before.lasting.saturating_add(u32::from(nature == Nature::Lasting));
@@ -56,6 +57,7 @@ impl Streak {
     }
 
     /// With one failure more of what was wanted last.
+    #[must_use]
     pub fn and_again(&self, nature: Nature) -> Self {
         self.and(&self.wish, nature)
     }

@@ -25,6 +25,8 @@ struct Fake {
     tags: BTreeMap<String, String>,
     changed_at: i64,
     events: Vec<StackEvent>,
+    /// Logical ids of the resources an operation has failed at.
+    failed: BTreeSet<String>,
     /// Looks left, the state at the end, and the template the stack then has.
     running: Option<(u8, StackState, Value)>,
 }
@@ -68,6 +70,22 @@ impl FakeStacks {
             found.state = StackState::parse(state);
             found.running = None;
         }
+    }
+
+    /// Puts a stack into a state in which these resources are the ones that failed.
+    pub fn fail(&self, stack: &str, state: &str, logical_ids: &[&str]) {
+        self.force(stack, state);
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.failed = logical_ids.iter().map(|id| (*id).to_owned()).collect();
+        }
+    }
+
+    /// Somebody, or an operator that was stopped in the middle, has left a change set.
+    pub fn leave_change_set(&self, stack: &str, name: &str) {
+        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
+        let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
+        let set = Set { template, tags, existing: Existing::Refuse, kind, described };
+        self.lock().sets.insert((stack.to_owned(), name.to_owned()), set);
     }
 
     /// Every call of this name fails from now on; `None` mends it.
@@ -287,6 +305,7 @@ impl StackProvider for FakeStacks {
                         tags: BTreeMap::new(),
                         changed_at: time,
                         events: Vec::new(),
+                        failed: BTreeSet::new(),
                         running: None,
                     };
                     inner.stacks.insert(request.stack.clone(), fake);
@@ -329,6 +348,12 @@ impl StackProvider for FakeStacks {
         })
     }
 
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+        self.answer("change_sets", |inner| {
+            Ok(inner.sets.keys().filter(|(of, _)| of == stack).map(|(_, name)| name.clone()).collect())
+        })
+    }
+
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
         self.answer("discard", |inner| {
             inner.sets.remove(&(stack.to_owned(), name.to_owned()));
@@ -336,23 +361,37 @@ impl StackProvider for FakeStacks {
         })
     }
 
-    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, _token: &'a str) -> Call<'a, ()> {
-        let call = match way {
-            WayBack::ContinueRollback => "continue_rollback",
-            WayBack::RollBack => "roll_back",
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack<'a>, _token: &'a str) -> Call<'a, ()> {
+        let (call, skip) = match way {
+            WayBack::ContinueRollback { skip } => ("continue_rollback", skip),
+            WayBack::RollBack => ("roll_back", &[][..]),
         };
         self.answer(call, |inner| {
             let (name, fake) = inner.known(stack)?;
-            let template = fake.template.clone();
-            inner.begin(&name, "UPDATE_ROLLBACK", template);
+            fake.failed.retain(|id| !skip.contains(id));
+            let (template, stuck) = (fake.template.clone(), !fake.failed.is_empty());
+            inner.begin(&name, "UPDATE_ROLLBACK", template.clone());
+            if stuck {
+                inner.known(stack)?.1.running = Some((LOOKS_UNTIL_DONE, StackState::UpdateRollbackFailed, template));
+            }
             Ok(())
         })
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, _token: &'a str) -> Call<'a, ()> {
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], _token: &'a str) -> Call<'a, ()> {
         self.answer("delete", |inner| {
-            let name = inner.known(stack)?.0;
+            let (name, fake) = inner.known(stack)?;
+            fake.failed.retain(|id| !retain.contains(id));
+            let (template, stuck) = (fake.template.clone(), !fake.failed.is_empty());
             inner.begin(&name, "DELETE", Value::Null);
+            let fake = inner.known(stack)?.1;
+            for id in retain {
+                let kind = template["Resources"][id]["Type"].as_str().unwrap_or_default();
+                tell(fake, id, kind, "DELETE_SKIPPED", None);
+            }
+            if stuck {
+                fake.running = Some((LOOKS_UNTIL_DONE, StackState::DeleteFailed, template));
+            }
             Ok(())
         })
     }
@@ -373,13 +412,15 @@ impl StackProvider for FakeStacks {
         self.answer("resources", |inner| {
             let (_, fake) = inner.known(stack)?;
             let Some(all) = fake.template["Resources"].as_object() else { return Ok(Vec::new()) };
+            let failed = if fake.state == StackState::DeleteFailed { "DELETE_FAILED" } else { "UPDATE_FAILED" };
+            let status = |id: &String| if fake.failed.contains(id) { failed } else { "CREATE_COMPLETE" };
             Ok(all
                 .iter()
                 .map(|(logical_id, resource)| StackResource {
                     logical_id: logical_id.clone(),
                     physical_id: Some(physical_id(logical_id, &resource["Properties"])),
                     resource_type: resource["Type"].as_str().unwrap_or_default().to_owned(),
-                    status: "CREATE_COMPLETE".to_owned(),
+                    status: status(logical_id).to_owned(),
                     reason: None,
                 })
                 .collect())

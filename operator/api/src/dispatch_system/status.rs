@@ -30,6 +30,10 @@ pub struct DispatchSystemStatus {
     /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
+    /// Logical ids of resources that were left out of the last rollback that was continued. CloudFormation takes them for rolled back;
+    /// what they really are like is for a person to see to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_resources: Vec<String>,
     /// Failures in a row, at least: written at 1, 2, 4, 8, … and at the limit, so that counting is no stream of writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_in_a_row: Option<u32>,
