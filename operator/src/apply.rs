@@ -6,9 +6,10 @@ use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, NOT_ADOPTABLE, OWNED_BY_
 use dispatch_api::validate::ValidatedSystem;
 use tokio::time::{Instant, sleep};
 
-use crate::desired::Desired;
+use crate::desired::{CHANGE_SET_PREFIX, Desired};
 use crate::observe;
 use crate::outputs::ArnBase;
+use crate::plan::indexes::IndexSteps;
 use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::{
@@ -36,6 +37,8 @@ pub enum Verdict {
     Settled,
     /// The plan waits for an approval.
     Blocked,
+    /// There is a plan, and it is not to be carried out.
+    Planned,
     /// CloudFormation refused or rolled back; the first event that failed is the cause.
     Failed {
         /// State it ended in.
@@ -135,8 +138,21 @@ impl Run<'_> {
                     continue;
                 }
                 (StackStep::Update, _) => {
+                    if let Some(steps) = self.desired.index_steps(found.as_ref()) {
+                        self.step(steps.to_string());
+                        // DynamoDB makes one at a time, and the one before may be somebody else's.
+                        if let Some(state) = self.builds_an_index(found.as_ref()).await? {
+                            return Ok(StackResult { verdict: Verdict::StillRunning(state), stack: found, ..result });
+                        }
+                    }
                     let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
-                    return self.change(request, found, result).await;
+                    result = self.change(request, found, result).await?;
+                    let more = self.desired.index_steps(result.stack.as_ref()).is_some();
+                    if result.verdict != Verdict::Settled || !more {
+                        return Ok(result);
+                    }
+                    found = result.stack.take();
+                    continue;
                 }
                 (StackStep::Wait, Some(stack)) => {
                     self.step(format!("waiting for stack {} ({})", self.desired.stack, stack.state.name()));
@@ -202,7 +218,7 @@ impl Run<'_> {
             return Ok(Ok(Vec::new()));
         }
         let resources = self.ports.stacks.resources(&stack.arn).await?;
-        let judged = leave::left_behind(self.skip, &stack.state, &resources, self.system.spec.deletion_policy);
+        let judged = leave::left_behind(self.skip, &stack.state, &resources, self.system.deletion_policy);
         if let Ok(left) = &judged {
             let operation = format!("the rollback of stack {}", self.desired.stack);
             self.progress.report(Event::LeftBehind(operation, left.clone()));
@@ -220,6 +236,13 @@ impl Run<'_> {
         follower.until_rest(Freshness::New, self.progress).await
     }
 
+    /// State of a stack whose table still builds an index.
+    async fn builds_an_index(&mut self, found: Option<&StackDescription>) -> Result<Option<StackState>, PortError> {
+        let table = self.ports.tables.table(&self.system.names.table).await?;
+        let builds = table.is_some_and(|table| !table.building.is_empty());
+        Ok(found.filter(|_| builds).map(|stack| stack.state.clone()))
+    }
+
     /// Makes the stack, with the data an earlier one has kept.
     async fn create(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<StackResult, PortError> {
         let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
@@ -230,7 +253,8 @@ impl Run<'_> {
             }
             Ok(Existing::Import) => {
                 self.step(format!("taking in what was kept: {kept}"));
-                return self.change(self.desired.import(found.as_ref()), found, result).await;
+                let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::of(table));
+                return self.change(self.desired.import(found.as_ref(), steps.as_ref()), found, result).await;
             }
             Err(KeptRefusal::Another(text)) => (OWNED_BY_ANOTHER, text),
             Err(KeptRefusal::Unfit(text)) => (NOT_ADOPTABLE, text),
@@ -354,6 +378,8 @@ impl Run<'_> {
                     self.ports.push.delete(&parts.push_arn).await?;
                     parts.push_exists = false;
                 }
+                // The stack's update has done it.
+                PartStep::CorrectTags { .. } => {}
                 PartStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
                 PartStep::CorrectTable { correction, .. } => {
                     let table = &self.system.names.table;
@@ -387,7 +413,7 @@ pub(crate) async fn compute(
     patience: Patience,
 ) -> Result<ChangeSet, PortError> {
     match ports.stacks.create_change_set(request).await {
-        Ok(()) => {}
+        Ok(()) => discard_others(ports, request).await,
         Err(error) if error.kind == PortErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
@@ -400,6 +426,22 @@ pub(crate) async fn compute(
         }
         sleep(pause).await;
         pause = (pause * 2).min(patience.longest);
+    }
+}
+
+/// Removes change sets an earlier run has made from another input and was stopped before it removed them. That this fails is no reason
+/// not to go on: the next execution removes them, too.
+async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
+    let found = async {
+        for name in ports.stacks.change_sets(&request.stack).await? {
+            if name != request.name && name.starts_with(CHANGE_SET_PREFIX) {
+                ports.stacks.discard(&request.stack, &name).await?;
+            }
+        }
+        Ok::<_, PortError>(())
+    };
+    if let Err(error) = found.await {
+        tracing::warn!(%error, stack = request.stack, "older change sets may be left");
     }
 }
 

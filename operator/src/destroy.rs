@@ -102,7 +102,7 @@ pub async fn destroy(
         return Err(DestroyError::OwnedByAnother(message));
     }
     let found = prepare(system, ports, settings, found, progress).await?;
-    if system.spec.deletion_policy == DeletionPolicy::Delete {
+    if system.deletion_policy == DeletionPolicy::Delete {
         open_data(system, ports, &found, progress).await?;
     }
     // The application goes before the stack, whose ARN says where it is: a run that stops in between finds it again.
@@ -154,7 +154,7 @@ async fn left_behind(
         return Ok(Vec::new());
     }
     let resources = ports.stacks.resources(&found.arn).await?;
-    leave::left_behind(&settings.skip, &found.state, &resources, system.spec.deletion_policy)
+    leave::left_behind(&settings.skip, &found.state, &resources, system.deletion_policy)
         .map_err(DestroyError::SkipRefused)
 }
 
@@ -189,7 +189,7 @@ async fn prepare(
     found: StackDescription,
     progress: &mut dyn Progress,
 ) -> Result<StackDescription, DestroyError> {
-    if system.spec.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
+    if system.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
         return Ok(found);
     }
     progress.report(Event::Note("deletionPolicy is Delete: table and bucket go with the stack".to_owned()));
@@ -302,7 +302,7 @@ async fn retained(
     ports: &Ports,
     found: &StackDescription,
 ) -> Result<Vec<(String, String)>, PortError> {
-    if system.spec.deletion_policy == DeletionPolicy::Delete || !found.state.serves() {
+    if system.deletion_policy == DeletionPolicy::Delete || !found.state.serves() {
         return Ok(Vec::new());
     }
     let body = crate::plan::template::render(system);

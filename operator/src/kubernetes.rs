@@ -1,12 +1,13 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
-//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`announce`] (events), [`election::decide`],
+//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`tenancy`] (what a namespace says), [`announce`] (events), [`election::decide`],
 //! [`controller`]'s predicate, `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for
 //! AWS, [`recorder`] for events, [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
 pub mod announce;
 pub mod cluster;
 pub mod controller;
+pub mod drain;
 pub mod election;
 pub mod error;
 pub mod fence;
@@ -22,6 +23,8 @@ pub mod secrets;
 pub mod serve;
 pub mod source;
 pub mod streak;
+pub mod tenancy;
+pub mod timing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +72,8 @@ pub struct RunOptions {
     pub endpoint_url: Option<String>,
     /// Bound of AWS calls a second for each region and role.
     pub aws_calls_per_second: u32,
+    /// What counts where neither a spec nor its namespace says, and whether roles have to be allowed.
+    pub defaults: tenancy::Defaults,
     /// Name of this replica, which no other process has.
     pub identity: String,
 }
@@ -213,6 +218,7 @@ impl Work<'_> {
                 endpoint_url,
                 resync: options.resync,
                 spread: SPREAD.min(options.resync),
+                defaults: options.defaults,
             },
             clock: system_clock,
             served,

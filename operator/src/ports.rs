@@ -108,6 +108,8 @@ pub struct TableLook {
     pub arn: String,
     /// Key attributes, partition key first: of each index by its name, of the table under the empty name.
     pub keys: BTreeMap<String, Vec<String>>,
+    /// Indexes that are not `ACTIVE`: being made, changed or removed.
+    pub building: Vec<String>,
     /// How it is paid for.
     pub billing: BillingMode,
     /// ARN of the stream; `None` when it is off.
@@ -262,6 +264,8 @@ pub struct QueueSettings {
 pub trait Queues: Send + Sync {
     /// Settings of a queue; `None` when there is no such queue.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
+    /// Messages in a queue, about: visible, in flight and delayed; `None` when there is no such queue.
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>>;
     /// Sets them. The redrive policy is left alone where `dead_letter_arn` or `max_receive_count` is absent.
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
 }

@@ -2,8 +2,10 @@
 
 mod data;
 mod drift;
+mod indexes;
 mod leave;
 mod ownership;
+mod plans;
 
 use dispatch_api::conditions::{DRIFTED, PLAN_PENDING, STALLED};
 use dispatch_api::dispatch_system::{
@@ -106,7 +108,8 @@ async fn a_failed_creation_shows_the_first_cause_and_is_made_anew_once() {
     assert!(is_true(&done.status, STALLED));
     let ready = done.status.conditions.iter().find(|c| c.type_ == "Ready").expect("Ready");
     assert_eq!((ready.reason.as_str(), ready.status.as_str()), ("CreateFailed", "False"));
-    assert_eq!(ready.message, "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists");
+    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); it waits for you:";
+    assert!(ready.message.starts_with(first), "{}", ready.message);
 
     let refused =
         Settings { failed_input: FailedInput::Refuse, previous: Some(done.status.clone()), ..Settings::default() };
@@ -296,7 +299,7 @@ async fn destroying_keeps_data_unless_told_otherwise_and_is_idempotent() {
 
     let (world, mut system) = living().await;
     world.change_table(|table| table.deletion_protection = false);
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert!(gone.kept.is_empty());
     let (_, mutating) = world.take_calls();

@@ -105,6 +105,7 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
         &["arn:aws:iam::111122223333:role/a/b", "arn:aws-cn:iam::111122223333:role/a"],
         &["arn:aws:iam::111122223333:user/a", "arn:aws:iam::1:role/a", "role/a", "arn:aws:iam::111122223333:role/"],
     ),
+    ("aws.externalId", &["a1", "city:seoul/2=x"], &["a b", "a;b", "서울"]),
     (
         "aws.permissionsBoundaryArn",
         &["arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::111122223333:policy/a"],

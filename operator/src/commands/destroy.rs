@@ -64,7 +64,7 @@ fn confirmed(system: &ValidatedSystem) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(Refused(vec!["there is no terminal to ask for a confirmation on; give --yes".to_owned()]).into());
     }
-    let data = match system.spec.deletion_policy {
+    let data = match system.deletion_policy {
         DeletionPolicy::Retain => "Its table and bucket stay.",
         DeletionPolicy::Delete => "ITS TABLE AND BUCKET ARE DELETED WITH ALL DATA.",
     };

@@ -138,11 +138,14 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
             _ => {}
         }
     }
-    if let Some((_, now)) = change(condition::PLAN_PENDING).filter(|(_, now)| now.status == "True") {
-        // Nothing can be approved where nothing was planned resource by resource.
-        if find(Some(after), condition::STALLED).is_some_and(|stalled| stalled.reason == "ApprovalRequired") {
-            tell(Reason::PlanReady, now);
-        }
+    // Nothing can be approved where nothing was planned resource by resource. Another plan is news, though the condition is the same.
+    let planned = |now: &&Condition| {
+        now.status == "True" && [condition::APPROVAL_REQUIRED, condition::DRY_RUN].contains(&now.reason.as_str())
+    };
+    let plan = find(Some(after), condition::PLAN_PENDING).filter(planned);
+    let plan_before = find(before, condition::PLAN_PENDING).filter(planned);
+    if let Some(now) = plan.filter(|now| plan_before.is_none_or(|was| was.message != now.message)) {
+        tell(Reason::PlanReady, now);
     }
     if let Some((was, now)) = change(condition::PAUSED) {
         match now.status.as_str() {
@@ -258,6 +261,15 @@ mod tests {
         assert_eq!(reasons(None, &off), []);
         assert_eq!(reasons(Some(&off), &on), [Reason::Paused]);
         assert_eq!(reasons(Some(&on), &off), [Reason::Resumed]);
+    }
+
+    #[test]
+    fn another_plan_is_told_though_one_waited_before() {
+        let plan = |id: &str| status(&[("PlanPending", "True", "ApprovalRequired", id)]);
+        assert_eq!(reasons(None, &plan("plan a")), [Reason::PlanReady]);
+        assert_eq!(reasons(Some(&plan("plan a")), &plan("plan b")), [Reason::PlanReady]);
+        assert_eq!(reasons(Some(&plan("plan a")), &plan("plan a")), []);
+        assert_eq!(reasons(None, &status(&[("PlanPending", "True", "ChangesPending", "no id")])), []);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
+use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use dispatch_api::dispatch_system::DispatchSystem;
+use dispatch_api::names::ResourceNames;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cluster::Stored;
+use super::cluster::{Stored, place};
 use super::error::{PassError, limit_reached};
 use super::pace;
 use super::pass::{Context, Key, Passed, generation_of, pass, status_of};
@@ -110,7 +111,7 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     system.metadata.generation.hash(&mut hasher);
     system.metadata.deletion_timestamp.is_some().hash(&mut hasher);
-    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT, SKIP_RESOURCES] {
+    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT, DRY_RUN, SKIP_RESOURCES] {
         system.annotations().get(name).hash(&mut hasher);
     }
     Some(hasher.finish())
@@ -119,6 +120,7 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
 async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action, Infallible> {
     let key = (system.namespace().unwrap_or_default(), system.name_any());
     let begun = Instant::now();
+    let _under_way = context.metrics.begins();
     let result = bounded(&context, &key).await;
     let next = match result {
         Ok(Passed { outcome, next }) => {
@@ -188,8 +190,11 @@ async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &St
     let mut status = if streak.is_spent() {
         status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error))
     } else {
-        let next = "; it is tried again by itself, after pauses that grow to 5 minutes";
-        status::unfinished(&frame, Trio::Reconciling, error.reason(), &format!("{error}{next}"))
+        let (namespace, name) = place(stored);
+        let stack = ResourceNames::prefix(namespace, name);
+        let message =
+            format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes");
+        status::unfinished(&frame, Trio::Reconciling, error.reason(), &message)
     };
     status.failures_in_a_row = streak.told();
     context.publish(stored, &status, Vec::new()).await
@@ -220,6 +225,7 @@ mod tests {
             object(2, &[], false),
             object(1, &[(RECONCILE_REQUESTED_AT, "now")], false),
             object(1, &[(APPROVE, "3f9c2ab41d07")], false),
+            object(1, &[(DRY_RUN, "true")], false),
             object(1, &[(SKIP_RESOURCES, "OffersQueue")], false),
             object(1, &[], true),
         ] {

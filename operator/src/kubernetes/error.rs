@@ -1,7 +1,7 @@
 //! Why a reconcile did not come to its end, and whether it is tried again.
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
-use dispatch_api::conditions::RETRY_LIMIT_REACHED;
+use dispatch_api::conditions::{AWS_ACCESS_DENIED, RETRY_LIMIT_REACHED, WRONG_ACCOUNT};
 use thiserror::Error;
 
 use super::cluster::{ClusterError, ClusterErrorKind};
@@ -69,7 +69,7 @@ impl PassError {
                 match error.kind {
                     PortErrorKind::Throttled => "AwsThrottled",
                     PortErrorKind::Quota => "AwsQuotaExceeded",
-                    PortErrorKind::Denied => "AwsAccessDenied",
+                    PortErrorKind::Denied => AWS_ACCESS_DENIED,
                     _ => "AwsUnavailable",
                 }
             }
@@ -134,7 +134,7 @@ impl Refusal {
     pub fn of(error: &ReconcileError, streak: &Streak) -> Option<Self> {
         let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
         match error {
-            ReconcileError::WrongAccount { .. } => stalled("WrongAccount"),
+            ReconcileError::WrongAccount { .. } => stalled(WRONG_ACCOUNT),
             // It may be made in the next moment, and is looked for.
             ReconcileError::SecretMissing { .. } => Some(Self { trio: Trio::Reconciling, reason: "SecretMissing" }),
             ReconcileError::OwnedByAnother(_) => stalled(dispatch_api::conditions::OWNED_BY_ANOTHER),

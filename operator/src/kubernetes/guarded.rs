@@ -261,6 +261,10 @@ impl Queues for Guarded<dyn Queues> {
         self.read((SQS, "GetQueueAttributes"), move |inner| inner.settings(url))
     }
 
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+        self.read((SQS, "GetQueueAttributes"), move |inner| inner.waiting(url))
+    }
+
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
         self.write((SQS, "SetQueueAttributes"), move |inner| inner.correct(url, settings))
     }

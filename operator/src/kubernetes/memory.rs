@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dispatch_api::dispatch_system::DispatchSystemStatus;
+use dispatch_api::dispatch_system::{DeletionPolicy, DispatchSystemStatus};
 use tokio::time::Instant;
 
 use super::streak::Streak;
-use crate::reconcile::DriftLook;
+use crate::reconcile::{DriftLook, Mode};
 
 /// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct Fingerprint {
     pub approved: Option<String>,
     /// Annotation that adopts a stack.
     pub adopted: Option<String>,
+    /// What becomes of the data, which the namespace may have changed.
+    pub policy: DeletionPolicy,
+    /// Whether the annotation asks for a plan only.
+    pub mode: Mode,
     /// Annotation that names resources to leave behind.
     pub skipped: Option<String>,
     /// Digest of the secrets; never leaves this process.
@@ -111,6 +115,8 @@ mod tests {
             approved: None,
             adopted: None,
             skipped: None,
+            mode: Mode::CarryOut,
+            policy: DeletionPolicy::Retain,
             secrets: "none".to_owned(),
         }
     }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
+use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions;
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::announce::{self, Announcement};
+use super::announce::{self, Announcement, Reason};
 use super::cluster::{Cluster, Stored, place, to_value};
 use super::error::{self, PassError, Refusal};
 use super::memory::{Fingerprint, Memory, NextLook};
@@ -21,13 +21,15 @@ use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
 use super::streak::{Nature, Streak, Wish};
+use super::tenancy::{self, Defaults};
+use super::timing;
 use super::{pace, removal};
 use crate::plan::Approval;
 use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
-use crate::reconcile::{DriftLook, FailedInput, Patience, ReconcileError, Reconciled, Settings, reconcile};
+use crate::reconcile::{DriftLook, FailedInput, Mode, Patience, ReconcileError, Reconciled, Settings, reconcile};
 use crate::status::{self, Frame, Trio, WorkersState};
 
 /// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
@@ -45,6 +47,8 @@ pub struct Options {
     pub resync: Duration,
     /// Time over which the first looks at systems in sync are spread after a start.
     pub spread: Duration,
+    /// What counts where neither a spec nor its namespace says.
+    pub defaults: Defaults,
 }
 
 /// Name of an object.
@@ -179,9 +183,36 @@ impl Context {
         let mut told = begun;
         if differs {
             told.extend(announce::announcements(previous.as_ref(), next));
+            self.count(stored, previous.as_ref(), next, &told);
         }
         self.announcer.tell(stored, told).await;
         Ok(())
+    }
+}
+
+impl Context {
+    /// Counts what two statuses show to have happened between them.
+    fn count(
+        &self,
+        stored: &Stored,
+        before: Option<&DispatchSystemStatus>,
+        after: &DispatchSystemStatus,
+        told: &[Announcement],
+    ) {
+        let created = stored.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        if let Some((kind, took)) = created.and_then(|created| timing::time_to_ready(before, after, created)) {
+            self.metrics.became_ready(kind.name(), took);
+        }
+        if let Some(took) = timing::time_drifted(before, after) {
+            self.metrics.drift_ended(took);
+        }
+        for Announcement { reason, .. } in told {
+            match reason {
+                Reason::DriftDetected => self.metrics.drift_detected(),
+                Reason::DriftCorrected => self.metrics.drift_corrected(),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -216,7 +247,7 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
     let spec = stored.data.get("spec").cloned().unwrap_or_default();
     let previous = status_of(&stored);
     let frame = Frame { generation: generation_of(&stored), previous: previous.as_ref(), now: (context.clock)() };
-    let system = match ValidatedSystem::of_object(&stored.metadata, &spec) {
+    let mut system = match ValidatedSystem::of_object(&stored.metadata, &spec) {
         Ok(system) => system,
         Err(errors) => {
             let status = status::unfinished(&frame, Trio::Stalled, "InvalidSpec", &errors.to_string());
@@ -224,6 +255,15 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
             return Ok(Passed { outcome: "stalled", next: None });
         }
     };
+    let defaults = context.options.defaults;
+    let namespace = if tenancy::has_a_say(&system, defaults) { context.cluster.namespace(&key.0).await? } else { None };
+    tenancy::settle_policy(&mut system, namespace.as_ref(), defaults);
+    if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
+        let status = status::unfinished(&frame, Trio::Stalled, conditions::ROLE_NOT_ALLOWED, &refusal);
+        context.publish(&stored, &status, Vec::new()).await?;
+        // Namespaces are not watched.
+        return Ok(Passed { outcome: "stalled", next: Some(context.options.resync) });
+    }
     Pass { context, key, stored: &stored, system: &system, frame }.run().await
 }
 
@@ -241,12 +281,16 @@ impl Pass<'_> {
         let (context, system) = (self.context, self.system);
         self.hold().await?;
         let secrets = secrets::read(&context.cluster, system).await?;
+        let planned_only = annotation(self.stored, DRY_RUN).as_deref() == Some("true");
+        let mode = if planned_only { Mode::DryRun } else { Mode::CarryOut };
         let fingerprint = Fingerprint {
             generation: system.generation,
             requested: annotation(self.stored, RECONCILE_REQUESTED_AT),
             approved: annotation(self.stored, APPROVE),
             adopted: annotation(self.stored, ADOPT),
             skipped: annotation(self.stored, SKIP_RESOURCES),
+            mode,
+            policy: system.deletion_policy,
             secrets: secrets.digest.clone(),
         };
         let mut memory = self.memory(&fingerprint);
@@ -260,6 +304,7 @@ impl Pass<'_> {
             endpoint_url: context.options.endpoint_url.as_deref(),
             cache_secret_version: secrets.cache_version.as_deref(),
             served: context.served,
+            mode,
         };
         let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
         let status = status::with_workers(base, &workers, &self.frame);
@@ -315,6 +360,7 @@ impl Pass<'_> {
         let handled = self.frame.previous.and_then(|status| status.last_handled_reconcile_at.clone());
         let asked_for = fingerprint.requested.is_some() && fingerprint.requested != handled;
         let settings = Settings {
+            mode: fingerprint.mode,
             approval: fingerprint.approved.clone().map_or(Approval::None, Approval::Plan),
             secrets: secrets.secrets.clone(),
             drift,

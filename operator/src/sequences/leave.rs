@@ -65,7 +65,7 @@ async fn a_failed_deletion_goes_on_without_the_named_resource_and_reports_it_as_
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_takes_the_data_leaves_none_behind_by_the_way() {
     let (world, mut system) = living().await;
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     world.stacks.fail(STACK, "DELETE_FAILED", &["ExportBucket"]);
     let error = destroy(&system, &world.ports(), &naming(&["ExportBucket"]), &mut Silent).await.expect_err("refused");
     assert!(error.to_string().contains("deletionPolicy: Retain"), "{error}");

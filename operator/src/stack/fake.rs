@@ -225,6 +225,10 @@ fn outputs(template: &Value) -> BTreeMap<String, String> {
     outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
 }
 
+fn indexes(template: &Value) -> usize {
+    template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().map_or(0, Vec::len)
+}
+
 /// The name the template gives, or one of CloudFormation's making.
 fn physical_id(logical_id: &str, properties: &Value) -> String {
     let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
@@ -342,6 +346,11 @@ impl StackProvider for FakeStacks {
             let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
             let (name, fake) = inner.known(stack)?;
             fake.tags = set.tags;
+            let more = indexes(&set.template).saturating_sub(indexes(&fake.template));
+            if verb == "UPDATE" && more > 1 {
+                let reason = "Cannot perform more than one GSI creation or deletion in a single update";
+                inner.doomed = Some(("Table".to_owned(), reason.to_owned()));
+            }
             inner.imported = set.existing == Existing::Import;
             inner.begin(&name, verb, set.template);
             Ok(())

@@ -84,6 +84,9 @@ pub fn unfinished(frame: &Frame<'_>, trio: Trio, reason: &str, message: &str) ->
     status.observed_generation = frame.generation;
     status.failures_in_a_row = None;
     set_trio(&mut status, frame, (trio, reason, message));
+    if [condition::WRONG_ACCOUNT, condition::ROLE_NOT_ALLOWED, condition::AWS_ACCESS_DENIED].contains(&reason) {
+        put(&mut status, frame.write((condition::CREDENTIALS_VALID, "False", reason, message.to_owned())));
+    }
     status
 }
 
@@ -116,9 +119,7 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
 /// Whether a system that is not ready waits neither for AWS nor for the operator, but for a person.
 pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
     let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY);
-    ready.is_some_and(|ready| {
-        matches!(ready.reason.as_str(), "Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState")
-    })
+    ready.is_some_and(|ready| super::waits(&ready.reason))
 }
 
 fn set_trio(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (Trio, &str, &str)) {

@@ -41,6 +41,7 @@ struct Inner {
     push: Option<String>,
     queue: QueueSettings,
     queues_gone: bool,
+    waiting: u64,
     table: TableLook,
     table_gone: bool,
     expiry: Option<String>,
@@ -74,6 +75,7 @@ impl Default for World {
             push: None,
             queue,
             queues_gone: false,
+            waiting: 0,
             table: table_look("coactus-default-seoul"),
             table_gone: false,
             expiry: Some(TTL_ATTRIBUTE.to_owned()),
@@ -115,6 +117,11 @@ impl World {
     /// Somebody changes the visibility timeout of the queues.
     pub fn change_visibility(&self, seconds: u32) {
         self.lock().queue.visibility_timeout_seconds = seconds;
+    }
+
+    /// Messages wait in the queue of offers.
+    pub fn put_messages(&self, messages: u64) {
+        self.lock().waiting = messages;
     }
 
     /// Somebody deletes the queues.
@@ -332,6 +339,11 @@ impl Queues for World {
             let there = !inner.queues_gone;
             Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..inner.queue.clone() }))
         })
+    }
+
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+        let offers = url.contains("Offers");
+        self.answer("queue_depth", |inner| Ok((!inner.queues_gone).then_some(if offers { inner.waiting } else { 0 })))
     }
 
     fn correct<'a>(&'a self, _url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {

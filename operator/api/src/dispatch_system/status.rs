@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::DeletionPolicy;
+
 /// Observed state of a system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -14,7 +16,7 @@ pub struct DispatchSystemStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
     /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
+    /// `WorkersReady`, `CredentialsValid`, `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -30,6 +32,12 @@ pub struct DispatchSystemStatus {
     /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
+    /// What becomes of the data when the object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Who says so: `spec`, `namespace`, `operator` or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy_from: Option<String>,
     /// Logical ids of resources that were left out of the last rollback that was continued. CloudFormation takes them for rolled back;
     /// what they really are like is for a person to see to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -105,6 +113,31 @@ pub struct LastPlan {
     pub replace: u32,
     /// Resources to remove.
     pub remove: u32,
+    /// The changes, those that endanger data first; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PlannedChange>,
+    /// How many changes are not in the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u32,
+}
+
+/// One change of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    /// Logical id in the template.
+    pub logical_id: String,
+    /// Type of the resource.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// `add`, `change`, `replace` or `remove`.
+    pub action: String,
+    /// CloudFormation's word for whether the resource is made anew: `True`, `False`, or `Conditional`, which shows only while the update
+    /// runs.
+    pub replacement: String,
+    /// Whether data may be lost with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub endangers_data: bool,
 }
 
 /// One export of the table.
@@ -130,6 +163,11 @@ pub struct ExportStatus {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn unobserved() -> i64 {
