@@ -1,12 +1,14 @@
 //! Carries a plan out. Every operation is bounded, idempotent by its token or name, and told to whoever listens.
 
+mod changes;
 mod follow;
+
+use std::ops::ControlFlow;
 
 use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, NOT_ADOPTABLE, OWNED_BY_ANOTHER};
 use dispatch_api::validate::ValidatedSystem;
-use tokio::time::{Instant, sleep};
 
-use crate::desired::{CHANGE_SET_PREFIX, Desired};
+use crate::desired::Desired;
 use crate::observe;
 use crate::outputs::ArnBase;
 use crate::plan::indexes::IndexSteps;
@@ -24,6 +26,9 @@ use crate::stack::{
     WayBack,
 };
 
+use changes::refusals;
+
+pub(crate) use changes::compute;
 pub(crate) use follow::{Follower, Freshness, Rest};
 
 /// Steps of one stack in one run. The longest sensible way is wait, go back, wait, update; a stack that needs more is not
@@ -84,6 +89,9 @@ pub struct StackResult {
     pub skipped: Vec<String>,
 }
 
+/// Whether a run ends with a result, or goes on from it.
+type Turn = ControlFlow<StackResult, StackResult>;
+
 /// One run over one system.
 pub(crate) struct Run<'a> {
     pub system: &'a ValidatedSystem,
@@ -127,29 +135,15 @@ impl Run<'_> {
                 (StackStep::UpToDate, _) => {
                     return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
                 }
-                (StackStep::Create, _) => {
-                    result = self.create(found, result).await?;
-                    // Data that was taken in may be due for a policy it could not be taken in with.
-                    let settled = result.verdict == Verdict::Settled;
-                    if !settled || self.next(result.stack.as_ref()) != StackStep::Update {
-                        return Ok(result);
-                    }
-                    found = result.stack.take();
-                    continue;
-                }
-                (StackStep::Update, _) => {
-                    if let Some(steps) = self.desired.index_steps(found.as_ref()) {
-                        self.step(steps.to_string());
-                        // DynamoDB makes one at a time, and the one before may be somebody else's.
-                        if let Some(state) = self.builds_an_index(found.as_ref()).await? {
-                            return Ok(StackResult { verdict: Verdict::StillRunning(state), stack: found, ..result });
-                        }
-                    }
-                    let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
-                    result = self.change(request, found, result).await?;
-                    let more = self.desired.index_steps(result.stack.as_ref()).is_some();
-                    if result.verdict != Verdict::Settled || !more {
-                        return Ok(result);
+                (step @ (StackStep::Create | StackStep::Update), _) => {
+                    let turn = if step == StackStep::Create {
+                        self.make(found, result).await?
+                    } else {
+                        self.update(found, result).await?
+                    };
+                    match turn {
+                        ControlFlow::Break(end) => return Ok(end),
+                        ControlFlow::Continue(next) => result = next,
                     }
                     found = result.stack.take();
                     continue;
@@ -166,24 +160,15 @@ impl Run<'_> {
                     let deletion = Deletion { stack, retain: &[] };
                     delete(self.ports, deletion, self.patience, self.progress).await?.0
                 }
-                (StackStep::ContinueRollback, Some(stack)) if !gone_back => {
+                (step @ (StackStep::ContinueRollback | StackStep::RollBack), Some(stack)) if !gone_back => {
                     gone_back = true;
-                    match self.skippable(stack).await? {
-                        Ok(skipped) => result.skipped = skipped,
+                    match self.take_back(&step, stack, &mut result).await? {
+                        Ok(rest) => rest,
                         Err(message) => {
                             let verdict = Verdict::Refused { reason: leave::SKIP_REFUSED, message };
                             return Ok(StackResult { verdict, stack: found, ..result });
                         }
                     }
-                    result.changed = true;
-                    self.step(format!("continuing the rollback of stack {}", self.desired.stack));
-                    self.go_back(stack, WayBack::ContinueRollback { skip: &result.skipped }).await?
-                }
-                (StackStep::RollBack, Some(stack)) if !gone_back => {
-                    gone_back = true;
-                    result.changed = true;
-                    self.step(format!("rolling stack {} back", self.desired.stack));
-                    self.go_back(stack, WayBack::RollBack).await?
                 }
                 (StackStep::LeaveAlone(state), _) => {
                     return Ok(StackResult { verdict: Verdict::LeftAlone(state), stack: found, ..result });
@@ -206,6 +191,50 @@ impl Run<'_> {
         }
         let verdict = found.as_ref().map_or(Verdict::Untouched, |stack| Verdict::Stalled(stack.state.clone()));
         Ok(StackResult { verdict, stack: found, ..result })
+    }
+
+    /// Makes the stack. It goes on where data that was taken in is due for a policy or an index it could not be taken in with.
+    async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+        let result = self.create(found, result).await?;
+        let more = result.verdict == Verdict::Settled && self.next(result.stack.as_ref()) == StackStep::Update;
+        Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
+    }
+
+    /// Updates the stack, or brings its table one index nearer to what is wanted.
+    async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+        if let Some(steps) = self.desired.index_steps(found.as_ref()) {
+            self.step(steps.to_string());
+            // DynamoDB makes one at a time, and the one before may be somebody else's.
+            if let Some(state) = self.builds_an_index(found.as_ref()).await? {
+                let verdict = Verdict::StillRunning(state);
+                return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
+            }
+        }
+        let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
+        let result = self.change(request, found, result).await?;
+        let more = result.verdict == Verdict::Settled && self.desired.index_steps(result.stack.as_ref()).is_some();
+        Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
+    }
+
+    /// Takes a failed update back, whichever way its state allows. Answers with the reason where what a person wants left out is not.
+    async fn take_back(
+        &mut self,
+        step: &StackStep,
+        stack: &StackDescription,
+        result: &mut StackResult,
+    ) -> Result<Result<Rest, String>, PortError> {
+        if *step == StackStep::RollBack {
+            result.changed = true;
+            self.step(format!("rolling stack {} back", self.desired.stack));
+            return self.go_back(stack, WayBack::RollBack).await.map(Ok);
+        }
+        match self.skippable(stack).await? {
+            Ok(skipped) => result.skipped = skipped,
+            Err(message) => return Ok(Err(message)),
+        }
+        result.changed = true;
+        self.step(format!("continuing the rollback of stack {}", self.desired.stack));
+        self.go_back(stack, WayBack::ContinueRollback { skip: &result.skipped }).await.map(Ok)
     }
 
     fn next(&self, found: Option<&StackDescription>) -> StackStep {
@@ -406,45 +435,6 @@ fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortE
     }
 }
 
-/// Makes a change set, or finds the one an earlier run made from the same input, and waits until it is computed.
-pub(crate) async fn compute(
-    ports: &Ports,
-    request: &ChangeSetRequest,
-    patience: Patience,
-) -> Result<ChangeSet, PortError> {
-    match ports.stacks.create_change_set(request).await {
-        Ok(()) => discard_others(ports, request).await,
-        Err(error) if error.kind == PortErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    let deadline = Instant::now() + patience.total;
-    let mut pause = patience.first;
-    loop {
-        let set = ports.stacks.change_set(&request.stack, &request.name).await?;
-        if set.state != ChangeSetState::Pending || Instant::now() >= deadline {
-            return Ok(set);
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(patience.longest);
-    }
-}
-
-/// Removes change sets an earlier run has made from another input and was stopped before it removed them. That this fails is no reason
-/// not to go on: the next execution removes them, too.
-async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
-    let found = async {
-        for name in ports.stacks.change_sets(&request.stack).await? {
-            if name != request.name && name.starts_with(CHANGE_SET_PREFIX) {
-                ports.stacks.discard(&request.stack, &name).await?;
-            }
-        }
-        Ok::<_, PortError>(())
-    };
-    if let Err(error) = found.await {
-        tracing::warn!(%error, stack = request.stack, "older change sets may be left");
-    }
-}
-
 /// A deletion of a stack.
 pub(crate) struct Deletion<'a> {
     /// The stack.
@@ -475,17 +465,6 @@ fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
         Sha256::digest(format!("{} {} {:?} {}", stack.arn, stack.state.name(), stack.changed_at, left.join(",")));
     let hex = crate::plan::hex(&digest);
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
-}
-
-/// The reasons of a refusal. That they cannot be read must not hide that there was one.
-async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<String> {
-    match ports.stacks.refusals(stack, change_set).await {
-        Ok(refusals) => refusals,
-        Err(error) => {
-            tracing::warn!(%error, stack, "the reasons of a refusal are not known");
-            Vec::new()
-        }
-    }
 }
 
 /// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.

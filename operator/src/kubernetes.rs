@@ -1,8 +1,9 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
-//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`tenancy`] (what a namespace says), [`announce`] (events), [`election::decide`],
-//! [`controller`]'s predicate, `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for
-//! AWS, [`recorder`] for events, [`election`] for the lease. Everything that writes asks the [`fence`] first.
+//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`tenancy`]
+//! (what a namespace says), [`timing`] (how long things took), [`announce`] (events), [`election::decide`], [`controller`]'s predicate,
+//! `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for AWS, [`recorder`] for events,
+//! [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
 pub mod announce;
 pub mod cluster;

@@ -7,7 +7,7 @@ mod leave;
 mod ownership;
 mod plans;
 
-use dispatch_api::conditions::{DRIFTED, PLAN_PENDING, STALLED};
+use dispatch_api::conditions::{CREDENTIALS_VALID, DRIFTED, PLAN_PENDING, STALLED};
 use dispatch_api::dispatch_system::{
     ApprovalPolicy, DeletionPolicy, DriftPolicy, FcmSpec, ManagementPolicy, SecretKeyRef,
 };
@@ -221,6 +221,22 @@ async fn credentials_of_another_account_are_refused_before_anything_is_asked() {
     let error = reconcile(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("refused");
     assert!(matches!(error, ReconcileError::WrongAccount { .. }));
     assert_eq!(world.take_calls().0, ["account"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_names_the_account_and_the_role_without_a_call() {
+    let (world, mut system) = living().await;
+    let skip = Settings { drift: DriftLook::Skip, ..Settings::default() };
+    let told = |done: &Reconciled| {
+        let found = done.status.conditions.iter().find(|c| c.type_ == CREDENTIALS_VALID).expect("CredentialsValid");
+        (found.status.clone(), found.message.clone())
+    };
+    let own = told(&apply_with(&world, &system, &skip).await);
+    assert_eq!(own, ("True".to_owned(), "account 000000000000, the operator's own identity".to_owned()));
+    system.spec.aws.role_arn = Some("arn:aws:iam::000000000000:role/coactus-city".to_owned());
+    let role = told(&apply_with(&world, &system, &skip).await);
+    assert_eq!(role.1, "account 000000000000, role arn:aws:iam::000000000000:role/coactus-city");
+    assert_eq!(world.take_calls().0.len(), 8, "four looks each");
 }
 
 #[tokio::test(start_paused = true)]

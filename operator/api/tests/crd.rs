@@ -268,6 +268,8 @@ fn rules_and_validation_agree_on_new_objects() -> Outcome {
             false,
             with(&seoul, "aws", json!({ "accountId": "111122223333", "roleArn": "arn:aws:iam::999922223333:role/a" })),
         ),
+        (false, with(&seoul, "aws.externalId", json!("city-7"))),
+        (true, with(&seoul, "aws", json!({ "roleArn": "arn:aws:iam::999922223333:role/a", "externalId": "city-7" }))),
         (false, with(&seoul, "aws.tags", json!({ "coactus:system": "mine" }))),
         (
             false,

@@ -220,8 +220,9 @@ fn read_table(found: &TableDescription) -> TableLook {
     };
     let indexes = found.global_secondary_indexes().iter();
     let indexes = indexes.filter_map(|index| Some((index.index_name()?.to_owned(), keys(index.key_schema()))));
+    // An answer without a status says nothing against an index.
     let building = found.global_secondary_indexes().iter();
-    let building = building.filter(|index| index.index_status() != Some(&IndexStatus::Active));
+    let building = building.filter(|index| index.index_status().is_some_and(|status| *status != IndexStatus::Active));
     // A table that was never anything but provisioned has no summary (API reference, `BillingModeSummary`).
     let mode = found.billing_mode_summary().and_then(|summary| summary.billing_mode());
     let stream = found.stream_specification().filter(|stream| stream.stream_enabled());

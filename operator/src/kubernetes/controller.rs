@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::cluster::{Stored, place};
-use super::error::{PassError, limit_reached};
+use super::error::{PassError, limit_reached, tried_again};
 use super::pace;
 use super::pass::{Context, Key, Passed, generation_of, pass, status_of};
 use super::streak::Streak;
@@ -187,14 +187,12 @@ async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &St
         return Ok(());
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
+    let (namespace, name) = place(stored);
+    let stack = ResourceNames::prefix(namespace, name);
     let mut status = if streak.is_spent() {
-        status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error))
+        status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error, &stack))
     } else {
-        let (namespace, name) = place(stored);
-        let stack = ResourceNames::prefix(namespace, name);
-        let message =
-            format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes");
-        status::unfinished(&frame, Trio::Reconciling, error.reason(), &message)
+        status::unfinished(&frame, Trio::Reconciling, error.reason(), &tried_again(error, &stack))
     };
     status.failures_in_a_row = streak.told();
     context.publish(stored, &status, Vec::new()).await

@@ -111,11 +111,16 @@ pub fn nature(error: &ReconcileError) -> Nature {
     }
 }
 
-/// A failure, with what comes next and what a person can do.
-pub fn limit_reached(error: &dyn std::error::Error) -> String {
+/// A failure that is met by trying again, with what it is about.
+pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
+    format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes")
+}
+
+/// A failure that has come too often, with what it is about, what comes next and what a person can do.
+pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
     let minutes = pace::SLOW.as_secs() / 60;
     format!(
-        "{error}. It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
+        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
          the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
     )
 }
@@ -178,8 +183,16 @@ mod tests {
             let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
             assert_eq!((last.trio, last.reason), (Trio::Stalled, RETRY_LIMIT_REACHED));
         }
-        let words = limit_reached(&port(PortErrorKind::Denied));
-        assert!(words.contains("could not try: no") && words.contains("reconcile-requested-at"), "{words}");
+    }
+
+    #[test]
+    fn limits_and_failures_say_what_comes_next() {
+        let error = port(PortErrorKind::Denied);
+        let words = limit_reached(&error, "coactus-default-seoul");
+        assert!(words.starts_with("could not try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
+        assert!(words.contains("every 30 minutes") && words.contains("reconcile-requested-at"), "{words}");
+        let words = tried_again(&error, "coactus-default-seoul");
+        assert!(words.contains("coactus-default-seoul") && words.contains("tried again by itself"), "{words}");
     }
 
     #[test]

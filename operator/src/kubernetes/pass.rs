@@ -403,7 +403,8 @@ impl Pass<'_> {
         if reason != conditions::RETRY_LIMIT_REACHED {
             return Some((status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange));
         }
-        let mut status = status::unfinished(&self.frame, trio, reason, &error::limit_reached(error));
+        let mut status =
+            status::unfinished(&self.frame, trio, reason, &error::limit_reached(error, &self.system.names.stack));
         status.failures_in_a_row = streak.told();
         memory.streak = streak;
         Some((status, NextLook::At(Instant::now() + pace::jittered(pace::SLOW, rand::random()))))

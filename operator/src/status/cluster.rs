@@ -152,3 +152,22 @@ fn put(status: &mut DispatchSystemStatus, condition: Condition) {
         None => status.conditions.push(condition),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn credentials_that_are_refused_show_in_their_condition() {
+        let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
+        for reason in [condition::WRONG_ACCOUNT, condition::ROLE_NOT_ALLOWED, condition::AWS_ACCESS_DENIED] {
+            let status = unfinished(&frame, Trio::Stalled, reason, "account 1 instead of 2");
+            let told = status.conditions.iter().find(|c| c.type_ == condition::CREDENTIALS_VALID);
+            let told = told.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
+            assert_eq!(told, Some(("False", reason, "account 1 instead of 2")));
+        }
+        let status = unfinished(&frame, Trio::Reconciling, "AwsThrottled", "slow down");
+        assert!(status.conditions.iter().all(|c| c.type_ != condition::CREDENTIALS_VALID), "it says nothing of them");
+    }
+}
