@@ -2,28 +2,26 @@
 
 mod changes;
 mod follow;
+mod parts;
 
 use std::ops::ControlFlow;
 
-use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, NOT_ADOPTABLE, OWNED_BY_ANOTHER};
+use dispatch_api::conditions::{NOT_ADOPTABLE, OWNED_BY_ANOTHER};
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::desired::Desired;
 use crate::observe;
-use crate::outputs::ArnBase;
 use crate::plan::indexes::IndexSteps;
 use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::{
-    Approval, Credential, Input, KeptRefusal, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step,
-    take_in,
+    Approval, Credential, Input, KeptRefusal, Plan, ResourceChange, Retry, StackStep, next_step, take_in,
 };
 use crate::ports::{PortError, PortErrorKind, Ports};
 use crate::progress::{Event, Progress};
 use crate::reconcile::Patience;
 use crate::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState,
-    WayBack,
+    ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState, WayBack,
 };
 
 use changes::refusals;
@@ -291,21 +289,6 @@ impl Run<'_> {
         Ok(StackResult { verdict: Verdict::Refused { reason, message }, stack: found, ..result })
     }
 
-    /// Gives the platform application the wanted credential before the stack records it, so that a run that stops in between does it
-    /// again and none believes it done. Answers with a verdict where SNS refuses the credential.
-    async fn rotate(&mut self, found: Option<&StackDescription>) -> Result<Option<Verdict>, PortError> {
-        let base = found.and_then(|stack| ArnBase::of(&stack.arn));
-        let (Some(credential), Some(base), Credential::Changed) = (&self.desired.fcm, base, self.credential) else {
-            return Ok(None);
-        };
-        let arn = base.platform_application(&self.system.names.platform_application);
-        if !self.ports.push.exists(&arn).await? {
-            return Ok(None);
-        }
-        self.step(PartStep::UpdatePush.to_string());
-        accepted(self.ports.push.update(&arn, credential).await).map(Result::err)
-    }
-
     /// One change set: made, looked at, and executed if it may be.
     async fn change(
         &mut self,
@@ -378,61 +361,6 @@ impl Run<'_> {
         };
         Ok(StackResult { verdict, stack, ..result })
     }
-
-    /// Mends the parts CloudFormation does not carry. Answers with a verdict where AWS refuses what the manifest wants of them.
-    pub async fn mend(&mut self, steps: &[PartStep], parts: &mut Parts) -> Result<Option<Verdict>, PortError> {
-        let mut refused = None;
-        for step in steps {
-            self.step(step.to_string());
-            match step {
-                PartStep::EnableRecovery => {
-                    self.ports.tables.enable_recovery(&self.system.names.table).await?;
-                    parts.recovery = Some(crate::ports::Recovery::Enabled);
-                }
-                PartStep::CreatePush => {
-                    if let Some(credential) = &self.desired.fcm {
-                        let name = &self.system.names.platform_application;
-                        match accepted(self.ports.push.create(name, credential).await)? {
-                            Ok(arn) => (parts.push_arn, parts.push_exists) = (arn, true),
-                            Err(verdict) => refused = Some(verdict),
-                        }
-                    }
-                }
-                PartStep::UpdatePush => {
-                    if let Some(credential) = &self.desired.fcm {
-                        refused = accepted(self.ports.push.update(&parts.push_arn, credential).await)?.err();
-                    }
-                }
-                PartStep::DeletePush => {
-                    self.ports.push.delete(&parts.push_arn).await?;
-                    parts.push_exists = false;
-                }
-                // The stack's update has done it.
-                PartStep::CorrectTags { .. } => {}
-                PartStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
-                PartStep::CorrectTable { correction, .. } => {
-                    let table = &self.system.names.table;
-                    self.ports.tables.correct(table, correction).await?;
-                    // A new stream has a new ARN.
-                    parts.table = self.ports.tables.table(table).await?;
-                }
-            }
-        }
-        Ok(refused)
-    }
-}
-
-/// Tells a service account key SNS refuses from a call that failed. AWS's text is left out: it speaks of the key.
-fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortError> {
-    match answer {
-        Err(error) if error.kind == PortErrorKind::Invalid => {
-            let code = error.message.split(':').next().unwrap_or_default();
-            let field = crate::desired::FCM_FIELD;
-            let message = format!("SNS refuses the service account key of {field} ({code}); give another one");
-            Ok(Err(Verdict::Refused { reason: INVALID_PUSH_CREDENTIAL, message }))
-        }
-        other => other.map(Ok),
-    }
 }
 
 /// A deletion of a stack.
@@ -467,15 +395,22 @@ fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
 }
 
+/// What a person can leave behind of a stack that failed. That it is not known must not hide why it failed.
+pub(crate) async fn advice(ports: &Ports, stack: &StackDescription) -> String {
+    match ports.stacks.resources(&stack.arn).await {
+        Ok(resources) => leave::advice(&stack.state, &resources),
+        Err(error) => {
+            tracing::warn!(%error, stack = stack.arn, "what could be left behind is not known");
+            String::new()
+        }
+    }
+}
+
 /// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.
 async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
     let events = ports.stacks.events_since(&stack.arn, None).await?;
-    let advice = match leave::status_left(&stack.state) {
-        Some(_) if stack.state == StackState::UpdateRollbackFailed => {
-            leave::advice(&stack.state, &ports.stacks.resources(&stack.arn).await?)
-        }
-        _ => String::new(),
-    };
+    let advice =
+        if stack.state == StackState::UpdateRollbackFailed { advice(ports, stack).await } else { String::new() };
     Ok(match follow::last_cause(&events, &stack.arn) {
         Some(event) => {
             Verdict::Failed { state: stack.state.clone(), cause: format!("{}{advice}", describe_cause(event)) }

@@ -125,8 +125,8 @@ pub async fn destroy(
     match rest {
         Rest::Gone => {}
         Rest::At(left) => {
+            let advice = apply::advice(ports, &left).await;
             let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation gives no reason".to_owned());
-            let advice = leave::advice(&left.state, &ports.stacks.resources(&left.arn).await?);
             let cause = format!("{cause}{advice}");
             return Err(DestroyError::Failed { stack: stack.clone(), cause });
         }

@@ -183,13 +183,10 @@ impl Plan {
     /// In one line: how many of what, and which data is in danger.
     pub fn in_words(&self) -> String {
         let LastPlan { add, change, replace, remove, .. } = self.summary();
-        let mut words = format!("{add} to add, {change} to change, {replace} to replace, {remove} to remove");
+        let words = format!("{add} to add, {change} to change, {replace} to replace, {remove} to remove");
         let danger = self.changes.iter().filter(|change| change.endangers_data());
         let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
-        if !danger.is_empty() {
-            words.push_str(&format!("; data in danger: {}", danger.join(", ")));
-        }
-        words
+        if danger.is_empty() { words } else { format!("{words}; data in danger: {}", danger.join(", ")) }
     }
 }
 

@@ -378,9 +378,9 @@ impl StackProvider for FakeStacks {
         self.answer(call, |inner| {
             let (name, fake) = inner.known(stack)?;
             fake.failed.retain(|id| !skip.contains(id));
-            let (template, stuck) = (fake.template.clone(), !fake.failed.is_empty());
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
             inner.begin(&name, "UPDATE_ROLLBACK", template.clone());
-            if stuck {
+            if fails {
                 inner.known(stack)?.1.running = Some((LOOKS_UNTIL_DONE, StackState::UpdateRollbackFailed, template));
             }
             Ok(())
@@ -391,14 +391,14 @@ impl StackProvider for FakeStacks {
         self.answer("delete", |inner| {
             let (name, fake) = inner.known(stack)?;
             fake.failed.retain(|id| !retain.contains(id));
-            let (template, stuck) = (fake.template.clone(), !fake.failed.is_empty());
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
             inner.begin(&name, "DELETE", Value::Null);
             let fake = inner.known(stack)?.1;
             for id in retain {
                 let kind = template["Resources"][id]["Type"].as_str().unwrap_or_default();
                 tell(fake, id, kind, "DELETE_SKIPPED", None);
             }
-            if stuck {
+            if fails {
                 fake.running = Some((LOOKS_UNTIL_DONE, StackState::DeleteFailed, template));
             }
             Ok(())
