@@ -24,6 +24,10 @@ up: tools-local build ## The same, and stay until Ctrl-C
 test: tools-test build ## Every test this machine can run
 	scripts/test.sh
 
+.PHONY: campaign
+campaign: tools-test ## The model with more workers and the races by the hundred thousand: more than an hour
+	scripts/campaign.sh
+
 .PHONY: lint
 lint: tools-lint ## Formatting, clippy, docs, licences
 	scripts/lint.sh

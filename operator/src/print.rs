@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::destroy::Destroyed;
@@ -270,9 +271,14 @@ fn output_lines(outputs: &OutputsStatus) -> String {
 /// An export.
 pub fn export(export: &ExportStatus) -> String {
     let number = |number: Option<i64>| number.map(|number| number.to_string());
+    let moment = |time: Option<&Time>| time.map(|time| time.0.to_string());
     let rows = [
         ("export", Some(export.export_arn.clone())),
         ("state", Some(export.state.clone())),
+        ("of slot", moment(export.slot.as_ref())),
+        ("started", moment(export.started_at.as_ref())),
+        ("ended", moment(export.ended_at.as_ref())),
+        ("from", export.export_from.clone()),
         ("time", export.export_time.clone()),
         ("items", number(export.item_count)),
         ("bytes billed", number(export.billed_bytes)),

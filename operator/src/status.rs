@@ -4,6 +4,8 @@
 //! speaks of.
 
 mod cluster;
+mod connection;
+mod exports;
 
 use dispatch_api::annotations::{APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions as condition;
@@ -21,6 +23,8 @@ use crate::text::shown;
 pub use cluster::{
     Trio, WorkersFinding, WorkersState, deletion, keep_drift, unfinished, waits_for_nothing, with_workers,
 };
+pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
+pub use exports::{EXPORT_NOT_STARTED, ExportsFinding, ExportsState, with_exports};
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -108,6 +112,8 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     DispatchSystemStatus {
         observed_generation: facts.system.generation,
         conditions: told.into_iter().map(|told| write(facts, told)).collect(),
+        operator_version: facts.previous.and_then(|previous| previous.operator_version.clone()),
+        identity: facts.previous.and_then(|previous| previous.identity.clone()),
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
         stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
         applied_hash: facts.applied_hash.clone(),
@@ -127,6 +133,8 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
         last_plan: Some(facts.plan.summary()),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
+        connection_secret_name: facts.previous.and_then(|previous| previous.connection_secret_name.clone()),
+        export_schedule: facts.previous.and_then(|previous| previous.export_schedule.clone()),
     }
 }
 

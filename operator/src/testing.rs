@@ -1,6 +1,7 @@
 //! Values and behaving in-memory adapters for tests. Feature `testing`; no release build has it.
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "test support: a wrong fixture must stop the test")]
 
+mod exports;
 mod world;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::plan::template;
 use crate::ports::TableLook;
 use crate::stack::{StackDescription, StackState};
 
+pub use exports::FakeExports;
 pub use world::World;
 
 /// The smallest manifest.

@@ -2,11 +2,17 @@
 //!
 //! Every key is spelled in [`keys`]. What must change together changes in one Lua script ([`scripts`]); all keys of a city share
 //! one hash tag and so one slot.
+//!
+//! [`IndexedFleet`] searches a copy in the process's own memory, which a [`Follower`] keeps; [`RedisFleet`] searches in Redis.
 
 mod adapter;
 mod connect;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod feed;
+mod follower;
+pub mod index;
+mod indexed;
 pub mod keys;
 mod scripts;
 
@@ -16,6 +22,8 @@ use dispatch_core::time::EpochMs;
 
 pub use adapter::RedisFleet;
 pub use connect::{ConnectError, RedisConnector};
+pub use follower::{Follower, indexed};
+pub use indexed::IndexedFleet;
 
 use crate::city::parse_timestamp;
 use crate::port::FleetEntry;

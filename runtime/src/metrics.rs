@@ -33,6 +33,12 @@ pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
 pub const PORT_ERRORS: &str = "dispatch_port_errors";
 /// Receivers of event streams dropped because they did not keep up.
 pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
+/// Searches for drivers by where they were made: `index` or `redis`.
+pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
+/// Drivers in the index of the process.
+pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
+/// Times the index was made anew from Redis.
+pub const FLEET_INDEX_REBUILDS: &str = "dispatch_fleet_index_rebuilds";
 /// Duration of HTTP requests; the registry adds `_seconds`.
 pub const HTTP_REQUEST_DURATION: &str = "dispatch_http_request_duration";
 
@@ -52,6 +58,11 @@ struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +92,9 @@ pub struct Metrics {
     queue_messages: Family<QueueOutcome, Counter>,
     port_errors: Family<Action, Counter>,
     receivers_dropped: Counter,
+    fleet_searches: Family<Source, Counter>,
+    index_drivers: Gauge<u64, AtomicU64>,
+    index_rebuilds: Counter,
     http: Family<HttpRequest, Histogram>,
 }
 
@@ -105,6 +119,9 @@ impl Metrics {
             queue_messages: Family::default(),
             port_errors: Family::default(),
             receivers_dropped: Counter::default(),
+            fleet_searches: Family::default(),
+            index_drivers: Gauge::default(),
+            index_rebuilds: Counter::default(),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
         };
         metrics.register();
@@ -123,6 +140,9 @@ impl Metrics {
         registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
         registry.register(EVENT_RECEIVERS_DROPPED, "Slow event streams closed", self.receivers_dropped.clone());
+        registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
+        registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index", self.index_drivers.clone());
+        registry.register(FLEET_INDEX_REBUILDS, "Times the index was made anew", self.index_rebuilds.clone());
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
     }
@@ -178,6 +198,21 @@ impl Metrics {
     /// Counts an event stream that was closed because its reader did not keep up.
     pub fn receiver_dropped(&self) {
         self.receivers_dropped.inc();
+    }
+
+    /// Counts a search for drivers: in the `index` or in `redis`.
+    pub fn fleet_search(&self, source: &'static str) {
+        self.fleet_searches.get_or_create(&Source { source }).inc();
+    }
+
+    /// Sets how many drivers the index has.
+    pub fn index_drivers(&self, drivers: usize) {
+        self.index_drivers.set(drivers as u64);
+    }
+
+    /// Counts an index that was made anew.
+    pub fn index_rebuilt(&self) {
+        self.index_rebuilds.inc();
     }
 
     /// Observes an HTTP request; `route` is the matched pattern (`/v1/dispatches/{id}`), never the path.

@@ -154,6 +154,8 @@ impl Process {
             let sweeper = Sweeper(Arc::clone(&self.engine));
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { sweeper.run(&shutdown).await });
+            let (follower, shutdown) = (Arc::clone(&connections.follower), self.shutdown.clone());
+            self.tasks.spawn(async move { follower.run(&shutdown).await });
             let timeouts = OfferTimeouts(Arc::clone(&self.engine));
             self.consume(connections.offers(), timeouts);
         }

@@ -1,6 +1,7 @@
 //! [`Fleet`]: one suite for the fleet in memory and the fleet in Redis.
 
 mod contract;
+mod index;
 mod redis;
 
 use std::sync::Arc;
@@ -34,6 +35,16 @@ macro_rules! contract {
                 eprintln!("scenario: {}", stringify!($scenario));
                 server.wipe().await;
                 contract::$scenario(server.fleet.as_ref()).await;
+            )*
+        }
+
+        #[tokio::test]
+        async fn the_index_keeps_the_whole_contract() {
+            let server = redis::Running::start().await;
+            $(
+                eprintln!("scenario: {}", stringify!($scenario));
+                server.wipe().await;
+                contract::$scenario(&index::Following::start(&server).await).await;
             )*
         }
     };

@@ -4,6 +4,7 @@
 
 mod fleet;
 mod messaging;
+mod races;
 mod store;
 mod stream;
 mod support;

@@ -1,9 +1,9 @@
 //! [`DispatchStore`] and [`ProfileStore`]: one suite for the table in memory and the table in DynamoDB.
 
 mod contract;
-mod dynamodb;
+pub mod dynamodb;
 mod lost_answers;
-mod table;
+pub mod table;
 
 use table::Table;
 

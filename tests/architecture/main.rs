@@ -12,8 +12,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this package").to_owned()
 }
 
-/// Normal (not dev, not build) dependencies of a workspace member.
-fn dependencies(member: &str) -> BTreeSet<String> {
+/// The workspace's members as cargo describes them.
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(root())
@@ -21,7 +21,12 @@ fn dependencies(member: &str) -> BTreeSet<String> {
         .expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
+    metadata["packages"].as_array().expect("packages").clone()
+}
+
+/// Normal (not dev, not build) dependencies of a workspace member.
+fn dependencies(member: &str) -> BTreeSet<String> {
+    let packages = packages();
     let package = packages.iter().find(|package| package["name"] == member).expect("a member of that name");
     let list = package["dependencies"].as_array().expect("dependencies");
     list.iter()
@@ -76,6 +81,20 @@ fn offenders(folder: &str, needle: &str, allowed: &[&str]) -> Vec<String> {
 #[test]
 fn core_depends_on_thiserror_alone() {
     assert_eq!(dependencies("dispatch-core"), BTreeSet::from(["thiserror".to_owned()]));
+}
+
+/// The feature that takes core's guards away is turned on by core's own tests only: no member asks for it, none passes it on.
+#[test]
+fn no_program_can_be_built_without_its_guards() {
+    for package in packages() {
+        let name = &package["name"];
+        let dependencies = package["dependencies"].as_array().expect("dependencies");
+        let asks = dependencies.iter().any(|dependency| dependency["features"].to_string().contains("mutants"));
+        assert!(!asks, "{name} asks for it");
+        for (feature, means) in package["features"].as_object().expect("features") {
+            assert!(!means.to_string().contains("mutants"), "{name}/{feature} turns it on");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `etcd` and `kube-apiserver`, as children of the test.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -8,11 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
+use crate::server::free_port;
+
 /// Longest time to wait for the server; it takes about ten seconds on a busy machine with two cores.
 const START_WITHIN: Duration = Duration::from_mins(2);
 /// Another process may take a free port before the child does; then others are tried.
 const PORTS_TRIED: usize = 3;
 const TOKEN: &str = "test-admin";
+/// The service account of `manifests/`, whose rights are what the shipped roles give it.
+const OPERATOR: &str = "coactus-system:dispatch-operator";
+const OPERATOR_TOKEN: &str = "test-operator";
 
 /// A running API server without any object of ours. Both programs are killed when it is dropped.
 ///
@@ -45,6 +49,24 @@ impl ApiServer {
         self.folder.path().join("kubeconfig")
     }
 
+    /// Its address, `https://127.0.0.1:…`, with a certificate nobody knows.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a kubeconfig of the operator's service account, which may do what the installed roles allow it. `server` is the address to
+    /// use: the server's own, or that of a recorder in front of it.
+    pub fn operator_kubeconfig(&self, name: &str, server: &str) -> anyhow::Result<PathBuf> {
+        let path = self.folder.path().join(format!("kubeconfig-{name}"));
+        write_kubeconfig(&path, server, OPERATOR_TOKEN)?;
+        Ok(path)
+    }
+
+    /// Folder of this server, which is removed with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs `kubectl` and answers with its standard output; an error has all it said.
     pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = self.try_kubectl(args)?;
@@ -70,7 +92,8 @@ impl ApiServer {
     /// Installs the resource definition and waits until it is served.
     pub fn install_crd(&self) -> anyhow::Result<()> {
         let crd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd.yaml");
-        self.kubectl(&["create", "-f", &crd.display().to_string()])?;
+        // kubectl takes what it knows of fields from the server, and this one has not heard of CEL rules.
+        self.kubectl(&["create", "--validate=false", "-f", &crd.display().to_string()])?;
         let name = "crd/dispatchsystems.dispatch.coactus.io";
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
         Ok(())
@@ -80,7 +103,12 @@ impl ApiServer {
         let folder = TempDir::new()?;
         let at = |name: &str| folder.path().join(name).display().to_string();
         let (clients, peers, port) = (free_port()?, free_port()?, free_port()?);
-        std::fs::write(folder.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n"))?;
+        let (namespace, _) = OPERATOR.split_once(':').unwrap_or_default();
+        let groups = format!("system:serviceaccounts,system:serviceaccounts:{namespace}");
+        let tokens = format!(
+            "{TOKEN},admin,1,system:masters\n{OPERATOR_TOKEN},system:serviceaccount:{OPERATOR},2,\"{groups}\"\n"
+        );
+        std::fs::write(folder.path().join("tokens.csv"), tokens)?;
         let (client_url, peer_url) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
         let etcd = [
             format!("--data-dir={}", at("etcd")),
@@ -96,7 +124,6 @@ impl ApiServer {
             format!("--cert-dir={}", at("certs")),
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
-            "--insecure-port=0".to_owned(),
             "--service-account-issuer=https://localhost".to_owned(),
             format!("--service-account-key-file={}", at("sa.key")),
             format!("--service-account-signing-key-file={}", at("sa.key")),
@@ -107,7 +134,7 @@ impl ApiServer {
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ];
         make_key(&folder.path().join("sa.key"))?;
-        write_kubeconfig(&folder.path().join("kubeconfig"), port)?;
+        write_kubeconfig(&folder.path().join("kubeconfig"), &format!("https://127.0.0.1:{port}"), TOKEN)?;
         let mut running = Self { children: Vec::new(), port, folder };
         running.spawn(&assets.join("etcd"), &etcd)?;
         running.spawn(&assets.join("kube-apiserver"), &server)?;
@@ -153,10 +180,6 @@ impl Drop for ApiServer {
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// The key the server signs service account tokens with.
 fn make_key(path: &Path) -> anyhow::Result<()> {
     let made = Command::new("openssl").args(["genrsa", "-out"]).arg(path).arg("2048").output();
@@ -165,11 +188,13 @@ fn make_key(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_kubeconfig(path: &Path, port: u16) -> anyhow::Result<()> {
+fn write_kubeconfig(path: &Path, server: &str, token: &str) -> anyhow::Result<()> {
+    // Only a server with TLS has a certificate to be looked at.
+    let verify = if server.starts_with("https") { ", insecure-skip-tls-verify: true" } else { "" };
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-         clusters:\n- name: test\n  cluster: {{ server: 'https://127.0.0.1:{port}', insecure-skip-tls-verify: true }}\n\
-         users:\n- name: test\n  user: {{ token: {TOKEN} }}\n\
+         clusters:\n- name: test\n  cluster: {{ server: '{server}'{verify} }}\n\
+         users:\n- name: test\n  user: {{ token: {token} }}\n\
          contexts:\n- name: test\n  context: {{ cluster: test, user: test, namespace: default }}\n"
     );
     std::fs::write(path, text)?;

@@ -47,7 +47,7 @@ impl Server {
         A: Fn(u16) -> F,
         F: Future<Output = bool>,
     {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let folder = TempDir::new()?;
         let mut command = command(port, folder.path());
         let program = command.get_program().to_owned();
@@ -74,6 +74,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port nobody listens on at the moment.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Whether an HTTP address answers with success.

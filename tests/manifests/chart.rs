@@ -26,6 +26,7 @@ fn the_chart_shares_its_files_with_kustomize() {
     for (file, of) in [
         ("crd.yaml", "manifests/crd.yaml"),
         ("cluster-role.yaml", "manifests/overlays/cluster-wide/cluster-role.yaml"),
+        ("connection-secrets.yaml", "manifests/components/connection-secrets/rule.yaml"),
         ("rules.yaml", "manifests/monitoring/rules.yaml"),
         ("dashboard.json", "manifests/monitoring/dashboard.json"),
     ] {
@@ -108,6 +109,18 @@ fn the_chart_installs_what_kustomize_installs() {
         pods::assert_restricted(&of(&chart, "Deployment")["spec"]["template"]["spec"]);
         pods::assert_closed(of(&chart, "NetworkPolicy"));
         pods::assert_selectors(&chart);
+    }
+}
+
+#[test]
+fn the_chart_gives_the_right_to_write_secrets_where_it_is_asked_for() {
+    if !has("helm", "the_chart_gives_the_right_to_write_secrets_where_it_is_asked_for") {
+        return;
+    }
+    for namespaced in ["namespaced=true", "namespaced=false"] {
+        let writes = |setting: &str| rbac::writes_secrets(&render(&[namespaced, setting, "crds.install=false"]));
+        assert_eq!(writes("connectionSecrets=false"), Vec::<Value>::new());
+        assert_eq!(writes("connectionSecrets=true"), [json!(["create", "patch", "delete"])]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the operator may do in the cluster.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::objects::{OVERLAYS, documents, has, kustomize, root, strings, text};
 
@@ -30,6 +30,41 @@ pub fn assert_minimal(role: &Value) {
         if strings(&rule["resources"]).contains(&"secrets") {
             assert_eq!(strings(&rule["verbs"]), ["get"], "secrets are read by name and no further");
         }
+    }
+}
+
+/// Verbs of every rule by which Secrets can be written.
+pub fn writes_secrets(objects: &[Value]) -> Vec<Value> {
+    let rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
+    let of_secrets = rules.filter(|rule| strings(&rule["resources"]).contains(&"secrets"));
+    of_secrets.map(|rule| rule["verbs"].clone()).filter(|verbs| *verbs != json!(["get"])).collect()
+}
+
+/// The component can be put on either overlay, adds one rule to the operator's own role and to no other, and lists nothing.
+#[test]
+fn the_right_to_write_secrets_is_given_apart() {
+    if !has("kubectl", "the_right_to_write_secrets_is_given_apart") {
+        return;
+    }
+    let here = root().join("target/tmp/connection-secrets");
+    std::fs::create_dir_all(&here).expect("a folder");
+    for overlay in OVERLAYS {
+        let plain = documents(&kustomize(overlay));
+        assert_eq!(writes_secrets(&plain), Vec::<Value>::new(), "{overlay}");
+        let up = "../../..";
+        let text = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{up}/{overlay}]\n\
+             components: [{up}/manifests/components/connection-secrets]\n"
+        );
+        std::fs::write(here.join("kustomization.yaml"), text).expect("a file");
+        let mut with = documents(&kustomize("target/tmp/connection-secrets"));
+        assert_eq!(writes_secrets(&with), [json!(["create", "patch", "delete"])], "{overlay}");
+        for role in &mut with {
+            if let Some(rules) = role.get_mut("rules").and_then(Value::as_array_mut) {
+                rules.retain(|rule| rule["verbs"] != json!(["create", "patch", "delete"]));
+            }
+        }
+        assert!(with == plain, "{overlay}: something else changes");
     }
 }
 

@@ -12,6 +12,10 @@ pub const STACK_READY: &str = "StackReady";
 pub const DATA_PLANE_READY: &str = "DataPlaneReady";
 /// The worker pool serves.
 pub const WORKERS_READY: &str = "WorkersReady";
+/// Scheduled exports of the table succeed. Absent where none are scheduled; says nothing of whether the system serves.
+pub const EXPORTS_READY: &str = "ExportsReady";
+/// Names and addresses are where `spec.connection` wants them. Absent where it wants nothing; says nothing of whether the system serves.
+pub const CONNECTION_PUBLISHED: &str = "ConnectionPublished";
 /// Somebody changed a resource behind the operator's back.
 pub const DRIFTED: &str = "Drifted";
 /// A plan waits for an approval.

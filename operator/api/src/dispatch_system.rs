@@ -5,6 +5,7 @@
 
 mod aws;
 mod cache;
+mod connection;
 mod dispatch;
 mod export;
 mod gateway;
@@ -20,12 +21,16 @@ use serde::{Deserialize, Serialize};
 
 pub use aws::AwsSpec;
 pub use cache::{CacheSpec, ExternalCacheSpec};
+pub use connection::ConnectionSpec;
 pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, NightSurchargeSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{ApiSpec, GatewaySpec, JwtSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec};
 pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
 pub use queues::{QueueSpec, QueuesSpec};
-pub use status::{AttemptStatus, DispatchSystemStatus, ExportStatus, LastPlan, OutputsStatus, PlannedChange};
+pub use status::{
+    AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan, OutputsStatus,
+    PlannedChange,
+};
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
 
@@ -85,6 +90,12 @@ pub const VERSION: &str = "v1alpha1";
         description = "AWS region of the system."
     ),
     printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.operatorVersion",
+        description = "Version of the operator that last reconciled it."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
@@ -95,6 +106,13 @@ pub const VERSION: &str = "v1alpha1";
         type_ = "string",
         json_path = ".status.stackArn",
         description = "ARN of the CloudFormation stack.",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Last Plan",
+        type_ = "string",
+        json_path = ".status.lastPlan.id",
+        description = "Identity of the last plan; an approval names it.",
         priority = "1"
     ),
     validation = Rule::new(
@@ -175,6 +193,9 @@ pub struct DispatchSystemSpec {
     /// The worker pool.
     #[serde(default)]
     pub workers: WorkersSpec,
+    /// Where names and addresses are published for other programs of the city.
+    #[serde(default)]
+    pub connection: ConnectionSpec,
     /// `Full` (default): the operator creates, changes and deletes. `Observe`: it only reads and reports.
     #[serde(default)]
     pub management_policy: ManagementPolicy,

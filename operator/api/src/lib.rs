@@ -20,5 +20,7 @@ pub mod manifest;
 #[cfg(feature = "crd")]
 pub mod names;
 #[cfg(feature = "crd")]
+pub mod schedule;
+#[cfg(feature = "crd")]
 pub mod validate;
 pub mod worker_config;

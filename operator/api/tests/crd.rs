@@ -130,6 +130,8 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("cache.securityGroupIds[]", &["sg-0a1b2c3d"], &["subnet-0a1b2c3d", "sg-"]),
     ("cache.authSecretRef.name", &["redis", "a.b-c"], &["Redis", "a..b", "-a", "a."]),
     ("cache.authSecretRef.key", &["token", "service_account.json", ".a"], &["to ken", "a/b"]),
+    ("connection.configMapName", &["seoul-dispatch", "a.b-c"], &["Seoul", "a..b", "-a", ""]),
+    ("connection.secretName", &["seoul-dispatch"], &["Seoul", "a_b"]),
     ("export.prefix", &["exports", "a/b_c-D"], &["/a", "a/", "a b", ""]),
     ("api.gateway.jwt.issuer", &["https://a", "https://a/b/", "https://a:1/b"], &["http://a", "https://", "a"]),
     ("dispatch.fare.nightSurcharges[].from", &["00:00", "23:59"], &["24:00", "9:00", "22:60", "22.00"]),

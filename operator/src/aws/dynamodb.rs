@@ -23,8 +23,8 @@ use crate::ports::{
     Throughput,
 };
 
-/// Pages of `ListExports` read at most, 25 exports each: DynamoDB lists 90 days, and one export a day makes four.
-const LIST_PAGES: usize = 20;
+/// Pages of `ListExports` read at most, 25 exports each: DynamoDB lists 90 days, and one export an hour makes 87.
+const LIST_PAGES: usize = 100;
 const CORRECT: &str = "correct the table";
 const TAG: &str = "tag the table";
 const START: &str = "start an export";
@@ -264,8 +264,9 @@ fn read(action: &'static str, found: Option<ExportDescription>) -> Result<Export
     let missing = || PortError::new(action, PortErrorKind::Unavailable, "the answer describes no export");
     let export = found.ok_or_else(missing)?;
     let arn = export.export_arn.ok_or_else(missing)?;
-    let period_end = export.incremental_export_specification.and_then(|period| period.export_to_time);
-    let time = period_end.or(export.export_time).and_then(|at| Timestamp::from_second(at.secs()).ok());
+    let moment = |at: Option<DateTime>| at.and_then(|at| Timestamp::from_second(at.secs()).ok());
+    let period = export.incremental_export_specification;
+    let (from, to) = period.map_or((None, None), |period| (period.export_from_time, period.export_to_time));
     let failure = match (export.failure_code, export.failure_message) {
         (Some(code), Some(text)) => Some(format!("{code}: {text}")),
         (code, text) => code.or(text),
@@ -273,7 +274,11 @@ fn read(action: &'static str, found: Option<ExportDescription>) -> Result<Export
     Ok(Export {
         arn,
         state: export.export_status.map_or_else(|| "IN_PROGRESS".to_owned(), |status| status.as_str().to_owned()),
-        time,
+        token: export.client_token,
+        started: moment(export.start_time),
+        ended: moment(export.end_time),
+        from: moment(from),
+        time: moment(to.or(export.export_time)),
         billed_bytes: export.billed_size_bytes,
         item_count: export.item_count,
         manifest: export.export_manifest,

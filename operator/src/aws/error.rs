@@ -48,7 +48,9 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
-        "AlreadyExistsException" | "ExportConflictException" => PortErrorKind::AlreadyExists,
+        "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
+            PortErrorKind::AlreadyExists
+        }
         "Throttling"
         | "ThrottlingException"
         | "ThrottledException"

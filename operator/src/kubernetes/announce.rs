@@ -4,17 +4,20 @@
 //! Reasons are API and stand in [`Reason`].
 
 use dispatch_api::conditions as condition;
-use dispatch_api::dispatch_system::DispatchSystemStatus;
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::plan::exports::{COMPLETED, FAILED};
 use crate::progress;
+use crate::status::{EXPORT_NOT_STARTED, NOT_PUBLISHED};
 
 /// Longest text of an event (Kubernetes API reference, `Event` v1, `note`).
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that a person should know of although the operator goes on by itself.
-const FAILURES: [&str; 8] = [
+const FAILURES: [&str; 9] = [
     "SecretMissing",
+    "AwsRefused",
     "AwsThrottled",
     "AwsAccessDenied",
     "AwsQuotaExceeded",
@@ -40,6 +43,10 @@ pub enum Reason {
     WorkersNotReady,
     DriftDetected,
     DriftCorrected,
+    ExportStarted,
+    ExportCompleted,
+    ExportFailed,
+    ConnectionNotPublished,
     PlanReady,
     Paused,
     Resumed,
@@ -65,6 +72,10 @@ impl Reason {
             Self::WorkersNotReady => "WorkersNotReady",
             Self::DriftDetected => "DriftDetected",
             Self::DriftCorrected => "DriftCorrected",
+            Self::ExportStarted => "ExportStarted",
+            Self::ExportCompleted => "ExportCompleted",
+            Self::ExportFailed => "ExportFailed",
+            Self::ConnectionNotPublished => "ConnectionNotPublished",
             Self::PlanReady => "PlanReady",
             Self::Paused => "Paused",
             Self::Resumed => "Resumed",
@@ -82,6 +93,8 @@ impl Reason {
             Self::ResourcesLeftBehind
                 | Self::WorkersNotReady
                 | Self::DriftDetected
+                | Self::ExportFailed
+                | Self::ConnectionNotPublished
                 | Self::PlanReady
                 | Self::Stalled
                 | Self::ReconcileFailed
@@ -138,6 +151,13 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
             _ => {}
         }
     }
+    if let Some((_, now)) = change(condition::EXPORTS_READY).filter(|(_, now)| now.reason == EXPORT_NOT_STARTED) {
+        tell(Reason::ExportFailed, now);
+    }
+    let in_the_way = |now: &Condition| NOT_PUBLISHED.contains(&now.reason.as_str());
+    if let Some((_, now)) = change(condition::CONNECTION_PUBLISHED).filter(|(_, now)| in_the_way(now)) {
+        tell(Reason::ConnectionNotPublished, now);
+    }
     // Nothing can be approved where nothing was planned resource by resource. Another plan is news, though the condition is the same.
     let planned = |now: &&Condition| {
         now.status == "True" && [condition::APPROVAL_REQUIRED, condition::DRY_RUN].contains(&now.reason.as_str())
@@ -176,6 +196,33 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
     }
     if let Some((_, now)) = change(condition::READY).filter(|(_, now)| now.status == "True") {
         tell(Reason::Ready, now);
+    }
+    told.extend(export(before.and_then(|status| status.last_export.as_ref()), after.last_export.as_ref()));
+    told
+}
+
+/// What became of an export. One that was found with its end already is told with both words.
+fn export(before: Option<&ExportStatus>, after: Option<&ExportStatus>) -> Vec<Announcement> {
+    let mut told = Vec::new();
+    let Some(after) = after else { return told };
+    let same = before.filter(|before| before.export_arn == after.export_arn);
+    let arn = &after.export_arn;
+    if same.is_none() {
+        told.push(Announcement::new(Reason::ExportStarted, format!("{arn} is started")));
+    }
+    if same.is_some_and(|same| same.state == after.state) {
+        return told;
+    }
+    match after.state.as_str() {
+        COMPLETED => {
+            let items = after.item_count.map_or_else(String::new, |items| format!(": {items} items"));
+            told.push(Announcement::new(Reason::ExportCompleted, format!("{arn} is complete{items}")));
+        }
+        FAILED => {
+            let failure = after.failure.as_deref().unwrap_or("no reason is given");
+            told.push(Announcement::new(Reason::ExportFailed, format!("{arn} failed: {failure}")));
+        }
+        _ => {}
     }
     told
 }

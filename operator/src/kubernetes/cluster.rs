@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
@@ -50,6 +50,15 @@ pub struct ClusterError {
     /// The client's error.
     #[source]
     pub source: Option<Box<kube::Error>>,
+}
+
+/// Whose an object is that is to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// There was none of this name. Fields that somebody has set meanwhile are not taken away.
+    New,
+    /// It is this system's own, with this UID; no other object of its name is touched.
+    Own(Option<&'a str>),
 }
 
 /// An object as stored, whatever its spec looks like.
@@ -127,8 +136,8 @@ impl Cluster {
     /// Annotations of a namespace; `None` where the operator's role does not let it read them.
     pub async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
         let namespaces = Api::<Namespace>::all(self.client());
-        match self.read("read the namespace", namespaces.get_metadata(name)).await {
-            Ok(found) => Ok(Some(found.metadata.annotations.unwrap_or_default())),
+        match self.read("read the namespace", namespaces.get_metadata_opt(name)).await {
+            Ok(found) => Ok(Some(found.and_then(|found| found.metadata.annotations).unwrap_or_default())),
             Err(error) if error.kind == ClusterErrorKind::Denied => Ok(None),
             Err(error) => Err(error),
         }
@@ -138,6 +147,35 @@ impl Cluster {
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
         self.read("read a secret", secrets.get_opt(name)).await
+    }
+
+    /// One `ConfigMap` by name, which needs no other right than to list them.
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
+        let all = Api::<ConfigMap>::namespaced(self.client(), namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        Ok(self.read("read a ConfigMap", all.list(&named)).await?.items.pop())
+    }
+
+    /// Makes a Secret, or gives it the wanted fields. No error repeats any of it.
+    pub async fn apply_secret(&self, namespace: &str, wanted: &Secret, claim: Claim<'_>) -> Result<(), ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        let mut body = wanted.clone();
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        if let Claim::Own(uid) = claim {
+            (params.force, body.metadata.uid) = (true, uid.map(str::to_owned));
+        }
+        let name = wanted.metadata.name.as_deref().unwrap_or_default();
+        let call = async { secrets.patch(name, &params, &Patch::Apply(&body)).await };
+        self.write("apply a Secret", ("Secret", "apply"), call).await.map_err(without_words)
+    }
+
+    /// Removes a Secret, and no other of its name.
+    pub async fn remove_secret(&self, namespace: &str, found: &Secret) -> Result<(), ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let params = only(found.metadata.uid.clone());
+        let call = async { secrets.delete(name, &params).await };
+        gone(self.write("remove a Secret", ("Secret", "delete"), call).await).map_err(without_words)
     }
 
     /// The objects of a kind the operator made for a system.
@@ -154,9 +192,9 @@ impl Cluster {
     }
 
     /// Makes an object, or gives it the wanted fields.
-    pub async fn apply(&self, namespace: &str, child: &Child) -> Result<(), ClusterError> {
+    pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<(), ClusterError> {
         let api = self.child_api(child.kind, namespace);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams { force: claim != Claim::New, ..PatchParams::apply(FIELD_MANAGER) };
         let call = async { api.patch(&child.name, &params, &Patch::Apply(&child.body)).await };
         self.write("apply a worker object", (child.kind.names().2, "apply"), call).await
     }
@@ -173,16 +211,10 @@ impl Cluster {
     /// Removes an object that is wanted no more, and no other of its name.
     pub async fn remove(&self, kind: ChildKind, namespace: &str, found: &DynamicObject) -> Result<(), ClusterError> {
         let api = self.child_api(kind, namespace);
-        let preconditions = Preconditions { uid: found.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let params = only(found.metadata.uid.clone());
         let name = found.metadata.name.as_deref().unwrap_or_default();
         let call = async { api.delete(name, &params).await };
-        match self.write("remove a worker object", (kind.names().2, "delete"), call).await {
-            Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.is_not_found()) => {
-                Ok(())
-            }
-            other => other,
-        }
+        gone(self.write("remove a worker object", (kind.names().2, "delete"), call).await)
     }
 
     /// What the cluster serves beyond what every cluster does.
@@ -276,6 +308,29 @@ fn explain(action: &'static str, error: kube::Error) -> ClusterError {
         other => (ClusterErrorKind::Unavailable, innermost(other)),
     };
     ClusterError { action, kind, message, source: Some(Box::new(error)) }
+}
+
+/// Deletes the object of this UID alone.
+fn only(uid: Option<String>) -> DeleteParams {
+    let preconditions = Preconditions { uid, resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }
+}
+
+/// What is gone already is removed.
+fn gone(result: Result<(), ClusterError>) -> Result<(), ClusterError> {
+    match result {
+        Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.is_not_found()) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// The API server may quote what it refuses; who is denied what is told.
+fn without_words(error: ClusterError) -> ClusterError {
+    let told = matches!(error.kind, ClusterErrorKind::Denied | ClusterErrorKind::NotLeading);
+    let message = if told { error.message } else { "the API server does not take it".to_owned() };
+    ClusterError { message, source: None, ..error }
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

@@ -195,7 +195,7 @@ async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &St
         status::unfinished(&frame, Trio::Reconciling, error.reason(), &tried_again(error, &stack))
     };
     status.failures_in_a_row = streak.told();
-    context.publish(stored, &status, Vec::new()).await
+    context.publish(stored, status, Vec::new()).await
 }
 
 #[cfg(test)]

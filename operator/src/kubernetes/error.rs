@@ -70,6 +70,7 @@ impl PassError {
                     PortErrorKind::Throttled => "AwsThrottled",
                     PortErrorKind::Quota => "AwsQuotaExceeded",
                     PortErrorKind::Denied => AWS_ACCESS_DENIED,
+                    PortErrorKind::Invalid => "AwsRefused",
                     _ => "AwsUnavailable",
                 }
             }
@@ -201,6 +202,13 @@ mod tests {
         assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
         let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
         assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
+    }
+
+    #[test]
+    fn a_refusal_is_not_told_as_an_outage() {
+        let reason = |kind| PassError::Reconcile(port(kind)).reason();
+        assert_eq!(reason(PortErrorKind::Invalid), "AwsRefused");
+        assert_eq!(reason(PortErrorKind::Unavailable), "AwsUnavailable");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::streak::Streak;
 use crate::reconcile::{DriftLook, Mode};
+use crate::status::ConnectionFinding;
 
 /// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,42 @@ pub struct Memory {
     pub waits: u32,
     /// Failures in a row.
     pub streak: Streak,
+    /// Exports.
+    pub exports: ExportMemory,
+    /// A Secret that may not be written.
+    pub denied: Option<DeniedSecret>,
+}
+
+/// What was found when the operator was not allowed to write the connection's Secret. It is not tried again at every look.
+#[derive(Clone, Debug)]
+pub struct DeniedSecret {
+    /// When it is.
+    pub until: Instant,
+    /// Generation of the spec that wanted it.
+    pub generation: i64,
+    /// What was found.
+    pub finding: ConnectionFinding,
+}
+
+/// Memory of an object's scheduled exports.
+#[derive(Clone, Debug, Default)]
+pub struct ExportMemory {
+    /// DynamoDB is not asked before then: for the state of an export, or to start one that it did not start.
+    pub not_before: Option<Instant>,
+    /// Exports that were not started, in a row.
+    pub failures: u32,
+    /// How many of them DynamoDB has refused for what they ask for.
+    pub refusals: u32,
+    /// Why the last one was not.
+    pub not_started: Option<String>,
+}
+
+impl ExportMemory {
+    /// How long DynamoDB is not to be asked yet.
+    pub fn wait(&self) -> Option<Duration> {
+        let left = self.not_before?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 impl Memory {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,6 +30,14 @@ pub const EVENTS: &str = "dispatch_operator_events";
 pub const LEADER: &str = "dispatch_operator_leader";
 /// Systems by condition that is true of them.
 pub const SYSTEMS: &str = "dispatch_operator_systems";
+/// Scheduled exports by what became of them: `started`, `completed`, `failed`, `refused` (it could not be started).
+pub const EXPORTS: &str = "dispatch_operator_exports";
+/// Moment, in seconds of Unix time, up to which completed exports show every table: that of the system that is furthest behind. 0 while
+/// no system has both a schedule and a completed export.
+pub const EXPORTS_COVER: &str = "dispatch_operator_exports_cover_timestamp_seconds";
+/// Moment, in seconds of Unix time, at which the first of the systems has had no completed export for two slots of its schedule. 0 while
+/// no system has a schedule.
+pub const EXPORTS_DEADLINE: &str = "dispatch_operator_exports_deadline_timestamp_seconds";
 
 /// Reconciles under way, of at most `--concurrency`. The queue behind them is not shown by the library; while this stays at its bound systems
 /// wait.
@@ -106,6 +115,9 @@ pub struct Metrics {
     events: Family<Reason, Counter>,
     leader: Gauge,
     systems: Family<ConditionLabel, Gauge>,
+    exports: Family<Outcome, Counter>,
+    exports_cover: Gauge,
+    exports_deadline: Gauge,
     active: Gauge,
     time_to_ready: Family<AfterLabel, Histogram>,
     deletion: Histogram,
@@ -151,6 +163,9 @@ impl Metrics {
             drift_detected: Counter::default(),
             drift_corrected: Counter::default(),
             drift_duration: Histogram::new(LONG_BUCKETS_S),
+            exports: Family::default(),
+            exports_cover: Gauge::default(),
+            exports_deadline: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -177,6 +192,11 @@ impl Metrics {
         all.register(DRIFT_DETECTED, "Times drift was found", self.drift_detected.clone());
         all.register(DRIFT_CORRECTED, "Times drift was corrected", self.drift_corrected.clone());
         all.register_with_unit(DRIFT_DURATION, "Time systems were drifted", seconds, self.drift_duration.clone());
+        all.register(EXPORTS, "Scheduled exports by what became of them", self.exports.clone());
+        let text = "Unix time up to which completed exports show every table";
+        all.register(EXPORTS_COVER, text, self.exports_cover.clone());
+        let text = "Unix time at which a system has had no completed export for two slots";
+        all.register(EXPORTS_DEADLINE, text, self.exports_deadline.clone());
     }
 
     /// The text of `/metrics`.
@@ -256,6 +276,17 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Something became of a scheduled export.
+    pub fn export(&self, outcome: &'static str) {
+        self.exports.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// How far the systems with scheduled exports are.
+    pub fn exports_stand(&self, cover: Option<Timestamp>, deadline: Option<Timestamp>) {
+        self.exports_cover.set(cover.map_or(0, Timestamp::as_second));
+        self.exports_deadline.set(deadline.map_or(0, Timestamp::as_second));
+    }
+
     /// Systems a condition is true of.
     pub fn systems(&self, condition: &'static str, count: usize) {
         self.systems.get_or_create(&ConditionLabel { condition }).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -282,6 +313,8 @@ mod tests {
         metrics.drift_corrected();
         metrics.drift_ended(Duration::from_secs(7));
         let under_way = [metrics.begins(), metrics.begins()];
+        metrics.export("completed");
+        metrics.exports_stand(Timestamp::from_second(100).ok(), None);
         let text = metrics.encode().unwrap();
         for line in [
             "dispatch_operator_reconciles_total{outcome=\"ready\"} 1",
@@ -298,6 +331,9 @@ mod tests {
             "dispatch_operator_drift_corrected_total 1",
             "dispatch_operator_drift_duration_seconds_sum 7",
             "dispatch_operator_reconciles_active 2",
+            "dispatch_operator_exports_total{outcome=\"completed\"} 1",
+            "dispatch_operator_exports_cover_timestamp_seconds 100",
+            "dispatch_operator_exports_deadline_timestamp_seconds 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -13,6 +13,29 @@ pub const SLOW: Duration = Duration::from_mins(30);
 pub const SECRETS: Duration = Duration::from_secs(20);
 /// Time between two looks at workers that are not all there. Their Deployments are watched as well.
 pub const WORKERS: Duration = Duration::from_secs(30);
+/// Pause after a step that has to reach the status before the next one.
+pub const STEP: Duration = Duration::from_secs(1);
+/// Time between two looks at an export that runs: the first ones, and the later ones. It takes minutes at least.
+const EXPORT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(1));
+/// Time after an export that could not be started: the first, and the longest.
+const EXPORT_BACK_OFF: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(30));
+/// Time over which exports of one slot are spread, so that a fleet does not ask for them all at once.
+const EXPORT_SPREAD: Duration = Duration::from_secs(30);
+
+/// Pause before the next look at an export that has run for `elapsed`.
+pub fn export(elapsed: Duration) -> Duration {
+    (elapsed / 10).clamp(EXPORT.0, EXPORT.1)
+}
+
+/// Pause after the `refusals`-th export in a row that could not be started.
+pub fn export_back_off(refusals: u32) -> Duration {
+    EXPORT_BACK_OFF.0.saturating_mul(2_u32.saturating_pow(refusals.saturating_sub(1))).min(EXPORT_BACK_OFF.1)
+}
+
+/// Pause before a slot that comes in `time`.
+pub fn slot(time: Duration, random: f64) -> Duration {
+    time + EXPORT_SPREAD.mul_f64(random)
+}
 
 /// Pause before the next look at an operation that was seen running `looks` times.
 pub fn wait(looks: u32) -> Duration {
@@ -52,6 +75,14 @@ mod tests {
         }
         assert!(back_off(1, 0.999) <= Duration::from_secs(1));
         assert!(back_off(20, 0.0) >= Duration::from_secs(150));
+    }
+
+    #[test]
+    fn an_export_is_looked_at_every_half_minute_and_later_every_minute() {
+        let pauses = [0, 299, 400, 3600].map(|elapsed| export(Duration::from_secs(elapsed)).as_secs());
+        assert_eq!(pauses, [30, 30, 40, 60]);
+        let pauses: Vec<u64> = (1..8).map(|refusals| export_back_off(refusals).as_secs() / 60).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]

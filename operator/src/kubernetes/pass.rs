@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use super::announce::{self, Announcement, Reason};
 use super::cluster::{Cluster, Stored, place, to_value};
+use super::connection::Connection;
 use super::error::{self, PassError, Refusal};
-use super::memory::{Fingerprint, Memory, NextLook};
+use super::exports::{Exports, Mark};
+use super::memory::{DeniedSecret, Fingerprint, Memory, NextLook};
 use super::metrics::Metrics;
-use super::pool::{self, Setting};
+use super::pool::{self, Ensured, Setting};
 use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
@@ -30,7 +32,7 @@ use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
 use crate::reconcile::{DriftLook, FailedInput, Mode, Patience, ReconcileError, Reconciled, Settings, reconcile};
-use crate::status::{self, Frame, Trio, WorkersState};
+use crate::status::{self, ConnectionState, Frame, Trio, WorkersState};
 
 /// A reconcile looks at a running operation for this long; then it makes room for others and comes back.
 pub const PATIENCE: Patience =
@@ -72,6 +74,7 @@ pub struct Context {
     pub served: Served,
     memories: Mutex<HashMap<Key, Memory>>,
     shown: Mutex<HashMap<Key, Vec<&'static str>>>,
+    exports: Mutex<HashMap<Key, Mark>>,
 }
 
 /// How a reconcile ended.
@@ -105,8 +108,8 @@ impl Context {
     /// Without any memory.
     pub fn new(parts: Parts) -> Self {
         let Parts { cluster, aws, announcer, metrics, options, clock, served } = parts;
-        let (memories, shown) = (Mutex::default(), Mutex::default());
-        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown }
+        let (memories, shown, exports) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { cluster, aws, announcer, metrics, options, clock, served, memories, shown, exports }
     }
 
     /// Memory of an object. Nobody else has it meanwhile: an object is never reconciled twice at once.
@@ -123,6 +126,7 @@ impl Context {
     pub(super) fn forget(&self, key: &Key) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.show(key, None);
+        self.mark_exports(key, None);
     }
 
     /// Counts one more failure of an object and says how many there were in a row. Where the object cannot be read the failure counts
@@ -166,14 +170,25 @@ impl Context {
         }
     }
 
+    fn mark_exports(&self, key: &Key, mark: Option<Mark>) {
+        let mut marks = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        match mark {
+            Some(mark) => drop(marks.insert(key.clone(), mark)),
+            None => drop(marks.remove(key)),
+        }
+        let covered = marks.values().filter_map(|mark| mark.covered).min();
+        self.metrics.exports_stand(covered, marks.values().filter_map(|mark| mark.deadline).min());
+    }
+
     /// Writes a status if it says something new, and tells what changed.
     pub(super) async fn publish(
         &self,
         stored: &Stored,
-        next: &DispatchSystemStatus,
+        mut next: DispatchSystemStatus,
         begun: Vec<Announcement>,
     ) -> Result<(), PassError> {
-        let previous = status_of(stored);
+        next.operator_version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let (next, previous) = (&next, status_of(stored));
         let (namespace, name) = place(stored);
         let differs = previous.as_ref().is_none_or(|previous| to_value(previous) != to_value(next));
         if differs {
@@ -247,11 +262,16 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
     let spec = stored.data.get("spec").cloned().unwrap_or_default();
     let previous = status_of(&stored);
     let frame = Frame { generation: generation_of(&stored), previous: previous.as_ref(), now: (context.clock)() };
-    let mut system = match ValidatedSystem::of_object(&stored.metadata, &spec) {
+    let identity = previous.as_ref().and_then(|status| status.identity.as_ref());
+    let read = ValidatedSystem::of_object(&stored.metadata, &spec).and_then(|system| match identity {
+        Some(identity) => system.keeps_identity(identity).map(|()| system),
+        None => Ok(system),
+    });
+    let mut system = match read {
         Ok(system) => system,
         Err(errors) => {
             let status = status::unfinished(&frame, Trio::Stalled, "InvalidSpec", &errors.to_string());
-            context.publish(&stored, &status, Vec::new()).await?;
+            context.publish(&stored, status, Vec::new()).await?;
             return Ok(Passed { outcome: "stalled", next: None });
         }
     };
@@ -260,11 +280,12 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
     tenancy::settle_policy(&mut system, namespace.as_ref(), defaults);
     if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
         let status = status::unfinished(&frame, Trio::Stalled, conditions::ROLE_NOT_ALLOWED, &refusal);
-        context.publish(&stored, &status, Vec::new()).await?;
+        context.publish(&stored, status, Vec::new()).await?;
         // Namespaces are not watched.
         return Ok(Passed { outcome: "stalled", next: Some(context.options.resync) });
     }
-    Pass { context, key, stored: &stored, system: &system, frame }.run().await
+    // A future of this size is moved about on the heap.
+    Box::pin(Pass { context, key, stored: &stored, system: &system, frame }.run()).await
 }
 
 /// One reconcile of a valid object.
@@ -306,15 +327,32 @@ impl Pass<'_> {
             served: context.served,
             mode,
         };
-        let workers = pool::ensure(&context.cluster, system, base.outputs.as_ref(), setting).await?;
-        let status = status::with_workers(base, &workers, &self.frame);
-        context.publish(self.stored, &status, begun).await?;
+        let outputs = base.outputs.clone();
+        let Ensured { workers, taken } = pool::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
+        let mut status = status::with_workers(base, &workers, &self.frame);
+        if status.stack_arn.is_some() {
+            status.identity = Some(system.identity());
+        }
+        let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
+        let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
+        let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken };
+        let (status, next_connection, next_export) = match mode {
+            Mode::CarryOut => {
+                let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
+                let (status, next_export) = self.step_exports(status, &mut memory).await;
+                (status, next_connection, next_export)
+            }
+            Mode::DryRun => (status, None, None),
+        };
         if !status::stalled_for(&status, conditions::RETRY_LIMIT_REACHED) {
             memory.streak = Streak::default();
         }
+        let outcome = outcome(&status);
+        context.publish(self.stored, status, begun).await?;
         let next = self.next(&memory, &secrets, workers.state);
+        let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
-        Ok(Passed { outcome: outcome(&status), next: Some(next) })
+        Ok(Passed { outcome, next: Some(next) })
     }
 
     /// Puts the finalizer on, before anything is made that a deletion would have to remove.
@@ -431,6 +469,41 @@ impl Pass<'_> {
             pace::wait(memory.waits)
         };
         (base, NextLook::At(Instant::now() + pause))
+    }
+
+    async fn step_connection(
+        &self,
+        status: DispatchSystemStatus,
+        memory: &mut Memory,
+        connection: Connection<'_>,
+    ) -> Result<(DispatchSystemStatus, Option<Duration>), PassError> {
+        let (now, generation) = (Instant::now(), self.system.generation);
+        memory.denied = memory.denied.take().filter(|denied| denied.generation == generation && denied.until > now);
+        let finding = match &memory.denied {
+            Some(denied) => denied.finding.clone(),
+            None => connection.step(&self.context.cluster).await?,
+        };
+        if memory.denied.is_none() && matches!(finding.state, ConnectionState::Denied(_)) {
+            let until = now + self.context.options.resync;
+            memory.denied = Some(DeniedSecret { until, generation, finding: finding.clone() });
+        }
+        let next = (finding.state == ConnectionState::Publishing).then_some(pace::STEP);
+        Ok((status::with_connection(status, finding, self.system, &self.frame), next))
+    }
+
+    /// After everything else, so that its status is written right after an export is started.
+    async fn step_exports(
+        &self,
+        status: DispatchSystemStatus,
+        memory: &mut Memory,
+    ) -> (DispatchSystemStatus, Option<Duration>) {
+        let (context, previous, now) = (self.context, self.frame.previous, self.frame.now);
+        let ports = context.aws.ports(self.system).await;
+        let exports =
+            Exports { system: self.system, ports: &ports, metrics: &context.metrics, status: &status, previous, now };
+        let stepped = exports.step(&mut memory.exports).await;
+        context.mark_exports(self.key, stepped.mark);
+        (status::with_exports(status, stepped.finding, &self.frame), stepped.next)
     }
 
     fn next(&self, memory: &Memory, secrets: &SecretsRead, workers: WorkersState) -> Duration {

@@ -4,8 +4,8 @@ use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::Value;
 
-use super::cluster::{Cluster, ClusterError, to_value};
-use crate::plan::workers::{self, ChildKind, Pool, PoolError, Served};
+use super::cluster::{Claim, Cluster, ClusterError, to_value};
+use crate::plan::workers::{self, Child, ChildKind, Pool, PoolError, Served, connection};
 use crate::reconcile::Mode;
 use crate::status::{WorkersFinding, WorkersState};
 
@@ -35,37 +35,57 @@ pub enum EnsureError {
     Pool(#[from] PoolError),
 }
 
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ensured {
+    /// The workers.
+    pub workers: WorkersFinding,
+    /// Name of the connection's `ConfigMap`, where somebody else has an object of that name.
+    pub taken: Option<String>,
+}
+
+impl From<WorkersFinding> for Ensured {
+    fn from(workers: WorkersFinding) -> Self {
+        Self { workers, taken: None }
+    }
+}
+
 /// Applies what differs, removes what is wanted no more, and says how the workers stand. Writes nothing where all is as wanted.
 pub async fn ensure(
     cluster: &Cluster,
     system: &ValidatedSystem,
     outputs: Option<&OutputsStatus>,
     setting: Setting<'_>,
-) -> Result<WorkersFinding, EnsureError> {
+) -> Result<Ensured, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
         let message = "spec.managementPolicy is Observe: the workers are left alone".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message });
+        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
     }
     let Some(outputs) = outputs else {
         let message = "the workers start when the stack is complete".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::NotStarted, message });
+        return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
     let Setting { image, endpoint_url, cache_secret_version, served, mode } = setting;
     let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, served })?;
     let mut deployments = Vec::new();
-    let mut planned = 0_usize;
+    let (mut taken, mut planned) = (None, 0_usize);
     for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(served)) {
         let live = cluster.children(kind, &system.namespace, &system.name).await?;
         for child in wanted.iter().filter(|child| child.kind == kind) {
             let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
-            if found.is_none_or(|found| workers::differs(&child.body, &with_kind(kind, found))) {
-                match mode {
-                    Mode::CarryOut => cluster.apply(&system.namespace, child).await?,
-                    Mode::DryRun => planned += 1,
-                }
+            if found.is_some_and(|found| !workers::differs(&child.body, &with_kind(kind, found))) {
+                continue;
+            }
+            if mode == Mode::DryRun {
+                planned += 1;
+                continue;
+            }
+            match claim(cluster, system, child).await? {
+                Some(claim) => cluster.apply(&system.namespace, child, claim).await?,
+                None => taken = Some(child.name.clone()),
             }
         }
-        for stale in live.iter().filter(|live| owned(system, live)) {
+        for stale in live.iter().filter(|live| connection::is_ours(system, *live)) {
             let name = stale.metadata.name.as_deref().unwrap_or_default();
             if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
                 match mode {
@@ -78,11 +98,27 @@ pub async fn ensure(
             deployments = live.iter().map(to_value).collect();
         }
     }
-    let mut found = finding(system, &deployments, served);
+    let mut workers = finding(system, &deployments, served);
     if planned > 0 {
-        found.message = format!("{}; a dry run: {planned} worker objects would be changed", found.message);
+        workers.message = format!("{}; a dry run: {planned} worker objects would be changed", workers.message);
     }
-    Ok(found)
+    Ok(Ensured { workers, taken })
+}
+
+/// Whose an object is; `None` where it is somebody else's. Only the connection's name is a person's choice, which may be the name of
+/// something that is there.
+async fn claim(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    child: &Child,
+) -> Result<Option<Claim<'static>>, ClusterError> {
+    if child.kind != ChildKind::ConfigMap || child.name != connection::config_map_name(system) {
+        return Ok(Some(Claim::Own(None)));
+    }
+    Ok(match cluster.config_map(&system.namespace, &child.name).await? {
+        None => Some(Claim::New),
+        Some(found) => connection::is_ours(system, &found).then_some(Claim::Own(None)),
+    })
 }
 
 /// Items of a list carry neither kind nor version.
@@ -93,10 +129,6 @@ fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
     value["apiVersion"] = api_version.into();
     value["kind"] = kind.into();
     value
-}
-
-fn owned(system: &ValidatedSystem, found: &kube::api::DynamicObject) -> bool {
-    found.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == system.uid.as_ref())
 }
 
 /// How the workers stand, from their Deployments. What `kubectl rollout status` waits for is waited for here.

@@ -76,8 +76,16 @@ struct Removal<'a> {
 impl Removal<'_> {
     /// With the account the stack is known to be in, so that a role that has changed meanwhile deletes nothing elsewhere.
     fn read(&self) -> Result<ValidatedSystem, ValidationErrors> {
-        let spec = self.stored.data.get("spec").cloned().unwrap_or_default();
+        let mut spec = self.stored.data.get("spec").cloned().unwrap_or_default();
+        let identity = self.previous.and_then(|status| status.identity.as_ref());
+        if let (Some(identity), Some(spec)) = (identity, spec.as_object_mut()) {
+            // Where the environment is, whatever the spec says by now.
+            spec.insert("region".to_owned(), identity.region.clone().into());
+        }
         let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        if let Some(identity) = identity {
+            system.names.table.clone_from(&identity.table_name);
+        }
         let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
         if let Some(base) = arn.and_then(ArnBase::of) {
             system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
@@ -196,12 +204,12 @@ impl Removal<'_> {
 
     async fn doing(&self, what: &str) -> Result<(), PassError> {
         let status = status::deletion(&self.frame(), None, what);
-        self.context.publish(self.stored, &status, Vec::new()).await
+        self.context.publish(self.stored, status, Vec::new()).await
     }
 
     async fn blocked(&self, reason: &str, message: &str) -> Result<Passed, PassError> {
         let status = status::deletion(&self.frame(), Some((reason, message)), message);
-        self.context.publish(self.stored, &status, Vec::new()).await?;
+        self.context.publish(self.stored, status, Vec::new()).await?;
         Ok(Passed { outcome: "deleting", next: Some(self.context.options.resync) })
     }
 

@@ -5,6 +5,7 @@
 //! cluster serves their kinds, disruption budgets and autoscalers.
 
 mod compare;
+pub mod connection;
 mod network;
 mod pods;
 mod scaling;
@@ -165,7 +166,7 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let mut children = vec![
         child(ChildKind::ServiceAccount, service_account(system))?,
         child(ChildKind::ConfigMap, config_map(system, &config)?)?,
-        child(ChildKind::ConfigMap, connection(pool)?)?,
+        child(ChildKind::ConfigMap, connection::config_map(pool)?)?,
         child(ChildKind::NetworkPolicy, network::policy(pool))?,
     ];
     for (role, scaling) in roles(system) {
@@ -265,20 +266,6 @@ fn config_map(system: &ValidatedSystem, config: &WorkerConfig) -> Result<ConfigM
     Ok(ConfigMap {
         metadata: metadata(system, workers_name(system), None),
         data: Some(BTreeMap::from([(CONFIG_FILE.to_owned(), text)])),
-        ..ConfigMap::default()
-    })
-}
-
-/// Names and addresses for other programs of the city. None of them is a secret: the cache's address holds no token.
-fn connection(pool: &Pool<'_>) -> Result<ConfigMap, PoolError> {
-    let outputs = serde_json::to_value(pool.outputs)?;
-    let mut data: BTreeMap<String, String> = BTreeMap::from([("region".to_owned(), pool.system.spec.region.clone())]);
-    for (key, value) in outputs.as_object().into_iter().flatten() {
-        data.extend(value.as_str().map(|text| (key.clone(), text.to_owned())));
-    }
-    Ok(ConfigMap {
-        metadata: metadata(pool.system, format!("{}-connection", pool.system.name), None),
-        data: Some(data),
         ..ConfigMap::default()
     })
 }

@@ -146,7 +146,7 @@ fn settle_times(status: &mut DispatchSystemStatus, frame: &Frame<'_>) {
     }
 }
 
-fn put(status: &mut DispatchSystemStatus, condition: Condition) {
+pub(super) fn put(status: &mut DispatchSystemStatus, condition: Condition) {
     match status.conditions.iter_mut().find(|other| other.type_ == condition.type_) {
         Some(place) => *place = condition,
         None => status.conditions.push(condition),

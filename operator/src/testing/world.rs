@@ -14,6 +14,7 @@ use crate::ports::{
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
 use crate::stack::fake::FakeStacks;
+use crate::testing::exports::FakeExports;
 use crate::testing::table_look;
 
 /// Calls that change something.
@@ -49,7 +50,7 @@ struct Inner {
     kept: Option<BTreeMap<String, String>>,
     objects: usize,
     refuse_push: bool,
-    exports: Vec<Export>,
+    exports: FakeExports,
     account: String,
     calls: Vec<&'static str>,
 }
@@ -82,7 +83,7 @@ impl Default for World {
             kept: None,
             objects: 0,
             refuse_push: false,
-            exports: Vec::new(),
+            exports: FakeExports::default(),
             account: "000000000000".to_owned(),
             calls: Vec::new(),
         };
@@ -167,6 +168,11 @@ impl World {
     /// Credential of the platform application.
     pub fn push_credential(&self) -> Option<String> {
         self.lock().push.clone()
+    }
+
+    /// The account's exports.
+    pub fn change_exports(&self, change: impl FnOnce(&mut FakeExports)) {
+        change(&mut self.lock().exports);
     }
 
     /// Calls made since the last time this was asked: all of them, and those that change something.
@@ -263,38 +269,15 @@ impl Tables for World {
     }
 
     fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        self.answer("start_export", |inner| {
-            let export = Export {
-                arn: format!("{}/export/{}", request.table_arn, request.token),
-                state: "IN_PROGRESS".to_owned(),
-                time: None,
-                billed_bytes: None,
-                item_count: None,
-                manifest: None,
-                failure: None,
-            };
-            if !inner.exports.iter().any(|other| other.arn == export.arn) {
-                inner.exports.push(export.clone());
-            }
-            Ok(export)
-        })
+        self.answer("start_export", |inner| inner.exports.start(request))
     }
 
     fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        self.answer("export", |inner| {
-            let missing = || PortError::new("describe an export", PortErrorKind::NotFound, "no such export");
-            let found = inner.exports.iter_mut().find(|export| export.arn == arn).ok_or_else(missing)?;
-            let seen = found.clone();
-            // The first look still finds it running.
-            "COMPLETED".clone_into(&mut found.state);
-            found.time = Timestamp::from_second(1_714_618_800).ok();
-            found.item_count = Some(3);
-            Ok(seen)
-        })
+        self.answer("export", |inner| inner.exports.look(arn))
     }
 
     fn exports<'a>(&'a self, _table_arn: &'a str) -> Call<'a, Vec<String>> {
-        self.answer("exports", |inner| Ok(inner.exports.iter().map(|export| export.arn.clone()).collect()))
+        self.answer("exports", |inner| Ok(inner.exports.arns()))
     }
 }
 

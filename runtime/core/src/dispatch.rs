@@ -16,6 +16,7 @@
 //! asking again. Nothing here trusts a message: a late, doubled or reordered event meets a state it no longer fits and is
 //! [refused](Refusal).
 
+mod guard;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use crate::ids::{DispatchId, DriverId, UserId};
 use crate::policy::DispatchPolicy;
 use crate::time::EpochMs;
 
+#[cfg(feature = "mutants")]
+pub use guard::{Guard, without};
 pub use step::step;
 
 /// Age at which a list of candidates is made anew instead of used up: in 20 s a free driver drives some 150 m.

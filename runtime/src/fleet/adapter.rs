@@ -1,18 +1,21 @@
 //! [`Fleet`] over Redis.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot};
+use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot};
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use redis::aio::ConnectionManager;
+use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
 
 use super::connect::{ConnectError, RedisConnector};
+use super::feed::Entries;
+use super::index::LiveDriver;
 use super::keys::{self, Keys};
 use super::scripts::{PUT_VALUES, RECORD_VALUES, Scripts};
 use super::{ACCEPTANCE_DAYS_KEPT, DAY_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss, status_text};
@@ -116,20 +119,84 @@ impl RedisFleet {
         Ok(Some(found.into_iter().filter_map(|id| DriverId::parse(id).ok()).collect()))
     }
 
-    /// All that ranking needs of the drivers, in one round trip.
-    async fn details(&self, ids: &[DriverId], now: EpochMs) -> Result<Vec<DriverSnapshot>, PortError> {
+    /// All that ranking needs of the drivers, in one round trip. Who is gone or unreadable is left out.
+    pub(super) async fn details(
+        &self,
+        ids: &[DriverId],
+        now: EpochMs,
+    ) -> Result<Vec<(DriverId, LiveDriver)>, PortError> {
         let mut pipeline = Pipeline::with_capacity(ids.len() * DETAILS_PER_DRIVER);
         for id in ids {
             pipeline.cmd("HMGET").arg(self.keys.driver(id)).arg(&DETAIL_FIELDS);
-            pipeline.exists(self.keys.hold(id)).exists(self.keys.rest(id)).hgetall(self.keys.acceptance(id));
+            pipeline.pttl(self.keys.hold(id)).pttl(self.keys.rest(id)).hgetall(self.keys.acceptance(id));
         }
         let answers: Vec<Value> = self.pipe("reading drivers", &pipeline).await?;
         let oldest = self.first_day_of_window(now);
         Ok(ids
             .iter()
             .zip(answers.chunks_exact(DETAILS_PER_DRIVER))
-            .filter_map(|(id, values)| snapshot(id, values, &oldest))
+            .filter_map(|(id, values)| Some((id.clone(), live_driver(values, &oldest, now)?)))
             .collect())
+    }
+
+    /// Whether the cache speaks for the city.
+    pub(super) async fn is_warm(&self) -> Result<bool, PortError> {
+        let mut pipeline = redis::pipe();
+        pipeline.exists(self.keys.warm());
+        let (warm,): (bool,) = self.pipe("asking whether the cache is warm", &pipeline).await?;
+        Ok(warm)
+    }
+
+    /// All drivers that ping, free or not.
+    pub(super) async fn live_drivers(&self) -> Result<Vec<DriverId>, PortError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZRANGE").arg(self.keys.seen()).arg(0).arg(-1);
+        let (ids,): (Vec<String>,) = self.pipe("listing drivers", &pipeline).await?;
+        Ok(ids.into_iter().filter_map(|id| DriverId::parse(id).ok()).collect())
+    }
+
+    /// Id of the newest entry of the feed, or the beginning where it is empty.
+    pub(super) async fn feed_tip(&self) -> Result<String, PortError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XREVRANGE").arg(self.keys.feed()).arg("+").arg("-").arg("COUNT").arg(1);
+        let (newest,): (Entries,) = self.pipe("reading the feed", &pipeline).await?;
+        Ok(newest.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
+    }
+
+    /// A connection of its own for reads that wait up to `block` for something new.
+    pub(super) async fn feed_connection(
+        &self,
+        connector: &RedisConnector,
+        block: Duration,
+    ) -> Result<MultiplexedConnection, PortError> {
+        connector.waiting(block).await.map_err(|error| failed("connecting for the feed", error))
+    }
+
+    /// The entries behind an id, at most `count`; waits up to `block` for the first.
+    pub(super) async fn feed_after(
+        &self,
+        connection: &mut MultiplexedConnection,
+        after: &str,
+        count: usize,
+        block: Duration,
+    ) -> Result<Entries, PortError> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(count).arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX));
+        read.arg("STREAMS").arg(self.keys.feed()).arg(after);
+        let answer: Result<Option<Vec<(String, Entries)>>, RedisError> = read.query_async(connection).await;
+        let streams = answer.map_err(|error| failed("reading the feed", error))?;
+        Ok(streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries).collect())
+    }
+
+    /// Pings older than this make nobody a candidate.
+    pub(super) fn fresh_since(&self, now: EpochMs) -> EpochMs {
+        let stale_after_ms = i64::try_from(self.city.settings().policy.stale_after_ms).unwrap_or(i64::MAX);
+        EpochMs(now.0.saturating_sub(stale_after_ms))
+    }
+
+    /// Now.
+    pub(super) fn now(&self) -> EpochMs {
+        self.clock.now()
     }
 
     fn first_day_of_window(&self, now: EpochMs) -> String {
@@ -144,7 +211,7 @@ impl RedisFleet {
 
     async fn put_batch(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
         let mut call = self.scripts.put.key(self.keys.geo());
-        call.key(self.keys.seen()).arg(FRESHER_BY_MS).arg(DRIVER_TTL_MS);
+        call.key(self.keys.seen()).key(self.keys.feed()).arg(FRESHER_BY_MS).arg(DRIVER_TTL_MS);
         for entry in entries {
             let dispatch = entry.dispatch.as_ref().map_or("", DispatchId::as_str);
             call.key(self.keys.driver(&entry.driver));
@@ -189,10 +256,9 @@ impl RedisFleet {
     }
 
     async fn record_batch(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
-        let stale_after_ms = i64::try_from(self.city.settings().policy.stale_after_ms).unwrap_or(i64::MAX);
-        let stale_before = self.clock.now().0.saturating_sub(stale_after_ms);
+        let stale_before = self.fresh_since(self.clock.now()).0;
         let mut call = self.scripts.record.key(self.keys.geo());
-        call.key(self.keys.seen()).arg(stale_before).arg(STALE_DROPPED_MAX).arg(DRIVER_TTL_MS);
+        call.key(self.keys.seen()).key(self.keys.feed()).arg(stale_before).arg(STALE_DROPPED_MAX).arg(DRIVER_TTL_MS);
         for ping in pings {
             call.key(self.keys.driver(&ping.driver));
             let values: [String; RECORD_VALUES] = [
@@ -231,9 +297,9 @@ const DETAIL_FIELDS: [&str; 8] = [
     keys::IDLE_SINCE,
 ];
 
-/// A driver's snapshot; `None` where the entry is gone or unreadable: whatever stands in Redis, it is a candidate or it is not,
-/// and never an error.
-fn snapshot(id: &DriverId, values: &[Value], oldest_day: &str) -> Option<DriverSnapshot> {
+/// What is known of a driver; `None` where the entry is gone or unreadable: whatever stands in Redis, it is a candidate or it is
+/// not, and never an error.
+fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveDriver> {
     let [hash, held, rests, answers] = values else { return None };
     let fields: Vec<Option<String>> = redis::from_redis_value_ref(hash).ok()?;
     let text = |index: usize| fields.get(index)?.as_deref();
@@ -245,12 +311,16 @@ fn snapshot(id: &DriverId, values: &[Value], oldest_day: &str) -> Option<DriverS
         let in_window = days.iter().filter(|(day, _)| day.ends_with(suffix) && day.as_str() >= oldest_day);
         in_window.map(|(_, count)| *count).fold(0, u32::saturating_add)
     };
-    Some(DriverSnapshot {
-        id: id.clone(),
-        availability: match text(3)? {
-            "ACTIVE" => Availability::Active,
-            "DISPATCHED" => Availability::Dispatched,
-            _ => Availability::Inactive,
+    // Negative where there is no such key.
+    let until = |ttl: &Value| {
+        let ms: i64 = redis::from_redis_value_ref(ttl).ok()?;
+        Some(u64::try_from(ms).map_or(EpochMs(0), |ms| now.plus_ms(ms)))
+    };
+    Some(LiveDriver {
+        status: match text(3)? {
+            "ACTIVE" => PersonStatus::Active,
+            "DISPATCHED" => PersonStatus::Dispatched,
+            _ => PersonStatus::Inactive,
         },
         position: Coordinate::new(number(0)?, number(1)?).ok()?,
         seen_at,
@@ -259,7 +329,8 @@ fn snapshot(id: &DriverId, values: &[Value], oldest_day: &str) -> Option<DriverS
         minimum_fare: text(6)?.parse().ok()?,
         auto_accept: text(5)? == "1",
         acceptance: AcceptanceCounts { offered: count(":o"), accepted: count(":a") },
-        resting: redis::from_redis_value_ref(held).ok()? || redis::from_redis_value_ref(rests).ok()?,
+        held_until: until(held)?,
+        rests_until: until(rests)?,
     })
 }
 
@@ -314,7 +385,8 @@ impl Fleet for RedisFleet {
         dispatch: Option<&DispatchId>,
     ) -> Result<(), PortError> {
         let mut call = self.scripts.set_status.key(self.keys.geo());
-        call.key(self.keys.seen()).key(self.keys.driver(driver)).arg(driver.as_str()).arg(status_text(status));
+        call.key(self.keys.seen()).key(self.keys.driver(driver)).key(self.keys.feed());
+        call.arg(driver.as_str()).arg(status_text(status));
         call.arg(dispatch.map_or("", DispatchId::as_str)).arg(self.clock.now().0);
         self.call("setting a driver's status", &call).await
     }
@@ -330,18 +402,20 @@ impl Fleet for RedisFleet {
         if ids.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        self.details(&ids, now).await.map(Some)
+        let found = self.details(&ids, now).await?;
+        Ok(Some(found.iter().map(|(id, driver)| driver.snapshot(id, now)).collect()))
     }
 
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
         let mut call = self.scripts.hold.key(self.keys.hold(driver));
-        call.key(self.keys.rest(driver)).key(self.keys.driver(driver)).arg(&token.0).arg(for_ms.max(1));
+        call.key(self.keys.rest(driver)).key(self.keys.driver(driver)).key(self.keys.feed());
+        call.arg(&token.0).arg(for_ms.max(1)).arg(driver.as_str());
         self.call("reserving a driver", &call).await
     }
 
     async fn release(&self, driver: &DriverId, token: &HoldToken) -> Result<(), PortError> {
         let mut call = self.scripts.release.key(self.keys.hold(driver));
-        call.arg(&token.0);
+        call.key(self.keys.feed()).arg(&token.0).arg(driver.as_str());
         self.call("releasing a driver", &call).await
     }
 
@@ -353,9 +427,10 @@ impl Fleet for RedisFleet {
         now: EpochMs,
     ) -> Result<(), PortError> {
         let mut call = self.scripts.offer_ended.key(self.keys.acceptance(driver));
-        call.key(self.keys.rest(driver)).arg(self.city.day(now));
+        call.key(self.keys.rest(driver)).key(self.keys.feed()).arg(self.city.day(now));
         call.arg(u8::from(outcome == OfferOutcome::Accepted)).arg(rest_ms);
         call.arg(self.day_before(now, ACCEPTANCE_DAYS_KEPT)).arg((ACCEPTANCE_DAYS_KEPT + 1) * DAY_MS);
+        call.arg(driver.as_str());
         self.call("counting an answer", &call).await
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dispatch_api::worker_config::CacheConfig;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 use thiserror::Error;
 
 /// Longest wait for one answer. A healthy server answers in well under a millisecond; the search must still have time for
@@ -57,6 +57,14 @@ impl RedisConnector {
             .set_connection_timeout(Some(CONNECTION_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         ConnectionManager::new_lazy_with_config(self.client.clone(), config).map_err(ConnectError::Url)
+    }
+
+    /// A connection of its own for calls that wait on the server for up to `wait`.
+    pub(crate) async fn waiting(&self, wait: Duration) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+            .set_response_timeout(Some(wait + RESPONSE_TIMEOUT));
+        self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// A connection of its own for one subscription.

@@ -11,6 +11,7 @@
 //! | `route:{seoul}:dispatch#…` | list | points not yet stored as a chunk |
 //! | `chunks:{seoul}:dispatch#…` | string | chunks stored so far |
 //! | `warm:{seoul}` | string | present while the cache speaks for the city, expiring |
+//! | `loc:{seoul}` | stream | the feed of changes the indexes of all processes follow, some seconds long |
 //! | `events:{seoul}` | channel | notifications for the event streams of all replicas |
 //!
 //! The braces are Redis' hash tag: one city, one slot, so that scripts may touch several keys in a cluster too. One slot
@@ -98,6 +99,11 @@ impl Keys {
         format!("warm:{}", self.tag)
     }
 
+    /// The feed of what changes for searches.
+    pub fn feed(&self) -> String {
+        format!("loc:{}", self.tag)
+    }
+
     /// The channel of the event streams.
     pub fn events(&self) -> String {
         format!("events:{}", self.tag)
@@ -124,6 +130,7 @@ mod tests {
             keys.route(&dispatch),
             keys.chunks(&dispatch),
             keys.warm(),
+            keys.feed(),
             keys.events(),
         ];
         assert!(all.iter().all(|key| key.contains(":{seoul}")), "{all:?}");

@@ -9,7 +9,7 @@ use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::clock::SystemClock;
-use crate::fleet::{RedisConnector, RedisFleet};
+use crate::fleet::{Follower, RedisConnector, indexed};
 use crate::messaging::{Consumer, RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
 use crate::metrics::Metrics;
 use crate::port::{Clock, Ports};
@@ -22,6 +22,8 @@ pub(super) struct Connections {
     pub events: Arc<RedisEvents>,
     pub stream: StreamSource,
     pub has_platform: bool,
+    /// To be run where drivers are searched; without it every search goes to Redis.
+    pub follower: Arc<Follower>,
     sqs: Sqs,
     config: WorkerConfig,
     metrics: Arc<Metrics>,
@@ -47,10 +49,11 @@ impl Connections {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(metrics),
         };
+        let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
             profiles: Arc::new(store),
-            fleet: Arc::new(RedisFleet::new(&redis, city.clone(), Arc::clone(&clock))?),
+            fleet: Arc::new(fleet),
             timers: Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)),
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
@@ -59,7 +62,16 @@ impl Connections {
             clock,
         };
         let has_platform = platform.is_some();
-        Ok(Self { ports, events, stream, has_platform, sqs, config: config.clone(), metrics: Arc::clone(metrics) })
+        Ok(Self {
+            ports,
+            events,
+            stream,
+            has_platform,
+            follower: Arc::new(follower),
+            sqs,
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+        })
     }
 
     pub(super) fn offers(&self) -> Consumer {

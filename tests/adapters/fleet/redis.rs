@@ -23,7 +23,7 @@ use crate::support::{seoul, until};
 /// A running server and a fleet in it.
 pub struct Running {
     pub fleet: Arc<dyn Fleet>,
-    connector: RedisConnector,
+    pub connector: RedisConnector,
     client: redis::Client,
     _server: RedisServer,
 }
@@ -41,7 +41,7 @@ impl Running {
         let () = redis::cmd("FLUSHALL").query_async(&mut self.connection().await).await.unwrap();
     }
 
-    async fn connection(&self) -> redis::aio::MultiplexedConnection {
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         self.client.get_multiplexed_async_connection().await.unwrap()
     }
 }

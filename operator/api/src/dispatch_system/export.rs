@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportSpec {
-    /// Five-field cron expression in the city's time zone, for example `0 4 * * *`. Default: only on demand.
+    /// Five-field cron expression in the city's time zone, for example `0 4 * * *`, followed by the controller in a
+    /// cluster. Times that were missed are made up for once. Default: only on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,
     /// `DynamoDbJson` (default, the seed's form) or `Ion`.
     #[serde(default)]
     pub format: ExportFormat,
-    /// `Full` (default) or `Incremental` (what changed since the last export).
+    /// `Full` (default) or `Incremental` (what changed since the last export). A schedule of incremental exports begins
+    /// with a full one and has another one whenever the last has lived for half of `retentionDays`, so that the bucket
+    /// always holds a full one with all that follows it.
     #[serde(default, rename = "type")]
     pub export_type: ExportType,
     /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, not beginning or ending with `/`. Default `exports`.

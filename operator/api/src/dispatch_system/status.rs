@@ -1,11 +1,12 @@
 //! `status`: what the operator last saw and did. Written by the operator's `status` step alone.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DeletionPolicy;
+use super::export::ExportType;
 
 /// Observed state of a system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -16,10 +17,17 @@ pub struct DispatchSystemStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
     /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `CredentialsValid`, `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
+    /// `WorkersReady`, `CredentialsValid`, `ExportsReady` (where exports are scheduled), `ConnectionPublished` (where
+    /// `spec.connection` names something), `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Version of the operator that last reconciled the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_version: Option<String>,
+    /// The immutable fields as they were when the stack was made, for clusters whose API server does not enforce rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityStatus>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_arn: Option<String>,
@@ -57,6 +65,12 @@ pub struct DispatchSystemStatus {
     /// The last export of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_export: Option<ExportStatus>,
+    /// How far the scheduled exports are; absent where none are scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_schedule: Option<ExportScheduleStatus>,
+    /// Name of the Secret the connection is published in, so that it can be removed when another one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_secret_name: Option<String>,
 }
 
 /// Names and addresses of the city's resources.
@@ -87,6 +101,25 @@ pub struct OutputsStatus {
     /// Address of the API Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
+}
+
+/// What of a spec must not change once there is a stack: where the data is, and how its keys are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityStatus {
+    /// `spec.city`.
+    pub city: String,
+    /// `spec.region`.
+    pub region: String,
+    /// `spec.timezone`.
+    pub timezone: String,
+    /// `spec.currency`.
+    pub currency: String,
+    /// Name of the table, chosen or derived.
+    pub table_name: String,
+    /// `spec.aws.accountId`, once it was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
 }
 
 /// One attempt to bring the stack to a template and its parameters.
@@ -148,6 +181,21 @@ pub struct ExportStatus {
     pub export_arn: String,
     /// DynamoDB's word for its state: `IN_PROGRESS`, `COMPLETED` or `FAILED`.
     pub state: String,
+    /// `Full`, or `Incremental`: what changed from `exportFrom` to `exportTime`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub export_type: Option<ExportType>,
+    /// Time of the schedule it was started for; absent where a person started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Time>,
+    /// When DynamoDB began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Beginning of the period of an incremental export, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_from: Option<String>,
     /// Moment of the table the export shows, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_time: Option<String>,
@@ -163,6 +211,28 @@ pub struct ExportStatus {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// How far the scheduled exports are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportScheduleStatus {
+    /// `spec.export.schedule` this speaks of.
+    pub schedule: String,
+    /// When this schedule was first seen. No time of it before then is made up for.
+    pub since: Time,
+    /// Last time of the schedule an export was started for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_until: Option<Time>,
+    /// Next time of the schedule; one that has passed waits until the system can export. Absent while none is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_export_at: Option<Time>,
+    /// Moment of the table up to which completed exports show it; the next incremental one begins here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered_until: Option<Time>,
+    /// Moment of the table the last completed full export shows, on which the incremental ones after it build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_full_at: Option<Time>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]

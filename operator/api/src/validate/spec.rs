@@ -1,15 +1,16 @@
 //! Forms of texts and rules between fields, group by group.
 
-use croner::parser::{CronParser, Seconds, Year};
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
+use jiff::tz::TimeZone;
 
 use super::errors::Findings;
 use super::text;
 use crate::dispatch_system::{
-    AwsSpec, BillingMode, CacheSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec, GatewaySpec, QueuesSpec,
-    RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+    AwsSpec, BillingMode, CacheSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec,
+    GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
+use crate::schedule::Schedule;
 
 /// Longest identifier of an ElastiCache replication group.
 const REPLICATION_GROUP_LEN_MAX: usize = 40;
@@ -77,6 +78,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     cache(&spec.cache, found);
     export(&spec.export, spec.table.point_in_time_recovery, found);
     gateway(&spec.api.gateway, &spec.region, found);
+    connection(spec, found);
     workers(&spec.workers, found);
 }
 
@@ -295,9 +297,11 @@ fn subnets(path: &str, subnets: &[String], groups: &[String], found: &mut Findin
 
 fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings) {
     if let Some(schedule) = &spec.schedule {
+        // In which zone it is read makes no difference to whether it can be.
+        let is_schedule = Schedule::parse(schedule, TimeZone::UTC).is_some();
         // croner's own texts speak of patterns and components; the form is what a person needs.
         let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
-        found.at("spec.export.schedule").require(is_cron(schedule), schedule, cron);
+        found.at("spec.export.schedule").require(is_schedule, schedule, cron);
     }
     let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, not beginning or ending with /";
     found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
@@ -329,6 +333,21 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
         found.at(&format!("{PATH}.jwt.issuer")).require(text::is_issuer(&jwt.issuer), &jwt.issuer, issuer);
         let audience = |text: &str| !text.trim().is_empty();
         found.at(&format!("{PATH}.jwt.audiences")).each(&jwt.audiences, audience, "an aud value");
+    }
+}
+
+fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
+    const NAME: &str = "a name of Kubernetes: lower-case letters, digits, inner dashes and dots";
+    let ConnectionSpec { config_map_name, secret_name } = &spec.connection;
+    if let Some(name) = config_map_name {
+        found.at("spec.connection.configMapName").require(text::is_dns_subdomain(name), name, NAME);
+    }
+    let Some(name) = secret_name else { return };
+    found.at("spec.connection.secretName").require(text::is_dns_subdomain(name), name, NAME);
+    let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
+    let mut read = fcm.into_iter().chain(&spec.cache.auth_secret_ref);
+    if read.any(|reference| reference.name == *name) {
+        found.say("spec.connection.secretName", "is the name of a Secret the system reads; choose another one");
     }
 }
 
@@ -414,12 +433,7 @@ fn roles(spec: &RolesSpec, found: &mut Findings) {
     }
 }
 
-fn is_cron(text: &str) -> bool {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    text.split_whitespace().count() == 5 && parser.parse(text).is_ok()
-}
-
 /// The exact name of a zone of the database: jiff takes other capitals too, programs in other languages do not.
 fn is_time_zone(name: &str) -> bool {
-    jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
+    TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }

@@ -169,7 +169,7 @@ fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
     let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
-    // The token stays in the Secret its owner keeps; nothing makes a second copy of it.
+    // The token stays in the Secret its owner keeps; no worker object has a copy of it.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };
         all.push(EnvVar {

@@ -1,5 +1,6 @@
-//! The transition function.
+//! The transition function. What `stands(Guard::…)` is about, see [`guard`](super::guard).
 
+use super::guard::{Guard, stands};
 use super::{
     CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, Event, FollowUp, Notice, OfferOutcome, Record, RecordType,
     Refusal, Rules, SEARCH_PAUSE_MS, Status, Step, TripEvent, TripTotals,
@@ -41,7 +42,9 @@ fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
 /// A change of the stored dispatch that begins as `state` with one record.
 fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut state = before.clone();
-    state.ver += 1;
+    if stands(Guard::VersionCounts) {
+        state.ver += 1;
+    }
     Step {
         state,
         records: vec![Record { record_type, at: rules.now, details }],
@@ -55,15 +58,16 @@ fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     if dispatch.status != Status::Requested {
         return unchanged(dispatch, Vec::new());
     }
-    if let Some(driver) = &dispatch.driver {
-        let expired = dispatch.matching.timeout_at.is_none_or(|at| rules.now >= at);
+    if let Some(driver) = dispatch.driver.as_ref().filter(|_| stands(Guard::OneOfferAtATime)) {
+        let over = |at| rules.now >= at || !stands(Guard::OfferLastsItsTime);
+        let expired = dispatch.matching.timeout_at.is_none_or(over);
         return if expired {
             end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules)
         } else {
             unchanged(dispatch, Vec::new())
         };
     }
-    if dispatch.matching.current_attempt >= dispatch.matching.max_attempts {
+    if attempts_used_up(dispatch) {
         return fail(dispatch, rules);
     }
     let fresh = dispatch.matching.searched_at.is_some_and(|at| rules.now.since_ms(at) <= CANDIDATES_FRESH_MS);
@@ -73,17 +77,22 @@ fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     }
 }
 
+fn attempts_used_up(dispatch: &Dispatch) -> bool {
+    dispatch.matching.current_attempt >= dispatch.matching.max_attempts && stands(Guard::AttemptsAreBounded)
+}
+
 fn waits_for_a_candidate(dispatch: &Dispatch) -> bool {
-    dispatch.status == Status::Requested
-        && dispatch.driver.is_none()
-        && dispatch.matching.current_attempt < dispatch.matching.max_attempts
+    let offered = dispatch.driver.is_some() && stands(Guard::OneOfferAtATime);
+    dispatch.status == Status::Requested && !offered && !attempts_used_up(dispatch)
 }
 
 fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Rules<'_>) -> Step {
     if !waits_for_a_candidate(dispatch) {
         return unchanged(dispatch, Vec::new());
     }
-    found.retain(|candidate| !dispatch.matching.asked.contains(&candidate.driver_id));
+    if stands(Guard::AskedOnce) {
+        found.retain(|candidate| !dispatch.matching.asked.contains(&candidate.driver_id));
+    }
     let Some(first) = found.first().map(|candidate| candidate.driver_id.clone()) else {
         return nobody_free(dispatch, rules);
     };
@@ -123,7 +132,9 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
     let timeout_at = rules.now.plus_ms(rules.policy.offer_timeout_ms);
     let mut step = change(dispatch, RecordType::DriverAssigned, "드라이버 배정 완료", rules);
     step.state.driver = Some(driver.clone());
-    step.state.offer_seq += 1;
+    if stands(Guard::OfferNumberGrows) {
+        step.state.offer_seq += 1;
+    }
     let matching = &mut step.state.matching;
     matching.candidates.retain(|other| other.driver_id != *driver);
     matching.asked.push(driver.clone());
@@ -140,11 +151,13 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
 
 /// The authorisation of an answer: this driver, this offer, still open.
 fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Result<(), Refusal> {
-    if dispatch.driver.as_ref() != Some(driver) {
+    if dispatch.driver.as_ref() != Some(driver) && stands(Guard::OfferedDriverAnswers) {
         let was_asked = dispatch.matching.asked.contains(driver);
         return Err(if was_asked { Refusal::OfferOver } else { Refusal::NotYours });
     }
-    if dispatch.status != Status::Requested || dispatch.offer_seq != offer_seq {
+    let open = dispatch.status == Status::Requested || !stands(Guard::OpenRequestIsAnswered);
+    let live = dispatch.offer_seq == offer_seq || !stands(Guard::LiveOfferIsAnswered);
+    if !open || !live {
         return Err(Refusal::OfferOver);
     }
     Ok(())
@@ -162,14 +175,17 @@ fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_
     step.state.status = Status::Accepted;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
-    step.companions.push(Companion::OccupyDriver(driver.clone()));
+    if stands(Guard::AcceptOccupiesDriver) {
+        step.companions.push(Companion::OccupyDriver(driver.clone()));
+    }
     step.follow_ups.push(FollowUp::OfferEnded { driver, offer_seq, outcome: OfferOutcome::Accepted });
     Ok(step)
 }
 
 fn timed_out(dispatch: &Dispatch, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
+    let its_own = dispatch.offer_seq == offer_seq || !stands(Guard::TimerEndsItsOwnOffer);
     match &dispatch.driver {
-        Some(driver) if dispatch.status == Status::Requested && dispatch.offer_seq == offer_seq => {
+        Some(driver) if dispatch.status == Status::Requested && its_own => {
             Ok(end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules))
         }
         _ => Err(Refusal::OfferOver),
@@ -183,7 +199,9 @@ fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules
         OfferOutcome::Accepted | OfferOutcome::Rejected => "드라이버 거절 - 다음 드라이버 검색 중",
     };
     let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
-    step.state.driver = None;
+    if stands(Guard::EndedOfferHasNoDriver) {
+        step.state.driver = None;
+    }
     close_offer(&mut step.state);
     step.follow_ups.push(FollowUp::OfferEnded { driver, offer_seq: dispatch.offer_seq, outcome });
     step
@@ -217,7 +235,9 @@ fn cancelled(dispatch: &Dispatch, record_type: RecordType, details: &'static str
     step.state.status = Status::Cancelled;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
-    step.companions.push(Companion::FreeUser(dispatch.user.clone()));
+    if stands(Guard::CancelledFreesUser) {
+        step.companions.push(Companion::FreeUser(dispatch.user.clone()));
+    }
     step.companions.push(Companion::UserHistory(dispatch.user.clone()));
     step
 }
@@ -229,7 +249,8 @@ fn cancel_by_user(dispatch: &Dispatch, user: &UserId, rules: Rules<'_>) -> Resul
     if dispatch.status == Status::Cancelled {
         return Ok(unchanged(dispatch, Vec::new()));
     }
-    if !matches!(dispatch.status, Status::Requested | Status::Accepted) {
+    let riding = dispatch.status == Status::InProgress && stands(Guard::RideIsNotCancelled);
+    if riding || dispatch.status == Status::Completed {
         return Err(Refusal::WrongStatus(dispatch.status));
     }
     let mut step = cancelled(dispatch, RecordType::CancelledByUser, "사용자 취소", rules);

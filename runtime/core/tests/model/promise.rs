@@ -1,0 +1,168 @@
+//! What must be true whatever happens. A promise about a moment is judged where the write happens and remembered by the state, a promise
+//! about a state is judged on every state.
+
+use dispatch_core::dispatch::Status;
+use stateright::Property;
+
+use super::row::{DISPATCHES, DRIVERS, Row, Setting};
+use super::task::{Cause, Task, Who};
+use super::world::{State, World};
+
+/// A promise about a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Promise {
+    LegalEdge,
+    VersionByOne,
+    OneLiveOffer,
+    OwnNumber,
+    AskedOnce,
+    AttemptsBounded,
+    OnlyTheOfferedDriverAccepts,
+    FullTime,
+    OnlyItsPeople,
+    OneDriverEver,
+    NoneFreedTwice,
+    NeverToldNo,
+}
+
+fn is_an_edge(from: Status, to: Status) -> bool {
+    from == to
+        || matches!(
+            (from, to),
+            (Status::Requested, Status::Accepted | Status::Cancelled)
+                | (Status::Accepted, Status::InProgress | Status::Cancelled)
+                | (Status::InProgress, Status::Completed)
+        )
+}
+
+/// Which promise a write breaks, given the table as it is before it.
+pub fn broken_by(state: &State, task: &Task, setting: &Setting) -> Option<Promise> {
+    let dispatch = usize::from(task.dispatch);
+    let (before, after) = (&state.rows[dispatch], &task.after);
+    let checks = [
+        (is_an_edge(before.status(), after.status()), Promise::LegalEdge),
+        (after.ver == before.ver + 1, Promise::VersionByOne),
+        (after.attempt <= setting.attempts[dispatch], Promise::AttemptsBounded),
+        (accepts_rightly(before, task), Promise::OnlyTheOfferedDriverAccepts),
+        (ends_in_time(before, task), Promise::FullTime),
+        (acts_rightly(before, task.cause), Promise::OnlyItsPeople),
+        (is_the_first(state.given[dispatch], task.occupies), Promise::OneDriverEver),
+        (!before.status().is_terminal() || !task.frees_user, Promise::NoneFreedTwice),
+    ];
+    let broken = checks.into_iter().find(|(kept, _)| !kept).map(|(_, promise)| promise);
+    broken.or_else(|| broken_by_offer(before, after))
+}
+
+fn broken_by_offer(before: &Row, after: &Row) -> Option<Promise> {
+    let offers = after.attempt > before.attempt;
+    if !offers {
+        return (after.offer_seq != before.offer_seq).then_some(Promise::OwnNumber);
+    }
+    if before.is_offered() {
+        return Some(Promise::OneLiveOffer);
+    }
+    if after.offer_seq != before.offer_seq + 1 {
+        return Some(Promise::OwnNumber);
+    }
+    before.asked.contains(&after.driver).then_some(Promise::AskedOnce)
+}
+
+fn accepts_rightly(before: &Row, task: &Task) -> bool {
+    if task.after.status() != Status::Accepted || before.status() == Status::Accepted {
+        return true;
+    }
+    let Cause::Accept(driver, offer_seq) = task.cause else { return false };
+    before.is_offered() && before.driver == Some(driver) && before.offer_seq == offer_seq
+}
+
+/// An offer that nobody answered has had its time, and a timer ended no other offer than its own.
+fn ends_in_time(before: &Row, task: &Task) -> bool {
+    if !before.is_offered() || task.after.is_offered() {
+        return true;
+    }
+    match task.cause {
+        Cause::Timer(offer_seq, due) => due && before.offer_seq == offer_seq,
+        Cause::Sweep(due) => due,
+        Cause::OldRecord(_) => false,
+        _ => true,
+    }
+}
+
+/// Whoever answers, cancels or reports has the part in the dispatch that this needs.
+fn acts_rightly(before: &Row, cause: Cause) -> bool {
+    match cause {
+        Cause::CancelByUser(who) => who == Who::Owner,
+        Cause::CancelByDriver(driver) => before.rider() == Some(driver),
+        Cause::Trip(driver, _) => before.driver == Some(driver),
+        Cause::Reject(driver, offer_seq) | Cause::Impossible(driver, offer_seq) => {
+            before.driver == Some(driver) && before.offer_seq == offer_seq
+        }
+        Cause::Accept(..) | Cause::Timer(..) | Cause::Sweep(_) | Cause::OldRecord(_) => true,
+    }
+}
+
+fn is_the_first(given: Option<u8>, occupies: Option<u8>) -> bool {
+    occupies.is_none() || given.is_none() || given == occupies
+}
+
+fn one_dispatch_per_driver(state: &State) -> bool {
+    (0..DRIVERS).all(|driver| state.rows.iter().filter(|row| row.rider().map(usize::from) == Some(driver)).count() <= 1)
+}
+
+fn drivers_items_agree(state: &State) -> bool {
+    (0..DISPATCHES).all(|dispatch| {
+        let rider = state.rows[dispatch].rider().map(usize::from);
+        (0..DRIVERS).all(|driver| {
+            let on = state.drivers[driver].map(usize::from) == Some(dispatch);
+            on == (rider == Some(driver))
+        })
+    })
+}
+
+fn users_are_free_when_it_is_over(state: &State) -> bool {
+    (0..DISPATCHES).all(|dispatch| state.users[dispatch] != state.rows[dispatch].status().is_terminal())
+}
+
+fn live_offers_have_an_end(state: &State) -> bool {
+    state.rows.iter().all(|row| row.is_offered() == row.has_end)
+}
+
+/// A state in which nobody works says the same of the table as one in which somebody does, whose work may be lost.
+fn every_request_can_still_end(world: &World, state: &State) -> bool {
+    state.broken.is_some() || state.tasks.iter().any(Option::is_some) || world.drains(state)
+}
+
+macro_rules! moments {
+    ($($words:literal: $promise:ident,)*) => {
+        vec![$(Property::<World>::always($words, |_, state: &State| state.broken != Some(Promise::$promise)),)*]
+    };
+}
+
+/// All promises.
+pub fn properties() -> Vec<Property<World>> {
+    let mut all = moments! {
+        "no edge is taken that the status graph does not have": LegalEdge,
+        "each write makes ver one larger": VersionByOne,
+        "no offer is made while another one is live": OneLiveOffer,
+        "each offer has the next number, and nothing else changes it": OwnNumber,
+        "nobody is asked twice": AskedOnce,
+        "no more offers are made than allowed": AttemptsBounded,
+        "only the driver of the live offer accepts it": OnlyTheOfferedDriverAccepts,
+        "an offer nobody answers has its full time, and only its own timer ends it": FullTime,
+        "nobody acts on somebody else's dispatch": OnlyItsPeople,
+        "a dispatch is given to one driver ever": OneDriverEver,
+        "a dispatch that is over frees nobody": NoneFreedTwice,
+        "a driver who has the ride is not told otherwise": NeverToldNo,
+    };
+    all.push(Property::always("no driver is on two dispatches", |_, state| one_dispatch_per_driver(state)));
+    all.push(Property::always("drivers' items say what dispatches say", |_, state| drivers_items_agree(state)));
+    all.push(Property::always("a user is free exactly when the dispatch is over", |_, state| {
+        users_are_free_when_it_is_over(state)
+    }));
+    all.push(Property::always("exactly the live offers have an end", |_, state| live_offers_have_an_end(state)));
+    all.push(Property::always(
+        "with the sweeper alone every request ends, and with a driver every ride",
+        every_request_can_still_end,
+    ));
+    all
+}

@@ -1,0 +1,217 @@
+//! A dispatch as small as the model can hold it, and the way between it and core's own [`Dispatch`].
+//!
+//! The time is not a number here but a [`View`]: what whoever decides sees of the three moments `step` compares with `now`. Every
+//! decision may see anything, so that clocks that differ, stand still or step back are among what is checked.
+
+use std::sync::LazyLock;
+
+use dispatch_core::dispatch::{CANDIDATES_FRESH_MS, CandidateRef, Dispatch, Matching, Status, TripEvent};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::time::EpochMs;
+
+/// Dispatches, each with a user of its own.
+pub const DISPATCHES: usize = 2;
+/// Drivers.
+pub const DRIVERS: usize = 2;
+/// One more than the offers allowed, so that a model without that bound shows it.
+const ASKED_MAX: usize = 3;
+
+/// The moment of every decision. Only what lies before and after it matters.
+pub const NOW: EpochMs = EpochMs(1_000_000);
+
+/// The statuses, in the order of a ride.
+const STATUSES: [Status; 5] =
+    [Status::Requested, Status::Accepted, Status::InProgress, Status::Completed, Status::Cancelled];
+
+/// A driver's number.
+pub type Driver = u8;
+
+/// The ids, made once.
+struct Ids {
+    dispatches: [DispatchId; DISPATCHES],
+    users: [UserId; DISPATCHES],
+    drivers: [DriverId; DRIVERS],
+}
+
+static IDS: LazyLock<Ids> = LazyLock::new(|| Ids {
+    dispatches: ["1", "2"].map(|suffix| DispatchId::from_suffix(suffix).unwrap()),
+    users: ["1", "2"].map(|suffix| UserId::from_suffix(suffix).unwrap()),
+    drivers: ["1", "2"].map(|suffix| DriverId::from_suffix(suffix).unwrap()),
+});
+
+/// The id of a driver.
+pub fn driver_id(driver: Driver) -> DriverId {
+    IDS.drivers[usize::from(driver)].clone()
+}
+
+/// The id of a dispatch's user.
+pub fn user_id(dispatch: usize) -> UserId {
+    IDS.users[dispatch].clone()
+}
+
+/// The number of a driver.
+pub fn number(driver: &DriverId) -> Driver {
+    u8::from(*driver == IDS.drivers[1])
+}
+
+/// What whoever decides sees of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct View {
+    /// The live offer's time is up.
+    pub due: bool,
+    /// The search has lasted long enough.
+    pub late: bool,
+    /// The list of candidates is young enough to be used.
+    pub fresh: bool,
+}
+
+/// A stored dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Row {
+    status: u8,
+    pub driver: Option<Driver>,
+    pub offer_seq: u8,
+    pub ver: u8,
+    pub attempt: u8,
+    /// Whether it says when an offer runs out.
+    pub has_end: bool,
+    pub asked: [Option<Driver>; ASKED_MAX],
+    pub candidates: [Option<Driver>; DRIVERS],
+    trip: Option<u8>,
+}
+
+const TRIP: [TripEvent; 6] = [
+    TripEvent::PickupStarted,
+    TripEvent::DriverArrived,
+    TripEvent::PassengerPickedUp,
+    TripEvent::TripStarted,
+    TripEvent::TripCompleted,
+    TripEvent::PaymentCompleted,
+];
+
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap()
+}
+
+fn row_of<const N: usize>(drivers: impl Iterator<Item = Driver>) -> [Option<Driver>; N] {
+    let mut row = [None; N];
+    for (place, driver) in row.iter_mut().zip(drivers) {
+        *place = Some(driver);
+    }
+    row
+}
+
+impl Row {
+    /// A request that was just stored.
+    pub fn requested() -> Self {
+        Self {
+            status: 0,
+            driver: None,
+            offer_seq: 0,
+            ver: 1,
+            attempt: 0,
+            has_end: false,
+            asked: [None; ASKED_MAX],
+            candidates: [None; DRIVERS],
+            trip: None,
+        }
+    }
+
+    /// What the stream showed of this dispatch when its first `ended` offers had ended: each of them is two writes.
+    pub fn image(&self, ended: u8) -> Self {
+        let asked = self.asked.iter().flatten().copied().take(ended.into());
+        Self { offer_seq: ended, ver: 1 + 2 * ended, attempt: ended, asked: row_of(asked), ..Self::requested() }
+    }
+
+    pub fn status(&self) -> Status {
+        STATUSES[usize::from(self.status)]
+    }
+
+    /// Whether a driver is asked and has not answered.
+    pub fn is_offered(&self) -> bool {
+        self.status() == Status::Requested && self.driver.is_some()
+    }
+
+    /// The driver who is on it.
+    pub fn rider(&self) -> Option<Driver> {
+        self.driver.filter(|_| matches!(self.status(), Status::Accepted | Status::InProgress))
+    }
+
+    /// The same with the two drivers exchanged.
+    pub fn mirrored(&self) -> Self {
+        let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
+        Self {
+            driver: other(self.driver),
+            asked: self.asked.map(other),
+            candidates: self.candidates.map(other),
+            ..*self
+        }
+    }
+
+    /// As core knows it.
+    pub fn to_dispatch(self, dispatch: usize, setting: &Setting, view: View) -> Dispatch {
+        let drivers = |row: &[Option<Driver>]| row.iter().flatten().copied().map(driver_id).collect::<Vec<_>>();
+        let candidate = |driver: &Driver| setting.candidate(*driver);
+        let after_now = |over: bool| if over { NOW } else { NOW.plus_ms(1) };
+        let searched_at = if view.fresh { NOW.0 } else { NOW.0 - i64::try_from(CANDIDATES_FRESH_MS).unwrap() - 1 };
+        Dispatch {
+            id: IDS.dispatches[dispatch].clone(),
+            user: user_id(dispatch),
+            driver: self.driver.map(driver_id),
+            status: self.status(),
+            offer_seq: self.offer_seq.into(),
+            ver: self.ver.into(),
+            created_at: EpochMs(0),
+            pickup: Coordinate::new(37.5662, 126.9784).unwrap(),
+            estimated_fare: 12_000,
+            matching: Matching {
+                candidates: self.candidates.iter().flatten().map(candidate).collect(),
+                searched_at: Some(EpochMs(searched_at)),
+                asked: drivers(&self.asked),
+                current_attempt: self.attempt,
+                max_attempts: setting.attempts[dispatch],
+                offered_at: self.has_end.then_some(EpochMs(0)),
+                timeout_at: self.has_end.then_some(after_now(view.due)),
+                search_until: after_now(view.late),
+            },
+            last_trip_event: self.trip.map(|event| TRIP[usize::from(event)]),
+            trip_started_at: None,
+        }
+    }
+
+    /// What the table keeps of core's.
+    pub fn of(dispatch: &Dispatch) -> Self {
+        let matching = &dispatch.matching;
+        let position = |event: TripEvent| TRIP.iter().position(|other| *other == event).map(small);
+        Self {
+            status: STATUSES.iter().position(|status| *status == dispatch.status).map(small).unwrap(),
+            driver: dispatch.driver.as_ref().map(number),
+            offer_seq: u8::try_from(dispatch.offer_seq).unwrap(),
+            ver: u8::try_from(dispatch.ver).unwrap(),
+            attempt: matching.current_attempt,
+            has_end: matching.timeout_at.is_some(),
+            asked: row_of(matching.asked.iter().map(number)),
+            candidates: row_of(matching.candidates.iter().map(|candidate| number(&candidate.driver_id))),
+            trip: dispatch.last_trip_event.and_then(position),
+        }
+    }
+}
+
+/// What stays as it is while a model runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Which drivers accept by themselves.
+    pub auto_accept: [bool; DRIVERS],
+    /// Offers allowed, by dispatch.
+    pub attempts: [u8; DISPATCHES],
+    /// Workers.
+    pub workers: usize,
+}
+
+impl Setting {
+    /// A driver as a search finds it.
+    pub fn candidate(&self, driver: Driver) -> CandidateRef {
+        CandidateRef { driver_id: driver_id(driver), auto_accept: self.auto_accept[usize::from(driver)] }
+    }
+}

@@ -1,0 +1,305 @@
+//! What a worker has in hand between reading a dispatch and writing it, and everything it can begin with.
+
+use dispatch_core::dispatch::{
+    Companion, Dispatch, Event, FollowUp, Guard, Refusal, Rules, Status, Step, TripEvent, TripTotals, step, without,
+};
+use dispatch_core::policy::DispatchPolicy;
+
+use super::row::{DRIVERS, Driver, NOW, Row, Setting, View, driver_id, number, user_id};
+use super::seen::{Branch, Seen};
+
+/// Steps of one run of the algorithm: a search, and each driver once.
+const RUN_MAX: usize = 8;
+
+/// What made a worker look at a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// The sweeper, a wake-up timer, or a stream record of the dispatch as it is; and whether the live offer's time is up.
+    Sweep(bool),
+    /// A stream record that is late or comes again, of the time when that many offers had ended.
+    OldRecord(u8),
+    /// A driver's answer.
+    Accept(Driver, u8),
+    /// The table does not give the driver that accepted.
+    Impossible(Driver, u8),
+    /// A driver's answer.
+    Reject(Driver, u8),
+    /// An offer's timer: its number, and whether its time is up.
+    Timer(u8, bool),
+    /// The user, or another one.
+    CancelByUser(Who),
+    /// A driver.
+    CancelByDriver(Driver),
+    /// A driver, and by its place what happened.
+    Trip(Driver, Report),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Who {
+    Owner,
+    Stranger,
+}
+
+/// What a driver reports. The other events of a trip are like the first of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Report {
+    Arrived,
+    PickedUp,
+    Completed,
+    Paid,
+}
+
+impl Cause {
+    /// The event core is asked about, unless the algorithm has to find one.
+    fn event(self, dispatch: usize) -> Option<Event> {
+        let offer = |driver: Driver, offer_seq: u8| (driver_id(driver), u32::from(offer_seq));
+        Some(match self {
+            Self::Sweep(_) | Self::OldRecord(_) => return None,
+            Self::Accept(driver, offer_seq) => {
+                let (driver, offer_seq) = offer(driver, offer_seq);
+                Event::Accept { driver, offer_seq }
+            }
+            Self::Impossible(driver, offer_seq) => {
+                let (driver, offer_seq) = offer(driver, offer_seq);
+                Event::AcceptImpossible { driver, offer_seq }
+            }
+            Self::Reject(driver, offer_seq) => {
+                let (driver, offer_seq) = offer(driver, offer_seq);
+                Event::Reject { driver, offer_seq }
+            }
+            Self::Timer(offer_seq, _) => Event::OfferTimedOut { offer_seq: offer_seq.into() },
+            Self::CancelByUser(Who::Owner) => Event::CancelByUser { user: user_id(dispatch) },
+            Self::CancelByUser(Who::Stranger) => Event::CancelByUser { user: user_id(1 - dispatch) },
+            Self::CancelByDriver(driver) => Event::CancelByDriver { driver: driver_id(driver) },
+            Self::Trip(driver, report) => {
+                let driver = driver_id(driver);
+                let event = match report {
+                    Report::Arrived => TripEvent::DriverArrived,
+                    Report::PickedUp => TripEvent::PassengerPickedUp,
+                    Report::Paid => TripEvent::PaymentCompleted,
+                    Report::Completed => {
+                        let totals = TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 };
+                        return Some(Event::TripCompleted { driver, totals });
+                    }
+                };
+                Event::Trip { driver, event }
+            }
+        })
+    }
+
+    /// The same with the two drivers exchanged.
+    pub fn mirrored(self) -> Self {
+        match self {
+            Self::Accept(driver, offer_seq) => Self::Accept(1 - driver, offer_seq),
+            Self::Impossible(driver, offer_seq) => Self::Impossible(1 - driver, offer_seq),
+            Self::Reject(driver, offer_seq) => Self::Reject(1 - driver, offer_seq),
+            Self::CancelByDriver(driver) => Self::CancelByDriver(1 - driver),
+            Self::Trip(driver, report) => Self::Trip(1 - driver, report),
+            other => other,
+        }
+    }
+}
+
+/// A decision that is not stored yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Task {
+    pub dispatch: u8,
+    pub cause: Cause,
+    /// As it was read.
+    pub before: Row,
+    /// As it shall be.
+    pub after: Row,
+    /// Who goes from free to this dispatch in the same transaction.
+    pub occupies: Option<Driver>,
+    /// Who goes from this dispatch to free.
+    pub frees: Option<Driver>,
+    pub frees_user: bool,
+    /// What follows: the driver accepts by itself.
+    pub accepts_next: bool,
+    /// A try was made and its answer lost.
+    pub in_doubt: bool,
+}
+
+impl Task {
+    /// The same with the two drivers exchanged.
+    pub fn mirrored(&self) -> Self {
+        let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
+        Self {
+            cause: self.cause.mirrored(),
+            before: self.before.mirrored(),
+            after: self.after.mirrored(),
+            occupies: other(self.occupies),
+            frees: other(self.frees),
+            ..*self
+        }
+    }
+}
+
+/// A changed step as what a worker has to write.
+fn task_of((dispatch, before): (usize, Row), cause: Cause, step: &Step) -> Task {
+    let mut task = Task {
+        dispatch: u8::from(dispatch == 1),
+        cause,
+        before,
+        after: Row::of(&step.state),
+        occupies: None,
+        frees: None,
+        frees_user: false,
+        accepts_next: step.follow_ups.iter().any(|next| matches!(next, FollowUp::AcceptAtOnce { .. })),
+        in_doubt: false,
+    };
+    for companion in &step.companions {
+        match companion {
+            Companion::OccupyDriver(driver) => task.occupies = Some(number(driver)),
+            Companion::FreeDriver(driver) => task.frees = Some(number(driver)),
+            Companion::FreeUser(_) => task.frees_user = true,
+            Companion::UserHistory(_) | Companion::CompletedRide(..) => {}
+        }
+    }
+    task
+}
+
+/// Core, with the guard that was taken away.
+pub struct Core {
+    pub setting: Setting,
+    away: Option<Guard>,
+    policy: DispatchPolicy,
+}
+
+/// A driver was refused although the ride is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldNo;
+
+impl Core {
+    pub fn new(setting: Setting, away: Option<Guard>) -> Self {
+        Self { setting, away, policy: DispatchPolicy::default() }
+    }
+
+    fn decide(&self, dispatch: &Dispatch, event: Event) -> Result<Step, Refusal> {
+        without(self.away, || step(dispatch, event, Rules { policy: &self.policy, now: NOW }))
+    }
+
+    /// What `Engine::apply` makes of an answer or a report: something to store, or nothing.
+    pub fn apply(&self, dispatch: usize, row: Row, cause: Cause) -> Result<Option<Task>, Refusal> {
+        let view = View { due: matches!(cause, Cause::Timer(_, true)), ..View::default() };
+        let Some(event) = cause.event(dispatch) else { return Ok(None) };
+        let decided = self.decide(&row.to_dispatch(dispatch, &self.setting, view), event)?;
+        Ok(decided.changed.then(|| task_of((dispatch, row), cause, &decided)))
+    }
+
+    /// What `Engine::advance` makes of a dispatch as somebody saw it, until there is something to store.
+    pub fn advance(&self, (dispatch, row): (usize, Row), cause: Cause, luck: Luck) -> Option<Task> {
+        let mut working = row.to_dispatch(dispatch, &self.setting, luck.view);
+        let mut event = Event::Wake;
+        for _ in 0..RUN_MAX {
+            let decided = self.decide(&working, event).ok()?;
+            if decided.changed {
+                return Some(task_of((dispatch, row), cause, &decided));
+            }
+            event = decided.follow_ups.iter().find_map(|next| match next {
+                FollowUp::Search => {
+                    let found = luck.found.iter().map(|driver| self.setting.candidate(*driver));
+                    Some(Event::CandidatesFound(found.collect()))
+                }
+                FollowUp::Hold(driver) if luck.busy.contains(&number(driver)) => {
+                    Some(Event::DriverBusy(driver.clone()))
+                }
+                FollowUp::Hold(driver) => Some(Event::DriverHeld(driver.clone())),
+                _ => None,
+            })?;
+            working = decided.state;
+        }
+        None
+    }
+
+    /// Everything a worker can begin with on this dispatch: what people, timers, the stream and the sweeper may bring at any time, as
+    /// often as they like, in any order.
+    pub fn beginnings(&self, dispatch: usize, row: Row, seen: &Seen) -> Result<Vec<Task>, ToldNo> {
+        let mut tasks = Vec::new();
+        for cause in answers() {
+            tasks.extend(self.answer(dispatch, row, cause, seen)?);
+        }
+        for luck in every_luck() {
+            tasks.extend(self.advance((dispatch, row), Cause::Sweep(luck.view.due), luck));
+            let images = (0..=row.offer_seq).map(|ended| (ended, row.image(ended)));
+            let old = images.filter(|(_, image)| image.ver < row.ver);
+            tasks.extend(
+                old.filter_map(|(ended, image)| self.advance((dispatch, image), Cause::OldRecord(ended), luck)),
+            );
+        }
+        tasks.sort_unstable();
+        tasks.dedup();
+        Ok(tasks)
+    }
+
+    fn answer(&self, dispatch: usize, row: Row, cause: Cause, seen: &Seen) -> Result<Option<Task>, ToldNo> {
+        // `Engine::time_out` starts a timer that is early again.
+        if matches!(cause, Cause::Timer(offer_seq, false) if row.has_end && row.offer_seq == offer_seq) {
+            seen.mark(Branch::EarlyTimer);
+            return Ok(None);
+        }
+        let task = self.apply(dispatch, row, cause);
+        match (cause, &task) {
+            (Cause::Accept(driver, offer_seq), Err(_)) => {
+                let rides = matches!(row.status(), Status::Accepted | Status::InProgress | Status::Completed);
+                if rides && row.driver == Some(driver) && row.offer_seq == offer_seq {
+                    return Err(ToldNo);
+                }
+                if row.is_offered() && offer_seq < row.offer_seq && row.asked[0] == Some(driver) {
+                    seen.mark(Branch::LateAccept);
+                }
+            }
+            (Cause::Accept(..), Ok(None)) => seen.mark(Branch::RepeatedAccept),
+            (Cause::Timer(offer_seq, _), Err(_)) if row.is_offered() && offer_seq < row.offer_seq => {
+                seen.mark(Branch::LateTimer);
+            }
+            (Cause::CancelByUser(Who::Owner), Err(_)) if row.status() == Status::InProgress => {
+                seen.mark(Branch::CancelRefused);
+            }
+            _ => {}
+        }
+        Ok(task.unwrap_or_default())
+    }
+}
+
+/// What the algorithm meets: the time, whom Redis finds, and whom it calls reserved.
+#[derive(Debug, Clone, Copy)]
+pub struct Luck {
+    pub view: View,
+    pub found: &'static [Driver],
+    pub busy: &'static [Driver],
+}
+
+/// All that differs for `step`.
+fn every_luck() -> impl Iterator<Item = Luck> {
+    let view = |due, late, fresh| View { due, late, fresh };
+    let views = [
+        view(true, false, false),
+        view(false, true, true),
+        view(false, true, false),
+        view(false, false, true),
+        view(false, false, false),
+    ];
+    let busy: [&[Driver]; 3] = [&[], &[0], &[1]];
+    let found: [&[Driver]; 5] = [&[], &[0], &[1], &[0, 1], &[1, 0]];
+    views.into_iter().flat_map(move |view| {
+        found.into_iter().flat_map(move |found| busy.into_iter().map(move |busy| Luck { view, found, busy }))
+    })
+}
+
+/// All that people and timers may say.
+fn answers() -> Vec<Cause> {
+    let mut all = vec![Cause::CancelByUser(Who::Owner), Cause::CancelByUser(Who::Stranger)];
+    for offer_seq in 1..=2 {
+        all.extend([Cause::Timer(offer_seq, false), Cause::Timer(offer_seq, true)]);
+    }
+    for driver in (0..DRIVERS).map(|driver| u8::from(driver == 1)) {
+        all.push(Cause::CancelByDriver(driver));
+        for offer_seq in 1..=2 {
+            all.extend([Cause::Accept(driver, offer_seq), Cause::Reject(driver, offer_seq)]);
+        }
+        let reports = [Report::Arrived, Report::PickedUp, Report::Completed, Report::Paid];
+        all.extend(reports.map(|report| Cause::Trip(driver, report)));
+    }
+    all
+}

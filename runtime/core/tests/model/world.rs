@@ -1,0 +1,380 @@
+//! The world around `step`: the table, the workers, and everybody who may do anything at any time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dispatch_core::dispatch::{Guard, Status};
+use stateright::{Model, Property};
+
+use super::promise::{Promise, broken_by, properties};
+use super::row::{DISPATCHES, DRIVERS, Driver, Row, Setting, View};
+use super::seen::{Branch, Seen};
+use super::task::{Cause, Core, Luck, Report, Task, ToldNo, Who};
+
+/// Workers at most.
+const WORKERS_MAX: usize = 3;
+/// Writes that end a dispatch at the latest: an offer and its end for each attempt, two steps of a ride, and the last one.
+const DRAIN_WRITES_MAX: usize = 10;
+
+/// The table, and what the workers have in hand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct State {
+    pub rows: [Row; DISPATCHES],
+    /// On which dispatch each driver is.
+    pub drivers: [Option<u8>; DRIVERS],
+    /// Whether each dispatch's user is on it.
+    pub users: [bool; DISPATCHES],
+    /// To whom each dispatch was ever given.
+    pub given: [Option<Driver>; DISPATCHES],
+    pub tasks: [Option<Task>; WORKERS_MAX],
+    /// What the last write broke.
+    pub broken: Option<Promise>,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A worker reads a dispatch and decides.
+    Begin(Task),
+    /// A worker writes what it decided, and goes on as the engine does.
+    Write(u8),
+    /// The same, but the answer is lost.
+    LoseAnswer(u8),
+    /// A worker dies.
+    Crash(u8),
+    /// A driver is told that the ride it has is not its own.
+    TellNo,
+}
+
+/// A condition of the store that a test can take away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreGuard {
+    /// The stored `ver` is the one that was read.
+    Version,
+    /// The dispatch is the one that was read: `ver`, `status`, `offerSeq` and driver.
+    Dispatch,
+    /// The driver is free.
+    DriverIsFree,
+}
+
+/// How a write ends.
+enum Written {
+    Stored,
+    /// It was stored before; the answer had been lost.
+    Before,
+    DispatchChanged,
+    DriverTaken,
+}
+
+/// The model.
+pub struct World {
+    core: Core,
+    away: Option<StoreGuard>,
+    seen: Arc<Seen>,
+    beginnings: RwLock<HashMap<(usize, Row), Beginnings>>,
+}
+
+type Beginnings = Result<Arc<[Task]>, ToldNo>;
+
+impl World {
+    pub fn new(setting: Setting, seen: Arc<Seen>) -> Self {
+        Self { core: Core::new(setting, None), away: None, seen, beginnings: RwLock::default() }
+    }
+
+    /// The same world with core's guard taken away.
+    pub fn without(self, guard: Guard) -> Self {
+        Self { core: Core::new(self.core.setting, Some(guard)), ..self }
+    }
+
+    /// The same world with the store's guard taken away.
+    pub fn without_store(self, guard: StoreGuard) -> Self {
+        Self { away: Some(guard), ..self }
+    }
+
+    /// Remembered, because many states have the same dispatch.
+    fn beginnings(&self, dispatch: usize, row: Row) -> Beginnings {
+        let key = (dispatch, row);
+        if let Some(known) = self.beginnings.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let found: Beginnings = self.core.beginnings(dispatch, row, &self.seen).map(Arc::from);
+        self.beginnings.write().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+        found
+    }
+
+    /// The conditions of the runtime's transaction, and what it makes of an answer that was lost.
+    fn try_write(&self, state: &State, task: &Task) -> Written {
+        let (now, before) = (&state.rows[usize::from(task.dispatch)], &task.before);
+        let was_ours = task.in_doubt && *now == task.after;
+        let is_free = |driver: Driver| state.drivers[usize::from(driver)].is_none();
+        let free = task.occupies.is_none_or(is_free) || self.away == Some(StoreGuard::DriverIsFree);
+        let rest_same =
+            now.status() == before.status() && now.offer_seq == before.offer_seq && now.driver == before.driver;
+        let same = match self.away {
+            Some(StoreGuard::Dispatch) => true,
+            Some(StoreGuard::Version) => rest_same,
+            _ => rest_same && now.ver == before.ver,
+        };
+        match (same, free) {
+            (true, true) => Written::Stored,
+            (true, false) => Written::DriverTaken,
+            (false, _) if was_ours => Written::Before,
+            (false, _) => Written::DispatchChanged,
+        }
+    }
+
+    /// The transaction.
+    fn store(&self, state: &mut State, task: &Task) {
+        state.broken = broken_by(state, task, &self.core.setting);
+        let dispatch = usize::from(task.dispatch);
+        state.rows[dispatch] = task.after;
+        if let Some(driver) = task.occupies {
+            state.drivers[usize::from(driver)] = Some(task.dispatch);
+            state.given[dispatch] = Some(driver);
+        }
+        if let Some(driver) = task.frees.map(usize::from).filter(|driver| state.drivers[*driver] == Some(task.dispatch))
+        {
+            state.drivers[driver] = None;
+        }
+        if task.frees_user {
+            state.users[dispatch] = false;
+        }
+    }
+
+    /// A worker's next task after a write.
+    fn next_task(&self, state: &State, task: &Task, written: &Written) -> Option<Task> {
+        let dispatch = usize::from(task.dispatch);
+        let decided = match (written, task.cause) {
+            (Written::Stored | Written::Before, _) if task.accepts_next => {
+                let cause = Cause::Accept(task.after.driver?, task.after.offer_seq);
+                self.core.apply(dispatch, task.after, cause)
+            }
+            (Written::DriverTaken, Cause::Accept(driver, offer_seq)) => {
+                self.core.apply(dispatch, task.before, Cause::Impossible(driver, offer_seq))
+            }
+            // Read again, decide again; the algorithm begins anew, as it may at any time.
+            (Written::DispatchChanged, cause) => self.core.apply(dispatch, state.rows[dispatch], cause),
+            _ => return None,
+        };
+        decided.ok().flatten()
+    }
+
+    fn write(&self, state: &State, worker: usize) -> Option<State> {
+        let task = state.tasks[worker]?;
+        let written = self.try_write(state, &task);
+        let mut next = state.clone();
+        match written {
+            Written::Stored => {
+                self.note(state, &task);
+                self.store(&mut next, &task);
+            }
+            Written::Before => self.seen.mark(Branch::OwnWrite),
+            Written::DriverTaken => self.seen.mark(Branch::DriverTaken),
+            Written::DispatchChanged => self.seen.mark(match task.cause {
+                Cause::OldRecord(_) => Branch::OldRecord,
+                _ => Branch::LostRace,
+            }),
+        }
+        next.tasks[worker] = self.next_task(&next, &task, &written);
+        Some(next)
+    }
+
+    fn lose_answer(&self, state: &State, worker: usize) -> Option<State> {
+        let task = state.tasks[worker]?;
+        if !matches!(self.try_write(state, &task), Written::Stored) {
+            return None;
+        }
+        self.note(state, &task);
+        let mut next = state.clone();
+        self.store(&mut next, &task);
+        next.tasks[worker] = Some(Task { in_doubt: true, ..task });
+        Some(next)
+    }
+
+    /// Marks the rare branches a write takes.
+    fn note(&self, state: &State, task: &Task) {
+        let before = &state.rows[usize::from(task.dispatch)];
+        let others = || state.tasks.iter().flatten().filter(|other| other.dispatch == task.dispatch);
+        let ends = |other: &Task| matches!(other.cause, Cause::Timer(..)) && other.before == *before;
+        let accepts = |other: &Task| matches!(other.cause, Cause::Accept(..)) && other.before == *before;
+        let used_up = before.attempt == self.core.setting.attempts[usize::from(task.dispatch)];
+        let accepts_itself =
+            |driver: Option<Driver>| driver.is_some_and(|driver| self.core.setting.auto_accept[usize::from(driver)]);
+        match task.cause {
+            Cause::Accept(driver, _) => {
+                if others().any(ends) {
+                    self.seen.mark(Branch::AnswerFirst);
+                }
+                if accepts_itself(Some(driver)) {
+                    self.seen.mark(Branch::AutoAccept);
+                }
+            }
+            Cause::Timer(..) if others().any(accepts) => self.seen.mark(Branch::TimerFirst),
+            Cause::CancelByUser(Who::Owner) if before.is_offered() => self.seen.mark(Branch::CancelDuringOffer),
+            Cause::CancelByDriver(_) => self.seen.mark(Branch::DriverCancels),
+            Cause::Trip(_, Report::Completed) => self.seen.mark(Branch::Completed),
+            Cause::Sweep(_) if task.after.status() == Status::Cancelled => {
+                self.seen.mark(if used_up { Branch::AttemptsUsedUp } else { Branch::NobodyFree });
+            }
+            // Such an offer is accepted by whoever made it, unless that worker died.
+            Cause::Sweep(_) if before.is_offered() && accepts_itself(before.driver) => self.seen.mark(Branch::Resumed),
+            _ => {}
+        }
+        let offered = |row: &Row| row.driver.filter(|_| row.is_offered());
+        let other = &state.rows[usize::from(1 - task.dispatch)];
+        if offered(&task.after).is_some() && offered(&task.after) == offered(other) {
+            self.seen.mark(Branch::HoldLost);
+        }
+    }
+
+    fn crash(&self, state: &State, worker: usize) -> Option<State> {
+        let task = state.tasks[worker]?;
+        let accepts_itself = |driver: Driver| self.core.setting.auto_accept[usize::from(driver)];
+        let after_write = matches!(task.cause, Cause::Accept(driver, _) if accepts_itself(driver));
+        self.seen.mark(if after_write { Branch::CrashAfterWrite } else { Branch::Crash });
+        let mut next = state.clone();
+        next.tasks[worker] = None;
+        Some(next)
+    }
+
+    /// Whether everything ends when nothing goes wrong any more: all messages and all work in hand are lost, nobody answers an offer, the
+    /// sweeper comes round, and whoever drives finishes the ride. The search finds nobody, or everybody.
+    pub fn drains(&self, state: &State) -> bool {
+        let searches: [&[Driver]; 2] = [&[], &[0, 1]];
+        searches.iter().all(|found| {
+            let mut state = state.clone();
+            for dispatch in 0..DISPATCHES {
+                self.drain(&mut state, dispatch, found);
+            }
+            let over = state.rows.iter().all(|row| row.status().is_terminal());
+            over && state.drivers == [None; DRIVERS] && state.users == [false; DISPATCHES]
+        })
+    }
+
+    fn drain(&self, state: &mut State, dispatch: usize, found: &'static [Driver]) {
+        let luck = Luck { view: View { due: true, late: true, fresh: false }, found, busy: &[] };
+        for _ in 0..DRAIN_WRITES_MAX {
+            let row = state.rows[dispatch];
+            let report = |report| row.driver.map(|driver| Cause::Trip(driver, report));
+            let cause = match row.status() {
+                Status::Requested => None,
+                Status::Accepted => report(Report::PickedUp),
+                Status::InProgress => report(Report::Completed),
+                Status::Completed | Status::Cancelled => return,
+            };
+            let mut task = match cause {
+                Some(cause) => self.core.apply(dispatch, row, cause).unwrap_or_default(),
+                None => self.core.advance((dispatch, row), Cause::Sweep(true), luck),
+            };
+            while let Some(current) = task {
+                let written = self.try_write(state, &current);
+                if matches!(written, Written::Stored) {
+                    self.store(state, &current);
+                }
+                task = self.next_task(state, &current, &written);
+            }
+        }
+    }
+
+    /// Workers have no names, and neither have dispatches or drivers that are alike: of all states that differ in nothing else, one is
+    /// looked at.
+    fn representative(&self, state: State) -> State {
+        let setting = &self.core.setting;
+        let mut all = vec![state];
+        if setting.auto_accept[0] == setting.auto_accept[1] {
+            all.push(all[0].with_drivers_exchanged());
+        }
+        if setting.attempts[0] == setting.attempts[1] {
+            let exchanged: Vec<State> = all.iter().map(State::with_dispatches_exchanged).collect();
+            all.extend(exchanged);
+        }
+        for state in &mut all {
+            state.tasks.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        all.into_iter().min().unwrap()
+    }
+}
+
+impl State {
+    fn with_drivers_exchanged(&self) -> Self {
+        let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
+        Self {
+            rows: self.rows.map(|row| row.mirrored()),
+            drivers: [self.drivers[1], self.drivers[0]],
+            users: self.users,
+            given: self.given.map(other),
+            tasks: self.tasks.map(|task| task.map(|task| task.mirrored())),
+            broken: self.broken,
+        }
+    }
+
+    fn with_dispatches_exchanged(&self) -> Self {
+        let other = |dispatch: Option<u8>| dispatch.map(|dispatch| 1 - dispatch);
+        Self {
+            rows: [self.rows[1], self.rows[0]],
+            drivers: self.drivers.map(other),
+            users: [self.users[1], self.users[0]],
+            given: [self.given[1], self.given[0]],
+            tasks: self.tasks.map(|task| task.map(|task| Task { dispatch: 1 - task.dispatch, ..task })),
+            broken: self.broken,
+        }
+    }
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            rows: [Row::requested(); DISPATCHES],
+            drivers: [None; DRIVERS],
+            users: [true; DISPATCHES],
+            given: [None; DISPATCHES],
+            tasks: [None; WORKERS_MAX],
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_some() {
+            return;
+        }
+        for (worker, task) in (0..).zip(&state.tasks) {
+            let Some(task) = task else { continue };
+            actions.extend([Action::Write(worker), Action::Crash(worker)]);
+            if !task.in_doubt {
+                actions.push(Action::LoseAnswer(worker));
+            }
+        }
+        if state.tasks.iter().flatten().count() == self.core.setting.workers {
+            return;
+        }
+        for dispatch in 0..DISPATCHES {
+            match self.beginnings(dispatch, state.rows[dispatch]) {
+                Ok(tasks) => actions.extend(tasks.iter().copied().map(Action::Begin)),
+                Err(ToldNo) => actions.push(Action::TellNo),
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let next = match action {
+            Action::Begin(task) => {
+                let mut next = state.clone();
+                let free = next.tasks.iter_mut().find(|task| task.is_none())?;
+                *free = Some(task);
+                next
+            }
+            Action::Write(worker) => self.write(state, worker.into())?,
+            Action::LoseAnswer(worker) => self.lose_answer(state, worker.into())?,
+            Action::Crash(worker) => self.crash(state, worker.into())?,
+            Action::TellNo => State { broken: Some(Promise::NeverToldNo), ..state.clone() },
+        };
+        Some(self.representative(next))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties()
+    }
+}

@@ -1,0 +1,377 @@
+//! Races for one offer: several workers, each with an engine of its own, bring what contradicts each other at the same moment, and the
+//! table decides. In each race a driver has the live offers of two dispatches, as when a reservation was lost.
+//!
+//! `RACES` is how many are run (`RACES=100000`), `RACES_SEED` which.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use dispatch_core::dispatch::Event;
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_runtime::clock::FakeClock;
+use dispatch_runtime::engine::{Engine, EngineError};
+use dispatch_runtime::fleet::fake::FakeFleet;
+use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::metrics::Metrics;
+use dispatch_runtime::port::Ports;
+use serde_json::Value;
+
+use crate::store::dynamodb::{Aws, DynamoTable};
+use crate::store::table::{Table, start};
+use crate::support::seoul;
+
+/// Workers, and so contenders at most.
+const WORKERS: usize = 4;
+/// Races on one table: few enough to look at it as a whole afterwards.
+const BLOCK: usize = 100;
+/// Races on the table in memory, unless told otherwise: some ten seconds.
+const IN_MEMORY: usize = 10_000;
+/// Races on DynamoDB, unless told otherwise: each is a dozen calls, and the emulator answers some five hundred a second.
+const ON_DYNAMODB: usize = 500;
+/// Items of one `BatchWriteItem`.
+const BATCH: usize = 25;
+
+/// What a contender wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Accept,
+    AcceptOther,
+    AcceptByStranger,
+    AcceptEarlierOffer,
+    Reject,
+    TimeOut,
+    CancelByUser,
+}
+
+const WISHES: [Wish; 7] = [
+    Wish::Accept,
+    Wish::AcceptOther,
+    Wish::Reject,
+    Wish::TimeOut,
+    Wish::CancelByUser,
+    Wish::AcceptByStranger,
+    Wish::AcceptEarlierOffer,
+];
+
+/// A small generator, so that a seed names a run for ever ("SplitMix64").
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
+    }
+
+    /// Two to four contenders; the first is one who can win, and accepts come more often, also twice.
+    fn wishes(&mut self) -> Vec<Wish> {
+        let mut wishes = vec![WISHES[self.below(5)]];
+        for _ in 0..=self.below(WORKERS - 1) {
+            let choice = self.below(WISHES.len() + 3);
+            wishes.push(WISHES.get(choice).copied().unwrap_or(Wish::Accept));
+        }
+        wishes
+    }
+}
+
+/// One race: two dispatches offered to one driver.
+struct Race {
+    number: usize,
+    wishes: Vec<Wish>,
+}
+
+impl Race {
+    fn user(&self, other: &str) -> String {
+        format!("user#{}{other}", self.number)
+    }
+
+    fn dispatch(&self, other: &str) -> String {
+        format!("dispatch#{}{other}", self.number)
+    }
+
+    fn driver(&self) -> String {
+        format!("driver#{}", self.number)
+    }
+
+    /// Both dispatches offered, each the second time in its life, to the same driver.
+    async fn prepare(&self, table: &Table) {
+        let driver = table.add_driver(&self.driver()).await;
+        let first = DriverId::parse("driver#before").unwrap();
+        for other in ["", "x"] {
+            let user = table.add_user(&self.user(other)).await;
+            let requested = table.request(&self.dispatch(other), &user, start()).await;
+            let offered = table.offer(&requested, &first, start()).await;
+            let reject = Event::Reject { driver: first.clone(), offer_seq: 1 };
+            let rejected = table.apply(&offered, &crate::store::table::decide(&offered, reject, start()), None).await;
+            table.offer(&rejected, &driver, start()).await;
+        }
+    }
+
+    fn event(&self, wish: Wish) -> (DispatchId, Event) {
+        let driver = DriverId::parse(self.driver()).unwrap();
+        let stranger = DriverId::parse("driver#before").unwrap();
+        let event = match wish {
+            Wish::Accept | Wish::AcceptOther => Event::Accept { driver, offer_seq: 2 },
+            Wish::AcceptByStranger => Event::Accept { driver: stranger, offer_seq: 2 },
+            Wish::AcceptEarlierOffer => Event::Accept { driver: stranger, offer_seq: 1 },
+            Wish::Reject => Event::Reject { driver, offer_seq: 2 },
+            Wish::TimeOut => Event::OfferTimedOut { offer_seq: 2 },
+            Wish::CancelByUser => Event::CancelByUser { user: UserId::parse(self.user("")).unwrap() },
+        };
+        let other = if wish == Wish::AcceptOther { "x" } else { "" };
+        (DispatchId::parse(self.dispatch(other)).unwrap(), event)
+    }
+
+    /// Everybody at once. For each contender whether its wish came true by itself.
+    async fn run(&self, engines: &[Arc<Engine>]) -> Vec<bool> {
+        let together = Arc::new(tokio::sync::Barrier::new(self.wishes.len()));
+        let contenders: Vec<_> = std::iter::zip(&self.wishes, engines)
+            .map(|(wish, engine)| {
+                let ((id, event), engine, together) = (self.event(*wish), engine.clone(), together.clone());
+                tokio::spawn(async move {
+                    together.wait().await;
+                    engine.apply(&id, event).await
+                })
+            })
+            .collect();
+        let mut came_true = Vec::new();
+        for (contender, wish) in std::iter::zip(contenders, &self.wishes) {
+            came_true.push(match contender.await.unwrap() {
+                Ok(applied) => applied.changed,
+                Err(EngineError::Refused { .. }) => false,
+                Err(error) => panic!("race {}, {wish:?} among {:?}: {error:?}", self.number, self.wishes),
+            });
+        }
+        came_true
+    }
+
+    /// What the table says must be what the contenders were told, whole, and of one winner.
+    fn audit(&self, items: &HashMap<String, Vec<Value>>, came_true: &[bool]) {
+        let story = format!("race {}: {:?} {came_true:?}", self.number, self.wishes);
+        let true_of = |wish: Wish| {
+            let told = std::iter::zip(&self.wishes, came_true);
+            told.filter(|(other, came_true)| **other == wish && **came_true).count()
+        };
+        let (this, other) = (meta(items, &self.dispatch("")), meta(items, &self.dispatch("x")));
+        let (endings, other_endings) = (endings(this, &story), endings(other, &story));
+        let count = |kind: &str| endings.iter().filter(|ending| **ending == kind).count();
+        let answered = count("DRIVER_ACCEPTED") + count("DRIVER_REJECTED");
+        assert!(answered <= 1, "{story}: the offer was answered {answered} times");
+        assert_eq!(count("DRIVER_ACCEPTED"), true_of(Wish::Accept), "{story}");
+        assert_eq!(count("CANCELLED_BY_USER"), true_of(Wish::CancelByUser), "{story}");
+        let ended = true_of(Wish::Reject) + true_of(Wish::TimeOut);
+        let void = count("DRIVER_REJECTED") - ended.min(count("DRIVER_REJECTED"));
+        let lost_to_other = true_of(Wish::AcceptOther) == 1 && self.wishes.contains(&Wish::Accept);
+        assert!(ended <= 1 && (void == 0 || lost_to_other), "{story}: {endings:?}");
+        assert_eq!(true_of(Wish::AcceptByStranger) + true_of(Wish::AcceptEarlierOffer), 0, "{story}");
+        let other_accepted = other_endings.contains(&"DRIVER_ACCEPTED");
+        assert_eq!(usize::from(other_accepted), true_of(Wish::AcceptOther), "{story}");
+
+        let on = |item: &Value| item["status"] == "ACCEPTED" && item["driverId"] == self.driver().as_str();
+        assert!(!(on(this) && on(other)), "{story}: one driver on two dispatches");
+        let driver = &profile(items, &self.driver())["currentStatus"];
+        let expected = [(this, ""), (other, "x")].into_iter().find(|(item, _)| on(item));
+        let expected = expected.map(|(_, other)| self.dispatch(other));
+        assert_eq!(driver["currentDispatchId"].as_str(), expected.as_deref(), "{story}");
+        assert_eq!(driver["status"], if expected.is_some() { "DISPATCHED" } else { "ACTIVE" }, "{story}");
+        let was_taken = count("DRIVER_ACCEPTED") == 1 || other_accepted;
+        let taken = items[&self.driver()]
+            .iter()
+            .any(|item| item["EntityType"] == "DRIVER_STATUS_HISTORY" && item["status"] == "DISPATCHED");
+        assert_eq!(taken, was_taken, "{story}: the driver's history");
+        for (item, other) in [(this, ""), (other, "x")] {
+            let over = item["status"] == "CANCELLED";
+            let user = &profile(items, &self.user(other))["currentStatus"];
+            assert_eq!(user["status"], if over { "ACTIVE" } else { "DISPATCHED" }, "{story}");
+            assert_eq!(user["currentDispatchId"].is_null(), over, "{story}");
+            assert_eq!(items[&self.user(other)].len(), 1 + usize::from(over), "{story}: the user's history");
+        }
+    }
+}
+
+fn meta<'a>(items: &'a HashMap<String, Vec<Value>>, pk: &str) -> &'a Value {
+    items[pk].iter().find(|item| item["SK"] == "METADATA").unwrap()
+}
+
+fn profile<'a>(items: &'a HashMap<String, Vec<Value>>, pk: &str) -> &'a Value {
+    items[pk].iter().find(|item| item["SK"] == "PROFILE").unwrap()
+}
+
+/// What happened since the race began: one event for each version, the first four before it.
+fn endings<'a>(dispatch: &'a Value, story: &str) -> Vec<&'a str> {
+    let events = dispatch["events"].as_array().unwrap();
+    assert_eq!(dispatch["ver"], events.len(), "{story}: each write is one event");
+    assert_eq!(dispatch["offerSeq"], 2, "{story}");
+    events[4..].iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+fn engines(table: &Table) -> Vec<Arc<Engine>> {
+    let end_of_offer = start().plus_ms(DispatchPolicy::default().offer_timeout_ms);
+    let clock = Arc::new(FakeClock::at(end_of_offer));
+    let fleet = Arc::new(FakeFleet::new(seoul(), clock.clone()));
+    let worker = |_| {
+        let ports = Ports {
+            dispatches: table.dispatches(),
+            profiles: table.profiles(),
+            fleet: fleet.clone(),
+            timers: Arc::new(FakeTimers::default()),
+            responses: Arc::new(FakeResponses::default()),
+            notifier: Arc::new(FakeNotifier::default()),
+            devices: Arc::new(FakeDevices::default()),
+            streams: Arc::new(FakeEvents::default()),
+            clock: clock.clone(),
+        };
+        Arc::new(Engine::new(ports, seoul(), Arc::new(Metrics::new())))
+    };
+    (0..WORKERS).map(worker).collect()
+}
+
+fn by_partition(items: Vec<Value>) -> HashMap<String, Vec<Value>> {
+    let mut found: HashMap<String, Vec<Value>> = HashMap::new();
+    for item in items {
+        found.entry(item["PK"].as_str().unwrap().to_owned()).or_default().push(item);
+    }
+    found
+}
+
+fn partitions(races: &[Race]) -> impl Iterator<Item = String> {
+    races.iter().flat_map(|race| [race.driver(), race.user(""), race.user("x"), race.dispatch(""), race.dispatch("x")])
+}
+
+async fn all_of(table: &Table, races: &[Race]) -> Vec<Value> {
+    let mut items = Vec::new();
+    for pk in partitions(races) {
+        items.extend(table.partition(&pk).await);
+    }
+    items
+}
+
+impl DynamoTable {
+    /// Takes over what another table holds.
+    async fn copy(&self, items: Vec<Value>) {
+        for batch in items.chunks(BATCH) {
+            let requests = batch.iter().map(|item| {
+                let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(item).unwrap();
+                let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+                WriteRequest::builder().put_request(put).build()
+            });
+            let written = self.client.batch_write_item().request_items(&self.name, requests.collect()).send().await;
+            assert!(written.unwrap().unprocessed_items.is_none_or(|left| left.is_empty()));
+        }
+    }
+
+    /// Everything in it.
+    async fn scan(&self) -> Vec<Value> {
+        let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
+        let items = pages.collect::<Result<Vec<_>, _>>().await.unwrap();
+        items.into_iter().map(|item| serde_dynamo::from_item(item).unwrap()).collect()
+    }
+}
+
+/// Runs races in blocks; a block is prepared in memory and, where there is one, taken over by DynamoDB.
+async fn run(name: &str, count: usize, aws: Option<&Aws>) {
+    let number_in = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<usize>().unwrap());
+    let count = number_in("RACES").unwrap_or(count);
+    let seed = number_in("RACES_SEED").unwrap_or(1);
+    let mut random = Random(seed as u64);
+    let (begin, mut racing) = (Instant::now(), std::time::Duration::ZERO);
+    let mut won = HashMap::<String, usize>::new();
+    for first in (0..count).step_by(BLOCK) {
+        let numbers = first..count.min(first + BLOCK);
+        let races: Vec<Race> = numbers.map(|number| Race { number, wishes: random.wishes() }).collect();
+        let memory = Table::memory();
+        for race in &races {
+            race.prepare(&memory).await;
+        }
+        let table = match aws {
+            None => memory,
+            Some(aws) => {
+                let table = aws.table(1).await;
+                if let Table::Dynamo(dynamo) = &table {
+                    dynamo.copy(all_of(&memory, &races).await).await;
+                }
+                table
+            }
+        };
+        let engines = engines(&table);
+        let start_of_block = Instant::now();
+        let mut told = Vec::new();
+        for race in &races {
+            told.push(race.run(&engines).await);
+        }
+        racing += start_of_block.elapsed();
+        let items = match &table {
+            Table::Memory(_) => all_of(&table, &races).await,
+            Table::Dynamo(dynamo) => {
+                let items = dynamo.scan().await;
+                dynamo.client.delete_table().table_name(&dynamo.name).send().await.unwrap();
+                items
+            }
+        };
+        let items = by_partition(items);
+        for (race, came_true) in std::iter::zip(&races, &told) {
+            race.audit(&items, came_true);
+            let winners = std::iter::zip(&race.wishes, came_true).filter(|(_, came_true)| **came_true);
+            for (wish, _) in winners {
+                *won.entry(format!("{wish:?}")).or_default() += 1;
+            }
+        }
+    }
+    let mut won: Vec<_> = won.into_iter().collect();
+    won.sort_unstable();
+    let each_ms = racing.as_secs_f64() * 1000.0 / count as f64;
+    println!("{name}, seed {seed}: {count} races in {:.1?}, {each_ms:.2} ms each; came true: {won:?}", begin.elapsed());
+    assert_eq!(won.len(), 5, "each of those who can win has won");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_race_in_memory_has_one_winner_and_leaves_nothing_half_done() {
+    run("in memory", IN_MEMORY, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_race_on_dynamodb_has_one_winner_and_leaves_nothing_half_done() {
+    let aws = Aws::start().await;
+    run("on DynamoDB", ON_DYNAMODB, Some(&aws)).await;
+}
+
+#[tokio::test]
+async fn what_is_left_half_done_does_not_pass_the_audit() {
+    let (table, race) = (Table::memory(), Race { number: 0, wishes: vec![Wish::Accept, Wish::AcceptByStranger] });
+    race.prepare(&table).await;
+    let told = race.run(&engines(&table)).await;
+    assert_eq!(told, [true, false]);
+    let whole = by_partition(all_of(&table, std::slice::from_ref(&race)).await);
+    race.audit(&whole, &told);
+    let edit = |items: &mut HashMap<String, Vec<Value>>, pk: String, sk: &str, change: fn(&mut Value)| {
+        change(items.get_mut(&pk).unwrap().iter_mut().find(|item| item["SK"] == sk).unwrap());
+    };
+    assert!(std::panic::catch_unwind(|| race.audit(&whole, &[false, false])).is_err(), "told otherwise");
+    let dispatch: [fn(&mut Value); 4] = [
+        |item| item["ver"] = 7.into(),
+        |item| item["offerSeq"] = 3.into(),
+        |item| item["status"] = "REQUESTED".into(),
+        |item| item["events"][4]["type"] = "DRIVER_REJECTED".into(),
+    ];
+    let person: [fn(&mut Value); 2] = [
+        |item| item["currentStatus"]["status"] = "INACTIVE".into(),
+        |item| item["currentStatus"]["currentDispatchId"] = "dispatch#elsewhere".into(),
+    ];
+    let dispatch = dispatch.map(|change| (race.dispatch(""), "METADATA", change));
+    let driver = person.map(|change| (race.driver(), "PROFILE", change));
+    let mut all = [dispatch.as_slice(), driver.as_slice()].concat();
+    all.push((race.user(""), "PROFILE", person[0]));
+    for (number, (pk, sk, change)) in all.into_iter().enumerate() {
+        let mut items = whole.clone();
+        edit(&mut items, pk, sk, change);
+        assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "spoilt by {number}");
+    }
+    let mut items = whole.clone();
+    items.get_mut(&race.driver()).unwrap().retain(|item| item["SK"] == "PROFILE");
+    assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "a history that is missing");
+}

@@ -1,0 +1,158 @@
+//! `dispatch-operator run` as a child of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ministack::REGION;
+use crate::server::{answers_http, free_port};
+
+/// Longest time until it answers; it takes half a second on a free machine.
+const START_WITHIN: Duration = Duration::from_mins(1);
+/// Time between two looks at the process.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How an operator is started.
+#[derive(Clone, Debug)]
+pub struct Setup<'a> {
+    /// Name of this replica; also of its log.
+    pub name: &'a str,
+    /// Its user and the address of the API server.
+    pub kubeconfig: &'a Path,
+    /// Address that replaces AWS's own.
+    pub aws: &'a str,
+    /// Folder of the log.
+    pub folder: &'a Path,
+    /// More arguments of `run`.
+    pub args: &'a [&'a str],
+}
+
+/// A running operator. Killed when dropped.
+pub struct OperatorProcess {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl OperatorProcess {
+    /// Starts the program of this build and waits until it is ready: it watches, or waits for the lease.
+    pub async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let mut running = Self::spawn(setup)?;
+        let deadline = Instant::now() + START_WITHIN;
+        while !answers_http(format!("http://127.0.0.1:{}/readyz", running.port)).await {
+            if let Some(status) = running.child.try_wait()? {
+                bail!("the operator ended with {status}: {}", running.log()?);
+            }
+            if Instant::now() >= deadline {
+                bail!("the operator was not ready within {START_WITHIN:?}: {}", running.log()?);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(running)
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let program = program()?;
+        let port = free_port()?;
+        let log = setup.folder.join(format!("{}.log", setup.name));
+        // One log for all starts under one name.
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let child = Command::new(&program)
+            .args(["--log", "dispatch_operator=debug", "--endpoint-url", setup.aws, "run", "--pod-name", setup.name])
+            .args(["--metrics-addr", &format!("127.0.0.1:{port}")])
+            .args(setup.args)
+            .env("KUBECONFIG", setup.kubeconfig)
+            .env("AWS_REGION", REGION)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env_remove("POD_NAMESPACE")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("could not start {}", program.display()))?;
+        Ok(Self { child, port, log })
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.error_for_status()?.text().await?)
+    }
+
+    /// Sum of all series whose line begins with `name`, for example a counter's name with its first labels.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.metrics().await?;
+        let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+        Ok(values.filter_map(|value| value.parse::<f64>().ok()).sum())
+    }
+
+    /// Asks it to end, as the kubelet does. Does not wait.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Takes the processor away from it, as a node that hangs does.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Gives the processor back.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has an id")?;
+        Ok(kill_process(id, signal)?)
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                bail!("the operator did not end within {within:?}: {}", self.log()?);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Drop for OperatorProcess {
+    fn drop(&mut self) {
+        // Both fail only when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program beside the folder of the running test: `target/debug/dispatch-operator`.
+fn program() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test is in a folder of the target folder")?;
+    let program = folder.join("dispatch-operator");
+    if !program.exists() {
+        bail!("{} is not built; `make build` does it", program.display());
+    }
+    Ok(program)
+}

@@ -1,0 +1,161 @@
+//! Every way an object can go.
+
+use anyhow::{Context as _, ensure};
+use dispatch_operator::aws::AwsClients;
+use dispatch_tests::deployments::Pods;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use crate::stage::{Replica, SOON, Stage, city, condition, is_true};
+
+struct Scene<'a> {
+    stage: &'a Stage,
+    operator: &'a Replica,
+    aws: AwsClients,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_goes_when_its_environment_has_gone_as_far_as_its_policy_says() -> anyhow::Result<()> {
+    let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
+    let operator = stage.operator(&["--resync-seconds=2"]).await?;
+    let scene = Scene { stage: &stage, operator: &operator, aws: stage.aws().await };
+    for namespace in ["retain", "delete", "suspended", "create", "broken", "cascade", "never", "observe"] {
+        stage.namespace(namespace)?;
+    }
+    scene.an_object_deleted_while_its_stack_is_made_leaves_no_stack().await?;
+    tokio::try_join!(
+        scene.the_data_stays_by_default_and_comes_back(),
+        scene.nothing_stays_where_the_data_may_go(),
+        scene.a_suspended_object_goes(),
+        scene.an_object_goes_without_its_secret_and_with_a_broken_spec(),
+        scene.a_foreground_cascade_waits_for_the_environment(),
+        scene.an_object_nothing_was_made_for_goes_at_once(),
+    )?;
+    scene.an_observed_environment_is_left_as_it_is().await?;
+    operator.was_never_denied()?;
+    Ok(())
+}
+
+impl Scene<'_> {
+    async fn has_stack(&self, namespace: &str) -> anyhow::Result<bool> {
+        Ok(self.aws.ports().stacks.describe(&format!("coactus-{namespace}-seoul")).await?.is_some())
+    }
+
+    async fn has_table(&self, namespace: &str) -> anyhow::Result<bool> {
+        Ok(self.aws.ports().tables.table(&format!("coactus-{namespace}-seoul")).await?.is_some())
+    }
+
+    async fn made(&self, namespace: &str, spec: &Value) -> anyhow::Result<Value> {
+        self.stage.apply(namespace, &city("seoul", spec))?;
+        self.stage.until_ready((namespace, "seoul")).await
+    }
+
+    async fn gone(&self, namespace: &str) -> anyhow::Result<()> {
+        self.stage.delete(namespace, "seoul")?;
+        self.stage.until_gone((namespace, "seoul")).await?;
+        ensure!(!self.has_stack(namespace).await?, "the object went before its stack");
+        Ok(())
+    }
+
+    async fn the_data_stays_by_default_and_comes_back(&self) -> anyhow::Result<()> {
+        self.made("retain", &json!({})).await?;
+        self.gone("retain").await?;
+        assert!(self.has_table("retain").await?);
+        let told = self.stage.until_event(("retain", "seoul"), "Deleted").await?;
+        let note = told["note"].as_str().unwrap_or_default();
+        assert!(note.contains("kept: AWS::DynamoDB::Table coactus-retain-seoul"), "{note}");
+        self.made("retain", &json!({})).await?;
+        Ok(())
+    }
+
+    async fn nothing_stays_where_the_data_may_go(&self) -> anyhow::Result<()> {
+        self.made("delete", &json!({ "deletionPolicy": "Delete" })).await?;
+        self.gone("delete").await?;
+        assert!(!self.has_table("delete").await?);
+        Ok(())
+    }
+
+    async fn a_suspended_object_goes(&self) -> anyhow::Result<()> {
+        self.made("suspended", &json!({})).await?;
+        self.stage.patch("suspended", "seoul", &json!({ "spec": { "suspend": true } }))?;
+        self.stage.until(("suspended", "seoul"), "paused", |system| is_true(system, "Paused")).await?;
+        self.gone("suspended").await
+    }
+
+    async fn an_object_deleted_while_its_stack_is_made_leaves_no_stack(&self) -> anyhow::Result<()> {
+        let stage = self.stage;
+        self.operator.aws.clear();
+        stage.apply("create", &city("seoul", &json!({})))?;
+        let executes =
+            |calls: &[dispatch_tests::recorder::Recorded]| calls.iter().any(|call| call.operation == "CreateChangeSet");
+        self.operator.aws.until(SOON, executes).await?;
+        self.gone("create").await
+    }
+
+    async fn an_object_goes_without_its_secret_and_with_a_broken_spec(&self) -> anyhow::Result<()> {
+        let stage = self.stage;
+        let key = dispatch_operator::testing::fcm_key();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "fcm" },
+            "stringData": { "key.json": key.expose_secret() },
+        });
+        stage.apply("broken", &secret.to_string())?;
+        let fcm = json!({ "fcm": { "serviceAccountSecretRef": { "name": "fcm", "key": "key.json" } } });
+        let made = self.made("broken", &json!({ "notifications": fcm })).await?;
+        let push = made["status"]["outputs"]["platformApplicationArn"].as_str().context("an application")?;
+        stage.api.kubectl(&["delete", "secret", "-n", "broken", "fcm"])?;
+        // What this API server stores and a newer one would refuse.
+        let wrong = json!({ "spec": {
+            "region": "us-east-1", "dispatch": { "offerTimeoutSeconds": 600 },
+            "queues": { "offers": { "retentionSeconds": 100 } }, "timezone": "Asia/Nowhere",
+        } });
+        stage.patch("broken", "seoul", &wrong)?;
+        let refused = |system: &Value| condition(system, "Stalled").is_some_and(|c| c["reason"] == "InvalidSpec");
+        stage.until(("broken", "seoul"), "refused", refused).await?;
+        self.gone("broken").await?;
+        assert!(!self.aws.ports().push.exists(push).await?, "the push application goes as well");
+        assert!(self.has_table("broken").await?, "the data stays by default");
+        Ok(())
+    }
+
+    async fn a_foreground_cascade_waits_for_the_environment(&self) -> anyhow::Result<()> {
+        let stage = self.stage;
+        self.made("cascade", &json!({})).await?;
+        let list = ["get", "-n", "cascade", "deploy,configmap,service,serviceaccount,networkpolicy", "-o", "json"];
+        let children: Value = serde_json::from_str(&stage.api.kubectl(&list)?)?;
+        let owned = |child: &Value| child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] == true;
+        let ours = |child: &&Value| child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dispatch-operator";
+        let children = children["items"].as_array().context("a list")?;
+        assert_eq!(children.iter().filter(ours).count(), 11);
+        assert!(children.iter().filter(ours).all(owned), "the collector of garbage finds and waits for them");
+        stage.api.kubectl(&["delete", "-n", "cascade", "dsys", "seoul", "--cascade=foreground", "--wait=false"])?;
+        // The collector, which this cluster lacks, has the other finalizer.
+        let done = |system: &Value| system["metadata"]["finalizers"] == json!(["foregroundDeletion"]);
+        stage.until(("cascade", "seoul"), "let go by the operator", done).await?;
+        ensure!(!self.has_stack("cascade").await?, "the operator let go before the stack was gone");
+        stage.patch("cascade", "seoul", &json!({ "metadata": { "finalizers": null } }))?;
+        stage.until_gone(("cascade", "seoul")).await
+    }
+
+    async fn an_object_nothing_was_made_for_goes_at_once(&self) -> anyhow::Result<()> {
+        self.stage.apply("never", &city("seoul", &json!({ "timezone": "Asia/Nowhere" })))?;
+        let refused = |system: &Value| is_true(system, "Stalled");
+        self.stage.until(("never", "seoul"), "refused", refused).await?;
+        self.gone("never").await
+    }
+
+    async fn an_observed_environment_is_left_as_it_is(&self) -> anyhow::Result<()> {
+        let stage = self.stage;
+        self.made("observe", &json!({})).await?;
+        stage.patch("observe", "seoul", &json!({ "spec": { "managementPolicy": "Observe" } }))?;
+        let observed = |system: &Value| condition(system, "WorkersReady").is_some_and(|c| c["reason"] == "ObserveOnly");
+        stage.until(("observe", "seoul"), "observed", observed).await?;
+        let before = self.operator.aws.writes().len();
+        stage.deployments.let_pods(Pods::Untouched);
+        stage.delete("observe", "seoul")?;
+        stage.until_gone(("observe", "seoul")).await?;
+        assert!(self.has_stack("observe").await?);
+        assert_eq!(self.operator.aws.writes().len(), before);
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! What is shipped, as an API server takes it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use crate::stage::{HOME, Stage, city, kustomize, root};
+
+/// What an API server before 1.21 does not serve.
+const NOT_SERVED: &str = "PodDisruptionBudget of policy/v1";
+
+fn documents(path: &str) -> anyhow::Result<Vec<Value>> {
+    let text = std::fs::read_to_string(root().join(path)).with_context(|| path.to_owned())?;
+    Ok(serde_yaml::Deserializer::from_str(&text).map(Value::deserialize).collect::<Result<_, _>>()?)
+}
+
+/// All objects that are shipped, with the place they come from.
+fn shipped() -> anyhow::Result<Vec<(String, Vec<Value>)>> {
+    let mut all = Vec::new();
+    for folder in ["manifests/overlays/cluster-wide", "manifests/overlays/namespaced", "examples/fleet"] {
+        all.push((folder.to_owned(), kustomize(folder)?));
+    }
+    // The rules of manifests/monitoring are a file for Prometheus and no object.
+    let mut files = vec!["manifests/crd.yaml".to_owned()];
+    for entry in std::fs::read_dir(root().join("examples"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".yaml") {
+            files.push(format!("examples/{name}"));
+        }
+    }
+    files.sort();
+    for path in files {
+        let objects = documents(&path)?;
+        all.push((path, objects));
+    }
+    Ok(all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_shipped_is_accepted_and_the_operator_lives_in_one_namespace() -> anyhow::Result<()> {
+    let Some(stage) = Stage::set("namespaced").await? else { return Ok(()) };
+    dry_run(&stage)?;
+    one_namespace(&stage).await
+}
+
+fn dry_run(stage: &Stage) -> anyhow::Result<()> {
+    let served = stage.api.kubectl(&["api-versions"])?;
+    let served: BTreeSet<&str> = served.lines().collect();
+    let mut left_out = BTreeSet::new();
+    let mut namespaces: BTreeSet<String> = ["default", HOME].map(str::to_owned).into();
+    for (from, objects) in shipped()? {
+        let (known, unknown): (Vec<Value>, Vec<Value>) = objects
+            .into_iter()
+            .filter(|object| !object.is_null())
+            .partition(|object| served.contains(object["apiVersion"].as_str().unwrap_or_default()));
+        for object in &unknown {
+            let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+            println!(
+                "skipped: {} {} of {from}: {} is not served",
+                text("kind"),
+                object["metadata"]["name"],
+                text("apiVersion")
+            );
+            left_out.insert(format!("{} of {}", text("kind"), text("apiVersion")));
+        }
+        for object in &known {
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+            if namespaces.insert(namespace.to_owned()) {
+                stage.namespace(namespace)?;
+            }
+        }
+        if known.is_empty() {
+            continue;
+        }
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": known });
+        let path = stage.api.file("dry-run.json", &list.to_string())?;
+        // This server has not heard of the rules in the definition.
+        let validate = if from.ends_with("crd.yaml") { "--validate=false" } else { "--validate=true" };
+        let told = stage.api.kubectl(&["apply", "--dry-run=server", validate, "-f", &path]).context(from.clone())?;
+        assert_eq!(
+            told.lines().filter(|line| line.ends_with("(server dry run)")).count(),
+            known.len(),
+            "{from}: {told}"
+        );
+    }
+    assert!(left_out.iter().all(|kind| kind == NOT_SERVED), "{left_out:?}");
+    Ok(())
+}
+
+async fn one_namespace(stage: &Stage) -> anyhow::Result<()> {
+    let home = format!("--watch-namespace={HOME}");
+    let elsewhere = format!("--leader-elect-namespace={HOME}");
+    let operator = stage.operator(&[&home, "--leader-elect", &elsewhere, "--resync-seconds=2"]).await?;
+    stage.apply("default", &city("seoul", &json!({})))?;
+    stage.apply(HOME, &city("seoul", &json!({})))?;
+    stage.until_ready((HOME, "seoul")).await?;
+    let other = stage.system("default", "seoul").await?.context("the object")?;
+    assert_eq!(other["status"]["observedGeneration"], -1, "it is nobody's");
+    stage.delete(HOME, "seoul")?;
+    stage.until_gone((HOME, "seoul")).await?;
+    let outside = operator.kubernetes.calls().into_iter().filter(|call| call.path.contains("/namespaces/default"));
+    assert_eq!(outside.map(|call| call.to_string()).collect::<Vec<_>>(), [""; 0]);
+    operator.was_never_denied()
+}

@@ -1,0 +1,16 @@
+//! The operator as it runs in a cluster: the program itself on a real API server, with the rights that are shipped, and an emulated
+//! AWS. `kubectl` is the person.
+//!
+//! Needs `KUBEBUILDER_ASSETS`; `scripts/test.sh` names these tests as skipped where it is not to be had.
+
+#![cfg(test)]
+
+mod deletion;
+mod failures;
+mod install;
+mod lifecycle;
+mod person;
+mod replicas;
+mod shown;
+mod stage;
+mod steady;

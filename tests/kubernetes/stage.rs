@@ -1,0 +1,239 @@
+//! The place the scenes are played: an API server with the shipped rights, an emulated AWS, recorders in front of both, and a stand-in
+//! for the controller of Deployments.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use dispatch_api::dispatch_system::DispatchSystem;
+use dispatch_operator::aws::AwsClients;
+use dispatch_tests::apiserver::ApiServer;
+use dispatch_tests::deployments::{Deployments, client};
+use dispatch_tests::ministack::{Ministack, REGION};
+use dispatch_tests::operator::{OperatorProcess, Setup};
+use dispatch_tests::recorder::Recorder;
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use kube::{Api, Client};
+use serde_json::Value;
+
+/// Longest time for what takes a few seconds on a free machine.
+pub const SOON: Duration = Duration::from_secs(40);
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The operator's own namespace.
+pub const HOME: &str = "coactus-system";
+
+/// Everything but the operator.
+pub struct Stage {
+    pub api: ApiServer,
+    pub client: Client,
+    pub deployments: Deployments,
+    ministack: Ministack,
+}
+
+/// One replica of the operator with the recorders in front of it.
+pub struct Replica {
+    pub process: OperatorProcess,
+    pub aws: Recorder,
+    pub kubernetes: Recorder,
+    name: String,
+    kubeconfig: PathBuf,
+    args: Vec<String>,
+    folder: PathBuf,
+}
+
+pub fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A file of the repository, for `kubectl -f`.
+pub fn file(path: &str) -> String {
+    root().join(path).display().to_string()
+}
+
+impl Stage {
+    /// Starts the servers and installs the definition and one of the overlays, as `manifests/README.md` says. `None` where there is no
+    /// API server to start.
+    pub async fn set(overlay: &str) -> anyhow::Result<Option<Self>> {
+        let (api, ministack) = tokio::try_join!(ApiServer::start(), Ministack::start())?;
+        let Some(api) = api else { return Ok(None) };
+        api.install_crd()?;
+        api.kubectl(&["create", "namespace", HOME])?;
+        let objects = kustomize(&format!("manifests/overlays/{overlay}"))?;
+        // The API server of the tests is too old for it.
+        let known = objects.into_iter().filter(|object| object["apiVersion"] != "policy/v1");
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": known.collect::<Vec<_>>() });
+        api.kubectl(&["apply", "-f", &api.file("install.json", &list.to_string())?])?;
+        let admin = api.kubeconfig();
+        let (client, deployments) = (client(&admin).await?, Deployments::start(&admin).await?);
+        Ok(Some(Self { api, client, deployments, ministack }))
+    }
+
+    /// Clients of AWS, for what a person does outside.
+    pub async fn aws(&self) -> AwsClients {
+        AwsClients::emulated(REGION, &self.ministack.endpoint()).await
+    }
+
+    /// Starts an operator that runs alone.
+    pub async fn operator(&self, args: &[&str]) -> anyhow::Result<Replica> {
+        self.replica("operator", args).await
+    }
+
+    /// Starts one replica.
+    pub async fn replica(&self, name: &str, args: &[&str]) -> anyhow::Result<Replica> {
+        let aws = Recorder::aws(&self.ministack.endpoint()).await?;
+        let kubernetes = Recorder::kubernetes(&self.api.url()).await?;
+        let kubeconfig = self.api.operator_kubeconfig(name, &kubernetes.endpoint())?;
+        let (endpoint, folder) = (aws.endpoint(), self.api.folder().to_owned());
+        let setup = Setup { name, kubeconfig: &kubeconfig, aws: &endpoint, folder: &folder, args };
+        let process = OperatorProcess::start(&setup).await?;
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Ok(Replica { process, aws, kubernetes, name: name.to_owned(), kubeconfig, args, folder })
+    }
+
+    /// Makes a namespace.
+    pub fn namespace(&self, name: &str) -> anyhow::Result<()> {
+        self.api.kubectl(&["create", "namespace", name])?;
+        Ok(())
+    }
+
+    /// Applies a text, as `kubectl apply -f -` does.
+    pub fn apply(&self, namespace: &str, text: &str) -> anyhow::Result<String> {
+        let name = format!("apply-{namespace}.yaml");
+        self.api.kubectl(&["apply", "-n", namespace, "-f", &self.api.file(&name, text)?])
+    }
+
+    /// Changes an object as `kubectl patch` does.
+    pub fn patch(&self, namespace: &str, name: &str, patch: &Value) -> anyhow::Result<()> {
+        self.api.kubectl(&["patch", "-n", namespace, "dsys", name, "--type=merge", "-p", &patch.to_string()])?;
+        Ok(())
+    }
+
+    /// Deletes an object without waiting for its end.
+    pub fn delete(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        self.api.kubectl(&["delete", "-n", namespace, "dsys", name, "--wait=false"])?;
+        Ok(())
+    }
+
+    /// Reads an object.
+    pub async fn system(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
+        let resource = ApiResource::erase::<DispatchSystem>(&());
+        let systems: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        Ok(systems.get_opt(name).await?.map(|found| serde_json::to_value(found)).transpose()?)
+    }
+
+    /// Waits until an object is as wanted, and answers with it.
+    pub async fn until(&self, at: (&str, &str), what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let found = self.system(at.0, at.1).await?;
+            if let Some(found) = found.as_ref().filter(|found| wanted(found)) {
+                return Ok(found.clone());
+            }
+            if Instant::now() >= deadline {
+                let status = found.map(|found| found["status"].clone());
+                bail!("{at:?} was not {what} within {SOON:?}: {status:#?}");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until an object is ready for the spec it has now.
+    pub async fn until_ready(&self, at: (&str, &str)) -> anyhow::Result<Value> {
+        self.until(at, "ready", is_ready).await
+    }
+
+    /// Waits until an object is gone.
+    pub async fn until_gone(&self, at: (&str, &str)) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SOON;
+        while let Some(found) = self.system(at.0, at.1).await? {
+            ensure!(Instant::now() < deadline, "{at:?} was not gone within {SOON:?}: {:#?}", found["status"]);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// The events about an object.
+    pub fn events(&self, namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
+        let text = self.api.kubectl(&["get", "events.v1.events.k8s.io", "-n", namespace, "-o", "json"])?;
+        let all: Value = serde_json::from_str(&text)?;
+        let items = all["items"].as_array().context("a list")?;
+        Ok(items.iter().filter(|event| event["regarding"]["name"] == name).cloned().collect())
+    }
+
+    /// Waits until an event with this reason was told about an object, and answers with it.
+    pub async fn until_event(&self, at: (&str, &str), reason: &str) -> anyhow::Result<Value> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let events = self.events(at.0, at.1)?;
+            if let Some(found) = events.iter().find(|event| event["reason"] == reason) {
+                return Ok(found.clone());
+            }
+            let told: Vec<&Value> = events.iter().map(|event| &event["reason"]).collect();
+            ensure!(Instant::now() < deadline, "no event {reason} of {at:?}, but {told:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Replica {
+    /// Starts it again after its end, with the same recorders.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let endpoint = self.aws.endpoint();
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let (kubeconfig, folder) = (&self.kubeconfig, &self.folder);
+        let setup = Setup { name: &self.name, kubeconfig, aws: &endpoint, folder, args: &args };
+        self.process = OperatorProcess::start(&setup).await?;
+        Ok(())
+    }
+
+    /// No request of its was refused for a missing right.
+    pub fn was_never_denied(&self) -> anyhow::Result<()> {
+        let calls = self.kubernetes.calls();
+        let denied: Vec<String> =
+            calls.iter().filter(|call| matches!(call.status, Some(401 | 403))).map(ToString::to_string).collect();
+        ensure!(denied.is_empty(), "the shipped roles lack rights: {denied:#?}");
+        ensure!(calls.len() > 5, "the recorder saw {} calls", calls.len());
+        Ok(())
+    }
+}
+
+/// What kustomize makes of a folder.
+pub fn kustomize(folder: &str) -> anyhow::Result<Vec<Value>> {
+    use serde::Deserialize as _;
+    let output = Command::new("kubectl").args(["kustomize", folder]).current_dir(root()).output()?;
+    ensure!(output.status.success(), "kubectl kustomize {folder}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    Ok(serde_yaml::Deserializer::from_str(&text).map(Value::deserialize).collect::<Result<_, _>>()?)
+}
+
+/// A condition of an object.
+pub fn condition<'a>(system: &'a Value, kind: &str) -> Option<&'a Value> {
+    system["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// Whether a condition is true.
+pub fn is_true(system: &Value, kind: &str) -> bool {
+    condition(system, kind).is_some_and(|condition| condition["status"] == "True")
+}
+
+/// Whether it is ready, for the spec it has now.
+pub fn is_ready(system: &Value) -> bool {
+    system["metadata"]["generation"] == system["status"]["observedGeneration"] && is_true(system, "Ready")
+}
+
+/// A system with what a scene adds to its spec, as JSON.
+pub fn city(name: &str, spec: &Value) -> String {
+    let mut system = serde_json::json!({
+        "apiVersion": "dispatch.coactus.io/v1alpha1",
+        "kind": "DispatchSystem",
+        "metadata": { "name": name },
+        "spec": { "city": name, "region": REGION, "timezone": "Asia/Seoul" },
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        system["spec"][field] = value.clone();
+    }
+    system.to_string()
+}

@@ -1,0 +1,212 @@
+//! The exact calls of one reconcile on a cluster that serves everything, seen by an API server in memory. AWS is in memory, too.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::{Method, Request, Response, StatusCode};
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::kubernetes::fence::Fence;
+use dispatch_operator::kubernetes::metrics::Metrics;
+use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
+use dispatch_operator::kubernetes::recorder::Announcer;
+use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::kubernetes::tenancy::Defaults;
+use dispatch_operator::ports::Ports;
+use dispatch_operator::testing::World;
+use futures::future::BoxFuture;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+const SYSTEM: &str = "/apis/dispatch.coactus.io/v1alpha1/namespaces/default/dispatchsystems/seoul";
+/// Passes a deletion may take.
+const PASSES_MAX: usize = 10;
+
+/// An API server in memory, as far as the operator uses one. Its Deployments serve at once.
+#[derive(Default)]
+struct Memory {
+    objects: Mutex<BTreeMap<String, Value>>,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Memory {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calls since the last time, one a line.
+    fn take_calls(&self) -> String {
+        std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner)).join("\n")
+    }
+
+    fn client(self: &Arc<Self>) -> Client {
+        let memory = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let memory = Arc::clone(&memory);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap_or_default();
+                let sent = serde_json::from_slice(&body).unwrap_or_default();
+                let (status, answer) = memory.answer(&parts.method, parts.uri.path(), sent);
+                let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn answer(&self, method: &Method, path: &str, sent: Value) -> (StatusCode, Value) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+        let mut objects = self.objects();
+        let missing =
+            json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "no" });
+        let found = |value: Option<Value>| match value {
+            Some(value) => (StatusCode::OK, value),
+            None => (StatusCode::NOT_FOUND, missing.clone()),
+        };
+        let group = |version: &str| json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": [] });
+        match *method {
+            Method::GET if path.matches('/').count() == 3 => (StatusCode::OK, group(path)),
+            Method::GET if is_collection(path) => {
+                let of = format!("{path}/");
+                let items: Vec<&Value> = objects.iter().filter(|(at, _)| at.starts_with(&of)).map(|(_, v)| v).collect();
+                (StatusCode::OK, json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": items }))
+            }
+            Method::GET => found(objects.get(path).cloned()),
+            Method::DELETE => found(objects.remove(path)),
+            Method::PATCH => {
+                let at = path.trim_end_matches("/status");
+                let mut object = objects.get(at).cloned().unwrap_or_else(|| json!({ "metadata": { "uid": path } }));
+                merge(&mut object, &sent);
+                if path.contains("/deployments/") {
+                    // Where an autoscaler has the number, a cluster begins with one.
+                    let count = object["spec"]["replicas"].as_i64().unwrap_or(1);
+                    object["status"] =
+                        json!({ "replicas": count, "updatedReplicas": count, "availableReplicas": count });
+                }
+                let let_go = object["metadata"]["finalizers"] == json!([]);
+                if let_go && object["metadata"]["deletionTimestamp"].is_string() {
+                    objects.remove(at);
+                } else {
+                    objects.insert(at.to_owned(), object.clone());
+                }
+                (StatusCode::OK, object)
+            }
+            _ => (StatusCode::CREATED, sent),
+        }
+    }
+}
+
+/// `/api/v1/namespaces/N/KIND` or `/apis/GROUP/VERSION/namespaces/N/KIND`.
+fn is_collection(path: &str) -> bool {
+    path.split("/namespaces/").nth(1).is_some_and(|rest| rest.matches('/').count() == 1)
+}
+
+/// As RFC 7386, which is all the operator's patches need.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in members {
+        match value {
+            Value::Null => drop(target.as_object_mut().and_then(|object| object.remove(name))),
+            value => merge(&mut target[name.as_str()], value),
+        }
+    }
+}
+
+struct Account(Ports);
+
+impl PortsSource for Account {
+    fn ports<'a>(&'a self, _: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
+        Box::pin(async { self.0.clone() })
+    }
+}
+
+/// A cluster with one object, and an operator on it.
+async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
+    let memory = Arc::new(Memory::default());
+    let autoscaling = json!({ "autoscaling": { "minReplicas": 2, "maxReplicas": 4, "targetCpuPercent": 70 } });
+    let object = json!({
+        "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
+        "metadata": { "name": "seoul", "namespace": "default", "uid": "u", "generation": 1, "resourceVersion": "1" },
+        "spec": {
+            "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul",
+            "workers": { "roles": { "statusUpdate": autoscaling } },
+        },
+        "status": { "observedGeneration": -1 },
+    });
+    memory.objects().insert(SYSTEM.to_owned(), object);
+    let (world, metrics, client) = (World::default(), Arc::new(Metrics::new()), memory.client());
+    let cluster = Cluster::new(client.clone(), Fence::open(), Arc::clone(&metrics));
+    let served = cluster.served().await?;
+    assert!(served.disruption_budgets && served.autoscalers);
+    let context = Context::new(Parts {
+        aws: Arc::new(Account(world.ports())),
+        announcer: Announcer::new(client, "one", Fence::open(), Arc::clone(&metrics)),
+        cluster,
+        metrics,
+        options: Options {
+            image: "runtime:1".to_owned(),
+            endpoint_url: None,
+            resync: Duration::from_mins(5),
+            spread: Duration::ZERO,
+            defaults: Defaults::default(),
+        },
+        clock: world.ports().clock,
+        served,
+    });
+    Ok((memory, world, context))
+}
+
+async fn one_pass(context: &Context) -> anyhow::Result<Passed> {
+    Ok(pass(context, &("default".to_owned(), "seoul".to_owned())).await?)
+}
+
+#[tokio::test]
+async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down() -> anyhow::Result<()> {
+    let (memory, world, context) = cluster().await?;
+    insta::assert_snapshot!("discovery", memory.take_calls());
+    assert_eq!(one_pass(&context).await?.outcome, "waiting", "its Deployments were made in this pass");
+    insta::assert_snapshot!("create", memory.take_calls());
+    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    memory.take_calls();
+
+    world.take_calls();
+    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    let quiet = memory.take_calls();
+    assert!(quiet.lines().all(|call| call.starts_with("GET ")), "{quiet}");
+    insta::assert_snapshot!("in_sync", quiet);
+    assert_eq!(world.take_calls().1, [""; 0]);
+
+    let budget = "/apis/policy/v1/namespaces/default/poddisruptionbudgets/seoul-status-update";
+    let autoscaler = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/seoul-status-update";
+    for made in [budget, autoscaler] {
+        assert!(memory.objects().contains_key(made), "{made}");
+    }
+    let message = memory.objects().get(SYSTEM).context("the object")?["status"].to_string();
+    assert!(!message.contains("left out"), "{message}");
+
+    if let Some(object) = memory.objects().get_mut(SYSTEM) {
+        object["metadata"]["deletionTimestamp"] = json!("2024-05-02T03:00:00Z");
+    }
+    for _ in 0..PASSES_MAX {
+        if !memory.objects().contains_key(SYSTEM) {
+            break;
+        }
+        one_pass(&context).await?;
+    }
+    insta::assert_snapshot!("delete", memory.take_calls());
+    assert!(!memory.objects().contains_key(SYSTEM));
+    assert!(world.take_calls().1.contains(&"delete"));
+    Ok(())
+}
