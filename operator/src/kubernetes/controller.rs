@@ -143,7 +143,7 @@ async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action,
 /// One reconcile on a task of its own, so that a panic ends it alone, and within its time.
 async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Passed, PassError> {
     let (own, of) = (Arc::clone(context), key.clone());
-    let task = AbortOnDropHandle::new(tokio::spawn(async move { pass(&own, &of).await }));
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { Box::pin(pass(&own, &of)).await }));
     match timeout(DEADLINE, task).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => {

@@ -307,7 +307,7 @@ mod tests {
         metrics.kubernetes_write("DispatchSystem", "status");
         metrics.leads(true);
         metrics.systems("Ready", 3);
-        metrics.became_ready("creation", Duration::from_secs(900));
+        metrics.became_ready("creation", Duration::from_mins(15));
         metrics.deleted(Duration::from_secs(61));
         metrics.drift_detected();
         metrics.drift_corrected();

@@ -81,6 +81,8 @@ pub fn role_refusal(system: &ValidatedSystem, namespace: Option<&Annotations>, d
 
 #[cfg(test)]
 mod tests {
+    use super::DeletionPolicy::{Delete, Retain};
+
     use super::*;
     use crate::testing::system;
 
@@ -106,7 +108,6 @@ mod tests {
 
     #[test]
     fn the_spec_counts_before_the_namespace_and_that_before_the_flag() {
-        use DeletionPolicy::{Delete, Retain};
         assert_eq!(settled(Some(Retain), Some("Delete"), Some(Delete)), (Retain, PolicySource::Spec));
         assert_eq!(settled(Some(Delete), Some("Retain"), None), (Delete, PolicySource::Spec));
         assert_eq!(settled(None, Some("Delete"), Some(Retain)), (Delete, PolicySource::Namespace));
@@ -128,7 +129,6 @@ mod tests {
             settle_policy_at_the_end(&mut system, word, Some(&status));
             system.deletion_policy
         };
-        use DeletionPolicy::{Delete, Retain};
         assert_eq!(end(None, false, Some(Delete)), Delete);
         assert_eq!(end(None, false, None), Retain, "nobody was shown anything else");
         assert_eq!(end(Some(Retain), true, Some(Delete)), Retain);

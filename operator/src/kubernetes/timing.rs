@@ -89,8 +89,8 @@ mod tests {
     fn becoming_ready_is_measured_once_from_the_creation_or_from_when_it_was_ready_no_more() {
         let ready = status(READY, "True", 1000);
         let took = |before: Option<&DispatchSystemStatus>| time_to_ready(before, &ready, at(100));
-        assert_eq!(took(None), Some((After::Creation, Duration::from_secs(900))));
-        assert_eq!(took(Some(&status(READY, "False", 102))), Some((After::Creation, Duration::from_secs(900))));
+        assert_eq!(took(None), Some((After::Creation, Duration::from_mins(15))));
+        assert_eq!(took(Some(&status(READY, "False", 102))), Some((After::Creation, Duration::from_mins(15))));
         assert_eq!(took(Some(&status(READY, "False", 950))), Some((After::Change, Duration::from_secs(50))));
         assert_eq!(took(Some(&status(READY, "True", 950))), None);
         assert_eq!(time_to_ready(None, &status(READY, "False", 1000), at(100)), None);
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn drift_is_measured_when_it_ends() {
         let (drifted, well) = (status(DRIFTED, "True", 100), status(DRIFTED, "False", 160));
-        assert_eq!(time_drifted(Some(&drifted), &well), Some(Duration::from_secs(60)));
+        assert_eq!(time_drifted(Some(&drifted), &well), Some(Duration::from_mins(1)));
         assert_eq!(time_drifted(Some(&drifted), &drifted), None);
         assert_eq!(time_drifted(Some(&well), &well), None);
         assert_eq!(time_drifted(None, &well), None);
