@@ -1,27 +1,32 @@
 //! Carries a plan out. Every operation is bounded, idempotent by its token or name, and told to whoever listens.
 
+mod changes;
 mod follow;
+mod parts;
 
-use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, NOT_ADOPTABLE, OWNED_BY_ANOTHER};
+use std::ops::ControlFlow;
+
+use dispatch_api::conditions::{NOT_ADOPTABLE, OWNED_BY_ANOTHER};
 use dispatch_api::validate::ValidatedSystem;
-use tokio::time::{Instant, sleep};
 
 use crate::desired::Desired;
 use crate::observe;
-use crate::outputs::ArnBase;
+use crate::plan::indexes::IndexSteps;
+use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::{
-    Approval, Credential, Input, KeptRefusal, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step,
-    take_in,
+    Approval, Credential, Input, KeptRefusal, Plan, ResourceChange, Retry, StackStep, next_step, take_in,
 };
 use crate::ports::{PortError, PortErrorKind, Ports};
 use crate::progress::{Event, Progress};
 use crate::reconcile::{Gate, Patience};
 use crate::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState,
-    WayBack,
+    ChangeSetKind, ChangeSetRequest, ChangeSetState, Existing, StackDescription, StackEvent, StackState, WayBack,
 };
 
+use changes::refusals;
+
+pub(crate) use changes::compute;
 pub(crate) use follow::{Follower, Freshness, Rest};
 
 /// Steps of one stack in one run. The longest sensible way is wait, go back, wait, update; a stack that needs more is not
@@ -35,6 +40,8 @@ pub enum Verdict {
     Settled,
     /// The plan waits for an approval.
     Blocked,
+    /// There is a plan, and it is not to be carried out.
+    Planned,
     /// CloudFormation refused or rolled back; the first event that failed is the cause.
     Failed {
         /// State it ended in.
@@ -78,7 +85,12 @@ pub struct StackResult {
     pub changed: bool,
     /// Whether the wanted input was handed to CloudFormation in this run.
     pub attempted: bool,
+    /// Resources that were left out of a rollback.
+    pub skipped: Vec<String>,
 }
+
+/// Whether a run ends with a result, or goes on from it.
+type Turn = ControlFlow<StackResult, StackResult>;
 
 /// One run over one system.
 pub(crate) struct Run<'a> {
@@ -91,6 +103,8 @@ pub(crate) struct Run<'a> {
     pub gate: Option<&'a dyn Gate>,
     pub credential: Credential,
     pub patience: Patience,
+    /// Logical ids a person allows to be left behind.
+    pub skip: &'a [String],
     pub progress: &'a mut dyn Progress,
 }
 
@@ -108,6 +122,7 @@ impl Run<'_> {
             changes: Vec::new(),
             changed: false,
             attempted: false,
+            skipped: Vec::new(),
         };
         // A failed creation is deleted once and a failed update taken back once in one run; a second time would be a loop.
         let (mut deleted, mut gone_back) = (false, false);
@@ -124,19 +139,18 @@ impl Run<'_> {
                 (StackStep::UpToDate, _) => {
                     return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
                 }
-                (StackStep::Create, _) => {
-                    result = self.create(found, result).await?;
-                    // Data that was taken in may be due for a policy it could not be taken in with.
-                    let settled = result.verdict == Verdict::Settled;
-                    if !settled || self.next(result.stack.as_ref()) != StackStep::Update {
-                        return Ok(result);
+                (step @ (StackStep::Create | StackStep::Update), _) => {
+                    let turn = if step == StackStep::Create {
+                        self.make(found, result).await?
+                    } else {
+                        self.update(found, result).await?
+                    };
+                    match turn {
+                        ControlFlow::Break(end) => return Ok(end),
+                        ControlFlow::Continue(next) => result = next,
                     }
                     found = result.stack.take();
                     continue;
-                }
-                (StackStep::Update, _) => {
-                    let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
-                    return self.change(request, found, result).await;
                 }
                 (StackStep::Wait, Some(stack)) => {
                     self.step(format!("waiting for stack {} ({})", self.desired.stack, stack.state.name()));
@@ -147,19 +161,18 @@ impl Run<'_> {
                     deleted = true;
                     result.changed = true;
                     self.step(format!("deleting what the failed creation of stack {} left", self.desired.stack));
-                    delete(self.ports, stack, self.patience, self.progress).await?.0
+                    let deletion = Deletion { stack, retain: &[] };
+                    delete(self.ports, deletion, self.patience, self.progress).await?.0
                 }
-                (StackStep::ContinueRollback, Some(stack)) if !gone_back => {
+                (step @ (StackStep::ContinueRollback | StackStep::RollBack), Some(stack)) if !gone_back => {
                     gone_back = true;
-                    result.changed = true;
-                    self.step(format!("continuing the rollback of stack {}", self.desired.stack));
-                    self.go_back(stack, WayBack::ContinueRollback).await?
-                }
-                (StackStep::RollBack, Some(stack)) if !gone_back => {
-                    gone_back = true;
-                    result.changed = true;
-                    self.step(format!("rolling stack {} back", self.desired.stack));
-                    self.go_back(stack, WayBack::RollBack).await?
+                    match self.take_back(&step, stack, &mut result).await? {
+                        Ok(rest) => rest,
+                        Err(message) => {
+                            let verdict = Verdict::Refused { reason: leave::SKIP_REFUSED, message };
+                            return Ok(StackResult { verdict, stack: found, ..result });
+                        }
+                    }
                 }
                 (StackStep::LeaveAlone(state), _) => {
                     return Ok(StackResult { verdict: Verdict::LeftAlone(state), stack: found, ..result });
@@ -184,14 +197,83 @@ impl Run<'_> {
         Ok(StackResult { verdict, stack: found, ..result })
     }
 
+    /// Makes the stack. It goes on where data that was taken in is due for a policy or an index it could not be taken in with.
+    async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+        let result = self.create(found, result).await?;
+        let more = result.verdict == Verdict::Settled && self.next(result.stack.as_ref()) == StackStep::Update;
+        Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
+    }
+
+    /// Updates the stack, or brings its table one index nearer to what is wanted.
+    async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+        if let Some(steps) = self.desired.index_steps(found.as_ref()) {
+            self.step(steps.to_string());
+            // DynamoDB makes one at a time, and the one before may be somebody else's.
+            if let Some(state) = self.builds_an_index(found.as_ref()).await? {
+                let verdict = Verdict::StillRunning(state);
+                return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
+            }
+        }
+        let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
+        let result = self.change(request, found, result).await?;
+        let more = result.verdict == Verdict::Settled && self.desired.index_steps(result.stack.as_ref()).is_some();
+        Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
+    }
+
+    /// Takes a failed update back, whichever way its state allows. Answers with the reason where what a person wants left out is not.
+    async fn take_back(
+        &mut self,
+        step: &StackStep,
+        stack: &StackDescription,
+        result: &mut StackResult,
+    ) -> Result<Result<Rest, String>, PortError> {
+        if *step == StackStep::RollBack {
+            result.changed = true;
+            self.step(format!("rolling stack {} back", self.desired.stack));
+            return self.go_back(stack, WayBack::RollBack).await.map(Ok);
+        }
+        match self.skippable(stack).await? {
+            Ok(skipped) => result.skipped = skipped,
+            Err(message) => return Ok(Err(message)),
+        }
+        result.changed = true;
+        self.step(format!("continuing the rollback of stack {}", self.desired.stack));
+        self.go_back(stack, WayBack::ContinueRollback { skip: &result.skipped }).await.map(Ok)
+    }
+
     fn next(&self, found: Option<&StackDescription>) -> StackStep {
         next_step(found, self.desired.compare(found), self.retry)
     }
 
-    async fn go_back(&mut self, stack: &StackDescription, way: WayBack) -> Result<Rest, PortError> {
+    /// What may be left out of the rollback of a stack, and is told to be.
+    async fn skippable(&mut self, stack: &StackDescription) -> Result<Result<Vec<String>, String>, PortError> {
+        if self.skip.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let resources = self.ports.stacks.resources(&stack.arn).await?;
+        let judged = leave::left_behind(self.skip, &stack.state, &resources, self.system.deletion_policy);
+        if let Ok(left) = &judged {
+            let operation = format!("the rollback of stack {}", self.desired.stack);
+            self.progress.report(Event::LeftBehind(operation, left.clone()));
+        }
+        Ok(judged)
+    }
+
+    async fn go_back(&mut self, stack: &StackDescription, way: WayBack<'_>) -> Result<Rest, PortError> {
         let mut follower = Follower::new(&self.ports.stacks, &stack.arn, self.patience).await?;
-        self.ports.stacks.go_back(&stack.arn, way, &token("back", stack)).await?;
+        let skip = match way {
+            WayBack::ContinueRollback { skip } => skip,
+            WayBack::RollBack => &[],
+        };
+        self.ports.stacks.go_back(&stack.arn, way, &token("back", stack, skip)).await?;
         follower.until_rest(Freshness::New, self.progress).await
+    }
+
+    /// State of a stack whose table still builds an index.
+    async fn builds_an_index(&mut self, found: Option<&StackDescription>) -> Result<Option<StackState>, PortError> {
+        let table = self.ports.tables.table(&self.system.names.table).await?;
+        let builds = table.is_some_and(|table| !table.building.is_empty());
+        Ok(found.filter(|_| builds).map(|stack| stack.state.clone()))
     }
 
     /// Makes the stack, with the data an earlier one has kept.
@@ -204,27 +286,13 @@ impl Run<'_> {
             }
             Ok(Existing::Import) => {
                 self.step(format!("taking in what was kept: {kept}"));
-                return self.change(self.desired.import(found.as_ref()), found, result).await;
+                let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::of(table));
+                return self.change(self.desired.import(found.as_ref(), steps.as_ref()), found, result).await;
             }
             Err(KeptRefusal::Another(text)) => (OWNED_BY_ANOTHER, text),
             Err(KeptRefusal::Unfit(text)) => (NOT_ADOPTABLE, text),
         };
         Ok(StackResult { verdict: Verdict::Refused { reason, message }, stack: found, ..result })
-    }
-
-    /// Gives the platform application the wanted credential before the stack records it, so that a run that stops in between does it
-    /// again and none believes it done. Answers with a verdict where SNS refuses the credential.
-    async fn rotate(&mut self, found: Option<&StackDescription>) -> Result<Option<Verdict>, PortError> {
-        let base = found.and_then(|stack| ArnBase::of(&stack.arn));
-        let (Some(credential), Some(base), Credential::Changed) = (&self.desired.fcm, base, self.credential) else {
-            return Ok(None);
-        };
-        let arn = base.platform_application(&self.system.names.platform_application);
-        if !self.ports.push.exists(&arn).await? {
-            return Ok(None);
-        }
-        self.step(PartStep::UpdatePush.to_string());
-        accepted(self.ports.push.update(&arn, credential).await).map(Result::err)
     }
 
     /// One change set: made, looked at, and executed if it may be.
@@ -299,114 +367,47 @@ impl Run<'_> {
         };
         Ok(StackResult { verdict, stack, ..result })
     }
-
-    /// Mends the parts CloudFormation does not carry. Answers with a verdict where AWS refuses what the manifest wants of them.
-    pub async fn mend(&mut self, steps: &[PartStep], parts: &mut Parts) -> Result<Option<Verdict>, PortError> {
-        let mut refused = None;
-        for step in steps {
-            self.step(step.to_string());
-            match step {
-                PartStep::EnableRecovery => {
-                    self.ports.tables.enable_recovery(&self.system.names.table).await?;
-                    parts.recovery = Some(crate::ports::Recovery::Enabled);
-                }
-                PartStep::CreatePush => {
-                    if let Some(credential) = &self.desired.fcm {
-                        let name = &self.system.names.platform_application;
-                        match accepted(self.ports.push.create(name, credential).await)? {
-                            Ok(arn) => (parts.push_arn, parts.push_exists) = (arn, true),
-                            Err(verdict) => refused = Some(verdict),
-                        }
-                    }
-                }
-                PartStep::UpdatePush => {
-                    if let Some(credential) = &self.desired.fcm {
-                        refused = accepted(self.ports.push.update(&parts.push_arn, credential).await)?.err();
-                    }
-                }
-                PartStep::DeletePush => {
-                    self.ports.push.delete(&parts.push_arn).await?;
-                    parts.push_exists = false;
-                }
-                PartStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
-                PartStep::CorrectTable { correction, .. } => {
-                    let table = &self.system.names.table;
-                    self.ports.tables.correct(table, correction).await?;
-                    // A new stream has a new ARN.
-                    parts.table = self.ports.tables.table(table).await?;
-                }
-            }
-        }
-        Ok(refused)
-    }
 }
 
-/// Tells a service account key SNS refuses from a call that failed. AWS's text is left out: it speaks of the key.
-fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortError> {
-    match answer {
-        Err(error) if error.kind == PortErrorKind::Invalid => {
-            let code = error.message.split(':').next().unwrap_or_default();
-            let field = crate::desired::FCM_FIELD;
-            let message = format!("SNS refuses the service account key of {field} ({code}); give another one");
-            Ok(Err(Verdict::Refused { reason: INVALID_PUSH_CREDENTIAL, message }))
-        }
-        other => other.map(Ok),
-    }
-}
-
-/// Makes a change set, or finds the one an earlier run made from the same input, and waits until it is computed.
-pub(crate) async fn compute(
-    ports: &Ports,
-    request: &ChangeSetRequest,
-    patience: Patience,
-) -> Result<ChangeSet, PortError> {
-    match ports.stacks.create_change_set(request).await {
-        Ok(()) => {}
-        Err(error) if error.kind == PortErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    let deadline = Instant::now() + patience.total;
-    let mut pause = patience.first;
-    loop {
-        let set = ports.stacks.change_set(&request.stack, &request.name).await?;
-        if set.state != ChangeSetState::Pending || Instant::now() >= deadline {
-            return Ok(set);
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(patience.longest);
-    }
+/// A deletion of a stack.
+pub(crate) struct Deletion<'a> {
+    /// The stack.
+    pub stack: &'a StackDescription,
+    /// Logical ids of resources that stay although no policy says so.
+    pub retain: &'a [String],
 }
 
 /// Deletes a stack and follows the deletion. Answers with where it came to rest, the cause of a failure, and the resources that
 /// CloudFormation kept.
 pub(crate) async fn delete(
     ports: &Ports,
-    stack: &StackDescription,
+    Deletion { stack, retain }: Deletion<'_>,
     patience: Patience,
     progress: &mut dyn Progress,
 ) -> Result<(Rest, Option<String>, Vec<StackEvent>), PortError> {
     let mut follower = Follower::new(&ports.stacks, &stack.arn, patience).await?;
-    ports.stacks.delete(&stack.arn, &token("delete", stack)).await?;
+    ports.stacks.delete(&stack.arn, retain, &token("delete", stack, retain)).await?;
     let rest = follower.until_rest(Freshness::New, progress).await?;
     Ok((rest, follower.cause().map(describe_cause), follower.kept()))
 }
 
 /// The token of an operation on a stack in the state it is in: a repetition after a crash is the same operation, one after the
-/// next change is another.
-fn token(operation: &str, stack: &StackDescription) -> String {
+/// next change, or one that leaves other resources behind, is another.
+fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     use sha2::{Digest as _, Sha256};
-    let digest = Sha256::digest(format!("{} {} {:?}", stack.arn, stack.state.name(), stack.changed_at));
+    let digest =
+        Sha256::digest(format!("{} {} {:?} {}", stack.arn, stack.state.name(), stack.changed_at, left.join(",")));
     let hex = crate::plan::hex(&digest);
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
 }
 
-/// The reasons of a refusal. That they cannot be read must not hide that there was one.
-async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<String> {
-    match ports.stacks.refusals(stack, change_set).await {
-        Ok(refusals) => refusals,
+/// What a person can leave behind of a stack that failed. That it is not known must not hide why it failed.
+pub(crate) async fn advice(ports: &Ports, stack: &StackDescription) -> String {
+    match ports.stacks.resources(&stack.arn).await {
+        Ok(resources) => leave::advice(&stack.state, &resources),
         Err(error) => {
-            tracing::warn!(%error, stack, "the reasons of a refusal are not known");
-            Vec::new()
+            tracing::warn!(%error, stack = stack.arn, "what could be left behind is not known");
+            String::new()
         }
     }
 }
@@ -414,8 +415,16 @@ async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<S
 /// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.
 async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
     let events = ports.stacks.events_since(&stack.arn, None).await?;
+    let advice =
+        if stack.state == StackState::UpdateRollbackFailed { advice(ports, stack).await } else { String::new() };
     Ok(match follow::last_cause(&events, &stack.arn) {
-        Some(event) => Verdict::Failed { state: stack.state.clone(), cause: describe_cause(event) },
+        Some(event) => {
+            Verdict::Failed { state: stack.state.clone(), cause: format!("{}{advice}", describe_cause(event)) }
+        }
+        None if !advice.is_empty() => {
+            let name = stack.state.name();
+            Verdict::Failed { state: stack.state.clone(), cause: format!("the stack is in {name}{advice}") }
+        }
         None => Verdict::Stalled(stack.state.clone()),
     })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dispatch_api::dispatch_system::DeletionPolicy;
 
 use crate::commands::{apply, crd, destroy, export, plan, run, status, template};
 use crate::local::LocalArgs;
@@ -109,6 +110,25 @@ impl std::str::FromStr for SecretFile {
             return Err(form);
         }
         Ok(Self { name: name.to_owned(), key: key.to_owned(), file: file.into() })
+    }
+}
+
+/// What becomes of table and bucket at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum DataPolicy {
+    /// They stay.
+    Retain,
+    /// They go.
+    Delete,
+}
+
+impl From<DataPolicy> for DeletionPolicy {
+    fn from(policy: DataPolicy) -> Self {
+        match policy {
+            DataPolicy::Retain => Self::Retain,
+            DataPolicy::Delete => Self::Delete,
+        }
     }
 }
 

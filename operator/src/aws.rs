@@ -17,6 +17,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_sts::config::Credentials;
+use dispatch_api::dispatch_system::AwsSpec;
 use jiff::Timestamp;
 
 use crate::ports::Ports;
@@ -55,16 +56,20 @@ pub struct AwsClients {
 
 impl AwsClients {
     /// Reads credentials the way every AWS tool does (environment, profile, SSO, web identity, container, instance) and, where
-    /// `role_arn` is given, assumes that role with them. `endpoint_url` replaces the address of every service; without it
+    /// the manifest names a role, assumes that role with them. `endpoint_url` replaces the address of every service; without it
     /// `AWS_ENDPOINT_URL` counts. No call is made before the first request.
-    pub async fn connect(region: &str, endpoint_url: Option<&str>, role_arn: Option<&str>) -> Self {
+    pub async fn connect(region: &str, endpoint_url: Option<&str>, aws: &AwsSpec) -> Self {
         let mut loader = loader(region);
         if let Some(url) = endpoint_url {
             loader = loader.endpoint_url(url);
         }
         let own = Box::pin(loader.load()).await;
-        let Some(role) = role_arn else { return Self { config: own } };
-        let assumed = AssumeRoleProvider::builder(role).session_name("dispatch-operator").configure(&own).build().await;
+        let Some(role) = &aws.role_arn else { return Self { config: own } };
+        let mut assumed = AssumeRoleProvider::builder(role).session_name("dispatch-operator").configure(&own);
+        if let Some(id) = &aws.external_id {
+            assumed = assumed.external_id(id);
+        }
+        let assumed = assumed.build().await;
         let provider = aws_sdk_sts::config::SharedCredentialsProvider::new(assumed);
         Self { config: own.into_builder().credentials_provider(provider).build() }
     }

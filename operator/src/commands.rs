@@ -120,8 +120,8 @@ pub async fn run(command: Command, global: &Global) -> Exit {
 
 /// Clients for one system, with the role its manifest names.
 async fn connect(system: &ValidatedSystem, global: &Global) -> Ports {
-    let role = system.spec.aws.role_arn.as_deref();
-    Box::pin(AwsClients::connect(&system.spec.region, global.endpoint_url.as_deref(), role)).await.ports()
+    let (region, aws) = (&system.spec.region, &system.spec.aws);
+    Box::pin(AwsClients::connect(region, global.endpoint_url.as_deref(), aws)).await.ports()
 }
 
 /// Writes a result to stdout. A reader that has gone away is no error.

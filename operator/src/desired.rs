@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use dispatch_api::dispatch_system::SecretKeyRef;
+use dispatch_api::dispatch_system::{DriftPolicy, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::plan::indexes::IndexSteps;
 use crate::plan::ownership::{Adoption, Owner, Ownership};
 use crate::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::plan::{Input, ResourceChange, hex};
@@ -31,6 +32,8 @@ const IMPORTED: &str = "imported";
 /// nothing and needs no permission.
 pub const RECORD: &str = "AppliedInput";
 
+/// What the names of this program's change sets begin with.
+pub(crate) const CHANGE_SET_PREFIX: &str = "coactus-";
 pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
 const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
@@ -57,6 +60,7 @@ pub struct Desired {
     template_digest: String,
     secrets_digest: String,
     owner: Owner,
+    drift_policy: DriftPolicy,
 }
 
 impl Desired {
@@ -125,6 +129,7 @@ impl Desired {
             template_digest,
             secrets_digest,
             owner: Owner::of(system),
+            drift_policy: system.spec.drift_policy,
         })
     }
 
@@ -133,8 +138,36 @@ impl Desired {
         hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
     }
 
-    /// Whether a stack was last brought to this input, and is this system's.
+    /// Whether a stack was last brought to this input, is this system's and, where drift is corrected, still has its tags.
     pub fn compare(&self, found: Option<&StackDescription>) -> Input {
+        match self.applied(found) {
+            Input::Applied if self.drift_policy == DriftPolicy::Correct && !self.tag_drift(found).is_empty() => {
+                Input::Different
+            }
+            input => input,
+        }
+    }
+
+    /// Tags that somebody has taken from a stack of this very input, or changed: what each is instead of what it should be. Tags that were
+    /// added stay, because they may be those of an organisation. It costs no call: the stack is described with its tags.
+    pub fn tag_drift(&self, found: Option<&StackDescription>) -> Vec<String> {
+        let Some(stack) = found.filter(|_| self.applied(found) == Input::Applied) else { return Vec::new() };
+        let wanted = self.wanted_tags(found);
+        let differing = wanted.iter().filter(|(key, value)| stack.tags.get(*key) != Some(*value));
+        differing
+            .map(|(key, value)| {
+                let is = stack.tags.get(key).map_or("absent", String::as_str);
+                format!("tag {key}: {is} instead of {value}")
+            })
+            .collect()
+    }
+
+    fn wanted_tags(&self, found: Option<&StackDescription>) -> BTreeMap<String, String> {
+        self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect()
+    }
+
+    /// Whether a stack was last brought to this input, and is this system's.
+    pub fn applied(&self, found: Option<&StackDescription>) -> Input {
         let on_record = |key: &str, digest: &String| found.is_some_and(|stack| stack.outputs.get(key) == Some(digest));
         let digests = [(TEMPLATE_DIGEST, &self.template_digest), (SECRETS_DIGEST, &self.secrets_digest)];
         if digests.into_iter().all(|(key, digest)| on_record(key, digest)) && self.owns(found) {
@@ -164,40 +197,68 @@ impl Desired {
     /// What is taken in is marked `Retain` and not `RetainExceptOnCreate`, so that a creation that fails gives it back. Apart
     /// from that both mean the same, so the digests stay, unless the manifest wants the data deleted with the stack: CloudFormation
     /// takes in nothing that is not retained, and the next comparison has to find a difference.
-    pub fn import(&self, found: Option<&StackDescription>) -> ChangeSetRequest {
+    /// A table that lacks indexes is taken in as it is; they follow one by one.
+    pub fn import(&self, found: Option<&StackDescription>, steps: Option<&IndexSteps>) -> ChangeSetRequest {
         let mut request = self.change_set(ChangeSetKind::Create, found);
         request.existing = Existing::Import;
         let mut body = self.template.clone();
         for id in template::DATA_RESOURCES {
             if body["Resources"][id]["DeletionPolicy"] == "Delete" {
-                body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(IMPORTED);
-                body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(IMPORTED);
+                record(&mut body, IMPORTED);
             }
             body["Resources"][id]["DeletionPolicy"] = json!("Retain");
+        }
+        if let Some(steps) = steps {
+            lack_indexes(&mut body, steps);
         }
         request.template = body.to_string();
         request.name.push_str("-import");
         request
     }
 
-    /// The change set that brings `found` to this input. Its name depends on both, so that the same comparison is made once,
+    /// How far the indexes of a stack's table are; `None` where it lacks none.
+    pub fn index_steps(&self, found: Option<&StackDescription>) -> Option<IndexSteps> {
+        found.and_then(|stack| stack.outputs.get(TEMPLATE_DIGEST)).and_then(|record| IndexSteps::read(record))
+    }
+
+    /// The change set that brings `found` to this input, or its table one index nearer to it. Its name depends on both, so that the same comparison is made once,
     /// also by an operator that was stopped in the middle of it.
     pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
-        let base = found.filter(|_| kind == ChangeSetKind::Update);
-        let base = base.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
+        let living = found.filter(|_| kind == ChangeSetKind::Update);
+        let base = living.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
         let digest = hex(&Sha256::digest(format!("{} {base}", self.hash())));
+        let lacking = self.index_steps(living).and_then(|steps| steps.after());
+        let template = lacking.map_or_else(
+            || self.body.clone(),
+            |steps| {
+                let mut body = self.template.clone();
+                lack_indexes(&mut body, &steps);
+                body.to_string()
+            },
+        );
         ChangeSetRequest {
             stack: self.stack.clone(),
-            name: format!("coactus-{}", digest.get(..32).unwrap_or(&digest)),
+            name: format!("{CHANGE_SET_PREFIX}{}", digest.get(..32).unwrap_or(&digest)),
             kind,
-            template: self.body.clone(),
+            template,
             parameters: self.parameters.clone(),
             unchanged: self.unchanged.clone(),
             capabilities: template::CAPABILITIES.to_vec(),
-            tags: self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect(),
+            tags: self.wanted_tags(found),
             existing: Existing::Refuse,
         }
     }
+}
+
+/// Puts something else in place of the digest, so that the next comparison finds a difference.
+fn record(body: &mut Value, text: &str) {
+    body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(text);
+    body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(text);
+}
+
+fn lack_indexes(body: &mut Value, steps: &IndexSteps) {
+    template::without_indexes(body, &steps.missing());
+    record(body, &steps.record());
 }
 
 #[derive(Default)]

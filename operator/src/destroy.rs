@@ -7,17 +7,18 @@ use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use thiserror::Error;
 
-use crate::apply::{self, Follower, Freshness, Rest, Run, Verdict};
+use crate::apply::{self, Deletion, Follower, Freshness, Rest, Run, Verdict};
 use crate::desired::Desired;
 use crate::observe;
 use crate::outputs::ArnBase;
+use crate::plan::leave;
 use crate::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG};
 use crate::plan::template::{BUCKET, TABLE};
 use crate::plan::{Approval, Credential, Retry};
 use crate::ports::{PortError, Ports, TableCorrection};
 use crate::progress::{Event, Progress};
 use crate::reconcile::{ReconcileError, Settings};
-use crate::stack::{Next, StackDescription};
+use crate::stack::{Next, StackDescription, StackState};
 
 /// Pages of 1,000 object versions one run removes: a million, some ten minutes. A bucket that holds more than that is emptied by
 /// several runs, or by a lifecycle rule.
@@ -52,6 +53,9 @@ pub enum DestroyError {
     /// The table could not be prepared for its deletion.
     #[error("could not prepare the stack for its deletion: {0}")]
     Prepare(String),
+    /// What a person wants left behind is not.
+    #[error("{0}")]
+    SkipRefused(String),
     /// CloudFormation could not delete a resource.
     #[error("stack {stack} could not be deleted: {cause}")]
     Failed {
@@ -109,7 +113,7 @@ pub async fn destroy(
         return Err(DestroyError::OwnedByAnother(message));
     }
     let found = prepare(system, ports, settings, found, progress).await?;
-    if system.spec.deletion_policy == DeletionPolicy::Delete {
+    if system.deletion_policy == DeletionPolicy::Delete {
         open_data(system, ports, &found, progress).await?;
     }
     // The application goes before the stack, whose ARN says where it is: a run that stops in between finds it again.
@@ -120,14 +124,21 @@ pub async fn destroy(
             ports.push.delete(&arn).await?;
         }
     }
+    let retain = left_behind(system, ports, settings, &found).await?;
+    if !retain.is_empty() {
+        progress.report(Event::LeftBehind(format!("the deletion of stack {stack}"), retain.clone()));
+    }
     let kept_before = retained(system, ports, &found).await?;
     mark(system, ports, &found, &kept_before).await?;
     progress.report(Event::Step(format!("deleting stack {stack}")));
-    let (rest, cause, kept) = apply::delete(ports, &found, settings.patience, progress).await?;
+    let deletion = Deletion { stack: &found, retain: &retain };
+    let (rest, cause, kept) = apply::delete(ports, deletion, settings.patience, progress).await?;
     match rest {
         Rest::Gone => {}
         Rest::At(left) => {
+            let advice = apply::advice(ports, &left).await;
             let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation gives no reason".to_owned());
+            let cause = format!("{cause}{advice}");
             return Err(DestroyError::Failed { stack: stack.clone(), cause });
         }
         Rest::StillRunning(left) => {
@@ -141,6 +152,21 @@ pub async fn destroy(
         kept.into_iter().map(|event| (event.resource_type, event.physical_id.unwrap_or(event.logical_id))).collect()
     };
     Ok(Destroyed { kept, changed: true })
+}
+
+/// What a person allows to stay of a stack whose deletion has failed.
+async fn left_behind(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+    found: &StackDescription,
+) -> Result<Vec<String>, DestroyError> {
+    if settings.skip.is_empty() || found.state != StackState::DeleteFailed {
+        return Ok(Vec::new());
+    }
+    let resources = ports.stacks.resources(&found.arn).await?;
+    leave::left_behind(&settings.skip, &found.state, &resources, system.deletion_policy)
+        .map_err(DestroyError::SkipRefused)
 }
 
 /// Waits for an operation that runs; `None` when that was the deletion.
@@ -174,7 +200,7 @@ async fn prepare(
     found: StackDescription,
     progress: &mut dyn Progress,
 ) -> Result<StackDescription, DestroyError> {
-    if system.spec.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
+    if system.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
         return Ok(found);
     }
     progress.report(Event::Note("deletionPolicy is Delete: table and bucket go with the stack".to_owned()));
@@ -199,6 +225,7 @@ async fn prepare(
         // The application goes with the system.
         credential: Credential::Same,
         patience,
+        skip: &[],
         progress,
     };
     let before = found.clone();
@@ -287,7 +314,7 @@ async fn retained(
     ports: &Ports,
     found: &StackDescription,
 ) -> Result<Vec<(String, String)>, PortError> {
-    if system.spec.deletion_policy == DeletionPolicy::Delete || !found.state.serves() {
+    if system.deletion_policy == DeletionPolicy::Delete || !found.state.serves() {
         return Ok(Vec::new());
     }
     let body = crate::plan::template::render(system);

@@ -1,13 +1,15 @@
 //! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
 //!
-//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`announce`] (events), `plan::exports` (which export is due), [`election::decide`],
-//! [`controller`]'s predicate, `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for
-//! AWS, [`recorder`] for events, [`election`] for the lease. Everything that writes asks the [`fence`] first.
+//! Pure decisions: [`pace`] (when to come back), [`memory`] (whether AWS is asked), [`streak`] (when failures are enough), [`tenancy`]
+//! (what a namespace says), [`timing`] (how long things took), [`announce`] (events), `plan::exports` (which export is due), [`election::decide`], [`controller`]'s predicate,
+//! `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`source`] for AWS, [`recorder`] for events,
+//! [`election`] for the lease. Everything that writes asks the [`fence`] first.
 
 pub mod announce;
 pub mod cluster;
 pub mod connection;
 pub mod controller;
+pub mod drain;
 pub mod election;
 pub mod error;
 mod exports;
@@ -23,6 +25,9 @@ mod removal;
 pub mod secrets;
 pub mod serve;
 pub mod source;
+pub mod streak;
+pub mod tenancy;
+pub mod timing;
 pub mod turns;
 
 use std::net::SocketAddr;
@@ -73,6 +78,8 @@ pub struct RunOptions {
     pub aws_calls_per_second: u32,
     /// Stack operations that may run at once.
     pub stack_operations: u16,
+    /// What counts where neither a spec nor its namespace says, and whether roles have to be allowed.
+    pub defaults: tenancy::Defaults,
     /// Name of this replica, which no other process has.
     pub identity: String,
 }
@@ -217,6 +224,7 @@ impl Work<'_> {
                 spread: SPREAD.min(options.resync),
                 pauses: pace::Pauses::default(),
                 stack_operations: options.stack_operations,
+                defaults: options.defaults,
             },
             clock: system_clock,
             served,

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod desired;
 pub mod destroy;
 pub mod export;
+pub mod images;
 pub mod kubernetes;
 pub mod local;
 pub mod observe;

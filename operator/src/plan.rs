@@ -2,7 +2,9 @@
 
 mod changes;
 pub mod exports;
+pub mod indexes;
 mod kept;
+pub mod leave;
 pub mod ownership;
 mod parts;
 pub mod template;
@@ -10,7 +12,7 @@ pub mod workers;
 
 use sha2::{Digest, Sha256};
 
-use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan};
+use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange};
 
 use crate::stack::{Next, StackDescription, StackState};
 
@@ -20,6 +22,8 @@ pub use parts::{Credential, PartFinding, PartStep, Parts, QueueLook, part_steps}
 
 /// Hexadecimal digits of a plan's identity: enough to tell plans apart, few enough to type.
 const PLAN_ID_DIGITS: usize = 12;
+/// Changes a status lists. A person reads the dangerous ones, which come first; `plan` of the command line lists all.
+const LISTED_MAX: usize = 20;
 
 /// What a person has approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -165,7 +169,33 @@ impl Plan {
             change: count(ChangeKind::Change),
             replace: count(ChangeKind::Replace),
             remove: count(ChangeKind::Remove),
+            changes: self.listed(),
+            more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
         }
+    }
+
+    fn listed(&self) -> Vec<PlannedChange> {
+        let mut sorted: Vec<_> = self.changes.iter().collect();
+        sorted.sort_by_key(|change| (!change.endangers_data(), change.kind != ChangeKind::Replace, &change.logical_id));
+        let listed = sorted.into_iter().take(LISTED_MAX);
+        listed
+            .map(|change| PlannedChange {
+                logical_id: change.logical_id.clone(),
+                resource_type: change.resource_type.clone(),
+                action: change.kind.name().to_owned(),
+                replacement: change.replacement.name().to_owned(),
+                endangers_data: change.endangers_data(),
+            })
+            .collect()
+    }
+
+    /// In one line: how many of what, and which data is in danger.
+    pub fn in_words(&self) -> String {
+        let LastPlan { add, change, replace, remove, .. } = self.summary();
+        let words = format!("{add} to add, {change} to change, {replace} to replace, {remove} to remove");
+        let danger = self.changes.iter().filter(|change| change.endangers_data());
+        let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
+        if danger.is_empty() { words } else { format!("{words}; data in danger: {}", danger.join(", ")) }
     }
 }
 
@@ -245,6 +275,28 @@ mod tests {
         assert!(!plan(vec![queue.clone(), grown]).needs_approval(policy));
         assert!(plan(vec![queue]).needs_approval(ApprovalPolicy::Always));
         assert!(!plan(vec![table]).needs_approval(ApprovalPolicy::Auto));
+    }
+
+    #[test]
+    fn a_plan_in_the_status_is_bounded_and_begins_with_the_danger_to_data() {
+        let named = |id: String, mut change: ResourceChange| {
+            change.logical_id = id;
+            change
+        };
+        let mut changes: Vec<_> =
+            (0..30).map(|n| named(format!("Queue{n:02}"), change(ChangeKind::Change, "AWS::SQS::Queue"))).collect();
+        changes.push(named("Table".to_owned(), change(ChangeKind::Replace, "AWS::DynamoDB::Table")));
+        let plan = Plan::new("h", StackStep::Update, changes, Vec::new());
+        let shown = plan.summary();
+        assert_eq!((shown.change, shown.replace, shown.changes.len(), shown.more), (30, 1, 20, 11));
+        let first = &shown.changes[0];
+        assert_eq!(
+            (first.logical_id.as_str(), first.action.as_str(), first.replacement.as_str()),
+            ("Table", "replace", "True")
+        );
+        assert!(first.endangers_data && !shown.changes[1].endangers_data);
+        let words = "0 to add, 30 to change, 1 to replace, 0 to remove; data in danger: Table (replace)";
+        assert_eq!(plan.in_words(), words);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum PortErrorKind {
     AlreadyExists,
     /// AWS asks for patience; the SDK's own retries are used up.
     Throttled,
+    /// A quota of the account is used up. It passes when something else ends, or somebody has it raised.
+    Quota,
     /// Missing, expired or insufficient credentials.
     Denied,
     /// The request itself is wrong; sending it again changes nothing.
@@ -39,7 +41,7 @@ impl PortErrorKind {
     /// Whether the same call may succeed later without anybody changing the manifest.
     pub fn passes_with_time(self) -> bool {
         match self {
-            Self::Throttled | Self::Denied | Self::Unavailable => true,
+            Self::Throttled | Self::Quota | Self::Denied | Self::Unavailable => true,
             Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
         }
     }
@@ -106,6 +108,8 @@ pub struct TableLook {
     pub arn: String,
     /// Key attributes, partition key first: of each index by its name, of the table under the empty name.
     pub keys: BTreeMap<String, Vec<String>>,
+    /// Indexes that are not `ACTIVE`: being made, changed or removed.
+    pub building: Vec<String>,
     /// How it is paid for.
     pub billing: BillingMode,
     /// ARN of the stream; `None` when it is off.
@@ -268,6 +272,8 @@ pub struct QueueSettings {
 pub trait Queues: Send + Sync {
     /// Settings of a queue; `None` when there is no such queue.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
+    /// Messages in a queue, about: visible, in flight and delayed; `None` when there is no such queue.
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>>;
     /// Sets them. The redrive policy is left alone where `dead_letter_arn` or `max_receive_count` is absent.
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
 }

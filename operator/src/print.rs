@@ -160,6 +160,7 @@ fn approval_hint(plan: &Plan) -> String {
 pub fn event(event: &Event, colour: bool) -> String {
     match event {
         Event::Step(text) => format!("==> {text}"),
+        Event::LeftBehind(operation, ids) => format!("    left out of {operation}: {}", ids.join(", ")),
         Event::Note(text) => format!("    {text}"),
         Event::Changes(list) => changes(list).trim_end().to_owned(),
         Event::Stack(stack) => stack_event(stack, colour),

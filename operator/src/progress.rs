@@ -12,6 +12,8 @@ pub enum Event {
     Changes(Vec<ResourceChange>),
     /// A resource of the stack (or the stack itself) changed its state.
     Stack(StackEvent),
+    /// Resources are left out of an operation because a person has said so: the operation and their logical ids.
+    LeftBehind(String, Vec<String>),
     /// Something that is not wrong but worth knowing.
     Note(String),
 }

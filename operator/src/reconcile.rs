@@ -14,7 +14,8 @@ use crate::outputs::ArnBase;
 use crate::plan::ownership::Adoption;
 use crate::plan::template::TemplateError;
 use crate::plan::{
-    Approval, Credential, Input, PartFinding, Parts, Plan, ResourceChange, Retry, StackStep, next_step, part_steps,
+    Approval, Credential, Input, PartFinding, PartStep, Parts, Plan, ResourceChange, Retry, StackStep, next_step,
+    part_steps,
 };
 use crate::ports::{PortError, Ports};
 use crate::progress::Progress;
@@ -31,6 +32,16 @@ pub enum DriftLook {
     /// Look, and correct or report as the manifest says.
     #[default]
     Look,
+}
+
+/// Whether anything is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Yes, as far as policies and approvals allow.
+    #[default]
+    CarryOut,
+    /// No: the plan is made and shown, whatever is approved.
+    DryRun,
 }
 
 /// What to do with an input that failed before.
@@ -70,6 +81,8 @@ impl Default for Patience {
 /// How one reconcile is to be done.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// Is anything carried out?
+    pub mode: Mode,
     /// What a person has approved.
     pub approval: Approval,
     /// Secrets the manifest names.
@@ -84,6 +97,8 @@ pub struct Settings {
     pub adoption: Adoption,
     /// Says when an operation may begin; without one, at once.
     pub gate: Option<Arc<dyn Gate>>,
+    /// Logical ids of resources that may be left behind where CloudFormation has failed at them.
+    pub skip: Vec<String>,
     /// Status of the last reconcile, for the times of conditions that did not change.
     pub previous: Option<DispatchSystemStatus>,
 }
@@ -182,14 +197,25 @@ pub async fn reconcile(
     if system.spec.suspend || system.spec.management_policy == ManagementPolicy::Observe {
         return look(system, ports, settings).await;
     }
+    if settings.mode == Mode::DryRun {
+        return examine(system, ports, settings, Depth::Resources).await;
+    }
     let (found, account) = find(system, ports, settings).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
-    let credential = credential(&desired, found.as_ref());
-    let (retry, patience, approval) = (retry(system, &desired, settings), settings.patience, &settings.approval);
-    let adoption = settings.adoption;
-    let gate = settings.gate.as_deref();
-    let mut run =
-        Run { system, desired: &desired, ports, approval, retry, adoption, gate, credential, patience, progress };
+    let mut run = Run {
+        system,
+        desired: &desired,
+        ports,
+        approval: &settings.approval,
+        retry: retry(system, &desired, settings),
+        adoption: settings.adoption,
+        gate: settings.gate.as_deref(),
+        credential: credential(&desired, found.as_ref()),
+        patience: settings.patience,
+        skip: settings.skip.as_slice(),
+        progress,
+    };
+    let tags = tag_step(&desired, found.as_ref());
     let mut stack = run.settle(found).await?;
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     let mut steps = Vec::new();
@@ -206,6 +232,10 @@ pub async fn reconcile(
     let changed = stack.changed || !steps.is_empty();
     // A process that ended right after it had handed the input over could not say so; the stack that has it does.
     stack.attempted |= desired.compare(stack.stack.as_ref()) == Input::Applied;
+    match tags {
+        Some(tags) if stack.changed => steps.push(tags),
+        tags => finding.reported.extend(tags),
+    }
     let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
     Ok(conclude(Conclusion {
         system,
@@ -223,28 +253,59 @@ pub async fn reconcile(
 /// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected. Needs no
 /// secret: those that are not given are taken for the ones applied.
 pub async fn look(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Reconciled, ReconcileError> {
+    examine(system, ports, settings, Depth::Digests).await
+}
+
+/// How closely what is wanted is compared with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Whether anything differs.
+    Digests,
+    /// Resource by resource, where need be by a change set that is removed again.
+    Resources,
+}
+
+async fn examine(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    settings: &Settings,
+    depth: Depth,
+) -> Result<Reconciled, ReconcileError> {
     let (found, account) = find(system, ports, settings).await?;
     let desired = match Desired::of(system, &settings.secrets, &account) {
         Err(ReconcileError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref(), &account)?,
         other => other?,
     };
-    let input = desired.compare(found.as_ref());
+    let input = desired.applied(found.as_ref());
     let (mut found_parts, mut finding) = (Parts::default(), PartFinding::default());
     if let Some(living) = living(&desired, found.as_ref()) {
         found_parts = observe::parts(system, ports, living, drift_look(settings, input)).await?;
         finding = part_steps(system, &found_parts, Credential::Same);
         let (drift, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut finding.steps).into_iter().partition(crate::plan::PartStep::corrects_drift);
+            std::mem::take(&mut finding.steps).into_iter().partition(PartStep::corrects_drift);
         finding.reported.extend(drift);
         finding.problems.extend(rest.iter().map(|step| format!("to be done: {step}")));
+        finding.reported.extend(tag_step(&desired, found.as_ref()));
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
-    let verdict = match desired.refusal(found.as_ref(), settings.adoption) {
+    let mut verdict = match desired.refusal(found.as_ref(), settings.adoption) {
         Some(message) => Verdict::Refused { reason: conditions::OWNED_BY_ANOTHER, message },
         None => apply::look(found.as_ref(), input),
     };
-    let plan = Plan::new(&desired.hash(), step.clone(), Vec::new(), Vec::new());
-    let stack = StackResult { verdict, stack: found, step, changes: Vec::new(), changed: false, attempted: false };
+    let mut changes = Vec::new();
+    if depth == Depth::Resources && verdict == Verdict::Untouched {
+        (verdict, changes) = planned(&desired, ports, found.as_ref(), settings.patience).await?;
+    }
+    let plan = Plan::new(&desired.hash(), step.clone(), changes, Vec::new());
+    let stack = StackResult {
+        verdict,
+        stack: found,
+        step,
+        changes: Vec::new(),
+        changed: false,
+        attempted: false,
+        skipped: Vec::new(),
+    };
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
@@ -308,6 +369,29 @@ async fn find(
     }
 }
 
+/// The changes that would be made of a stack, and nothing of it. A change set that is not computed yet stays for the next look.
+async fn planned(
+    desired: &Desired,
+    ports: &Ports,
+    found: Option<&StackDescription>,
+    patience: Patience,
+) -> Result<(Verdict, Vec<ResourceChange>), ReconcileError> {
+    if next_step(found, Input::Different, Retry::Allowed) != StackStep::Update {
+        return Ok((Verdict::Planned, desired.resources.clone()));
+    }
+    let request = desired.change_set(ChangeSetKind::Update, found);
+    let set = apply::compute(ports, &request, patience).await?;
+    if set.state == ChangeSetState::Pending {
+        return Ok((Verdict::Comparing, Vec::new()));
+    }
+    ports.stacks.discard(&request.stack, &request.name).await?;
+    match set.state {
+        ChangeSetState::Failed(reason) => Err(ReconcileError::ChangeSet(reason)),
+        ChangeSetState::Empty => Ok((Verdict::Settled, Vec::new())),
+        _ => Ok((Verdict::Planned, set.changes)),
+    }
+}
+
 async fn preview_update(
     desired: &Desired,
     ports: &Ports,
@@ -322,6 +406,12 @@ async fn preview_update(
         ChangeSetState::Pending => Err(ReconcileError::ChangeSet("it was not ready in time".to_owned())),
         ChangeSetState::Failed(reason) => Err(ReconcileError::ChangeSet(reason)),
     }
+}
+
+/// Tags of the stack somebody has changed. They go to the stack's resources, too.
+fn tag_step(desired: &Desired, found: Option<&StackDescription>) -> Option<PartStep> {
+    let differences = desired.tag_drift(found);
+    (!differences.is_empty()).then_some(PartStep::CorrectTags { differences })
 }
 
 /// What differs because it is not applied yet is no drift.
@@ -368,7 +458,10 @@ struct Conclusion<'a> {
 
 fn conclude(end: Conclusion<'_>) -> Reconciled {
     let stack = end.stack.stack.as_ref();
-    let outputs = living(end.desired, stack).and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
+    let index_steps = end.desired.index_steps(stack);
+    // Workers ask both indexes from their first second on.
+    let whole = living(end.desired, stack).filter(|_| index_steps.is_none());
+    let outputs = whole.and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
     let input = end.desired.compare(stack);
     let status = status::of(&status::Facts {
         system: end.system,
@@ -376,6 +469,10 @@ fn conclude(end: Conclusion<'_>) -> Reconciled {
         stack,
         applied_hash: (input == Input::Applied).then(|| end.desired.hash()),
         attempted_hash: end.stack.attempted.then(|| end.desired.hash()),
+        skipped: &end.stack.skipped,
+        approval: &end.settings.approval,
+        account: &end.desired.account,
+        index_steps: index_steps.as_ref(),
         outputs: outputs.as_ref(),
         finding: &end.finding,
         plan: &end.plan,

@@ -2,12 +2,15 @@
 
 mod data;
 mod drift;
+mod indexes;
+mod leave;
 mod ownership;
+mod plans;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_api::conditions::{DRIFTED, PLAN_PENDING, STALLED};
+use dispatch_api::conditions::{CREDENTIALS_VALID, DRIFTED, PLAN_PENDING, STALLED};
 use dispatch_api::dispatch_system::{
     ApprovalPolicy, DeletionPolicy, DriftPolicy, FcmSpec, ManagementPolicy, SecretKeyRef,
 };
@@ -109,7 +112,8 @@ async fn a_failed_creation_shows_the_first_cause_and_is_made_anew_once() {
     assert!(is_true(&done.status, STALLED));
     let ready = done.status.conditions.iter().find(|c| c.type_ == "Ready").expect("Ready");
     assert_eq!((ready.reason.as_str(), ready.status.as_str()), ("CreateFailed", "False"));
-    assert_eq!(ready.message, "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists");
+    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); it waits for you:";
+    assert!(ready.message.starts_with(first), "{}", ready.message);
 
     let refused =
         Settings { failed_input: FailedInput::Refuse, previous: Some(done.status.clone()), ..Settings::default() };
@@ -257,6 +261,22 @@ async fn a_system_never_moves_to_another_region_or_account() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_status_names_the_account_and_the_role_without_a_call() {
+    let (world, mut system) = living().await;
+    let skip = Settings { drift: DriftLook::Skip, ..Settings::default() };
+    let told = |done: &Reconciled| {
+        let found = done.status.conditions.iter().find(|c| c.type_ == CREDENTIALS_VALID).expect("CredentialsValid");
+        (found.status.clone(), found.message.clone())
+    };
+    let own = told(&apply_with(&world, &system, &skip).await);
+    assert_eq!(own, ("True".to_owned(), "account 000000000000, the operator's own identity".to_owned()));
+    system.spec.aws.role_arn = Some("arn:aws:iam::000000000000:role/coactus-city".to_owned());
+    let role = told(&apply_with(&world, &system, &skip).await);
+    assert_eq!(role.1, "account 000000000000, role arn:aws:iam::000000000000:role/coactus-city");
+    assert_eq!(world.take_calls().0.len(), 8, "four looks each");
+}
+
+#[tokio::test(start_paused = true)]
 async fn drift_is_corrected_or_reported_as_the_manifest_says() {
     let (world, mut system) = living().await;
     world.disable_recovery();
@@ -332,7 +352,7 @@ async fn destroying_keeps_data_unless_told_otherwise_and_is_idempotent() {
 
     let (world, mut system) = living().await;
     world.change_table(|table| table.deletion_protection = false);
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert!(gone.kept.is_empty());
     let (_, mutating) = world.take_calls();

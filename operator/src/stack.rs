@@ -267,9 +267,12 @@ pub struct StackResource {
 
 /// The two ways back from a failed update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WayBack {
+pub enum WayBack<'a> {
     /// `ContinueUpdateRollback`, from `UPDATE_ROLLBACK_FAILED`.
-    ContinueRollback,
+    ContinueRollback {
+        /// Logical ids of resources that are left as they are.
+        skip: &'a [String],
+    },
     /// `RollbackStack`, from `CREATE_FAILED` and `UPDATE_FAILED`.
     RollBack,
 }
@@ -284,12 +287,14 @@ pub trait StackProvider: Send + Sync {
     fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet>;
     /// Starts its execution. `token` makes a repeated call harmless.
     fn execute<'a>(&'a self, stack: &'a str, name: &'a str, token: &'a str) -> Call<'a, ()>;
+    /// Names of the change sets a stack has.
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>>;
     /// Removes a change set that is not wanted. Idempotent.
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()>;
     /// Starts the way back to the last good state.
-    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, token: &'a str) -> Call<'a, ()>;
-    /// Starts the deletion. Idempotent.
-    fn delete<'a>(&'a self, stack: &'a str, token: &'a str) -> Call<'a, ()>;
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack<'a>, token: &'a str) -> Call<'a, ()>;
+    /// Starts the deletion; the resources with the logical ids `retain` stay, which only a stack in `DELETE_FAILED` allows. Idempotent.
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()>;
     /// Events newer than the one with id `after`, oldest first; all there are when `after` is `None`.
     fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>>;
     /// What CloudFormation's validation before a deployment refused, as sentences that name the resource: of a change set, or of

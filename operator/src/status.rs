@@ -7,14 +7,16 @@ mod cluster;
 mod connection;
 mod exports;
 
+use dispatch_api::annotations::{APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions as condition;
-use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, OutputsStatus};
+use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::apply::Verdict;
-use crate::plan::{PartFinding, PartStep, Plan, StackStep};
+use crate::plan::indexes::IndexSteps;
+use crate::plan::{Approval, PartFinding, PartStep, Plan, StackStep};
 use crate::stack::{StackDescription, StackState};
 use crate::text::shown;
 
@@ -37,6 +39,14 @@ pub struct Facts<'a> {
     pub applied_hash: Option<String>,
     /// Hash of the wanted input, when it was handed to CloudFormation in this run.
     pub attempted_hash: Option<String>,
+    /// Account AWS has answered for.
+    pub account: &'a str,
+    /// What a person has approved.
+    pub approval: &'a Approval,
+    /// How far the indexes of a table that was taken in without them are.
+    pub index_steps: Option<&'a IndexSteps>,
+    /// Resources that were left out of a rollback in this run.
+    pub skipped: &'a [String],
     /// Names and addresses.
     pub outputs: Option<&'a OutputsStatus>,
     /// What is still wrong with the parts beside the stack.
@@ -80,7 +90,6 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
     let drift: Vec<String> = facts.finding.reported.iter().flat_map(PartStep::differences).collect();
     let corrected = facts.plan.parts.iter().any(PartStep::corrects_drift);
-    let pending = *facts.verdict == Verdict::Blocked || matches!(facts.verdict, Verdict::Untouched);
     let on = |summary: Summary| if said.summary == summary { "True" } else { "False" };
     let told = [
         (condition::READY, on(Summary::Ready), said.reason, said.message.clone()),
@@ -88,16 +97,13 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
         (condition::STALLED, on(Summary::Stalled), said.reason, said.message.clone()),
         (condition::STACK_READY, stack_ready.0, stack_ready.1, stack_ready.2),
         (condition::DATA_PLANE_READY, parts_status, parts_reason, parts_message),
+        (condition::CREDENTIALS_VALID, "True", "Accepted", identity(facts)),
         match (drift.is_empty(), corrected) {
             (false, _) => (condition::DRIFTED, "True", "DriftDetected", drift.join("; ")),
             (true, true) => (condition::DRIFTED, "False", "DriftCorrected", drift_corrected(facts.plan)),
             (true, false) => (condition::DRIFTED, "False", "InSync", "no drift was found".to_owned()),
         },
-        if pending {
-            (condition::PLAN_PENDING, "True", "ChangesPending", pending_message(facts))
-        } else {
-            (condition::PLAN_PENDING, "False", "NothingPending", "no plan waits".to_owned())
-        },
+        pending(facts),
         if facts.system.spec.suspend {
             (condition::PAUSED, "True", "Suspended", "spec.suspend is true".to_owned())
         } else {
@@ -116,6 +122,10 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
             Some(hash) => Some(AttemptStatus { hash: hash.clone(), generation: facts.system.generation }),
             None => facts.previous.and_then(|previous| previous.last_attempt.clone()),
         },
+        deletion_policy: Some(facts.system.deletion_policy),
+        deletion_policy_from: Some(facts.system.deletion_policy_from.name().to_owned()),
+        skipped_resources: skipped(facts),
+        failures_in_a_row: None,
         last_handled_reconcile_at: facts.previous.and_then(|previous| previous.last_handled_reconcile_at.clone()),
         // While an operation runs the stack tells no outputs, and those it had go on serving.
         outputs: facts
@@ -129,22 +139,64 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     }
 }
 
+/// Who the operator is at AWS.
+fn identity(facts: &Facts<'_>) -> String {
+    let own = "the operator's own identity";
+    let role = facts.system.spec.aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}"));
+    format!("account {}, {role}", facts.account)
+}
+
+/// What was left behind stays told for as long as the stack lives.
+fn skipped(facts: &Facts<'_>) -> Vec<String> {
+    let before = facts.previous.filter(|previous| previous.stack_arn == facts.stack.map(|stack| stack.arn.clone()));
+    match (facts.skipped, before) {
+        ([], Some(previous)) => previous.skipped_resources.clone(),
+        (skipped, _) => skipped.to_vec(),
+    }
+}
+
+/// What the system is doing, which AWS object it is about, and what comes next. Since when is the condition's own time; no time stands in
+/// the words, so that a status which says the same is the same.
 fn summary(facts: &Facts<'_>) -> Said {
+    let mut said = finding(facts);
+    let stack = &facts.system.names.stack;
+    let next = match (&said.summary, facts.verdict) {
+        (Summary::Ready, _) => return said,
+        (Summary::Reconciling, _) if waits(said.reason) => return said,
+        (Summary::Reconciling, _) => "it goes on by itself".to_owned(),
+        (Summary::Stalled, Verdict::Failed { .. }) => {
+            format!(
+                "it waits for you: change the spec, or give the annotation {RECONCILE_REQUESTED_AT} a new value to try the same again"
+            )
+        }
+        (Summary::Stalled, _) => "it waits for you".to_owned(),
+    };
+    let about = if said.message.contains(stack.as_str()) { String::new() } else { format!(" (stack {stack})") };
+    said.message = format!("{}{about}; {next}", said.message);
+    said
+}
+
+/// Reasons of systems that are not ready and on which the operator does not work: their words say why and until when.
+fn waits(reason: &str) -> bool {
+    matches!(reason, "Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState" | condition::DRY_RUN)
+}
+
+fn finding(facts: &Facts<'_>) -> Said {
     let say = |summary, reason, message: String| Said { summary, reason, message };
     let stack = &facts.system.names.stack;
     match facts.verdict {
         Verdict::Stalled(state) => say(Summary::Stalled, stalled_reason(state), stalled_message(stack, state)),
         Verdict::Failed { state, cause } => say(Summary::Stalled, failed_reason(state), cause.clone()),
         Verdict::Refused { reason, message } => say(Summary::Stalled, reason, message.clone()),
-        Verdict::Blocked => say(
-            Summary::Stalled,
-            "ApprovalRequired",
-            format!("plan {} waits for an approval: it may replace or remove resources", facts.plan.id),
-        ),
+        Verdict::Blocked => say(Summary::Stalled, condition::APPROVAL_REQUIRED, approval_message(facts)),
+        Verdict::Planned => say(Summary::Reconciling, condition::DRY_RUN, dry_run_message(facts)),
         Verdict::LeftAlone(state) => say(
             Summary::Reconciling,
             "UnknownStackState",
-            format!("stack {stack} is in state {}, which this version does not know; nothing is done", state.name()),
+            format!(
+                "stack {stack} is in state {}, which this version does not know; nothing is done until it is in another one",
+                state.name()
+            ),
         ),
         Verdict::Comparing => say(
             Summary::Reconciling,
@@ -156,17 +208,28 @@ fn summary(facts: &Facts<'_>) -> Said {
             condition::WAITING_FOR_TURN,
             format!("as many other stacks are being changed as may be at once; stack {stack} follows when one is done"),
         ),
+        Verdict::StillRunning(state) if facts.index_steps.is_some() => {
+            let step = facts.index_steps.map(ToString::to_string).unwrap_or_default();
+            let (table, state) = (&facts.system.names.table, state.name());
+            let message =
+                format!("{step} to table {table}: stack {stack} is in {state}; DynamoDB makes one index at a time");
+            say(Summary::Reconciling, "AddingIndex", message)
+        }
         Verdict::StillRunning(state) => {
             say(Summary::Reconciling, "StackBusy", format!("stack {stack} is in {}", state.name()))
         }
         _ if facts.system.spec.suspend => {
-            say(Summary::Reconciling, "Suspended", "the system is suspended; nothing is changed".to_owned())
+            let message =
+                format!("stack {stack} stays as it is and the workers are stopped until spec.suspend is false");
+            say(Summary::Reconciling, "Suspended", message)
         }
         Verdict::Untouched if facts.plan.stack == StackStep::Create => {
-            say(Summary::Reconciling, "NotCreated", format!("stack {stack} does not exist yet"))
+            let message = format!("stack {stack} does not exist yet, and {} makes none", only_looks(facts));
+            say(Summary::Reconciling, "NotCreated", message)
         }
         Verdict::Untouched => {
-            say(Summary::Reconciling, "ChangesPending", "the environment differs from the manifest".to_owned())
+            let message = format!("stack {stack} differs from the manifest, and {} changes nothing", only_looks(facts));
+            say(Summary::Reconciling, "ChangesPending", message)
         }
         Verdict::Settled if !facts.finding.gone.is_empty() => {
             say(Summary::Stalled, condition::RESOURCE_GONE, facts.finding.gone.join("; "))
@@ -178,6 +241,14 @@ fn summary(facts: &Facts<'_>) -> Said {
             say(Summary::Reconciling, "OutputsMissing", format!("stack {stack} does not show all its outputs"))
         }
         Verdict::Settled => say(Summary::Ready, "InSync", "the environment is as the manifest says".to_owned()),
+    }
+}
+
+/// What it is that only looked.
+fn only_looks(facts: &Facts<'_>) -> &'static str {
+    match facts.system.spec.management_policy {
+        ManagementPolicy::Observe => "managementPolicy: Observe",
+        ManagementPolicy::Full => "this look",
     }
 }
 
@@ -243,11 +314,37 @@ fn parts_condition(facts: &Facts<'_>) -> (&'static str, &'static str, String) {
 }
 
 /// Only a plan that was made resource by resource has an identity that an approval can name.
-fn pending_message(facts: &Facts<'_>) -> String {
+fn pending(facts: &Facts<'_>) -> (&'static str, &'static str, &'static str, String) {
+    let kind = condition::PLAN_PENDING;
     match facts.verdict {
-        Verdict::Blocked => format!("plan {} waits for an approval", facts.plan.id),
-        _ => "the manifest has changes that are not applied".to_owned(),
+        Verdict::Blocked => (kind, "True", condition::APPROVAL_REQUIRED, approval_message(facts)),
+        Verdict::Planned => (kind, "True", condition::DRY_RUN, dry_run_message(facts)),
+        Verdict::Untouched => {
+            (kind, "True", "ChangesPending", "the manifest has changes that are not applied".to_owned())
+        }
+        _ => (kind, "False", "NothingPending", "no plan waits".to_owned()),
     }
+}
+
+/// What the plan is, that it waits, and how it is approved. An approval of an older plan is named, so that nobody wonders.
+fn approval_message(facts: &Facts<'_>) -> String {
+    let (id, words) = (&facts.plan.id, facts.plan.in_words());
+    let stale = match facts.approval {
+        Approval::Plan(other) if other != id => format!("the approval of plan {other} does not count for it; "),
+        _ => String::new(),
+    };
+    format!(
+        "plan {id} of stack {} waits for you: {words}; {stale}approve it with the annotation {APPROVE}={id} (--approve {id})",
+        facts.system.names.stack
+    )
+}
+
+fn dry_run_message(facts: &Facts<'_>) -> String {
+    let (id, words) = (&facts.plan.id, facts.plan.in_words());
+    let stack = &facts.system.names.stack;
+    format!(
+        "plan {id} of stack {stack} is not carried out: {words}; remove the annotation {DRY_RUN} to have it carried out"
+    )
 }
 
 fn drift_corrected(plan: &Plan) -> String {
@@ -295,8 +392,14 @@ mod tests {
     fn verdicts() -> Vec<Verdict> {
         let states = aws_sdk_cloudformation::types::StackStatus::values();
         let states: Vec<StackState> = states.iter().map(|name| StackState::parse(name)).collect();
-        let mut all =
-            vec![Verdict::Settled, Verdict::Blocked, Verdict::Untouched, Verdict::Comparing, Verdict::Waiting];
+        let mut all = vec![
+            Verdict::Settled,
+            Verdict::Blocked,
+            Verdict::Planned,
+            Verdict::Untouched,
+            Verdict::Comparing,
+            Verdict::Waiting,
+        ];
         for state in states {
             all.push(Verdict::Failed { state: state.clone(), cause: "Table CREATE_FAILED: no".to_owned() });
             all.push(Verdict::StillRunning(state.clone()));
@@ -318,6 +421,10 @@ mod tests {
             stack: stack.as_ref(),
             applied_hash: None,
             attempted_hash: None,
+            skipped: &[],
+            approval: &Approval::None,
+            account: "000000000000",
+            index_steps: None,
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,
@@ -339,6 +446,30 @@ mod tests {
                     assert!(status.conditions.iter().all(|c| c.observed_generation == Some(7)));
                     assert_eq!(status.observed_generation, 7);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_ready_says_which_stack_and_what_comes_next() {
+        for verdict in verdicts() {
+            for suspend in [false, true] {
+                let status = status_of(&verdict, Some("UPDATE_COMPLETE"), suspend);
+                let ready = status.conditions.iter().find(|c| c.type_ == condition::READY).expect("Ready");
+                if ready.status == "True" {
+                    continue;
+                }
+                let text = &ready.message;
+                assert!(text.contains("stack coactus-default-seoul"), "{verdict:?}: {text}");
+                let next = [
+                    "by itself",
+                    "waits for you",
+                    " until ",
+                    "changes nothing",
+                    "makes none",
+                    "to have it carried out",
+                ];
+                assert!(next.iter().any(|words| text.contains(words)), "{verdict:?}: {text}");
             }
         }
     }
@@ -370,6 +501,10 @@ mod tests {
             stack: None,
             applied_hash: None,
             attempted_hash: None,
+            skipped: &[],
+            approval: &Approval::None,
+            account: "000000000000",
+            index_steps: None,
             outputs: Some(&OutputsStatus::default()),
             finding: &PartFinding::default(),
             plan: &plan,

@@ -72,6 +72,7 @@ pub fn table_look(name: &str) -> TableLook {
         keys: template::table_keys()
             .map(|(index, keys)| (index.to_owned(), keys.map(str::to_owned).to_vec()))
             .collect(),
+        building: Vec::new(),
         billing: BillingMode::OnDemand,
         stream_arn: Some(format!("{arn}/stream/1")),
         stream_view: Some("NEW_AND_OLD_IMAGES".to_owned()),

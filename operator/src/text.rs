@@ -1,6 +1,6 @@
 //! Text from outside, made fit for statuses, terminals and logs. Pure.
 
-/// Longest message kept, in bytes. A status has eight conditions and Kubernetes bounds an object, and a longer message is read by
+/// Longest message kept, in bytes. A status has some ten conditions and Kubernetes bounds an object, and a longer message is read by
 /// nobody; the whole history is in the stack's events.
 pub const MESSAGE_MAX: usize = 1024;
 /// What stands for the rest.
@@ -10,17 +10,19 @@ const CUT: &str = "…";
 /// steer a terminal or reorder what is shown. The text is AWS's, and quotes names and values that others have chosen.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MESSAGE_MAX));
-    let mut rest = text.chars();
-    while let Some(next) = rest.next() {
-        let before = shown.len();
-        match next {
+    // Up to where it fits together with what stands for the rest.
+    let mut fits = 0;
+    for c in text.chars() {
+        match c {
             '\n' | '\r' | '\t' => shown.push(' '),
             c if steers(c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
-        let room = if rest.as_str().is_empty() { MESSAGE_MAX } else { MESSAGE_MAX - CUT.len() };
-        if shown.len() > room {
-            shown.truncate(before);
+        if shown.len() <= MESSAGE_MAX - CUT.len() {
+            fits = shown.len();
+        }
+        if shown.len() > MESSAGE_MAX {
+            shown.truncate(fits);
             shown.push_str(CUT);
             break;
         }
@@ -45,6 +47,14 @@ mod tests {
         assert_eq!(shown("red \u{1b}[31mtext\r\nnext\tcell"), "red \\u{1b}[31mtext  next cell");
         assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
         assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
+    }
+
+    #[test]
+    fn a_text_that_just_fits_is_not_cut() {
+        for length in [MESSAGE_MAX - 4, MESSAGE_MAX - 1, MESSAGE_MAX] {
+            assert_eq!(shown(&"x".repeat(length)).len(), length);
+        }
+        assert!(shown(&"x".repeat(MESSAGE_MAX + 1)).ends_with("x…"));
     }
 
     proptest! {

@@ -56,7 +56,7 @@ const WISHES: [Wish; 7] = [
     Wish::AcceptEarlierOffer,
 ];
 
-/// A small generator, so that a seed names a run for ever ("SplitMix64").
+/// A small generator, so that a seed names a run for ever (`SplitMix64`).
 struct Random(u64);
 
 impl Random {

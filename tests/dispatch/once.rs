@@ -174,8 +174,7 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
     let mut tap = Tap::open(&world.city, &world.city.config.table.stream_arn).await;
     let records = tap.next().await;
     assert!(records.len() > 20, "{}", records.len());
-    let mut round = 0;
-    for (seed, repeat) in [(1, 1), (2, 5), (3, 2)] {
+    for (round, (seed, repeat)) in [(1, 1), (2, 5), (3, 2)].into_iter().enumerate() {
         let fake = FakeStreams::start().await.unwrap();
         let arn = fake.open_stream(&format!("2025-05-25T00:00:00.00{round}"), &[SHARD]);
         fake.set_repeat(repeat);
@@ -204,7 +203,6 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
         shutdown.cancel();
         running.await.unwrap();
         assert_eq!(world.offers().await, [1; 5]);
-        round += 1;
     }
     let drivers: std::collections::HashSet<String> =
         world.city.dispatches().await.iter().map(|dispatch| dispatch["driverId"].to_string()).collect();

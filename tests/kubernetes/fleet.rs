@@ -25,7 +25,7 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// Most memory the operator may ever have held.
 const MEMORY_MAX_KIB: usize = 80 * 1024;
 /// Longest time for what takes two minutes on a free machine with two cores; most of it is the API server's.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_mins(5);
 /// Systems of a small group.
 const FEW: usize = 20;
 /// Systems whose stacks fail.

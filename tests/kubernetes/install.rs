@@ -25,9 +25,9 @@ fn shipped() -> anyhow::Result<Vec<(String, Vec<Value>)>> {
     // The rules of manifests/monitoring are a file for Prometheus and no object.
     let mut files = vec!["manifests/crd.yaml".to_owned()];
     for entry in std::fs::read_dir(root().join("examples"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".yaml") {
-            files.push(format!("examples/{name}"));
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(format!("examples/{}", path.file_name().unwrap_or_default().display()));
         }
     }
     files.sort();

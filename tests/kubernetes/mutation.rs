@@ -64,7 +64,7 @@ struct Lane {
 
 impl Lane {
     async fn open(bench: &Bench, stage: &str) -> anyhow::Result<Self> {
-        Self::open_with(bench, stage, values::stage(stage)).await
+        Box::pin(Self::open_with(bench, stage, values::stage(stage))).await
     }
 
     async fn open_with(bench: &Bench, stage: &str, base: Value) -> anyhow::Result<Self> {
@@ -74,7 +74,7 @@ impl Lane {
         Ok(Self { city, base, first, tally: Tally::default(), wrong: Vec::new() })
     }
 
-    fn complain(&mut self, text: String) {
+    fn complain(&mut self, text: &str) {
         self.wrong.push(format!("{}: {text}", self.city.name()));
     }
 
@@ -87,12 +87,14 @@ impl Lane {
         let changes = node.is_leaf() && !values::FIXED.contains(&name.as_str());
         let right = if changes { values::right(node, &now) } else { vec![now.clone()] };
         if right.is_empty() {
-            self.complain(format!("{name} has no right value but the one in use; name one"));
+            self.complain(&format!("{name} has no right value but the one in use; name one"));
             return Ok(());
         }
         let wrong = node.wrong(&now, &right[0]).into_iter();
         for (kind, value) in wrong.chain(values::wrong(&name).into_iter().map(|value| ("meaning", value))) {
-            self.wrong_value(node, kind, &value).await.with_context(|| format!("{name}: {kind}: {value:.60}"))?;
+            Box::pin(self.wrong_value(node, kind, &value))
+                .await
+                .with_context(|| format!("{name}: {kind}: {value:.60}"))?;
         }
         if !changes {
             return Ok(());
@@ -112,7 +114,7 @@ impl Lane {
         let state = self.city.state().await?;
         let differences = differences(&self.first, &state);
         if !differences.is_empty() {
-            self.complain(format!("{when}: {}", differences.join("; ")));
+            self.complain(&format!("{when}: {}", differences.join("; ")));
         }
         Ok(())
     }
@@ -122,11 +124,11 @@ impl Lane {
         let state = self.city.state().await?;
         for part in ["account", "children"] {
             for difference in differences(&self.first[part], &state[part]) {
-                self.complain(format!("{what}: it was refused and partly done: {difference}"));
+                self.complain(&format!("{what}: it was refused and partly done: {difference}"));
             }
         }
         if state["status"]["outputs"] != self.first["status"]["outputs"] {
-            self.complain(format!("{what}: the last good outputs are gone"));
+            self.complain(&format!("{what}: the last good outputs are gone"));
         }
         Ok(())
     }
@@ -140,8 +142,8 @@ impl Lane {
         match (before == after, values::silent(&name)) {
             (false, None) => self.tally.reached += 1,
             (true, Some(_)) => self.tally.silent += 1,
-            (true, None) => self.complain(format!("{name}: {value} makes no difference")),
-            (false, Some(_)) => self.complain(format!("{name} is said to make no difference and does")),
+            (true, None) => self.complain(&format!("{name}: {value} makes no difference")),
+            (false, Some(_)) => self.complain(&format!("{name} is said to make no difference and does")),
         }
         Ok(after)
     }
@@ -156,7 +158,7 @@ impl Lane {
             Err(message) => {
                 self.tally.by_server += 1;
                 if !message.contains(&last) {
-                    self.complain(format!("{shown}: the API server does not name it: {message:.200}"));
+                    self.complain(&format!("{shown}: the API server does not name it: {message:.200}"));
                 }
                 return Ok(());
             }
@@ -173,12 +175,12 @@ impl Lane {
             Some(message) if message.contains(&format!("spec.{}", node.path[0])) && message.contains(&last) => {
                 self.tally.by_operator += 1;
             }
-            Some(message) => self.complain(format!("{shown}: the operator does not name it: {message:.200}")),
-            None => self.complain(format!("{shown}: nobody refuses it")),
+            Some(message) => self.complain(&format!("{shown}: the operator does not name it: {message:.200}")),
+            None => self.complain(&format!("{shown}: nobody refuses it")),
         }
         let mutations = self.city.take_mutations();
         if !mutations.is_empty() {
-            self.complain(format!("{shown}: it was refused, and AWS was changed by {mutations:?}"));
+            self.complain(&format!("{shown}: it was refused, and AWS was changed by {mutations:?}"));
         }
         self.is_untouched(&shown).await?;
         self.city.change(&self.base.clone()).await?;
@@ -258,7 +260,7 @@ fn schema() -> anyhow::Result<Value> {
     Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
 }
 
-async fn secrets(server: &ApiServer) -> anyhow::Result<()> {
+fn secrets(server: &ApiServer) -> anyhow::Result<()> {
     let mut all = String::new();
     for (name, _) in values::SECRETS {
         let mut data = BTreeMap::new();
@@ -280,11 +282,11 @@ async fn secrets(server: &ApiServer) -> anyhow::Result<()> {
 }
 
 async fn lane(bench: Bench, stage: String, nodes: Vec<&Node>) -> anyhow::Result<(String, Tally, Vec<String>)> {
-    let mut lane = Lane::open(&bench, &stage).await?;
+    let mut lane = Box::pin(Lane::open(&bench, &stage)).await?;
     for node in &nodes {
-        lane.node(node).await.with_context(|| stage.clone())?;
+        Box::pin(lane.node(node)).await.with_context(|| stage.clone())?;
     }
-    let (tally, wrong) = lane.sequence(&nodes).await.with_context(|| stage.clone())?;
+    let (tally, wrong) = Box::pin(lane.sequence(&nodes)).await.with_context(|| stage.clone())?;
     Ok((stage, tally, wrong))
 }
 
@@ -292,7 +294,7 @@ async fn lane(bench: Bench, stage: String, nodes: Vec<&Node>) -> anyhow::Result<
 async fn every_field_is_reached_or_refused_and_reverts_to_what_was() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
     server.install_crd()?;
-    secrets(&server).await?;
+    secrets(&server)?;
     let bench = Bench { client: client(&server).await?, accounts: Arc::new(Accounts::default()) };
     let all = nodes(&schema()?["properties"]["spec"]);
     let mut stages: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
@@ -327,7 +329,7 @@ async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()>
     let schema = schema()?;
     let mut base = values::stage("fixed");
     base["aws"] = json!({ "accountId": "000000000000" });
-    let mut lane = Lane::open_with(&bench, "fixed", base.clone()).await?;
+    let mut lane = Box::pin(Lane::open_with(&bench, "fixed", base.clone())).await?;
     let all = nodes(&schema["properties"]["spec"]);
     for name in values::FIXED {
         let node = all.iter().find(|node| node.name() == name).ok_or_else(|| anyhow!("{name} is no field"))?;
@@ -354,7 +356,7 @@ async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()>
     let mut elsewhere = base.clone();
     elsewhere["region"] = moved;
     lane.city.change(&elsewhere).await?;
-    lane.city.remove().await?;
+    Box::pin(lane.city.remove()).await?;
     assert_eq!(bench.accounts.asked("fixed").0, "ap-northeast-2");
     Ok(())
 }

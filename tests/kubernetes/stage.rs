@@ -121,7 +121,7 @@ impl Stage {
     pub async fn system(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
         let resource = ApiResource::erase::<DispatchSystem>(&());
         let systems: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        Ok(systems.get_opt(name).await?.map(|found| serde_json::to_value(found)).transpose()?)
+        Ok(systems.get_opt(name).await?.map(serde_json::to_value).transpose()?)
     }
 
     /// Waits until an object is as wanted, and answers with it.

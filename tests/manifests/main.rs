@@ -10,6 +10,8 @@ mod fleet;
 #[cfg(test)]
 mod iam;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod objects;

@@ -68,6 +68,20 @@ fn every_metric_that_is_asked_for_exists() {
 }
 
 #[test]
+fn every_metric_of_the_operator_is_asked_for() {
+    let constant = Regex::new(r#"const [A-Z_]+: &str =\s*"(dispatch_operator_[a-z_]+)";"#).expect("a pattern");
+    let source = text("operator/src/kubernetes/metrics.rs");
+    let expressions = [expressions_of_rules(), expressions_of_dashboard()].concat();
+    let used = used(&expressions);
+    let names: Vec<&str> =
+        constant.captures_iter(&source).filter_map(|found| found.get(1)).map(|m| m.as_str()).collect();
+    assert!(names.len() >= 16, "{names:?}");
+    for name in names {
+        assert!(used.iter().any(|used| used.starts_with(name)), "nobody looks at {name}");
+    }
+}
+
+#[test]
 fn every_panel_has_a_place_of_its_own() {
     let dashboard: Value = serde_json::from_str(&text("manifests/monitoring/dashboard.json")).expect("JSON");
     let mut taken = BTreeSet::new();

@@ -10,6 +10,7 @@ use dispatch_operator::kubernetes::fence::Fence;
 use dispatch_operator::kubernetes::metrics::Metrics;
 use dispatch_operator::kubernetes::pool::{self, Setting};
 use dispatch_operator::plan::workers::Served;
+use dispatch_operator::reconcile::Mode;
 use dispatch_operator::secrets::Secrets;
 use dispatch_operator::status::{ConnectionFinding, ConnectionState};
 use dispatch_operator::testing::system;
@@ -81,8 +82,8 @@ impl Stage {
 
     /// Applies the worker objects and says whose name is taken.
     async fn pool(&self) -> anyhow::Result<Option<String>> {
-        let setting =
-            Setting { image: "runtime", endpoint_url: None, cache_secret_version: None, served: Served::default() };
+        let (served, mode) = (Served::default(), Mode::CarryOut);
+        let setting = Setting { image: "runtime", endpoint_url: None, cache_secret_version: None, served, mode };
         Ok(pool::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }
 

@@ -15,6 +15,7 @@ use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
 use dispatch_operator::kubernetes::recorder::Announcer;
 use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::kubernetes::tenancy::Defaults;
 use dispatch_operator::plan::workers::Served;
 use dispatch_operator::ports::Ports;
 use dispatch_operator::testing::{MANIFEST, World};
@@ -80,6 +81,7 @@ impl Stage {
                 spread: Duration::ZERO,
                 pauses: Pauses::default(),
                 stack_operations: 20,
+                defaults: Defaults::default(),
             },
             clock,
             served: Served::default(),

@@ -16,6 +16,7 @@ use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
 use dispatch_operator::kubernetes::recorder::Announcer;
 use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::kubernetes::tenancy::Defaults;
 use dispatch_operator::ports::Ports;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
@@ -164,6 +165,7 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
             spread: Duration::ZERO,
             pauses: Pauses::default(),
             stack_operations: 20,
+            defaults: Defaults::default(),
         },
         clock: world.ports().clock,
         served,

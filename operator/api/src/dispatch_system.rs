@@ -31,6 +31,7 @@ pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
 pub use queues::{QueueSpec, QueuesSpec};
 pub use status::{
     AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan, OutputsStatus,
+    PlannedChange,
 };
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
@@ -211,9 +212,10 @@ pub struct DispatchSystemSpec {
     #[schemars(range(min = 0, max = 86400))]
     #[x_kube(validation = Rule::new("self == 0 || self >= 60").message("must be 0 or 60 to 86400"))]
     pub drift_interval_seconds: u32,
-    /// What becomes of the data when this object is deleted. Default `Retain`.
-    #[serde(default)]
-    pub deletion_policy: DeletionPolicy,
+    /// What becomes of the data when this object is deleted. Default: what the annotation `dispatch.coactus.io/deletion-policy` of the
+    /// namespace says, else the operator's `--deletion-policy`, else `Retain`. `status.deletionPolicy` shows what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// `true` stops the workers and all changes, and keeps the infrastructure. Default `false`.
     #[serde(default)]
     pub suspend: bool,

@@ -30,9 +30,14 @@ pub struct ResourceNames {
 }
 
 impl ResourceNames {
+    /// What all names begin with; also the name of the stack.
+    pub fn prefix(namespace: &str, name: &str) -> String {
+        format!("coactus-{namespace}-{name}")
+    }
+
     /// Derives all names.
     pub fn of(namespace: &str, name: &str, spec: &DispatchSystemSpec) -> Self {
-        let prefix = format!("coactus-{namespace}-{name}");
+        let prefix = Self::prefix(namespace, name);
         let table = spec.table.name.clone().unwrap_or_else(|| prefix.clone());
         Self {
             stack: prefix.clone(),

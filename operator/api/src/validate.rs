@@ -13,7 +13,7 @@ mod text;
 use dispatch_core::fare::FareTable;
 use dispatch_core::policy::DispatchPolicy;
 
-use crate::dispatch_system::{DispatchSystem, DispatchSystemSpec};
+use crate::dispatch_system::{DeletionPolicy, DispatchSystem, DispatchSystemSpec};
 use crate::manifest::namespace_of;
 use crate::names::ResourceNames;
 
@@ -34,12 +34,42 @@ pub struct ValidatedSystem {
     pub generation: i64,
     /// Names of all resources.
     pub names: ResourceNames,
+    /// What becomes of the data at the end: the spec's word or, where it has none, that of whoever stands in for it.
+    pub deletion_policy: DeletionPolicy,
+    /// Whose word that is.
+    pub deletion_policy_from: PolicySource,
     /// The checked spec, for the values that need no further form.
     pub spec: DispatchSystemSpec,
     /// `spec.dispatch` as core understands it.
     pub policy: DispatchPolicy,
     /// `spec.dispatch.fare` as core understands it.
     pub fare: FareTable,
+}
+
+/// Who says what becomes of the data, the strongest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicySource {
+    /// The spec.
+    Spec,
+    /// An annotation of the namespace.
+    Namespace,
+    /// A flag of the operator.
+    Operator,
+    /// Nobody.
+    #[default]
+    Default,
+}
+
+impl PolicySource {
+    /// As the status has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Namespace => "namespace",
+            Self::Operator => "operator",
+            Self::Default => "default",
+        }
+    }
 }
 
 impl ValidatedSystem {
@@ -63,6 +93,8 @@ impl ValidatedSystem {
             uid: raw.metadata.uid.clone(),
             generation: raw.metadata.generation.unwrap_or(0),
             names,
+            deletion_policy: raw.spec.deletion_policy.unwrap_or_default(),
+            deletion_policy_from: raw.spec.deletion_policy.map_or(PolicySource::Default, |_| PolicySource::Spec),
             spec: raw.spec.clone(),
             policy,
             fare,

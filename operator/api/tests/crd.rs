@@ -119,6 +119,7 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
         &["arn:aws:iam::111122223333:role/a/b", "arn:aws-cn:iam::111122223333:role/a"],
         &["arn:aws:iam::111122223333:user/a", "arn:aws:iam::1:role/a", "role/a", "arn:aws:iam::111122223333:role/"],
     ),
+    ("aws.externalId", &["a1", "city:seoul/2=x"], &["a b", "a;b", "서울"]),
     (
         "aws.permissionsBoundaryArn",
         &["arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::111122223333:policy/a"],
@@ -302,6 +303,8 @@ fn rules_and_validation_agree_on_new_objects() -> Outcome {
             false,
             with(&seoul, "aws", json!({ "accountId": "111122223333", "roleArn": "arn:aws:iam::999922223333:role/a" })),
         ),
+        (false, with(&seoul, "aws.externalId", json!("city-7"))),
+        (true, with(&seoul, "aws", json!({ "roleArn": "arn:aws:iam::999922223333:role/a", "externalId": "city-7" }))),
         (false, with(&seoul, "aws.tags", json!({ "coactus:system": "mine" }))),
         (
             false,

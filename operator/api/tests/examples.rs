@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dispatch_api::dispatch_system::DeletionPolicy;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::DispatchConfig;
@@ -49,6 +50,7 @@ fn seoul_is_the_default_but_for_what_its_comments_say() -> Outcome {
     plain.aws.tags.clone_from(&seoul.spec.aws.tags);
     plain.export.schedule = Some("0 4 * * *".to_owned());
     plain.dispatch.offer_timeout_seconds = 15;
+    plain.deletion_policy = Some(DeletionPolicy::Retain);
     assert_eq!(seoul.spec, plain);
     Ok(())
 }

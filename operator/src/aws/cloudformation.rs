@@ -134,6 +134,23 @@ impl StackProvider for CloudFormation {
         })
     }
 
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+        Box::pin(async move {
+            let mut token = None;
+            let mut names = Vec::new();
+            for _ in 0..PAGES {
+                let call = self.client.list_change_sets().stack_name(stack).set_next_token(token);
+                let page = call.send().await.map_err(|error| port_error("list the stack's change sets", error))?;
+                names.extend(page.summaries().iter().filter_map(|set| set.change_set_name().map(str::to_owned)));
+                token = page.next_token;
+                if token.is_none() {
+                    break;
+                }
+            }
+            Ok(names)
+        })
+    }
+
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
         Box::pin(async move {
             let call = self.client.delete_change_set().stack_name(stack).change_set_name(name);
@@ -145,11 +162,12 @@ impl StackProvider for CloudFormation {
         })
     }
 
-    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, token: &'a str) -> Call<'a, ()> {
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack<'a>, token: &'a str) -> Call<'a, ()> {
         Box::pin(async move {
             match way {
-                WayBack::ContinueRollback => {
+                WayBack::ContinueRollback { skip } => {
                     let call = self.client.continue_update_rollback().stack_name(stack).client_request_token(token);
+                    let call = call.set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()));
                     call.send().await.map_err(|error| port_error("continue the stack's rollback", error))?;
                 }
                 WayBack::RollBack => {
@@ -161,9 +179,10 @@ impl StackProvider for CloudFormation {
         })
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, token: &'a str) -> Call<'a, ()> {
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()> {
         Box::pin(async move {
             let call = self.client.delete_stack().stack_name(stack).client_request_token(token);
+            let call = call.set_retain_resources((!retain.is_empty()).then(|| retain.to_vec()));
             call.send().await.map_err(|error| port_error("delete the stack", error))?;
             Ok(())
         })

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::primitives::DateTime;
 use aws_sdk_dynamodb::types::{
     BillingMode as SdkBillingMode, ExportDescription, ExportFormat as SdkFormat, ExportType,
-    GlobalSecondaryIndexUpdate, IncrementalExportSpecification, KeySchemaElement, KeyType,
+    GlobalSecondaryIndexUpdate, IncrementalExportSpecification, IndexStatus, KeySchemaElement, KeyType,
     PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, ProvisionedThroughput, StreamSpecification,
     StreamViewType, TableDescription, Tag, TimeToLiveSpecification, TimeToLiveStatus, UpdateGlobalSecondaryIndexAction,
 };
@@ -220,12 +220,16 @@ fn read_table(found: &TableDescription) -> TableLook {
     };
     let indexes = found.global_secondary_indexes().iter();
     let indexes = indexes.filter_map(|index| Some((index.index_name()?.to_owned(), keys(index.key_schema()))));
+    // An answer without a status says nothing against an index.
+    let building = found.global_secondary_indexes().iter();
+    let building = building.filter(|index| index.index_status().is_some_and(|status| *status != IndexStatus::Active));
     // A table that was never anything but provisioned has no summary (API reference, `BillingModeSummary`).
     let mode = found.billing_mode_summary().and_then(|summary| summary.billing_mode());
     let stream = found.stream_specification().filter(|stream| stream.stream_enabled());
     TableLook {
         name: found.table_name().unwrap_or_default().to_owned(),
         arn: found.table_arn().unwrap_or_default().to_owned(),
+        building: building.filter_map(|index| index.index_name().map(str::to_owned)).collect(),
         keys: indexes.chain([(String::new(), keys(found.key_schema()))]).collect(),
         billing: match mode {
             Some(SdkBillingMode::PayPerRequest) => BillingMode::OnDemand,

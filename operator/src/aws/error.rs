@@ -57,10 +57,9 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "Throttled"
         | "TooManyRequestsException"
         | "RequestLimitExceeded"
-        | "LimitExceededException"
-        | "LimitExceeded"
         | "RequestThrottled"
         | "ProvisionedThroughputExceededException" => PortErrorKind::Throttled,
+        "LimitExceededException" | "LimitExceeded" => PortErrorKind::Quota,
         "AccessDenied"
         | "AccessDeniedException"
         | "AuthorizationError"

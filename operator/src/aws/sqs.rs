@@ -41,6 +41,27 @@ impl Queues for Sqs {
         })
     }
 
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+        Box::pin(async move {
+            let counts = [
+                Name::ApproximateNumberOfMessages,
+                Name::ApproximateNumberOfMessagesNotVisible,
+                Name::ApproximateNumberOfMessagesDelayed,
+            ];
+            let request = self.client.get_queue_attributes().queue_url(url);
+            let request = request.set_attribute_names(Some(counts.to_vec()));
+            match request.send().await.map_err(|error| port_error(READ, error)) {
+                Ok(answer) => {
+                    let found = answer.attributes.unwrap_or_default();
+                    let count = |name: &Name| found.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                    Ok(Some(counts.iter().map(count).sum()))
+                }
+                Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
         Box::pin(async move {
             let mut request = self

@@ -35,6 +35,9 @@ pub struct ApplyArgs {
     /// Take over a stack, or a table and bucket that were kept, which belong to another system.
     #[arg(long)]
     adopt: bool,
+    /// Logical id of a resource that may be left out of a rollback that stopped half way. May be repeated.
+    #[arg(long, value_name = "LOGICAL_ID")]
+    skip_resource: Vec<String>,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -50,7 +53,7 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
     };
     let secrets = load_secrets(&args.secrets.secrets)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
-    let settings = Settings { approval, secrets, adoption, ..Settings::default() };
+    let settings = Settings { approval, secrets, adoption, skip: args.skip_resource, ..Settings::default() };
     let mut exit = Exit::Done;
     for system in systems {
         let ports = connect(&system, global).await;

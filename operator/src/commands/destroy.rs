@@ -28,6 +28,9 @@ pub struct DestroyArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
+    /// Logical id of a resource that may stay where the deletion of the stack has failed at it. May be repeated.
+    #[arg(long, value_name = "LOGICAL_ID")]
+    skip_resource: Vec<String>,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -36,7 +39,8 @@ pub struct DestroyArgs {
 /// Destroys every system, after each was confirmed.
 pub async fn run(args: DestroyArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
-    let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, ..Settings::default() };
+    let secrets = load_secrets(&args.secrets.secrets)?;
+    let settings = Settings { secrets, skip: args.skip_resource, ..Settings::default() };
     for system in systems {
         if !args.yes && !confirmed(&system)? {
             eprintln!("not confirmed: {}/{} stays as it is", system.namespace, system.name);
@@ -60,7 +64,7 @@ fn confirmed(system: &ValidatedSystem) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(Refused(vec!["there is no terminal to ask for a confirmation on; give --yes".to_owned()]).into());
     }
-    let data = match system.spec.deletion_policy {
+    let data = match system.deletion_policy {
         DeletionPolicy::Retain => "Its table and bucket stay.",
         DeletionPolicy::Delete => "ITS TABLE AND BUCKET ARE DELETED WITH ALL DATA.",
     };

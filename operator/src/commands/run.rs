@@ -8,7 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{CommandError, Exit};
-use crate::args::Global;
+use crate::args::{DataPolicy, Global};
+use crate::images;
+use crate::kubernetes::tenancy::{Defaults, RoleAllowList};
 use crate::kubernetes::{self, ElectionOptions, RunOptions};
 
 const EXAMPLES: &str = "\
@@ -17,9 +19,6 @@ Examples:
   dispatch-operator run --watch-namespace mobility --metrics-addr 127.0.0.1:8080
 
 The cluster is found the way every Kubernetes program finds it: the Pod's service account, or KUBECONFIG.";
-
-/// Image of the runtime that belongs to this operator.
-const RUNTIME_IMAGE: &str = concat!("ghcr.io/coactus/dispatch-runtime:", env!("CARGO_PKG_VERSION"));
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
@@ -53,8 +52,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "dispatch-operator")]
     leader_elect_lease: String,
     /// Image of workers whose manifest names none.
-    #[arg(long, value_name = "IMAGE", env = "DISPATCH_RUNTIME_IMAGE", default_value = RUNTIME_IMAGE)]
+    #[arg(long, value_name = "IMAGE", env = "DISPATCH_RUNTIME_IMAGE", default_value = images::RUNTIME)]
     runtime_image: String,
+    /// What becomes of the data of systems whose manifest and namespace do not say. Default: Retain.
+    #[arg(long, value_name = "POLICY", value_enum, env = "DISPATCH_DELETION_POLICY")]
+    deletion_policy: Option<DataPolicy>,
+    /// Use the role a manifest names only where the namespace lists it in dispatch.coactus.io/allowed-role-arns.
+    #[arg(long, env = "DISPATCH_REQUIRE_ROLE_ALLOW_LIST")]
+    require_role_allow_list: bool,
     /// Name of this replica.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "dispatch-operator")]
     pod_name: String,
@@ -76,7 +81,10 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
     let election = args
         .leader_elect
         .then_some(ElectionOptions { namespace: args.leader_elect_namespace, lease: args.leader_elect_lease });
+    let role_allow_list =
+        if args.require_role_allow_list { RoleAllowList::Required } else { RoleAllowList::NotRequired };
     let options = RunOptions {
+        defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), role_allow_list },
         watch_namespace: args.watch_namespace.filter(|namespace| !namespace.is_empty()),
         concurrency: args.concurrency,
         resync: Duration::from_secs(args.resync_seconds.into()),

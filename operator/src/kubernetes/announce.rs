@@ -15,11 +15,12 @@ use crate::status::{EXPORT_NOT_STARTED, NOT_PUBLISHED};
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that a person should know of although the operator goes on by itself.
-const FAILURES: [&str; 8] = [
+const FAILURES: [&str; 9] = [
     "SecretMissing",
     "AwsRefused",
     "AwsThrottled",
     "AwsAccessDenied",
+    "AwsQuotaExceeded",
     "AwsUnavailable",
     "KubernetesUnavailable",
     "InternalError",
@@ -36,6 +37,7 @@ pub enum Reason {
     StackUpdated,
     StackDeleteStarted,
     RollbackResumed,
+    ResourcesLeftBehind,
     Ready,
     WorkersReady,
     WorkersNotReady,
@@ -64,6 +66,7 @@ impl Reason {
             Self::StackUpdated => "StackUpdated",
             Self::StackDeleteStarted => "StackDeleteStarted",
             Self::RollbackResumed => "RollbackResumed",
+            Self::ResourcesLeftBehind => "ResourcesLeftBehind",
             Self::Ready => "Ready",
             Self::WorkersReady => "WorkersReady",
             Self::WorkersNotReady => "WorkersNotReady",
@@ -87,7 +90,8 @@ impl Reason {
     pub fn warns(self) -> bool {
         matches!(
             self,
-            Self::WorkersNotReady
+            Self::ResourcesLeftBehind
+                | Self::WorkersNotReady
                 | Self::DriftDetected
                 | Self::ExportFailed
                 | Self::ConnectionNotPublished
@@ -154,11 +158,14 @@ pub fn announcements(before: Option<&DispatchSystemStatus>, after: &DispatchSyst
     if let Some((_, now)) = change(condition::CONNECTION_PUBLISHED).filter(|(_, now)| in_the_way(now)) {
         tell(Reason::ConnectionNotPublished, now);
     }
-    if let Some((_, now)) = change(condition::PLAN_PENDING).filter(|(_, now)| now.status == "True") {
-        // Nothing can be approved where nothing was planned resource by resource.
-        if find(Some(after), condition::STALLED).is_some_and(|stalled| stalled.reason == "ApprovalRequired") {
-            tell(Reason::PlanReady, now);
-        }
+    // Nothing can be approved where nothing was planned resource by resource. Another plan is news, though the condition is the same.
+    let planned = |now: &&Condition| {
+        now.status == "True" && [condition::APPROVAL_REQUIRED, condition::DRY_RUN].contains(&now.reason.as_str())
+    };
+    let plan = find(Some(after), condition::PLAN_PENDING).filter(planned);
+    let plan_before = find(before, condition::PLAN_PENDING).filter(planned);
+    if let Some(now) = plan.filter(|now| plan_before.is_none_or(|was| was.message != now.message)) {
+        tell(Reason::PlanReady, now);
     }
     if let Some((was, now)) = change(condition::PAUSED) {
         match now.status.as_str() {
@@ -232,6 +239,10 @@ pub fn begun(event: &progress::Event) -> Option<Announcement> {
             };
             Some(Announcement::new(reason, format!("stack {}: {}", event.logical_id, event.status)))
         }
+        progress::Event::LeftBehind(operation, ids) => {
+            let note = format!("left out of {operation}: {}", ids.join(", "));
+            Some(Announcement::new(Reason::ResourcesLeftBehind, note))
+        }
         progress::Event::Step(text)
             if text.starts_with("continuing the rollback") || text.starts_with("rolling stack") =>
         {
@@ -297,6 +308,15 @@ mod tests {
         assert_eq!(reasons(None, &off), []);
         assert_eq!(reasons(Some(&off), &on), [Reason::Paused]);
         assert_eq!(reasons(Some(&on), &off), [Reason::Resumed]);
+    }
+
+    #[test]
+    fn another_plan_is_told_though_one_waited_before() {
+        let plan = |id: &str| status(&[("PlanPending", "True", "ApprovalRequired", id)]);
+        assert_eq!(reasons(None, &plan("plan a")), [Reason::PlanReady]);
+        assert_eq!(reasons(Some(&plan("plan a")), &plan("plan b")), [Reason::PlanReady]);
+        assert_eq!(reasons(Some(&plan("plan a")), &plan("plan a")), []);
+        assert_eq!(reasons(None, &status(&[("PlanPending", "True", "ChangesPending", "no id")])), []);
     }
 
     #[test]

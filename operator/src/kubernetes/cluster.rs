@@ -1,9 +1,10 @@
 //! Everything the controller reads from and writes to the API server. Every write asks the fence first and is counted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
@@ -130,6 +131,16 @@ impl Cluster {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let call = async { systems.patch_status(name, &params, &Patch::Apply(&object)).await };
         self.write("write the status", ("DispatchSystem", "status"), call).await
+    }
+
+    /// Annotations of a namespace; `None` where the operator's role does not let it read them.
+    pub async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
+        let namespaces = Api::<Namespace>::all(self.client());
+        match self.read("read the namespace", namespaces.get_metadata_opt(name)).await {
+            Ok(found) => Ok(Some(found.and_then(|found| found.metadata.annotations).unwrap_or_default())),
+            Err(error) if error.kind == ClusterErrorKind::Denied => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// One Secret, by name.

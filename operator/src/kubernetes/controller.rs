@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, RECONCILE_REQUESTED_AT};
+use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
+use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use dispatch_api::dispatch_system::DispatchSystem;
+use dispatch_api::names::ResourceNames;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
@@ -18,9 +20,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::PassError;
+use super::cluster::{Stored, place};
+use super::error::{PassError, limit_reached, tried_again};
 use super::pace;
 use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, generation_of, pass, status_of};
+use super::streak::Streak;
 use crate::plan::workers::MANAGED_BY;
 use crate::status::{self, Frame, Trio};
 
@@ -105,7 +109,7 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     system.metadata.generation.hash(&mut hasher);
     system.metadata.deletion_timestamp.is_some().hash(&mut hasher);
-    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT] {
+    for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT, DRY_RUN, SKIP_RESOURCES] {
         system.annotations().get(name).hash(&mut hasher);
     }
     Some(hasher.finish())
@@ -120,6 +124,7 @@ async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action,
 /// until it is to be attended to again without anything having happened.
 pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
     let begun = Instant::now();
+    let _under_way = context.metrics.begins();
     match bounded(context, key).await {
         Ok(Passed { outcome, next }) => {
             context.metrics.reconciled(outcome, begun.elapsed());
@@ -140,7 +145,7 @@ pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
 /// One reconcile on a task of its own, so that a panic ends it alone, and within its time.
 async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Passed, PassError> {
     let (own, of) = (Arc::clone(context), key.clone());
-    let task = AbortOnDropHandle::new(tokio::spawn(async move { pass(&own, &of).await }));
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { Box::pin(pass(&own, &of)).await }));
     match timeout(DEADLINE, task).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => {
@@ -157,32 +162,42 @@ async fn failed(context: &Context, key: &Key, error: &PassError) -> Duration {
         return pace::back_off(1, rand::random());
     }
     context.metrics.failed(error.kind());
-    let failures = context.count_failure(key);
-    let next = pace::back_off(failures, rand::random());
-    tracing::warn!(namespace = key.0, name = key.1, %error, failures, ?next, "the reconcile failed");
-    if let Err(error) = tell(context, key, error, failures).await {
+    let stored = context.cluster.system(&key.0, &key.1).await.ok().flatten();
+    let streak = context.count_failure(key, stored.as_ref(), error.nature());
+    // A deletion goes on being tried, and tells for itself what blocks it.
+    let stored = stored.filter(|stored| stored.metadata.deletion_timestamp.is_none());
+    let next = match &stored {
+        Some(_) if streak.is_spent() => pace::jittered(pace::SLOW, rand::random()),
+        _ => pace::back_off(streak.failures, rand::random()),
+    };
+    tracing::warn!(namespace = key.0, name = key.1, %error, failures = streak.failures, ?next, "the reconcile failed");
+    if let Some(stored) = stored
+        && let Err(error) = tell(context, &stored, error, &streak).await
+    {
         tracing::debug!(namespace = key.0, name = key.1, %error, "the failure is not in the status");
     }
     next
 }
 
-async fn tell(context: &Context, key: &Key, error: &PassError, failures: u32) -> Result<(), PassError> {
-    let Some(stored) = context.cluster.system(&key.0, &key.1).await? else { return Ok(()) };
-    // A deletion tells for itself what blocks it.
-    if stored.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    let previous = status_of(&stored);
-    let generation = generation_of(&stored);
+async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &Streak) -> Result<(), PassError> {
+    let previous = status_of(stored);
+    let generation = generation_of(stored);
     let serves = previous.as_ref().is_some_and(|status| {
         status.observed_generation == generation && status::is_true(status, dispatch_api::conditions::READY)
     });
-    if serves && failures < FAILURES_HIDDEN {
+    if serves && streak.failures < FAILURES_HIDDEN {
         return Ok(());
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
-    let status = status::unfinished(&frame, Trio::Reconciling, error.reason(), &error.to_string());
-    context.publish(&stored, status, Vec::new()).await
+    let (namespace, name) = place(stored);
+    let stack = ResourceNames::prefix(namespace, name);
+    let mut status = if streak.is_spent() {
+        status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error, &stack))
+    } else {
+        status::unfinished(&frame, Trio::Reconciling, error.reason(), &tried_again(error, &stack))
+    };
+    status.failures_in_a_row = streak.told();
+    context.publish(stored, status, Vec::new()).await
 }
 
 #[cfg(test)]
@@ -210,6 +225,8 @@ mod tests {
             object(2, &[], false),
             object(1, &[(RECONCILE_REQUESTED_AT, "now")], false),
             object(1, &[(APPROVE, "3f9c2ab41d07")], false),
+            object(1, &[(DRY_RUN, "true")], false),
+            object(1, &[(SKIP_RESOURCES, "OffersQueue")], false),
             object(1, &[], true),
         ] {
             assert_ne!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&other));

@@ -1,9 +1,13 @@
 //! Why a reconcile did not come to its end, and whether it is tried again.
 
+use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
+use dispatch_api::conditions::{AWS_ACCESS_DENIED, RETRY_LIMIT_REACHED, WRONG_ACCOUNT};
 use thiserror::Error;
 
 use super::cluster::{ClusterError, ClusterErrorKind};
+use super::pace;
 use super::pool::EnsureError;
+use super::streak::{Nature, RETRY_LIMIT, Streak};
 use crate::destroy::DestroyError;
 use crate::plan::workers::PoolError;
 use crate::ports::PortErrorKind;
@@ -64,7 +68,8 @@ impl PassError {
             Self::Reconcile(ReconcileError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => {
                 match error.kind {
                     PortErrorKind::Throttled => "AwsThrottled",
-                    PortErrorKind::Denied => "AwsAccessDenied",
+                    PortErrorKind::Quota => "AwsQuotaExceeded",
+                    PortErrorKind::Denied => AWS_ACCESS_DENIED,
                     PortErrorKind::Invalid => "AwsRefused",
                     _ => "AwsUnavailable",
                 }
@@ -72,6 +77,19 @@ impl PassError {
             Self::Reconcile(_) | Self::Destroy(_) => "AwsUnavailable",
             Self::Pool(_) | Self::Panicked => "InternalError",
             Self::Deadline(_) => "DeadlineExceeded",
+        }
+    }
+
+    /// Whether it obviously passes by itself.
+    pub fn nature(&self) -> Nature {
+        match self {
+            Self::Cluster(error) => match error.kind {
+                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => Nature::Lasting,
+                // Without an answer of the API server nothing could be told, and nobody could change anything.
+                _ => Nature::Passing,
+            },
+            Self::Reconcile(error) => nature(error),
+            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => Nature::Lasting,
         }
     }
 
@@ -86,7 +104,29 @@ impl PassError {
     }
 }
 
-/// A refusal that is not tried again until somebody changes something.
+/// Whether a failure of the engine obviously passes by itself.
+pub fn nature(error: &ReconcileError) -> Nature {
+    match error {
+        ReconcileError::Port(error) if error.kind == PortErrorKind::Throttled => Nature::Passing,
+        _ => Nature::Lasting,
+    }
+}
+
+/// A failure that is met by trying again, with what it is about.
+pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
+    format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes")
+}
+
+/// A failure that has come too often, with what it is about, what comes next and what a person can do.
+pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
+    let minutes = pace::SLOW.as_secs() / 60;
+    format!(
+        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
+         the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
+    )
+}
+
+/// A refusal that is not tried again until somebody changes something, or seldom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it makes of the system.
@@ -96,11 +136,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// `None` where trying again may help. `failures` is the number of failures before this one.
-    pub fn of(error: &ReconcileError, failures: u32) -> Option<Self> {
+    /// `None` where trying again may help. `streak` counts this failure, too.
+    pub fn of(error: &ReconcileError, streak: &Streak) -> Option<Self> {
         let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
         match error {
-            ReconcileError::WrongAccount { .. } => stalled("WrongAccount"),
+            ReconcileError::WrongAccount { .. } => stalled(WRONG_ACCOUNT),
             ReconcileError::Moved { .. } => stalled("InvalidSpec"),
             // It may be made in the next moment, and is looked for.
             ReconcileError::SecretMissing { .. } => Some(Self { trio: Trio::Reconciling, reason: "SecretMissing" }),
@@ -108,9 +148,12 @@ impl Refusal {
             ReconcileError::SecretInvalid { .. } => stalled("InvalidSecret"),
             ReconcileError::ChangeSet(_) => stalled("ChangeSetFailed"),
             ReconcileError::Template(_) => stalled("TemplateTooLarge"),
-            ReconcileError::Port(error) if error.kind == PortErrorKind::Invalid && failures >= REFUSALS_FORGIVEN => {
+            ReconcileError::Port(error)
+                if error.kind == PortErrorKind::Invalid && streak.failures > REFUSALS_FORGIVEN =>
+            {
                 stalled("AwsRefused")
             }
+            ReconcileError::Port(_) if streak.is_spent() => stalled(RETRY_LIMIT_REACHED),
             ReconcileError::Port(_) => None,
         }
     }
@@ -118,6 +161,7 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::streak::Wish;
     use super::*;
     use crate::ports::PortError;
 
@@ -125,18 +169,39 @@ mod tests {
         PortError::new("try", kind, "no").into()
     }
 
+    fn streak(error: &ReconcileError, failures: u32) -> Streak {
+        (0..failures).fold(Streak::default(), |streak, _| streak.and(&Wish::default(), nature(error)))
+    }
+
+    fn refusal(error: &ReconcileError, failures: u32) -> Option<Refusal> {
+        Refusal::of(error, &streak(error, failures))
+    }
+
     #[test]
-    fn what_passes_with_time_is_tried_again_for_ever() {
-        for kind in [PortErrorKind::Throttled, PortErrorKind::Denied, PortErrorKind::Unavailable] {
-            assert_eq!(Refusal::of(&port(kind), 100), None);
+    fn throttling_is_tried_again_for_ever_and_what_may_last_only_up_to_the_limit() {
+        assert_eq!(refusal(&port(PortErrorKind::Throttled), 1000), None);
+        for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
+            assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
+            let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
+            assert_eq!((last.trio, last.reason), (Trio::Stalled, RETRY_LIMIT_REACHED));
         }
+    }
+
+    #[test]
+    fn limits_and_failures_say_what_comes_next() {
+        let error = port(PortErrorKind::Denied);
+        let words = limit_reached(&error, "coactus-default-seoul");
+        assert!(words.starts_with("could not try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
+        assert!(words.contains("every 30 minutes") && words.contains("reconcile-requested-at"), "{words}");
+        let words = tried_again(&error, "coactus-default-seoul");
+        assert!(words.contains("coactus-default-seoul") && words.contains("tried again by itself"), "{words}");
     }
 
     #[test]
     fn a_wrong_request_is_final_after_a_few_tries() {
         let wrong = port(PortErrorKind::Invalid);
-        assert_eq!(Refusal::of(&wrong, 0), None);
-        let last = Refusal::of(&wrong, REFUSALS_FORGIVEN).expect("final");
+        assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
+        let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
         assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
     }
 
@@ -150,6 +215,6 @@ mod tests {
     #[test]
     fn a_secret_that_is_missing_is_waited_for() {
         let missing = ReconcileError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
-        assert_eq!(Refusal::of(&missing, 0).map(|refusal| refusal.trio), Some(Trio::Reconciling));
+        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.trio), Some(Trio::Reconciling));
     }
 }

@@ -125,6 +125,7 @@ fn code(kind: PortErrorKind) -> &'static str {
         PortErrorKind::NotFound => "not_found",
         PortErrorKind::AlreadyExists => "already_exists",
         PortErrorKind::Throttled => "throttled",
+        PortErrorKind::Quota => "quota",
         PortErrorKind::Denied => "denied",
         PortErrorKind::Invalid => "invalid",
         PortErrorKind::Unavailable => "unavailable",
@@ -150,20 +151,24 @@ impl StackProvider for Guarded<dyn StackProvider> {
         self.write((CLOUDFORMATION, "ExecuteChangeSet"), move |inner| inner.execute(stack, name, token))
     }
 
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+        self.read((CLOUDFORMATION, "ListChangeSets"), move |inner| inner.change_sets(stack))
+    }
+
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
         self.write((CLOUDFORMATION, "DeleteChangeSet"), move |inner| inner.discard(stack, name))
     }
 
-    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, token: &'a str) -> Call<'a, ()> {
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack<'a>, token: &'a str) -> Call<'a, ()> {
         let operation = match way {
-            WayBack::ContinueRollback => "ContinueUpdateRollback",
+            WayBack::ContinueRollback { .. } => "ContinueUpdateRollback",
             WayBack::RollBack => "RollbackStack",
         };
         self.write((CLOUDFORMATION, operation), move |inner| inner.go_back(stack, way, token))
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, token: &'a str) -> Call<'a, ()> {
-        self.write((CLOUDFORMATION, "DeleteStack"), move |inner| inner.delete(stack, token))
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()> {
+        self.write((CLOUDFORMATION, "DeleteStack"), move |inner| inner.delete(stack, retain, token))
     }
 
     fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>> {
@@ -254,6 +259,10 @@ const SQS: &str = "sqs";
 impl Queues for Guarded<dyn Queues> {
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
         self.read((SQS, "GetQueueAttributes"), move |inner| inner.settings(url))
+    }
+
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+        self.read((SQS, "GetQueueAttributes"), move |inner| inner.waiting(url))
     }
 
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {

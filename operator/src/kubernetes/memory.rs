@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use dispatch_api::dispatch_system::DispatchSystemStatus;
+use dispatch_api::dispatch_system::{DeletionPolicy, DispatchSystemStatus};
 use tokio::time::Instant;
 
-use crate::reconcile::DriftLook;
+use super::streak::Streak;
+use crate::reconcile::{DriftLook, Mode};
 use crate::status::ConnectionFinding;
 
 /// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
@@ -19,6 +20,12 @@ pub struct Fingerprint {
     pub approved: Option<String>,
     /// Annotation that adopts a stack.
     pub adopted: Option<String>,
+    /// What becomes of the data, which the namespace may have changed.
+    pub policy: DeletionPolicy,
+    /// Whether the annotation asks for a plan only.
+    pub mode: Mode,
+    /// Annotation that names resources to leave behind.
+    pub skipped: Option<String>,
     /// Digest of the secrets; never leaves this process.
     pub secrets: String,
 }
@@ -51,7 +58,7 @@ pub struct Memory {
     /// Looks at an operation that still ran, in a row.
     pub waits: u32,
     /// Failures in a row.
-    pub failures: u32,
+    pub streak: Streak,
     /// Exports.
     pub exports: ExportMemory,
     /// A Secret that may not be written.
@@ -139,7 +146,16 @@ mod tests {
     use super::*;
 
     fn fingerprint(generation: i64) -> Fingerprint {
-        Fingerprint { generation, requested: None, approved: None, adopted: None, secrets: "none".to_owned() }
+        Fingerprint {
+            generation,
+            requested: None,
+            approved: None,
+            adopted: None,
+            skipped: None,
+            mode: Mode::CarryOut,
+            policy: DeletionPolicy::Retain,
+            secrets: "none".to_owned(),
+        }
     }
 
     #[tokio::test(start_paused = true)]

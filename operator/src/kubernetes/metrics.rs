@@ -39,6 +39,22 @@ pub const EXPORTS_COVER: &str = "dispatch_operator_exports_cover_timestamp_secon
 /// no system has a schedule.
 pub const EXPORTS_DEADLINE: &str = "dispatch_operator_exports_deadline_timestamp_seconds";
 
+/// Reconciles under way, of at most `--concurrency`. The queue behind them is not shown by the library; while this stays at its bound systems
+/// wait.
+pub const ACTIVE: &str = "dispatch_operator_reconciles_active";
+/// Time until a system is ready, `after` its `creation`, or a `change` of its spec or trouble; the registry adds `_seconds`.
+pub const TIME_TO_READY: &str = "dispatch_operator_time_to_ready";
+/// Time from the deletion of an object until its environment is gone; the registry adds `_seconds`.
+pub const DELETION_DURATION: &str = "dispatch_operator_deletion_duration";
+/// Times drift was found.
+pub const DRIFT_DETECTED: &str = "dispatch_operator_drift_detected";
+/// Times drift was corrected.
+pub const DRIFT_CORRECTED: &str = "dispatch_operator_drift_corrected";
+/// Time systems were drifted before they were no more; what is corrected at once does not appear. The registry adds `_seconds`.
+pub const DRIFT_DURATION: &str = "dispatch_operator_drift_duration";
+
+/// Upper bounds of the long histograms, s: from a change of workers to a cache, which takes up to half an hour, and a day of drift.
+const LONG_BUCKETS_S: [f64; 11] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 86_400.0];
 /// Upper bounds of the histograms, s: from a look that finds nothing to do to the deadline of a reconcile.
 const BUCKETS_S: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 90.0];
 
@@ -80,6 +96,11 @@ struct ConditionLabel {
     condition: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AfterLabel {
+    after: &'static str,
+}
+
 /// All metrics of the operator. Share it behind an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -97,6 +118,22 @@ pub struct Metrics {
     exports: Family<Outcome, Counter>,
     exports_cover: Gauge,
     exports_deadline: Gauge,
+    active: Gauge,
+    time_to_ready: Family<AfterLabel, Histogram>,
+    deletion: Histogram,
+    drift_detected: Counter,
+    drift_corrected: Counter,
+    drift_duration: Histogram,
+}
+
+/// A reconcile under way, however it ends.
+#[derive(Debug)]
+pub struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for Metrics {
@@ -120,6 +157,12 @@ impl Metrics {
             events: Family::default(),
             leader: Gauge::default(),
             systems: Family::default(),
+            active: Gauge::default(),
+            time_to_ready: Family::new_with_constructor(|| Histogram::new(LONG_BUCKETS_S)),
+            deletion: Histogram::new(LONG_BUCKETS_S),
+            drift_detected: Counter::default(),
+            drift_corrected: Counter::default(),
+            drift_duration: Histogram::new(LONG_BUCKETS_S),
             exports: Family::default(),
             exports_cover: Gauge::default(),
             exports_deadline: Gauge::default(),
@@ -136,11 +179,19 @@ impl Metrics {
         all.register(RECONCILE_ERRORS, "Failed reconciles by kind", self.errors.clone());
         all.register(PANICS, "Reconciles that panicked", self.panics.clone());
         all.register(AWS_CALLS, "AWS calls by service, operation and outcome", self.aws_calls.clone());
-        all.register_with_unit(AWS_CALL_DURATION, "Duration of AWS calls", seconds, self.aws_duration.clone());
+        all.register_with_unit(AWS_CALL_DURATION, "Duration of AWS calls", seconds.clone(), self.aws_duration.clone());
         all.register(KUBERNETES_WRITES, "Writes to Kubernetes by kind and verb", self.writes.clone());
         all.register(EVENTS, "Events published by reason", self.events.clone());
         all.register(LEADER, "1 while this replica leads", self.leader.clone());
         all.register(SYSTEMS, "Systems by condition that is true of them", self.systems.clone());
+        all.register(ACTIVE, "Reconciles under way", self.active.clone());
+        let (text, ready) = ("Time until a system is ready", self.time_to_ready.clone());
+        all.register_with_unit(TIME_TO_READY, text, seconds.clone(), ready);
+        let text = "Time until a deleted system's environment is gone";
+        all.register_with_unit(DELETION_DURATION, text, seconds.clone(), self.deletion.clone());
+        all.register(DRIFT_DETECTED, "Times drift was found", self.drift_detected.clone());
+        all.register(DRIFT_CORRECTED, "Times drift was corrected", self.drift_corrected.clone());
+        all.register_with_unit(DRIFT_DURATION, "Time systems were drifted", seconds, self.drift_duration.clone());
         all.register(EXPORTS, "Scheduled exports by what became of them", self.exports.clone());
         let text = "Unix time up to which completed exports show every table";
         all.register(EXPORTS_COVER, text, self.exports_cover.clone());
@@ -188,6 +239,38 @@ impl Metrics {
         self.events.get_or_create(&Reason { reason }).inc();
     }
 
+    /// A reconcile begins; it is under way for as long as the answer lives.
+    #[must_use]
+    pub fn begins(&self) -> UnderWay {
+        self.active.inc();
+        UnderWay(self.active.clone())
+    }
+
+    /// A system has become ready.
+    pub fn became_ready(&self, after: &'static str, took: Duration) {
+        self.time_to_ready.get_or_create(&AfterLabel { after }).observe(took.as_secs_f64());
+    }
+
+    /// The environment of a deleted object is gone.
+    pub fn deleted(&self, took: Duration) {
+        self.deletion.observe(took.as_secs_f64());
+    }
+
+    /// Drift was found.
+    pub fn drift_detected(&self) {
+        self.drift_detected.inc();
+    }
+
+    /// Drift was corrected.
+    pub fn drift_corrected(&self) {
+        self.drift_corrected.inc();
+    }
+
+    /// A system is drifted no more.
+    pub fn drift_ended(&self, took: Duration) {
+        self.drift_duration.observe(took.as_secs_f64());
+    }
+
     /// Whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
@@ -224,6 +307,12 @@ mod tests {
         metrics.kubernetes_write("DispatchSystem", "status");
         metrics.leads(true);
         metrics.systems("Ready", 3);
+        metrics.became_ready("creation", Duration::from_mins(15));
+        metrics.deleted(Duration::from_secs(61));
+        metrics.drift_detected();
+        metrics.drift_corrected();
+        metrics.drift_ended(Duration::from_secs(7));
+        let under_way = [metrics.begins(), metrics.begins()];
         metrics.export("completed");
         metrics.exports_stand(Timestamp::from_second(100).ok(), None);
         let text = metrics.encode().unwrap();
@@ -236,11 +325,19 @@ mod tests {
             "dispatch_operator_kubernetes_writes_total{kind=\"DispatchSystem\",verb=\"status\"} 1",
             "dispatch_operator_leader 1",
             "dispatch_operator_systems{condition=\"Ready\"} 3",
+            "dispatch_operator_time_to_ready_seconds_sum{after=\"creation\"} 900",
+            "dispatch_operator_deletion_duration_seconds_sum 61",
+            "dispatch_operator_drift_detected_total 1",
+            "dispatch_operator_drift_corrected_total 1",
+            "dispatch_operator_drift_duration_seconds_sum 7",
+            "dispatch_operator_reconciles_active 2",
             "dispatch_operator_exports_total{outcome=\"completed\"} 1",
             "dispatch_operator_exports_cover_timestamp_seconds 100",
             "dispatch_operator_exports_deadline_timestamp_seconds 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        drop(under_way);
+        assert!(metrics.encode().unwrap().contains("dispatch_operator_reconciles_active 0"));
     }
 }

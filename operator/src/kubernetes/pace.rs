@@ -6,6 +6,9 @@ use crate::reconcile::Patience;
 
 /// Time after a failure: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+/// Time between two looks at a system that has reached the limit of its retries: a right that was given, or a quota that was raised,
+/// shows within it without anybody asking.
+pub const SLOW: Duration = Duration::from_mins(30);
 /// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
 pub const SECRETS: Duration = Duration::from_secs(20);
 /// Time between two tries of a system that waits for its turn. A try costs no call of AWS.

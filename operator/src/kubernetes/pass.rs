@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, FINALIZER, RECONCILE_REQUESTED_AT};
+use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions;
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::announce::{self, Announcement};
+use super::announce::{self, Announcement, Reason};
 use super::cluster::{Cluster, Stored, place, to_value};
 use super::connection::Connection;
-use super::error::{PassError, Refusal};
+use super::error::{self, PassError, Refusal};
 use super::exports::{Exports, Mark};
 use super::memory::{DeniedSecret, Fingerprint, Memory, NextLook};
 use super::metrics::Metrics;
@@ -22,13 +22,17 @@ use super::pool::{self, Ensured, Setting};
 use super::recorder::Announcer;
 use super::secrets::{self, SecretsRead};
 use super::source::PortsSource;
+use super::streak::{Nature, Streak, Wish};
+use super::tenancy::{self, Defaults};
+use super::timing;
 use super::turns::Turns;
 use super::{pace, removal};
 use crate::plan::Approval;
+use crate::plan::leave;
 use crate::plan::ownership::Adoption;
 use crate::plan::workers::Served;
 use crate::progress::Event;
-use crate::reconcile::{DriftLook, FailedInput, Reconciled, Settings, reconcile};
+use crate::reconcile::{DriftLook, FailedInput, Mode, ReconcileError, Reconciled, Settings, reconcile};
 use crate::status::{self, ConnectionState, Frame, Trio, WorkersState};
 
 /// Failures in a row after which a system that was ready is called ready no more, and a deletion blocked. A call that failed once says
@@ -50,6 +54,8 @@ pub struct Options {
     pub pauses: pace::Pauses,
     /// Stack operations that may run at once.
     pub stack_operations: u16,
+    /// What counts where neither a spec nor its namespace says.
+    pub defaults: Defaults,
 }
 
 /// Name of an object.
@@ -131,18 +137,28 @@ impl Context {
         self.mark_exports(key, None);
     }
 
-    /// Counts one more failure of an object, whatever it was, and says how many there were in a row.
-    pub(super) fn count_failure(&self, key: &Key) -> u32 {
+    /// Counts one more failure of an object and says how many there were in a row. Where the object cannot be read the failure counts
+    /// for the wish that was known last.
+    pub(super) fn count_failure(&self, key: &Key, stored: Option<&Stored>, nature: Nature) -> Streak {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(key.clone()).or_default();
-        memory.failures = memory.failures.saturating_add(1);
-        memory.failures
+        if let Some(stored) = stored {
+            let uid = stored.metadata.uid.clone().unwrap_or_default();
+            let wish = wish_of(stored);
+            if memory.uid != uid {
+                *memory = Memory { streak: Streak::restored(status_of(stored).as_ref(), &wish), ..Memory::of(&uid) };
+            }
+            memory.streak = memory.streak.and(&wish, nature);
+        } else {
+            memory.streak = memory.streak.and_again(nature);
+        }
+        memory.streak.clone()
     }
 
     /// Failures of an object in a row.
     pub(super) fn failures(&self, key: &Key) -> u32 {
         let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        memories.get(key).map_or(0, |memory| memory.failures)
+        memories.get(key).map_or(0, |memory| memory.streak.failures)
     }
 
     fn show(&self, key: &Key, status: Option<&DispatchSystemStatus>) {
@@ -193,6 +209,7 @@ impl Context {
         let mut told = begun;
         if differs {
             told.extend(announce::announcements(previous.as_ref(), next));
+            self.count(stored, previous.as_ref(), next, &told);
         }
         self.announcer.tell(stored, told).await;
         if differs {
@@ -200,6 +217,32 @@ impl Context {
         }
         self.show(&(namespace.to_owned(), name.to_owned()), Some(next));
         Ok(())
+    }
+}
+
+impl Context {
+    /// Counts what two statuses show to have happened between them.
+    fn count(
+        &self,
+        stored: &Stored,
+        before: Option<&DispatchSystemStatus>,
+        after: &DispatchSystemStatus,
+        told: &[Announcement],
+    ) {
+        let created = stored.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        if let Some((kind, took)) = created.and_then(|created| timing::time_to_ready(before, after, created)) {
+            self.metrics.became_ready(kind.name(), took);
+        }
+        if let Some(took) = timing::time_drifted(before, after) {
+            self.metrics.drift_ended(took);
+        }
+        for Announcement { reason, .. } in told {
+            match reason {
+                Reason::DriftDetected => self.metrics.drift_detected(),
+                Reason::DriftCorrected => self.metrics.drift_corrected(),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -213,8 +256,13 @@ pub(super) fn generation_of(stored: &Stored) -> i64 {
     stored.metadata.generation.unwrap_or(0)
 }
 
-fn annotation(stored: &Stored, name: &str) -> Option<String> {
+pub(super) fn annotation(stored: &Stored, name: &str) -> Option<String> {
     stored.metadata.annotations.as_ref()?.get(name).filter(|value| !value.is_empty()).cloned()
+}
+
+/// What is wanted of an object, as far as failures in a row belong to it.
+fn wish_of(stored: &Stored) -> Wish {
+    Wish { generation: generation_of(stored), requested: annotation(stored, RECONCILE_REQUESTED_AT) }
 }
 
 /// Reconciles one object.
@@ -234,7 +282,7 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
         Some(identity) => system.keeps_identity(identity).map(|()| system),
         None => Ok(system),
     });
-    let system = match read {
+    let mut system = match read {
         Ok(system) => system,
         Err(errors) => {
             let status = status::unfinished(&frame, Trio::Stalled, "InvalidSpec", &errors.to_string());
@@ -242,6 +290,15 @@ pub async fn pass(context: &Context, key: &Key) -> Result<Passed, PassError> {
             return Ok(Passed { outcome: "stalled", next: None });
         }
     };
+    let defaults = context.options.defaults;
+    let namespace = if tenancy::has_a_say(&system, defaults) { context.cluster.namespace(&key.0).await? } else { None };
+    tenancy::settle_policy(&mut system, namespace.as_ref(), defaults);
+    if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
+        let status = status::unfinished(&frame, Trio::Stalled, conditions::ROLE_NOT_ALLOWED, &refusal);
+        context.publish(&stored, status, Vec::new()).await?;
+        // Namespaces are not watched.
+        return Ok(Passed { outcome: "stalled", next: Some(context.options.resync) });
+    }
     // A future of this size is moved about on the heap.
     Box::pin(Pass { context, key, stored: &stored, system: &system, frame }.run()).await
 }
@@ -260,11 +317,16 @@ impl Pass<'_> {
         let (context, system) = (self.context, self.system);
         self.hold().await?;
         let secrets = secrets::read(&context.cluster, system).await?;
+        let planned_only = annotation(self.stored, DRY_RUN).as_deref() == Some("true");
+        let mode = if planned_only { Mode::DryRun } else { Mode::CarryOut };
         let fingerprint = Fingerprint {
             generation: system.generation,
             requested: annotation(self.stored, RECONCILE_REQUESTED_AT),
             approved: annotation(self.stored, APPROVE),
             adopted: annotation(self.stored, ADOPT),
+            skipped: annotation(self.stored, SKIP_RESOURCES),
+            mode,
+            policy: system.deletion_policy,
             secrets: secrets.digest.clone(),
         };
         let mut memory = self.memory(&fingerprint);
@@ -273,7 +335,6 @@ impl Pass<'_> {
         if memory.is_due(&fingerprint, now) && !self.waits_on(&mut memory, &fingerprint, now) {
             self.ask_aws(&mut memory, fingerprint, &secrets, &mut begun).await?;
         }
-        memory.failures = 0;
         let Some(base) = memory.base.clone() else { return Ok(Passed { outcome: "waiting", next: None }) };
         if status::stalled_for(&base, "InvalidSpec") || status::stalled_for(&base, "WrongAccount") {
             // The spec means another place or other data than the workers serve; nothing of it reaches them.
@@ -286,6 +347,7 @@ impl Pass<'_> {
             endpoint_url: context.options.endpoint_url.as_deref(),
             cache_secret_version: secrets.cache_version.as_deref(),
             served: context.served,
+            mode,
         };
         let outputs = base.outputs.clone();
         let Ensured { workers, taken } = pool::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
@@ -296,8 +358,17 @@ impl Pass<'_> {
         let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
         let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
         let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken };
-        let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
-        let (status, next_export) = self.step_exports(status, &mut memory).await;
+        let (status, next_connection, next_export) = match mode {
+            Mode::CarryOut => {
+                let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
+                let (status, next_export) = self.step_exports(status, &mut memory).await;
+                (status, next_connection, next_export)
+            }
+            Mode::DryRun => (status, None, None),
+        };
+        if !status::stalled_for(&status, conditions::RETRY_LIMIT_REACHED) {
+            memory.streak = Streak::default();
+        }
         let outcome = outcome(&status);
         context.publish(self.stored, status, begun).await?;
         let next = self.next(&memory, &secrets, workers.state);
@@ -343,7 +414,7 @@ impl Pass<'_> {
                 let first_look = Instant::now() + self.context.options.spread.mul_f64(rand::random::<f64>());
                 Memory::in_sync(&uid, status, fingerprint.clone(), first_look)
             }
-            None => Memory::of(&uid),
+            None => Memory { streak: Streak::restored(self.frame.previous, &wish_of(self.stored)), ..Memory::of(&uid) },
         }
     }
 
@@ -359,6 +430,7 @@ impl Pass<'_> {
         let handled = self.frame.previous.and_then(|status| status.last_handled_reconcile_at.clone());
         let asked_for = fingerprint.requested.is_some() && fingerprint.requested != handled;
         let settings = Settings {
+            mode: fingerprint.mode,
             approval: fingerprint.approved.clone().map_or(Approval::None, Approval::Plan),
             secrets: secrets.secrets.clone(),
             drift,
@@ -369,6 +441,7 @@ impl Pass<'_> {
                 Some(stack) if *stack == self.system.names.stack => Adoption::Take,
                 _ => Adoption::Refuse,
             },
+            skip: fingerprint.skipped.as_deref().map(leave::read_ids).unwrap_or_default(),
             previous: self.frame.previous.cloned(),
         };
         let context = self.context;
@@ -385,11 +458,8 @@ impl Pass<'_> {
         }
         let (mut base, next) = match result {
             Ok(done) => self.reconciled(memory, done, drift),
-            Err(error) => match Refusal::of(&error, memory.failures) {
-                Some(refusal) => {
-                    let Refusal { trio, reason } = refusal;
-                    (status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange)
-                }
+            Err(error) => match self.refused(memory, &error) {
+                Some(refused) => refused,
                 None => return Err(error.into()),
             },
         };
@@ -402,6 +472,20 @@ impl Pass<'_> {
         memory.next = next;
         memory.fingerprint = Some(fingerprint);
         Ok(())
+    }
+
+    /// What becomes of an error that is not tried again at the usual pace.
+    fn refused(&self, memory: &mut Memory, error: &ReconcileError) -> Option<(DispatchSystemStatus, NextLook)> {
+        let streak = memory.streak.and(&wish_of(self.stored), error::nature(error));
+        let Refusal { trio, reason } = Refusal::of(error, &streak)?;
+        if reason != conditions::RETRY_LIMIT_REACHED {
+            return Some((status::unfinished(&self.frame, trio, reason, &error.to_string()), NextLook::OnChange));
+        }
+        let mut status =
+            status::unfinished(&self.frame, trio, reason, &error::limit_reached(error, &self.system.names.stack));
+        status.failures_in_a_row = streak.told();
+        memory.streak = streak;
+        Some((status, NextLook::At(Instant::now() + pace::jittered(pace::SLOW, rand::random()))))
     }
 
     fn reconciled(&self, memory: &mut Memory, done: Reconciled, drift: DriftLook) -> (DispatchSystemStatus, NextLook) {

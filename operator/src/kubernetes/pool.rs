@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::cluster::{Claim, Cluster, ClusterError, to_value};
 use crate::plan::workers::{self, Child, ChildKind, Pool, PoolError, Served, connection};
+use crate::reconcile::Mode;
 use crate::status::{WorkersFinding, WorkersState};
 
 /// What the pool is made of besides the system.
@@ -19,6 +20,8 @@ pub struct Setting<'a> {
     pub cache_secret_version: Option<&'a str>,
     /// What the cluster serves.
     pub served: Served,
+    /// Whether anything is carried out.
+    pub mode: Mode,
 }
 
 /// Why the pool was not brought to what is wanted.
@@ -62,15 +65,19 @@ pub async fn ensure(
         let message = "the workers start when the stack is complete".to_owned();
         return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
-    let Setting { image, endpoint_url, cache_secret_version, served } = setting;
+    let Setting { image, endpoint_url, cache_secret_version, served, mode } = setting;
     let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, served })?;
     let mut deployments = Vec::new();
-    let mut taken = None;
+    let (mut taken, mut planned) = (None, 0_usize);
     for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(served)) {
         let live = cluster.children(kind, &system.namespace, &system.name).await?;
         for child in wanted.iter().filter(|child| child.kind == kind) {
             let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
             if found.is_some_and(|found| !workers::differs(&child.body, &with_kind(kind, found))) {
+                continue;
+            }
+            if mode == Mode::DryRun {
+                planned += 1;
                 continue;
             }
             match claim(cluster, system, child).await? {
@@ -81,14 +88,21 @@ pub async fn ensure(
         for stale in live.iter().filter(|live| connection::is_ours(system, *live)) {
             let name = stale.metadata.name.as_deref().unwrap_or_default();
             if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
-                cluster.remove(kind, &system.namespace, stale).await?;
+                match mode {
+                    Mode::CarryOut => cluster.remove(kind, &system.namespace, stale).await?,
+                    Mode::DryRun => planned += 1,
+                }
             }
         }
         if kind == ChildKind::Deployment {
             deployments = live.iter().map(to_value).collect();
         }
     }
-    Ok(Ensured { workers: finding(system, &deployments, served), taken })
+    let mut workers = finding(system, &deployments, served);
+    if planned > 0 {
+        workers.message = format!("{}; a dry run: {planned} worker objects would be changed", workers.message);
+    }
+    Ok(Ensured { workers, taken })
 }
 
 /// Whose an object is; `None` where it is somebody else's. Only the connection's name is a person's choice, which may be the name of

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use dispatch_api::annotations::FINALIZER;
+use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
+use dispatch_api::conditions;
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
 use jiff::SignedDuration;
@@ -11,17 +12,20 @@ use jiff::SignedDuration;
 use super::announce::{self, Announcement, Reason};
 use super::cluster::{Stored, place, to_value};
 use super::error::PassError;
-use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, generation_of, status_of};
-use super::secrets;
+use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, annotation, generation_of, status_of};
+use super::streak::Streak;
+use super::tenancy::{self, RoleAllowList};
+use super::{drain, secrets, timing};
 use crate::destroy::{DestroyError, Destroyed, destroy};
 use crate::outputs::ArnBase;
+use crate::plan::leave;
 use crate::plan::workers::ChildKind;
 use crate::progress::Event;
 use crate::reconcile::Settings;
 use crate::status::{self, Frame};
 
-/// Longest time the workers have to end: twice what their Pods are given.
-const DRAIN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+/// Longest time from the deletion until the workers have ended: what the queues get, and twice what the Pods are given.
+const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Time between two looks at workers that end.
 const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
@@ -41,8 +45,19 @@ pub async fn remove(context: &Context, key: &Key, stored: &Stored) -> Result<Pas
         }
         Err(errors) => return removal.blocked("InvalidSpec", &errors.to_string()).await,
     };
+    if let Some(refusal) = removal.role_refusal(&system).await? {
+        // What was never allowed has made nothing.
+        if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) {
+            return removal.finish("nothing was made for it").await;
+        }
+        return removal.blocked(conditions::ROLE_NOT_ALLOWED, &refusal).await;
+    }
     if system.spec.management_policy == ManagementPolicy::Observe {
         return removal.finish("spec.managementPolicy is Observe: the environment is left as it is").await;
+    }
+    if let Some(words) = removal.draining(&system).await? {
+        removal.doing(&words).await?;
+        return Ok(Passed { outcome: "deleting", next: Some(DRAIN_LOOK) });
     }
     if !removal.workers_have_ended().await? {
         removal.doing("the workers are ending").await?;
@@ -75,7 +90,17 @@ impl Removal<'_> {
         if let Some(base) = arn.and_then(ArnBase::of) {
             system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
         }
+        let word = spec.get("deletionPolicy").is_some_and(|word| !word.is_null());
+        tenancy::settle_policy_at_the_end(&mut system, word, self.previous);
         Ok(system)
+    }
+
+    /// The namespace decides on roles at the end as at the beginning.
+    async fn role_refusal(&self, system: &ValidatedSystem) -> Result<Option<String>, PassError> {
+        let defaults = self.context.options.defaults;
+        let asked = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
+        let namespace = if asked { self.context.cluster.namespace(&self.key.0).await? } else { None };
+        Ok(tenancy::role_refusal(system, namespace.as_ref(), defaults))
     }
 
     fn frame(&self) -> Frame<'_> {
@@ -89,7 +114,8 @@ impl Removal<'_> {
         let uid = self.stored.metadata.uid.clone().unwrap_or_default();
         let (pauses, memory) = (self.context.options.pauses, self.context.recall(self.key, &uid));
         let patience = pauses.patience(memory.map_or(0, |memory| memory.waits));
-        let settings = Settings { secrets: read.secrets, patience, ..Settings::default() };
+        let skip = annotation(self.stored, SKIP_RESOURCES).as_deref().map(leave::read_ids).unwrap_or_default();
+        let settings = Settings { secrets: read.secrets, patience, skip, ..Settings::default() };
         let mut begun = Vec::new();
         let mut listen = |event: Event| begun.extend(announce::begun(&event));
         let result = destroy(system, &ports, &settings, &mut listen).await;
@@ -99,7 +125,8 @@ impl Removal<'_> {
             Err(DestroyError::StillRunning { stack, state }) => {
                 self.doing(&format!("stack {stack} is in {state}")).await?;
                 let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
-                (memory.uid, memory.waits, memory.failures) = (uid, memory.waits.saturating_add(1), 0);
+                (memory.uid, memory.waits) = (uid, memory.waits.saturating_add(1));
+                memory.streak = Streak::default();
                 let next = pauses.until_next(memory.waits);
                 self.context.remember(self.key, memory);
                 Ok(Passed { outcome: "deleting", next: Some(next) })
@@ -111,11 +138,16 @@ impl Removal<'_> {
             Err(error) => {
                 let reason = match &error {
                     DestroyError::Failed { .. } => "DeleteFailed",
+                    DestroyError::SkipRefused(_) => leave::SKIP_REFUSED,
                     DestroyError::Prepare(_) => "DeletePreparationFailed",
-                    DestroyError::Reconcile(crate::reconcile::ReconcileError::WrongAccount { .. }) => "WrongAccount",
+                    DestroyError::Reconcile(crate::reconcile::ReconcileError::WrongAccount { .. }) => {
+                        conditions::WRONG_ACCOUNT
+                    }
                     _ => "AwsUnavailable",
                 };
-                self.blocked(reason, &error.to_string()).await?;
+                let message =
+                    format!("{error}; the deletion is tried again by itself, after pauses that grow to 5 minutes");
+                self.blocked(reason, &message).await?;
                 Err(error.into())
             }
         }
@@ -134,8 +166,46 @@ impl Removal<'_> {
             }
             ended &= count("/spec/replicas") == 0 && count("/status/replicas") == 0;
         }
-        let since = self.stored.metadata.deletion_timestamp.as_ref().map_or_else(|| (self.context.clock)(), |t| t.0);
-        Ok(ended || (self.context.clock)().duration_since(since) > DRAIN_WITHIN)
+        Ok(ended || self.since_deletion() > WORKERS_WITHIN)
+    }
+
+    fn since_deletion(&self) -> SignedDuration {
+        let now = (self.context.clock)();
+        self.stored.metadata.deletion_timestamp.as_ref().map_or(SignedDuration::ZERO, |at| now.duration_since(at.0))
+    }
+
+    /// What the workers have still to do, in words. Where no worker runs nobody would empty a queue, and where AWS does not answer the
+    /// deletion does not wait for it.
+    async fn draining(&self, system: &ValidatedSystem) -> Result<Option<String>, PassError> {
+        let (namespace, name) = place(self.stored);
+        let Some(outputs) = self.previous.and_then(|status| status.outputs.as_ref()) else { return Ok(None) };
+        if self.since_deletion() >= drain::QUEUES_WITHIN {
+            return Ok(None);
+        }
+        let cluster = &self.context.cluster;
+        let entrance = format!("{name}-{}", drain::ENTRANCE);
+        let mut working = false;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            let wanted = count("/spec/replicas") > 0;
+            if deployment.metadata.name.as_deref() != Some(entrance.as_str()) {
+                working |= wanted && count("/status/readyReplicas") > 0;
+            } else if wanted {
+                cluster.stop(namespace, &entrance).await?;
+            }
+        }
+        if !working {
+            return Ok(None);
+        }
+        let ports = self.context.aws.ports(system).await;
+        match drain::filled(system, &ports, outputs).await {
+            Ok(filled) => Ok(drain::waits_for(&filled, self.since_deletion())),
+            Err(error) => {
+                tracing::warn!(%error, namespace, name, "the queues were not looked at before the workers are stopped");
+                Ok(None)
+            }
+        }
     }
 
     async fn doing(&self, what: &str) -> Result<(), PassError> {
@@ -156,6 +226,7 @@ impl Removal<'_> {
         self.context.announcer.tell(self.stored, vec![Announcement::new(Reason::Deleted, words)]).await;
         self.context.cluster.set_finalizers(self.stored, &rest).await?;
         self.context.forget(self.key);
+        self.context.metrics.deleted(timing::positive(self.since_deletion()));
         Ok(Passed { outcome: "deleted", next: None })
     }
 }

@@ -18,8 +18,8 @@ pub trait PortsSource: Send + Sync {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports>;
 }
 
-/// Region, and role if one is assumed.
-type Key = (String, Option<String>);
+/// Region, and role and external id if one is assumed.
+type Key = (String, Option<String>, Option<String>);
 
 /// Real AWS, under guard.
 pub struct Aws {
@@ -45,11 +45,12 @@ impl Aws {
 impl PortsSource for Aws {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         Box::pin(async move {
-            let key = (system.spec.region.clone(), system.spec.aws.role_arn.clone());
+            let aws = &system.spec.aws;
+            let key = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());
             if let Some(ports) = self.find(&key) {
                 return ports;
             }
-            let clients = AwsClients::connect(&key.0, self.endpoint_url.as_deref(), key.1.as_deref()).await;
+            let clients = AwsClients::connect(&key.0, self.endpoint_url.as_deref(), aws).await;
             let guard = Guard {
                 fence: self.fence.clone(),
                 rate: Arc::new(Rate::per_second(self.calls_per_second)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dispatch_api::conditions;
-use dispatch_api::dispatch_system::DispatchSystemStatus;
+use dispatch_api::dispatch_system::{AwsSpec, DispatchSystemStatus};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{AuthConfig, LimitsConfig, RateConfig, WorkerConfig};
 
@@ -48,7 +48,7 @@ impl Engine {
     pub async fn connect(region: &str, endpoints: &Endpoints, identity: Identity, auth: &AuthConfig) -> Self {
         let clients = match identity {
             Identity::Emulated => AwsClients::emulated(region, &endpoints.aws).await,
-            Identity::Inherited => AwsClients::connect(region, Some(&endpoints.aws), None).await,
+            Identity::Inherited => AwsClients::connect(region, Some(&endpoints.aws), &AwsSpec::default()).await,
         };
         let overrides = WorkerOverrides {
             endpoint_url: Some(endpoints.aws.clone()),

@@ -17,6 +17,18 @@ pub enum ChangeKind {
     Remove,
 }
 
+impl ChangeKind {
+    /// In the words of a status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Change => "change",
+            Self::Replace => "replace",
+            Self::Remove => "remove",
+        }
+    }
+}
+
 /// CloudFormation's `Replacement`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement {
@@ -26,6 +38,17 @@ pub enum Replacement {
     Possible,
     /// `True`
     Certain,
+}
+
+impl Replacement {
+    /// CloudFormation's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "False",
+            Self::Possible => "Conditional",
+            Self::Certain => "True",
+        }
+    }
 }
 
 /// One change.

@@ -38,8 +38,8 @@ pub enum KeptRefusal {
 
 /// Whether the new stack takes in what is there.
 ///
-/// An index that is missing is refused and not added: every table this program has made has both, so one without is not its
-/// table.
+/// A table that lacks an index is taken in without it, and the index is added afterwards; one with other keys under a name of ours is
+/// another table.
 pub fn take_in(system: &ValidatedSystem, kept: &Kept, adoption: Adoption) -> Result<Existing, KeptRefusal> {
     let owner = Owner::of(system);
     let table = kept.table.as_ref().map(|(table, tags)| (format!("table {}", table.name), tags));
@@ -52,6 +52,7 @@ pub fn take_in(system: &ValidatedSystem, kept: &Kept, adoption: Adoption) -> Res
     }
     if let Some((table, _)) = &kept.table {
         let wrong: Vec<String> = template::table_keys()
+            .filter(|(name, _)| name.is_empty() || table.keys.contains_key(*name))
             .filter_map(|(name, wanted)| {
                 let found = table.keys.get(name).map(Vec::as_slice).unwrap_or_default();
                 let of = if name.is_empty() { "the table".to_owned() } else { format!("index {name}") };
@@ -60,7 +61,10 @@ pub fn take_in(system: &ValidatedSystem, kept: &Kept, adoption: Adoption) -> Res
             })
             .collect();
         if !wrong.is_empty() {
-            let text = format!("table {} cannot be taken into the stack: {}", table.name, wrong.join("; "));
+            let (name, wrong) = (&table.name, wrong.join("; "));
+            let text = format!(
+                "table {name} cannot be taken into the stack: {wrong}. Give spec.table.name another name, or move the table away"
+            );
             return Err(KeptRefusal::Unfit(text));
         }
     }
@@ -90,13 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_an_index_is_not_taken_for_one_with_it() {
+    fn a_table_without_an_index_is_taken_in_and_one_with_other_keys_is_not() {
         let mut kept = kept("default/seoul");
-        if let Some((table, _)) = &mut kept.table {
-            table.keys.remove("GSI2");
-        }
-        let refused = take_in(&system(), &kept, Adoption::Take).expect_err("an index is missing");
-        let text = "table coactus-default-seoul cannot be taken into the stack: index GSI2 has keys [] instead of [GSI2PK, GSI2SK]";
+        let change = |kept: &mut Kept, keys: Option<&str>| {
+            if let Some((table, _)) = &mut kept.table {
+                table.keys.remove("GSI2");
+                table.keys.extend(keys.map(|key| ("GSI2".to_owned(), vec![key.to_owned()])));
+            }
+        };
+        change(&mut kept, None);
+        assert_eq!(take_in(&system(), &kept, Adoption::Refuse), Ok(Existing::Import));
+        change(&mut kept, Some("userId"));
+        let refused = take_in(&system(), &kept, Adoption::Take).expect_err("other keys");
+        let text = "table coactus-default-seoul cannot be taken into the stack: index GSI2 has keys [userId] instead of [GSI2PK, GSI2SK]. \
+                    Give spec.table.name another name, or move the table away";
         assert_eq!(refused, KeptRefusal::Unfit(text.to_owned()));
     }
 }

@@ -49,6 +49,11 @@ pub enum PartStep {
     UpdatePush,
     /// Remove the platform application.
     DeletePush,
+    /// Give the stack its tags back, which the stack's own update does.
+    CorrectTags {
+        /// What differs, for people.
+        differences: Vec<String>,
+    },
     /// Give the table its settings back.
     CorrectTable {
         /// What it is to have.
@@ -79,7 +84,9 @@ impl PartStep {
     pub fn differences(&self) -> Vec<String> {
         match self {
             Self::EnableRecovery => vec![differs("table.pointInTimeRecovery", "false", "true")],
-            Self::CorrectTable { differences, .. } | Self::CorrectQueue { differences, .. } => differences.clone(),
+            Self::CorrectTags { differences }
+            | Self::CorrectTable { differences, .. }
+            | Self::CorrectQueue { differences, .. } => differences.clone(),
             Self::CreatePush | Self::UpdatePush | Self::DeletePush => Vec::new(),
         }
     }
@@ -92,7 +99,9 @@ impl std::fmt::Display for PartStep {
             Self::CreatePush => write!(f, "create the SNS platform application for FCM"),
             Self::UpdatePush => write!(f, "update the credential of the SNS platform application for FCM"),
             Self::DeletePush => write!(f, "remove the SNS platform application for FCM"),
-            Self::CorrectTable { differences, .. } | Self::CorrectQueue { differences, .. } => {
+            Self::CorrectTags { differences }
+            | Self::CorrectTable { differences, .. }
+            | Self::CorrectQueue { differences, .. } => {
                 write!(f, "correct {}", differences.join("; "))
             }
         }
@@ -129,7 +138,13 @@ pub fn part_steps(system: &ValidatedSystem, parts: &Parts, credential: Credentia
         None => finding
             .gone
             .push(format!("table {} is gone: restore it from a backup under the same name", system.names.table)),
-        Some(table) => drift.extend(table_step(system, table, parts.expiry.as_ref())),
+        Some(table) => {
+            drift.extend(table_step(system, table, parts.expiry.as_ref()));
+            let name = &table.name;
+            finding
+                .problems
+                .extend(table.building.iter().map(|index| format!("index {index} of table {name} is being built")));
+        }
     }
     if parts.recovery == Some(Recovery::Disabled) && system.spec.table.point_in_time_recovery {
         drift.push(PartStep::EnableRecovery);

@@ -38,7 +38,7 @@ use super::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
 pub use gateway::ROUTES;
 use syntax::Part;
-pub use table::{STREAM_VIEW, TABLE, TTL_ATTRIBUTE, table_keys};
+pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
 /// Largest template CloudFormation takes in the request itself, in bytes ("CloudFormation quotas": template body size in a
 /// request). Larger ones would have to lie in S3 first, which a new account has no bucket for.
@@ -222,7 +222,7 @@ fn data_tags(system: &ValidatedSystem) -> Value {
 /// `RetainExceptOnCreate` keeps the data of a system that lived, and lets a failed first creation leave nothing behind that
 /// would stand in the way of the second.
 fn data_policies(system: &ValidatedSystem) -> (&'static str, &'static str) {
-    match system.spec.deletion_policy {
+    match system.deletion_policy {
         DeletionPolicy::Retain => ("RetainExceptOnCreate", "Retain"),
         DeletionPolicy::Delete => ("Delete", "Delete"),
     }

@@ -23,7 +23,7 @@ async fn a_new_stack_takes_in_the_table_and_bucket_an_earlier_one_has_kept() {
 #[tokio::test(start_paused = true)]
 async fn data_that_is_to_go_with_the_stack_is_taken_in_first_and_given_the_policy_then() {
     let (world, mut system) = (World::default(), system());
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     world.keep_data("default/seoul");
     assert!(apply(&world, &system).await.is_ready());
     let (_, mutating) = world.take_calls();
@@ -44,10 +44,10 @@ async fn kept_data_of_another_owner_is_left_outside_unless_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_table_without_its_indexes_is_not_taken_in_even_when_adopted() {
+async fn a_kept_table_with_other_keys_is_not_taken_in_even_when_adopted() {
     let (world, system) = (World::default(), system());
     world.keep_data("default/seoul");
-    world.change_table(|table| drop(table.keys.remove("GSI1")));
+    world.change_table(|table| drop(table.keys.insert("GSI1".to_owned(), vec!["id".to_owned()])));
     let adopt = Settings { adoption: Adoption::Take, ..Settings::default() };
     let refused = apply_with(&world, &system, &adopt).await;
     assert_eq!(reason(&refused, STALLED), NOT_ADOPTABLE);
@@ -57,7 +57,7 @@ async fn a_kept_table_without_its_indexes_is_not_taken_in_even_when_adopted() {
 #[tokio::test(start_paused = true)]
 async fn a_deletion_with_data_lifts_a_foreign_protection_and_empties_the_bucket_page_by_page() {
     let (world, mut system) = living().await;
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     world.put_objects(2500);
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert_eq!(gone.kept, []);
@@ -88,7 +88,7 @@ async fn data_that_lost_its_tags_is_marked_before_its_stack_goes_and_so_found_ag
 #[tokio::test(start_paused = true)]
 async fn a_bucket_of_more_than_a_run_removes_is_told_and_the_stack_stays() {
     let (world, mut system) = living().await;
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     world.put_objects(1_000_001);
     let error = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("too many");
     assert!(matches!(error, DestroyError::BucketNotEmpty { removed: 1_000_000, .. }), "{error}");
@@ -181,7 +181,7 @@ async fn a_deletion_needs_no_secret() {
     let mut settings = settings;
     settings.secrets.insert("redis", "token", "a-token-of-sixteen-characters".to_owned().into());
     assert!(apply_with(&world, &system, &settings).await.is_ready());
-    system.spec.deletion_policy = DeletionPolicy::Delete;
+    system.deletion_policy = DeletionPolicy::Delete;
     destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert_eq!(world.stacks.state(STACK), Some(StackState::DeleteComplete));
     assert_eq!(world.push_credential(), None);

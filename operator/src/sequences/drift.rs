@@ -54,6 +54,52 @@ async fn every_changed_field_is_told_and_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
+    let (world, mut system) = (World::default(), system());
+    system.spec.aws.tags = [("team".to_owned(), "rides".to_owned()), ("cost".to_owned(), "7".to_owned())].into();
+    assert!(apply(&world, &system).await.is_ready());
+    let mut tags = world.stacks.tags(STACK);
+    tags.remove("team");
+    tags.insert("cost".to_owned(), "8".to_owned());
+    tags.insert("organisation".to_owned(), "added".to_owned());
+    let meddled: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    world.stacks.retag(STACK, &meddled);
+    world.take_calls();
+
+    let skip = Settings { drift: DriftLook::Skip, ..Settings::default() };
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply_with(&world, &system, &skip).await;
+    assert!(told.is_ready() && is_true(&told.status, DRIFTED));
+    let differences = "tag cost: 8 instead of 7; tag team: absent instead of rides";
+    assert_eq!(message(&told, DRIFTED), differences);
+    let (all, mutating) = world.take_calls();
+    assert_eq!((all.len(), mutating.len()), (4, 0), "the stack is described with its tags");
+    let seen = look(&system, &world.ports(), &skip).await.expect("a look");
+    assert!(seen.is_ready() && is_true(&seen.status, DRIFTED));
+
+    system.spec.drift_policy = DriftPolicy::Correct;
+    let mended = apply_with(&world, &system, &skip).await;
+    assert!(mended.is_ready() && mended.changed);
+    assert_eq!(
+        (reason(&mended, DRIFTED).as_str(), message(&mended, DRIFTED).as_str()),
+        ("DriftCorrected", differences)
+    );
+    assert_eq!(world.stacks.tags(STACK).get("team").map(String::as_str), Some("rides"));
+    assert!(!apply_with(&world, &system, &skip).await.changed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
+    let (world, system) = living().await;
+    let mut tags = world.stacks.tags(STACK);
+    tags.insert("organisation".to_owned(), "added".to_owned());
+    let more: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    world.stacks.retag(STACK, &more);
+    let done = apply(&world, &system).await;
+    assert!(done.is_ready() && !done.changed && !is_true(&done.status, DRIFTED));
+}
+
+#[tokio::test(start_paused = true)]
 async fn workers_read_the_stream_the_table_has_now() {
     let (world, system) = living().await;
     meddle(&world);

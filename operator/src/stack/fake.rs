@@ -26,6 +26,8 @@ struct Fake {
     tags: BTreeMap<String, String>,
     changed_at: i64,
     events: Vec<StackEvent>,
+    /// Logical ids of the resources an operation has failed at.
+    failed: BTreeSet<String>,
     /// Looks left, the state at the end, and the template the stack then has.
     running: Option<(u8, StackState, Value)>,
 }
@@ -102,6 +104,22 @@ impl FakeStacks {
             found.state = StackState::parse(state);
             found.running = None;
         }
+    }
+
+    /// Puts a stack into a state in which these resources are the ones that failed.
+    pub fn fail(&self, stack: &str, state: &str, logical_ids: &[&str]) {
+        self.force(stack, state);
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.failed = logical_ids.iter().map(|id| (*id).to_owned()).collect();
+        }
+    }
+
+    /// Somebody, or an operator that was stopped in the middle, has left a change set.
+    pub fn leave_change_set(&self, stack: &str, name: &str) {
+        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
+        let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
+        let set = Set { template, tags, existing: Existing::Refuse, kind, described, looks: 0 };
+        self.lock().sets.insert((stack.to_owned(), name.to_owned()), set);
     }
 
     /// Every call of this name fails from now on; `None` mends it.
@@ -256,6 +274,10 @@ fn outputs(template: &Value) -> BTreeMap<String, String> {
     outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
 }
 
+fn indexes(template: &Value) -> usize {
+    template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().map_or(0, Vec::len)
+}
+
 /// The name the template gives, or one of CloudFormation's making.
 fn physical_id(logical_id: &str, properties: &Value) -> String {
     let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
@@ -336,6 +358,7 @@ impl StackProvider for FakeStacks {
                         tags: BTreeMap::new(),
                         changed_at: time,
                         events: Vec::new(),
+                        failed: BTreeSet::new(),
                         running: None,
                     };
                     inner.stacks.insert(request.stack.clone(), fake);
@@ -381,6 +404,11 @@ impl StackProvider for FakeStacks {
             let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
             let (name, fake) = inner.known(stack)?;
             fake.tags = set.tags;
+            let more = indexes(&set.template).saturating_sub(indexes(&fake.template));
+            if verb == "UPDATE" && more > 1 {
+                let reason = "Cannot perform more than one GSI creation or deletion in a single update";
+                inner.doomed = Some(("Table".to_owned(), reason.to_owned()));
+            }
             inner.imported = set.existing == Existing::Import;
             if inner.imported {
                 inner.left = None;
@@ -388,6 +416,12 @@ impl StackProvider for FakeStacks {
             inner.did("change set executed");
             inner.begin(&name, verb, set.template);
             Ok(())
+        })
+    }
+
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+        self.answer("change_sets", |inner| {
+            Ok(inner.sets.keys().filter(|(of, _)| of == stack).map(|(_, name)| name.clone()).collect())
         })
     }
 
@@ -400,20 +434,24 @@ impl StackProvider for FakeStacks {
         })
     }
 
-    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack, _token: &'a str) -> Call<'a, ()> {
-        let call = match way {
-            WayBack::ContinueRollback => "continue_rollback",
-            WayBack::RollBack => "roll_back",
+    fn go_back<'a>(&'a self, stack: &'a str, way: WayBack<'a>, _token: &'a str) -> Call<'a, ()> {
+        let (call, skip) = match way {
+            WayBack::ContinueRollback { skip } => ("continue_rollback", skip),
+            WayBack::RollBack => ("roll_back", &[][..]),
         };
         self.answer(call, |inner| {
             let (name, fake) = inner.known(stack)?;
-            let template = fake.template.clone();
-            inner.begin(&name, "UPDATE_ROLLBACK", template);
+            fake.failed.retain(|id| !skip.contains(id));
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
+            inner.begin(&name, "UPDATE_ROLLBACK", template.clone());
+            if fails {
+                inner.known(stack)?.1.running = Some((LOOKS_UNTIL_DONE, StackState::UpdateRollbackFailed, template));
+            }
             Ok(())
         })
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, _token: &'a str) -> Call<'a, ()> {
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], _token: &'a str) -> Call<'a, ()> {
         self.answer("delete", |inner| {
             let (name, fake) = inner.known(stack)?;
             if matches!(fake.state, StackState::DeleteInProgress | StackState::DeleteComplete) {
@@ -421,11 +459,22 @@ impl StackProvider for FakeStacks {
             }
             let policy = fake.template["Resources"]["Table"]["DeletionPolicy"].as_str();
             let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
-            inner.left = keeps.then(|| fake.tags.clone());
+            fake.failed.retain(|id| !retain.contains(id));
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
+            let left = keeps.then(|| fake.tags.clone());
+            inner.left = left;
             // Change sets of a stack go with it.
             inner.sets.retain(|(of, _), _| *of != name);
             inner.did("stack deleted");
             inner.begin(&name, "DELETE", Value::Null);
+            let fake = inner.known(stack)?.1;
+            for id in retain {
+                let kind = template["Resources"][id]["Type"].as_str().unwrap_or_default();
+                tell(fake, id, kind, "DELETE_SKIPPED", None);
+            }
+            if fails {
+                fake.running = Some((LOOKS_UNTIL_DONE, StackState::DeleteFailed, template));
+            }
             Ok(())
         })
     }
@@ -446,13 +495,15 @@ impl StackProvider for FakeStacks {
         self.answer("resources", |inner| {
             let (_, fake) = inner.known(stack)?;
             let Some(all) = fake.template["Resources"].as_object() else { return Ok(Vec::new()) };
+            let failed = if fake.state == StackState::DeleteFailed { "DELETE_FAILED" } else { "UPDATE_FAILED" };
+            let status = |id: &String| if fake.failed.contains(id) { failed } else { "CREATE_COMPLETE" };
             Ok(all
                 .iter()
                 .map(|(logical_id, resource)| StackResource {
                     logical_id: logical_id.clone(),
                     physical_id: Some(physical_id(logical_id, &resource["Properties"])),
                     resource_type: resource["Type"].as_str().unwrap_or_default().to_owned(),
-                    status: "CREATE_COMPLETE".to_owned(),
+                    status: status(logical_id).to_owned(),
                     reason: None,
                 })
                 .collect())

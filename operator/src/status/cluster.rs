@@ -82,7 +82,11 @@ pub fn with_workers(
 pub fn unfinished(frame: &Frame<'_>, trio: Trio, reason: &str, message: &str) -> DispatchSystemStatus {
     let mut status = frame.previous.cloned().unwrap_or_default();
     status.observed_generation = frame.generation;
+    status.failures_in_a_row = None;
     set_trio(&mut status, frame, (trio, reason, message));
+    if [condition::WRONG_ACCOUNT, condition::ROLE_NOT_ALLOWED, condition::AWS_ACCESS_DENIED].contains(&reason) {
+        put(&mut status, frame.write((condition::CREDENTIALS_VALID, "False", reason, message.to_owned())));
+    }
     status
 }
 
@@ -114,7 +118,7 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
 
 /// Whether a system that is not ready waits neither for AWS nor for the operator, but for a person.
 pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
-    matches!(reason(status), Some("Suspended" | "NotCreated" | "ChangesPending" | "UnknownStackState"))
+    reason(status).is_some_and(super::waits)
 }
 
 /// Whether a system waits until other stacks are done.
@@ -124,7 +128,7 @@ pub fn waits_for_turn(status: &DispatchSystemStatus) -> bool {
 
 /// Whether an operation of its stack runs, or is about to.
 pub fn operates(status: &DispatchSystemStatus) -> bool {
-    matches!(reason(status), Some("StackBusy" | "ComputingChanges"))
+    matches!(reason(status), Some("StackBusy" | "ComputingChanges" | "AddingIndex"))
 }
 
 fn reason(status: &DispatchSystemStatus) -> Option<&str> {
@@ -159,5 +163,24 @@ pub(super) fn put(status: &mut DispatchSystemStatus, condition: Condition) {
     match status.conditions.iter_mut().find(|other| other.type_ == condition.type_) {
         Some(place) => *place = condition,
         None => status.conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn credentials_that_are_refused_show_in_their_condition() {
+        let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
+        for reason in [condition::WRONG_ACCOUNT, condition::ROLE_NOT_ALLOWED, condition::AWS_ACCESS_DENIED] {
+            let status = unfinished(&frame, Trio::Stalled, reason, "account 1 instead of 2");
+            let told = status.conditions.iter().find(|c| c.type_ == condition::CREDENTIALS_VALID);
+            let told = told.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
+            assert_eq!(told, Some(("False", reason, "account 1 instead of 2")));
+        }
+        let status = unfinished(&frame, Trio::Reconciling, "AwsThrottled", "slow down");
+        assert!(status.conditions.iter().all(|c| c.type_ != condition::CREDENTIALS_VALID), "it says nothing of them");
     }
 }

@@ -44,6 +44,7 @@ struct Inner {
     /// Settings of single queues that were corrected since somebody changed all of them.
     corrected: BTreeMap<&'static str, QueueSettings>,
     queues_gone: bool,
+    waiting: u64,
     table: TableLook,
     table_gone: bool,
     expiry: Option<String>,
@@ -80,6 +81,7 @@ impl Default for World {
             queue,
             corrected: BTreeMap::new(),
             queues_gone: false,
+            waiting: 0,
             table: table_look("coactus-default-seoul"),
             table_gone: false,
             expiry: Some(TTL_ATTRIBUTE.to_owned()),
@@ -152,6 +154,11 @@ impl World {
         let mut inner = self.lock();
         inner.queue.visibility_timeout_seconds = seconds;
         inner.corrected.clear();
+    }
+
+    /// Messages wait in the queue of offers.
+    pub fn put_messages(&self, messages: u64) {
+        self.lock().waiting = messages;
     }
 
     /// Somebody deletes the queues.
@@ -389,6 +396,11 @@ impl Queues for World {
             let found = inner.corrected.get(queue).unwrap_or(&inner.queue);
             Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..found.clone() }))
         })
+    }
+
+    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+        let offers = url.contains("Offers");
+        self.answer("queue_depth", |inner| Ok((!inner.queues_gone).then_some(if offers { inner.waiting } else { 0 })))
     }
 
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {

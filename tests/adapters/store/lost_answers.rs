@@ -22,9 +22,9 @@ use crate::support::seoul;
 
 /// Of the calls from now on, `skip` are answered, the next `lose` take effect without an answer.
 fn lose(recorder: &Recorder, skip: usize, lose: usize) {
-    let lost = skip..skip.saturating_add(lose);
+    let unanswered = skip..skip.saturating_add(lose);
     recorder.clear();
-    recorder.interfere(move |call| if lost.contains(&call.number) { Fate::CutAfter } else { Fate::Pass });
+    recorder.interfere(move |call| if unanswered.contains(&call.number) { Fate::CutAfter } else { Fate::Pass });
 }
 
 /// A store on the same table whose answers go through the proxy. The SDK tries each call once, so that every loss reaches the store.

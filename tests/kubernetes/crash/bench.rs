@@ -16,6 +16,7 @@ use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Key, Options, Parts};
 use dispatch_operator::kubernetes::recorder::Announcer;
 use dispatch_operator::kubernetes::source::PortsSource;
+use dispatch_operator::kubernetes::tenancy::Defaults;
 use dispatch_operator::plan::workers::Served;
 use dispatch_operator::ports::Ports;
 use dispatch_operator::reconcile::Patience;
@@ -154,6 +155,7 @@ fn options(patient: bool) -> Options {
         spread: Duration::ZERO,
         pauses: Pauses { within, between: (Duration::ZERO, Duration::ZERO) },
         stack_operations: 20,
+        defaults: Defaults::default(),
     }
 }
 

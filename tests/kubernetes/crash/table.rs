@@ -58,18 +58,19 @@ pub struct Outcome {
     pub wrong: Vec<String>,
 }
 
+/// Runs that ended as the undisturbed one, and all runs, at each point.
+type Row = BTreeMap<Point, (usize, usize)>;
+
 /// Prints every kind of call of every scenario, with runs that ended as the undisturbed one out of all runs at each point.
 pub fn print(outcomes: &[Outcome]) {
-    let mut rows: BTreeMap<(&str, &str), BTreeMap<Point, (usize, usize)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
     for outcome in outcomes {
         let row = rows.entry((outcome.scenario, &outcome.call)).or_default();
         let (good, all) = row.entry(outcome.point).or_default();
         *good += usize::from(outcome.wrong.is_empty());
         *all += 1;
     }
-    let cell = |row: &BTreeMap<Point, (usize, usize)>, point| {
-        row.get(&point).map_or_else(|| "-".to_owned(), |(good, all)| format!("{good}/{all}"))
-    };
+    let cell = |row: &Row, point| row.get(&point).map_or_else(|| "-".to_owned(), |(good, all)| format!("{good}/{all}"));
     let heads = Point::ALL.map(Point::words);
     println!("{:<26} {:<40} {:>24} {:>24} {:>22}", "scenario", "call", heads[0], heads[1], heads[2]);
     for ((scenario, call), row) in &rows {

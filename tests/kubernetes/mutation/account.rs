@@ -135,6 +135,10 @@ impl Queues for Account {
         answer(properties.is_object().then_some(settings))
     }
 
+    fn waiting<'a>(&'a self, _url: &'a str) -> Call<'a, Option<u64>> {
+        answer(Some(0))
+    }
+
     fn correct<'a>(&'a self, _url: &'a str, _settings: &'a QueueSettings) -> Call<'a, ()> {
         refuse("correct a queue")
     }

@@ -13,6 +13,7 @@ use dispatch_operator::kubernetes::metrics::Metrics;
 use dispatch_operator::kubernetes::pace::Pauses;
 use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
 use dispatch_operator::kubernetes::recorder::Announcer;
+use dispatch_operator::kubernetes::tenancy;
 use dispatch_operator::plan::workers::{self, ChildKind, Pool, Served};
 use dispatch_operator::status::is_true;
 use jiff::Timestamp;
@@ -221,7 +222,7 @@ impl City {
             "account": self.account.state(),
             "asked": { "region": region, "role": role },
             "children": self.children().await?,
-            "elsewhere": self.elsewhere(&stored, &status)?,
+            "elsewhere": elsewhere(&stored, &status)?,
             "status": { "conditions": conditions, "outputs": status.outputs, "stack": status.stack_status,
                 "hash": status.applied_hash },
         });
@@ -231,23 +232,6 @@ impl City {
         let told =
             told.replace(r#""UPDATE_COMPLETE""#, r#""COMPLETE""#).replace(r#""CREATE_COMPLETE""#, r#""COMPLETE""#);
         Ok(serde_json::from_str(&told)?)
-    }
-
-    /// The objects a cluster of today would have and this one does not serve.
-    fn elsewhere(&self, stored: &DynamicObject, status: &DispatchSystemStatus) -> anyhow::Result<Value> {
-        let Some(outputs) = &status.outputs else { return Ok(Value::Null) };
-        let Ok(system) = ValidatedSystem::of_object(&stored.metadata, &stored.data["spec"]) else {
-            return Ok(Value::Null);
-        };
-        let served = Served { disruption_budgets: true, autoscalers: true };
-        let (image, endpoint_url, cache_secret_version) = (IMAGE, None, None);
-        let pool = Pool { system: &system, outputs, image, endpoint_url, cache_secret_version, served };
-        let objects = workers::objects(&pool)?.into_iter().filter(|child| !child.kind.is_served(SERVED));
-        let bodies = objects.map(|mut child| {
-            child.body["metadata"]["annotations"][workers::APPLIED].take();
-            child.body
-        });
-        Ok(bodies.collect())
     }
 
     /// Deletes the object and waits until the operator lets it go.
@@ -295,8 +279,26 @@ fn context(bench: &Bench) -> Context {
             spread: Duration::ZERO,
             stack_operations: 1,
             pauses: Pauses::default(),
+            defaults: tenancy::Defaults::default(),
         },
         clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         served: SERVED,
     })
+}
+
+/// The objects a cluster of today would have and this one does not serve.
+fn elsewhere(stored: &DynamicObject, status: &DispatchSystemStatus) -> anyhow::Result<Value> {
+    let Some(outputs) = &status.outputs else { return Ok(Value::Null) };
+    let Ok(system) = ValidatedSystem::of_object(&stored.metadata, &stored.data["spec"]) else {
+        return Ok(Value::Null);
+    };
+    let served = Served { disruption_budgets: true, autoscalers: true };
+    let (image, endpoint_url, cache_secret_version) = (IMAGE, None, None);
+    let pool = Pool { system: &system, outputs, image, endpoint_url, cache_secret_version, served };
+    let objects = workers::objects(&pool)?.into_iter().filter(|child| !child.kind.is_served(SERVED));
+    let bodies = objects.map(|mut child| {
+        child.body["metadata"]["annotations"][workers::APPLIED].take();
+        child.body
+    });
+    Ok(bodies.collect())
 }

@@ -84,7 +84,7 @@ impl Node {
             "integer" => {
                 wrong.push(("type", json!(1.5)));
                 wrong.push(("range", json!(limit("minimum").unwrap_or(0) - 1)));
-                wrong.push(("huge", limit("maximum").map_or(json!(1e30), |most| json!(most + 1))));
+                wrong.push(("huge", limit("maximum").map_or_else(|| json!(1e30), |most| json!(most + 1))));
             }
             "string" => {
                 wrong.push(("empty", json!("")));
@@ -98,13 +98,12 @@ impl Node {
                 wrong.push(("huge", json!(vec![right[0].clone(); count("maxItems").unwrap_or(1000) + 1])));
                 wrong.push(("item", json!([{ "no": "such thing" }])));
             }
-            "object" if self.is_group() => {
-                if now.is_object() {
-                    let mut more = now.clone();
-                    more["noSuchField"] = json!(1);
-                    wrong.push(("unknown", more));
-                }
+            "object" if self.is_group() && now.is_object() => {
+                let mut more = now.clone();
+                more["noSuchField"] = json!(1);
+                wrong.push(("unknown", more));
             }
+            "object" if self.is_group() => {}
             "object" => {
                 wrong.push(("item", json!({ "key": ["no text"] })));
                 wrong.push(("form", json!({ "no key at all!": "\u{7f}\u{1b}[2J" })));

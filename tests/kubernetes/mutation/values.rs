@@ -195,7 +195,13 @@ pub fn wrong(name: &str) -> Vec<Value> {
         "cache.external.url" => {
             return vec![json!("redis://me:hunter2@redis:6379"), json!("https://redis.example.com")];
         }
-        "cache.nodeType" | "cache.replicas" | "cache.engineVersion" => return Vec::new(),
+        "cache.nodeType"
+        | "cache.replicas"
+        | "cache.engineVersion"
+        | "table.pointInTimeRecovery"
+        | "export.analytics" => {
+            return Vec::new();
+        }
         "dispatch.fare.nightSurcharges[].to" => json!("22:00"),
         "dispatch.searchRingsMeters" => return vec![json!([700, 700]), json!([3000, 700])],
         "driftIntervalSeconds" => json!(59),
@@ -203,7 +209,6 @@ pub fn wrong(name: &str) -> Vec<Value> {
         "queues.offers.retentionSeconds" => json!(120),
         "table.billing.read.max" | "table.billing.write.max" => json!(4),
         "table.billing.read.min" | "table.billing.write.min" => json!(51),
-        "table.pointInTimeRecovery" | "export.analytics" => return Vec::new(),
         "timezone" => return vec![json!("Mars/Olympus"), json!("asia/seoul")],
         "workers.image" => json!("not an image"),
         "workers.resources.memoryLimit" => json!("32Mi"),

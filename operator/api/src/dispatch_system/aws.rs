@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
         "!has(self.roleArn) || !has(self.accountId) || self.roleArn.contains('::' + self.accountId + ':')"
     )
     .message("roleArn must be a role of the account that accountId names"),
+    validation = Rule::new("!has(self.externalId) || has(self.roleArn)").message("externalId needs roleArn"),
     validation = Rule::new("self.tags.all(key, !key.startsWith('aws:') && !key.startsWith('coactus:'))")
         .message("tag keys that begin with aws: or coactus: are reserved"),
 )]
@@ -29,6 +30,10 @@ pub struct AwsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[!-~]+$"))]
     pub role_arn: Option<String>,
+    /// External id the role's trust policy asks for ("How to use an external ID" in the IAM user guide). Needs `roleArn`; it is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]+$"))]
+    pub external_id: Option<String>,
     /// Tags put on every resource. At most 40 (AWS allows 50, the operator adds its own); keys of 1 to 128 characters
     /// that do not begin with `aws:` or `coactus:`, which are reserved; values of at most 256. Letters, digits,
     /// spaces and `_ . : / = + - @` are allowed.

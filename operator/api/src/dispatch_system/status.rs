@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::DeletionPolicy;
 use super::export::ExportType;
 
 /// Observed state of a system.
@@ -16,7 +17,7 @@ pub struct DispatchSystemStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
     /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `ExportsReady` (where exports are scheduled), `ConnectionPublished` (where
+    /// `WorkersReady`, `CredentialsValid`, `ExportsReady` (where exports are scheduled), `ConnectionPublished` (where
     /// `spec.connection` names something), `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -39,6 +40,19 @@ pub struct DispatchSystemStatus {
     /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
+    /// What becomes of the data when the object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Who says so: `spec`, `namespace`, `operator` or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy_from: Option<String>,
+    /// Logical ids of resources that were left out of the last rollback that was continued. CloudFormation takes them for rolled back;
+    /// what they really are like is for a person to see to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_resources: Vec<String>,
+    /// Failures in a row, at least: written at 1, 2, 4, 8, … and at the limit, so that counting is no stream of writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_in_a_row: Option<u32>,
     /// Value of the annotation `dispatch.coactus.io/reconcile-requested-at` that was last followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
@@ -132,6 +146,31 @@ pub struct LastPlan {
     pub replace: u32,
     /// Resources to remove.
     pub remove: u32,
+    /// The changes, those that endanger data first; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PlannedChange>,
+    /// How many changes are not in the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u32,
+}
+
+/// One change of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    /// Logical id in the template.
+    pub logical_id: String,
+    /// Type of the resource.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// `add`, `change`, `replace` or `remove`.
+    pub action: String,
+    /// CloudFormation's word for whether the resource is made anew: `True`, `False`, or `Conditional`, which shows only while the update
+    /// runs.
+    pub replacement: String,
+    /// Whether data may be lost with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub endangers_data: bool,
 }
 
 /// One export of the table.
@@ -194,6 +233,11 @@ pub struct ExportScheduleStatus {
     /// Moment of the table the last completed full export shows, on which the incremental ones after it build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full_at: Option<Time>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn unobserved() -> i64 {

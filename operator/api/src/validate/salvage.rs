@@ -61,7 +61,7 @@ fn leave_out(spec: &mut Map<String, Value>, error: &FieldError) -> bool {
     };
     match group {
         "region" => false,
-        "aws" => keep(spec, &["accountId", "roleArn"]),
+        "aws" => keep(spec, &["accountId", "roleArn", "externalId"]),
         "table" => keep(spec, &["name"]),
         // None of these is part of an AWS name.
         "city" => spec.insert(group.to_owned(), json!("unknown")).is_none_or(|before| before != json!("unknown")),
@@ -94,7 +94,7 @@ mod tests {
             "unknown": 1,
         });
         let system = ValidatedSystem::for_deletion(&meta(), &spec).unwrap();
-        assert_eq!(system.spec.deletion_policy, DeletionPolicy::Delete);
+        assert_eq!(system.deletion_policy, DeletionPolicy::Delete);
         assert_eq!(system.names.table, "rides");
         assert_eq!(system.names.stack, "coactus-default-seoul");
         assert_eq!(system.spec.aws.account_id.as_deref(), Some("111122223333"));

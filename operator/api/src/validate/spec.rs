@@ -182,6 +182,13 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
             found.at("spec.aws.roleArn").require(arn.account == account, role, &allowed);
         }
     }
+    if let Some(id) = &spec.external_id {
+        let allowed = "2 to 1224 letters, digits and _ + = , . @ : / -";
+        found.at("spec.aws.externalId").require(text::is_external_id(id), id, allowed);
+        if spec.role_arn.is_none() {
+            found.say("spec.aws.roleArn", "externalId needs it");
+        }
+    }
     if let Some(boundary) = &spec.permissions_boundary_arn {
         let ok = text::arn_of(boundary, "iam", "policy/")
             .is_some_and(|arn| arn.account == "aws" || text::is_account(arn.account));

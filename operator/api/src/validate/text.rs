@@ -41,6 +41,11 @@ pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && is_digits(text)
 }
 
+/// An external id of a role's trust policy (STS API reference, `AssumeRole`).
+pub(super) fn is_external_id(text: &str) -> bool {
+    (2..=1224).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b))
+}
+
 /// A `DynamoDB` table name. The leases' table is named after it, which takes 7 of the 255 characters.
 pub(super) fn is_table_name(text: &str) -> bool {
     (3..=248).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))

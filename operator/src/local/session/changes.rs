@@ -61,6 +61,8 @@ impl Session {
         match event {
             progress::Event::Step(step) => self.view.state = SystemState::Reconciling(step),
             progress::Event::Changes(changes) => self.display.say(&narrate::changes(&changes).join("\n")),
+            // Nobody names any here.
+            progress::Event::LeftBehind(..) => {}
             progress::Event::Note(note) => self.display.say(&note),
             progress::Event::Stack(event) => {
                 if event.resource_type == "AWS::CloudFormation::Stack" {

@@ -20,6 +20,11 @@ pub(super) const GSI1: &str = "GSI1";
 /// User or driver: whose dispatches.
 pub(super) const GSI2: &str = "GSI2";
 
+/// Name of an index.
+pub type TableIndex = &'static str;
+/// The indexes, in the order they are made where they are made one by one.
+pub const INDEXES: [TableIndex; 2] = [GSI1, GSI2];
+
 /// Attribute of both tables that holds the Unix time after which DynamoDB may remove an item, as idempotency records and leases do.
 pub const TTL_ATTRIBUTE: &str = "expiresAt";
 
@@ -123,6 +128,30 @@ fn key_schema(hash: &str, range: Option<&str>) -> Value {
     keys.into_iter()
         .filter_map(|(name, kind)| name.map(|name| json!({ "AttributeName": name, "KeyType": kind })))
         .collect()
+}
+
+/// Takes indexes out of a rendered template, with what hangs on them: DynamoDB refuses attributes no key uses, and nothing scales what is
+/// not there.
+pub fn without_indexes(body: &mut Value, missing: &[TableIndex]) {
+    let of = |name: &Value| name.as_str().is_some_and(|name| missing.iter().any(|index| name.starts_with(*index)));
+    let properties = &mut body["Resources"][TABLE]["Properties"];
+    for (list, name) in [("GlobalSecondaryIndexes", "IndexName"), ("AttributeDefinitions", "AttributeName")] {
+        if let Some(all) = properties[list].as_array_mut() {
+            all.retain(|one| !of(&one[name]));
+        }
+    }
+    if missing.len() == INDEXES.len()
+        && let Some(properties) = properties.as_object_mut()
+    {
+        properties.remove("GlobalSecondaryIndexes");
+    }
+    if let Some(resources) = body["Resources"].as_object_mut() {
+        resources.retain(|id, resource| {
+            let scales =
+                resource["Type"].as_str().is_some_and(|kind| kind.starts_with("AWS::ApplicationAutoScaling::"));
+            !(scales && missing.iter().any(|index| id.ends_with(*index)))
+        });
+    }
 }
 
 /// Read and write capacity where the table is provisioned. Validation has made sure that both are given then.

@@ -33,7 +33,7 @@ fn build(system: &ValidatedSystem, served: Served) -> Vec<Child> {
     let pool = Pool {
         system,
         outputs: &outputs,
-        image: "ghcr.io/coactus/dispatch-runtime:0.0.0",
+        image: "registry.example.com/coactus/dispatch-runtime:0.0.0",
         endpoint_url: None,
         cache_secret_version: None,
         served,
