@@ -13,6 +13,7 @@
 //! same beginning.
 
 mod access;
+mod apps;
 mod children;
 mod display;
 mod engine;
@@ -55,8 +56,8 @@ use crate::args::SecretFiles;
 use crate::commands::{Refused, load_secrets};
 use crate::reconcile::ReconcileError;
 
-/// Ports people know, used when they are free: HTTP API, health and metrics, AWS, Redis.
-const PREFERRED_PORTS: [u16; 4] = [8080, 9090, 4566, 6379];
+/// Ports people know, used when they are free: HTTP API, health and metrics, AWS, Redis, the apps.
+const PREFERRED_PORTS: [u16; 5] = [8080, 9090, 4566, 6379, 8000];
 
 /// Signals within this time of the first mean the same.
 const ONE_WISH: Duration = Duration::from_secs(1);

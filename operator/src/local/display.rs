@@ -132,6 +132,7 @@ mod tests {
             state: SystemState::Reconciling("creating the stack".to_owned()),
             stack: None,
             endpoints: Endpoints {
+                apps: "http://127.0.0.1:8000".to_owned(),
                 http: address(),
                 admin: address(),
                 aws: address(),

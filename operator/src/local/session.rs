@@ -15,8 +15,10 @@ use reqwest::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::access;
+use super::apps::{self, Apps};
 use super::children::Children;
 use super::display::Display;
 use super::engine::Engine;
@@ -65,8 +67,8 @@ pub struct Plan {
     pub state: StateDir,
     /// Whether the emulator keeps its state.
     pub keep: Keep,
-    /// HTTP API, admin, AWS, Redis.
-    pub ports: Ports<4>,
+    /// HTTP API, admin, AWS, Redis, apps.
+    pub ports: Ports<5>,
     /// By what the workers know callers, and tokens to try.
     pub access: LocalAccess,
 }
@@ -93,6 +95,8 @@ pub struct Session {
     watcher: Option<JoinHandle<()>>,
     in_force: Option<WorkerConfig>,
     simulation_ended: Option<ExitStatus>,
+    /// Serves the apps while it is held.
+    apps: Option<AbortOnDropHandle<()>>,
     milestones: Milestones,
 }
 
@@ -100,9 +104,10 @@ impl Session {
     /// Prepares a run; starts nothing yet.
     pub fn new(plan: Plan, system: ValidatedSystem, guard: Arc<Guard>, begun: Instant) -> Result<Self, LocalError> {
         let own = |port: u16| format!("http://127.0.0.1:{port}");
-        let [http, admin, aws, redis] = plan.ports.numbers;
+        let [http, admin, aws, redis, apps] = plan.ports.numbers;
         let endpoints = Endpoints {
             http: own(http),
+            apps: own(apps),
             admin: own(admin),
             aws: plan.args.aws_endpoint.clone().unwrap_or_else(|| own(aws)),
             region: system.spec.region.clone(),
@@ -132,6 +137,7 @@ impl Session {
             watcher: None,
             in_force: None,
             simulation_ended: None,
+            apps: None,
             milestones: Milestones::default(),
             plan,
             system,
@@ -158,6 +164,7 @@ impl Session {
             return Err(LocalError::NotReady(self.view.state.line()));
         }
         self.milestones.workers_ready = Some(seconds(self.begun.elapsed()));
+        self.apps = Some(self.serve_apps().await?);
         self.display.show(&self.view, self.begun.elapsed());
         self.display.welcome(&self.view);
         let Plan { access, runtime, state, .. } = &self.plan;
@@ -170,9 +177,22 @@ impl Session {
         self.serve(&mut engine, &mut follow).await
     }
 
+    async fn serve_apps(&self) -> Result<AbortOnDropHandle<()>, LocalError> {
+        let [.., port] = self.plan.ports.numbers;
+        let apps = Apps {
+            port,
+            api: self.view.endpoints.http.clone(),
+            runtime: self.plan.runtime.clone(),
+            signing_key: self.plan.state.signing_key(),
+            client: apps::client().map_err(LocalError::HttpClient)?,
+        };
+        let failed = |source| LocalError::Machine { action: "serve the apps on 127.0.0.1", source };
+        apps::serve(apps).await.map_err(failed)
+    }
+
     /// Redis and the AWS endpoint, started or given.
     async fn start_foundations(&mut self) -> Result<(), LocalError> {
-        let [_, _, aws_port, redis_port] = self.plan.ports.numbers;
+        let [_, _, aws_port, redis_port, _] = self.plan.ports.numbers;
         if let Some(program) = self.plan.redis.clone() {
             self.children.start(programs::redis(program, redis_port, &self.plan.state));
         }

@@ -22,6 +22,8 @@ pub enum SystemState {
 pub struct Endpoints {
     /// The runtime's HTTP API.
     pub http: String,
+    /// Web versions of the user app and the driver app.
+    pub apps: String,
     /// Health and metrics of the runtime.
     pub admin: String,
     /// AWS.
@@ -136,6 +138,7 @@ impl View {
             ("stack", stack),
             ("runtime", self.runtime_line()),
             ("traffic", self.traffic.line()),
+            ("apps", self.endpoints.apps.clone()),
             ("HTTP API", self.endpoints.http.clone()),
             ("metrics", format!("{}/metrics", self.endpoints.admin)),
             ("AWS", format!("{}  ({})", self.endpoints.aws, self.aws_access())),
@@ -179,6 +182,7 @@ impl View {
     /// The addresses, said once where there is no live view.
     pub fn addresses(&self) -> Vec<String> {
         vec![
+            format!("apps      {}", self.endpoints.apps),
             format!("HTTP API  {}", self.endpoints.http),
             format!("metrics   {}/metrics", self.endpoints.admin),
             format!("AWS       {}  ({})", self.endpoints.aws, self.aws_access()),
@@ -247,6 +251,7 @@ mod tests {
             state: SystemState::Ready,
             stack: Some(("coactus-default-seoul".to_owned(), "CREATE_COMPLETE".to_owned())),
             endpoints: Endpoints {
+                apps: "http://127.0.0.1:8000".to_owned(),
                 http: "http://127.0.0.1:8080".to_owned(),
                 admin: "http://127.0.0.1:9090".to_owned(),
                 aws: "http://127.0.0.1:4566".to_owned(),
