@@ -1,7 +1,7 @@
 //! The guards of [`step`](fn@super::step), by name, so that a test can take one away and see who notices.
 //!
 //! In every program [`stands`] is the constant `true`. The feature `mutants`, which only tests turn on, has it ask the calling
-//! thread which guard [`without`] took away.
+//! thread which guard `without` took away.
 
 /// A promise that one place in `step` keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
