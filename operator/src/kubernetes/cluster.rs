@@ -118,8 +118,18 @@ impl Cluster {
     }
 
     /// Writes the status.
+    ///
+    /// Where a whole group of fields is told no more it is removed by a patch of its own first: older API servers leave a null behind
+    /// when an apply takes the last field of a group away, and refuse their own result.
     pub async fn set_status(&self, stored: &Stored, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
+        if let Some(gone) = stored.data.get("status").and_then(|before| groups_gone(before, &to_value(status))) {
+            let patch = json!({ "metadata": { "uid": stored.metadata.uid }, "status": gone });
+            let systems = self.systems(namespace);
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let call = async { systems.patch_status(name, &params, &Patch::Merge(&patch)).await };
+            self.write("write the status", ("DispatchSystem", "status"), call).await?;
+        }
         let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": DispatchSystem::kind(&()),
@@ -294,6 +304,18 @@ pub fn to_value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
+/// A merge patch that removes every object of `before` that `after` does not have; `None` where there is none.
+fn groups_gone(before: &Value, after: &Value) -> Option<Value> {
+    let mut gone = serde_json::Map::new();
+    for (name, before) in before.as_object()?.iter().filter(|(_, before)| before.is_object()) {
+        match after.get(name) {
+            None | Some(Value::Null) => drop(gone.insert(name.clone(), Value::Null)),
+            Some(after) => gone.extend(groups_gone(before, after).map(|within| (name.clone(), within))),
+        }
+    }
+    (!gone.is_empty()).then_some(Value::Object(gone))
+}
+
 fn explain(action: &'static str, error: kube::Error) -> ClusterError {
     let (kind, message) = match &error {
         kube::Error::Api(status) => {
@@ -339,4 +361,18 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         last = source;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_groups_that_are_told_no_more_are_removed_beforehand() {
+        let before = json!({ "a": { "b": { "c": 1 }, "d": 2 }, "e": { "f": 3 }, "g": 4, "list": [{ "h": 5 }] });
+        assert_eq!(groups_gone(&before, &before), None);
+        assert_eq!(groups_gone(&before, &json!({ "a": { "b": {} }, "e": {} })), None, "single fields and lists");
+        let patch = groups_gone(&before, &json!({ "a": { "d": 3 } }));
+        assert_eq!(patch, Some(json!({ "a": { "b": null }, "e": null })));
+    }
 }
