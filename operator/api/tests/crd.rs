@@ -151,6 +151,11 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("export.prefix", &["exports", "a/b_c-D"], &["/a", "a/", "a b", ""]),
     ("api.gateway.jwt.issuer", &["https://a", "https://a/b/", "https://a:1/b"], &["http://a", "https://", "a"]),
     ("api.auth.issuer", &["https://a", "https://a/b/", "https://a:1/b"], &["http://a", "https://", "a"]),
+    ("api.auth.claims.id", &["sub", "https://a/id"], &["two words", "a\n", "", "서울"]),
+    ("api.auth.claims.scopes", &["scope"], &["two words", "a\n", "", "서울"]),
+    ("api.auth.claims.user", &["user", "a:user"], &["two words", "a\n", "", "서울"]),
+    ("api.auth.claims.driver", &["driver"], &["two words", "a\n", "", "서울"]),
+    ("api.auth.claims.operations", &["operations"], &["two words", "a\n", "", "서울"]),
     ("api.auth.jwksUrl", &["https://a/keys.json"], &["http://a/keys.json", "https://", "keys.json"]),
     ("api.limits.clientAddressHeader", &["x-client-address"], &["x client", "x:y", ""]),
     ("dispatch.fare.nightSurcharges[].from", &["00:00", "23:59"], &["24:00", "9:00", "22:60", "22.00"]),
@@ -190,11 +195,6 @@ fn patterns_and_validation_agree() -> Outcome {
     // The remaining texts have no form a pattern could say, or may hold a password (see the addresses below).
     let free = [
         "spec.api.auth.audiences[]",
-        "spec.api.auth.claims.driver",
-        "spec.api.auth.claims.id",
-        "spec.api.auth.claims.operations",
-        "spec.api.auth.claims.scopes",
-        "spec.api.auth.claims.user",
         "spec.api.gateway.jwt.audiences[]",
         "spec.api.gateway.upstream.url",
         "spec.aws.tags[]",

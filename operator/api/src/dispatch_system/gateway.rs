@@ -54,23 +54,23 @@ pub struct AuthSpec {
 pub struct ClaimsSpec {
     /// Claim that names the user or driver: `user#00001`, or `00001`. Default `sub`.
     #[serde(default = "id_claim")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub id: String,
     /// Claim that lists the scopes, as a text with blanks between them or as a list. Default `scope`.
     #[serde(default = "scopes_claim")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub scopes: String,
     /// Scope of users. Default `user`.
     #[serde(default = "user_scope")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub user: String,
     /// Scope of drivers. Default `driver`.
     #[serde(default = "driver_scope")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub driver: String,
     /// Scope of the city's own staff and programs. Default `operations`.
     #[serde(default = "operations_scope")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub operations: String,
 }
 

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use super::errors::Findings;
 use super::text;
 use crate::dispatch_system::{
-    AuthSpec, AwsSpec, BillingMode, CacheSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ExportSpec, FareSpec,
-    GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+    AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
+    ExportSpec, FareSpec, GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
 use crate::schedule::Schedule;
 
@@ -361,7 +361,15 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
     if let Some(url) = &spec.jwks_url {
         found.at(&format!("{PATH}.jwksUrl")).require(text::is_issuer(url), url, "an https:// address without a query");
     }
-    let scopes = [&spec.claims.user, &spec.claims.driver, &spec.claims.operations];
+    let ClaimsSpec { id, scopes, user, driver, operations } = &spec.claims;
+    for (name, value) in
+        [("id", id), ("scopes", scopes), ("user", user), ("driver", driver), ("operations", operations)]
+    {
+        let visible = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic());
+        let allowed = "visible ASCII characters without blanks";
+        found.at(&format!("{PATH}.claims.{name}")).require(visible, value, allowed);
+    }
+    let scopes = [user, driver, operations];
     if scopes[0] == scopes[1] || scopes[0] == scopes[2] || scopes[1] == scopes[2] {
         found.say(&format!("{PATH}.claims"), "user, driver and operations must be three different scopes");
     }
