@@ -10,6 +10,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::kubernetes::announce::{Announcement, Reason};
 use dispatch_operator::kubernetes::cluster::{Cluster, Stored};
+use dispatch_operator::kubernetes::controller::attend;
 use dispatch_operator::kubernetes::fence::Fence;
 use dispatch_operator::kubernetes::metrics::Metrics;
 use dispatch_operator::kubernetes::pace::Pauses;
@@ -23,8 +24,11 @@ use futures::future::BoxFuture;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 const SYSTEM: &str = "/apis/dispatch.coactus.io/v1alpha1/namespaces/default/dispatchsystems/seoul";
+/// Another object, whose account may be in trouble.
+const BUSAN: &str = "busan";
 /// Passes a deletion may take.
 const PASSES_MAX: usize = 10;
 
@@ -89,8 +93,9 @@ impl Memory {
                     // Where an autoscaler has the number, an API server begins with one.
                     let count = object["spec"]["replicas"].as_i64().unwrap_or(1);
                     object["spec"]["replicas"] = json!(count);
-                    object["status"] =
-                        json!({ "replicas": count, "updatedReplicas": count, "availableReplicas": count });
+                    object["status"] = json!({
+                        "replicas": count, "updatedReplicas": count, "readyReplicas": count, "availableReplicas": count,
+                    });
                 }
                 let let_go = object["metadata"]["finalizers"] == json!([]);
                 if let_go && object["metadata"]["deletionTimestamp"].is_string() {
@@ -127,16 +132,34 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-struct Account(Ports);
+/// What becomes of somebody who asks for the account of [`BUSAN`].
+#[derive(Clone, Copy)]
+enum Trouble {
+    None,
+    Panics,
+    Hangs,
+}
+
+struct Account(Ports, Trouble);
 
 impl PortsSource for Account {
-    fn ports<'a>(&'a self, _: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
-        Box::pin(async { self.0.clone() })
+    fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
+        Box::pin(async {
+            match self.1 {
+                Trouble::Panics if system.name == BUSAN => std::panic::resume_unwind(Box::new("nobody foresaw this")),
+                Trouble::Hangs if system.name == BUSAN => std::future::pending().await,
+                _ => self.0.clone(),
+            }
+        })
     }
 }
 
 /// A cluster with one object, and an operator on it.
 async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
+    troubled(Trouble::None).await
+}
+
+async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Context)> {
     let memory = Arc::new(Memory::default());
     let autoscaling = json!({ "autoscaling": { "minReplicas": 2, "maxReplicas": 4, "targetCpuPercent": 70 } });
     let object = json!({
@@ -154,7 +177,7 @@ async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
     let served = cluster.served().await?;
     assert!(served.disruption_budgets && served.autoscalers);
     let context = Context::new(Parts {
-        aws: Arc::new(Account(world.ports())),
+        aws: Arc::new(Account(world.ports(), trouble)),
         announcer: Announcer::new(client, "one", Fence::open(), Arc::clone(&metrics)),
         cluster,
         metrics,
@@ -228,5 +251,66 @@ async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow
     let calls = memory.take_calls();
     let verbs: Vec<&str> = calls.lines().filter_map(|call| call.split(' ').next()).collect();
     assert_eq!(verbs, ["POST", "PATCH", "POST"]);
+    Ok(())
+}
+
+/// What two reconciles at once left, of which the one of [`BUSAN`] is in trouble.
+struct Beside {
+    /// Status of the other object, which was attended to twice.
+    good: Value,
+    /// Time the other one took.
+    took: Duration,
+    /// Reason why the one in trouble is not ready.
+    reason: String,
+    /// When it is tried again.
+    next: Option<Duration>,
+    metrics: String,
+}
+
+async fn beside(trouble: Trouble) -> anyhow::Result<Beside> {
+    let (memory, _, context) = troubled(trouble).await?;
+    let object = memory.objects().get(SYSTEM).context("the object")?.to_string();
+    let other = object.replace("seoul", BUSAN).replace(r#""uid":"u""#, r#""uid":"v""#);
+    let in_trouble = SYSTEM.replace("seoul", BUSAN);
+    memory.objects().insert(in_trouble.clone(), serde_json::from_str(&other)?);
+    let context = Arc::new(context);
+    let (seoul, busan) = (("default".to_owned(), "seoul".to_owned()), ("default".to_owned(), BUSAN.to_owned()));
+    let begun = Instant::now();
+    let both_looks = async {
+        attend(&context, &seoul).await;
+        attend(&context, &seoul).await;
+        begun.elapsed()
+    };
+    let (next, took) = tokio::join!(attend(&context, &busan), both_looks);
+    let status = |path: &str| memory.objects().get(path).map(|object| object["status"].clone()).unwrap_or_default();
+    let reason = ready(&status(&in_trouble))["reason"].as_str().unwrap_or_default().to_owned();
+    Ok(Beside { good: status(SYSTEM), took, reason, next, metrics: context.metrics.encode()? })
+}
+
+fn ready(status: &Value) -> &Value {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or(&Value::Null)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_that_panics_ends_alone_and_is_counted() -> anyhow::Result<()> {
+    let Beside { good, reason, next, metrics, .. } = beside(Trouble::Panics).await?;
+    assert_eq!(ready(&good)["status"], "True", "{good:#}");
+    assert_eq!(reason, "InternalError");
+    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is tried again: {next:?}");
+    assert!(metrics.contains("dispatch_operator_reconcile_panics_total 1"), "{metrics}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_that_hangs_ends_alone_at_its_deadline() -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let Beside { good, took, reason, next, metrics } = beside(Trouble::Hangs).await?;
+    assert_eq!(ready(&good)["status"], "True", "{good:#}");
+    assert!(took < Duration::from_secs(1), "it waited for the one that hangs: {took:?}");
+    assert_eq!(begun.elapsed().as_secs(), 90);
+    assert_eq!(reason, "DeadlineExceeded");
+    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is tried again: {next:?}");
+    assert!(metrics.contains("dispatch_operator_reconcile_errors_total{kind=\"deadline\"} 1"), "{metrics}");
     Ok(())
 }
