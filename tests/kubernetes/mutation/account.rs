@@ -144,11 +144,14 @@ impl Queues for Account {
     }
 }
 
+/// Region, role and external id the operator asked with.
+pub type Asked = (String, Option<String>, Option<String>);
+
 /// One account of a city, its places and identities told by how the operator asked for them.
 #[derive(Default)]
 pub struct Accounts {
     all: Mutex<HashMap<String, Account>>,
-    asked: Mutex<HashMap<String, (String, Option<String>)>>,
+    asked: Mutex<HashMap<String, Asked>>,
 }
 
 impl Accounts {
@@ -157,15 +160,16 @@ impl Accounts {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(system.to_owned(), account);
     }
 
-    /// Region and role the operator last used for a city.
-    pub fn asked(&self, system: &str) -> (String, Option<String>) {
+    /// How the operator last asked for a city.
+    pub fn asked(&self, system: &str) -> Asked {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(system).cloned().unwrap_or_default()
     }
 }
 
 impl PortsSource for Accounts {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
-        let place = (system.spec.region.clone(), system.spec.aws.role_arn.clone());
+        let aws = &system.spec.aws;
+        let place = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(system.name.clone(), place);
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = all.get(&system.name).cloned().unwrap_or_else(|| Account::of(&system.name)).ports();

@@ -18,6 +18,7 @@ use dispatch_operator::plan::workers::{self, ChildKind, Pool, Served};
 use dispatch_operator::status::is_true;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -119,7 +120,8 @@ impl City {
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             let (reason, message) = ready.map(|c| (c.reason.as_str(), c.message.as_str())).unwrap_or_default();
             let rests = is_true(&status, "Ready") || reason == "Suspended";
-            if rests && !rolled_out && Some(status.observed_generation) == generation {
+            let publishing = status.conditions.iter().any(|condition| condition.reason == "Publishing");
+            if rests && !publishing && !rolled_out && Some(status.observed_generation) == generation {
                 return Ok(status);
             }
             if let (true, Some(plan)) = (reason == "ApprovalRequired", &status.last_plan) {
@@ -217,14 +219,14 @@ impl City {
         let status: DispatchSystemStatus = serde_json::from_value(stored.data["status"].clone())?;
         let conditions: Vec<_> =
             status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
-        let (region, role) = self.bench.accounts.asked(&self.name);
+        let (region, role, external_id) = self.bench.accounts.asked(&self.name);
         let state = json!({
             "account": self.account.state(),
-            "asked": { "region": region, "role": role },
+            "asked": { "region": region, "role": role, "externalId": external_id },
             "children": self.children().await?,
             "elsewhere": elsewhere(&stored, &status)?,
             "status": { "conditions": conditions, "outputs": status.outputs, "stack": status.stack_status,
-                "hash": status.applied_hash },
+                "hash": status.applied_hash, "policy": status.deletion_policy, "connection": status.connection_secret_name },
         });
         let uid = stored.metadata.uid.unwrap_or_default();
         let told = state.to_string().replace(&uid, "uid");
@@ -260,6 +262,8 @@ impl City {
                 api.delete(&child.metadata.name.unwrap_or_default(), &DeleteParams::background()).await?;
             }
         }
+        let secrets = Api::<Secret>::namespaced(self.bench.client.clone(), NAMESPACE);
+        secrets.delete_collection(&DeleteParams::background(), &self.own()).await?;
         Self::start(&self.bench, &self.name, spec).await
     }
 }
