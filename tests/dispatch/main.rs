@@ -3,7 +3,12 @@
 #![cfg(test)]
 
 mod conformance;
+mod killed;
+mod leaks;
+mod ledger;
 mod once;
 mod pool;
+mod process;
 mod streams;
 mod support;
+mod trip;

@@ -4,18 +4,18 @@
 //! emulator's, too, poured into a scripted one with more shards than the emulator has, which end and are carried on while it runs.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dispatch_tests::streams::FakeStreams;
 use dispatch_tests::support::until;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
+use crate::process::{Dice, Process, Surroundings, free_port, number, runtime};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;
@@ -31,65 +31,12 @@ const WAKES_WITHIN: Duration = Duration::from_secs(10);
 /// The fail-over time of a worker, which a paused one sleeps through.
 const FAILOVER: Duration = Duration::from_secs(10);
 
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-/// `SplitMix64`: few lines, and the same faults for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
-/// The program under test, which `make build` makes.
-fn runtime() -> PathBuf {
-    let tests = std::env::current_exe().expect("this program has a path");
-    tests.parent().and_then(Path::parent).expect("target/debug/deps").join("dispatch-runtime")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-struct Process {
-    name: String,
-    child: Child,
-    admin: u16,
-}
-
-impl Process {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
-    }
-
-    async fn metric(&self, line: &str) -> u64 {
-        let text =
-            reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
-        let found = text.lines().find_map(|found| found.strip_prefix(line));
-        found.map_or(0, |value| value.trim().parse().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only when it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 struct Pool {
     city: City,
     /// The emulator's stream; workers are shown the scripted one.
     emulated_arn: String,
     fake: FakeStreams,
-    folder: tempfile::TempDir,
+    surroundings: Surroundings,
     /// Number of the open shard of each line.
     ends: [AtomicUsize; LINES],
     hand_overs: Mutex<Vec<Duration>>,
@@ -99,7 +46,7 @@ struct Pool {
 
 impl Pool {
     fn summary(&self) -> PathBuf {
-        self.folder.path().join("summary.json")
+        self.surroundings.folder.path().join("summary.json")
     }
 
     async fn start() -> Self {
@@ -108,13 +55,13 @@ impl Pool {
         let shards: Vec<&str> = shards.iter().map(String::as_str).collect();
         let emulated_arn = city.config.table.stream_arn.clone();
         city.config.table.stream_arn = fake.open_stream("2025-05-25T00:00:00.000", &shards);
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("worker.json"), city.config.to_json_pretty().unwrap()).unwrap();
+        let config = city.config.to_json_pretty().unwrap();
+        let surroundings = Surroundings::new(&config, city.ministack.endpoint(), Some(fake.endpoint()));
         Self {
             city,
             emulated_arn,
             fake,
-            folder,
+            surroundings,
             ends: std::array::from_fn(|_| AtomicUsize::new(0)),
             hand_overs: Mutex::default(),
             stale: AtomicUsize::new(0),
@@ -133,34 +80,8 @@ impl Pool {
         self.fake.split(&old, &[]);
     }
 
-    async fn process(&self, name: &str, roles: &str, listen: u16) -> Process {
-        let admin = free_port();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join(name)).unwrap();
-        let child = Command::new(runtime())
-            .args(["serve", "--exit-with-parent", "--role", roles, "--config"])
-            .arg(self.folder.path().join("worker.json"))
-            .args(["--listen", &format!("127.0.0.1:{listen}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
-            .env("HOSTNAME", name)
-            .env("AWS_ENDPOINT_URL", self.city.ministack.endpoint())
-            .env("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", self.fake.endpoint())
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("dispatch-runtime was built before");
-        let process = Process { name: name.to_owned(), child, admin };
-        until(&format!("{name} to be ready"), async || {
-            let answer = reqwest::get(format!("http://127.0.0.1:{admin}/readyz")).await;
-            answer.is_ok_and(|answer| answer.status().is_success()).then_some(())
-        })
-        .await;
-        process
-    }
-
     async fn worker(&self, number: usize) -> Process {
-        self.process(&format!("worker-{number}"), "dispatch-algorithm", 0).await
+        self.surroundings.start(&format!("worker-{number}"), "dispatch-algorithm", 0).await
     }
 
     /// Unfinished leases: key, owner, counter and checkpoint.
@@ -305,7 +226,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
         tokio::spawn(async move { tap.pour(&pool.fake, LINES, |line| pool.shard_of(line)).await })
     };
     let port = free_port();
-    let _api = pool.process("api", "save-dispatch,driver-response,status-update", port).await;
+    let _api = pool.surroundings.start("api", "save-dispatch,driver-response,status-update", port).await;
     let mut workers = Vec::new();
     for number in 0..WORKERS {
         workers.push(pool.worker(number).await);

@@ -50,6 +50,8 @@ pub struct Recorded {
     pub effect: Effect,
     /// Path without the query: of Kubernetes it names the object.
     pub path: String,
+    /// The table, the queue's address or the topic a JSON request to AWS names; empty where it names none.
+    pub resource: String,
     /// When it came in.
     pub begun: Instant,
     /// When its answer began, or the connection was cut; `None` while it is under way or held.
@@ -242,6 +244,7 @@ impl Shared {
             operation,
             effect,
             path: request.uri().path().to_owned(),
+            resource: names::resource(body),
             begun: Instant::now(),
             ended: None,
             status: None,

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request};
+use serde_json::Value;
 
 use super::{Effect, Upstream};
 
@@ -24,6 +25,18 @@ pub(super) fn aws(request: &Request<Body>, body: &Bytes) -> (String, String) {
     let form = std::str::from_utf8(body).unwrap_or_default();
     let action = form.split('&').find_map(|pair| pair.strip_prefix("Action="));
     (service, action.unwrap_or("Unknown").to_owned())
+}
+
+/// What a JSON body names: `TableName`, `QueueUrl` or `TopicArn`. Of a transaction or a batch, its first table.
+pub(super) fn resource(body: &Bytes) -> String {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return String::new() };
+    // A batch names its tables as keys.
+    if let Some(table) = body["RequestItems"].as_object().and_then(|tables| tables.keys().next()) {
+        return table.clone();
+    }
+    let part = body["TransactItems"][0].as_object().and_then(|part| part.values().next()).unwrap_or(&body);
+    let named = ["TableName", "QueueUrl", "TopicArn"].into_iter().find_map(|name| part[name].as_str());
+    named.unwrap_or_default().to_owned()
 }
 
 fn s3(request: &Request<Body>) -> String {

@@ -1,0 +1,205 @@
+//! Every version every dispatch ever had, read from the table's own stream, and what must hold of them and of what they leave behind.
+
+use std::collections::BTreeMap;
+
+use dispatch_runtime::city::parse_timestamp;
+use dispatch_runtime::simulate::audit::{DriverEnd, Ending, History, audit};
+use regex::Regex;
+use serde_json::{Map, Value, json};
+
+use crate::support::{City, Tap, item_of};
+use crate::trip::Ride;
+
+/// What differs between two runs by nature: measures, and where which ping found the driver. Times in other fields are masked by their form.
+const MEASURED: [&str; 12] = [
+    "actualFare",
+    "durationSeconds",
+    "distanceMeters",
+    "distance",
+    "duration",
+    "fare",
+    "ver",
+    "offerSeq",
+    "matching",
+    "route",
+    "currentLocation",
+    "location",
+];
+
+/// What a stream has told so far.
+pub struct Ledger {
+    tap: Tap,
+    versions: BTreeMap<String, Vec<Value>>,
+}
+
+impl Ledger {
+    pub async fn open(city: &City, stream_arn: &str) -> Self {
+        Self { tap: Tap::open(city, stream_arn).await, versions: BTreeMap::new() }
+    }
+
+    /// Reads to the end of what is there.
+    pub async fn read(&mut self) {
+        loop {
+            let records = self.tap.next().await;
+            if records.is_empty() {
+                return;
+            }
+            for record in records {
+                let image = plain(&json!({ "M": record["dynamodb"]["NewImage"] }));
+                if image["EntityType"] == "DISPATCH" && image["SK"] == "METADATA" {
+                    self.versions.entry(item_of(&record).to_owned()).or_default().push(image);
+                }
+            }
+        }
+    }
+
+    /// What is wrong with the versions of the dispatches.
+    pub fn faults(&self) -> Vec<String> {
+        self.versions.iter().flat_map(|(id, versions)| faults_of(id, versions)).collect()
+    }
+}
+
+/// A value without DynamoDB's types.
+fn plain(value: &Value) -> Value {
+    let Some((kind, inner)) = value.as_object().and_then(|typed| typed.iter().next()) else { return Value::Null };
+    match kind.as_str() {
+        "M" => inner.as_object().map_or(Value::Null, |fields| {
+            fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<Map<_, _>>().into()
+        }),
+        "L" => inner.as_array().map_or(Value::Null, |list| list.iter().map(plain).collect()),
+        "N" => inner.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null),
+        "NULL" => Value::Null,
+        _ => inner.clone(),
+    }
+}
+
+/// The driver of a live offer.
+fn offered(image: &Value) -> Option<&str> {
+    image["driverId"].as_str().filter(|_| image["status"] == "REQUESTED")
+}
+
+/// From one version to the next: the version rises by one; an offer is made only where there is none, under the next number; a ride goes
+/// to whom it was offered, and stays theirs; what has ended does not go on.
+fn faults_of(id: &str, versions: &[Value]) -> Vec<String> {
+    let mut found = Vec::new();
+    for pair in versions.windows(2) {
+        let (before, after) = (&pair[0], &pair[1]);
+        let number = |image: &Value, name: &str| image[name].as_u64().unwrap_or_default();
+        let mut must = |holds: bool, what: &str| {
+            if !holds {
+                found.push(format!("{id} ver {} to {}: {what}", before["ver"], after["ver"]));
+            }
+        };
+        must(number(after, "ver") == number(before, "ver") + 1, "the version did not rise by one");
+        let (old, new) = (number(before, "offerSeq"), number(after, "offerSeq"));
+        must(new == old || new == old + 1, "an offer's number was left out");
+        must(new == old || offered(before).is_none(), "an offer was made beside a live one");
+        if before["status"] == "REQUESTED" && after["status"] == "ACCEPTED" {
+            let whose = if new == old { offered(before) } else { after["driverId"].as_str() };
+            must(whose == after["driverId"].as_str(), "it went to somebody it was not offered to");
+        }
+        let riding = ["ACCEPTED", "IN_PROGRESS"].contains(&before["status"].as_str().unwrap_or_default());
+        must(!riding || before["driverId"] == after["driverId"], "another driver has it");
+        let ended = before["status"] == "CANCELLED" || before["status"] == "COMPLETED";
+        must(!ended || before["status"] == after["status"], "it went on after its end");
+    }
+    found
+}
+
+/// What is wrong with a city in which everything has come to its end: histories, offers, drivers. `acknowledged` were stored, so they are
+/// there.
+pub async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> Vec<String> {
+    ledger.read().await;
+    let mut found = ledger.faults();
+    let items = city.scan(&city.config.table.name).await;
+    let of = |kind: &str, sk: &str| -> Vec<&Value> {
+        items.iter().filter(|item| item["EntityType"] == kind && item["SK"] == sk).collect()
+    };
+    let dispatches = of("DISPATCH", "METADATA");
+    let histories: Vec<History> = dispatches.iter().map(|item| history(item)).collect();
+    let drivers: Vec<DriverEnd> = of("DRIVER", "PROFILE")
+        .into_iter()
+        .filter(|item| item["currentStatus"]["status"] != "INACTIVE")
+        .map(|item| DriverEnd {
+            driver: text(item, "PK"),
+            status: serde_json::from_value(item["currentStatus"]["status"].clone()).unwrap(),
+            dispatch: item["currentStatus"]["currentDispatchId"].as_str().map(str::to_owned),
+        })
+        .collect();
+    found.extend(audit(&histories, &drivers, Ending::Drained).iter().map(ToString::to_string));
+    for ride in acknowledged {
+        if !dispatches.iter().any(|item| item["PK"] == ride.dispatch.as_str()) {
+            found.push(format!("{} was acknowledged and is gone", ride.dispatch));
+        }
+        let completed = items.iter().filter(|item| {
+            item["PK"] == ride.driver.as_str()
+                && text(item, "SK").starts_with("COMPLETED#")
+                && item.to_string().contains(&ride.dispatch)
+        });
+        let completed = completed.count();
+        let is = dispatches.iter().any(|item| item["PK"] == ride.dispatch.as_str() && item["status"] == "COMPLETED");
+        if completed != usize::from(is) {
+            found.push(format!("{} is in its driver's rides {completed} times", ride.dispatch));
+        }
+    }
+    found
+}
+
+fn text(item: &Value, name: &str) -> String {
+    item[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn history(item: &Value) -> History {
+    let events = item["events"].as_array().unwrap().iter();
+    let second = |event: &Value| parse_timestamp(&text(event, "timestamp")).map(|at| at.0.div_euclid(1000));
+    History {
+        dispatch: text(item, "PK"),
+        driver: item["driverId"].as_str().map(str::to_owned),
+        status: serde_json::from_value(item["status"].clone()).unwrap(),
+        offer_seq: u32::try_from(item["offerSeq"].as_u64().unwrap()).unwrap(),
+        events: events.map(|event| (serde_json::from_value(event["type"].clone()).unwrap(), second(event))).collect(),
+    }
+}
+
+/// All items a ride left, sorted, without what differs between two runs by nature: ids, times, measures, and offers that led to nothing.
+pub async fn remains(city: &City, ride: &Ride) -> Vec<Value> {
+    let items = city.scan(&city.config.table.name).await.into_iter();
+    let ids = [&ride.dispatch, &ride.user, &ride.driver];
+    let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?").unwrap();
+    let own =
+        items.filter(|item| ids.iter().any(|id| item["PK"] == id.as_str()) && !text(item, "SK").starts_with("ROUTE#"));
+    let mut left: Vec<Value> = own.map(|item| masked(&item, ride, &time)).collect();
+    left.sort_by_key(ToString::to_string);
+    left
+}
+
+fn masked(value: &Value, ride: &Ride, time: &Regex) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut text = time.replace_all(text, "TIME").into_owned();
+            for (id, name) in [(&ride.dispatch, "DISPATCH"), (&ride.user, "USER"), (&ride.driver, "DRIVER")] {
+                text = text.replace(id.as_str(), name);
+            }
+            text.into()
+        }
+        Value::Array(list) => {
+            let unsuccessful = |index: usize| {
+                let kind = |index: usize| list.get(index).map(|event| &event["type"]);
+                kind(index) == Some(&json!("DRIVER_REJECTED"))
+                    || (kind(index) == Some(&json!("DRIVER_ASSIGNED"))
+                        && kind(index + 1) == Some(&json!("DRIVER_REJECTED")))
+            };
+            (0..list.len())
+                .filter(|index| !unsuccessful(*index))
+                .map(|index| masked(&list[index], ride, time))
+                .collect()
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| !MEASURED.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), masked(value, ride, time)))
+            .collect::<Map<_, _>>()
+            .into(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,130 @@
+//! Processes of the program under test, with what they are told and where they write.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use dispatch_tests::support::until;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The program under test, which `make build` makes.
+pub fn runtime() -> PathBuf {
+    let tests = std::env::current_exe().expect("this program has a path");
+    tests.parent().and_then(Path::parent).expect("target/debug/deps").join("dispatch-runtime")
+}
+
+/// A port nobody listens on at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A number from the environment: how long, or in which order of faults, a test runs in a campaign.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// `SplitMix64`: few lines, and the same faults for the same seed.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+/// What processes of one city are given.
+pub struct Surroundings {
+    /// Holds `worker.json`, and a log for each name.
+    pub folder: tempfile::TempDir,
+    /// Address of every service of AWS.
+    pub aws: String,
+    /// Address of DynamoDB Streams, where it is another.
+    pub streams: Option<String>,
+}
+
+impl Surroundings {
+    /// Writes the configuration its processes read.
+    pub fn new(config: &str, aws: String, streams: Option<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("worker.json"), config).unwrap();
+        Self { folder, aws, streams }
+    }
+
+    /// Starts a process and waits until it is ready. A process of the same name goes on in its predecessor's log.
+    pub async fn start(&self, name: &str, roles: &str, listen: u16) -> Process {
+        let process = self.spawn(name, roles, listen);
+        until(&format!("{name} to be ready"), async || (process.admin("readyz").await == Some(200)).then_some(()))
+            .await;
+        process
+    }
+
+    fn spawn(&self, name: &str, roles: &str, listen: u16) -> Process {
+        let admin = free_port();
+        let log = self.folder.path().join(format!("{name}.log"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let streams = self.streams.as_ref().unwrap_or(&self.aws);
+        let child = Command::new(runtime())
+            .args(["serve", "--exit-with-parent", "--role", roles, "--config"])
+            .arg(self.folder.path().join("worker.json"))
+            .args(["--listen", &format!("127.0.0.1:{listen}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
+            .env("HOSTNAME", name)
+            .env("AWS_ENDPOINT_URL", &self.aws)
+            .env("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", streams)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("dispatch-runtime was built before");
+        Process { name: name.to_owned(), child, admin }
+    }
+}
+
+/// A running process; killed when dropped.
+pub struct Process {
+    pub name: String,
+    pub child: Child,
+    admin: u16,
+}
+
+impl Process {
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// Ends it at once, as a lost machine does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the process is there");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Status of `livez` or `readyz`; `None` where nobody answers.
+    pub async fn admin(&self, path: &str) -> Option<u16> {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await;
+        answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// All metrics.
+    pub async fn metrics(&self) -> String {
+        reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
+    }
+
+    /// The metric whose line begins so; 0 where there is none.
+    pub async fn metric(&self, line: &str) -> u64 {
+        let text = self.metrics().await;
+        let found = text.lines().find_map(|found| found.strip_prefix(line));
+        found.map_or(0, |value| value.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
