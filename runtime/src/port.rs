@@ -12,6 +12,8 @@
 //! The runtime holds them as trait objects: which adapter stands behind one is chosen once in `main`, and tests choose
 //! their own.
 
+mod messages;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,12 +23,16 @@ use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::store::entity::{
     DispatchItem, DriverItem, DriverPreferences, Location, PaymentMethod, PersonStatus, UserItem, UserPreferences,
     VehicleInfo,
+};
+
+pub use messages::{
+    DevicePush, EventStreams, Notification, NotificationBody, NotificationKind, Notifier, OfferTimers, ResponseKind,
+    ResponseMessage, ResponseQueue, TimerMessage,
 };
 
 /// Why a port could not do its work. The adapters retry what AWS documents as retryable inside their own time budget;
@@ -433,162 +439,6 @@ impl HoldToken {
     pub fn of(dispatch: &DispatchId, offer_seq: u32) -> Self {
         Self(format!("{dispatch}:{offer_seq}"))
     }
-}
-
-/// A delayed message of the `offers` queue: the seed's SQS message, and a wake-up without a driver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TimerMessage {
-    /// Which dispatch.
-    pub dispatch_id: String,
-    /// The driver who was asked; absent where a search is to be repeated (addition).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub driver_id: Option<String>,
-    /// When the offer was made.
-    pub request_time: String,
-    /// When it runs out.
-    pub timeout_at: String,
-    /// Addition: which offer; absent where a search is to be repeated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer_seq: Option<u32>,
-}
-
-/// Durable timers.
-#[async_trait]
-pub trait OfferTimers: Send + Sync {
-    /// Delivers the message after `delay_ms`, rounded up to whole seconds, at most 900 s; once or more often.
-    async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError>;
-}
-
-/// A message of the `responses` queue: how a driver answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResponseMessage {
-    /// Which dispatch.
-    pub dispatch_id: String,
-    /// Who answered, or did not.
-    pub driver_id: String,
-    /// Who asked for the ride.
-    pub user_id: String,
-    /// Which offer.
-    pub offer_seq: u32,
-    /// How it ended.
-    pub response: ResponseKind,
-    /// When.
-    pub responded_at: String,
-}
-
-/// How an offer ended, on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ResponseKind {
-    /// Accepted.
-    Accepted,
-    /// Rejected.
-    Rejected,
-    /// Not answered in time.
-    TimedOut,
-}
-
-/// The queue between an answer and the apps.
-#[async_trait]
-pub trait ResponseQueue: Send + Sync {
-    /// Sends a response on its way to both apps.
-    async fn send(&self, message: &ResponseMessage) -> Result<(), PortError>;
-}
-
-/// Something a person is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Notification {
-    /// Identity: equal for repeated deliveries of the same notification, so that receivers can drop them.
-    pub id: String,
-    /// `user#…` or `driver#…`.
-    pub recipient: String,
-    /// What it is about.
-    pub kind: NotificationKind,
-    /// The seed's SNS message.
-    pub body: NotificationBody,
-}
-
-/// What a notification is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum NotificationKind {
-    /// To a driver: a new offer.
-    Offer,
-    /// To the driver: the offer was confirmed as theirs.
-    DispatchConfirmed,
-    /// To the driver: the offer is no longer theirs.
-    OfferClosed,
-    /// To the user: a driver accepted.
-    DriverAccepted,
-    /// To the user: a driver rejected or did not answer; the search goes on.
-    DriverRejected,
-    /// To the user: no driver was found.
-    DispatchFailed,
-    /// To the user or the driver: the other side cancelled.
-    DispatchCancelled,
-    /// To the user: how the ride goes on.
-    TripProgress,
-}
-
-/// The seed's SNS message of section 7.4, which carries addresses but no coordinates and no phone number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NotificationBody {
-    /// Korean text.
-    pub message: String,
-    /// Which dispatch.
-    pub dispatch_id: String,
-    /// Pickup address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pickup_address: Option<String>,
-    /// Destination address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination_address: Option<String>,
-    /// Estimate, whole units of currency.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub estimated_fare: Option<u32>,
-    /// Length of the ride, for example `2.5km`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub estimated_distance: Option<String>,
-    /// Addition: which offer an answer must name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer_seq: Option<u32>,
-    /// Addition: until when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_at: Option<String>,
-    /// Addition: the dispatch's status or the trip event told about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-}
-
-/// The topic.
-#[async_trait]
-pub trait Notifier: Send + Sync {
-    /// Publishes to the topic, from where it reaches devices and event streams; once or more often.
-    async fn publish(&self, notification: &Notification) -> Result<(), PortError>;
-}
-
-/// Push to one device (FCM behind an SNS platform endpoint).
-#[async_trait]
-pub trait DevicePush: Send + Sync {
-    /// Registers a device token of a person and gives its endpoint ARN; `None` where the system has no platform application.
-    async fn register(&self, person: &Person, token: &str) -> Result<Option<String>, PortError>;
-
-    /// Pushes to an endpoint. A disabled endpoint is not an error: the device is gone.
-    async fn push(&self, endpoint_arn: &str, notification: &Notification) -> Result<(), PortError>;
-}
-
-/// The fan-out between replicas behind `GET /v1/events`.
-#[async_trait]
-pub trait EventStreams: Send + Sync {
-    /// Hands a notification to whoever listens for its recipient, in any replica. Nobody listening is not an error.
-    async fn send(&self, notification: &Notification) -> Result<(), PortError>;
-
-    /// Listens for a person's notifications until the receiver is dropped.
-    async fn listen(&self, person: &Person) -> Result<tokio::sync::mpsc::Receiver<Notification>, PortError>;
 }
 
 /// The time.
