@@ -5,6 +5,7 @@ mod bench;
 mod fault;
 mod objects;
 mod oracle;
+mod perturbed;
 mod scenario;
 mod table;
 
@@ -78,7 +79,7 @@ async fn work(kubeconfig: &Path, lane: usize, scenarios: &[Scenario]) -> anyhow:
                 Err(error) => vec![format!("{error:#}")],
                 Ok((Err(wrong), _)) => wrong,
                 Ok((Ok(left), _)) if scenario == Scenario::CutShort => left.remains(),
-                Ok((Ok(left), _)) => left.differences(&undisturbed, scenario, point == Point::AnswerLost),
+                Ok((Ok(left), _)) => left.differences(&undisturbed, scenario, point.disturbance()),
             };
             outcomes.push(Outcome { scenario: scenario.name(), call, index: at, point, wrong });
         }

@@ -83,7 +83,11 @@ impl Bench {
 
     /// Runs one operator, which is killed or hindered at a call, and answers with its end and its calls.
     pub async fn operate(&self, run: &Run, strike: Option<(usize, Point)>) -> anyhow::Result<(Ended, Vec<String>)> {
-        let wire = Wire::new(strike, run.tally.clone());
+        self.operate_on(Wire::new(strike, run.tally.clone()), run).await
+    }
+
+    /// Runs one operator on a wire.
+    pub async fn operate_on(&self, wire: Wire, run: &Run) -> anyhow::Result<(Ended, Vec<String>)> {
         wire.carry(&run.world);
         let (context, key) = (self.operator(run, &wire), self.key());
         let mut passes = 0;

@@ -12,6 +12,8 @@ use kube::client::Body;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::oracle::Disturbance;
+
 /// Where the fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
@@ -33,6 +35,14 @@ impl Point {
             Self::KilledBefore => "killed before the effect",
             Self::KilledAfter => "killed after the effect",
             Self::AnswerLost => "effect, then an error",
+        }
+    }
+
+    /// What it is to the operator.
+    pub fn disturbance(self) -> Disturbance {
+        match self {
+            Self::KilledBefore | Self::KilledAfter => Disturbance::Killed,
+            Self::AnswerLost => Disturbance::Hindered,
         }
     }
 
@@ -96,12 +106,21 @@ pub struct Wire {
     strike: Option<(usize, Point)>,
     tally: Tally,
     dead: CancellationToken,
+    past: Past,
 }
+
+/// Answers of the API server as they were, by path.
+pub type Past = BTreeMap<String, Vec<u8>>;
 
 impl Wire {
     /// With a fault at the call of this index, or without one.
     pub fn new(strike: Option<(usize, Point)>, tally: Tally) -> Self {
-        Self { calls: Arc::default(), strike, tally, dead: CancellationToken::new() }
+        Self { calls: Arc::default(), strike, tally, dead: CancellationToken::new(), past: Past::new() }
+    }
+
+    /// Without a fault, but the first read of every path in `past` is answered as it was then.
+    pub fn stale(past: Past, tally: Tally) -> Self {
+        Self { past, ..Self::new(None, tally) }
     }
 
     /// Cancelled when the operator is to be killed.
@@ -117,7 +136,8 @@ impl Wire {
     /// The client of an operator on this wire.
     pub fn client(&self, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
-        Client::new(OnWire { client: client.clone(), wire: self.clone() }, namespace)
+        let past = Arc::new(Mutex::new(self.past.clone()));
+        Client::new(OnWire { client: client.clone(), wire: self.clone(), past }, namespace)
     }
 
     /// Lets the calls on an account go over this wire.
@@ -149,6 +169,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 struct OnWire {
     client: Client,
     wire: Wire,
+    past: Arc<Mutex<Past>>,
 }
 
 impl Service<Request<Body>> for OnWire {
@@ -167,8 +188,14 @@ impl Service<Request<Body>> for OnWire {
 
 impl OnWire {
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let Self { client, wire } = self;
+        let Self { client, wire, past } = self;
         let named = Named::of(&request);
+        if named.method == Method::GET {
+            let then = past.lock().unwrap_or_else(PoisonError::into_inner).remove(request.uri().path());
+            if let Some(body) = then {
+                return Ok(Response::new(Body::from(body)));
+            }
+        }
         if named.method != Method::GET {
             wire.tally.lock().writes.push(named.to_string());
         }

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, NAME, Run};
+use super::fault::Past;
 
 impl Bench {
     /// Makes the system.
@@ -41,6 +42,24 @@ impl Bench {
     /// The system.
     pub async fn system(&self) -> anyhow::Result<Option<DynamicObject>> {
         Ok(self.systems().get_opt(NAME).await?)
+    }
+
+    /// What the API server answers now to whoever reads the system and its Secret, as far as they are there.
+    pub async fn answers(&self) -> anyhow::Result<Past> {
+        let namespace = &self.namespace;
+        let paths = [
+            format!("/apis/dispatch.coactus.io/v1alpha1/namespaces/{namespace}/dispatchsystems/{NAME}"),
+            format!("/api/v1/namespaces/{namespace}/secrets/fcm"),
+        ];
+        let mut past = Past::new();
+        for path in paths {
+            match self.client.request_text(http::Request::get(&path).body(Vec::new())?).await {
+                Ok(text) => drop(past.insert(path, text.into_bytes())),
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(past)
     }
 
     /// Writes the Secret with the key of FCM.

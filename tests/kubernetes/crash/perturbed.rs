@@ -1,0 +1,107 @@
+//! An operator that is not killed but misled: it reads what was true before, it does not see that an object went and came, or another
+//! one works on the same object at the same time.
+
+use anyhow::Context as _;
+use dispatch_api::conditions::OWNED_BY_ANOTHER;
+use dispatch_operator::kubernetes::controller::attend;
+use dispatch_tests::apiserver::ApiServer;
+use serde_json::json;
+
+use super::bench::{Bench, Ended, Run};
+use super::fault::{Past, Wire};
+use super::once;
+use super::oracle::{Disturbance, Left};
+use super::scenario::Scenario;
+
+/// Scenarios in which something is there before, so that there is something old to read.
+const STALE: [Scenario; 5] =
+    [Scenario::Update, Scenario::Rotate, Scenario::Drift, Scenario::DeleteRetain, Scenario::DeleteAll];
+/// Pairs of operators for each scenario. How their calls fall together is another each time.
+const PAIRS: usize = 3;
+
+#[tokio::test]
+async fn an_operator_that_is_misled_ends_where_an_undisturbed_one_ends() -> anyhow::Result<()> {
+    let Some(server) = ApiServer::start().await? else { return Ok(()) };
+    server.install_crd()?;
+    let bench = Bench::open(&server.kubeconfig(), "misled".to_owned()).await?;
+    let mut wrong = Vec::new();
+    for scenario in Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::CutShort) {
+        let (undisturbed, _) = once(&bench, scenario, None).await.context(scenario.name())?;
+        let undisturbed = undisturbed.map_err(|wrong| anyhow::anyhow!("{}: {wrong:?}", scenario.name()))?;
+        let mut runs = Vec::new();
+        if STALE.contains(&scenario) {
+            runs.push(("an old answer", Disturbance::Hindered, stale(&bench, scenario).await?));
+        }
+        for _ in 0..PAIRS {
+            runs.push(("two operators at once", Disturbance::Crowded, pair(&bench, scenario).await?));
+        }
+        for (how, by, left) in runs {
+            let differs = left.differences(&undisturbed, scenario, by);
+            println!("{:<20} {how:<22} {}", scenario.name(), if differs.is_empty() { "the same" } else { "DIFFERS" });
+            wrong.extend(differs.into_iter().map(|text| format!("{}, {how}: {text}", scenario.name())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(&bench).await
+}
+
+/// The first reads of object and Secret answer as before the change, as one of several API servers may.
+async fn stale(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
+    let (run, past) = begun(bench, scenario).await?;
+    bench.operate_on(Wire::stale(past, run.tally.clone()), &run).await?;
+    // The event of the watch comes after the old answer.
+    at_rest(bench, scenario, &run).await
+}
+
+/// Two operators, neither of which knows of the other, as a lease that two believe to hold.
+async fn pair(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
+    let (run, _) = begun(bench, scenario).await?;
+    let (one, other) = futures::join!(bench.operate(&run, None), bench.operate(&run, None));
+    (one?, other?);
+    at_rest(bench, scenario, &run).await
+}
+
+/// Begins a run, and answers with what the API server said before.
+async fn begun(bench: &Bench, scenario: Scenario) -> anyhow::Result<(Run, Past)> {
+    bench.clear().await?;
+    let run = Run::default();
+    scenario.prepare(bench, &run).await?;
+    let past = bench.answers().await?;
+    scenario.begin(bench, &run).await?;
+    Ok((run, past))
+}
+
+async fn at_rest(bench: &Bench, scenario: Scenario, run: &Run) -> anyhow::Result<Left> {
+    let (ended, _) = bench.operate(run, None).await?;
+    anyhow::ensure!(ended == Ended::AtRest, "nobody killed it");
+    if scenario == Scenario::Drift {
+        bench.idle(run).await;
+    }
+    let left = Left::of(bench, run).await?;
+    let writes = bench.idle(run).await;
+    anyhow::ensure!(writes.is_empty(), "{}: at rest it still writes {writes:?}", scenario.name());
+    Ok(left)
+}
+
+/// A deletion and a creation between two looks: the stack is the old object's until somebody says otherwise.
+async fn an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(bench: &Bench) -> anyhow::Result<()> {
+    bench.clear().await?;
+    let run = Run::default();
+    Scenario::Update.prepare(bench, &run).await?;
+    let wire = Wire::new(None, run.tally.clone());
+    wire.carry(&run.world);
+    let operator = bench.operator(&run, &wire);
+    attend(&operator, &bench.key()).await;
+    let spec = bench.system().await?.context("the system")?.data["spec"].clone();
+    bench.lose_system().await?;
+    bench.create_system(&spec, &json!({})).await?;
+    run.world.take_calls();
+    attend(&operator, &bench.key()).await;
+    let changed = run.world.take_calls().1;
+    anyhow::ensure!(changed.is_empty(), "it changed AWS: {changed:?}");
+    let status = bench.system().await?.context("the system")?.data["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let stalled = conditions.iter().find(|condition| condition["type"] == "Stalled").context("Stalled")?;
+    anyhow::ensure!(stalled["reason"] == OWNED_BY_ANOTHER && stalled["status"] == "True", "{stalled}");
+    Ok(())
+}
