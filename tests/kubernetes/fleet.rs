@@ -9,12 +9,15 @@ use dispatch_tests::deployments::{Deployments, client};
 use dispatch_tests::fake_aws::{Behaviour, FakeAws, Recorded};
 use dispatch_tests::operator::{OperatorProcess, Setup};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tempfile::TempDir;
 
 const SYSTEMS: usize = 500;
+/// Namespaces they are spread over, as those of the teams that run some cities each.
+const NAMESPACES: usize = 25;
 /// Configured rate of AWS calls, and what may come on top of it in a second: the burst, and what eight reconciles hold ready.
 const CALLS_PER_SECOND: usize = 250;
 const ON_TOP: usize = 10 + 8;
@@ -48,6 +51,11 @@ impl Fleet {
         let aws = FakeAws::start(Behaviour { operation: Duration::from_millis(200), failing: "failing" }).await?;
         let admin = api.kubeconfig();
         let (client, deployments) = (client(&admin).await?, Deployments::start(&admin).await?);
+        let namespaces = Api::<Namespace>::all(client.clone());
+        for at in 0..NAMESPACES {
+            let made = serde_json::from_value(json!({ "metadata": { "name": namespace(at) } }))?;
+            namespaces.create(&PostParams::default(), &made).await?;
+        }
         Ok(Some(Self { api, client, aws, folder: TempDir::new()?, _deployments: deployments }))
     }
 
@@ -65,9 +73,8 @@ impl Fleet {
     /// Makes so many systems.
     async fn create(&self, name: &str, count: usize) -> anyhow::Result<()> {
         let resource = ApiResource::erase::<DispatchSystem>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "default", &resource);
         let make = |at: usize| {
-            let api = api.clone();
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace(at), &resource);
             let object = json!({
                 "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
                 "metadata": { "name": format!("{name}-{at}") },
@@ -81,6 +88,11 @@ impl Fleet {
         stream::iter((0..count).map(make)).buffer_unordered(8).try_collect::<Vec<_>>().await?;
         Ok(())
     }
+}
+
+/// Namespace of a system.
+fn namespace(at: usize) -> String {
+    format!("team-{}", at % NAMESPACES)
 }
 
 /// Waits until so many systems have a condition, and says how long that took.
@@ -142,9 +154,10 @@ async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampe
     let reconciles = operator.metric("dispatch_operator_reconciles_total").await?;
     let seconds = operator.metric("dispatch_operator_reconcile_duration_seconds_sum").await?;
     println!(
-        "{SYSTEMS} systems: ready after {:.1} s; {} AWS calls, {} in the busiest second (allowed {CALLS_PER_SECOND} and a burst); \
+        "{SYSTEMS} systems: ready after {:.1} s, {:.1} s of them on a processor; {} AWS calls, {} in the busiest second (allowed {CALLS_PER_SECOND} and a burst); \
          {} operations at once at most (allowed {OPERATIONS}); {reconciles} reconciles of {:.0} ms; memory {} KiB, at most {} KiB",
         settled.as_secs_f64(),
+        operator.processor_time()?.as_secs_f64(),
         calls.len(),
         busiest(&calls),
         fleet.aws.most_operations(),

@@ -171,12 +171,15 @@ impl Context {
             conditions::PAUSED,
             conditions::DELETION_BLOCKED,
         ];
+        let on: Option<Vec<_>> =
+            status.map(|status| SHOWN.into_iter().filter(|kind| status::is_true(status, kind)).collect());
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        match status {
-            Some(status) => {
-                let on = SHOWN.into_iter().filter(|kind| status::is_true(status, kind)).collect();
-                shown.insert(key.clone(), on);
-            }
+        // Counting goes over all systems, and most looks change nothing.
+        if shown.get(key) == on.as_ref() {
+            return;
+        }
+        match on {
+            Some(on) => drop(shown.insert(key.clone(), on)),
             None => drop(shown.remove(key)),
         }
         for kind in SHOWN {
