@@ -31,9 +31,6 @@ use crate::status::{self, Frame, Trio};
 /// Longest time of one reconcile. It holds no long waits: an operation that runs is looked at again later. One call of AWS with all its
 /// repetitions may take a minute.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// Time without another trigger after which an object is reconciled: an edit with kubectl is followed at once for a person, and what
-/// happens to its four Deployments in one go is looked at once.
-const TOGETHER: Duration = Duration::from_millis(200);
 /// Objects of one page of a list.
 const PAGE: u32 = 100;
 
@@ -78,7 +75,7 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
         .try_flatten()
         .take_until(stop.cancelled_owned());
     let work = |system, context| Box::pin(reconcile(system, context));
-    let config = Config::default().concurrency(scope.concurrency).debounce(TOGETHER);
+    let config = Config::default().concurrency(scope.concurrency);
     applier(work, |_, error: &Infallible, _| match *error {}, context, reader, Box::pin(triggers), config)
         .for_each(|result| async move {
             if let Err(error) = result {
