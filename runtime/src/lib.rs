@@ -14,6 +14,7 @@ pub mod local_keys;
 pub mod messaging;
 pub mod metrics;
 pub mod port;
+pub mod pulse;
 pub mod roles;
 pub mod run;
 pub mod simulate;

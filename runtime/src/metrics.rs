@@ -1,6 +1,7 @@
 //! What the process counts. Labels are drawn from closed sets: no id, phone number or position ever becomes one.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dispatch_core::dispatch::{Record, RecordType};
@@ -10,8 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
 
 use crate::port::PortError;
+use crate::pulse::{Pulse, Pulses};
 
 /// Requests stored; exposed, like every counter, with the suffix `_total`.
 pub const DISPATCH_REQUESTS: &str = "dispatch_requests";
@@ -47,8 +50,13 @@ pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
 /// Times the index was made anew from Redis.
 pub const FLEET_INDEX_REBUILDS: &str = "dispatch_fleet_index_rebuilds";
+/// HTTP requests refused because as many as may were being served.
+pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
 /// Duration of HTTP requests; the registry adds `_seconds`.
 pub const HTTP_REQUEST_DURATION: &str = "dispatch_http_request_duration";
+
+/// Time after a shed request in which a process is not ready: a probe every few seconds sees it.
+const SHEDDING_FOR: Duration = Duration::from_secs(3);
 
 /// Upper bounds of the duration histogram, s: around the 50 ms and 150 ms goals for an answer.
 const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -113,6 +121,10 @@ pub struct Metrics {
     index_drivers: Gauge<u64, AtomicU64>,
     index_rebuilds: Counter,
     http: Family<HttpRequest, Histogram>,
+    shed: Counter,
+    /// When a request was last shed.
+    last_shed: Mutex<Option<Instant>>,
+    pulses: Pulses,
 }
 
 impl Default for Metrics {
@@ -144,6 +156,9 @@ impl Metrics {
             index_drivers: Gauge::default(),
             index_rebuilds: Counter::default(),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
+            shed: Counter::default(),
+            last_shed: Mutex::default(),
+            pulses: Pulses::default(),
         };
         metrics.register();
         metrics
@@ -173,6 +188,7 @@ impl Metrics {
         registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
         registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index", self.index_drivers.clone());
         registry.register(FLEET_INDEX_REBUILDS, "Times the index was made anew", self.index_rebuilds.clone());
+        registry.register(HTTP_REQUESTS_SHED, "Requests refused under load", self.shed.clone());
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
     }
@@ -263,6 +279,28 @@ impl Metrics {
     /// Counts an index that was made anew.
     pub fn index_rebuilt(&self) {
         self.index_rebuilds.inc();
+    }
+
+    /// Counts a request that was refused because as many as may were being served.
+    pub fn request_shed(&self) {
+        self.shed.inc();
+        *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether requests are being shed: others should have them, where there are others.
+    pub fn is_shedding(&self) -> bool {
+        let last = *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < SHEDDING_FOR)
+    }
+
+    /// A loop of this process that begins; it gives a sign of life each time it comes round.
+    pub fn pulse(&self, name: &'static str) -> Pulse {
+        self.pulses.begin(name)
+    }
+
+    /// A loop that hangs or has broken.
+    pub fn silent_loop(&self) -> Option<&'static str> {
+        self.pulses.silent()
     }
 
     /// Observes an HTTP request; `route` is the matched pattern (`/v1/dispatches/{id}`), never the path.

@@ -135,6 +135,33 @@ async fn messages_are_deleted_when_done_left_for_later_and_poison_goes_to_the_de
     assert!(metrics.contains("dispatch_queue_messages_total{queue=\"test\",outcome=\"unreadable\"} 2"), "{metrics}");
 }
 
+/// Cannot do what it is given, and is told to end meanwhile.
+struct Ending(CancellationToken);
+
+#[async_trait]
+impl MessageHandler for Ending {
+    async fn handle(&self, _: &Received) -> Handled {
+        self.0.cancel();
+        Handled::Left
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_that_ends_could_not_do_is_handed_back_at_once() {
+    let world = World::start().await;
+    let attributes = [(QueueAttributeName::VisibilityTimeout, "600".to_owned())];
+    let url = world.queue("work", &attributes).await;
+    world.sqs.send_message().queue_url(&url).message_body("later").send().await.unwrap();
+    let shutdown = CancellationToken::new();
+    let consumer = Consumer::new(world.sqs.clone(), &url, "test", Arc::clone(&world.metrics));
+    consumer.run(&Ending(shutdown.clone()), &shutdown).await;
+    until("the message to be there for others", async || {
+        let polled = world.sqs.receive_message().queue_url(&url).send().await.unwrap();
+        polled.messages.filter(|messages| messages.len() == 1)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timer_comes_not_before_its_time_and_says_what_the_seed_says() {
     let world = World::start().await;

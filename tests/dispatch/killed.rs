@@ -6,16 +6,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dispatch_tests::recorder::{Fate, Recorded, Recorder};
+use dispatch_tests::recorder::{Fate, Recorded};
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
-use crate::leaks::nothing_is_told;
-use crate::ledger::{self, Ledger};
-use crate::process::{Dice, Process, Surroundings, free_port, number};
-use crate::support::City;
-use crate::trip::{Apps, PATIENCE, Ride};
+use crate::bench::Bench;
+use crate::ledger;
+use crate::process::{Dice, number};
+use crate::trip::{PATIENCE, Ride};
 
 /// Cities that suffer side by side: most of the time of a run is waiting for leases, keys and the sweeper.
 const LANES: usize = 3;
@@ -45,17 +44,8 @@ enum Side {
     After,
 }
 
-/// A worker with all roles behind a recorder, its city, and what it did.
 struct Lane {
-    name: String,
-    city: Arc<City>,
-    recorder: Recorder,
-    surroundings: Surroundings,
-    worker: Process,
-    port: u16,
-    apps: Apps,
-    ledger: Ledger,
-    rides: Vec<Ride>,
+    bench: Bench,
     killed: usize,
     undisturbed: Vec<Value>,
 }
@@ -70,36 +60,28 @@ fn called(call: &Recorded, leases: &str) -> String {
 }
 
 impl Lane {
-    async fn open(name: String) -> Self {
-        let city = Arc::new(City::create().await);
-        let recorder = Recorder::aws(&city.ministack.endpoint()).await.unwrap();
-        let surroundings = Surroundings::new(&city.config.to_json_pretty().unwrap(), recorder.endpoint(), None);
-        let port = free_port();
-        let worker = surroundings.start(&name, "all", port).await;
-        let (apps, ledger) = (Apps::of(&city, port), Ledger::open(&city, &city.config.table.stream_arn).await);
-        let (rides, undisturbed) = (Vec::new(), Vec::new());
-        let mut lane =
-            Self { name, city, recorder, surroundings, worker, port, apps, ledger, rides, killed: 0, undisturbed };
-        let ride = lane.apps.ride(&format!("{}-undisturbed", lane.name)).await;
+    async fn open(name: &str) -> Self {
+        let mut lane = Self { bench: Bench::open(name).await, killed: 0, undisturbed: Vec::new() };
+        let ride = lane.bench.apps.ride(&format!("{name}-undisturbed")).await;
         lane.undisturbed = lane.end(ride).await;
         lane
     }
 
     /// A ride's end: what must hold of the city, and what the ride left. Its driver goes home, so that the next ride has its own.
     async fn end(&mut self, ride: Ride) -> Vec<Value> {
-        self.rides.push(ride.clone());
-        assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
-        let left = ledger::remains(&self.city, &ride).await;
-        self.apps.available(ride.driver.trim_start_matches("driver#"), "INACTIVE").await;
+        self.bench.rides.push(ride.clone());
+        self.bench.audit().await;
+        let left = ledger::remains(&self.bench.city, &ride).await;
+        self.bench.apps.available(ride.driver.trim_start_matches("driver#"), "INACTIVE").await;
         left
     }
 
     /// Holds one call for ever; gives what it is called once it is held.
     fn hold(&self, place: Place, side: Side) -> Arc<Mutex<Option<String>>> {
         let (count, struck) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (leases, held) = (self.city.config.lease_table.clone(), Arc::new(Mutex::new(None)));
+        let (leases, held) = (self.bench.city.config.lease_table.clone(), Arc::new(Mutex::new(None)));
         let holding = Arc::clone(&held);
-        self.recorder.interfere(move |call| {
+        self.bench.recorder.interfere(move |call| {
             let name = called(call, &leases);
             let polls = POLLS.contains(&name.as_str());
             let here = match place {
@@ -120,13 +102,13 @@ impl Lane {
 
     /// One ride with one kill; gives the call at which it was, and `None` where the ride had no such call.
     async fn suffer(&mut self, point: (Place, Side)) -> Option<(String, Duration)> {
-        let name = format!("{}-{}", self.name, self.rides.len());
-        self.apps.people(&name).await;
+        let name = format!("{}-{}", self.bench.name, self.bench.rides.len());
+        self.bench.apps.people(&name).await;
         let held = self.hold(point.0, point.1);
         let begun = Instant::now();
         let (ride, struck) = self.ride_and_be_killed(&name).await;
-        self.recorder.stop_interfering();
-        self.recorder.clear();
+        self.bench.recorder.stop_interfering();
+        self.bench.recorder.clear();
         let left = self.end(ride).await;
         let call = held.lock().unwrap().take();
         let lost: Vec<String> =
@@ -141,10 +123,10 @@ impl Lane {
 impl Lane {
     /// A ride, and whether a call of it was held: then the worker was killed and started again meanwhile.
     async fn ride_and_be_killed(&mut self, name: &str) -> (Ride, bool) {
-        let apps = &self.apps;
+        let apps = &self.bench.apps;
         let riding = async {
-            let ride = apps.ask(name).await;
-            apps.accept(&ride).await;
+            let mut ride = apps.ask(name).await;
+            apps.accept(&mut ride).await;
             apps.drive(&ride).await;
             tokio::time::sleep(AFTERMATH).await;
             ride
@@ -152,13 +134,14 @@ impl Lane {
         tokio::pin!(riding);
         tokio::select! {
             ride = &mut riding => return (ride, false),
-            struck = self.recorder.until_held(self.killed + 1, PATIENCE) => struck.unwrap(),
+            struck = self.bench.recorder.until_held(self.killed + 1, PATIENCE) => struck.unwrap(),
         }
         self.killed += 1;
-        self.worker.kill();
-        self.recorder.stop_interfering();
-        let (worker, ride) = tokio::join!(self.surroundings.start(&self.name, "all", self.port), &mut riding);
-        self.worker = worker;
+        self.bench.worker.kill();
+        self.bench.recorder.stop_interfering();
+        let (worker, ride) =
+            tokio::join!(self.bench.surroundings.start(&self.bench.name, "all", self.bench.port), &mut riding);
+        self.bench.worker = worker;
         (ride, true)
     }
 }
@@ -212,7 +195,7 @@ impl fmt::Display for Table<'_> {
 }
 
 async fn work_off(name: String, points: Arc<Points>, outcomes: Arc<Mutex<Outcomes>>) {
-    let mut lane = Lane::open(name).await;
+    let mut lane = Lane::open(&name).await;
     while let Some(point) = points.next() {
         match lane.suffer(point).await {
             Some((call, took)) => {
@@ -227,7 +210,6 @@ async fn work_off(name: String, points: Arc<Points>, outcomes: Arc<Mutex<Outcome
             }
         }
     }
-    nothing_is_told(&lane.surroundings, &[&lane.worker], &lane.apps).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

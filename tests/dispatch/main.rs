@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
+mod bench;
 mod conformance;
+mod degraded;
+mod drain;
 mod killed;
 mod leaks;
 mod ledger;

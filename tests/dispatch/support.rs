@@ -15,6 +15,7 @@ use dispatch_tests::redis::RedisServer;
 use dispatch_tests::streams::FakeStreams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use tokio::time::Duration;
 
 /// Time between two looks at the emulator's stream.
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The stack of `examples/seoul.yaml` on an emulator, and a Redis.
 pub struct City {
     pub ministack: Ministack,
-    _redis: RedisServer,
+    pub redis: Mutex<RedisServer>,
     pub clients: AwsClients,
     /// What the operator would write for its workers.
     pub config: WorkerConfig,
@@ -49,7 +50,7 @@ impl City {
             limits: Some(limits),
         };
         let config = worker_config(&system, &made.outputs.unwrap(), &overrides);
-        Self { ministack, _redis: redis, clients, config, keys }
+        Self { ministack, redis: Mutex::new(redis), clients, config, keys }
     }
 
     /// What the city's tokens are signed with.

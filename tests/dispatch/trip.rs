@@ -1,7 +1,7 @@
 //! One ride after another, driven over the public API as patient apps do it: every call is repeated under its Idempotency-Key until it is
 //! answered, and every answer is one the documents know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use dispatch_core::ids::DispatchId;
@@ -83,6 +83,8 @@ pub struct Apps {
     /// Every token that was used, and how often each answer came.
     tokens: Mutex<Vec<String>>,
     answers: Mutex<BTreeMap<String, usize>>,
+    /// Drivers on duty.
+    drivers: Mutex<BTreeSet<String>>,
 }
 
 impl Apps {
@@ -95,6 +97,7 @@ impl Apps {
             key: SigningKey::read(&city.signing_key()).unwrap(),
             tokens: Mutex::default(),
             answers: Mutex::default(),
+            drivers: Mutex::default(),
         }
     }
 
@@ -183,6 +186,8 @@ impl Apps {
         let body = json!({ "status": status, "location": waiting_place() });
         let call = Call::new(Method::PUT, format!("/v1/drivers/{name}/availability")).body(body);
         self.done(Speaker::Driver(&driver), &call).await;
+        let mut drivers = self.drivers.lock().unwrap();
+        let _ = if status == "ACTIVE" { drivers.insert(driver) } else { drivers.remove(&driver) };
     }
 
     /// Asks for a ride; it is stored when this returns.
@@ -192,43 +197,53 @@ impl Apps {
         Ride { user, driver, dispatch: stored["dispatchId"].as_str().unwrap().to_owned() }
     }
 
+    /// The head of a request that reads the ride, for a connection of its own.
+    pub fn head_of_a_look(&self, ride: &Ride) -> String {
+        let (id, token) = (suffix(&ride.dispatch), self.token(Speaker::Operations));
+        format!(
+            "GET /v1/dispatches/{id} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+        )
+    }
+
     /// The ride as it is.
     pub async fn look(&self, ride: &Ride) -> Value {
         let path = format!("/v1/dispatches/{}", suffix(&ride.dispatch));
         self.done(Speaker::Operations, &Call::new(Method::GET, path)).await
     }
 
-    /// Takes the ride's offer as its driver, who goes on telling where they are; returns when the ride is theirs.
-    pub async fn accept(&self, ride: &Ride) {
+    /// Takes the ride's offer as whoever it is made to, while all drivers go on telling where they are; returns when the ride is theirs.
+    pub async fn accept(&self, ride: &mut Ride) {
         let deadline = Instant::now() + PATIENCE;
         let id = suffix(&ride.dispatch);
         loop {
             let now = self.look(ride).await;
-            let offered = now["driverId"] == ride.driver.as_str();
-            match now["status"].as_str().unwrap_or_default() {
-                "ACCEPTED" if offered => return,
-                "REQUESTED" if offered => {
-                    let body = json!({ "driverId": ride.driver, "offerSeq": now["offerSeq"], "response": "ACCEPT" });
+            match (now["status"].as_str().unwrap_or_default(), now["driverId"].as_str()) {
+                ("ACCEPTED", Some(driver)) => {
+                    driver.clone_into(&mut ride.driver);
+                    return;
+                }
+                ("REQUESTED", Some(driver)) => {
+                    let body = json!({ "driverId": driver, "offerSeq": now["offerSeq"], "response": "ACCEPT" });
                     // Without a key: the offer's number makes it the same answer, and a key that a dead worker holds would outlast the
                     // offer. A refusal: the offer is over, the next one comes.
                     let call = Call::new(Method::POST, format!("/v1/dispatches/{id}/response")).body(body);
-                    self.settled(Speaker::Driver(&ride.driver), &call).await;
+                    self.settled(Speaker::Driver(driver), &call).await;
                 }
-                "REQUESTED" => {}
-                other => panic!("{ride:?} is {other}: {now}"),
+                ("REQUESTED", None) => {}
+                (other, _) => panic!("{ride:?} is {other}: {now}"),
             }
-            self.ping(ride).await;
+            self.ping().await;
             assert!(Instant::now() < deadline, "{ride:?} found no driver: {now}");
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Tells where the driver is; whoever misses one hears the next.
-    async fn ping(&self, ride: &Ride) {
-        let place = waiting_place();
-        let body = json!({ "lat": place["lat"], "lng": place["lng"] });
-        let path = format!("/v1/drivers/{}/locations", suffix(&ride.driver));
-        self.once(Speaker::Driver(&ride.driver), &Call::new(Method::POST, path).body(body)).await;
+    /// Tells where the drivers are; whoever misses one hears the next.
+    async fn ping(&self) {
+        let (place, drivers) = (waiting_place(), self.drivers.lock().unwrap().clone());
+        let at = |driver: &String| json!({ "driverId": driver, "lat": place["lat"], "lng": place["lng"] });
+        let body = json!({ "locations": drivers.iter().map(at).collect::<Vec<_>>() });
+        self.once(Speaker::Operations, &Call::new(Method::POST, "/v1/locations/batch".to_owned()).body(body)).await;
     }
 
     /// Drives from the acceptance to the payment. The last two reports go under keys.
@@ -247,8 +262,8 @@ impl Apps {
     /// A whole ride of people of its own.
     pub async fn ride(&self, name: &str) -> Ride {
         self.people(name).await;
-        let ride = self.ask(name).await;
-        self.accept(&ride).await;
+        let mut ride = self.ask(name).await;
+        self.accept(&mut ride).await;
         self.drive(&ride).await;
         ride
     }

@@ -1,6 +1,6 @@
 //! `redis-server` as a child of the test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::server::Server;
@@ -8,17 +8,28 @@ use crate::server::Server;
 /// A running server, empty, that keeps nothing on disk. Killed when dropped.
 pub struct RedisServer(Server);
 
+fn command(port: u16, folder: &Path) -> Command {
+    let program = std::env::var_os("DISPATCH_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from);
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+    command.current_dir(folder);
+    command
+}
+
 impl RedisServer {
     /// Starts one on a free port and waits until it answers. The program is `DISPATCH_REDIS_SERVER`, or `redis-server`.
     pub async fn start() -> anyhow::Result<Self> {
-        let program = std::env::var_os("DISPATCH_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from);
-        let command = |port: u16, folder: &std::path::Path| {
-            let mut command = Command::new(&program);
-            command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
-            command.current_dir(folder);
-            command
-        };
         Ok(Self(Server::start(command, answers_ping).await?))
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    /// Starts it again where it was, empty.
+    pub async fn revive(&mut self) -> anyhow::Result<()> {
+        self.0.revive(&command, &answers_ping).await
     }
 
     /// Its address, `redis://127.0.0.1:…`.

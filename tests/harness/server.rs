@@ -17,7 +17,8 @@ const PORTS_TRIED: usize = 3;
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
+    name: String,
 }
 
 impl Server {
@@ -42,6 +43,27 @@ impl Server {
         self.port
     }
 
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on its port and in its folder, after [`Self::kill`].
+    pub(crate) async fn revive<A, F>(
+        &mut self,
+        command: &impl Fn(u16, &Path) -> Command,
+        answers: &A,
+    ) -> anyhow::Result<()>
+    where
+        A: Fn(u16) -> F,
+        F: Future<Output = bool>,
+    {
+        self.child = spawn(&mut command(self.port, self.folder.path()))?;
+        self.until_it_answers(answers).await
+    }
+
     async fn start_once<A, F>(command: impl Fn(u16, &Path) -> Command, answers: A) -> anyhow::Result<Self>
     where
         A: Fn(u16) -> F,
@@ -50,29 +72,39 @@ impl Server {
         let port = free_port()?;
         let folder = TempDir::new()?;
         let mut command = command(port, folder.path());
-        let program = command.get_program().to_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
-        let mut running = Self { child, port, _folder: folder };
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut running = Self { child: spawn(&mut command)?, port, folder, name };
+        running.until_it_answers(&answers).await?;
+        Ok(running)
+    }
+
+    async fn until_it_answers<A, F>(&mut self, answers: &A) -> anyhow::Result<()>
+    where
+        A: Fn(u16) -> F,
+        F: Future<Output = bool>,
+    {
         let deadline = Instant::now() + START_WITHIN;
-        while !answers(port).await {
-            if let Some(status) = running.child.try_wait()? {
-                bail!("{} ended with {status}", program.display());
+        while !answers(self.port).await {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}", self.name);
             }
             if Instant::now() >= deadline {
-                bail!("{} did not answer within {START_WITHIN:?}", program.display());
+                bail!("{} did not answer within {START_WITHIN:?}", self.name);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        Ok(running)
+        Ok(())
     }
+}
+
+fn spawn(command: &mut Command) -> anyhow::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().with_context(|| format!("could not start {}", command.get_program().display()))
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only when it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -15,6 +15,7 @@ use super::{ConnectError, RedisConnector, RedisFleet};
 use crate::city::City;
 use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
+use crate::pulse::Pulse;
 
 /// Longest wait of one read of the feed. Within it the index notices that the cache was wiped.
 const BLOCK: Duration = Duration::from_millis(500);
@@ -69,10 +70,12 @@ pub fn indexed(
 impl Follower {
     /// Follows until `shutdown`.
     pub async fn run(&self, shutdown: &CancellationToken) {
+        let pulse = self.metrics.pulse("the follower of the driver index");
         loop {
+            pulse.beat();
             let lost = tokio::select! {
                 () = shutdown.cancelled() => return,
-                lost = self.follow() => lost,
+                lost = self.follow(&pulse) => lost,
             };
             let pause = match lost {
                 Lost::Behind => Duration::ZERO,
@@ -94,14 +97,14 @@ impl Follower {
         }
     }
 
-    async fn follow(&self) -> Lost {
-        match self.try_follow().await {
+    async fn follow(&self, pulse: &Pulse) -> Lost {
+        match self.try_follow(pulse).await {
             Ok(never) => match never {},
             Err(lost) => lost,
         }
     }
 
-    async fn try_follow(&self) -> Result<std::convert::Infallible, Lost> {
+    async fn try_follow(&self, pulse: &Pulse) -> Result<std::convert::Infallible, Lost> {
         let mut connection = self.redis.feed_connection(&self.connector, BLOCK).await?;
         let begun = Instant::now();
         // First where the feed is, then the drivers: what changes in between is told after that place.
@@ -114,6 +117,7 @@ impl Follower {
         tracing::info!(drivers = self.shared.len(), took_ms = begun.elapsed().as_millis(), "the driver index is ready");
         let mut caught_up = begun;
         loop {
+            pulse.beat();
             let asked = Instant::now();
             let entries = self.read(&mut connection, &last).await?;
             let whole = entries.len() < ENTRIES;

@@ -42,18 +42,27 @@ pub fn admin_router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// Alive as long as the process answers: a dead dependency is no reason to be restarted.
-async fn livez() -> &'static str {
-    "ok\n"
+/// Alive as long as the process answers and its loops come round: a dead dependency is no reason to be restarted.
+async fn livez(State(state): State<AdminState>) -> Response {
+    match state.metrics.silent_loop() {
+        None => "ok\n".into_response(),
+        Some(name) => {
+            tracing::error!(name, "a loop stands still");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{name} stands still\n")).into_response()
+        }
+    }
 }
 
 async fn readyz(State(state): State<AdminState>) -> Response {
     match *state.readiness.borrow() {
+        Readiness::Ready if state.metrics.is_shedding() => not_ready("less load"),
         Readiness::Ready => "ok\n".into_response(),
-        Readiness::NotReady { waits_for } => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("waits for {waits_for}\n")).into_response()
-        }
+        Readiness::NotReady { waits_for } => not_ready(waits_for),
     }
+}
+
+fn not_ready(waits_for: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waits for {waits_for}\n")).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

@@ -58,7 +58,7 @@ pub async fn around(State(app): State<AppState>, request: Request, next: Next) -
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
     let mut response = match address_share(&app, &request) {
-        Ok(()) => admitted(&app.admission, request, next).instrument(span.clone()).await,
+        Ok(()) => admitted(&app, request, next).instrument(span.clone()).await,
         Err(error) => error.into_response(),
     };
     let headers = response.headers_mut();
@@ -85,8 +85,9 @@ fn address_share(app: &AppState, request: &Request) -> Result<(), ApiError> {
     rates.take_address(address).map_err(|after_s| ApiError::TooMany { after_s })
 }
 
-async fn admitted(admission: &Admission, request: Request, next: Next) -> Response {
-    let Ok(_permit) = admission.0.try_acquire() else {
+async fn admitted(app: &AppState, request: Request, next: Next) -> Response {
+    let Ok(_permit) = app.admission.0.try_acquire() else {
+        app.engine.metrics.request_shed();
         return ApiError::Overloaded.into_response();
     };
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message};
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -68,21 +68,23 @@ impl Consumer {
         Self { client, url: url.to_owned(), queue, metrics }
     }
 
-    /// Receives until `shutdown`, then finishes what is in work. A poll is dropped at once: a message that was on its way comes
-    /// again after the visibility timeout.
+    /// Receives until `shutdown`, then finishes what is in work; what could not be done is handed back, so that others have it at once. A
+    /// poll is dropped at once: a message that was on its way comes again after the visibility timeout.
     pub async fn run(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
         join_all((0..POLLERS).map(|_| self.poll(handler, shutdown))).await;
     }
 
     async fn poll(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
+        let pulse = self.metrics.pulse(self.queue);
         loop {
+            pulse.beat();
             let received = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 received = self.receive() => received,
             };
             match received {
-                Ok(messages) => self.handle_batch(handler, messages).await,
+                Ok(messages) => self.handle_batch(handler, messages, shutdown).await,
                 Err(error) => {
                     self.failed(&error);
                     tokio::select! {
@@ -110,20 +112,34 @@ impl Consumer {
         Ok(answer.messages.unwrap_or_default())
     }
 
-    async fn handle_batch(&self, handler: &dyn MessageHandler, messages: Vec<Message>) {
-        let receipts = join_all(messages.into_iter().map(|message| self.handle_one(handler, message))).await;
-        let done: Vec<String> = receipts.into_iter().flatten().collect();
-        if done.is_empty() {
-            return;
+    async fn handle_batch(&self, handler: &dyn MessageHandler, messages: Vec<Message>, shutdown: &CancellationToken) {
+        let ends = join_all(messages.into_iter().map(|message| self.handle_one(handler, message))).await;
+        let (mut done, mut left) = (Vec::new(), Vec::new());
+        for (handled, receipt) in ends {
+            match handled {
+                Handled::Done => done.extend(receipt),
+                Handled::Left => left.extend(receipt),
+                Handled::Unreadable => {}
+            }
         }
-        if let Err(error) = self.delete(done).await {
+        if !done.is_empty()
+            && let Err(error) = self.delete(done).await
+        {
             // They come again; handling them again is harmless.
+            self.failed(&error);
+        }
+        // While this process lives they wait, so that what fails is not tried without a pause.
+        if !left.is_empty()
+            && shutdown.is_cancelled()
+            && let Err(error) = self.hand_back(left).await
+        {
+            // They come again after the visibility timeout.
             self.failed(&error);
         }
     }
 
-    /// The receipt of a message that is done.
-    async fn handle_one(&self, handler: &dyn MessageHandler, message: Message) -> Option<String> {
+    /// What became of a message, and its receipt.
+    async fn handle_one(&self, handler: &dyn MessageHandler, message: Message) -> (Handled, Option<String>) {
         let Message { message_id, receipt_handle, body, message_attributes, .. } = message;
         let texts = message_attributes.unwrap_or_default().into_iter();
         let received = Received {
@@ -131,21 +147,30 @@ impl Consumer {
             body: body.unwrap_or_default(),
             attributes: texts.filter_map(|(name, value)| Some((name, value.string_value?))).collect(),
         };
-        match handler.handle(&received).await {
-            Handled::Done => {
-                self.metrics.queue_message(self.queue, "handled");
-                receipt_handle
-            }
-            Handled::Left => {
-                self.metrics.queue_message(self.queue, "left");
-                None
-            }
+        let handled = handler.handle(&received).await;
+        match handled {
+            Handled::Done => self.metrics.queue_message(self.queue, "handled"),
+            Handled::Left => self.metrics.queue_message(self.queue, "left"),
             Handled::Unreadable => {
                 self.metrics.queue_message(self.queue, "unreadable");
                 tracing::error!(queue = self.queue, message = received.id, "a message cannot be read");
-                None
             }
         }
+        (handled, receipt_handle)
+    }
+
+    /// Makes messages visible again.
+    async fn hand_back(&self, receipts: Vec<String>) -> Result<(), PortError> {
+        const ACTION: &str = "handing messages back";
+        let mut request = self.client.change_message_visibility_batch().queue_url(&self.url);
+        for (index, receipt) in receipts.into_iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
+            let entry = entry.receipt_handle(receipt).visibility_timeout(0).build();
+            request =
+                request.entries(entry.map_err(|error| PortError::Failed { action: ACTION, source: Box::new(error) })?);
+        }
+        request.send().await.map_err(|error| port_error(ACTION, &error))?;
+        Ok(())
     }
 
     async fn delete(&self, receipts: Vec<String>) -> Result<(), PortError> {

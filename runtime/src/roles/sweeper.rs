@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, Trigger};
+use crate::pulse::Pulse;
 use dispatch_core::ids::DispatchId;
 
 /// Time between two rounds on average: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
@@ -36,13 +37,15 @@ impl Sweeper {
     /// Goes round until `shutdown`; a round that has begun is finished. Every replica has its sweeper: this backstop shall depend on
     /// nothing but the table. Each pause is spread, so that they do not go round together.
     pub async fn run(&self, shutdown: &CancellationToken) {
+        let pulse = self.engine.metrics.pulse("the sweeper");
         loop {
+            pulse.beat();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(spread(EVERY)) => {}
                 () = self.now.notified() => tracing::warn!("sweeping at once"),
             }
-            sweep(&self.engine).await;
+            round(&self.engine, Some(&pulse)).await;
         }
     }
 }
@@ -55,6 +58,11 @@ fn spread(pause: Duration) -> Duration {
 
 /// One round.
 pub async fn sweep(engine: &Engine) {
+    round(engine, None).await;
+}
+
+/// One round; each dispatch that was looked at is a sign of life, because a round of many may take minutes.
+async fn round(engine: &Engine, pulse: Option<&Pulse>) {
     let now = engine.ports.clock.now();
     let before = dispatch_core::time::EpochMs(now.0.saturating_sub(YOUNG_MS));
     let open = match engine.ports.dispatches.open_since_before(before, ROUND_MAX).await {
@@ -66,7 +74,13 @@ pub async fn sweep(engine: &Engine) {
         }
     };
     let all = futures::stream::iter(open);
-    all.for_each_concurrent(AT_ONCE, |id| async move { look_at(engine, &id).await }).await;
+    all.for_each_concurrent(AT_ONCE, |id| async move {
+        look_at(engine, &id).await;
+        if let Some(pulse) = pulse {
+            pulse.beat();
+        }
+    })
+    .await;
 }
 
 /// A live offer that still has time is left alone by core; the index may also show what is over already.

@@ -83,7 +83,9 @@ impl StreamConsumer {
     /// Reads until `shutdown`; then every shard finishes what is in work, stores its checkpoint and is given back.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let mut worker = Worker::new(self.source.clone(), Arc::clone(&self.handler));
+        let pulse = self.source.metrics.pulse("the stream consumer");
         while !shutdown.is_cancelled() {
+            pulse.beat();
             worker.round().await;
             tokio::select! {
                 () = shutdown.cancelled() => break,

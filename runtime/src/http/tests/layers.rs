@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 use super::{World, without_body};
 use crate::http::{AdminState, Admission, HttpRole, Readiness, admin_router, router};
 use crate::port::{EventStreams, Notification, Person, PortError};
+use crate::pulse::SILENCE_MAX;
 
 /// Event streams that never open: a service behind us that stands still.
 struct Stuck;
@@ -47,9 +48,11 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shed = world.get("/v1/users/00001").await;
     assert_eq!(shed.header("retry-after"), "2");
+    assert!(world.state.engine.metrics.is_shedding(), "others should have what comes next");
     assert_eq!(shed.expect(StatusCode::SERVICE_UNAVAILABLE)["type"], "tag:coactus.io,2026:dispatch/overloaded");
     assert_eq!(stuck.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     world.get("/v1/users/00001").await.expect(StatusCode::NOT_FOUND);
+    assert!(!world.state.engine.metrics.is_shedding());
 }
 
 #[tokio::test]
@@ -94,4 +97,20 @@ async fn readiness_follows_whoever_runs_the_process_and_liveness_does_not() {
     assert_eq!((status("/livez").await, status("/readyz").await), (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE));
     sender.send_replace(Readiness::Ready);
     assert_eq!((status("/livez").await, status("/readyz").await), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_a_loop_that_stands_still_is_not_alive() {
+    let world = World::new();
+    let metrics = world.state.engine.metrics.clone();
+    let (_sender, readiness) = watch::channel(Readiness::Ready);
+    let admin = admin_router(AdminState { readiness, metrics: Arc::clone(&metrics) });
+    let alive =
+        || async { admin.clone().oneshot(Request::get("/livez").body(Body::empty()).unwrap()).await.unwrap().status() };
+    let pulse = metrics.pulse("a loop");
+    assert_eq!(alive().await, StatusCode::OK);
+    tokio::time::advance(SILENCE_MAX + Duration::from_secs(1)).await;
+    assert_eq!(alive().await, StatusCode::SERVICE_UNAVAILABLE);
+    pulse.beat();
+    assert_eq!(alive().await, StatusCode::OK);
 }

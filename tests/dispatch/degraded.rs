@@ -1,0 +1,213 @@
+//! What a city does while something it depends on is away: rides go on where they can, callers are told when to come again where they
+//! cannot, nothing is lost, and nobody restarts a healthy process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dispatch_tests::recorder::{Fate, Recorded};
+use futures::future::join_all;
+use reqwest::{Method, StatusCode};
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::bench::Bench;
+use crate::trip::{Call, Speaker, Told, asking};
+
+/// Rides at once.
+const RIDES: usize = 3;
+/// How long a service is away.
+const AWAY: Duration = Duration::from_secs(5);
+/// Time between two looks at the process.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Tries of one write, of one read and of one message: each belongs to one layer alone.
+const WRITE_TRIES: usize = 5;
+const SDK_TRIES: usize = 3;
+
+impl Bench {
+    /// Rides through a fault. The process stays alive and ready all the time, and everything comes to its end.
+    async fn ride_through(&mut self, fault: impl AsyncFnOnce(&Self)) {
+        let (apps, worker) = (&self.apps, &self.worker);
+        let riding = async {
+            // The fault is there first.
+            sleep(Duration::from_millis(200)).await;
+            let names: Vec<String> = (0..RIDES).map(|number| format!("{}-{number}", self.name)).collect();
+            join_all(names.iter().map(|name| apps.ride(name))).await
+        };
+        let watching = async {
+            loop {
+                assert_eq!(worker.admin("livez").await, Some(200));
+                assert_eq!(worker.admin("readyz").await, Some(200));
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        let rides = tokio::select! {
+            (rides, ()) = async { tokio::join!(riding, fault(self)) } => rides,
+            never = watching => never,
+        };
+        self.rides.extend(rides);
+        println!("{:?}", self.apps.answers());
+        self.audit().await;
+    }
+
+    /// Failed calls of other services that the process counted.
+    async fn failures(&self) -> u64 {
+        let metrics = self.worker.metrics().await;
+        let lines = metrics.lines().filter(|line| line.starts_with("dispatch_port_errors_total{"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// Lets `rule` decide about calls while the service is away.
+    async fn away(&self, rule: impl Fn(&Recorded) -> Fate + Send + Sync + 'static) {
+        self.recorder.interfere(rule);
+        sleep(AWAY).await;
+        self.recorder.stop_interfering();
+    }
+
+    async fn redis(&self, command: &str, arguments: &[&str]) {
+        let client = redis::Client::open(self.city.redis.lock().await.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd(command).arg(arguments).query_async::<()>(&mut connection).await.unwrap();
+    }
+}
+
+fn refusal(status: u16, kind: &str) -> Fate {
+    let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"for a test"}}"#);
+    Fate::Answer { status, kind: "application/x-amz-json-1.0", body }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_is_down_drivers_are_found_in_the_table_and_nothing_is_lost() {
+    let mut bench = Bench::open("redis-down").await;
+    bench
+        .ride_through(async |bench| {
+            bench.city.redis.lock().await.kill();
+            sleep(AWAY).await;
+            bench.city.redis.lock().await.revive().await.unwrap();
+        })
+        .await;
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_does_not_answer_holds_up_no_request_for_long() {
+    let mut bench = Bench::open("redis-slow").await;
+    let begun = Instant::now();
+    bench.ride_through(async |bench| bench.redis("CLIENT", &["PAUSE", "5000", "ALL"]).await).await;
+    println!("rides took {:?}", begun.elapsed());
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_redis_is_filled_again_and_no_ride_is_lost() {
+    let mut bench = Bench::open("redis-wiped").await;
+    bench
+        .ride_through(async |bench| {
+            for _ in 0..10 {
+                bench.redis("FLUSHALL", &[]).await;
+                sleep(AWAY / 10).await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_table_slows_rides_down_and_loses_none() {
+    let mut bench = Bench::open("dynamodb-throttled").await;
+    let throttled = Arc::new(AtomicUsize::new(0));
+    let (count, counting) = (AtomicUsize::new(0), Arc::clone(&throttled));
+    let half = move |call: &Recorded| {
+        let odd = (count.fetch_add(1, Ordering::SeqCst).wrapping_mul(2_654_435_761) >> 7) & 1 == 1;
+        if call.service != "dynamodb" || !odd {
+            return Fate::Pass;
+        }
+        counting.fetch_add(1, Ordering::SeqCst);
+        refusal(400, "ThrottlingException")
+    };
+    bench.ride_through(async move |bench| bench.away(half).await).await;
+    assert!(throttled.load(Ordering::SeqCst) > 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_table_fails_callers_are_told_when_to_come_again() {
+    let mut bench = Bench::open("dynamodb-failing").await;
+    let all = |call: &Recorded| match call.service.as_str() {
+        "dynamodb" => refusal(500, "InternalServerError"),
+        _ => Fate::Pass,
+    };
+    bench.ride_through(async move |bench| bench.away(all).await).await;
+    assert!(bench.apps.answers().contains_key("503"));
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_sns_fails_rides_go_on_without_pushes() {
+    let mut bench = Bench::open("sns-failing").await;
+    let all = |call: &Recorded| match call.service.as_str() {
+        "sns" => Fate::Answer { status: 503, kind: "text/xml", body: String::new() },
+        _ => Fate::Pass,
+    };
+    bench.ride_through(async move |bench| bench.away(all).await).await;
+    assert!(!bench.apps.answers().contains_key("503"), "no caller waits for a push");
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_sqs_fails_rides_go_on_by_the_timers_of_the_process_and_the_sweeper() {
+    let mut bench = Bench::open("sqs-failing").await;
+    let all = |call: &Recorded| match call.service.as_str() {
+        "sqs" => refusal(503, "ServiceUnavailable"),
+        _ => Fate::Pass,
+    };
+    bench.ride_through(async move |bench| bench.away(all).await).await;
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_aws_hangs_requests_end_in_time_and_every_loop_lives_on() {
+    let mut bench = Bench::open("aws-hanging").await;
+    bench
+        .ride_through(async |bench| {
+            bench.recorder.interfere(|_| Fate::HoldBefore);
+            let asked = Instant::now();
+            let told = bench.apps.once(Speaker::User("user#nobody"), &asking("nobody")).await;
+            assert!(matches!(told, Told::Answer { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
+            assert!(asked.elapsed() < Duration::from_secs(11), "{:?}", asked.elapsed());
+            bench.recorder.stop_interfering();
+        })
+        .await;
+    assert!(bench.failures().await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_is_tried_again_in_two_layers() {
+    let bench = Bench::open("tries").await;
+    bench.apps.people("somebody").await;
+    let (table, count) = (bench.city.config.table.name.clone(), Arc::new(AtomicUsize::new(0)));
+    let cases = [
+        ("TransactWriteItems", Speaker::User("user#somebody"), asking("somebody"), WRITE_TRIES),
+        (
+            "GetItem",
+            Speaker::Operations,
+            Call::new(Method::GET, "/v1/dispatches/01JW3Q4X5Y6Z7A8B9C0D1E2F3G".to_owned()),
+            SDK_TRIES,
+        ),
+    ];
+    for (operation, speaker, call, tries) in cases {
+        for answer in [refusal(400, "ThrottlingException"), refusal(500, "InternalServerError")] {
+            count.store(0, Ordering::SeqCst);
+            let (counting, table, shown) = (Arc::clone(&count), table.clone(), answer.clone());
+            bench.recorder.interfere(move |call| {
+                if call.operation != operation || call.resource != table {
+                    return Fate::Pass;
+                }
+                counting.fetch_add(1, Ordering::SeqCst);
+                answer.clone()
+            });
+            let told = bench.apps.once(speaker, &call).await;
+            let made = count.load(Ordering::SeqCst);
+            let Told::Answer { status, .. } = told else { panic!("{call:?} was not answered, after {made} tries") };
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{call:?} after {made} tries against {shown:?}");
+            assert!((2..=tries).contains(&made), "{operation} was tried {made} times against {shown:?}");
+        }
+    }
+    bench.recorder.stop_interfering();
+}
