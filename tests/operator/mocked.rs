@@ -294,7 +294,7 @@ fn ready(status: &Value) -> &Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_reconcile_that_panics_ends_alone_and_is_counted() -> anyhow::Result<()> {
-    let Beside { good, reason, next, metrics, .. } = beside(Trouble::Panics).await?;
+    let Beside { good, reason, next, metrics, .. } = Box::pin(beside(Trouble::Panics)).await?;
     assert_eq!(ready(&good)["status"], "True", "{good:#}");
     assert_eq!(reason, "InternalError");
     assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is tried again: {next:?}");
@@ -305,7 +305,7 @@ async fn a_reconcile_that_panics_ends_alone_and_is_counted() -> anyhow::Result<(
 #[tokio::test(start_paused = true)]
 async fn a_reconcile_that_hangs_ends_alone_at_its_deadline() -> anyhow::Result<()> {
     let begun = Instant::now();
-    let Beside { good, took, reason, next, metrics } = beside(Trouble::Hangs).await?;
+    let Beside { good, took, reason, next, metrics } = Box::pin(beside(Trouble::Hangs)).await?;
     assert_eq!(ready(&good)["status"], "True", "{good:#}");
     assert!(took < Duration::from_secs(1), "it waited for the one that hangs: {took:?}");
     assert_eq!(begun.elapsed().as_secs(), 90);

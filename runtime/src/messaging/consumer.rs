@@ -147,8 +147,8 @@ impl Consumer {
             body: body.unwrap_or_default(),
             attributes: texts.filter_map(|(name, value)| Some((name, value.string_value?))).collect(),
         };
-        let handled = handler.handle(&received).await;
-        match handled {
+        let outcome = handler.handle(&received).await;
+        match outcome {
             Handled::Done => self.metrics.queue_message(self.queue, "handled"),
             Handled::Left => self.metrics.queue_message(self.queue, "left"),
             Handled::Unreadable => {
@@ -156,7 +156,7 @@ impl Consumer {
                 tracing::error!(queue = self.queue, message = received.id, "a message cannot be read");
             }
         }
-        (handled, receipt_handle)
+        (outcome, receipt_handle)
     }
 
     /// Makes messages visible again.

@@ -33,7 +33,7 @@ async fn an_operator_that_is_misled_ends_where_an_undisturbed_one_ends() -> anyh
             runs.push(("an old answer", Disturbance::Hindered, stale(&bench, scenario).await?));
         }
         for _ in 0..PAIRS {
-            runs.push(("two operators at once", Disturbance::Crowded, pair(&bench, scenario).await?));
+            runs.push(("two operators at once", Disturbance::Crowded, Box::pin(pair(&bench, scenario)).await?));
         }
         for (how, by, left) in runs {
             let differs = left.differences(&undisturbed, scenario, by);
@@ -57,7 +57,8 @@ async fn stale(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
 async fn pair(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
     let (run, _) = begun(bench, scenario).await?;
     let (one, other) = futures::join!(bench.operate(&run, None), bench.operate(&run, None));
-    (one?, other?);
+    one?;
+    other?;
     at_rest(bench, scenario, &run).await
 }
 
