@@ -25,7 +25,7 @@ test: tools-test build ## Every test this machine can run
 	scripts/test.sh
 
 .PHONY: campaign
-campaign: tools-test ## The model with more workers and the races by the hundred thousand: more than an hour
+campaign: tools-test ## Faults at length, about CAMPAIGN_MINUTES (20): a table of them and their outcome at the end
 	scripts/campaign.sh
 
 .PHONY: campaign-operator

@@ -1,16 +1,57 @@
 #!/usr/bin/env bash
-# At length what `make test` does for seconds. By cargo's own runner, which ends nothing that takes long.
-set -euo pipefail
+# At length what `make test` does for seconds: about CAMPAIGN_MINUTES in all, on two cores, beside what the builds take. Each part runs to its
+# end whatever became of the others; seed and commit of a failure repeat it. By cargo's own runner, which ends nothing that takes long.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.local/tools/bin:$PATH"
 export DISPATCH_MINISTACK="${DISPATCH_MINISTACK:-$PWD/.venv/bin/ministack}"
-export RACES="${RACES:-100000}" RACES_SEED="${RACES_SEED:-$RANDOM}"
-export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-10}"
-echo "commit $(git rev-parse --short HEAD), seed $RACES_SEED"
+minutes="${CAMPAIGN_MINUTES:-20}" seed="${CAMPAIGN_SEED:-$RANDOM}"
+# The model and the races have a share of the time that grows with it, the pool has what is left beside the parts that take as long as
+# they take: all deaths some eight minutes, the degraded modes one and a half.
+model=$((minutes / 10 > 0 ? minutes / 10 : 1))
+pool=$(((minutes - 10 - 2 * model) * 60))
+export RACES="${RACES:-$((minutes * 1000))}" RACES_SEED="${RACES_SEED:-$seed}"
+export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-$model}"
+export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-$((pool > 60 ? pool : 60))}" DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$seed}"
+export DISPATCH_KILLS="${DISPATCH_KILLS:-0}" DISPATCH_KILLS_SEED="${DISPATCH_KILLS_SEED:-$seed}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/counters"
+export DISPATCH_COUNTERS="$work/counters"
+commit="$(git rev-parse --short HEAD)"
+echo "commit $commit, seed $seed, about $minutes minutes"
 
-cargo test --locked -p dispatch-core --features mutants --test model -- --nocapture
-cargo test --locked -p dispatch-tests --all-features --test adapters races:: -- --nocapture --test-threads 1
+cargo build --locked -p dispatch-operator -p dispatch-runtime || exit 1
+failed=0
 
-export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-600}" DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$RANDOM}"
-cargo build --locked -p dispatch-runtime
-cargo test --locked -p dispatch-tests --test dispatch pool:: -- --nocapture
+# Runs a part and keeps a line of the table: fault, runs, outcome.
+part() {
+    local name="$1" log="$work/log" begun=$SECONDS outcome=held
+    shift
+    printf '\n== %s\n' "$name"
+    if ! "$@" 2>&1 | tee "$log"; then
+        outcome="FAILED: commit $commit, seed $seed"
+        failed=1
+    fi
+    local passed
+    passed="$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | awk '{ sum += $1 } END { print sum + 0 }')"
+    printf '%-46s %5s %6ss  %s\n' "$name" "$passed" $((SECONDS - begun)) "$outcome" >> "$work/table"
+    # What a part has counted itself, below its line.
+    grep -E '^killed at |  as undisturbed$|races|requests, [0-9]+ kills' "$log" | sed 's/^/    /' >> "$work/table" || true
+}
+
+dispatch=(cargo test --locked -p dispatch-tests --all-features --test dispatch)
+part "model: any order, crash, loss, repetition" cargo test --locked -p dispatch-core --features mutants --test model -- --nocapture
+part "races of accept, reject, time-out, cancel" cargo test --locked -p dispatch-tests --all-features --test adapters races:: -- --nocapture --test-threads 1
+part "answers lost, calls that hang" cargo test --locked -p dispatch-tests --all-features --test adapters -- lost every_call
+part "streams: repeated, reordered, split, trimmed" "${dispatch[@]}" -- once:: streams:: conformance::
+part "killed at every call, before and after" "${dispatch[@]}" -- killed:: --nocapture
+part "services down, slow, throttled, hanging" "${dispatch[@]}" -- degraded:: --nocapture --test-threads 2
+part "told to end under load" "${dispatch[@]}" -- drain:: --nocapture
+part "four workers killed and paused at random" "${dispatch[@]}" -- pool:: --nocapture
+part "every rare branch was taken" "${dispatch[@]}" -- sometimes:: --nocapture
+
+printf '\ncommit %s, seed %s, %s minutes\n' "$commit" "$seed" $((SECONDS / 60))
+printf '%-46s %5s %7s  %s\n' fault tests time outcome
+cat "$work/table"
+exit "$failed"

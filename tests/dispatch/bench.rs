@@ -34,6 +34,7 @@ impl Bench {
     /// What must hold of the city when every ride has come to its end, and of what the worker told of them.
     pub async fn audit(&mut self) {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
+        self.worker.leave_counters().await;
         nothing_is_told(&self.surroundings, &[&self.worker], &self.apps).await;
     }
 }

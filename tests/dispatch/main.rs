@@ -12,6 +12,8 @@ mod ledger;
 mod once;
 mod pool;
 mod process;
+mod readme;
+mod sometimes;
 mod streams;
 mod support;
 mod trip;

@@ -272,6 +272,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
 /// At the end, leases are given back at once.
 async fn all_end_in_order(pool: &Pool, mut workers: Vec<Process>) {
     for worker in &workers {
+        worker.leave_counters().await;
         worker.signal(Signal::TERM);
     }
     for worker in &mut workers {

@@ -113,6 +113,14 @@ impl Process {
         reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
     }
 
+    /// Leaves what the process has counted so far in the folder of a campaign, `DISPATCH_COUNTERS`.
+    pub async fn leave_counters(&self) {
+        if let Ok(folder) = std::env::var("DISPATCH_COUNTERS") {
+            let file = Path::new(&folder).join(format!("{}-{}", self.name, self.child.id()));
+            std::fs::write(file, self.metrics().await).unwrap();
+        }
+    }
+
     /// The metric whose line begins so; 0 where there is none.
     pub async fn metric(&self, line: &str) -> u64 {
         let text = self.metrics().await;
