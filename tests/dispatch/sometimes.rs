@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use dispatch_runtime::metrics::Metrics;
-
 /// Counters of the processes of a campaign that end above zero, by the beginning of their lines.
 const WANTED: [&str; 16] = [
     "dispatch_offers_total",
@@ -40,12 +38,12 @@ fn sums(folder: &str) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn every_rare_branch_of_a_campaign_was_taken() {
-    // What is looked for is what the program counts.
-    let names = Metrics::new().encode().unwrap();
+    // What is looked for is what the program counts; a family shows itself only when something was.
+    let names = include_str!("../../runtime/src/metrics.rs");
     for wanted in WANTED {
         let name = wanted.split('{').next().unwrap_or(wanted);
-        let name = name.trim_end_matches("_total").trim_end_matches("_count");
-        assert!(names.contains(&format!("# TYPE {name} ")), "{name} is no metric");
+        let name = name.trim_end_matches("_total").trim_end_matches("_seconds_count");
+        assert!(names.contains(&format!("\"{name}\";")), "{name} is no metric");
     }
     let Ok(folder) = std::env::var("DISPATCH_COUNTERS") else { return };
     let sums = sums(&folder);
