@@ -37,7 +37,7 @@ part() {
     passed="$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | awk '{ sum += $1 } END { print sum + 0 }')"
     printf '%-46s %5s %6ss  %s\n' "$name" "$passed" $((SECONDS - begun)) "$outcome" >> "$work/table"
     # What a part has counted itself, below its line.
-    grep -E '^killed at |  as undisturbed$|races|requests, [0-9]+ kills' "$log" | sed 's/^/    /' >> "$work/table" || true
+    grep -E '^killed at |  as undisturbed$|: [0-9]+ races in |requests, [0-9]+ kills' "$log" | sed 's/^/    /' >> "$work/table" || true
 }
 
 dispatch=(cargo test --locked -p dispatch-tests --all-features --test dispatch)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use dispatch_api::worker_config::AwsEndpoint;
 use thiserror::Error;
@@ -46,8 +47,9 @@ struct Failure {
     message: String,
 }
 
-/// The port's error for a failed call: what a service refuses with a client error other than throttling stays refused.
-pub(crate) fn port_error<E, R>(action: &'static str, error: &SdkError<E, R>) -> PortError
+/// The port's error for a failed call: what a service refuses with a client error other than throttling stays refused; what it cannot do
+/// itself, with whatever code or none, may pass.
+pub(crate) fn port_error<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata,
 {
@@ -55,7 +57,10 @@ where
         SdkError::ConstructionFailure(_) => ("the request could not be made", true),
         SdkError::TimeoutError(_) => ("no answer in time", false),
         SdkError::DispatchFailure(_) => ("the connection failed", false),
-        SdkError::ServiceError(_) => ("refused", !may_pass(error.code().unwrap_or_default())),
+        SdkError::ServiceError(service) => {
+            let passes = service.raw().status().is_server_error() || may_pass(error.code().unwrap_or_default());
+            ("refused", !passes)
+        }
         _ => ("the answer could not be read", false),
     };
     let failure = Failure {
