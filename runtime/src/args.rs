@@ -63,6 +63,10 @@ pub struct ServeArgs {
     /// Also end when standard input is closed: the parent that held its other end is gone.
     #[arg(long)]
     pub exit_with_parent: bool,
+    /// Seconds to go on serving after SIGTERM, no longer ready: whoever sends requests here hears late that this process ends.
+    #[arg(long, value_name = "SECONDS", env = "DISPATCH_LINGER_SECONDS", default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(0..=15))]
+    pub linger_seconds: u16,
 }
 
 /// `keys`.
@@ -112,7 +116,7 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::try_parse_from(["dispatch-runtime", "serve", "--config", "c.json", "--role", "save-dispatch"]);
         let Command::Serve(serve) = args.unwrap().command else { panic!("serve") };
-        assert_eq!(serve.role.0.len(), 1);
+        assert_eq!((serve.role.0.len(), serve.linger_seconds), (1, 0));
         let words = ["dispatch-runtime", "token", "--key", "k", "--sub", "user#00001", "--scope", "user,driver"];
         let Command::Token(token) = Args::try_parse_from(words).unwrap().command else { panic!("token") };
         assert_eq!((token.scope.len(), token.hours), (2, 12));

@@ -119,6 +119,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let reason = until_asked_to_end(args.exit_with_parent).await?;
     tracing::info!(reason, "ending");
     readiness.send_replace(Readiness::NotReady { waits_for: "draining" });
+    tokio::time::sleep(Duration::from_secs(args.linger_seconds.into())).await;
     process.end().await;
     admin_end.cancel();
     // The admin server has nothing in flight that anybody waits for.

@@ -20,7 +20,10 @@ use crate::worker_config::CACHE_AUTH_TOKEN_ENV;
 pub(super) const HTTP_PORT: i32 = 8080;
 /// Port of `/livez`, `/readyz` and `/metrics`; the runtime's default.
 pub(super) const ADMIN_PORT: i32 = 9090;
-/// Time from SIGTERM to SIGKILL, s. A worker drains for at most 10 s; the rest is slack for a loaded node.
+/// Time a Pod that is told to end still takes requests, s: its node and the Service's other nodes hear of the end side by side with it. (A sleep
+/// of the kubelet's own, `preStop.sleep`, is not known to clusters before 1.30.)
+const LINGER_S: u16 = 5;
+/// Time from SIGTERM to SIGKILL, s. A worker lingers, then drains for at most 10 s; the rest is slack for a loaded node.
 const GRACE_S: i64 = 30;
 /// Replicas where the manifest says nothing: one may go while the other serves.
 const REPLICAS: u32 = 2;
@@ -78,6 +81,15 @@ fn replicas(pool: &Pool<'_>, scaling: &RoleScaling) -> Option<i32> {
     Some(i32::try_from(fixed).unwrap_or(i32::MAX))
 }
 
+fn arguments(role: Role) -> Vec<String> {
+    let config = format!("{CONFIG_DIR}/{CONFIG_FILE}");
+    let mut arguments = ["serve", "--config", &config, "--role", role.name].map(str::to_owned).to_vec();
+    if role.http {
+        arguments.extend(["--linger-seconds".to_owned(), LINGER_S.to_string()]);
+    }
+    arguments
+}
+
 fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
     let system = pool.system;
     let scheduling = &system.spec.workers.scheduling;
@@ -132,11 +144,7 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
     Container {
         name: "runtime".to_owned(),
         image: Some(workers.image.clone().unwrap_or_else(|| pool.image.to_owned())),
-        args: Some(
-            ["serve", "--config", &format!("{CONFIG_DIR}/{CONFIG_FILE}"), "--role", role.name]
-                .map(str::to_owned)
-                .to_vec(),
-        ),
+        args: Some(arguments(role)),
         env: Some(environment(pool)),
         ports: Some(ports),
         resources: Some(ResourceRequirements {
