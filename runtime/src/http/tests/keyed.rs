@@ -89,10 +89,10 @@ async fn a_second_attempt_waits_for_the_first_and_follows_one_that_died() {
     assert_eq!((seen.begun.load(Ordering::SeqCst), seen.lost.load(Ordering::SeqCst)), (1, 1));
 
     let waiting = post(&world, &path, "key-1", &answer("ACCEPT")).await;
-    assert_eq!(waiting.header("retry-after"), "30");
+    assert_eq!(waiting.header("retry-after"), "12");
     let problem = waiting.expect(StatusCode::CONFLICT);
     assert_eq!(problem["type"], "tag:coactus.io,2026:dispatch/idempotency-key-in-use");
-    world.clock.advance_ms(29_999);
+    world.clock.advance_ms(11_999);
     post(&world, &path, "key-1", &answer("ACCEPT")).await.expect(StatusCode::CONFLICT);
     world.clock.advance_ms(1);
     post(&world, &path, "key-1", &answer("REJECT")).await.expect(StatusCode::UNPROCESSABLE_ENTITY);
