@@ -74,6 +74,16 @@ where
     }
 }
 
+/// The port's error for an entry of a batch that was not taken: at the sender's fault it stays refused.
+pub(crate) fn refused_entry(action: &'static str, code: &str, message: Option<&str>, sender_fault: bool) -> PortError {
+    let failure = Failure { code: code.to_owned(), message: message.unwrap_or("refused").to_owned() };
+    if sender_fault && !may_pass(code) {
+        PortError::Failed { action, source: Box::new(failure) }
+    } else {
+        PortError::Unavailable { action, source: Box::new(failure) }
+    }
+}
+
 /// Codes of the "Common errors" pages and of the operations used that say "later".
 fn may_pass(code: &str) -> bool {
     matches!(

@@ -9,6 +9,7 @@
 
 mod advance;
 mod follow_ups;
+mod known;
 mod texts;
 mod trip;
 
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 use advance::ArmedWakes;
 pub use advance::Trigger;
+use known::KnownOffers;
 pub use texts::response as notifications_of_response;
 
 use crate::city::City;
@@ -43,6 +45,7 @@ pub struct Engine {
     /// What it counts.
     pub metrics: Arc<Metrics>,
     wakes: ArmedWakes,
+    known: KnownOffers,
 }
 
 /// An event that took effect, or whose effect was there already.
@@ -86,7 +89,7 @@ struct Decided {
 impl Engine {
     /// An engine over these ports.
     pub fn new(ports: Ports, city: City, metrics: Arc<Metrics>) -> Self {
-        Self { ports, city, metrics, wakes: ArmedWakes::default() }
+        Self { ports, city, metrics, wakes: ArmedWakes::default(), known: KnownOffers::default() }
     }
 
     /// Stores a request. Its stream record starts the search.
@@ -100,8 +103,27 @@ impl Engine {
 
     /// Brings an answer or a report to a dispatch. Repeating it is harmless and gives the same result.
     pub async fn apply(&self, id: &DispatchId, event: Event) -> Result<Applied, EngineError> {
+        if let Some(offered) = self.known.take_open(id)
+            && let Some(applied) = self.apply_unread(&offered, &event).await?
+        {
+            return Ok(applied);
+        }
         let before = self.load(id).await?;
         self.apply_to(before, event, None).await
+    }
+
+    /// Brings an event to a dispatch as it is remembered. It counts where the table says that the dispatch still is so; nothing where it
+    /// does not, or where the event would be refused: what is remembered is no reason to refuse anything.
+    async fn apply_unread(&self, before: &StoredDispatch, event: &Event) -> Result<Option<Applied>, EngineError> {
+        let settings = self.city.settings();
+        let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
+        let Ok(step) = step(&before.state, event.clone(), rules) else { return Ok(None) };
+        if !step.changed {
+            return Ok(None);
+        }
+        let Commit::Applied(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
+        self.after_commit(&stored, &step).await;
+        Ok(Some(Applied { stored: *stored, changed: true }))
     }
 
     async fn apply_to(
@@ -168,7 +190,10 @@ impl Engine {
     ) -> Result<Commit, PortError> {
         let committed = self.ports.dispatches.commit(before, step, route).await;
         match &committed {
-            Ok(Commit::Applied(_)) => self.metrics.recorded(&step.records),
+            Ok(Commit::Applied(stored)) => {
+                self.known.note(stored);
+                self.metrics.recorded(&step.records);
+            }
             Ok(_) => {}
             Err(error) => self.metrics.port_error(error),
         }

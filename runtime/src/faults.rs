@@ -200,7 +200,7 @@ impl<P: ResponseQueue> ResponseQueue for Failing<P> {
 
 #[async_trait]
 impl<P: Notifier> Notifier for Failing<P> {
-    async fn publish(&self, notification: &Notification) -> Result<(), PortError> {
-        self.faults.around(self.inner.publish(notification)).await
+    async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError> {
+        self.faults.around(self.inner.publish(notifications)).await
     }
 }

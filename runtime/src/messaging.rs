@@ -13,6 +13,7 @@ mod devices;
 mod events;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod gather;
 mod local_timers;
 mod queues;
 mod topic;

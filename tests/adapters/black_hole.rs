@@ -101,7 +101,7 @@ async fn every_call_of_aws_ends_in_time() {
         ends("forget", AWS_WITHIN, dynamo.forget(&keyed)),
         ends("start", AWS_WITHIN, timers.start(&timer, 1000)),
         ends("send", AWS_WITHIN, responses.send(&response)),
-        ends("publish", AWS_WITHIN, notifier.publish(&notification)),
+        ends("publish", AWS_WITHIN, notifier.publish(std::slice::from_ref(&notification))),
         ends("register", AWS_WITHIN, devices.register(&person, "token")),
     );
 }

@@ -215,7 +215,7 @@ async fn a_notification_comes_through_topic_and_queue_as_it_was() {
     let subscribe = world.sns.subscribe().topic_arn(&topic).protocol("sqs").endpoint(&queue);
     subscribe.attributes("RawMessageDelivery", "true").send().await.unwrap();
 
-    SnsNotifier::new(world.sns.clone(), &topic).publish(&offer()).await.unwrap();
+    SnsNotifier::new(world.sns.clone(), &topic).publish(&[offer()]).await.unwrap();
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
     let (_, body, attributes) = inbox.messages.lock().unwrap()[0].clone();
     let seed: serde_json::Value = serde_json::from_str(include_str!("../fixtures/seed/7.4-sns-message.json")).unwrap();

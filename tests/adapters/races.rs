@@ -16,7 +16,7 @@ use dispatch_runtime::engine::{Engine, EngineError};
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::Ports;
+use dispatch_runtime::port::{PortError, Ports};
 use serde_json::Value;
 
 use crate::store::dynamodb::{Aws, DynamoTable};
@@ -31,6 +31,8 @@ const BLOCK: usize = 100;
 const IN_MEMORY: usize = 10_000;
 /// Races on DynamoDB, unless told otherwise: each is a dozen calls, and the emulator answers some five hundred a second.
 const ON_DYNAMODB: usize = 500;
+/// Times whoever is told to come later comes again, as apps do: on a busy machine a try may take longer than all tries should.
+const COMES_AGAIN: usize = 5;
 /// Items of one `BatchWriteItem`.
 const BATCH: usize = 25;
 
@@ -135,6 +137,12 @@ impl Race {
                 let ((id, event), engine, together) = (self.event(*wish), engine.clone(), together.clone());
                 tokio::spawn(async move {
                     together.wait().await;
+                    for _ in 0..COMES_AGAIN {
+                        match engine.apply(&id, event.clone()).await {
+                            Err(EngineError::Port(PortError::Unavailable { .. })) => {}
+                            settled => return settled,
+                        }
+                    }
                     engine.apply(&id, event).await
                 })
             })

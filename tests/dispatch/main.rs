@@ -6,6 +6,7 @@ mod bench;
 mod conformance;
 mod degraded;
 mod drain;
+mod economy;
 mod killed;
 mod leaks;
 mod ledger;

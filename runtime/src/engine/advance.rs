@@ -67,6 +67,7 @@ impl Engine {
     /// stream image for example, and is read again only where the table has something newer. Repeating it, at the same time
     /// and elsewhere too, is harmless: only one of them can store the next offer.
     pub async fn advance(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
+        self.known.note(&stored);
         let mut before = stored;
         let mut working = before.state.clone();
         let mut event = Event::Wake;
@@ -124,6 +125,9 @@ impl Engine {
 
     /// Ends an offer whose timer fired. Gives the time that is left where the timer was early.
     pub async fn time_out(&self, id: &DispatchId, offer_seq: u32) -> Result<Option<u64>, EngineError> {
+        if self.known.is_over(id, offer_seq) {
+            return Ok(None);
+        }
         let stored = self.load(id).await?;
         let due = stored.state.matching.timeout_at.filter(|_| stored.state.offer_seq == offer_seq);
         let left_ms = due.map_or(0, |at| at.since_ms(self.ports.clock.now()));

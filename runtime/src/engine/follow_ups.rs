@@ -80,7 +80,7 @@ impl Engine {
                 self.release(stored, driver, &token).await;
             }
             FollowUp::Notify(notice) => {
-                let result = self.ports.notifier.publish(&texts::notice(stored, notice)).await;
+                let result = self.ports.notifier.publish(&[texts::notice(stored, notice)]).await;
                 self.tolerate(stored, result);
             }
             // The algorithm's own, carried out by `advance`.
@@ -114,7 +114,7 @@ impl Engine {
         self.tolerate(stored, started);
         self.tolerate(stored, held.map(|_| ()));
         let notification = texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored));
-        let result = self.ports.notifier.publish(&notification).await;
+        let result = self.ports.notifier.publish(&[notification]).await;
         self.tolerate(stored, result);
     }
 

@@ -64,7 +64,7 @@ forward!(ResponseQueue for FakeResponses {
     async fn send(&self, message: &crate::port::ResponseMessage) -> ();
 });
 forward!(Notifier for FakeNotifier {
-    async fn publish(&self, notification: &crate::port::Notification) -> ();
+    async fn publish(&self, notifications: &[crate::port::Notification]) -> ();
 });
 forward!(Fleet for FakeFleet {
     async fn put(&self, entries: &[crate::port::FleetEntry]) -> ();

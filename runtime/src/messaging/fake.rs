@@ -76,8 +76,10 @@ pub struct FakeNotifier {
 
 #[async_trait]
 impl Notifier for FakeNotifier {
-    async fn publish(&self, notification: &Notification) -> Result<(), PortError> {
-        self.published.push(notification.clone());
+    async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError> {
+        for notification in notifications {
+            self.published.push(notification.clone());
+        }
         Ok(())
     }
 }

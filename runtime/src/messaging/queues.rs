@@ -2,25 +2,74 @@
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::BuildError;
+use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use serde::Serialize;
 
-use crate::aws::port_error;
+use super::gather::{BatchCall, Gather, all_failed, results};
+use crate::aws::{port_error, refused_entry};
 use crate::port::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
 use crate::stream::DeadLetters;
 
 /// Longest delay of one SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).
 const DELAY_SECONDS_MAX: u64 = 900;
 
-/// [`OfferTimers`] as delayed messages of the `offers` queue.
-pub struct SqsTimers {
+/// A message on its way.
+struct Letter {
+    body: String,
+    delay_seconds: Option<i32>,
+}
+
+/// `SendMessageBatch` to one queue.
+struct Sending {
     client: Client,
     url: String,
+    action: &'static str,
 }
+
+impl Sending {
+    fn broken(&self, error: &BuildError) -> PortError {
+        refused_entry(self.action, "no code", Some(&error.to_string()), true)
+    }
+
+    fn refused(&self, entry: &BatchResultErrorEntry) -> PortError {
+        refused_entry(self.action, entry.code(), entry.message(), entry.sender_fault())
+    }
+}
+
+#[async_trait]
+impl BatchCall<Letter> for Sending {
+    fn action(&self) -> &'static str {
+        self.action
+    }
+
+    async fn send(&self, letters: Vec<Letter>) -> Vec<Result<(), PortError>> {
+        let count = letters.len();
+        let entry = |(index, letter): (usize, Letter)| {
+            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(letter.body);
+            entry.set_delay_seconds(letter.delay_seconds).build()
+        };
+        let entries: Result<Vec<_>, _> = letters.into_iter().enumerate().map(entry).collect();
+        let entries = match entries {
+            Ok(entries) => entries,
+            // An entry without a body or an id, which none of ours is.
+            Err(error) => return all_failed(count, || self.broken(&error)),
+        };
+        let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
+        match request.send().await {
+            Ok(answer) => results(count, answer.failed().iter().map(|entry| (entry.id(), self.refused(entry)))),
+            Err(error) => all_failed(count, || port_error(self.action, &error)),
+        }
+    }
+}
+
+/// [`OfferTimers`] as delayed messages of the `offers` queue.
+pub struct SqsTimers(Gather<Letter, Sending>);
 
 impl SqsTimers {
     /// Timers in the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
-        Self { client, url: url.to_owned() }
+        Self(Gather::new(Sending { client, url: url.to_owned(), action: "starting a timer" }))
     }
 }
 
@@ -28,39 +77,40 @@ fn delay_seconds(delay_ms: u64) -> i32 {
     i32::try_from(delay_ms.div_ceil(1000).min(DELAY_SECONDS_MAX)).unwrap_or_default()
 }
 
-fn body<T: Serialize>(action: &'static str, message: &T) -> Result<String, PortError> {
-    serde_json::to_string(message).map_err(|error| PortError::Failed { action, source: Box::new(error) })
+fn broken(action: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> PortError {
+    PortError::Failed { action, source: Box::new(source) }
+}
+
+async fn send<T: Serialize>(
+    gather: &Gather<Letter, Sending>,
+    message: &T,
+    delay_seconds: Option<i32>,
+) -> Result<(), PortError> {
+    let body = serde_json::to_string(message).map_err(|error| broken(gather.action(), error))?;
+    gather.send(vec![Letter { body, delay_seconds }]).await
 }
 
 #[async_trait]
 impl OfferTimers for SqsTimers {
     async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError> {
-        const ACTION: &str = "starting a timer";
-        let request = self.client.send_message().queue_url(&self.url).message_body(body(ACTION, message)?);
-        let sent = request.delay_seconds(delay_seconds(delay_ms)).send().await;
-        sent.map(|_| ()).map_err(|error| port_error(ACTION, &error))
+        send(&self.0, message, Some(delay_seconds(delay_ms))).await
     }
 }
 
 /// [`ResponseQueue`] as the `responses` queue.
-pub struct SqsResponses {
-    client: Client,
-    url: String,
-}
+pub struct SqsResponses(Gather<Letter, Sending>);
 
 impl SqsResponses {
     /// Answers into the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
-        Self { client, url: url.to_owned() }
+        Self(Gather::new(Sending { client, url: url.to_owned(), action: "sending an answer" }))
     }
 }
 
 #[async_trait]
 impl ResponseQueue for SqsResponses {
     async fn send(&self, message: &ResponseMessage) -> Result<(), PortError> {
-        const ACTION: &str = "sending an answer";
-        let request = self.client.send_message().queue_url(&self.url).message_body(body(ACTION, message)?);
-        request.send().await.map(|_| ()).map_err(|error| port_error(ACTION, &error))
+        send(&self.0, message, None).await
     }
 }
 

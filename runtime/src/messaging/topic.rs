@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use aws_sdk_sns::Client;
-use aws_sdk_sns::types::MessageAttributeValue;
+use aws_sdk_sns::types::{BatchResultErrorEntry, MessageAttributeValue, PublishBatchRequestEntry};
 
 use super::consumer::Received;
-use crate::aws::port_error;
+use super::gather::{BatchCall, Gather, all_failed, results};
+use crate::aws::{port_error, refused_entry};
 use crate::port::{Notification, NotificationKind, Notifier, PortError};
 
 const RECIPIENT: &str = "recipient";
@@ -14,8 +15,10 @@ const ID: &str = "id";
 
 const ACTION: &str = "publishing a notification";
 
-/// [`Notifier`] over SNS `Publish`.
-pub struct SnsNotifier {
+/// [`Notifier`] over SNS `PublishBatch`.
+pub struct SnsNotifier(Gather<PublishBatchRequestEntry, Publishing>);
+
+struct Publishing {
     client: Client,
     topic_arn: String,
 }
@@ -23,8 +26,31 @@ pub struct SnsNotifier {
 impl SnsNotifier {
     /// Publishes to the topic.
     pub fn new(client: Client, topic_arn: &str) -> Self {
-        Self { client, topic_arn: topic_arn.to_owned() }
+        Self(Gather::new(Publishing { client, topic_arn: topic_arn.to_owned() }))
     }
+}
+
+#[async_trait]
+impl BatchCall<PublishBatchRequestEntry> for Publishing {
+    fn action(&self) -> &'static str {
+        ACTION
+    }
+
+    async fn send(&self, mut entries: Vec<PublishBatchRequestEntry>) -> Vec<Result<(), PortError>> {
+        let count = entries.len();
+        for (index, entry) in entries.iter_mut().enumerate() {
+            entry.id = index.to_string();
+        }
+        let request = self.client.publish_batch().topic_arn(&self.topic_arn);
+        match request.set_publish_batch_request_entries(Some(entries)).send().await {
+            Ok(answer) => results(count, answer.failed().iter().map(|entry| (entry.id(), refused(entry)))),
+            Err(error) => all_failed(count, || port_error(ACTION, &error)),
+        }
+    }
+}
+
+fn refused(entry: &BatchResultErrorEntry) -> PortError {
+    refused_entry(ACTION, entry.code(), entry.message(), entry.sender_fault())
 }
 
 fn failed(source: impl std::error::Error + Send + Sync + 'static) -> PortError {
@@ -33,6 +59,18 @@ fn failed(source: impl std::error::Error + Send + Sync + 'static) -> PortError {
 
 fn attribute(value: &str) -> Result<MessageAttributeValue, PortError> {
     MessageAttributeValue::builder().data_type("String").string_value(value).build().map_err(failed)
+}
+
+/// The entry of a batch; its id there is given when it goes.
+fn entry(notification: &Notification) -> Result<PublishBatchRequestEntry, PortError> {
+    PublishBatchRequestEntry::builder()
+        .id("0")
+        .message(serde_json::to_string(&notification.body).map_err(failed)?)
+        .message_attributes(RECIPIENT, attribute(&notification.recipient)?)
+        .message_attributes(KIND, attribute(kind_text(notification.kind))?)
+        .message_attributes(ID, attribute(&notification.id)?)
+        .build()
+        .map_err(failed)
 }
 
 /// The kind as it is written everywhere: `OFFER`, `DRIVER_ACCEPTED`, …
@@ -51,17 +89,9 @@ pub(super) fn kind_text(kind: NotificationKind) -> &'static str {
 
 #[async_trait]
 impl Notifier for SnsNotifier {
-    async fn publish(&self, notification: &Notification) -> Result<(), PortError> {
-        let body = serde_json::to_string(&notification.body).map_err(failed)?;
-        let request = self
-            .client
-            .publish()
-            .topic_arn(&self.topic_arn)
-            .message(body)
-            .message_attributes(RECIPIENT, attribute(&notification.recipient)?)
-            .message_attributes(KIND, attribute(kind_text(notification.kind))?)
-            .message_attributes(ID, attribute(&notification.id)?);
-        request.send().await.map(|_| ()).map_err(|error| port_error(ACTION, &error))
+    async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError> {
+        let entries: Result<Vec<_>, _> = notifications.iter().map(entry).collect();
+        self.0.send(entries?).await
     }
 }
 

@@ -137,8 +137,9 @@ pub struct NotificationBody {
 /// The topic.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Publishes to the topic, from where it reaches devices and event streams; once or more often.
-    async fn publish(&self, notification: &Notification) -> Result<(), PortError>;
+    /// Publishes to the topic, from where it reaches devices and event streams; once or more often. After a failure some may have been
+    /// published.
+    async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError>;
 }
 
 /// Push to one device (FCM behind an SNS platform endpoint).

@@ -17,13 +17,11 @@ pub struct Answers(pub Arc<Engine>);
 impl MessageHandler for Answers {
     async fn handle(&self, message: &Received) -> Handled {
         let read = serde_json::from_str(&message.body).ok();
-        let Some([user, driver]) = read.and_then(|response| notifications_of_response(&response)) else {
+        let Some(both) = read.and_then(|response| notifications_of_response(&response)) else {
             return Handled::Unreadable;
         };
-        let notifier = &self.0.ports.notifier;
-        let (to_user, to_driver) = futures::future::join(notifier.publish(&user), notifier.publish(&driver)).await;
         // Where one failed, both come again; receivers know the notification by its id.
-        done(&self.0, to_user.and(to_driver))
+        done(&self.0, self.0.ports.notifier.publish(&both).await)
     }
 }
 

@@ -1,0 +1,150 @@
+//! What a dispatch that its first driver accepts costs in calls of AWS, counted at the endpoint.
+
+use std::collections::BTreeMap;
+
+use dispatch_tests::recorder::Recorded;
+use dispatch_tests::support::until;
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+use crate::trip::{Call, Ride, Speaker};
+
+/// Calls that any number of dispatches share: an answer of a queue brings up to ten messages and they are deleted together; an answer of
+/// the stream brings up to a thousand records; the sweeper asks for all open dispatches with one query.
+const SHARED: [&str; 6] =
+    ["ReceiveMessage", "DeleteMessageBatch", "GetRecords", "DescribeStream", "GetShardIterator", "Query"];
+/// The metric of searches the index answered, and of all others.
+const BY_INDEX: &str = "dispatch_fleet_searches_total{source=\"index\"}";
+const ELSEWHERE: [&str; 2] =
+    ["dispatch_fleet_searches_total{source=\"redis\"}", "dispatch_fleet_searches_total{source=\"table\"}"];
+
+/// Dispatches at once in the busy part.
+const TOGETHER: usize = 40;
+
+fn counted(calls: &[Recorded], leases: &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for call in calls.iter().filter(|call| call.resource != leases) {
+        *counts.entry(call.operation.clone()).or_default() += 1;
+    }
+    counts
+}
+
+impl Bench {
+    fn counts(&self) -> BTreeMap<String, usize> {
+        counted(&self.recorder.calls(), &self.city.config.lease_table)
+    }
+
+    /// Opens a bench whose cache is warm: a ride has been.
+    async fn warm(name: &str) -> Self {
+        let bench = Self::open(name).await;
+        bench.apps.ride("before").await;
+        bench.apps.available("before", "INACTIVE").await;
+        bench
+    }
+
+    /// Waits until every dispatch has an offer, without a look over the API, which would be a call of its own; then all are accepted.
+    async fn take_first_offers(&self, rides: &[Ride]) {
+        let offers = until("all offers", async || {
+            let mut offered = self.city.dispatches().await;
+            offered.retain(|dispatch| rides.iter().any(|ride| dispatch["PK"] == ride.dispatch.as_str()));
+            offered.iter().all(|dispatch| dispatch["driverId"].is_string()).then_some(offered)
+        });
+        let offers = offers.await;
+        assert_eq!(offers.len(), rides.len());
+        join_all(offers.iter().map(|dispatch| self.accept_first(dispatch))).await;
+    }
+
+    async fn accept_first(&self, dispatch: &Value) {
+        let (driver, id) = (dispatch["driverId"].as_str().unwrap(), dispatch["PK"].as_str().unwrap());
+        let body = json!({ "driverId": driver, "offerSeq": dispatch["offerSeq"], "response": "ACCEPT" });
+        let path = format!("/v1/dispatches/{}/response", id.trim_start_matches("dispatch#"));
+        let (status, _) = self.apps.settled(Speaker::Driver(driver), &Call::new(Method::POST, path).body(body)).await;
+        assert!(status.is_success(), "{status}");
+    }
+
+    /// Waits until the queues have been worked off: what the offers' timers, the answers and the notifications of `count` dispatches were.
+    async fn all_messages_done(&self, before: [u64; 3], count: u64) {
+        let wanted = std::iter::zip(before, [1, 1, 3]).map(|(before, messages)| before + count * messages);
+        let wanted: Vec<u64> = wanted.collect();
+        until("all messages to be handled", async || {
+            std::iter::zip(self.handled().await, &wanted).all(|(handled, wanted)| handled >= *wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Messages handled so far: of timers, answers and notifications.
+    async fn handled(&self) -> [u64; 3] {
+        let mut handled = [0; 3];
+        for (handled, queue) in std::iter::zip(&mut handled, ["offers", "responses", "notifications"]) {
+            let line = format!("dispatch_queue_messages_total{{queue=\"{queue}\",outcome=\"handled\"}}");
+            *handled = self.worker.metric(&line).await;
+        }
+        handled
+    }
+
+    /// Waits until nothing is left of the rides so far; gives what has been handled.
+    async fn at_rest(&self) -> [u64; 3] {
+        until("the timer of the ride before", async || (self.handled().await[0] >= 1).then_some(())).await;
+        self.handled().await
+    }
+
+    async fn elsewhere(&self) -> u64 {
+        let mut count = 0;
+        for line in ELSEWHERE {
+            count += self.worker.metric(line).await;
+        }
+        count
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatch_its_first_driver_accepts_costs_eight_calls_and_no_read_for_the_search() {
+    let bench = Bench::warm("economy").await;
+    bench.apps.people("one").await;
+    let (handled, by_index, elsewhere) =
+        (bench.at_rest().await, bench.worker.metric(BY_INDEX).await, bench.elsewhere().await);
+    bench.recorder.clear();
+    let ride = bench.apps.ask("one").await;
+    bench.take_first_offers(&[ride]).await;
+    bench.all_messages_done(handled, 1).await;
+    assert_eq!((bench.worker.metric(BY_INDEX).await, bench.elsewhere().await), (by_index + 1, elsewhere));
+    let mut counts = bench.counts();
+    println!("one dispatch: {counts:?}");
+    counts.retain(|operation, _| !SHARED.contains(&operation.as_str()));
+    let expected = [
+        // The driver's profile, for its history.
+        ("BatchGetItem", 1),
+        // The offer to the driver; the acceptance to both sides.
+        ("PublishBatch", 2),
+        // The offer's timer; the answer on its way to both sides.
+        ("SendMessageBatch", 2),
+        // The request; the acceptance.
+        ("TransactWriteItems", 2),
+        // The offer.
+        ("UpdateItem", 1),
+    ];
+    assert_eq!(counts, expected.map(|(operation, count)| (operation.to_owned(), count)).into());
+    assert_eq!(counts.values().sum::<usize>(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dispatches_at_the_same_time_share_the_calls_that_take_several() {
+    let bench = Bench::warm("economy-busy").await;
+    let names: Vec<String> = (0..TOGETHER).map(|number| format!("many{number}")).collect();
+    for name in &names {
+        bench.apps.people(name).await;
+    }
+    let handled = bench.at_rest().await;
+    bench.recorder.clear();
+    let asked = join_all(names.iter().map(|name| bench.apps.ask(name))).await;
+    bench.take_first_offers(&asked).await;
+    bench.all_messages_done(handled, TOGETHER as u64).await;
+    let counts = bench.counts();
+    let all: usize = counts.values().sum();
+    println!("{TOGETHER} dispatches at once: {all} calls, {:.1} each: {counts:?}", all as f64 / TOGETHER as f64);
+    assert_eq!(counts["TransactWriteItems"], 2 * TOGETHER, "{counts:?}");
+    assert_eq!(counts["UpdateItem"], TOGETHER, "{counts:?}");
+    assert!(counts["PublishBatch"] < 2 * TOGETHER, "{counts:?}");
+}
