@@ -10,6 +10,7 @@
 mod advance;
 mod follow_ups;
 mod known;
+mod nudges;
 mod texts;
 mod trip;
 
@@ -23,6 +24,8 @@ use thiserror::Error;
 use advance::ArmedWakes;
 pub use advance::Trigger;
 use known::KnownOffers;
+use nudges::Nudged;
+pub use nudges::Nudges;
 pub use texts::response as notifications_of_response;
 
 use crate::city::City;
@@ -46,6 +49,7 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     wakes: ArmedWakes,
     known: KnownOffers,
+    nudged: Nudged,
 }
 
 /// An event that took effect, or whose effect was there already.
@@ -89,14 +93,22 @@ struct Decided {
 impl Engine {
     /// An engine over these ports.
     pub fn new(ports: Ports, city: City, metrics: Arc<Metrics>) -> Self {
-        Self { ports, city, metrics, wakes: ArmedWakes::default(), known: KnownOffers::default() }
+        Self {
+            ports,
+            city,
+            metrics,
+            wakes: ArmedWakes::default(),
+            known: KnownOffers::default(),
+            nudged: Nudged::default(),
+        }
     }
 
     /// Stores a request. Its stream record starts the search.
     pub async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
         let created = self.ports.dispatches.create(new).await.inspect_err(|error| self.metrics.port_error(error))?;
-        if matches!(created, Created::Stored(_)) {
+        if let Created::Stored(stored) = &created {
             self.metrics.request_stored();
+            self.nudged.nudge(stored);
         }
         Ok(created)
     }
@@ -123,6 +135,7 @@ impl Engine {
         }
         let Commit::Applied(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
         self.after_commit(&stored, &step).await;
+        self.nudged.nudge(&stored);
         Ok(Some(Applied { stored: *stored, changed: true }))
     }
 
@@ -134,6 +147,9 @@ impl Engine {
     ) -> Result<Applied, EngineError> {
         let Decided { stored, step } = self.decide(before, event, route).await?;
         self.after_commit(&stored, &step).await;
+        if step.changed {
+            self.nudged.nudge(&stored);
+        }
         Ok(Applied { stored, changed: step.changed })
     }
 

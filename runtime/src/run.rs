@@ -176,6 +176,10 @@ impl Process {
             let stream = StreamConsumer::new(connections.stream.clone(), Arc::new(Algorithm(Arc::clone(&self.engine))));
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { stream.run(&shutdown).await });
+            if let Some(nudges) = self.engine.nudges() {
+                let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
+                self.tasks.spawn(async move { nudges.run(&engine, &shutdown).await });
+            }
             let sweeper = Sweeper { engine: Arc::clone(&self.engine), now: Arc::clone(&connections.stream.gap) };
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { sweeper.run(&shutdown).await });

@@ -67,6 +67,9 @@ impl Engine {
     /// stream image for example, and is read again only where the table has something newer. Repeating it, at the same time
     /// and elsewhere too, is harmless: only one of them can store the next offer.
     pub async fn advance(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
+        if self.known.has_gone_on(&stored) {
+            return Ok(());
+        }
         self.known.note(&stored);
         let mut before = stored;
         let mut working = before.state.clone();

@@ -93,6 +93,11 @@ impl KnownOffers {
         }
     }
 
+    /// Whether a dispatch is known to have gone on since it was so: whoever made it go on, or its own record, sees to the rest.
+    pub(super) fn has_gone_on(&self, stored: &StoredDispatch) -> bool {
+        self.locked().get(&stored.state.id).is_some_and(|known| known.ver() > stored.state.ver)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Generations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -31,7 +31,7 @@ use crate::store::entity::{
 use crate::store::fake::MemoryStore;
 
 struct World {
-    engine: Engine,
+    engine: Arc<Engine>,
     store: MemoryStore,
     fleet: Arc<FakeFleet>,
     clock: Arc<FakeClock>,
@@ -120,7 +120,7 @@ impl World {
             streams: Arc::new(FakeEvents::default()),
             clock: clock.clone(),
         };
-        let engine = Engine::new(ports, city, Arc::new(Metrics::new()));
+        let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
         Self { engine, store, fleet, clock, timers, responses, notifier, redis, queues, table }
     }
 
@@ -251,6 +251,51 @@ async fn a_rejected_offer_goes_to_the_next_driver_who_accepts() {
     for line in ["dispatch_requests_total 1", "dispatch_offers_total 2", "dispatch_accepted_total 1"] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+/// Waits until a driver has the live offer.
+async fn until_offered(world: &World, number: u32) {
+    let offered = async {
+        while world.offered().await != Some(number) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), offered).await.expect("an offer");
+}
+
+#[tokio::test]
+async fn a_search_that_is_nudged_does_not_wait_for_the_stream_which_then_has_nothing_to_do() {
+    let world = World::with_drivers(2).await;
+    let (nudges, end) = (world.engine.nudges().unwrap(), tokio_util::sync::CancellationToken::new());
+    assert!(world.engine.nudges().is_none());
+    let running = tokio::spawn({
+        let (engine, end) = (world.engine.clone(), end.clone());
+        async move { nudges.run(&engine, &end).await }
+    });
+    world.request().await;
+    let requested = world.stored().await;
+    until_offered(&world, 1).await;
+    world.answer(reject).await.unwrap();
+    let rejected = world.stored().await;
+    until_offered(&world, 2).await;
+    end.cancel();
+    running.await.unwrap();
+    let ver = world.stored().await.state.ver;
+    for image in [requested, rejected] {
+        world.engine.advance(image, Trigger::Event).await.unwrap();
+    }
+    assert_eq!((world.stored().await.state.ver, world.offered().await), (ver, Some(2)));
+}
+
+#[tokio::test]
+async fn a_timer_of_an_offer_that_is_known_to_be_over_reads_nothing() {
+    let world = World::with_drivers(1).await;
+    let id = world.request().await;
+    world.stream().await;
+    world.answer(accept).await.unwrap();
+    world.clock.advance_ms(200_000);
+    world.table.set_down(true);
+    assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
 }
 
 #[tokio::test]
