@@ -15,6 +15,7 @@ use dispatch_runtime::port::{
     TimerMessage,
 };
 use dispatch_tests::ministack::Ministack;
+use dispatch_tests::recorder::{Recorded, Recorder};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,7 @@ struct World {
     sqs: aws_sdk_sqs::Client,
     sns: aws_sdk_sns::Client,
     metrics: Arc<Metrics>,
+    endpoint: String,
     _ministack: Ministack,
 }
 
@@ -62,7 +64,7 @@ impl World {
         let ministack = Ministack::start().await.expect("ministack starts");
         let sdk = sdk(&ministack.endpoint()).await;
         let (sqs, sns) = (aws_sdk_sqs::Client::new(&sdk), aws_sdk_sns::Client::new(&sdk));
-        Self { sqs, sns, metrics: Arc::new(Metrics::new()), _ministack: ministack }
+        Self { sqs, sns, metrics: Arc::new(Metrics::new()), endpoint: ministack.endpoint(), _ministack: ministack }
     }
 
     async fn queue(&self, name: &str, attributes: &[(QueueAttributeName, String)]) -> String {
@@ -85,7 +87,7 @@ impl World {
         answer.unwrap().attributes.unwrap()[&wanted].clone()
     }
 
-    /// Consumes a queue until `enough`, then ends in order, which must not wait for the long poll.
+    /// Consumes a queue until `enough`, then ends in order, which waits for the poll under way and no longer.
     async fn consume(&self, url: &str, enough: impl Fn(&Inbox) -> bool) -> Arc<Inbox> {
         let inbox = Arc::new(Inbox::default());
         let consumer = Consumer::new(self.sqs.clone(), url, "test", Arc::clone(&self.metrics));
@@ -96,7 +98,7 @@ impl World {
         shutdown.cancel();
         let began = Instant::now();
         running.await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         inbox
     }
 }
@@ -155,6 +157,34 @@ async fn what_a_process_that_ends_could_not_do_is_handed_back_at_once() {
     let shutdown = CancellationToken::new();
     let consumer = Consumer::new(world.sqs.clone(), &url, "test", Arc::clone(&world.metrics));
     consumer.run(&Ending(shutdown.clone()), &shutdown).await;
+    until("the message to be there for others", async || {
+        let polled = world.sqs.receive_message().queue_url(&url).send().await.unwrap();
+        polled.messages.filter(|messages| messages.len() == 1)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_last_poll_brings_is_handed_back_and_not_lost_for_a_while() {
+    let world = World::start().await;
+    let attributes = [(QueueAttributeName::VisibilityTimeout, "600".to_owned())];
+    let url = world.queue("work", &attributes).await;
+    let proxy = Recorder::aws(&world.endpoint).await.unwrap();
+    let client = aws_sdk_sqs::Client::new(&sdk(&proxy.endpoint()).await);
+    let shutdown = CancellationToken::new();
+    let (consumer, end) = (Consumer::new(client, &url, "test", Arc::clone(&world.metrics)), shutdown.clone());
+    let inbox = Arc::new(Inbox::default());
+    let handler = Arc::clone(&inbox);
+    let running = tokio::spawn(async move { consumer.run(handler.as_ref(), &end).await });
+    let polls = |calls: &[Recorded]| calls.iter().filter(|call| call.operation == "ReceiveMessage").count() >= 2;
+    proxy.until(Duration::from_secs(10), polls).await.unwrap();
+    // Both polls are under way when the process is told to end, and the message comes after that.
+    shutdown.cancel();
+    world.sqs.send_message().queue_url(&url).message_body("late").send().await.unwrap();
+    running.await.unwrap();
+    assert_eq!(inbox.bodies(), [""; 0], "nothing new is taken in");
+    let handed_back = proxy.calls().iter().any(|call| call.operation == "ChangeMessageVisibilityBatch");
+    assert!(handed_back, "a poll brought it");
     until("the message to be there for others", async || {
         let polled = world.sqs.receive_message().queue_url(&url).send().await.unwrap();
         polled.messages.filter(|messages| messages.len() == 1)

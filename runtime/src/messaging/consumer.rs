@@ -15,10 +15,14 @@ use crate::aws::port_error;
 use crate::metrics::Metrics;
 use crate::port::PortError;
 
-/// Longest long poll SQS allows: the fewest empty answers.
-const WAIT_SECONDS: i32 = 20;
+/// How long a poll waits for a message. SQS allows 20 s; the poll under way is waited for at the end of a process, which has ten, and
+/// an empty answer every two and a half seconds for each queue costs little.
+const WAIT_SECONDS: i32 = 5;
 /// A poll's own time limit: the wait, and room for the answer.
-const POLL_TIMEOUT: Duration = Duration::from_secs(25);
+const POLL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the poll under way at the end: it answers within its wait unless the queue is away, and then it brings nothing.
+/// What it brings has a second of the process' ten left to be handed back.
+const LAST_POLL_WITHIN: Duration = Duration::from_secs(8);
 /// Messages of one answer; SQS allows no more.
 const BATCH: i32 = 10;
 /// Loops of one queue. Each handles its batch concurrently, so twenty messages of a queue are in work at once.
@@ -68,8 +72,8 @@ impl Consumer {
         Self { client, url: url.to_owned(), queue, metrics }
     }
 
-    /// Receives until `shutdown`, then finishes what is in work; what could not be done is handed back, so that others have it at once. A
-    /// poll is dropped at once: a message that was on its way comes again after the visibility timeout.
+    /// Receives until `shutdown`, then finishes what is in work; what could not be done is handed back, so that others have it at once, and
+    /// so is what the poll under way still brings: dropped, a message on its way would be invisible to all until its visibility timeout.
     pub async fn run(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
         join_all((0..POLLERS).map(|_| self.poll(handler, shutdown))).await;
     }
@@ -78,10 +82,11 @@ impl Consumer {
         let pulse = self.metrics.pulse(self.queue);
         loop {
             pulse.beat();
+            let mut receiving = std::pin::pin!(self.receive());
             let received = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
-                received = self.receive() => received,
+                () = shutdown.cancelled() => return self.hand_back_the_last(receiving).await,
+                received = &mut receiving => received,
             };
             match received {
                 Ok(messages) => self.handle_batch(handler, messages, shutdown).await,
@@ -93,6 +98,19 @@ impl Consumer {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for the poll under way, and hands back what it brings.
+    async fn hand_back_the_last(&self, receiving: impl Future<Output = Result<Vec<Message>, PortError>>) {
+        // A poll that fails, or takes longer, brings nothing.
+        let Ok(Ok(messages)) = tokio::time::timeout(LAST_POLL_WITHIN, receiving).await else { return };
+        let receipts: Vec<String> = messages.into_iter().filter_map(|message| message.receipt_handle).collect();
+        if !receipts.is_empty()
+            && let Err(error) = self.hand_back(receipts).await
+        {
+            // They come again after the visibility timeout.
+            self.failed(&error);
         }
     }
 

@@ -108,7 +108,8 @@ fn working_queue(system: &ValidatedSystem, queue: &Queue<'_>) -> Resource {
     Resource::new("AWS::SQS::Queue", properties)
 }
 
-/// The longest SQS lets a receive wait: an empty queue costs three requests a minute for each reader.
+/// The longest SQS lets a receive wait, for readers that ask for nothing else: an empty queue costs three requests a minute for each. The
+/// workers ask for less, so that they end in time.
 const LONG_POLL_SECONDS: u32 = 20;
 
 fn dead_letter_queue(system: &ValidatedSystem, name: &str, redrive_allow_policy: &Value) -> Resource {
