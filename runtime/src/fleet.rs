@@ -21,6 +21,7 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::time::EpochMs;
 
 pub use adapter::RedisFleet;
+pub(crate) use connect::RESPONSE_TIMEOUT;
 pub use connect::{ConnectError, RedisConnector};
 pub use follower::{Follower, indexed};
 pub use indexed::IndexedFleet;

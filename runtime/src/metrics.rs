@@ -38,6 +38,12 @@ pub const STREAM_LEASE_CHANGES: &str = "dispatch_stream_lease_changes";
 pub const STREAM_GAPS: &str = "dispatch_stream_gaps";
 /// Minutes in which the stream showed nothing to read.
 pub const STREAM_WITHOUT_SHARDS: &str = "dispatch_stream_without_shards";
+/// Writes under a lease that were refused, because the lease is somebody else's.
+pub const STREAM_STALE_WRITES: &str = "dispatch_stream_stale_writes";
+/// Calls of the table that were made again, by reason: `conflict`, `throttled` or `in_doubt`.
+pub const STORE_RETRIES: &str = "dispatch_store_retries";
+/// Writes of the table whose answer was lost and that were found to have taken place.
+pub const STORE_LOST_ANSWERS: &str = "dispatch_store_lost_answers";
 /// Queue messages by queue and what became of them.
 pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
 /// Failed calls of ports, by action.
@@ -64,6 +70,11 @@ const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.1
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct By {
     by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Because {
+    because: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -114,6 +125,9 @@ pub struct Metrics {
     lease_changes: Family<Change, Counter>,
     stream_gaps: Counter,
     stream_without_shards: Counter,
+    stale_writes: Counter,
+    store_retries: Family<Because, Counter>,
+    lost_answers: Counter,
     queue_messages: Family<QueueOutcome, Counter>,
     port_errors: Family<Action, Counter>,
     receivers_dropped: Counter,
@@ -149,6 +163,9 @@ impl Metrics {
             lease_changes: Family::default(),
             stream_gaps: Counter::default(),
             stream_without_shards: Counter::default(),
+            stale_writes: Counter::default(),
+            store_retries: Family::default(),
+            lost_answers: Counter::default(),
             queue_messages: Family::default(),
             port_errors: Family::default(),
             receivers_dropped: Counter::default(),
@@ -182,6 +199,9 @@ impl Metrics {
         registry.register(STREAM_GAPS, "Losses of stream records to their age limit", self.stream_gaps.clone());
         let (help, without) = ("Minutes without a shard to read", self.stream_without_shards.clone());
         registry.register(STREAM_WITHOUT_SHARDS, help, without);
+        registry.register(STREAM_STALE_WRITES, "Writes refused for a lost lease", self.stale_writes.clone());
+        registry.register(STORE_RETRIES, "Calls of the table made again", self.store_retries.clone());
+        registry.register(STORE_LOST_ANSWERS, "Writes found after their answer was lost", self.lost_answers.clone());
         registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
         registry.register(EVENT_RECEIVERS_DROPPED, "Slow event streams closed", self.receivers_dropped.clone());
@@ -250,6 +270,21 @@ impl Metrics {
         self.stream_without_shards.inc();
     }
 
+    /// Counts a write under a lease that was refused, because the lease is somebody else's.
+    pub fn stale_write(&self) {
+        self.stale_writes.inc();
+    }
+
+    /// Counts a call of the table that is made again: because of a `conflict`, `throttled`, or `in_doubt` whether it took place.
+    pub fn store_retry(&self, because: &'static str) {
+        self.store_retries.get_or_create(&Because { because }).inc();
+    }
+
+    /// Counts a write that had taken place although its answer was lost.
+    pub fn lost_answer_found(&self) {
+        self.lost_answers.inc();
+    }
+
     /// Counts a queue message: `handled`, `left` for redelivery, or `unreadable`.
     pub fn queue_message(&self, queue: &'static str, outcome: &'static str) {
         self.queue_messages.get_or_create(&QueueOutcome { queue, outcome }).inc();
@@ -296,6 +331,11 @@ impl Metrics {
     /// A loop of this process that begins; it gives a sign of life each time it comes round.
     pub fn pulse(&self, name: &'static str) -> Pulse {
         self.pulses.begin(name)
+    }
+
+    /// A loop that begins and ends while the process runs, and is watched in between.
+    pub fn pulse_while_held(&self, name: &'static str, longest: Duration) -> Pulse {
+        self.pulses.begin_while_held(name, longest)
     }
 
     /// A loop that hangs or has broken.

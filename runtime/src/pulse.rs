@@ -3,45 +3,80 @@
 //! A loop gives a sign each time it comes round, whether its work succeeded or not, so that a service that is away never makes a process
 //! look dead: restarting it would help nobody. What does is a loop that hangs or has broken.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longest silence of a loop that lives. The slowest round is that of a queue while nothing answers: a poll of 25 s, then one batch whose
-/// handlers and deletion give up within half a minute.
+/// Longest silence of a loop that lives. The slowest round is that of a queue while nothing answers: a poll of 10 s, then one batch whose
+/// handlers and deletion give up within half a minute. Timers, the configuration and the subscription of event streams come round within
+/// ten seconds, whatever they wait for.
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 struct Loop {
     name: &'static str,
+    longest: Duration,
     last: Mutex<Instant>,
+}
+
+/// How long a loop is watched.
+#[derive(Debug)]
+enum Watched {
+    /// Until the process ends: one that breaks is not forgotten.
+    Always(Arc<Loop>),
+    /// As long as somebody holds its pulse: who started it notices itself when it breaks.
+    WhileHeld(Weak<Loop>),
 }
 
 /// The loops of a process.
 #[derive(Debug, Default)]
-pub struct Pulses(Mutex<Vec<Arc<Loop>>>);
+pub struct Pulses(Mutex<Vec<Watched>>);
 
 /// The sign a loop gives.
 #[derive(Debug, Clone)]
 pub struct Pulse(Arc<Loop>);
 
 impl Pulses {
-    /// A loop that begins. It is watched until the process ends: one that breaks is not forgotten.
+    /// A loop that begins, and is never silent for longer than [`SILENCE_MAX`]. It is watched until the process ends: one that breaks is
+    /// not forgotten.
     pub fn begin(&self, name: &'static str) -> Pulse {
-        let begun = Arc::new(Loop { name, last: Mutex::new(Instant::now()) });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&begun));
+        let begun = Loop::begun(name, SILENCE_MAX);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Watched::Always(Arc::clone(&begun)));
         Pulse(begun)
     }
 
-    /// A loop that has been silent for longer than [`SILENCE_MAX`].
+    /// A loop that begins, is never silent for longer than `longest`, and is forgotten when its pulse is dropped.
+    pub fn begin_while_held(&self, name: &'static str, longest: Duration) -> Pulse {
+        let begun = Loop::begun(name, longest);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.alive().is_some());
+        all.push(Watched::WhileHeld(Arc::downgrade(&begun)));
+        Pulse(begun)
+    }
+
+    /// A loop that has been silent for longer than it may be.
     pub fn silent(&self) -> Option<&'static str> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|one| one.silence() > SILENCE_MAX).map(|one| one.name)
+        let mut alive = all.iter().filter_map(Watched::alive);
+        alive.find(|one| one.silence() > one.longest).map(|one| one.name)
+    }
+}
+
+impl Watched {
+    fn alive(&self) -> Option<Arc<Loop>> {
+        match self {
+            Self::Always(one) => Some(Arc::clone(one)),
+            Self::WhileHeld(one) => one.upgrade(),
+        }
     }
 }
 
 impl Loop {
+    fn begun(name: &'static str, longest: Duration) -> Arc<Self> {
+        Arc::new(Self { name, longest, last: Mutex::new(Instant::now()) })
+    }
+
     fn silence(&self) -> Duration {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
@@ -70,6 +105,17 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(pulses.silent(), Some("stands"));
         stands.beat();
+        assert_eq!(pulses.silent(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_has_ended_is_forgotten_where_somebody_else_watches_its_end() {
+        let pulses = Pulses::default();
+        let longest = Duration::from_secs(1);
+        let pulse = pulses.begin_while_held("a reader", longest);
+        tokio::time::advance(longest * 2).await;
+        assert_eq!(pulses.silent(), Some("a reader"));
+        drop(pulse);
         assert_eq!(pulses.silent(), None);
     }
 }

@@ -110,7 +110,8 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
     process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
     process.start_roles(&args.role, &mut connections);
-    let taken_over = follow::TakenOver { settings, stream_arn };
+    let pulse = process.engine.metrics.pulse("the follower of the configuration");
+    let taken_over = follow::TakenOver { settings, stream_arn, pulse };
     let follow = follow::follow(args.config.clone(), config, taken_over, process.shutdown.clone());
     process.tasks.spawn(follow);
     readiness.send_replace(Readiness::Ready);
@@ -187,7 +188,8 @@ impl Process {
             self.tasks.spawn(async move { follower.run(&shutdown).await });
             if let Some(timers) = connections.local_timers.take() {
                 let (timeouts, shutdown) = (Arc::new(OfferTimeouts(Arc::clone(&self.engine))), self.shutdown.clone());
-                self.tasks.spawn(async move { timers.run(timeouts, &shutdown).await });
+                let pulse = self.engine.metrics.pulse("the timers of the process");
+                self.tasks.spawn(async move { timers.run(timeouts, pulse, &shutdown).await });
             }
             let timeouts = OfferTimeouts(Arc::clone(&self.engine));
             self.consume(connections.offers(), timeouts);

@@ -22,13 +22,18 @@ use dispatch_tests::support::{sdk, seoul, until};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 const LEASES: &str = "leases";
 
 /// Fast, so that tests are; the fail-over time is still longer than an emulator ever takes.
-const PACE: Pace =
-    Pace { round: Duration::from_millis(100), failover: Duration::from_secs(3), discovery: Duration::from_secs(1) };
+const PACE: Pace = Pace {
+    round: Duration::from_millis(100),
+    failover: Duration::from_secs(3),
+    discovery: Duration::from_millis(300),
+    unread: Duration::from_secs(2),
+};
 
 /// Remembers what it is handed, and by whom; fails for what it is told to.
 #[derive(Default)]
@@ -450,4 +455,33 @@ async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
         world.all_handled(shard, 40).await;
     }
     third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_nobody_reads_although_it_is_listed_is_a_dead_process_and_a_service_that_is_away_is_none() {
+    let world = World::start(&["a"]).await;
+    let worker = world.worker("w1").await;
+    world.append("a", 0..2);
+    world.all_handled("a", 2).await;
+    // The whole service is away: tries that fail, for longer than a shard may go unread.
+    for operation in ["DescribeStream", "GetShardIterator", "GetRecords"] {
+        world.fake.fail(operation, "InternalServerError", 5_000);
+    }
+    let since = Instant::now();
+    while since.elapsed() < PACE.unread * 3 {
+        assert_eq!(worker.metrics.silent_loop(), None, "a restart would help nobody");
+        sleep(Duration::from_millis(50)).await;
+    }
+    // It is back, but for reading.
+    world.fake.recover("DescribeStream");
+    until("the process to count as dead", async || worker.metrics.silent_loop()).await;
+    assert_eq!(worker.metrics.silent_loop(), Some("the reader of a shard"));
+    world.fake.recover("GetShardIterator");
+    world.fake.recover("GetRecords");
+    until("the process to live again", async || worker.metrics.silent_loop().is_none().then_some(())).await;
+    world.append("a", 2..3);
+    world.all_handled("a", 3).await;
+    let metrics = Arc::clone(&worker.metrics);
+    worker.stop().await;
+    until("an ended reader to be forgotten", async || metrics.silent_loop().is_none().then_some(())).await;
 }

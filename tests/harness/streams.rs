@@ -156,6 +156,11 @@ impl FakeStreams {
         self.script().failures.extend(failures);
     }
 
+    /// Answers an operation again.
+    pub fn recover(&self, operation: &str) {
+        self.script().failures.retain(|(failing, _)| failing != operation);
+    }
+
     /// Lists so many shards a page.
     pub fn set_page(&self, shards: usize) {
         self.script().page = Some(shards);

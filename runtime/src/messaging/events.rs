@@ -16,9 +16,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::keys::Keys;
-use crate::fleet::{ConnectError, RedisConnector};
+use crate::fleet::{ConnectError, RESPONSE_TIMEOUT, RedisConnector};
 use crate::metrics::Metrics;
 use crate::port::{EventStreams, Notification, Person, PortError};
+use crate::pulse::Pulse;
 
 /// Notifications a listener may be behind. A ride has some ten; who is behind by more does not read.
 const LISTENER_BUFFER: usize = 32;
@@ -26,6 +27,9 @@ const LISTENER_BUFFER: usize = 32;
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause.
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// Time without a notification after which the server is asked whether it is there: a subscription whose other end is gone without a
+/// word would be silent for ever.
+const PING_AFTER: Duration = Duration::from_secs(10);
 
 /// Who listens in this process, by person.
 #[derive(Default)]
@@ -74,10 +78,12 @@ impl RedisEvents {
     /// Holds the subscription until `shutdown`, and makes it again when it breaks.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let mut pause = RECONNECT_FIRST;
+        let pulse = self.metrics.pulse("the subscription of event streams");
         loop {
+            pulse.beat();
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                heard = self.hear() => {
+                heard = self.hear(&pulse) => {
                     if heard {
                         pause = RECONNECT_FIRST;
                     }
@@ -91,8 +97,8 @@ impl RedisEvents {
     }
 
     /// One life of the subscription; true where it was made at all.
-    async fn hear(&self) -> bool {
-        let mut subscription = match self.connector.subscribe(&self.channel).await {
+    async fn hear(&self, pulse: &Pulse) -> bool {
+        let subscription = match self.connector.subscribe(&self.channel).await {
             Ok(subscription) => subscription,
             Err(error) => {
                 self.metrics.port_error(&PortError::Unavailable { action: "subscribing", source: Box::new(error) });
@@ -101,18 +107,31 @@ impl RedisEvents {
             }
         };
         tracing::debug!("event streams are connected");
-        let mut messages = subscription.on_message();
-        while let Some(message) = messages.next().await {
-            let payload: Vec<u8> = message.get_payload().unwrap_or_default();
-            let Ok(notification) = serde_json::from_slice(&payload) else {
-                tracing::warn!("something that is no notification was published to the event streams");
-                continue;
-            };
-            for _ in 0..self.listeners.deliver(&notification) {
-                self.metrics.receiver_dropped();
+        let (mut server, mut messages) = subscription.split();
+        loop {
+            pulse.beat();
+            match tokio::time::timeout(PING_AFTER, messages.next()).await {
+                Ok(Some(message)) => self.deliver(&message.get_payload::<Vec<u8>>().unwrap_or_default()),
+                Ok(None) => return true,
+                Err(_) => {
+                    let ping = tokio::time::timeout(RESPONSE_TIMEOUT, server.ping::<redis::Value>()).await;
+                    if !matches!(ping, Ok(Ok(_))) {
+                        tracing::warn!("Redis does not answer event streams; they are connected anew");
+                        return true;
+                    }
+                }
             }
         }
-        true
+    }
+
+    fn deliver(&self, payload: &[u8]) {
+        let Ok(notification) = serde_json::from_slice(payload) else {
+            tracing::warn!("something that is no notification was published to the event streams");
+            return;
+        };
+        for _ in 0..self.listeners.deliver(&notification) {
+            self.metrics.receiver_dropped();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::port::{OfferTimers, PortError, TimerMessage};
+use crate::pulse::Pulse;
 
 /// Timers on their way to the queue.
 const ON_THE_WAY_MAX: usize = 1_024;
@@ -18,6 +19,8 @@ const ON_THE_WAY_MAX: usize = 1_024;
 const RUNNING_MAX: usize = 10_000;
 /// Timers that fire at once. Each is a read and, mostly, nothing else.
 const FIRING_MAX: usize = 32;
+/// Longest time between two signs of life while nothing is to be done.
+const SIGN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a fired timer does.
 #[async_trait]
@@ -57,14 +60,20 @@ impl OfferTimers for LocalFirst {
 }
 
 impl LocalTimers {
-    /// Fires timers until `shutdown`. Those that still run are then left to the durable ones.
-    pub async fn run(mut self, handler: Arc<dyn TimerHandler>, shutdown: &CancellationToken) {
+    /// Fires timers until `shutdown`. Those that still run are then left to the durable ones. As long as as many fire as may it gives no
+    /// sign of life: each is a few calls that end in time.
+    pub async fn run(mut self, handler: Arc<dyn TimerHandler>, pulse: Pulse, shutdown: &CancellationToken) {
         let mut running = Running::default();
         let mut firing: JoinSet<Option<(Instant, TimerMessage)>> = JoinSet::new();
         loop {
-            let next = running.next().filter(|_| firing.len() < FIRING_MAX);
+            let may_fire = firing.len() < FIRING_MAX;
+            if may_fire {
+                pulse.beat();
+            }
+            let next = running.next().filter(|_| may_fire);
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(SIGN_EVERY) => {}
                 Some((due, timer)) = self.receiver.recv() => running.add(due, timer),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     if let Some(timer) = running.take_first() {
@@ -116,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::messaging::fake::FakeTimers;
+    use crate::pulse::{Pulses, SILENCE_MAX};
 
     struct Shared(Arc<FakeTimers>);
 
@@ -154,7 +164,8 @@ mod tests {
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
-        let running = tokio::spawn(async move { local.run(handler, &end).await });
+        let pulse = Pulses::default().begin("timers");
+        let running = tokio::spawn(async move { local.run(handler, pulse, &end).await });
         for (offer, delay_ms) in
             [(Some(2), 20_000), (Some(3), 10_000), (None, 1), (Some(4), 20_000), (Some(6), 999_000)]
         {
@@ -184,10 +195,39 @@ mod tests {
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
-        let running = tokio::spawn(async move { local.run(handler, &end).await });
+        let pulse = Pulses::default().begin("timers");
+        let running = tokio::spawn(async move { local.run(handler, pulse, &end).await });
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(fired.0.lock().unwrap().len(), ON_THE_WAY_MAX);
         shutdown.cancel();
         running.await.unwrap();
+    }
+
+    /// Never done with a timer.
+    struct Stuck;
+
+    #[async_trait]
+    impl TimerHandler for Stuck {
+        async fn fire(&self, _: &TimerMessage) -> Option<Duration> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_give_signs_of_life_until_as_many_hang_as_may_fire() {
+        let (timers, local) = LocalFirst::new(Arc::new(Shared(Arc::default())));
+        let (pulses, end) = (Pulses::default(), CancellationToken::new());
+        let pulse = pulses.begin("timers");
+        let stop = end.clone();
+        let running = tokio::spawn(async move { local.run(Arc::new(Stuck), pulse, &stop).await });
+        for _ in 0..FIRING_MAX - 1 {
+            timers.start(&timer(Some(2)), 1_000).await.unwrap();
+        }
+        tokio::time::sleep(SILENCE_MAX * 2).await;
+        assert_eq!(pulses.silent(), None, "nothing to do, and one more could fire");
+        timers.start(&timer(Some(3)), 1_000).await.unwrap();
+        tokio::time::sleep(SILENCE_MAX * 2).await;
+        assert_eq!(pulses.silent(), Some("timers"));
+        running.abort();
     }
 }

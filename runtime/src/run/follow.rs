@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::city::Settings;
+use crate::pulse::Pulse;
 
 /// Time between two looks. Watching the content works for a file, a renamed file and a mounted `ConfigMap` alike, and a small
 /// file costs nothing to read.
@@ -26,12 +27,15 @@ pub(super) fn settings_of(config: &WorkerConfig) -> Result<Settings, WorkerConfi
 pub(super) struct TakenOver {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) stream_arn: watch::Sender<String>,
+    /// Sign of life of whoever follows.
+    pub(super) pulse: Pulse,
 }
 
 /// Follows the file until `shutdown`. A file that is missing or wrong changes nothing.
 pub(super) async fn follow(path: PathBuf, mut current: WorkerConfig, to: TakenOver, shutdown: CancellationToken) {
     let mut seen = String::new();
     loop {
+        to.pulse.beat();
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -76,6 +80,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pulse::{Pulses, SILENCE_MAX};
 
     fn config() -> WorkerConfig {
         let dispatch = json!({
@@ -109,7 +114,7 @@ mod tests {
         let mut current = config();
         let (settings, receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
         let (stream_arn, followed_arn) = watch::channel(current.table.stream_arn.clone());
-        let to = TakenOver { settings, stream_arn };
+        let to = TakenOver { settings, stream_arn, pulse: Pulses::default().begin("the configuration") };
         let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;
         let mut changed = config();
         changed.dispatch.offer_timeout_ms = 20_000;
@@ -125,5 +130,24 @@ mod tests {
         assert!(take_over("{", &mut current, &to).is_err());
         assert_eq!(timeout_ms(), 20_000);
         assert_eq!(receiver.borrow().policy.max_attempts, DispatchPolicy::default().max_attempts);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_away_is_no_silence() {
+        let (pulses, shutdown, current) = (Pulses::default(), CancellationToken::new(), config());
+        let (settings, _receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let (stream_arn, _followed) = watch::channel(current.table.stream_arn.clone());
+        let to = TakenOver { settings, stream_arn, pulse: pulses.begin("the configuration") };
+        let following = tokio::spawn(follow(PathBuf::from("/nowhere/worker.json"), current, to, shutdown.clone()));
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < SILENCE_MAX * 2 {
+            tokio::time::sleep(LOOK_EVERY).await;
+            assert_eq!(pulses.silent(), None);
+        }
+        following.abort();
+        // A task that was ended beats no more.
+        let _ = following.await;
+        tokio::time::advance(SILENCE_MAX * 2).await;
+        assert_eq!(pulses.silent(), Some("the configuration"));
     }
 }

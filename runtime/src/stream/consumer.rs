@@ -20,6 +20,7 @@ use super::listing::{Look, Stream, arn_of, label_of, look};
 use super::shard::{Ending, Lag, Reading, read_shard};
 use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
+use crate::pulse::Pulse;
 use crate::store::Codec;
 
 /// Time between two log lines about how far the stream is behind; a metric is made of them.
@@ -27,6 +28,9 @@ const LAG_LOGGED_EVERY: Duration = Duration::from_secs(30);
 
 /// How long there may be no unfinished shard at all before somebody is told: DynamoDB makes a shard's successor within seconds.
 const NO_SHARD_TOLERATED: Duration = Duration::from_mins(1);
+
+/// Lists of shards that may fail in a row before the service counts as away.
+const LISTS_MISSED_MAX: u32 = 3;
 
 /// How often a worker looks.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +41,20 @@ pub struct Pace {
     pub failover: Duration,
     /// Time between two looks for new shards, where none is expected. AWS allows ten `DescribeStream` a second for a stream.
     pub discovery: Duration,
+    /// How long a shard this worker has may go unread although the stream can be listed; then the process counts as dead. The longest a
+    /// reader waits rightly is for a lane whose record meets an outage of the table: 28 tries with their pauses and time-outs, below ten
+    /// minutes. What nobody reads for 24 hours is lost, so a start anew is the smaller evil.
+    pub unread: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { round: Duration::from_secs(1), failover: Duration::from_secs(10), discovery: Duration::from_secs(10) }
+        Self {
+            round: Duration::from_secs(1),
+            failover: Duration::from_secs(10),
+            discovery: Duration::from_secs(10),
+            unread: Duration::from_mins(15),
+        }
     }
 }
 
@@ -121,6 +134,7 @@ struct Holding {
     lease: Arc<Held>,
     stop: CancellationToken,
     lag: Arc<Lag>,
+    pulse: Pulse,
     then: Then,
 }
 
@@ -353,6 +367,7 @@ impl Worker {
         let (Some(lease), Some(shard)) = (lease.map(Arc::new), self.known.get(key)) else { return };
         self.source.metrics.lease_change(change);
         let (stop, lag) = (CancellationToken::new(), Arc::new(Lag::since(self.source.clock.now())));
+        let pulse = self.source.metrics.pulse_while_held("the reader of a shard", self.source.pace.unread);
         let reading = Reading {
             key: key.to_owned(),
             stream_arn: arn_of(&self.source.stream_arn.borrow(), &shard.stream),
@@ -360,10 +375,11 @@ impl Worker {
             lease: Arc::clone(&lease),
             stop: stop.clone(),
             lag: Arc::clone(&lag),
+            pulse: pulse.clone(),
         };
         let task = self.readers.spawn(read_shard(self.source.clone(), Arc::clone(&self.handler), reading));
         self.reading.insert(task.id(), key.to_owned());
-        self.held.insert(key.to_owned(), Holding { lease, stop, lag, then: Then::GiveBack });
+        self.held.insert(key.to_owned(), Holding { lease, stop, lag, pulse, then: Then::GiveBack });
     }
 
     async fn give_up(&mut self, key: &str) {
@@ -436,6 +452,12 @@ impl Worker {
         let now = self.source.clock.now();
         let lag_ms = self.held.values().map(|holding| holding.lag.ms(now)).max();
         self.source.metrics.stream_leases(self.held.len());
+        // While the service is away nobody can read: that is no reason to start anew.
+        let since = self.source.pace.discovery * LISTS_MISSED_MAX;
+        let listed = |stream: &Stream| stream.listed.is_some_and(|at| at.elapsed() <= since);
+        if !self.streams.iter().any(listed) {
+            self.held.values().for_each(|holding| holding.pulse.beat());
+        }
         self.source.metrics.stream_age_ms(lag_ms.unwrap_or_default());
         if let Some(stream_iterator_age_ms) = lag_ms.filter(|_| self.lag_logged.elapsed() >= LAG_LOGGED_EVERY) {
             self.lag_logged = Instant::now();

@@ -19,6 +19,7 @@ use super::records::waiting_dispatch;
 use super::watermark::Watermark;
 use crate::aws::port_error;
 use crate::port::PortError;
+use crate::pulse::Pulse;
 
 /// Pause after an answer without records: five looks a second, where Lambda has four. It is part of the time to the first
 /// offer.
@@ -57,6 +58,8 @@ pub(super) struct Reading {
     pub(super) stop: CancellationToken,
     /// How far behind it is.
     pub(super) lag: Arc<Lag>,
+    /// Told when it has read, or handed a record on.
+    pub(super) pulse: Pulse,
 }
 
 /// How far a reader is behind the table.
@@ -188,6 +191,9 @@ impl Reader {
                 () = stop.cancelled() => return Ending::Stopped,
                 page = self.next_page(iterator.take()) => page,
             };
+            if page.is_ok() {
+                self.reading.pulse.beat();
+            }
             let pause = match page {
                 Ok(Page::Records(records, next)) => {
                     failure_pause = FAILURE_PAUSE_FIRST;
@@ -298,6 +304,7 @@ impl Reader {
                     }
                     let number = locked(&self.reading.lag.watermark).begin(&sequence, created);
                     self.lanes.send(Work { number, record, stored: read.unwrap_or_default() }).await;
+                    self.reading.pulse.beat();
                 }
             }
             self.position = Checkpoint::After(sequence);

@@ -173,3 +173,26 @@ async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
     shutdown.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_whose_other_end_is_silent_is_made_anew() {
+    let server = Running::start().await;
+    let events = RedisEvents::new(server.connector.clone(), "seoul", Arc::new(Metrics::new())).unwrap();
+    let shutdown = CancellationToken::new();
+    let end = shutdown.clone();
+    let running = tokio::spawn(async move { events.run(&end).await });
+    let mut connection = server.connection().await;
+    // The number of the subscribing connection; none while the server is silent.
+    let mut subscriber = async || {
+        let list = redis::cmd("CLIENT").arg(&["LIST", "TYPE", "pubsub"]);
+        let list = list.query_async::<String>(&mut connection).await.ok()?;
+        list.split_whitespace().find_map(|word| word.strip_prefix("id=")).map(str::to_owned)
+    };
+    let first = until("a subscription", &mut subscriber).await;
+    // Longer than it is left unasked, with an answer missing.
+    let () =
+        redis::cmd("CLIENT").arg(&["PAUSE", "13000", "ALL"]).query_async(&mut server.connection().await).await.unwrap();
+    until("another subscription", async || subscriber().await.filter(|id| *id != first)).await;
+    shutdown.cancel();
+    running.await.unwrap();
+}
