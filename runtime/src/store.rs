@@ -20,6 +20,8 @@ mod profiles;
 mod streams_image;
 mod transactions;
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::Client;
 use dispatch_api::worker_config::AwsEndpoint;
 use serde::de::DeserializeOwned;
@@ -30,6 +32,7 @@ pub use failure::DynamoFailure;
 pub use streams_image::{StreamImage, from_stream_image};
 
 use crate::city::City;
+use crate::metrics::Metrics;
 use crate::port::PortError;
 use convert::{Item, read_item};
 use failure::DynamoFailure as Failure;
@@ -54,12 +57,25 @@ pub struct DynamoStore {
     client: Client,
     table: String,
     codec: Codec,
+    metrics: Arc<Metrics>,
 }
 
 impl DynamoStore {
     /// The table `table` of `city` behind a [`client`], GSI1 spread over `gsi1_shards` partition keys (1 is the seed's literal).
     pub fn new(client: Client, table: &str, gsi1_shards: u16, city: City) -> Self {
-        Self { client, table: table.to_owned(), codec: Codec::new(city, Shards::new(gsi1_shards)) }
+        let codec = Codec::new(city, Shards::new(gsi1_shards));
+        Self { client, table: table.to_owned(), codec, metrics: Arc::new(Metrics::new()) }
+    }
+
+    /// The same table, whose retries and lost answers are counted in the metrics of a process.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The tries of one write.
+    fn tries(&self) -> failure::Tries {
+        failure::Tries::counting(Arc::clone(&self.metrics))
     }
 
     /// The translator of this table's items.

@@ -46,7 +46,8 @@ impl Connections {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sdk = sdk_config(&config.aws).await;
         let dynamo = crate::store::client(&config.aws).await;
-        let store = DynamoStore::new(dynamo.clone(), &config.table.name, config.table.gsi1_shards, city.clone());
+        let store = DynamoStore::new(dynamo.clone(), &config.table.name, config.table.gsi1_shards, city.clone())
+            .counting(Arc::clone(metrics));
         let (sqs, sns) = (Sqs::new(&sdk), aws_sdk_sns::Client::new(&sdk));
         let redis = RedisConnector::new(&config.cache)?;
         let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
@@ -57,7 +58,7 @@ impl Connections {
         let stream = StreamSource {
             client: aws_sdk_dynamodbstreams::Client::new(&sdk),
             stream_arn,
-            leases: Leases::new(dynamo, &config.lease_table, &owner, Arc::clone(&clock)),
+            leases: Leases::new(dynamo, &config.lease_table, &owner, Arc::clone(&clock)).counting(Arc::clone(metrics)),
             codec: store.codec().clone(),
             dead_letters: Arc::new(SqsDeadLetters::new(sqs.clone(), &config.queues.offers_dead_letters_url)),
             gap: Arc::new(Notify::new()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::convert::{read_item, write_item};
 use super::expression::{Expression, key, number, text};
-use super::failure::{DynamoFailure, Meaning, Tries, once};
+use super::failure::{DynamoFailure, Meaning, once};
 use super::{DynamoStore, broken, keys};
 use crate::port::{ANSWER_KEPT_MS, AnswerStore, Begun, HELD_MS, KeyedRequest, PortError, StoredAnswer};
 
@@ -100,7 +100,7 @@ impl AnswerStore for DynamoStore {
     /// taken place.
     async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
         let item = write_item(ANSWER, &AnswerItem::begun(request, now)).map_err(|error| broken(BEGIN, error))?;
-        let (pk, mut tries) = (keys::answer_pk(&request.key), Tries::default());
+        let (pk, mut tries) = (keys::answer_pk(&request.key), self.tries());
         loop {
             let put = self.client.put_item().table_name(&self.table).set_item(Some(item.clone()));
             let put = put
@@ -122,13 +122,17 @@ impl AnswerStore for DynamoStore {
                 Meaning::ConditionFailed => match self.get(BEGIN, &pk, keys::ANSWER_SK).await? {
                     Some(found) => {
                         let found: AnswerItem = read_item(ANSWER, found).map_err(|error| broken(BEGIN, error))?;
-                        return Ok(found.says(request, now));
+                        let says = found.says(request, now);
+                        if matches!(says, Begun::First) {
+                            self.metrics.lost_answer_found();
+                        }
+                        return Ok(says);
                     }
                     None => DynamoFailure::new(Meaning::Contended, "ConditionalCheckFailed", "the key keeps changing"),
                 },
                 Meaning::Contended | Meaning::InDoubt => failure,
             };
-            if !tries.pause().await {
+            if !tries.pause(&gone).await {
                 return Err(gone.into_port(BEGIN));
             }
         }

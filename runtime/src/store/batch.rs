@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::KeysAndAttributes;
 
 use super::convert::Item;
 use super::expression::key;
-use super::failure::{DynamoFailure, Meaning, Tries};
+use super::failure::{DynamoFailure, Meaning};
 use super::{DynamoStore, broken};
 use crate::port::PortError;
 
@@ -15,7 +15,7 @@ pub(super) const BATCH_MAX: usize = 100;
 
 impl DynamoStore {
     /// Reads the items of `pks` under one sort key, strongly consistent, in any order; absent ones are left out. Keys that DynamoDB
-    /// leaves unprocessed are asked for again within the budget of [`Tries`].
+    /// leaves unprocessed are asked for again within the budget of a write.
     pub(super) async fn get_many(&self, action: &'static str, pks: &[&str], sk: &str) -> Result<Vec<Item>, PortError> {
         // A batch that names a key twice is refused.
         let distinct: HashSet<&str> = pks.iter().copied().collect();
@@ -25,16 +25,18 @@ impl DynamoStore {
             let keys = chunk.iter().map(|pk| key(pk, sk)).collect();
             let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
             let mut wanted = Some(wanted.map_err(|error| broken(action, error))?);
-            let mut tries = Tries::default();
+            let mut tries = self.tries();
             while let Some(keys) = wanted.take() {
                 let output = self.client.batch_get_item().request_items(&self.table, keys).send().await;
                 let output = output.map_err(|error| DynamoFailure::of(&error).into_port(action))?;
                 // Under an ARN or a name: there is one table in the request, so there is one in the answer.
                 items.extend(output.responses.into_iter().flatten().flat_map(|(_, found)| found));
                 wanted = output.unprocessed_keys.into_iter().flatten().map(|(_, keys)| keys).next();
-                if wanted.is_some() && !tries.pause().await {
-                    let text = "keys stayed unprocessed";
-                    return Err(DynamoFailure::new(Meaning::Contended, "UnprocessedKeys", text).into_port(action));
+                if wanted.is_some() {
+                    let left = DynamoFailure::new(Meaning::Contended, "UnprocessedKeys", "keys stayed unprocessed");
+                    if !tries.pause(&left).await {
+                        return Err(left.into_port(action));
+                    }
                 }
             }
         }

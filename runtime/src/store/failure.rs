@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -12,6 +13,7 @@ use aws_sdk_dynamodb::types::CancellationReason;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::port::PortError;
 
 /// Tries of one write. Two transactions that meet on an item are over within tens of milliseconds; whoever loses five times in a row is
@@ -69,6 +71,16 @@ impl DynamoFailure {
             _ => (Meaning::InDoubt, "the answer could not be read"),
         };
         Self::new(meaning, error.code().unwrap_or("no code"), error.message().unwrap_or(fallback))
+    }
+
+    /// Why a call is made again, as metrics tell it. What a cancelled transaction met stands in its message.
+    fn because(&self) -> &'static str {
+        let met = |code: &str| self.code.contains(code) || self.message.contains(code);
+        match self.meaning {
+            Meaning::InDoubt => "in_doubt",
+            _ if met("Conflict") || met("ConditionalCheckFailed") => "conflict",
+            _ => "throttled",
+        }
     }
 
     /// The failure as the port's error.
@@ -137,21 +149,22 @@ pub(super) fn once() -> aws_sdk_dynamodb::config::Builder {
 pub(super) struct Tries {
     made: u32,
     begun: Instant,
-}
-
-impl Default for Tries {
-    fn default() -> Self {
-        Self { made: 0, begun: Instant::now() }
-    }
+    metrics: Arc<Metrics>,
 }
 
 impl Tries {
-    /// Waits before the next try; false where the budget is used up.
-    pub(super) async fn pause(&mut self) -> bool {
+    /// Tries that count those after the first.
+    pub(super) fn counting(metrics: Arc<Metrics>) -> Self {
+        Self { made: 0, begun: Instant::now(), metrics }
+    }
+
+    /// Waits before the next try, after this failure; false where the budget is used up.
+    pub(super) async fn pause(&mut self, after: &DynamoFailure) -> bool {
         self.made += 1;
         if self.made >= TRIES_MAX || self.begun.elapsed() >= TRIED_FOR {
             return false;
         }
+        self.metrics.store_retry(after.because());
         let longest = PAUSE_FIRST.saturating_mul(1 << self.made.min(8)).min(PAUSE_MAX);
         tokio::time::sleep(longest.mul_f64(random_share())).await;
         true
@@ -178,14 +191,28 @@ mod tests {
         assert_eq!(meaning_of("ValidationException", false), Meaning::Refused);
     }
 
+    #[test]
+    fn what_is_tried_again_is_told_by_its_reason() {
+        let reason = |meaning, code, message| DynamoFailure::new(meaning, code, message).because();
+        assert_eq!(reason(Meaning::InDoubt, "no code", "no answer in time"), "in_doubt");
+        let cancelled = "TransactionCanceledException";
+        assert_eq!(reason(Meaning::Contended, cancelled, "TransactionConflict, None"), "conflict");
+        assert_eq!(reason(Meaning::Contended, cancelled, "ThrottlingError, None"), "throttled");
+        assert_eq!(reason(Meaning::Contended, "ThrottlingException", "slow down"), "throttled");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_tries_of_a_write_end_within_a_second() {
         let begin = tokio::time::Instant::now();
-        let mut tries = Tries::default();
+        let metrics = Arc::new(Metrics::new());
+        let mut tries = Tries::counting(Arc::clone(&metrics));
+        let failure = DynamoFailure::new(Meaning::Contended, "TransactionConflictException", "busy");
         let mut pauses = 0;
-        while tries.pause().await {
+        while tries.pause(&failure).await {
             pauses += 1;
         }
+        let counted = metrics.encode().unwrap();
+        assert!(counted.contains("dispatch_store_retries_total{because=\"conflict\"} 4"), "{counted}");
         assert_eq!(pauses, TRIES_MAX - 1);
         assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     }

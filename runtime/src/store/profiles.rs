@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::convert::{Item, read_item, write_item};
 use super::entity::{DriverItem, Location, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, Meaning, TransactionFailure, Tries, once};
+use super::failure::{DynamoFailure, Meaning, TransactionFailure, once};
 use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
@@ -34,7 +34,7 @@ enum Expected {
 #[async_trait]
 impl ProfileStore for DynamoStore {
     async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<UserItem, PortError> {
-        let mut tries = Tries::default();
+        let mut tries = self.tries();
         loop {
             let known: Option<UserItem> = self.get_as(PUT_USER, USER, (id.as_str(), keys::PROFILE_SK)).await?;
             let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
@@ -42,14 +42,14 @@ impl ProfileStore for DynamoStore {
             let change = (known.as_ref(), &after);
             let failed = self.write_profile(PUT_USER, USER, expected, change).await?;
             let Some(failure) = failed else { return Ok(after) };
-            if !tries.pause().await {
+            if !tries.pause(&failure).await {
                 return Err(failure.into_port(PUT_USER));
             }
         }
     }
 
     async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<DriverItem, PortError> {
-        let mut tries = Tries::default();
+        let mut tries = self.tries();
         loop {
             let known: Option<DriverItem> = self.get_as(PUT_DRIVER, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
             let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
@@ -57,7 +57,7 @@ impl ProfileStore for DynamoStore {
             let change = (known.as_ref(), &after);
             let failed = self.write_profile(PUT_DRIVER, DRIVER, expected, change).await?;
             let Some(failure) = failed else { return Ok(after) };
-            if !tries.pause().await {
+            if !tries.pause(&failure).await {
                 return Err(failure.into_port(PUT_DRIVER));
             }
         }
@@ -86,7 +86,7 @@ impl ProfileStore for DynamoStore {
             let refused = DynamoFailure::new(Meaning::Refused, "Availability", "only a dispatch makes DISPATCHED");
             return Err(refused.into_port(AVAILABILITY));
         }
-        let mut tries = Tries::default();
+        let mut tries = self.tries();
         loop {
             let driver: Option<DriverItem> = self.get_as(AVAILABILITY, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
             let Some(driver) = driver else { return Ok(AvailabilityChange::UnknownDriver) };
@@ -102,7 +102,7 @@ impl ProfileStore for DynamoStore {
                 self.write_status_change(&driver, &after, now).await?
             };
             let Some(failure) = failed else { return Ok(AvailabilityChange::Done(Box::new(after))) };
-            if !tries.pause().await {
+            if !tries.pause(&failure).await {
                 return Err(failure.into_port(AVAILABILITY));
             }
         }

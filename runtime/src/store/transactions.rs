@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
 use super::entity::{DispatchItem, DispatchStatus, DriverItem, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, Tries, condition_failed, once};
+use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed, once};
 use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
@@ -42,7 +42,7 @@ impl DynamoStore {
     pub(super) async fn create_dispatch(&self, new: &NewDispatch) -> Result<Created, PortError> {
         let item = self.codec.new_dispatch(new);
         let parts = [self.put_if_absent(DISPATCH, &item)?, self.occupy_user(new)?];
-        let (mut tries, mut in_doubt) = (Tries::default(), false);
+        let (mut tries, mut in_doubt) = (self.tries(), false);
         loop {
             let request = self.client.transact_write_items().set_transact_items(Some(parts.to_vec()));
             let sent = request.customize().config_override(once()).send().await;
@@ -51,6 +51,7 @@ impl DynamoStore {
                 Err(TransactionFailure::Conditions(reasons)) => {
                     return Ok(match self.not_created(new, &reasons).await? {
                         Created::Existed(stored) if in_doubt && is_the_same_request(&stored.item, &item) => {
+                            self.metrics.lost_answer_found();
                             Created::Stored(stored)
                         }
                         other => other,
@@ -60,9 +61,12 @@ impl DynamoStore {
             };
             in_doubt |= failure.meaning == Meaning::InDoubt;
             let again = matches!(failure.meaning, Meaning::Contended | Meaning::InDoubt);
-            if !again || !tries.pause().await {
+            if !again || !tries.pause(&failure).await {
                 let found = if in_doubt { self.look_back(CREATE, &new.id).await? } else { None };
                 let ours = found.filter(|stored| is_the_same_request(&stored.item, &item));
+                if ours.is_some() {
+                    self.metrics.lost_answer_found();
+                }
                 return ours.map(|stored| Created::Stored(Box::new(stored))).ok_or_else(|| failure.into_port(CREATE));
             }
         }
@@ -121,7 +125,7 @@ impl DynamoStore {
         if !step.changed {
             return Ok(Commit::Applied(Box::new(before.clone())));
         }
-        let mut tries = Tries::default();
+        let mut tries = self.tries();
         let mut in_doubt = false;
         loop {
             let people = self.read_people(step).await?;
@@ -143,7 +147,7 @@ impl DynamoStore {
             if failure.meaning == Meaning::Refused {
                 return Err(failure.into_port(COMMIT));
             }
-            if !tries.pause().await {
+            if !tries.pause(&failure).await {
                 // A lost request may still be on its way, so only our own write is an answer; the rest stays open.
                 let found = if in_doubt { Some(self.settle(before, step, in_doubt).await?) } else { None };
                 return match found {
@@ -167,6 +171,7 @@ impl DynamoStore {
             && now.state.driver == step.state.driver
             && now.item.events.last() == step.records.last().map(|record| self.codec.event(record)).as_ref();
         if in_doubt && ours {
+            self.metrics.lost_answer_found();
             return Ok(Commit::Applied(Box::new(now)));
         }
         let same = now.state.ver == before.state.ver && now.state.status == before.state.status;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::assignment::Shard;
 use super::lease::{CHECKPOINT, COUNTER, Checkpoint, KEY, OWNER, PARENT, REQUESTED_BY, Row};
 use crate::aws::port_error;
+use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
 
 const READING: &str = "reading leases";
@@ -72,12 +73,20 @@ pub struct Leases {
     table: String,
     worker: String,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 impl Leases {
     /// The table, written to in the name of `worker`, which must be unique to a process: a restarted one is another worker.
     pub fn new(client: Client, table: &str, worker: &str, clock: Arc<dyn Clock>) -> Self {
-        Self { client, table: table.to_owned(), worker: worker.to_owned(), clock }
+        let (table, worker) = (table.to_owned(), worker.to_owned());
+        Self { client, table, worker, clock, metrics: Arc::new(Metrics::new()) }
+    }
+
+    /// The same table, whose refused writes are counted in the metrics of a process.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     pub(super) fn worker(&self) -> &str {
@@ -304,6 +313,7 @@ impl Held {
     async fn write(&self, change: Change<'_>) -> Result<(), LeaseError> {
         let mut fence = self.fence.lock().await;
         if fence.lost {
+            self.leases.metrics.stale_write();
             return Err(LeaseError::Lost);
         }
         // The second try is for an earlier write whose answer was lost: it has moved the counter by one, and nobody else can have.
@@ -326,6 +336,7 @@ impl Held {
             }
         }
         fence.lost = true;
+        self.leases.metrics.stale_write();
         Err(LeaseError::Lost)
     }
 
