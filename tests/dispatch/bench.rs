@@ -10,10 +10,11 @@ use crate::trip::{Apps, Ride};
 
 pub struct Bench {
     pub name: String,
+    /// Ends before its surroundings, which are searched then.
+    pub worker: Process,
+    pub surroundings: Surroundings,
     pub city: City,
     pub recorder: Recorder,
-    pub surroundings: Surroundings,
-    pub worker: Process,
     pub port: u16,
     pub apps: Apps,
     pub rides: Vec<Ride>,
@@ -34,7 +35,6 @@ impl Bench {
     /// What must hold of the city when every ride has come to its end, and of what the worker told of them.
     pub async fn audit(&mut self) {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
-        self.worker.leave_counters().await;
         nothing_is_told(&self.surroundings, &[&self.worker], &self.apps).await;
     }
 }

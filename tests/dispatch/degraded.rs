@@ -124,6 +124,40 @@ async fn a_throttled_table_slows_rides_down_and_loses_none() {
     };
     bench.ride_through(async move |bench| bench.away(half).await).await;
     assert!(throttled.load(Ordering::SeqCst) > 20);
+    assert!(bench.worker.metric("dispatch_store_retries_total{because=\"throttled\"}").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_meet_others_are_made_again_and_lose_no_ride() {
+    let mut bench = Bench::open("conflicts").await;
+    let count = AtomicUsize::new(0);
+    let every_other = move |call: &Recorded| {
+        if call.operation != "TransactWriteItems" || count.fetch_add(1, Ordering::SeqCst) % 2 == 1 {
+            return Fate::Pass;
+        }
+        let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"for a test",
+            "CancellationReasons":[{"Code":"TransactionConflict","Message":"busy"},{"Code":"None"}]}"#;
+        Fate::Answer { status: 400, kind: "application/x-amz-json-1.0", body: body.to_owned() }
+    };
+    bench.ride_through(async move |bench| bench.away(every_other).await).await;
+    assert!(!bench.apps.answers().contains_key("503"), "one conflict is nothing a caller hears of");
+    assert!(bench.worker.metric("dispatch_store_retries_total{because=\"conflict\"}").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_whose_answers_are_lost_are_found_and_not_made_twice() {
+    let mut bench = Bench::open("answers-lost").await;
+    let (table, count) = (bench.city.config.table.name.clone(), AtomicUsize::new(0));
+    let every_third = move |call: &Recorded| {
+        let writes = call.resource == table || call.operation == "TransactWriteItems";
+        if !(writes && call.writes()) || count.fetch_add(1, Ordering::SeqCst) % 3 > 0 {
+            return Fate::Pass;
+        }
+        Fate::CutAfter
+    };
+    bench.ride_through(async move |bench| bench.away(every_third).await).await;
+    assert!(bench.worker.metric("dispatch_store_retries_total{because=\"in_doubt\"}").await > 0);
+    assert!(bench.worker.metric("dispatch_store_lost_answers_total").await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

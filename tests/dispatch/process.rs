@@ -1,11 +1,18 @@
 //! Processes of the program under test, with what they are told and where they write.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use dispatch_tests::support::until;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::leaks;
+
+/// Longest wait for a process' last metrics: one that is paused gives none.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The program under test, which `make build` makes.
 pub fn runtime() -> PathBuf {
@@ -35,9 +42,9 @@ impl Dice {
     }
 }
 
-/// What processes of one city are given.
+/// What processes of one city are given. When it is dropped, everything they have told is searched.
 pub struct Surroundings {
-    /// Holds `worker.json`, and a log for each name.
+    /// Holds `worker.json`, a log for each name, and the last metrics of each process.
     pub folder: tempfile::TempDir,
     /// Address of every service of AWS.
     pub aws: String,
@@ -51,6 +58,11 @@ impl Surroundings {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("worker.json"), config).unwrap();
         Self { folder, aws, streams }
+    }
+
+    /// Searches what processes have told so far; their last metrics are there when they have ended.
+    pub fn search(&self) {
+        leaks::nothing_is_left(self.folder.path());
     }
 
     /// Starts a process and waits until it is ready. A process of the same name goes on in its predecessor's log.
@@ -80,7 +92,16 @@ impl Surroundings {
             .stderr(log)
             .spawn()
             .expect("dispatch-runtime was built before");
-        Process { name: name.to_owned(), child, admin }
+        Process { name: name.to_owned(), child, admin, folder: self.folder.path().to_owned() }
+    }
+}
+
+impl Drop for Surroundings {
+    fn drop(&mut self) {
+        // A test that has failed tells that.
+        if !std::thread::panicking() {
+            self.search();
+        }
     }
 }
 
@@ -89,15 +110,21 @@ pub struct Process {
     pub name: String,
     pub child: Child,
     admin: u16,
+    folder: PathBuf,
 }
 
 impl Process {
+    /// Sends a signal. Before one that ends it, its last words are kept.
     pub fn signal(&self, signal: Signal) {
+        if signal == Signal::KILL || signal == Signal::TERM {
+            self.keep_last_words();
+        }
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
     /// Ends it at once, as a lost machine does.
     pub fn kill(&mut self) {
+        self.keep_last_words();
         self.child.kill().expect("the process is there");
         self.child.wait().expect("it ends");
     }
@@ -108,17 +135,38 @@ impl Process {
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
+    /// Memory it has at the moment, KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
     /// All metrics.
     pub async fn metrics(&self) -> String {
         reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
     }
 
-    /// Leaves what the process has counted so far in the folder of a campaign, `DISPATCH_COUNTERS`.
-    pub async fn leave_counters(&self) {
-        if let Ok(folder) = std::env::var("DISPATCH_COUNTERS") {
-            let file = Path::new(&folder).join(format!("{}-{}", self.name, self.child.id()));
-            std::fs::write(file, self.metrics().await).unwrap();
+    /// Keeps what the process has counted so far: in its folder, and in that of a campaign, `DISPATCH_COUNTERS`.
+    fn keep_last_words(&self) {
+        let Ok(metrics) = self.metrics_at_once() else { return };
+        let name = format!("{}-{}.metrics", self.name, self.child.id());
+        let campaign = std::env::var("DISPATCH_COUNTERS").ok().map(PathBuf::from);
+        for folder in [Some(self.folder.clone()), campaign].into_iter().flatten() {
+            std::fs::write(folder.join(&name), &metrics).unwrap();
         }
+    }
+
+    /// All metrics, without waiting: also where nothing may wait, as when it is dropped.
+    fn metrics_at_once(&self) -> std::io::Result<String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.admin));
+        let mut stream = TcpStream::connect_timeout(&address, LAST_WORDS_WITHIN)?;
+        stream.set_read_timeout(Some(LAST_WORDS_WITHIN))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
     }
 
     /// The metric whose line begins so; 0 where there is none.
@@ -131,6 +179,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.keep_last_words();
+        }
         // Both fail only when it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

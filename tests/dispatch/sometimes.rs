@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Counters of the processes of a campaign that end above zero, by the beginning of their lines.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 24] = [
     "dispatch_offers_total",
     "dispatch_completed_total",
     "dispatch_stream_records_total{outcome=\"advanced\"}",
@@ -20,6 +20,14 @@ const WANTED: [&str; 16] = [
     "dispatch_fleet_searches_total{source=\"redis\"}",
     "dispatch_fleet_index_rebuilds_total",
     "dispatch_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/dispatches\",status=\"503\"}",
+    "dispatch_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/users/{userId}\",status=\"429\"}",
+    "dispatch_http_requests_shed_total",
+    "dispatch_store_retries_total{because=\"conflict\"}",
+    "dispatch_store_retries_total{because=\"throttled\"}",
+    "dispatch_store_retries_total{because=\"in_doubt\"}",
+    "dispatch_store_lost_answers_total",
+    "dispatch_stream_gaps_total",
+    "dispatch_stream_stale_writes_total",
 ];
 
 /// Sums of the counters in the files processes left.

@@ -12,6 +12,7 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
+use crate::leaks::found_in;
 use crate::support::City;
 
 /// Longest time in which a call must be answered at last: the time a request's key is held by a process that is gone, and a restart.
@@ -22,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Longer than the program lets a request take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+/// Time for which a token is used again: it costs a signature.
+const TOKEN_USED_FOR: Duration = Duration::from_mins(30);
 
 /// What must never be seen outside of documents: phone numbers, positions and places of these rides.
 pub const CANARIES: [&str; 10] = [
@@ -82,6 +85,7 @@ pub struct Apps {
     key: SigningKey,
     /// Every token that was used, and how often each answer came.
     tokens: Mutex<Vec<String>>,
+    current: Mutex<BTreeMap<String, (Instant, String)>>,
     answers: Mutex<BTreeMap<String, usize>>,
     /// Drivers on duty.
     drivers: Mutex<BTreeSet<String>>,
@@ -96,6 +100,7 @@ impl Apps {
             base: format!("http://127.0.0.1:{port}"),
             key: SigningKey::read(&city.signing_key()).unwrap(),
             tokens: Mutex::default(),
+            current: Mutex::default(),
             answers: Mutex::default(),
             drivers: Mutex::default(),
         }
@@ -111,15 +116,21 @@ impl Apps {
         self.answers.lock().unwrap().clone()
     }
 
-    fn token(&self, speaker: Speaker<'_>) -> String {
+    /// A token of whoever speaks.
+    pub fn token(&self, speaker: Speaker<'_>) -> String {
         let (subject, scope) = match speaker {
             Speaker::User(user) => (user, "user"),
             Speaker::Driver(driver) => (driver, "driver"),
             Speaker::Operations => ("operator", "operations"),
         };
+        let mut current = self.current.lock().unwrap();
+        if let Some((_, token)) = current.get(subject).filter(|(made, _)| made.elapsed() < TOKEN_USED_FOR) {
+            return token.clone();
+        }
         let claims = Claims { subject, scopes: &[scope], lifetime: TOKEN_LIFETIME };
         let token = self.key.token(&claims, SystemClock.now()).unwrap();
         self.tokens.lock().unwrap().push(token.clone());
+        current.insert(subject.to_owned(), (Instant::now(), token.clone()));
         token
     }
 
@@ -144,7 +155,9 @@ impl Apps {
         }
         let Ok(body) = answer.text().await else { return Told::Nothing };
         assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{call:?}: {body}");
-        Told::Answer { status, body: serde_json::from_str(&body).unwrap_or(Value::Null) }
+        let body = serde_json::from_str(&body).unwrap_or(Value::Null);
+        assert_eq!(told_by_problem(status, &body), [""; 0], "{call:?}");
+        Told::Answer { status, body }
     }
 
     /// Repeats a call until it is done or refused for good; gives status and body.
@@ -169,9 +182,8 @@ impl Apps {
     /// Signs on a user and a free driver beside them.
     pub async fn people(&self, name: &str) -> (String, String) {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
-        let body = json!({ "phone": "01098761234", "paymentMethods": [],
-            "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": pickup() });
-        self.done(Speaker::User(&user), &Call::new(Method::PUT, format!("/v1/users/{name}")).body(body)).await;
+        let call = Call::new(Method::PUT, format!("/v1/users/{name}")).body(user_document());
+        self.done(Speaker::User(&user), &call).await;
         let body = json!({ "phone": "01012348765",
             "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
             "preferences": { "preferredRegions": [], "maxDistance": 20, "autoAccept": false, "minimumFare": 0 } });
@@ -192,8 +204,13 @@ impl Apps {
 
     /// Asks for a ride; it is stored when this returns.
     pub async fn ask(&self, name: &str) -> Ride {
+        self.ask_under(name, &format!("ask-{name}")).await
+    }
+
+    /// Asks for a ride under a key of its own.
+    pub async fn ask_under(&self, name: &str, key: &str) -> Ride {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
-        let stored = self.done(Speaker::User(&user), &asking(name)).await;
+        let stored = self.done(Speaker::User(&user), &asking(name).key(key.to_owned())).await;
         Ride { user, driver, dispatch: stored["dispatchId"].as_str().unwrap().to_owned() }
     }
 
@@ -269,10 +286,28 @@ impl Apps {
     }
 }
 
+/// What a user tells of themselves.
+pub fn user_document() -> Value {
+    json!({ "phone": "01098761234", "paymentMethods": [],
+        "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": pickup() })
+}
+
 /// The request for a ride of `name`.
 pub fn asking(name: &str) -> Call {
     let body = json!({ "userId": format!("user#{name}"), "pickupLocation": pickup(), "destination": destination() });
     Call::new(Method::POST, "/v1/dispatches".to_owned()).body(body).key(format!("ask-{name}"))
+}
+
+/// What a refusal tells of anybody, beside the caller's own dispatch as it is.
+pub fn told_by_problem(status: StatusCode, body: &Value) -> Vec<String> {
+    if status.is_success() {
+        return Vec::new();
+    }
+    let mut problem = body.clone();
+    if let Some(fields) = problem.as_object_mut() {
+        fields.remove("current");
+    }
+    found_in("a refusal", &problem.to_string(), &[])
 }
 
 fn suffix(id: &str) -> &str {
@@ -309,6 +344,11 @@ impl Call {
 
     pub fn body(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    /// What it says.
+    pub fn document(&self) -> Value {
+        self.body.clone().unwrap_or_default()
     }
 
     pub fn key(self, key: String) -> Self {

@@ -14,6 +14,7 @@ mod lifecycle;
 mod mutation;
 mod person;
 mod replicas;
+mod secrets;
 mod shown;
 mod stage;
 mod steady;

@@ -184,8 +184,8 @@ async fn a_subscription_whose_other_end_is_silent_is_made_anew() {
     let mut connection = server.connection().await;
     // The number of the subscribing connection; none while the server is silent.
     let mut subscriber = async || {
-        let list = redis::cmd("CLIENT").arg(&["LIST", "TYPE", "pubsub"]);
-        let list = list.query_async::<String>(&mut connection).await.ok()?;
+        let mut list = redis::cmd("CLIENT");
+        let list = list.arg(&["LIST", "TYPE", "pubsub"]).query_async::<String>(&mut connection).await.ok()?;
         list.split_whitespace().find_map(|word| word.strip_prefix("id=")).map(str::to_owned)
     };
     let first = until("a subscription", &mut subscriber).await;

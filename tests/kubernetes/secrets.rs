@@ -1,0 +1,117 @@
+//! A city with every secret there is, whose AWS fails for a while: what the operator logs, counts, tells and writes names none of them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use dispatch_tests::recorder::{Fate, Recorded};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use crate::stage::{Replica, Stage, city, condition, is_ready, is_true};
+
+const AT: (&str, &str) = ("city", "seoul");
+/// The tokens of Redis, before and after.
+const TOKENS: [&str; 2] = ["canary-0123456789-token-before", "canary-9876543210-token-after"];
+/// Projects of the push keys, which stand in the keys alone.
+const PROJECTS: [&str; 2] = ["canary-project-before", "canary-project-after"];
+/// How every secret here begins, how a Secret spells that, and what a key has around its own.
+const SECRETS: [&str; 3] = ["canary-", "Y2FuYXJ5L", "PRIVATE KEY"];
+/// Longest time until a changed Secret is seen.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
+/// Everything but Secrets that a namespace may have.
+const KINDS: &str = "dsys,deployments,configmaps,services,serviceaccounts,networkpolicies,events.v1.events.k8s.io";
+
+/// Puts the Secrets, with this project's key and this token.
+fn put_secrets(stage: &Stage, project: &str, token: &str) -> anyhow::Result<()> {
+    let key = dispatch_operator::testing::fcm_key();
+    let key = key.expose_secret().replace("coactus-test", project).replace("not a key", "canary-key");
+    ensure!(key.contains(project) && key.contains("canary-key"), "the key has other words");
+    let items = [("fcm", "key.json", key.as_str()), ("redis", "token", token)].map(|(name, field, value)| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { field: value } })
+    });
+    stage.apply(AT.0, &json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string())?;
+    Ok(())
+}
+
+/// Everything anybody can read of it, by where it stands.
+async fn told(stage: &Stage, operator: &Replica) -> anyhow::Result<Vec<(&'static str, String)>> {
+    Ok(vec![
+        ("the log", operator.process.log()?),
+        ("the metrics", operator.process.metrics().await?),
+        ("the objects", stage.api.kubectl(&["get", KINDS, "-n", AT.0, "-o", "json"])?),
+        ("the description", stage.api.kubectl(&["describe", "dsys", "-n", AT.0, AT.1])?),
+    ])
+}
+
+async fn nothing_is_told(stage: &Stage, operator: &Replica) -> anyhow::Result<()> {
+    for (place, text) in told(stage, operator).await? {
+        ensure!(text.len() > 100, "{place}: {text}");
+        for secret in SECRETS {
+            ensure!(!text.contains(secret), "{place} tells {secret}");
+        }
+        println!("searched {place}: {} bytes", text.len());
+    }
+    Ok(())
+}
+
+/// Calls of AWS that are given secrets are refused, then answered by nobody.
+fn refuse(operator: &Replica) {
+    operator.aws.interfere(|call: &Recorded| {
+        let refusal = |kind: &str| {
+            let body = format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{kind}</Code><Message>for a test</Message></Error></ErrorResponse>"
+            );
+            Fate::Answer { status: 400, kind: "text/xml", body }
+        };
+        match call.operation.as_str() {
+            "CreatePlatformApplication" | "SetPlatformApplicationAttributes" => refusal("InvalidParameter"),
+            "CreateChangeSet" if call.number % 2 == 0 => Fate::CutAfter,
+            "CreateChangeSet" => refusal("Throttling"),
+            _ => Fate::Pass,
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_the_operator_says_of_a_city_tells_its_secrets_whatever_fails() -> anyhow::Result<()> {
+    let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
+    let operator = stage.operator(&["--resync-seconds=2"]).await?;
+    stage.namespace(AT.0)?;
+    put_secrets(&stage, PROJECTS[0], TOKENS[0])?;
+    refuse(&operator);
+    let spec = json!({
+        "notifications": { "fcm": { "serviceAccountSecretRef": { "name": "fcm", "key": "key.json" } } },
+        "cache": { "authSecretRef": { "name": "redis", "key": "token" } },
+        "connection": { "secretName": "city" },
+    });
+    stage.apply(AT.0, &city(AT.1, &spec))?;
+    let fails = |system: &Value| condition(system, "Ready").is_some_and(|ready| ready["status"] == "False");
+    stage.until(AT, "failing", fails).await?;
+    let refused = |calls: &[Recorded]| calls.iter().filter(|call| call.status == Some(400)).count() >= 2;
+    operator.aws.until(SEEN_WITHIN, refused).await?;
+    nothing_is_told(&stage, &operator).await?;
+
+    // Without the right to write Secrets it says so; the city is ready all the same.
+    operator.aws.stop_interfering();
+    stage.until_ready(AT).await?;
+    nothing_is_told(&stage, &operator).await?;
+    put_secrets(&stage, PROJECTS[1], TOKENS[0])?;
+    let rotated = |calls: &[Recorded]| {
+        calls.iter().any(|call| call.operation == "SetPlatformApplicationAttributes" && call.status == Some(200))
+    };
+    operator.aws.until(SEEN_WITHIN, rotated).await?;
+    stage.until(AT, "ready with its new key", is_ready).await?;
+    nothing_is_told(&stage, &operator).await?;
+    // The emulator refuses to change a token: that is told like any other failure of a stack.
+    put_secrets(&stage, PROJECTS[1], TOKENS[1])?;
+    let stalled = stage.until(AT, "stalled", |system| is_true(system, "Stalled")).await?;
+    println!("{}", condition(&stalled, "Stalled").context("a condition")?["message"]);
+    nothing_is_told(&stage, &operator).await?;
+    stage.delete(AT.0, AT.1)?;
+    stage.until_gone(AT).await?;
+    let log = operator.process.log()?;
+    for secret in SECRETS {
+        ensure!(!log.contains(secret), "the log tells {secret}");
+    }
+    Ok(())
+}
