@@ -20,7 +20,7 @@ use crate::trip::{Apps, Call, Speaker, Told, asking, user_document};
 /// Load of the short run; `DISPATCH_OVERLOAD_SECONDS` asks for more.
 const SECONDS: u64 = 10;
 /// People who ask at once. A process serves 512 requests at a time; against the emulator each takes seconds.
-const CROWD: usize = 640;
+const CROWD: usize = 1_200;
 /// One of them whose app has gone mad: it asks with so many hands at once.
 const HANDS: usize = 32;
 /// What one person may ask: more than people do who wait for answers, and less than the mad one does.

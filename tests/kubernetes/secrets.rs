@@ -17,7 +17,7 @@ const PROJECTS: [&str; 2] = ["canary-project-before", "canary-project-after"];
 /// How every secret here begins, how a Secret spells that, and what a key has around its own.
 const SECRETS: [&str; 3] = ["canary-", "Y2FuYXJ5L", "PRIVATE KEY"];
 /// Longest time until a changed Secret is seen.
-const SEEN_WITHIN: Duration = Duration::from_secs(60);
+const SEEN_WITHIN: Duration = Duration::from_mins(1);
 /// Everything but Secrets that a namespace may have.
 const KINDS: &str = "dsys,deployments,configmaps,services,serviceaccounts,networkpolicies,events.v1.events.k8s.io";
 
@@ -65,7 +65,7 @@ fn refuse(operator: &Replica) {
         };
         match call.operation.as_str() {
             "CreatePlatformApplication" | "SetPlatformApplicationAttributes" => refusal("InvalidParameter"),
-            "CreateChangeSet" if call.number % 2 == 0 => Fate::CutAfter,
+            "CreateChangeSet" if call.number.is_multiple_of(2) => Fate::CutAfter,
             "CreateChangeSet" => refusal("Throttling"),
             _ => Fate::Pass,
         }
@@ -102,10 +102,14 @@ async fn nothing_the_operator_says_of_a_city_tells_its_secrets_whatever_fails() 
     operator.aws.until(SEEN_WITHIN, rotated).await?;
     stage.until(AT, "ready with its new key", is_ready).await?;
     nothing_is_told(&stage, &operator).await?;
-    // The emulator refuses to change a token: that is told like any other failure of a stack.
+    // A new token replaces the cache, so it waits for a person.
     put_secrets(&stage, PROJECTS[1], TOKENS[1])?;
-    let stalled = stage.until(AT, "stalled", |system| is_true(system, "Stalled")).await?;
-    println!("{}", condition(&stalled, "Stalled").context("a condition")?["message"]);
+    let waiting = stage.until(AT, "waiting", |system| is_true(system, "Stalled")).await?;
+    nothing_is_told(&stage, &operator).await?;
+    let message = condition(&waiting, "Stalled").and_then(|stalled| stalled["message"].as_str());
+    let plan = message.and_then(|text| text.split_whitespace().nth(1)).context("plan … waits")?;
+    stage.patch(AT.0, AT.1, &json!({ "metadata": { "annotations": { "dispatch.coactus.io/approve": plan } } }))?;
+    stage.until(AT, "ready with its new token", is_ready).await?;
     nothing_is_told(&stage, &operator).await?;
     stage.delete(AT.0, AT.1)?;
     stage.until_gone(AT).await?;
