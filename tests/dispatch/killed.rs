@@ -188,10 +188,7 @@ impl Lane {
         self.bench.worker.kill();
         self.bench.recorder.stop_interfering();
         let start = self.bench.surroundings.start(&self.bench.name, "all", self.bench.port);
-        let (worker, ride) = match over {
-            Some(ride) => (start.await, ride),
-            None => tokio::join!(start, &mut riding),
-        };
+        let (worker, ride) = if let Some(ride) = over { (start.await, ride) } else { tokio::join!(start, &mut riding) };
         self.bench.worker = worker;
         (ride, true)
     }
