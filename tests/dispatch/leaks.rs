@@ -43,6 +43,8 @@ pub fn nothing_is_left(folder: &Path) {
     if let (Ok(scans), Some(name)) = (std::env::var("DISPATCH_SCANS"), folder.file_name()) {
         let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
         let line = format!("{} {bytes} {}\n", texts.len(), found.len());
+        // Temporary folders are hidden; what is noted is not.
+        let name = name.to_string_lossy().trim_start_matches('.').to_owned();
         std::fs::write(Path::new(&scans).join(name), line).expect("the folder of the campaign is there");
     }
     assert_eq!(found, [""; 0]);
