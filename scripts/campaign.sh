@@ -7,7 +7,7 @@ export PATH="$PWD/.local/tools/bin:$PATH"
 export DISPATCH_MINISTACK="${DISPATCH_MINISTACK:-$PWD/.venv/bin/ministack}"
 minutes="${CAMPAIGN_MINUTES:-20}" seed="${CAMPAIGN_SEED:-$RANDOM}"
 # The model and the races have a share of the time that grows with it, the pool has what is left beside the parts that take as long as
-# they take: all deaths some nine minutes, the degraded modes two, the overload one and what was taken meanwhile another.
+# they take: all deaths some seven minutes, the degraded modes two, the overload one and what was taken meanwhile another.
 model=$((minutes / 10 > 0 ? minutes / 10 : 1))
 pool=$(((minutes - 13 - 2 * model) * 60))
 export RACES="${RACES:-$((minutes * 1000))}" RACES_SEED="${RACES_SEED:-$seed}"
