@@ -7,6 +7,7 @@ mod aws;
 mod cache;
 mod connection;
 mod dispatch;
+mod eta;
 mod export;
 mod gateway;
 mod notifications;
@@ -23,6 +24,7 @@ pub use aws::AwsSpec;
 pub use cache::{CacheSpec, ExternalCacheSpec};
 pub use connection::ConnectionSpec;
 pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, NightSurchargeSpec};
+pub use eta::{EtaProvider, EtaSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{
     ApiSpec, AuthSpec, ClaimsSpec, GatewaySpec, JwtSpec, LimitsSpec, RateSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec,

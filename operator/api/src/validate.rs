@@ -4,6 +4,7 @@
 //! fields (`spec`), and the bounds of the dispatch rules, which belong to core.
 
 mod errors;
+mod eta;
 mod identity;
 mod salvage;
 mod shape;

@@ -6,6 +6,7 @@
 //! restart, which the operator brings about.
 
 mod access;
+mod eta;
 
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use access::{AuthConfig, ClaimsConfig, LimitsConfig, LocalAccess, RateConfig, SampleTokens};
+pub use eta::{EtaConfig, RouterConfig, RouterKind};
 
 /// Version of this document's shape. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
@@ -138,6 +140,12 @@ pub struct DispatchConfig {
     pub acceptance_window_days: u8,
     /// Whether drivers with `autoAccept` are assigned at once.
     pub auto_accept: bool,
+    /// Share of dispatches in which a new driver comes first, per cent.
+    #[serde(default)]
+    pub exploration_share_percent: u8,
+    /// How long drivers need to a pickup.
+    #[serde(default)]
+    pub eta: EtaConfig,
     /// The fare table.
     pub fare: FareConfig,
 }
@@ -231,6 +239,9 @@ pub enum WorkerConfigError {
     /// The dispatch rules are out of bounds.
     #[error("the worker configuration cannot be used at dispatch")]
     Policy(#[source] PolicyError),
+    /// The router's address carries credentials, or is of another scheme. It is not repeated.
+    #[error("the worker configuration cannot be used at dispatch.eta.router.url")]
+    RouterUrl,
     /// The fare table is out of bounds.
     #[error("the worker configuration cannot be used at dispatch.fare")]
     Fare(#[source] FareError),
@@ -251,6 +262,9 @@ impl WorkerConfig {
         let config: Self = read_json(json)?;
         config.dispatch.policy().map_err(WorkerConfigError::Policy)?;
         config.dispatch.fare_table().map_err(WorkerConfigError::Fare)?;
+        if !config.dispatch.eta.is_usable() {
+            return Err(WorkerConfigError::RouterUrl);
+        }
         if jiff::tz::TimeZone::get(&config.timezone).is_err() {
             return Err(WorkerConfigError::TimeZone { name: config.timezone });
         }
@@ -305,6 +319,8 @@ impl DispatchConfig {
             cool_down_after_timeout_ms: policy.cool_down_after_timeout_ms,
             acceptance_window_days: policy.acceptance_window_days,
             auto_accept: policy.auto_accept,
+            exploration_share_percent: policy.exploration_share_percent,
+            eta: EtaConfig::of(policy),
             fare: FareConfig::of(fare),
         }
     }
@@ -312,7 +328,9 @@ impl DispatchConfig {
     /// The settings of a validated system.
     #[cfg(feature = "crd")]
     pub fn from_validated(system: &crate::validate::ValidatedSystem) -> Self {
-        Self::of(&system.policy, &system.fare)
+        let mut config = Self::of(&system.policy, &system.fare);
+        config.eta.router = RouterConfig::of(&system.spec.dispatch.eta);
+        config
     }
 
     /// The rules as core understands them, checked again: the file may have been written by another version of the
@@ -330,6 +348,9 @@ impl DispatchConfig {
             cool_down_after_timeout_ms: self.cool_down_after_timeout_ms,
             acceptance_window_days: self.acceptance_window_days,
             auto_accept: self.auto_accept,
+            exploration_share_percent: self.exploration_share_percent,
+            eta_timeout_ms: self.eta.timeout_ms,
+            eta_top_k: self.eta.top_k,
         }
         .checked()
     }
@@ -493,6 +514,12 @@ mod tests {
                 json!(1000),
                 "cannot be used at dispatch: offerTimeoutSeconds is 1, allowed is 5 to 900",
             ),
+            (
+                "/dispatch/eta",
+                json!({"timeoutMs": 300, "topK": 20, "router": {"kind": "OSRM", "url": "http://me:hunter2@osrm"}}),
+                "cannot be used at dispatch.eta.router.url",
+            ),
+            ("/dispatch/eta/topK", json!(0), "cannot be used at dispatch: eta.topK is 0, allowed is 1 to 50"),
             ("/dispatch/fare/perTimeS", json!(0), "cannot be used at dispatch.fare: fare.perTimeSeconds is 0"),
         ] {
             let error = WorkerConfig::read(&changed(at, value)).unwrap_err();
@@ -518,6 +545,8 @@ mod tests {
             rest_s in (0u64..=3600, 0u64..=3600),
             acceptance_window_days in 1u8..=30,
             auto_accept: bool,
+            exploration_share_percent in 0u8..=50,
+            eta in (50u64..=2000, 1u8..=50),
         ) -> DispatchPolicy {
             DispatchPolicy {
                 max_candidates,
@@ -531,6 +560,9 @@ mod tests {
                 cool_down_after_timeout_ms: rest_s.1 * 1000,
                 acceptance_window_days,
                 auto_accept,
+                exploration_share_percent,
+                eta_timeout_ms: eta.0,
+                eta_top_k: eta.1,
             }
         }
     }

@@ -159,6 +159,11 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("api.auth.jwksUrl", &["https://a/keys.json"], &["http://a/keys.json", "https://", "keys.json"]),
     ("api.limits.clientAddressHeader", &["x-client-address"], &["x client", "x:y", ""]),
     ("dispatch.fare.nightSurcharges[].from", &["00:00", "23:59"], &["24:00", "9:00", "22:60", "22.00"]),
+    (
+        "dispatch.eta.url",
+        &["http://osrm:5000", "https://a/b/c", "http://[::1]:8002/"],
+        &["http://", "ftp://a", "http://a?b", "http://me:pw@a", "http://a/@", "osrm:5000"],
+    ),
     ("workers.resources.cpuRequest", &["1", "0.5", "100m"], &["half", "1.", ".5", "-1", "1 m"]),
     ("workers.resources.memoryLimit", &["1Gi", "512Mi", "1000000000"], &["1GB", "Mi"]),
     ("workers.scheduling.priorityClassName", &["business-critical"], &["Business Critical"]),
@@ -221,6 +226,7 @@ fn accepts(path: &str, text: &str) -> Outcome<bool> {
         ("api.gateway.jwt", json!({ "issuer": "https://a", "audiences": ["a"] })),
         ("api.auth", json!({ "issuer": "https://a", "audiences": ["a"] })),
         ("dispatch.fare.nightSurcharges", night),
+        ("dispatch.eta", json!({ "provider": "OSRM" })),
     ] {
         if path.starts_with(group) {
             object = with(&object, group, value);
@@ -308,6 +314,9 @@ fn rules_and_validation_agree_on_new_objects() -> Outcome {
         (false, with(&seoul, "aws.externalId", json!("city-7"))),
         (true, with(&seoul, "aws", json!({ "roleArn": "arn:aws:iam::999922223333:role/a", "externalId": "city-7" }))),
         (false, with(&seoul, "aws.tags", json!({ "coactus:system": "mine" }))),
+        (true, with(&seoul, "dispatch.eta", json!({ "provider": "Valhalla", "url": "https://a" }))),
+        (false, with(&seoul, "dispatch.eta", json!({ "provider": "OSRM" }))),
+        (false, with(&seoul, "dispatch.eta", json!({ "url": "http://a" }))),
         (
             false,
             with(&seoul, "dispatch.fare.nightSurcharges", json!([{ "from": "22:00", "to": "22:00", "percent": 20 }])),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dispatch_api::dispatch_system::DeletionPolicy;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_api::worker_config::DispatchConfig;
+use dispatch_api::worker_config::{DispatchConfig, RouterKind};
 use serde_json::Value;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -62,6 +62,13 @@ fn the_worker_settings_say_what_the_manifest_says() -> Outcome {
     assert_eq!(config.policy()?, seoul.policy);
     assert_eq!(config.fare_table()?, seoul.fare);
     assert_eq!(config.fare.night_surcharges[0].from_minute, 22 * 60);
+    Ok(())
+}
+
+#[test]
+fn the_worker_settings_name_the_router() -> Outcome {
+    let router = DispatchConfig::from_validated(&system("production.yaml")?).eta.router.ok_or("a router")?;
+    assert_eq!((router.kind, router.url.as_str()), (RouterKind::Osrm, "http://osrm.mobility.svc:5000"));
     Ok(())
 }
 

@@ -4,11 +4,10 @@
 //! a higher recent acceptance rate before a lower one. Exact distances never tie, so taken literally the last two would never
 //! act; distances are therefore compared in buckets of `distance_bucket_m`, and `0` gives the literal order back.
 
-use std::cmp::Reverse;
-
 use crate::geo::{Coordinate, Metres};
 use crate::ids::DriverId;
 use crate::policy::DispatchPolicy;
+use crate::ranking::{Shortlist, Turn};
 use crate::time::EpochMs;
 
 /// Weight of the prior acceptance rate, in offers: a driver nobody has asked yet counts as 2 accepted of 4. It keeps one
@@ -146,38 +145,8 @@ pub fn eligibility(
 /// The candidates among `drivers`, best first, at most `max_candidates` (the seed's `findCandidateDrivers`). The order is total
 /// and depends only on the arguments: equal inputs in any sequence give equal outputs.
 pub fn rank(drivers: &[DriverSnapshot], search: &Search, policy: &DispatchPolicy, now: EpochMs) -> Vec<Candidate> {
-    let mut eligible: Vec<(&DriverSnapshot, Metres)> = drivers
-        .iter()
-        .filter_map(|driver| eligibility(driver, search, policy, now).ok().map(|distance| (driver, distance)))
-        .collect();
-    eligible.sort_by(|(a, a_distance), (b, b_distance)| {
-        let by_distance = match policy.distance_bucket_m {
-            0 => a_distance.0.total_cmp(&b_distance.0),
-            width => bucket(*a_distance, width).cmp(&bucket(*b_distance, width)),
-        };
-        let tail = |driver: &DriverSnapshot| {
-            (Reverse(driver.auto_accept), Reverse(driver.acceptance.rate_per_mille()), driver.idle_since)
-        };
-        by_distance.then_with(|| tail(a).cmp(&tail(b))).then_with(|| a.id.cmp(&b.id))
-    });
-    eligible.dedup_by(|(a, _), (b, _)| a.id == b.id);
-    eligible
-        .into_iter()
-        .take(usize::from(policy.max_candidates))
-        .enumerate()
-        .map(|(priority, (driver, distance))| Candidate {
-            driver_id: driver.id.clone(),
-            distance,
-            priority,
-            auto_accept: driver.auto_accept,
-            acceptance_rate_per_mille: driver.acceptance.rate_per_mille(),
-        })
-        .collect()
-}
-
-fn bucket(distance: Metres, width_m: u32) -> u32 {
-    distance.rounded() / width_m
+    Shortlist::of(drivers, search, policy, now).rank(policy, Turn::Best).candidates()
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

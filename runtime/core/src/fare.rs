@@ -129,11 +129,16 @@ impl FareTable {
 
     /// Estimate before the ride: the straight line stretched to a road, at the city's average speed.
     pub fn estimate(&self, pickup: Coordinate, destination: Coordinate, local_minute: u16) -> Fare {
-        let straight = pickup.distance_to(destination).0;
-        let road = Metres(straight * f64::from(self.road_factor_percent) / 100.0).rounded();
+        let (road_m, seconds) = self.drive(pickup.distance_to(destination));
+        self.for_trip(road_m, seconds, local_minute)
+    }
+
+    /// Metres and seconds a car needs for a straight line: the city's road factor and its average speed.
+    pub fn drive(&self, straight: Metres) -> (u32, u32) {
+        let road_m = Metres(straight.0 * f64::from(self.road_factor_percent) / 100.0).rounded();
         let metres_per_hour = u64::from(self.average_speed_kmh) * 1000;
-        let seconds = u64::from(road) * 3600 / metres_per_hour.max(1);
-        self.for_trip(road, u32::try_from(seconds).unwrap_or(u32::MAX), local_minute)
+        let seconds = u64::from(road_m) * 3600 / metres_per_hour.max(1);
+        (road_m, u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
     /// Fare of a ride of `distance_m` and `duration_s` that began at `local_minute` of the city's day.

@@ -7,6 +7,7 @@
 //! * [`ids`], [`geo`], [`time`]: the newtypes everything else is written in.
 //! * [`policy`], [`fare`]: a city's rules, checked once.
 //! * [`candidate`]: who may be offered a dispatch, and in which order (the seed's section 8).
+//! * [`ranking`]: that order with all it depended on, so that it can be explained and made again.
 //! * [`dispatch`]: the life of a dispatch and of its offers, `step(state, event, now) -> (state, effects)`.
 //! * [`route`]: the travelled route of a trip: its length and its simplification.
 
@@ -16,5 +17,6 @@ pub mod fare;
 pub mod geo;
 pub mod ids;
 pub mod policy;
+pub mod ranking;
 pub mod route;
 pub mod time;

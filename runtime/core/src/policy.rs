@@ -53,6 +53,12 @@ pub struct DispatchPolicy {
     pub acceptance_window_days: u8,
     /// Whether drivers with `autoAccept` are assigned at once.
     pub auto_accept: bool,
+    /// Share of dispatches in which a new driver comes first where one is about as near as the best; 0 is the seed's order.
+    pub exploration_share_percent: u8,
+    /// Time a router has to say how long drivers need to a pickup.
+    pub eta_timeout_ms: u64,
+    /// Drivers a router is asked about in one search, the nearest.
+    pub eta_top_k: u8,
 }
 
 impl Default for DispatchPolicy {
@@ -70,6 +76,9 @@ impl Default for DispatchPolicy {
             cool_down_after_timeout_ms: 30_000,
             acceptance_window_days: 7,
             auto_accept: true,
+            exploration_share_percent: 0,
+            eta_timeout_ms: 300,
+            eta_top_k: 20,
         }
     }
 }
@@ -98,6 +107,9 @@ impl DispatchPolicy {
         within("coolDowns.afterRejectSeconds", self.cool_down_after_reject_ms / 1000, 0, 3600)?;
         within("coolDowns.afterTimeoutSeconds", self.cool_down_after_timeout_ms / 1000, 0, 3600)?;
         within("acceptanceWindowDays", self.acceptance_window_days.into(), 1, 30)?;
+        within("explorationSharePercent", self.exploration_share_percent.into(), 0, 50)?;
+        within("eta.timeoutMilliseconds", self.eta_timeout_ms, 50, 2000)?;
+        within("eta.topK", self.eta_top_k.into(), 1, 50)?;
         Ok(self)
     }
 }

@@ -55,6 +55,10 @@ pub fn stage(name: &str) -> Value {
             let nights = json!([{ "from": "22:00", "to": "04:00", "percent": 20 }]);
             spec["dispatch"] = json!({ "fare": { "nightSurcharges": nights } });
         }
+        "router" => {
+            let eta = json!({ "provider": "OSRM", "url": "http://osrm.example.com:5000" });
+            spec["dispatch"] = json!({ "eta": eta });
+        }
         _ => {}
     }
     spec
@@ -78,6 +82,7 @@ pub fn stage_of(node: &Node) -> String {
         ("notifications.fcm.", "push"),
         ("cache.authSecretRef.", "cache-token"),
         ("dispatch.fare.nightSurcharges[].", "nights"),
+        ("dispatch.eta.", "router"),
         // These count everywhere; objects of their own only make the campaign shorter.
         ("dispatch.fare.", "fare"),
         ("queues.notifications.", "notifications-queue"),
@@ -153,6 +158,8 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "cache.nodeType" => json!("cache.r7g.large"),
         "connection.configMapName" | "connection.secretName" => json!(format!("{name}-of-seoul").to_lowercase()),
         "deletionPolicy" => json!("Delete"),
+        "dispatch.eta.provider" => json!("Valhalla"),
+        "dispatch.eta.url" => json!("https://router.example.com/osrm"),
         "dispatch.fare.nightSurcharges" => json!([{ "from": "21:00", "to": "05:30", "percent": 25 }]),
         "dispatch.fare.nightSurcharges[].from" => json!("20:30"),
         "dispatch.fare.nightSurcharges[].to" => json!("05:15"),
@@ -221,6 +228,10 @@ pub fn wrong(name: &str) -> Vec<Value> {
         | "table.pointInTimeRecovery"
         | "export.analytics" => {
             return Vec::new();
+        }
+        "dispatch.eta.provider" => json!("StraightLine"),
+        "dispatch.eta.url" => {
+            return vec![json!("http://me:hunter2@osrm.example.com"), json!("ftp://osrm.example.com")];
         }
         "dispatch.fare.nightSurcharges[].to" => json!("22:00"),
         "dispatch.searchRingsMeters" => return vec![json!([700, 700]), json!([3000, 700])],

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::EtaSpec;
+
 /// The dispatch algorithm. Changes here reach running workers without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -52,6 +54,14 @@ pub struct DispatchSpec {
     /// Whether drivers with `autoAccept` are assigned at once. Default `true`.
     #[serde(default = "yes")]
     pub auto_accept: bool,
+    /// Share of dispatches, in per cent, in which a driver with fewer than 5 offers in the acceptance window comes first where
+    /// one is about as near as the best, 0 to 50. 0 is the seed's order. Default 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 50))]
+    pub exploration_share_percent: u8,
+    /// How long drivers need to the pickup.
+    #[serde(default)]
+    pub eta: EtaSpec,
     /// The fare table.
     #[serde(default)]
     pub fare: FareSpec,
@@ -70,6 +80,8 @@ impl Default for DispatchSpec {
             cool_downs: CoolDownsSpec::default(),
             acceptance_window_days: window(),
             auto_accept: true,
+            exploration_share_percent: 0,
+            eta: EtaSpec::default(),
             fare: FareSpec::default(),
         }
     }

@@ -154,5 +154,5 @@ fn a_kind_of(value: &Value) -> &'static str {
 
 /// Whether people are likely to have put a secret where its name or address belongs.
 fn may_hold_secret(path: &str) -> bool {
-    path.contains("SecretRef") || path.ends_with("external.url")
+    path.contains("SecretRef") || path.ends_with("external.url") || path.ends_with("eta.url")
 }

@@ -5,7 +5,7 @@ use dispatch_core::policy::{DispatchPolicy, PolicyError};
 use jiff::tz::TimeZone;
 
 use super::errors::Findings;
-use super::text;
+use super::{eta, text};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
     ExportSpec, FareSpec, GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
@@ -86,6 +86,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         found.at("spec.api.limits.clientAddressHeader").require(plain, name, "letters, digits and dashes");
     }
+    eta::check(&spec.dispatch.eta, found);
     workers(&spec.workers, found);
 }
 
@@ -104,6 +105,9 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
         cool_down_after_timeout_ms: seconds(spec.cool_downs.after_timeout_seconds),
         acceptance_window_days: spec.acceptance_window_days,
         auto_accept: spec.auto_accept,
+        exploration_share_percent: spec.exploration_share_percent,
+        eta_timeout_ms: spec.eta.timeout_milliseconds.into(),
+        eta_top_k: spec.eta.top_k,
     };
     match policy.clone().checked() {
         Ok(_) => {}

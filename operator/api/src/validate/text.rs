@@ -116,6 +116,13 @@ pub(super) fn is_issuer(text: &str) -> bool {
     is_authority(authority) && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#@".contains(&b))
 }
 
+/// `http://host` or `https://host` with an optional path, as a service inside the city's network has.
+pub(super) fn is_service(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return false };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    is_authority(authority) && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
+}
+
 /// A container image: a name, and a tag or digest behind it.
 pub(super) fn is_image(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);

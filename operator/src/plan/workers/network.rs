@@ -35,7 +35,7 @@ pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
     }
 }
 
-/// Workers are reached on their two ports and reach DNS, AWS, Redis and the issuer's keys; nothing else.
+/// Workers are reached on their two ports and reach DNS, AWS, Redis, the issuer's keys and the router; nothing else.
 pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     let system = pool.system;
     let port = |protocol: &str, number: i32| NetworkPolicyPort {
@@ -48,6 +48,8 @@ pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     calls.extend(pool.endpoint_url.and_then(port_of));
     // The issuer's keys.
     calls.extend(crate::worker_config::auth(&system.spec.api).and_then(|auth| port_of(&auth.jwks_url?)));
+    // The router. Its usual port over HTTP is that of Pod Identity.
+    calls.extend(system.spec.dispatch.eta.url.as_deref().and_then(port_of));
     calls.sort_unstable();
     calls.dedup();
     let mut egress = vec![tcp(DNS), port("UDP", DNS.into())];

@@ -4,19 +4,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NOW: EpochMs = EpochMs(1_000_000);
+pub(crate) const NOW: EpochMs = EpochMs(1_000_000);
 
-fn pickup() -> Coordinate {
+pub(crate) fn pickup() -> Coordinate {
     Coordinate::new(37.5662, 126.9784).unwrap()
 }
 
-fn search(asked: Vec<DriverId>) -> Search {
+pub(crate) fn search(asked: Vec<DriverId>) -> Search {
     Search { pickup: pickup(), estimated_fare: 10_000, asked }
 }
 
 prop_compose! {
     /// Drivers within some 5 km whose attributes tie often.
-    fn drivers()(
+    pub(crate) fn drivers()(
         drivers in prop::collection::vec(
             ((0..40_i32, 0..40_i32), 0..3_u8, 0..4_u64, 0..4_u32, any::<bool>(), (0..6_u32, 0..6_u32), any::<bool>()),
             0..30,

@@ -1,0 +1,166 @@
+//! Times to the pickup, new drivers, and the order that a record leads to.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::candidate::Availability;
+use crate::candidate::tests::{NOW, drivers, pickup, search};
+
+fn many(share: u8) -> DispatchPolicy {
+    DispatchPolicy { max_candidates: 50, exploration_share_percent: share, ..DispatchPolicy::default() }
+}
+
+prop_compose! {
+    fn times()(seconds in prop::collection::vec((0..400_u32, any::<bool>()), 0..20)) -> Vec<PickupTime> {
+        seconds.into_iter().map(|(seconds, router)| PickupTime {
+            seconds,
+            source: if router { TimeSource::Router } else { TimeSource::StraightLine },
+        }).collect()
+    }
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![Just(Turn::Best), Just(Turn::NewDriver)]
+}
+
+proptest! {
+    /// A record knows distances to the metre only.
+    #[test]
+    fn the_record_leads_to_the_same_order(
+        drivers in drivers(), times in times(), turn in turn(), width in prop_oneof![Just(0_u32), 1..2000_u32], most in 1..12_u8,
+    ) {
+        let policy = DispatchPolicy { distance_bucket_m: width, max_candidates: most, ..many(0) };
+        let mut ranking = Shortlist::of(&drivers, &search(Vec::new()), &policy, NOW).with_times(times).rank(&policy, turn);
+        let order: Vec<DriverId> = ranking.order.iter().map(|entrant| entrant.driver_id.clone()).collect();
+        for entrant in &mut ranking.order {
+            entrant.distance = Metres(entrant.distance.rounded().into());
+        }
+        prop_assert_eq!(replay(&ranking), order.clone());
+        ranking.order.reverse();
+        prop_assert_eq!(replay(&ranking), order, "whatever the sequence of the record");
+    }
+
+    /// The seed's text, sorted as it stands: distance, `autoAccept`, acceptance rate; ours behind it.
+    #[test]
+    fn without_buckets_the_order_is_a_sort_by_the_seeds_criteria(drivers in drivers()) {
+        let policy = DispatchPolicy { distance_bucket_m: 0, ..many(0) };
+        let search = search(Vec::new());
+        let mut literal: Vec<&DriverSnapshot> =
+            drivers.iter().filter(|driver| eligibility(driver, &search, &policy, NOW).is_ok()).collect();
+        literal.sort_by(|a, b| {
+            let distance = |driver: &DriverSnapshot| driver.position.distance_to(pickup()).0;
+            distance(a)
+                .total_cmp(&distance(b))
+                .then_with(|| b.auto_accept.cmp(&a.auto_accept))
+                .then_with(|| b.acceptance.rate_per_mille().cmp(&a.acceptance.rate_per_mille()))
+                .then_with(|| a.idle_since.cmp(&b.idle_since))
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        let ranking = Shortlist::of(&drivers, &search, &policy, NOW).rank(&policy, Turn::Best);
+        let ranked: Vec<&DriverId> = ranking.order.iter().map(|entrant| &entrant.driver_id).collect();
+        prop_assert_eq!(ranked, literal.iter().map(|driver| &driver.id).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn everybody_is_a_candidate_or_left_out_for_a_reason(drivers in drivers()) {
+        let policy = DispatchPolicy { max_candidates: 3, ..many(0) };
+        let ranking = Shortlist::of(&drivers, &search(Vec::new()), &policy, NOW).rank(&policy, Turn::Best);
+        let LeftOut { not_active, stale, already_asked, resting, too_far, fare_too_low } = ranking.left_out;
+        let left_out = not_active + stale + already_asked + resting + too_far + fare_too_low;
+        prop_assert_eq!(ranking.eligible + left_out as usize, drivers.len());
+        prop_assert_eq!(ranking.order.len(), ranking.eligible.min(3));
+    }
+
+    #[test]
+    fn times_decide_before_distances_and_whoever_has_none_comes_last(drivers in drivers(), times in times()) {
+        let shortlist = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW);
+        let asked = shortlist.nearest(times.len()).len();
+        let ranking = shortlist.with_times(times.clone()).rank(&many(0), Turn::Best);
+        let (timed, others) = ranking.order.split_at(asked);
+        prop_assert!(timed.iter().all(|entrant| entrant.time.is_some()));
+        prop_assert!(timed.is_sorted_by_key(|entrant| entrant.time.map(|time| time.seconds / TIME_BUCKET_S)));
+        if !times.is_empty() {
+            prop_assert!(others.is_sorted_by(|a, b| a.distance <= b.distance));
+        }
+    }
+
+    /// The turn of new drivers puts one of them first and leaves the others as they are.
+    #[test]
+    fn a_new_driver_is_put_first_only_if_about_as_near_as_the_best(drivers in drivers()) {
+        let shortlist = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW);
+        let (best, new) = (shortlist.rank(&many(0), Turn::Best), shortlist.rank(&many(0), Turn::NewDriver));
+        let wanted = best.order.iter().find(|entrant| {
+            entrant.acceptance.offered < NEW_DRIVER_OFFERS && entrant.bucket <= best.order[0].bucket + 1
+        });
+        match wanted {
+            None => prop_assert_eq!(&new.order, &best.order),
+            Some(wanted) => {
+                prop_assert_eq!(&new.order[0], wanted);
+                let rest: Vec<&Entrant> = best.order.iter().filter(|entrant| *entrant != wanted).collect();
+                prop_assert_eq!(new.order[1..].iter().collect::<Vec<_>>(), rest);
+            }
+        }
+    }
+}
+
+#[test]
+fn new_drivers_have_their_turn_in_the_share_of_dispatches_that_is_theirs() {
+    for share in [0, 10, 30, 50] {
+        let policy = many(share);
+        let of_new = (0..10_000)
+            .filter(|number| {
+                let id = DispatchId::from_suffix(&format!("{number:05}")).unwrap();
+                turn_of(&id, &policy) == Turn::NewDriver
+            })
+            .count();
+        let expected = usize::from(share) * 100;
+        let allowed = if share == 0 { 0 } else { 300 };
+        assert!(of_new.abs_diff(expected) <= allowed, "{of_new} of 10000 with {share} %");
+    }
+    let id = DispatchId::from_suffix("01JQ").unwrap();
+    assert_eq!(turn_of(&id, &many(50)), turn_of(&id, &many(50)), "a dispatch never changes its mind");
+}
+
+#[test]
+fn a_new_driver_waits_behind_the_usual_best_on_any_other_turn() {
+    let driver = |name: &str, metres: f64, offered: u32| DriverSnapshot {
+        id: DriverId::from_suffix(name).unwrap(),
+        availability: Availability::Active,
+        position: Coordinate::new(37.5662 + metres / 111_226.0, 126.9784).unwrap(),
+        seen_at: NOW,
+        idle_since: NOW,
+        max_distance: Metres::from_km(20.0),
+        minimum_fare: 0,
+        auto_accept: false,
+        acceptance: AcceptanceCounts { offered, accepted: offered },
+        resting: false,
+    };
+    let drivers = [driver("old", 150.0, 40), driver("new", 350.0, 4), driver("newer", 450.0, 0)];
+    let first = |turn: Turn| {
+        let ranking = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), turn);
+        ranking.order[0].driver_id.suffix().to_owned()
+    };
+    assert_eq!((first(Turn::Best), first(Turn::NewDriver)), ("old".to_owned(), "new".to_owned()));
+}
+
+#[test]
+fn a_record_somebody_changed_leads_to_another_order() {
+    let drivers = [1_u32, 2].map(|number| DriverSnapshot {
+        id: DriverId::from_suffix(&number.to_string()).unwrap(),
+        availability: Availability::Active,
+        position: pickup(),
+        seen_at: NOW,
+        idle_since: NOW,
+        max_distance: Metres::from_km(20.0),
+        minimum_fare: 0,
+        auto_accept: number == 1,
+        acceptance: AcceptanceCounts::default(),
+        resting: false,
+    });
+    let mut ranking = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), Turn::Best);
+    let order: Vec<DriverId> = ranking.order.iter().map(|entrant| entrant.driver_id.clone()).collect();
+    assert_eq!(replay(&ranking), order);
+    ranking.order[1].auto_accept = true;
+    ranking.order[1].acceptance = AcceptanceCounts { offered: 3, accepted: 3 };
+    assert_ne!(replay(&ranking), order);
+}
