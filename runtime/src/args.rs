@@ -26,6 +26,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print the `OpenAPI` document of the HTTP roles.
     Openapi,
+    /// Show why drivers were asked in their order: reads the log lines of workers (JSON), prints every ranking in them, and fails
+    /// where an order does not follow from its record.
+    Explain(ExplainArgs),
     /// Make a key pair for a run on this machine, unless there is one, and print what a run needs of it as JSON: by what workers
     /// know its tokens, and one token each of a user, a driver and an operator.
     Keys(KeysArgs),
@@ -67,6 +70,17 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", env = "DISPATCH_LINGER_SECONDS", default_value_t = 0,
         value_parser = clap::value_parser!(u16).range(0..=15))]
     pub linger_seconds: u16,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplainArgs {
+    /// The log lines; standard input where none or `-` is given
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Only rankings of this dispatch: dispatch#00001
+    #[arg(long, value_name = "ID")]
+    pub dispatch: Option<String>,
 }
 
 /// `keys`.

@@ -1,12 +1,18 @@
 //! The city a process works for: its settings, which may change while it runs, and its local time.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
+use dispatch_api::worker_config::{DispatchConfig, RouterConfig, WorkerConfigError};
 use dispatch_core::fare::FareTable;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use jiff::tz::TimeZone;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+
+/// Bytes of the digest that names a set of rules: enough that two of one city's never meet.
+const RULES_BYTES: usize = 6;
 
 /// What a city's settings say today.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +21,39 @@ pub struct Settings {
     pub policy: DispatchPolicy,
     /// The fares.
     pub fare: FareTable,
+    /// Who is asked how long drivers need; nobody where drivers are ranked by distance.
+    pub router: Option<RouterConfig>,
+    /// Digest of all of it, 12 hexadecimal digits: the version of the rules in records of decisions.
+    pub rules: Arc<str>,
+}
+
+impl Settings {
+    /// Checked rules, and no router.
+    pub fn new(policy: DispatchPolicy, fare: FareTable) -> Self {
+        let rules = digest(&DispatchConfig::of(&policy, &fare));
+        Self { policy, fare, router: None, rules }
+    }
+
+    /// What the worker configuration says, checked.
+    pub fn of(config: &DispatchConfig) -> Result<Self, WorkerConfigError> {
+        Ok(Self {
+            policy: config.policy().map_err(WorkerConfigError::Policy)?,
+            fare: config.fare_table().map_err(WorkerConfigError::Fare)?,
+            router: config.eta.router.clone(),
+            rules: digest(config),
+        })
+    }
+}
+
+fn digest(config: &DispatchConfig) -> Arc<str> {
+    // A document of numbers and texts can always be written.
+    let document = serde_json::to_vec(config).unwrap_or_default();
+    let mut name = String::new();
+    for byte in Sha256::digest(document).iter().take(RULES_BYTES) {
+        // Writing to a text cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name.into()
 }
 
 /// The city: name, local time and current settings. Cheap to clone.
@@ -87,7 +126,7 @@ mod tests {
 
     fn seoul() -> City {
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
-        let settings = Settings { policy: DispatchPolicy::default(), fare };
+        let settings = Settings::new(DispatchPolicy::default(), fare);
         let (_, receiver) = watch::channel(Arc::new(settings));
         City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver)
     }

@@ -11,6 +11,7 @@ mod advance;
 mod follow_ups;
 mod known;
 mod nudges;
+mod ranking;
 mod texts;
 mod trip;
 

@@ -12,9 +12,9 @@ use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
 use crate::port::{
-    Commit, Created, DispatchStore, Fleet, FleetEntry, HoldToken, NewDispatch, Notification, Notifier, OfferTimers,
-    Owner, Page, Ping, PortError, Recorded, ResponseMessage, ResponseQueue, RouteTail, StoredDispatch, TimerMessage,
-    TravelledRoute,
+    Commit, Created, DispatchStore, Eta, Fleet, FleetEntry, HoldToken, NewDispatch, Notification, Notifier,
+    OfferTimers, Owner, Page, Ping, PortError, Recorded, ResponseMessage, ResponseQueue, RouteTail, StoredDispatch,
+    TimerMessage, TravelledRoute,
 };
 use crate::store::entity::PersonStatus;
 
@@ -202,5 +202,12 @@ impl<P: ResponseQueue> ResponseQueue for Failing<P> {
 impl<P: Notifier> Notifier for Failing<P> {
     async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError> {
         self.faults.around(self.inner.publish(notifications)).await
+    }
+}
+
+#[async_trait]
+impl<P: Eta> Eta for Failing<P> {
+    async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Result<Vec<Option<u32>>, PortError> {
+        self.faults.around(self.inner.seconds(from, to)).await
     }
 }

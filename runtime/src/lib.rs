@@ -6,6 +6,8 @@ pub mod aws;
 pub mod city;
 pub mod clock;
 pub mod engine;
+pub mod eta;
+pub mod explain;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 pub mod fleet;

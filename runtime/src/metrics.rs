@@ -56,6 +56,12 @@ pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
 /// Times the index was made anew from Redis.
 pub const FLEET_INDEX_REBUILDS: &str = "dispatch_fleet_index_rebuilds";
+/// Questions to the router by what became of them.
+pub const ETA_REQUESTS: &str = "dispatch_eta_requests";
+/// Drivers the router knew no way for, or who were ranked by distance because it gave no answer.
+pub const ETA_ESTIMATED: &str = "dispatch_eta_estimated";
+/// Duration of questions to the router; the registry adds `_seconds`.
+pub const ETA_DURATION: &str = "dispatch_eta_duration";
 /// HTTP requests refused because as many as may were being served.
 pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
 /// Duration of HTTP requests; the registry adds `_seconds`.
@@ -134,6 +140,9 @@ pub struct Metrics {
     fleet_searches: Family<Source, Counter>,
     index_drivers: Gauge<u64, AtomicU64>,
     index_rebuilds: Counter,
+    eta_requests: Family<Outcome, Counter>,
+    eta_estimated: Counter,
+    eta_duration: Histogram,
     http: Family<HttpRequest, Histogram>,
     shed: Counter,
     /// When a request was last shed.
@@ -172,6 +181,9 @@ impl Metrics {
             fleet_searches: Family::default(),
             index_drivers: Gauge::default(),
             index_rebuilds: Counter::default(),
+            eta_requests: Family::default(),
+            eta_estimated: Counter::default(),
+            eta_duration: Histogram::new(DURATION_BUCKETS_S),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             shed: Counter::default(),
             last_shed: Mutex::default(),
@@ -208,6 +220,10 @@ impl Metrics {
         registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
         registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index", self.index_drivers.clone());
         registry.register(FLEET_INDEX_REBUILDS, "Times the index was made anew", self.index_rebuilds.clone());
+        registry.register(ETA_REQUESTS, "Questions to the router", self.eta_requests.clone());
+        registry.register(ETA_ESTIMATED, "Drivers ranked without the router's time", self.eta_estimated.clone());
+        let (help, eta) = ("Duration of questions to the router", self.eta_duration.clone());
+        registry.register_with_unit(ETA_DURATION, help, Unit::Seconds, eta);
         registry.register(HTTP_REQUESTS_SHED, "Requests refused under load", self.shed.clone());
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
@@ -314,6 +330,21 @@ impl Metrics {
     /// Counts an index that was made anew.
     pub fn index_rebuilt(&self) {
         self.index_rebuilds.inc();
+    }
+
+    /// Counts a question to the router: `answered`, `refused`, `failed`, `timed_out`, or `left_alone` and not asked.
+    pub fn eta_request(&self, outcome: &'static str) {
+        self.eta_requests.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts drivers who are ranked without the router's time.
+    pub fn eta_estimated(&self, drivers: usize) {
+        self.eta_estimated.inc_by(drivers as u64);
+    }
+
+    /// Observes how long a question to the router took.
+    pub fn eta_took(&self, took: Duration) {
+        self.eta_duration.observe(took.as_secs_f64());
     }
 
     /// Counts a request that was refused because as many as may were being served.

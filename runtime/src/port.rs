@@ -7,11 +7,13 @@
 //! | [`AnswerStore`] | DynamoDB (`store`) | whether a request was made before |
 //! | [`OfferTimers`], [`ResponseQueue`] | SQS (`messaging`) | nothing: it reminds |
 //! | [`Notifier`], [`EventStreams`] | SNS, Redis pub/sub (`messaging`) | nothing: it tells |
+//! | [`Eta`] | a router over HTTP (`eta`) | nothing: it says who is near |
 //! | [`Clock`] | the machine's clock | the time |
 //!
 //! The runtime holds them as trait objects: which adapter stands behind one is chosen once in `main`, and tests choose
 //! their own.
 
+mod eta;
 mod messages;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::store::entity::{
     VehicleInfo,
 };
 
+pub use eta::Eta;
 pub use messages::{
     DevicePush, EventStreams, Notification, NotificationBody, NotificationKind, Notifier, OfferTimers, ResponseKind,
     ResponseMessage, ResponseQueue, TimerMessage,
@@ -468,6 +471,8 @@ pub struct Ports {
     pub devices: Arc<dyn DevicePush>,
     /// Event streams.
     pub streams: Arc<dyn EventStreams>,
+    /// How long drivers need to a pickup.
+    pub eta: Arc<dyn Eta>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

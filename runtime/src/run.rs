@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::ServeArgs;
 use crate::auth::{Authenticator, KeysError};
-use crate::city::City;
+use crate::city::{City, Settings};
 use crate::engine::Engine;
 use crate::fleet::ConnectError;
 use crate::http::serve::{Bounds, serve as serve_connections};
@@ -91,7 +91,7 @@ struct Process {
 /// Runs until a signal, or until the parent is gone where that was asked for.
 pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let config = read_config(&args.config).await?;
-    let (settings, receiver) = watch::channel(Arc::new(follow::settings_of(&config)?));
+    let (settings, receiver) = watch::channel(Arc::new(Settings::of(&config.dispatch)?));
     let (stream_arn, followed_arn) = watch::channel(config.table.stream_arn.clone());
     let zone =
         jiff::tz::TimeZone::get(&config.timezone).map_err(|_| RunError::TimeZone { name: config.timezone.clone() })?;

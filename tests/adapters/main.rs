@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod black_hole;
+mod eta;
 mod fleet;
 mod messaging;
 mod races;

@@ -13,6 +13,7 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_runtime::clock::FakeClock;
 use dispatch_runtime::engine::{Engine, EngineError};
+use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::metrics::Metrics;
@@ -232,6 +233,7 @@ fn engines(table: &Table) -> Vec<Arc<Engine>> {
             notifier: Arc::new(FakeNotifier::default()),
             devices: Arc::new(FakeDevices::default()),
             streams: Arc::new(FakeEvents::default()),
+            eta: Arc::new(StraightLine::new(seoul())),
             clock: clock.clone(),
         };
         Arc::new(Engine::new(ports, seoul(), Arc::new(Metrics::new())))

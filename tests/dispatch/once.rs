@@ -10,6 +10,7 @@ use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::{Settings, parse_timestamp};
 use dispatch_runtime::clock::{FakeClock, SystemClock};
 use dispatch_runtime::engine::Engine;
+use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
@@ -52,7 +53,7 @@ impl World {
         let city = City::create().await;
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
         let policy = DispatchPolicy { auto_accept: false, ..DispatchPolicy::default() };
-        let (_, settings) = watch::channel(Arc::new(Settings { policy, fare }));
+        let (_, settings) = watch::channel(Arc::new(Settings::new(policy, fare)));
         let zone = jiff::tz::TimeZone::get("Asia/Seoul").unwrap();
         let of_city = dispatch_runtime::city::City::new("seoul", "KRW", zone, settings);
         let clock = Arc::new(FakeClock::at(noon()));
@@ -69,6 +70,7 @@ impl World {
             notifier: Arc::new(FakeNotifier::default()),
             devices: Arc::new(FakeDevices::default()),
             streams: Arc::new(FakeEvents::default()),
+            eta: Arc::new(StraightLine::new(of_city.clone())),
             clock: clock.clone(),
         };
         let engine = Arc::new(Engine::new(ports, of_city, Arc::new(Metrics::new())));

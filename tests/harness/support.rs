@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 #[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the time zone database is linked in")]
 pub fn seoul() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
-    let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
+    let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), fare)));
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 

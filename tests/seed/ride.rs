@@ -23,6 +23,7 @@ use dispatch_operator::worker_config::{WorkerOverrides, worker_config};
 use dispatch_runtime::city::{City, Settings, parse_timestamp};
 use dispatch_runtime::clock::FakeClock;
 use dispatch_runtime::engine::{Engine, Trigger};
+use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeResponses, FakeTimers};
 use dispatch_runtime::messaging::{SnsNotifier, SqsTimers};
@@ -66,7 +67,7 @@ fn city() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), road_factor_percent: 325, ..FareTable::default() };
     // The seed's driver was seen 90 s before the offer, and answers by hand although `autoAccept` is set.
     let policy = DispatchPolicy { stale_after_ms: 120_000, auto_accept: false, ..DispatchPolicy::default() };
-    let (_, settings) = watch::channel(Arc::new(Settings { policy, fare }));
+    let (_, settings) = watch::channel(Arc::new(Settings::new(policy, fare)));
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 
@@ -128,6 +129,7 @@ impl Story {
             notifier: Arc::new(SnsNotifier::new(sns, &stack.config.notifications.topic_arn)),
             devices: Arc::new(FakeDevices::default()),
             streams: Arc::new(FakeEvents::default()),
+            eta: Arc::new(StraightLine::new(city.clone())),
             clock: clock.clone(),
         };
         let engine = Engine::new(ports, city, Arc::new(Metrics::new()));

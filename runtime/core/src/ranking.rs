@@ -173,6 +173,11 @@ impl<'a> Shortlist<'a> {
         Self { eligible, left_out, now }
     }
 
+    /// The moment of the decision.
+    pub fn now(&self) -> EpochMs {
+        self.now
+    }
+
     /// Whether nobody may be asked.
     pub fn is_empty(&self) -> bool {
         self.eligible.is_empty()

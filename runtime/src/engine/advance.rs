@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use dispatch_core::candidate::{AcceptanceCounts, Availability, Candidate, DriverSnapshot, Search, rank};
+use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot, Search, eligibility};
 use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Rules, Step, step};
 use dispatch_core::geo::{Metres, region_of_address};
 use dispatch_core::ids::{DispatchId, DriverId};
-use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
 use super::{Engine, EngineError};
@@ -241,11 +241,13 @@ impl Engine {
             estimated_fare: working.estimated_fare,
             asked: working.matching.asked.clone(),
         };
-        let narrow = usize::from(policy.max_candidates) * LOOKED_AT_PER_CANDIDATE + search.asked.len();
-        let mut found = Vec::new();
+        let wanted = usize::from(policy.max_candidates) * LOOKED_AT_PER_CANDIDATE;
+        let wanted = settings.router.as_ref().map_or(wanted, |_| wanted.max(policy.eta_top_k.into()));
+        let narrow = wanted + search.asked.len();
+        let mut drivers = Vec::new();
         for enough in [narrow, usize::from(LOOKED_AT_WIDE)] {
             let nearby = self.ports.fleet.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
-            let drivers = match nearby {
+            drivers = match nearby {
                 Ok(Some(drivers)) => drivers,
                 Ok(None) => self.drivers_from_table(before, now, Cache::Cold).await?,
                 Err(error) => {
@@ -253,13 +255,13 @@ impl Engine {
                     self.drivers_from_table(before, now, Cache::Down).await?
                 }
             };
-            found = rank(&drivers, &search, policy, now);
-            if !found.is_empty() || drivers.len() < enough {
+            let found = drivers.iter().any(|driver| eligibility(driver, &search, policy, now).is_ok());
+            if found || drivers.len() < enough {
                 break;
             }
         }
-        explain(&working.id, &found, policy);
-        Ok(found.iter().map(CandidateRef::from).collect())
+        let ranking = self.rank(&settings, working, Shortlist::of(&drivers, &search, policy, now)).await;
+        Ok(ranking.candidates().iter().map(CandidateRef::from).collect())
     }
 
     /// The seed's fallback (section 4: 캐시에 없는 경우 DynamoDB 조회). The table has a driver's place of its last change of
@@ -350,22 +352,4 @@ fn snapshot(entry: &FleetEntry, now: EpochMs) -> DriverSnapshot {
         acceptance: AcceptanceCounts::default(),
         resting: false,
     }
-}
-
-/// The log line that answers why a driver was asked before another: the order with all it depends on, and no position.
-fn explain(id: &DispatchId, found: &[Candidate], policy: &DispatchPolicy) {
-    let width = policy.distance_bucket_m.max(1);
-    let order: Vec<String> = found
-        .iter()
-        .map(|candidate| {
-            format!(
-                "{} bucket={} autoAccept={} rate={}",
-                candidate.driver_id,
-                candidate.distance.rounded() / width,
-                candidate.auto_accept,
-                candidate.acceptance_rate_per_mille
-            )
-        })
-        .collect();
-    tracing::info!(dispatch = %id, bucket_m = width, ?order, "ranked");
 }

@@ -1,6 +1,8 @@
 //! The engine over ports in memory. "The stream" is [`World::stream`]: it hands the stored dispatch to the algorithm, as the
 //! consumer does for every change.
 
+mod ranking;
+
 use std::sync::Arc;
 
 use dispatch_core::dispatch::{Event, Refusal, Status, TripEvent};
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use super::{Engine, EngineError, Trigger};
 use crate::city::{City, Settings, parse_timestamp};
 use crate::clock::FakeClock;
+use crate::eta::fake::FakeRouter;
 use crate::faults::{FailAt, Failing, Faults};
 use crate::fleet::fake::FakeFleet;
 use crate::fleet::fleet_entry;
@@ -35,12 +38,14 @@ struct World {
     store: MemoryStore,
     fleet: Arc<FakeFleet>,
     clock: Arc<FakeClock>,
+    router: Arc<FakeRouter>,
     timers: Arc<FakeTimers>,
     responses: Arc<FakeResponses>,
     notifier: Arc<FakeNotifier>,
     redis: Faults,
     queues: Faults,
     table: Faults,
+    roads: Faults,
 }
 
 /// Shared ports behind a fault plan.
@@ -66,6 +71,9 @@ forward!(ResponseQueue for FakeResponses {
 forward!(Notifier for FakeNotifier {
     async fn publish(&self, notifications: &[crate::port::Notification]) -> ();
 });
+forward!(Eta for FakeRouter {
+    async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Vec<Option<u32>>;
+});
 forward!(Fleet for FakeFleet {
     async fn put(&self, entries: &[crate::port::FleetEntry]) -> ();
     async fn fill(&self, entries: &[crate::port::FleetEntry]) -> ();
@@ -84,7 +92,7 @@ forward!(Fleet for FakeFleet {
 
 fn settings() -> Settings {
     let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
-    Settings { policy: DispatchPolicy::default(), fare }
+    Settings::new(DispatchPolicy::default(), fare)
 }
 
 fn place(lat: f64, address: &str) -> Location {
@@ -101,7 +109,11 @@ fn user_id() -> UserId {
 
 impl World {
     fn new() -> Self {
-        let (_, receiver) = watch::channel(Arc::new(settings()));
+        Self::by(settings())
+    }
+
+    fn by(settings: Settings) -> Self {
+        let (_, receiver) = watch::channel(Arc::new(settings));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver);
         let clock = Arc::new(FakeClock::at(parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()));
         let store = MemoryStore::new(city.clone());
@@ -109,6 +121,7 @@ impl World {
         let (timers, responses) = (Arc::new(FakeTimers::default()), Arc::new(FakeResponses::default()));
         let notifier = Arc::new(FakeNotifier::default());
         let (redis, queues, table) = (Faults::default(), Faults::default(), Faults::default());
+        let (router, roads) = (Arc::new(FakeRouter::default()), Faults::default());
         let ports = Ports {
             dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
             profiles: Arc::new(store.clone()),
@@ -118,15 +131,20 @@ impl World {
             notifier: Arc::new(Failing::new(Shared(notifier.clone()), queues.clone())),
             devices: Arc::new(FakeDevices::default()),
             streams: Arc::new(FakeEvents::default()),
+            eta: Arc::new(Failing::new(Shared(router.clone()), roads.clone())),
             clock: clock.clone(),
         };
         let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
-        Self { engine, store, fleet, clock, timers, responses, notifier, redis, queues, table }
+        Self { engine, store, fleet, clock, router, timers, responses, notifier, redis, queues, table, roads }
     }
 
     /// A world with a warm cache and drivers 1 to `count`, each some 330 m farther from the pickup.
     async fn with_drivers(count: u32) -> Self {
-        let world = Self::new();
+        Self::by_with_drivers(settings(), count).await
+    }
+
+    async fn by_with_drivers(settings: Settings, count: u32) -> Self {
+        let world = Self::by(settings);
         world.fleet.fill(&[]).await.unwrap();
         for number in 1..=count {
             world.driver(number, false).await;

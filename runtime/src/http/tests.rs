@@ -36,6 +36,7 @@ use crate::auth::{Authenticator, Claims, KeySource, SigningKey};
 use crate::city::{City, Settings, parse_timestamp};
 use crate::clock::FakeClock;
 use crate::engine::Engine;
+use crate::eta::StraightLine;
 use crate::fleet::fake::FakeFleet;
 use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use crate::metrics::Metrics;
@@ -161,7 +162,7 @@ impl World {
     fn with(change: impl FnOnce(&mut Ports)) -> Self {
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
         // The channel's other end may go: the settings stay as they are.
-        let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
+        let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), fare)));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);
         let clock = Arc::new(FakeClock::at(parse_timestamp(BEGIN).unwrap()));
         let store = MemoryStore::new(city.clone());
@@ -176,6 +177,7 @@ impl World {
             notifier: Arc::new(FakeNotifier::default()),
             devices: Arc::new(FakeDevices::default()),
             streams: events.clone(),
+            eta: Arc::new(StraightLine::new(city.clone())),
             clock: clock.clone(),
         };
         change(&mut ports);

@@ -10,6 +10,7 @@ use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::clock::SystemClock;
+use crate::eta::Routers;
 use crate::fleet::{Follower, RedisConnector, indexed};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
@@ -78,6 +79,7 @@ impl Connections {
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
             devices: Arc::new(SnsDevicePush::new(sns, platform)),
             streams: Arc::clone(&events) as Arc<dyn crate::port::EventStreams>,
+            eta: Arc::new(Routers::new(city.clone(), Arc::clone(metrics))),
             clock,
         };
         let has_platform = platform.is_some();

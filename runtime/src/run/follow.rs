@@ -15,14 +15,6 @@ use crate::pulse::Pulse;
 /// file costs nothing to read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The settings a running process can take over.
-pub(super) fn settings_of(config: &WorkerConfig) -> Result<Settings, WorkerConfigError> {
-    Ok(Settings {
-        policy: config.dispatch.policy().map_err(WorkerConfigError::Policy)?,
-        fare: config.dispatch.fare_table().map_err(WorkerConfigError::Fare)?,
-    })
-}
-
 /// Where changes go.
 pub(super) struct TakenOver {
     pub(super) settings: watch::Sender<Arc<Settings>>,
@@ -67,7 +59,7 @@ fn take_over(text: &str, current: &mut WorkerConfig, to: &TakenOver) -> Result<(
         tracing::info!("the table has another stream");
     }
     if changed.dispatch != current.dispatch {
-        to.settings.send_replace(Arc::new(settings_of(&changed)?));
+        to.settings.send_replace(Arc::new(Settings::of(&changed.dispatch)?));
         current.dispatch = changed.dispatch;
         tracing::info!("dispatch rules changed");
     }
@@ -112,7 +104,7 @@ mod tests {
     #[test]
     fn rules_are_taken_over_and_a_wrong_file_changes_nothing() {
         let mut current = config();
-        let (settings, receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let (settings, receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
         let (stream_arn, followed_arn) = watch::channel(current.table.stream_arn.clone());
         let to = TakenOver { settings, stream_arn, pulse: Pulses::default().begin("the configuration") };
         let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;

@@ -58,8 +58,7 @@ impl Failing {
 }
 
 fn city() -> City {
-    let (_, settings) =
-        watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare: FareTable::default() }));
+    let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), FareTable::default())));
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 

@@ -37,7 +37,7 @@ mod tests {
 
     fn codec() -> Codec {
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
-        let (_, settings) = watch::channel(Arc::new(Settings { policy: DispatchPolicy::default(), fare }));
+        let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), fare)));
         Codec::new(City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings), keys::Shards::new(1))
     }
 
