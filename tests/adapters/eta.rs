@@ -97,7 +97,7 @@ async fn routers_over_http_keep_the_contract() {
 }
 
 #[tokio::test]
-async fn behind_a_path_and_over_the_years_a_router_is_still_found() {
+async fn a_router_behind_a_path_is_found() {
     let server = RoadServer::start().await;
     for kind in KINDS {
         let process = Process::asking(kind, &format!("{}/roads/seoul", server.url()));

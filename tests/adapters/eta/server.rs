@@ -109,6 +109,10 @@ struct Asked {
 }
 
 async fn osrm(State(shared): State<Arc<Shared>>, Path(places): Path<String>, Query(asked): Query<Asked>) -> Response {
+    given(table(&shared, &places, &asked)).await
+}
+
+fn table(shared: &Shared, places: &str, asked: &Asked) -> Option<Response> {
     assert_eq!(asked.annotations, "duration");
     let places: Vec<Coordinate> = places
         .split(';')
@@ -130,7 +134,7 @@ async fn osrm(State(shared): State<Arc<Shared>>, Path(places): Path<String>, Que
         })
     };
     let refused = json!({ "code": "NoSegment", "message": format!("{} is far from every street", target.lat()) });
-    shared.answer(&times(&sources, target), &document, &refused).await
+    shared.answer(&times(&sources, target), &document, &refused)
 }
 
 #[derive(Deserialize)]
@@ -149,7 +153,11 @@ struct Place {
 }
 
 async fn valhalla(State(shared): State<Arc<Shared>>, body: String) -> Response {
-    let Matrix { sources, targets, costing } = serde_json::from_str(&body).unwrap();
+    given(matrix(&shared, &body)).await
+}
+
+fn matrix(shared: &Shared, body: &str) -> Option<Response> {
+    let Matrix { sources, targets, costing } = serde_json::from_str(body).unwrap();
     assert_eq!((costing.as_str(), targets.len()), ("auto", 1));
     let place = |place: &Place| Coordinate::new(place.lat, place.lon).unwrap();
     let (sources, target): (Vec<Coordinate>, _) = (sources.iter().map(place).collect(), place(&targets[0]));
@@ -167,22 +175,30 @@ async fn valhalla(State(shared): State<Arc<Shared>>, body: String) -> Response {
     let refused = json!({
         "error_code": 171, "error": format!("No suitable edges near {}", target.lat()), "status_code": 400, "status": "Bad Request",
     });
-    shared.answer(&times(&sources, target), &document, &refused).await
+    shared.answer(&times(&sources, target), &document, &refused)
+}
+
+/// The answer, or none for ever.
+async fn given(answer: Option<Response>) -> Response {
+    match answer {
+        Some(answer) => answer,
+        None => std::future::pending().await,
+    }
 }
 
 impl Shared {
-    async fn answer(
+    fn answer(
         &self,
         times: &[Option<f64>],
         document: &dyn Fn(Vec<Vec<Option<f64>>>) -> Value,
         refused: &Value,
-    ) -> Response {
+    ) -> Option<Response> {
         *self.asked.lock().unwrap() += 1;
         let behaviour = *self.behaviour.lock().unwrap();
         let rows: Vec<Vec<Option<f64>>> = times.iter().map(|time| vec![*time]).collect();
         let json =
             |document: Value| ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response();
-        match behaviour {
+        Some(match behaviour {
             Behaviour::Answers => json(document(rows)),
             Behaviour::Status(status) => (StatusCode::from_u16(status).unwrap(), refused.to_string()).into_response(),
             Behaviour::Redirect => {
@@ -203,7 +219,7 @@ impl Shared {
                 let absurd = |place: usize| Some(if place == 0 { -5.0 } else { 1e12 });
                 json(document((0..rows.len()).map(|place| vec![absurd(place)]).collect()))
             }
-            Behaviour::Silent => std::future::pending().await,
-        }
+            Behaviour::Silent => return None,
+        })
     }
 }
