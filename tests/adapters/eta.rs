@@ -119,13 +119,13 @@ async fn a_place_without_a_way_has_no_time_and_the_others_have_theirs() {
 
 /// Everything an error says, causes included.
 fn whole_text(error: &PortError) -> String {
-    let mut text = format!("{error} {error:?}");
+    let mut texts = vec![format!("{error} {error:?}")];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text += &format!(" {error} {error:?}");
+        texts.push(format!("{error} {error:?}"));
         cause = error.source();
     }
-    text
+    texts.join(" ")
 }
 
 #[tokio::test]

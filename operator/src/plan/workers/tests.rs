@@ -105,6 +105,24 @@ fn workers_are_rolled_out_for_what_they_cannot_take_over_and_for_nothing_else() 
 }
 
 #[test]
+fn workers_reach_their_router_and_are_not_rolled_out_for_it() {
+    let ports = |children: &[Child]| {
+        let egress = &one(children, ChildKind::NetworkPolicy, "seoul-workers")["spec"]["egress"][0]["ports"];
+        egress.as_array().expect("ports").iter().map(|port| port["port"].clone()).collect::<Vec<Value>>()
+    };
+    let without = build(&in_cluster(), ALL);
+    assert!(!ports(&without).contains(&json!(5000)));
+    let eta = "{ provider: OSRM, url: \"http://osrm.mobility.svc:5000/\" }";
+    let text = format!("{}  dispatch: {{ eta: {eta} }}\n", crate::testing::MANIFEST);
+    let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
+    let with = build(&ValidatedSystem::try_from_raw(&raw[0]).expect("valid"), ALL);
+    assert!(ports(&with).contains(&json!(5000)));
+    assert_eq!(digest_of(&with), digest_of(&without), "the router is reloaded");
+    let config = &one(&with, ChildKind::ConfigMap, "seoul-workers")["data"][CONFIG_FILE];
+    assert!(config.as_str().is_some_and(|text| text.contains("\"url\": \"http://osrm.mobility.svc:5000\"")));
+}
+
+#[test]
 fn the_auth_token_is_read_from_its_own_secret_and_appears_nowhere() {
     let mut system = in_cluster();
     system.spec.cache.auth_secret_ref = Some(SecretKeyRef { name: "redis".to_owned(), key: "token".to_owned() });
