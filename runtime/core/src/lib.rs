@@ -8,6 +8,7 @@
 //! * [`policy`], [`fare`]: a city's rules, checked once.
 //! * [`candidate`]: who may be offered a dispatch, and in which order (the seed's section 8).
 //! * [`ranking`]: that order with all it depended on, so that it can be explained and made again.
+//! * [`matching`]: which driver is offered which of several requests that wait at once.
 //! * [`dispatch`]: the life of a dispatch and of its offers, `step(state, event, now) -> (state, effects)`.
 //! * [`route`]: the travelled route of a trip: its length and its simplification.
 
@@ -16,6 +17,7 @@ pub mod dispatch;
 pub mod fare;
 pub mod geo;
 pub mod ids;
+pub mod matching;
 pub mod policy;
 pub mod ranking;
 pub mod route;
