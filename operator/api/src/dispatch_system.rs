@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use aws::AwsSpec;
 pub use cache::{CacheSpec, ExternalCacheSpec};
 pub use connection::ConnectionSpec;
-pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, NightSurchargeSpec};
+pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, MatchingMode, MatchingSpec, NightSurchargeSpec};
 pub use eta::{EtaProvider, EtaSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{

@@ -7,6 +7,7 @@
 
 mod access;
 mod eta;
+mod matching;
 
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 pub use access::{AuthConfig, ClaimsConfig, LimitsConfig, LocalAccess, RateConfig, SampleTokens};
 pub use eta::{EtaConfig, RouterConfig, RouterKind};
+pub use matching::{MatchingConfig, MatchingModeConfig};
 
 /// Version of this document's shape. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
@@ -146,6 +148,9 @@ pub struct DispatchConfig {
     /// How long drivers need to a pickup.
     #[serde(default)]
     pub eta: EtaConfig,
+    /// How requests get their drivers.
+    #[serde(default)]
+    pub matching: MatchingConfig,
     /// The fare table.
     pub fare: FareConfig,
 }
@@ -321,6 +326,7 @@ impl DispatchConfig {
             auto_accept: policy.auto_accept,
             exploration_share_percent: policy.exploration_share_percent,
             eta: EtaConfig::of(policy),
+            matching: MatchingConfig::of(policy.matching),
             fare: FareConfig::of(fare),
         }
     }
@@ -351,6 +357,7 @@ impl DispatchConfig {
             exploration_share_percent: self.exploration_share_percent,
             eta_timeout_ms: self.eta.timeout_ms,
             eta_top_k: self.eta.top_k,
+            matching: self.matching.policy(),
         }
         .checked()
     }
@@ -411,6 +418,7 @@ fn read_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, WorkerConfig
 
 #[cfg(test)]
 mod tests {
+    use dispatch_core::policy::{MatchingMode, MatchingPolicy};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -520,6 +528,12 @@ mod tests {
                 "cannot be used at dispatch.eta.router.url",
             ),
             ("/dispatch/eta/topK", json!(0), "cannot be used at dispatch: eta.topK is 0, allowed is 1 to 50"),
+            ("/dispatch/matching/mode", json!("Random"), "cannot be read at dispatch.matching.mode"),
+            (
+                "/dispatch/matching/windowMs",
+                json!(5001),
+                "cannot be used at dispatch: matching.windowMilliseconds is 5001, allowed is 500 to 5000",
+            ),
             ("/dispatch/fare/perTimeS", json!(0), "cannot be used at dispatch.fare: fare.perTimeSeconds is 0"),
         ] {
             let error = WorkerConfig::read(&changed(at, value)).unwrap_err();
@@ -547,6 +561,7 @@ mod tests {
             auto_accept: bool,
             exploration_share_percent in 0u8..=50,
             eta in (50u64..=2000, 1u8..=50),
+            (batched, window_ms) in (any::<bool>(), 500u64..=5000),
         ) -> DispatchPolicy {
             DispatchPolicy {
                 max_candidates,
@@ -563,6 +578,10 @@ mod tests {
                 exploration_share_percent,
                 eta_timeout_ms: eta.0,
                 eta_top_k: eta.1,
+                matching: MatchingPolicy {
+                    mode: if batched { MatchingMode::Batched } else { MatchingMode::Sequential },
+                    window_ms,
+                },
             }
         }
     }

@@ -27,6 +27,31 @@ pub enum PolicyError {
     },
 }
 
+/// How requests that wait at the same time get their drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MatchingMode {
+    /// One by one, as they come: the seed's text.
+    #[default]
+    Sequential,
+    /// Those of a window together ([`matching`](crate::matching)).
+    Batched,
+}
+
+/// How requests get their drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatchingPolicy {
+    /// One by one, or together.
+    pub mode: MatchingMode,
+    /// Time requests are gathered for. Of no consequence in the mode `Sequential`.
+    pub window_ms: u64,
+}
+
+impl Default for MatchingPolicy {
+    fn default() -> Self {
+        Self { mode: MatchingMode::Sequential, window_ms: 2_000 }
+    }
+}
+
 /// The rules of `spec.dispatch`. All fields are public because the value is only ever made by [`DispatchPolicy::checked`] or
 /// from constants in tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +84,8 @@ pub struct DispatchPolicy {
     pub eta_timeout_ms: u64,
     /// Drivers a router is asked about in one search, the nearest.
     pub eta_top_k: u8,
+    /// How requests get their drivers.
+    pub matching: MatchingPolicy,
 }
 
 impl Default for DispatchPolicy {
@@ -79,6 +106,7 @@ impl Default for DispatchPolicy {
             exploration_share_percent: 0,
             eta_timeout_ms: 300,
             eta_top_k: 20,
+            matching: MatchingPolicy::default(),
         }
     }
 }
@@ -110,6 +138,7 @@ impl DispatchPolicy {
         within("explorationSharePercent", self.exploration_share_percent.into(), 0, 50)?;
         within("eta.timeoutMilliseconds", self.eta_timeout_ms, 50, 2000)?;
         within("eta.topK", self.eta_top_k.into(), 1, 50)?;
+        within("matching.windowMilliseconds", self.matching.window_ms, 500, 5000)?;
         Ok(self)
     }
 }

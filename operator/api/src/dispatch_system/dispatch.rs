@@ -62,6 +62,9 @@ pub struct DispatchSpec {
     /// How long drivers need to the pickup.
     #[serde(default)]
     pub eta: EtaSpec,
+    /// How requests that wait at the same time get their drivers.
+    #[serde(default)]
+    pub matching: MatchingSpec,
     /// The fare table.
     #[serde(default)]
     pub fare: FareSpec,
@@ -82,6 +85,7 @@ impl Default for DispatchSpec {
             auto_accept: true,
             exploration_share_percent: 0,
             eta: EtaSpec::default(),
+            matching: MatchingSpec::default(),
             fare: FareSpec::default(),
         }
     }
@@ -105,6 +109,37 @@ impl Default for CoolDownsSpec {
     fn default() -> Self {
         Self { after_reject_seconds: after_reject(), after_timeout_seconds: after_timeout() }
     }
+}
+
+/// Whether requests are matched with drivers one by one or together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MatchingSpec {
+    /// `Sequential`: each request is offered to its best driver at once. `Batched`: requests are gathered for a window and
+    /// matched together, which shortens the way to the pickup where drivers are scarce and costs the window's time
+    /// there. Default `Sequential`.
+    #[serde(default)]
+    pub mode: MatchingMode,
+    /// Milliseconds requests are gathered for with mode `Batched`, 500 to 5000. Default 2000.
+    #[serde(default = "matching_window")]
+    #[schemars(range(min = 500, max = 5000))]
+    pub window_milliseconds: u32,
+}
+
+impl Default for MatchingSpec {
+    fn default() -> Self {
+        Self { mode: MatchingMode::default(), window_milliseconds: matching_window() }
+    }
+}
+
+/// The two modes of matching.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MatchingMode {
+    /// One by one, as they come.
+    #[default]
+    Sequential,
+    /// Those of a window together.
+    Batched,
 }
 
 /// The fare of a ride: a base fare that covers a base distance, then a step per distance and a step per time.
@@ -230,6 +265,10 @@ fn after_reject() -> u32 {
 
 fn after_timeout() -> u32 {
     30
+}
+
+fn matching_window() -> u32 {
+    2000
 }
 
 fn base() -> u32 {

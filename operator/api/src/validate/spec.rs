@@ -1,14 +1,15 @@
 //! Forms of texts and rules between fields, group by group.
 
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
-use dispatch_core::policy::{DispatchPolicy, PolicyError};
+use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError};
 use jiff::tz::TimeZone;
 
 use super::errors::Findings;
 use super::{eta, text};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
-    ExportSpec, FareSpec, GatewaySpec, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
+    WorkersSpec,
 };
 use crate::schedule::Schedule;
 
@@ -108,6 +109,13 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
         exploration_share_percent: spec.exploration_share_percent,
         eta_timeout_ms: spec.eta.timeout_milliseconds.into(),
         eta_top_k: spec.eta.top_k,
+        matching: MatchingPolicy {
+            mode: match spec.matching.mode {
+                MatchingMode::Sequential => policy::MatchingMode::Sequential,
+                MatchingMode::Batched => policy::MatchingMode::Batched,
+            },
+            window_ms: spec.matching.window_milliseconds.into(),
+        },
     };
     match policy.clone().checked() {
         Ok(_) => {}
