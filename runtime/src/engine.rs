@@ -9,6 +9,7 @@
 
 mod advance;
 mod follow_ups;
+mod gathering;
 mod known;
 mod nudges;
 mod ranking;
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use advance::ArmedWakes;
 pub use advance::Trigger;
+use gathering::Gathering;
 use known::KnownOffers;
 use nudges::Nudged;
 pub use nudges::Nudges;
@@ -51,6 +53,7 @@ pub struct Engine {
     wakes: ArmedWakes,
     known: KnownOffers,
     nudged: Nudged,
+    gathering: Gathering,
 }
 
 /// An event that took effect, or whose effect was there already.
@@ -101,6 +104,7 @@ impl Engine {
             wakes: ArmedWakes::default(),
             known: KnownOffers::default(),
             nudged: Nudged::default(),
+            gathering: Gathering::default(),
         }
     }
 

@@ -62,6 +62,14 @@ pub const ETA_REQUESTS: &str = "dispatch_eta_requests";
 pub const ETA_ESTIMATED: &str = "dispatch_eta_estimated";
 /// Duration of questions to the router; the registry adds `_seconds`.
 pub const ETA_DURATION: &str = "dispatch_eta_duration";
+/// Windows in which searches were gathered.
+pub const MATCHING_BATCHES: &str = "dispatch_matching_batches";
+/// Requests of a window.
+pub const MATCHING_BATCH_SIZE: &str = "dispatch_matching_batch_size";
+/// Requests of a window nobody was left for.
+pub const MATCHING_LEFT_OVER: &str = "dispatch_matching_left_over";
+/// Searches that went on in their own order although the city wants them gathered, by reason.
+pub const MATCHING_FALLBACKS: &str = "dispatch_matching_fallbacks";
 /// HTTP requests refused because as many as may were being served.
 pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
 /// Duration of HTTP requests; the registry adds `_seconds`.
@@ -72,6 +80,9 @@ const SHEDDING_FOR: Duration = Duration::from_secs(3);
 
 /// Upper bounds of the duration histogram, s: around the 50 ms and 150 ms goals for an answer.
 const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of the histogram of batch sizes.
+const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct By {
@@ -91,6 +102,11 @@ struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -143,6 +159,10 @@ pub struct Metrics {
     eta_requests: Family<Outcome, Counter>,
     eta_estimated: Counter,
     eta_duration: Histogram,
+    batches: Counter,
+    batch_size: Histogram,
+    left_over: Counter,
+    not_gathered: Family<Reason, Counter>,
     http: Family<HttpRequest, Histogram>,
     shed: Counter,
     /// When a request was last shed.
@@ -184,6 +204,10 @@ impl Metrics {
             eta_requests: Family::default(),
             eta_estimated: Counter::default(),
             eta_duration: Histogram::new(DURATION_BUCKETS_S),
+            batches: Counter::default(),
+            batch_size: Histogram::new(BATCH_BUCKETS),
+            left_over: Counter::default(),
+            not_gathered: Family::default(),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             shed: Counter::default(),
             last_shed: Mutex::default(),
@@ -224,6 +248,10 @@ impl Metrics {
         registry.register(ETA_ESTIMATED, "Drivers ranked without the router's time", self.eta_estimated.clone());
         let (help, eta) = ("Duration of questions to the router", self.eta_duration.clone());
         registry.register_with_unit(ETA_DURATION, help, Unit::Seconds, eta);
+        registry.register(MATCHING_BATCHES, "Windows of gathered searches", self.batches.clone());
+        registry.register(MATCHING_BATCH_SIZE, "Requests of a window", self.batch_size.clone());
+        registry.register(MATCHING_LEFT_OVER, "Requests of a window without a driver", self.left_over.clone());
+        registry.register(MATCHING_FALLBACKS, "Searches not matched in a window", self.not_gathered.clone());
         registry.register(HTTP_REQUESTS_SHED, "Requests refused under load", self.shed.clone());
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
@@ -345,6 +373,22 @@ impl Metrics {
     /// Observes how long a question to the router took.
     pub fn eta_took(&self, took: Duration) {
         self.eta_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a window in which `requests` were gathered.
+    pub fn batch_closed(&self, requests: usize) {
+        self.batches.inc();
+        self.batch_size.observe(requests as f64);
+    }
+
+    /// Counts requests of a window nobody was left for.
+    pub fn batch_left_over(&self, requests: usize) {
+        self.left_over.inc_by(requests as u64);
+    }
+
+    /// Counts searches that were not matched in a window: `single`, alone in it, `plentiful`, where drivers are, or `overload`.
+    pub fn search_not_gathered(&self, reason: &'static str, requests: usize) {
+        self.not_gathered.get_or_create(&Reason { reason }).inc_by(requests as u64);
     }
 
     /// Counts a request that was refused because as many as may were being served.

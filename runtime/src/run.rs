@@ -211,7 +211,11 @@ impl Process {
     /// Nothing new is taken in; what is in flight gets its time.
     async fn end(mut self) {
         self.shutdown.cancel();
-        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        let drained = async {
+            self.engine.stop_gathering();
+            while self.tasks.join_next().await.is_some() {}
+            self.engine.aside_done().await;
+        };
         if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
             tracing::warn!("ended with work in flight; streams, timers and the sweeper take it up again");
         }

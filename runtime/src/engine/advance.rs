@@ -11,6 +11,7 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
+use super::gathering::{Listed, for_listing};
 use super::{Engine, EngineError};
 use crate::fleet::fleet_entry;
 use crate::port::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
@@ -37,8 +38,10 @@ const ARMED_WAKES_MAX: usize = 10_000;
 /// What made somebody look at a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// A stream record or a wake-up timer: an empty search sets the next wake-up timer.
+    /// A stream record: an empty search sets the next wake-up timer.
     Event,
+    /// A wake-up timer, which sets the next one in the same way, and may come any time after the dispatch was last changed.
+    Wake,
     /// The sweeper, which comes again by itself: an empty search sets no timer.
     Sweep,
 }
@@ -154,13 +157,15 @@ impl Engine {
         let mut next = None;
         for follow_up in &step.follow_ups {
             match follow_up {
-                FollowUp::Search => next = Some(Event::CandidatesFound(self.search(before, &step.state).await?)),
+                FollowUp::Search => {
+                    next = self.search(before, &step.state, trigger).await?.map(Event::CandidatesFound);
+                }
                 FollowUp::Hold(driver) => next = Some(self.hold(before, driver).await),
                 FollowUp::AcceptAtOnce { driver, offer_seq } => {
                     next = Some(Event::Accept { driver: driver.clone(), offer_seq: *offer_seq });
                 }
                 FollowUp::WakeAfter { delay_ms } => {
-                    if trigger == Trigger::Event {
+                    if trigger != Trigger::Sweep {
                         self.arm_wake(before, *delay_ms).await;
                     }
                 }
@@ -231,11 +236,18 @@ impl Engine {
         self.release(now_stored, driver, &HoldToken::of(&state.id, offer_seq)).await;
     }
 
-    /// The seed's `findCandidateDrivers`: the cache first, the table where the cache is cold or down.
-    async fn search(&self, before: &StoredDispatch, working: &Dispatch) -> Result<Vec<CandidateRef>, EngineError> {
+    /// The seed's `findCandidateDrivers`: the cache first, the table where the cache is cold or down. `None` where the dispatch went on
+    /// while the search was gathered with others.
+    async fn search(
+        &self,
+        before: &StoredDispatch,
+        working: &Dispatch,
+        trigger: Trigger,
+    ) -> Result<Option<Vec<CandidateRef>>, EngineError> {
         let settings = self.city.settings();
-        let policy = &settings.policy;
         let now = self.ports.clock.now();
+        let window = self.gathers_for(before, &settings.policy, trigger, now);
+        let policy = if window.is_some() { &for_listing(&settings.policy) } else { &settings.policy };
         let search = Search {
             pickup: working.pickup,
             estimated_fare: working.estimated_fare,
@@ -260,8 +272,14 @@ impl Engine {
                 break;
             }
         }
-        let ranking = self.rank(&settings, working, Shortlist::of(&drivers, &search, policy, now)).await;
-        Ok(ranking.candidates().iter().map(CandidateRef::from).collect())
+        let ranking = self.rank(&settings, policy, working, Shortlist::of(&drivers, &search, policy, now)).await;
+        let mut found = ranking.candidates();
+        if let Some(window) = window {
+            let listed = Listed { ranked: found, drivers, at: now };
+            let Some(ordered) = self.gather(before, listed, &settings.policy, window).await else { return Ok(None) };
+            found = ordered;
+        }
+        Ok(Some(found.iter().map(CandidateRef::from).collect()))
     }
 
     /// The seed's fallback (section 4: 캐시에 없는 경우 DynamoDB 조회). The table has a driver's place of its last change of

@@ -2,6 +2,7 @@
 
 use dispatch_core::dispatch::Dispatch;
 use dispatch_core::geo::Coordinate;
+use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::ranking::{PickupTime, Ranking, Shortlist, TimeSource, turn_of};
 
 use super::Engine;
@@ -11,10 +12,17 @@ use crate::explain::{RankingRecord, TARGET};
 impl Engine {
     /// Decides in which order the drivers of a search are asked. The log line answers why a driver was asked before another: it
     /// holds all the order depended on, and no position.
-    pub(super) async fn rank(&self, settings: &Settings, dispatch: &Dispatch, shortlist: Shortlist<'_>) -> Ranking {
+    /// Where searches are gathered, `policy` lists more of them than the city's own, and the window decides in which order they are asked.
+    pub(super) async fn rank(
+        &self,
+        settings: &Settings,
+        policy: &DispatchPolicy,
+        dispatch: &Dispatch,
+        shortlist: Shortlist<'_>,
+    ) -> Ranking {
         let now = shortlist.now();
         let shortlist = self.with_times(settings, dispatch.pickup, shortlist).await;
-        let ranking = shortlist.rank(&settings.policy, turn_of(&dispatch.id, &settings.policy));
+        let ranking = shortlist.rank(policy, turn_of(&dispatch.id, policy));
         if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             let record = RankingRecord::of(&dispatch.id, &self.city.timestamp_ms(now), &settings.rules, &ranking);
             tracing::info!(target: TARGET, dispatch = %dispatch.id, record = %record, "ranked");

@@ -1,6 +1,7 @@
 //! The engine over ports in memory. "The stream" is [`World::stream`]: it hands the stored dispatch to the algorithm, as the
 //! consumer does for every change.
 
+mod gathering;
 mod ranking;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::store::fake::MemoryStore;
 
 struct World {
     engine: Arc<Engine>,
+    settings: watch::Sender<Arc<Settings>>,
     store: MemoryStore,
     fleet: Arc<FakeFleet>,
     clock: Arc<FakeClock>,
@@ -113,7 +115,7 @@ impl World {
     }
 
     fn by(settings: Settings) -> Self {
-        let (_, receiver) = watch::channel(Arc::new(settings));
+        let (settings, receiver) = watch::channel(Arc::new(settings));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver);
         let clock = Arc::new(FakeClock::at(parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()));
         let store = MemoryStore::new(city.clone());
@@ -135,7 +137,7 @@ impl World {
             clock: clock.clone(),
         };
         let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
-        Self { engine, store, fleet, clock, router, timers, responses, notifier, redis, queues, table, roads }
+        Self { engine, settings, store, fleet, clock, router, timers, responses, notifier, redis, queues, table, roads }
     }
 
     /// A world with a warm cache and drivers 1 to `count`, each some 330 m farther from the pickup.
@@ -153,6 +155,10 @@ impl World {
     }
 
     async fn driver(&self, number: u32, auto_accept: bool) {
+        self.driver_at(number, auto_accept, 37.5662 + f64::from(number) * 0.003).await;
+    }
+
+    async fn driver_at(&self, number: u32, auto_accept: bool, lat: f64) {
         let id = driver_id(number);
         let preferences = DriverPreferences {
             default_ride_type: Some(RideType::Standard),
@@ -166,7 +172,7 @@ impl World {
         let profile = DriverProfile { phone: "01012341234".to_owned(), vehicle_info, preferences };
         let now = self.clock.now();
         self.store.put_driver(&id, profile, now).await.unwrap();
-        let at = place(37.5662 + f64::from(number) * 0.003, "서울시 중구 명동");
+        let at = place(lat, "서울시 중구 명동");
         self.store.set_availability(&id, PersonStatus::Active, &at, now).await.unwrap();
         self.fleet.put(&[fleet_entry(&self.driver_item(number).await).unwrap()]).await.unwrap();
     }
@@ -176,8 +182,14 @@ impl World {
     }
 
     async fn request(&self) -> DispatchId {
+        self.request_at(1, 37.5662).await
+    }
+
+    /// A request of a user of its own.
+    async fn request_at(&self, number: u32, lat: f64) -> DispatchId {
+        let user = UserId::parse(format!("user#{number:05}")).unwrap();
         let preferences = UserPreferences { default_ride_type: RideType::Standard, favorite_locations: Vec::new() };
-        let location = place(37.5662, "서울시 중구 명동");
+        let location = place(lat, "서울시 중구 명동");
         let profile = UserProfile {
             phone: "01012341234".to_owned(),
             payment_methods: Vec::new(),
@@ -185,10 +197,10 @@ impl World {
             location: location.clone(),
         };
         let now = self.clock.now();
-        self.store.put_user(&user_id(), profile, now).await.unwrap();
+        self.store.put_user(&user, profile, now).await.unwrap();
         let new = NewDispatch {
-            id: DispatchId::parse("dispatch#00001").unwrap(),
-            user: user_id(),
+            id: DispatchId::parse(format!("dispatch#{number:05}")).unwrap(),
+            user,
             pickup: location,
             destination: place(37.5730, "서울시 종로구 종로"),
             estimated_fare: 12_000,

@@ -57,12 +57,12 @@ fn spread(pause: Duration) -> Duration {
 }
 
 /// One round.
-pub async fn sweep(engine: &Engine) {
+pub async fn sweep(engine: &Arc<Engine>) {
     round(engine, None).await;
 }
 
 /// One round; each dispatch that was looked at is a sign of life, because a round of many may take minutes.
-async fn round(engine: &Engine, pulse: Option<&Pulse>) {
+async fn round(engine: &Arc<Engine>, pulse: Option<&Pulse>) {
     let now = engine.ports.clock.now();
     let before = dispatch_core::time::EpochMs(now.0.saturating_sub(YOUNG_MS));
     let open = match engine.ports.dispatches.open_since_before(before, ROUND_MAX).await {
@@ -84,8 +84,8 @@ async fn round(engine: &Engine, pulse: Option<&Pulse>) {
 }
 
 /// A live offer that still has time is left alone by core; the index may also show what is over already.
-async fn look_at(engine: &Engine, id: &DispatchId) {
-    match engine.advance_by_id(id, Trigger::Sweep).await {
+async fn look_at(engine: &Arc<Engine>, id: &DispatchId) {
+    match engine.advance_aside(id, Trigger::Sweep).await {
         Ok(()) | Err(EngineError::NotFound) => {}
         Err(error) => {
             let reason = std::error::Error::source(&error).map(ToString::to_string);

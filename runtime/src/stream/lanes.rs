@@ -18,10 +18,11 @@ use super::watermark::Watermark;
 use crate::engine::EngineError;
 use crate::port::{PortError, StoredDispatch};
 
-/// Items of one shard in work at once. Each is a handful of calls of some milliseconds.
-const LANES: usize = 16;
+/// Items of one shard in work at once. Each is a handful of calls of some milliseconds, and where requests are matched in windows
+/// the wait for a window: so many of a shard meet in one at most.
+const LANES: usize = 64;
 /// Records waiting for each lane before reading waits too.
-const LANE_BUFFER: usize = 32;
+const LANE_BUFFER: usize = 16;
 /// First pause between two tries; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause.
@@ -44,7 +45,8 @@ pub(super) struct Work {
 
 /// The lanes of one shard.
 pub(super) struct Lanes {
-    senders: Vec<Sender<Work>>,
+    /// In boxes: a channel keeps room for more records than a lane mostly has.
+    senders: Vec<Sender<Box<Work>>>,
     workers: JoinSet<()>,
 }
 
@@ -94,7 +96,7 @@ impl Lanes {
         let lane = usize::try_from(hash % LANES as u64).unwrap_or(0);
         if let Some(sender) = self.senders.get(lane) {
             // A lane ends only when its sender is dropped.
-            let _ = sender.send(work).await;
+            let _ = sender.send(Box::new(work)).await;
         }
     }
 
@@ -111,13 +113,13 @@ pub(super) fn locked(watermark: &Mutex<Watermark>) -> MutexGuard<'_, Watermark> 
 }
 
 impl Lane {
-    async fn run(self, mut records: Receiver<Work>) {
+    async fn run(self, mut records: Receiver<Box<Work>>) {
         while let Some(work) = records.recv().await {
             if self.stop.is_cancelled() {
                 continue;
             }
             let number = work.number;
-            if let Outcome::Done(outcome) = self.handle(work).await {
+            if let Outcome::Done(outcome) = self.handle(*work).await {
                 self.source.metrics.stream_record(outcome);
                 locked(&self.watermark).done(number);
             }
