@@ -27,7 +27,7 @@ impl Lots {
 }
 
 const WINDOW_MS: u64 = 2_000;
-const WINDOWS: u64 = 600;
+const WINDOWS: u64 = 1_200;
 const RIDE_MS: u64 = 300_000;
 /// Time a car needs for a metre, at 25 km/h.
 const MS_PER_METRE: f64 = 144.0;
@@ -232,10 +232,10 @@ fn both(drivers_count: u32, per_window_percent: u32, seed: u64) -> [Outcome; 2] 
 #[test]
 fn where_drivers_are_scarce_windows_save_way_and_where_they_are_plentiful_they_cost_next_to_nothing() {
     for (what, drivers, per_window, scarce) in [
-        ("scarce", 300, 200, true),
-        ("too few", 700, 200, true),
-        ("just enough", 1000, 200, true),
-        ("plenty", 1500, 200, false),
+        ("scarce", 150, 100, true),
+        ("too few", 350, 100, true),
+        ("just enough", 500, 100, true),
+        ("plenty", 900, 100, false),
     ] {
         for seed in [1, 2] {
             let [one_by_one, windows] = both(drivers, per_window, seed);
