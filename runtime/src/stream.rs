@@ -42,4 +42,9 @@ use crate::port::StoredDispatch;
 pub trait DispatchHandler: Send + Sync {
     /// Handles the image of a dispatch that waits for a driver. It may be old, and it may come again.
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError>;
+
+    /// Whether handling one may be to wait for others that come later. More are handled at once then.
+    fn waits(&self) -> bool {
+        false
+    }
 }

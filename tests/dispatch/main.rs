@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod batched;
 mod bench;
 mod conformance;
 mod degraded;

@@ -15,8 +15,8 @@ use crate::port::StoredDispatch;
 
 /// Searches that wait. More come only while the table or Redis hangs, and then the stream is early enough.
 const WAITING_MAX: usize = 1024;
-/// Searches in work at once. Each is a handful of calls of some milliseconds; the lanes of a shard are as many.
-const AT_ONCE: usize = 64;
+/// Searches in work at once. Each is a handful of calls of some milliseconds; the lanes of a shard are half as many.
+const AT_ONCE: usize = 32;
 
 /// Where nudges go; nowhere in a process that does not search.
 #[derive(Default)]

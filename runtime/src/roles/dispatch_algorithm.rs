@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dispatch_core::ids::DispatchId;
+use dispatch_core::policy::MatchingMode;
 
 use crate::engine::{Engine, EngineError, Trigger};
 use crate::messaging::{Handled, MessageHandler, Received, TimerHandler};
@@ -18,6 +19,10 @@ pub struct Algorithm(pub Arc<Engine>);
 impl DispatchHandler for Algorithm {
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
         self.0.advance(stored, Trigger::Event).await
+    }
+
+    fn waits(&self) -> bool {
+        self.0.city.settings().policy.matching.mode == MatchingMode::Batched
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodbstreams::types::Record;
 use futures::FutureExt as _;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +19,10 @@ use super::watermark::Watermark;
 use crate::engine::EngineError;
 use crate::port::{PortError, StoredDispatch};
 
-/// Items of one shard in work at once. Each is a handful of calls of some milliseconds, and where requests are matched in windows
-/// the wait for a window: so many of a shard meet in one at most.
+/// Items of one shard in work at once, where handling one may be to wait for others.
 const LANES: usize = 64;
+/// Items of one shard in work at once, where each is a handful of calls of some milliseconds.
+const BUSY: usize = 16;
 /// Records waiting for each lane before reading waits too.
 const LANE_BUFFER: usize = 16;
 /// First pause between two tries; it doubles.
@@ -56,6 +58,8 @@ struct Lane {
     shard: String,
     watermark: Arc<Mutex<Watermark>>,
     stop: CancellationToken,
+    /// One for each lane. Who is busy takes the share of several, who waits its own.
+    turns: Arc<Semaphore>,
 }
 
 /// What became of a record.
@@ -75,6 +79,7 @@ impl Lanes {
         (watermark, stop): (&Arc<Mutex<Watermark>>, &CancellationToken),
     ) -> Self {
         let mut lanes = Self { senders: Vec::with_capacity(LANES), workers: JoinSet::new() };
+        let turns = Arc::new(Semaphore::new(LANES));
         for _ in 0..LANES {
             let (sender, receiver) = channel(LANE_BUFFER);
             let lane = Lane {
@@ -83,6 +88,7 @@ impl Lanes {
                 shard: shard.to_owned(),
                 watermark: Arc::clone(watermark),
                 stop: stop.clone(),
+                turns: Arc::clone(&turns),
             };
             lanes.workers.spawn(lane.run(receiver));
             lanes.senders.push(sender);
@@ -115,6 +121,9 @@ pub(super) fn locked(watermark: &Mutex<Watermark>) -> MutexGuard<'_, Watermark> 
 impl Lane {
     async fn run(self, mut records: Receiver<Box<Work>>) {
         while let Some(work) = records.recv().await {
+            let share = if self.handler.waits() { 1 } else { LANES / BUSY };
+            // Nobody closes them.
+            let _turn = self.turns.acquire_many(u32::try_from(share).unwrap_or(1)).await;
             if self.stop.is_cancelled() {
                 continue;
             }
