@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_away_is_no_silence() {
         let (pulses, shutdown, current) = (Pulses::default(), CancellationToken::new(), config());
-        let (settings, _receiver) = watch::channel(Arc::new(settings_of(&current).unwrap()));
+        let (settings, _receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
         let (stream_arn, _followed) = watch::channel(current.table.stream_arn.clone());
         let to = TakenOver { settings, stream_arn, pulse: pulses.begin("the configuration") };
         let following = tokio::spawn(follow(PathBuf::from("/nowhere/worker.json"), current, to, shutdown.clone()));
