@@ -15,10 +15,10 @@ mod driver;
 mod listen;
 mod measure;
 pub mod plan;
-mod random;
+pub mod random;
 mod riders;
 mod summary;
-mod town;
+pub mod town;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,0 +1,61 @@
+//! Where and when a run took place.
+
+use std::process::Command;
+
+use dispatch_runtime::clock::SystemClock;
+use dispatch_runtime::port::Clock as _;
+
+/// The machine, the commit and the day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Name and value of what is known.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+impl Machine {
+    /// This machine, now. What cannot be found out is shown as unknown.
+    pub fn here() -> Self {
+        let cores = std::thread::available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string());
+        let memory = field("/proc/meminfo", "MemTotal").map_or_else(unknown, |kib| memory_text(&kib));
+        Self {
+            facts: vec![
+                ("CPU", field("/proc/cpuinfo", "model name").unwrap_or_else(unknown)),
+                ("Cores", cores),
+                ("Memory", memory),
+                ("Kernel", said("uname", &["-sr"])),
+                ("redis-server", said("redis-server", &["--version"])),
+                ("Compiler", said("rustc", &["--version"])),
+                ("Commit", said("git", &["describe", "--always", "--dirty", "--abbrev=12"])),
+                ("Date", today()),
+            ],
+        }
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// The value behind `name` in a file of `name: value` lines.
+fn field(file: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_once(':').map(|(_, value)| value.trim().to_owned())
+}
+
+fn memory_text(kib: &str) -> String {
+    let kib: u64 = kib.trim_end_matches("kB").trim().parse().unwrap_or(0);
+    format!("{:.1} GiB", kib as f64 / 1024.0 / 1024.0)
+}
+
+/// The first line a program prints.
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("").to_owned());
+    text.filter(|text| !text.is_empty()).unwrap_or_else(unknown)
+}
+
+fn today() -> String {
+    let now = jiff::Timestamp::from_millisecond(SystemClock.now().0);
+    now.map_or_else(|_| unknown(), |now| now.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}

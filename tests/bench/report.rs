@@ -1,0 +1,173 @@
+//! What a run came to, as text and as BENCHMARKS.md with its plots.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::machine::Machine;
+use crate::stats::number;
+
+/// Where plots are, below the folder of the report.
+const PLOTS: &str = "docs/bench";
+
+/// A table.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// The rows, each as wide as the head.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
+        Self { title: title.into(), head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = format!("**{}**\n\n", self.title);
+        text += &line(&self.head);
+        // Figures stand on the right, what they are of on the left.
+        let rules: Vec<String> = (0..self.head.len()).map(|i| if i == 0 { "---" } else { "---:" }.to_owned()).collect();
+        text += &line(&rules);
+        for row in &self.rows {
+            text += &line(row);
+        }
+        text
+    }
+}
+
+/// A plot.
+#[derive(Debug, Clone)]
+pub struct Plot {
+    /// Name of its file.
+    pub file: &'static str,
+    /// What it shows, in words.
+    pub alt: String,
+    /// The drawing.
+    pub svg: String,
+}
+
+/// Something that was set out to be reached.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    what: String,
+    target: String,
+    got: String,
+    met: bool,
+}
+
+impl Goal {
+    /// A measure that should be no more than `limit`, both in `unit`.
+    pub fn at_most(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
+        let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
+        Self { what: what.into(), target: format!("<= {}", text(limit)), got: text(got), met: got <= limit }
+    }
+
+    /// A measure that should be no less than `limit`, both in `unit`.
+    pub fn at_least(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
+        let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
+        Self { what: what.into(), target: format!(">= {}", text(limit)), got: text(got), met: got >= limit }
+    }
+}
+
+/// One thing that was measured.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    /// Heading.
+    pub title: &'static str,
+    /// What was done and how to read it, one paragraph each.
+    pub text: Vec<String>,
+    /// The figures.
+    pub tables: Vec<Table>,
+    /// The drawings.
+    pub plots: Vec<Plot>,
+    /// What should have been reached.
+    pub goals: Vec<Goal>,
+}
+
+impl Section {
+    fn markdown(&self) -> String {
+        let mut text = format!("## {}\n\n", self.title);
+        for paragraph in &self.text {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{paragraph}\n\n");
+        }
+        for plot in &self.plots {
+            let _ = write!(text, "![{}]({PLOTS}/{})\n\n", plot.alt, plot.file);
+        }
+        for table in &self.tables {
+            let _ = writeln!(text, "{}", table.markdown());
+        }
+        text
+    }
+}
+
+/// A whole run.
+pub struct Report {
+    machine: Machine,
+    /// What was measured.
+    pub sections: Vec<Section>,
+}
+
+impl Report {
+    /// A run on this machine, without results yet.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine, sections: Vec::new() }
+    }
+
+    fn goals(&self) -> Table {
+        let mut table = Table::new("Goals", &["What", "Goal", "Measured", "Outcome"]);
+        for goal in self.sections.iter().flat_map(|section| &section.goals) {
+            let outcome = if goal.met { "met" } else { "**not met**" };
+            table.row([goal.what.clone(), goal.target.clone(), goal.got.clone(), outcome.to_owned()]);
+        }
+        table
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = String::from(
+            "# Benchmarks\n\nWritten by `make bench`, which needs no set-up and takes less than 20 minutes on two cores; `make bench-quick` \
+             checks the same programs for correctness. Every ratio is of two figures of this run.\n\n",
+        );
+        let mut machine = Table::new("This run", &["", ""]);
+        for (name, value) in &self.machine.facts {
+            machine.row([(*name).to_owned(), value.clone()]);
+        }
+        text += &machine.markdown().replace("---:", "---");
+        text += "\n";
+        text += &self.goals().markdown().replace("---:", "---");
+        text += "\n";
+        for section in &self.sections {
+            text += &section.markdown();
+        }
+        format!("{}\n", text.trim_end())
+    }
+
+    /// Prints the whole report.
+    pub fn print(&self) {
+        println!("{}", self.markdown());
+    }
+
+    /// Writes BENCHMARKS.md and the plots below a folder.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let plots = folder.join(PLOTS);
+        std::fs::create_dir_all(&plots).with_context(|| format!("{}", plots.display()))?;
+        for plot in self.sections.iter().flat_map(|section| &section.plots) {
+            std::fs::write(plots.join(plot.file), &plot.svg)?;
+        }
+        std::fs::write(folder.join("BENCHMARKS.md"), self.markdown())?;
+        eprintln!("written: {}", folder.join("BENCHMARKS.md").display());
+        Ok(())
+    }
+}
