@@ -2,6 +2,8 @@
 //! plots. Each module measures one thing and gives a [`Section`]; [`report`] puts them together.
 
 mod machine;
+mod model;
+mod plot;
 mod report;
 mod search;
 mod seoul;
@@ -44,6 +46,9 @@ struct Args {
     /// Measure these parts only; their report goes into target/bench-trial.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Print the memory an index of this many drivers takes, bytes; a run calls itself for it.
+    #[arg(long, hide = true)]
+    fleet_memory: Option<u32>,
 }
 
 impl Args {
@@ -70,18 +75,23 @@ impl Args {
     }
 }
 
-fn measure(part: Part, size: Size) -> anyhow::Result<Vec<Section>> {
+async fn measure(part: Part, size: Size) -> anyhow::Result<Vec<Section>> {
     match part {
-        Part::Search => Ok(vec![search::section(size)?]),
+        Part::Search => Ok(vec![search::measure(size).await?.0]),
     }
 }
 
-fn main() -> anyhow::Result<()> {
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(drivers) = args.fleet_memory {
+        println!("{}", search::resident_bytes_of_fleet(drivers)?);
+        return Ok(());
+    }
     let mut report = Report::new(machine::Machine::here());
     for part in args.parts() {
         eprintln!("measuring: {part:?}");
-        let sections = measure(*part, args.size()).with_context(|| format!("{part:?}"))?;
+        let sections = measure(*part, args.size()).await.with_context(|| format!("{part:?}"))?;
         report.sections.extend(sections);
     }
     report.print();

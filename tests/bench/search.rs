@@ -1,12 +1,19 @@
 //! The nearest five of a fleet, by each way there is: the index in the process, Redis as the seed uses it, and the seed's list of
 //! all active drivers in the table.
 
+mod canned;
 mod process;
+mod redis;
+mod table;
 
 use crate::Size;
-use crate::report::{Goal, Section, Table};
+use crate::model::{PAGE_MS, PARTITION_READ_UNITS};
+use crate::plot::{Lines, Series};
+use crate::report::{Goal, Plot, Section, Table};
 use crate::seoul::Seoul;
-use crate::stats::number;
+use crate::stats::{number, quantile};
+
+pub use process::resident_bytes_of_fleet;
 
 /// Seed of every fleet and of every place searched from.
 const SEED: u64 = 20_261_125;
@@ -14,20 +21,68 @@ const SEED: u64 = 20_261_125;
 const WANTED: usize = 5;
 /// How far a search goes, km: the seed's `maxDistance`.
 const WITHIN_KM: f64 = 20.0;
+/// The fleet the goals are about.
+const GOALS_AT: u32 = 50_000;
 
 /// Latencies of one kind of search in one fleet, microseconds.
 #[derive(Debug, Clone, Copy)]
-struct Latency {
+pub struct Latency {
     p50: f64,
     p99: f64,
     p999: f64,
+    searches: usize,
 }
 
 impl Latency {
     fn of(mut micros: Vec<f64>) -> Self {
-        let mut at = |share| crate::stats::quantile(&mut micros, share);
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+        let mut at = |share| quantile(&mut micros, share);
+        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), searches: micros.len() }
     }
+
+    fn later_by(self, us: f64) -> Self {
+        Self { p50: self.p50 + us, p99: self.p99 + us, p999: self.p999 + us, ..self }
+    }
+
+    fn cells(self) -> [String; 3] {
+        // A quantile of too few searches is the slowest of them.
+        let p999 = if self.searches >= 1_000 { number(self.p999) } else { "-".to_owned() };
+        [number(self.p50), number(self.p99), p999]
+    }
+}
+
+/// Everything measured of one fleet.
+struct Fleet {
+    drivers: u32,
+    process: process::Measured,
+    redis: redis::Measured,
+    table: table::Measured,
+}
+
+impl Fleet {
+    /// Every way, slowest first.
+    fn ways(&self) -> Vec<(&'static str, Latency)> {
+        let mut ways = Vec::from([
+            ("A: table, 4 ms a page", self.table.with_pages),
+            ("A: table, pages at once", self.table.at_once),
+            ("B: Redis, all within 20 km", self.redis.flat_20km),
+            ("Redis, nearest 5 in 5 km", self.redis.flat_5km),
+            ("Ours, index behind: Redis rings", self.redis.rings),
+            ("Ours: index in the process", self.process.latency),
+        ]);
+        if let Some(emulator) = self.table.emulator {
+            ways.insert(0, ("A: table, emulator", emulator));
+        }
+        ways
+    }
+}
+
+/// What the simulation of the city takes over from this part.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    /// Redis' own thread for a flat search of 20 km, microseconds a driver.
+    pub redis_us_per_driver: f64,
+    /// Reading, filtering and sorting an item of the seed's list, microseconds a driver.
+    pub scan_us_per_driver: f64,
 }
 
 fn fleets(size: Size) -> &'static [u32] {
@@ -39,21 +94,133 @@ fn fleets(size: Size) -> &'static [u32] {
 }
 
 /// Measures all of it.
-pub fn section(size: Size) -> anyhow::Result<Section> {
+pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
     let seoul = Seoul::new()?;
-    let mut table = Table::new("Nearest 5, microseconds", &["Drivers", "p50", "p99", "p99.9", "bytes a driver"]);
-    let mut goals = Vec::new();
+    let mut measured = Vec::new();
     for drivers in fleets(size) {
-        let measured = process::measure(&seoul, *drivers, size)?;
-        let latency = measured.latency;
-        let cells = [f64::from(*drivers), latency.p50, latency.p99, latency.p999, measured.bytes_per_driver];
-        table.row(cells.map(number));
-        let limit = match drivers {
-            50_000 => 50.0,
-            200_000 => 200.0,
-            _ => continue,
-        };
-        goals.push(Goal::at_most(format!("Nearest 5 of {drivers} in process, p99"), limit, latency.p99, "us"));
+        eprintln!("  {drivers} drivers");
+        let process = process::measure(&seoul, *drivers, size)?;
+        let places = process::places(&seoul, 20_000);
+        let redis = redis::measure(&seoul, *drivers, &places, size).await?;
+        let table = table::measure(&seoul, *drivers, &places, size).await?;
+        measured.push(Fleet { drivers: *drivers, process, redis, table });
     }
-    Ok(Section { title: "Search", tables: vec![table], goals, ..Section::default() })
+    let goals_at = measured.iter().find(|fleet| fleet.drivers == GOALS_AT).or_else(|| measured.last());
+    let costs = goals_at.map_or(Costs { redis_us_per_driver: 0.0, scan_us_per_driver: 0.0 }, |fleet| Costs {
+        redis_us_per_driver: fleet.redis.flat_20km_server_us / f64::from(fleet.drivers),
+        scan_us_per_driver: fleet.table.at_once.p50 / f64::from(fleet.drivers),
+    });
+    let section = Section {
+        title: "Search: the nearest five drivers",
+        text: text(&measured),
+        tables: vec![latencies(&measured), ratios(&measured), prices(&measured)],
+        plots: vec![plot(&measured)],
+        goals: goals(&measured),
+    };
+    Ok((section, costs))
+}
+
+fn text(measured: &[Fleet]) -> Vec<String> {
+    let bytes = measured.first().map_or(0, |fleet| fleet.table.item_bytes);
+    vec![
+        "Six in ten drivers are in the five hot spots of the seeded Seoul, the others anywhere within 14 km of City Hall; searches start from places \
+         drawn in the same way. A sample of the answers of every way is held to a look at every driver in this very run (Redis to 2 m, because it \
+         rounds places)."
+            .to_owned(),
+        "**Ours** is `DriverIndex::nearest` of the runtime. **B** is `GEOSEARCH … BYRADIUS 20 km ASC` on a real `redis-server` over TCP, all rows read by \
+         the client, as the seed's `maxDistance` of 20 km asks for."
+            .to_owned(),
+        format!(
+            "**A** is the seed's own search: every page of `DRIVER#ACTIVE` in GSI1 is read, filtered, sorted, and five are kept. Measured are the AWS \
+             SDK, its HTTP and JSON, the reading of every item ({bytes} bytes by DynamoDB's rule) and core's filter and sort in the seed's literal \
+             order, against a table that answers each page of 1 MB at once from memory (*pages at once*: no real table is as fast). Modelled is the \
+             time of a page: {PAGE_MS} ms, added for each page, one after the other, because each needs the key the one before ended with. The \
+             emulator's own figures are given where it can hold the fleet; they say more about the emulator."
+        ),
+    ]
+}
+
+fn latencies(measured: &[Fleet]) -> Table {
+    let head = ["Way", "Drivers", "p50, us", "p99, us", "p99.9, us", "Searches"];
+    let mut table = Table::new("Latency of one search", &head);
+    for fleet in measured {
+        for (way, latency) in fleet.ways() {
+            let [p50, p99, p999] = latency.cells();
+            let searches = number(latency.searches as f64);
+            table.row([way.to_owned(), number(fleet.drivers.into()), p50, p99, p999, searches]);
+        }
+    }
+    table
+}
+
+fn ratios(measured: &[Fleet]) -> Table {
+    let head = ["Drivers", "B p50", "B p99", "A at once p50", "A at once p99", "A with pages p50", "A with pages p99"];
+    let mut table = Table::new("How many times faster the index is than", &head);
+    for fleet in measured {
+        let ours = fleet.process.latency;
+        let mut row = vec![number(fleet.drivers.into())];
+        for other in [fleet.redis.flat_20km, fleet.table.at_once, fleet.table.with_pages] {
+            row.extend([number(other.p50 / ours.p50), number(other.p99 / ours.p99)]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn prices(measured: &[Fleet]) -> Table {
+    let head =
+        ["Drivers", "Bytes in process", "A: pages", "A: read units", "A: searches/s", "B: server ms", "B: searches/s"];
+    let mut table = Table::new(
+        "Memory of the index for each driver, and what one search of the baselines takes and one partition or one Redis thread gives",
+        &head,
+    );
+    for fleet in measured {
+        let server_ms = fleet.redis.flat_20km_server_us / 1000.0;
+        table.row([
+            number(fleet.drivers.into()),
+            number(fleet.process.bytes_per_driver),
+            fleet.table.pages.to_string(),
+            number(fleet.table.units),
+            number(PARTITION_READ_UNITS / fleet.table.units),
+            number(server_ms),
+            number(1000.0 / server_ms),
+        ]);
+    }
+    table
+}
+
+fn goals(measured: &[Fleet]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for (drivers, limit) in [(GOALS_AT, 50.0), (200_000, 200.0)] {
+        let Some(fleet) = measured.iter().find(|fleet| fleet.drivers == drivers) else { continue };
+        let what = format!("Nearest 5 of {} in process, p99", number(drivers.into()));
+        goals.push(Goal::at_most(what, limit, fleet.process.latency.p99, "us"));
+        if drivers == GOALS_AT {
+            let ours = fleet.process.latency;
+            let ratio = |other: Latency| other.p50 / ours.p50;
+            goals.push(Goal::at_least("The same against B, p50", 20.0, ratio(fleet.redis.flat_20km), "times"));
+            goals.push(Goal::at_least("The same against A, p50", 1_000.0, ratio(fleet.table.with_pages), "times"));
+            let bytes = fleet.process.bytes_per_driver;
+            goals.push(Goal::at_most("Memory of the index for each driver", 200.0, bytes, "bytes"));
+        }
+    }
+    goals
+}
+
+fn plot(measured: &[Fleet]) -> Plot {
+    let names = measured.last().map(Fleet::ways).unwrap_or_default().into_iter().map(|(name, _)| name);
+    let series = names.map(|name| {
+        let point = |fleet: &Fleet| {
+            let way = fleet.ways().into_iter().find(|(other, _)| *other == name);
+            way.map(|(_, latency)| (f64::from(fleet.drivers), latency.p99))
+        };
+        Series { name: name.to_owned(), points: measured.iter().filter_map(point).collect() }
+    });
+    let lines = Lines {
+        title: "Search for the nearest five drivers, 99th percentile",
+        x: "drivers in the city",
+        y: "microseconds",
+        series: series.collect(),
+    };
+    Plot { file: "search.svg", alt: "Search latency by fleet size".to_owned(), svg: lines.svg() }
 }

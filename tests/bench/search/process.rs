@@ -1,5 +1,6 @@
 //! The index in the process.
 
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -27,17 +28,16 @@ pub fn measure(seoul: &Seoul, drivers: u32, size: Size) -> anyhow::Result<Measur
     let (queries, checked) = match size {
         Size::Quick => (200, 200),
         Size::Trial => (2_000, 50),
-        Size::Full => (100_000, 200),
+        Size::Full => (100_000, 500),
     };
-    let before = resident_bytes();
+    let bytes_per_driver = bytes_per_driver(drivers)?;
     let index = seoul.fleet(SEED, drivers)?;
-    let bytes_per_driver = (resident_bytes() - before) / f64::from(drivers);
     let places = places(seoul, queries);
     let homes: Vec<Coordinate> = (0..drivers).map(|driver| seoul.home(SEED, driver)).collect();
     for place in places.iter().take(checked) {
         holds(&index, &homes, *place)?;
     }
-    let mut micros = Vec::with_capacity(places.len());
+    let mut micros = Vec::with_capacity(places.len() + checked);
     // The first searches warm the caches and are not counted.
     for place in places.iter().take(checked).chain(&places) {
         let begun = Instant::now();
@@ -57,11 +57,8 @@ fn wanted(center: Coordinate) -> Wanted {
 pub fn nearest_of_all(homes: &[Coordinate], place: Coordinate) -> Vec<u32> {
     let mut all: Vec<(f64, u32)> =
         (0..).zip(homes).map(|(number, home)| (place.distance_to(*home).0, number)).collect();
-    let at = WANTED.min(all.len() - 1);
-    all.select_nth_unstable_by(at, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    all.truncate(WANTED);
-    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    all.into_iter().map(|(_, number)| number).collect()
+    all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    all.into_iter().take(WANTED).map(|(_, number)| number).collect()
 }
 
 fn holds(index: &DriverIndex, homes: &[Coordinate], place: Coordinate) -> anyhow::Result<()> {
@@ -71,10 +68,27 @@ fn holds(index: &DriverIndex, homes: &[Coordinate], place: Coordinate) -> anyhow
     Ok(())
 }
 
-/// Memory of this process that is in use, by the kernel's books.
-fn resident_bytes() -> f64 {
+/// Memory a fleet takes, by the kernel's books, in a process of its own: here it would get what earlier fleets gave back.
+fn bytes_per_driver(drivers: u32) -> anyhow::Result<f64> {
+    let output = Command::new(std::env::current_exe()?).args(["--fleet-memory", &drivers.to_string()]).output()?;
+    ensure!(output.status.success(), "the process that was to fill an index failed");
+    let bytes: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    Ok(bytes / f64::from(drivers))
+}
+
+/// Memory that an index of this many drivers takes, bytes; right where nothing else was made before.
+pub fn resident_bytes_of_fleet(drivers: u32) -> anyhow::Result<f64> {
+    let seoul = Seoul::new()?;
+    let before = resident_bytes()?;
+    let index = seoul.fleet(SEED, drivers)?;
+    let after = resident_bytes()?;
+    ensure!(index.len() == drivers as usize, "the index is not whole");
+    Ok(after - before)
+}
+
+fn resident_bytes() -> anyhow::Result<f64> {
     /// Bytes of a page, as on every machine this runs on.
     const PAGE: f64 = 4096.0;
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()).map_or(f64::NAN, |pages| pages * PAGE)
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    Ok(text.split_whitespace().nth(1).unwrap_or_default().parse::<f64>()? * PAGE)
 }
