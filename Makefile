@@ -33,12 +33,12 @@ campaign-operator: tools-test ## Kill the operator at every call, also where a c
 	DISPATCH_CAMPAIGN=full cargo nextest run --locked -p dispatch-tests --all-features --no-capture -E 'test(killed_at_any_call)'
 
 .PHONY: bench
-bench: tools-test ## Measure everything against the seed's own algorithm, under 20 minutes; writes BENCHMARKS.md and docs/bench
+bench: tools-local ## Measure everything against the seed's own algorithm, under 20 minutes; writes BENCHMARKS.md and docs/bench
 	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
-bench-quick: ## The same in small, for correctness only: no figures are written
+bench-quick: tools-local ## The same in small, for correctness only: no figures are written
 	cargo run --locked --quiet -p dispatch-bench -- --quick
 
 .PHONY: lint

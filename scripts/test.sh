@@ -24,6 +24,9 @@ else
 fi
 cargo test --locked --quiet --workspace --doc
 
+echo "the benchmarks in small, for correctness"
+make --no-print-directory bench-quick
+
 echo "cfn-lint over the rendered examples"
 scripts/cfn-lint.sh
 

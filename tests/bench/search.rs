@@ -76,13 +76,20 @@ impl Fleet {
     }
 }
 
-/// What the simulation of the city takes over from this part.
+/// What the simulation of the city takes over from this part: costs of a search for each active driver.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// Redis' own thread for a flat search of 20 km, microseconds a driver.
-    pub redis_us_per_driver: f64,
-    /// Reading, filtering and sorting an item of the seed's list, microseconds a driver.
-    pub scan_us_per_driver: f64,
+    /// Redis' own thread for a flat search of 20 km, microseconds.
+    pub redis_us: f64,
+    /// Reading, filtering and sorting an item of the seed's list, microseconds.
+    pub scan_us: f64,
+    /// Read units of an item of the seed's list.
+    pub read_units: f64,
+}
+
+impl Costs {
+    /// Round figures where nothing was measured, so that equal seeds give equal runs on every machine.
+    pub const ROUND: Self = Self { redis_us: 0.5, scan_us: 5.0, read_units: 0.064 };
 }
 
 fn fleets(size: Size) -> &'static [u32] {
@@ -106,9 +113,10 @@ pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
         measured.push(Fleet { drivers: *drivers, process, redis, table });
     }
     let goals_at = measured.iter().find(|fleet| fleet.drivers == GOALS_AT).or_else(|| measured.last());
-    let costs = goals_at.map_or(Costs { redis_us_per_driver: 0.0, scan_us_per_driver: 0.0 }, |fleet| Costs {
-        redis_us_per_driver: fleet.redis.flat_20km_server_us / f64::from(fleet.drivers),
-        scan_us_per_driver: fleet.table.at_once.p50 / f64::from(fleet.drivers),
+    let costs = goals_at.map_or(Costs::ROUND, |fleet| Costs {
+        redis_us: fleet.redis.flat_20km_server_us / f64::from(fleet.drivers),
+        scan_us: fleet.table.at_once.p50 / f64::from(fleet.drivers),
+        read_units: fleet.table.units / f64::from(fleet.drivers),
     });
     let section = Section {
         title: "Search: the nearest five drivers",
@@ -146,7 +154,7 @@ fn latencies(measured: &[Fleet]) -> Table {
     for fleet in measured {
         for (way, latency) in fleet.ways() {
             let [p50, p99, p999] = latency.cells();
-            let searches = number(latency.searches as f64);
+            let searches = latency.searches.to_string();
             table.row([way.to_owned(), number(fleet.drivers.into()), p50, p99, p999, searches]);
         }
     }

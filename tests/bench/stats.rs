@@ -1,7 +1,5 @@
 //! Small statistics.
 
-use std::fmt::Write as _;
-
 /// The value below which this share (0 to 1) of the values lie, by nearest rank; NaN of nothing. Sorts the values.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
@@ -47,13 +45,13 @@ impl Spread {
 
     /// `median (least to most)`.
     pub fn text(&self) -> String {
-        let mut text = number(self.median);
-        let (least, most) = (number(self.least), number(self.most));
-        if least != most {
-            // Writing to a string cannot fail.
-            let _ = write!(text, " ({least} to {most})");
-        }
-        text
+        self.shown(number)
+    }
+
+    /// The same, with values shown in another way.
+    pub fn shown(&self, show: impl Fn(f64) -> String) -> String {
+        let (median, least, most) = (show(self.median), show(self.least), show(self.most));
+        if least == most { median } else { format!("{median} ({least} to {most})") }
     }
 }
 

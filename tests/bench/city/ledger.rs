@@ -1,0 +1,94 @@
+//! Rides and offers as they were, and what must never be among them. It knows nothing of how an arm decides.
+
+use std::collections::BTreeMap;
+
+/// A time of a driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    /// Who.
+    pub driver: u32,
+    /// From when, ms.
+    pub from: u64,
+    /// To when, ms.
+    pub to: u64,
+}
+
+/// All rides and offers of a run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Rides.
+    pub rides: Vec<Interval>,
+    offers: Vec<Interval>,
+    acceptances: BTreeMap<u32, u32>,
+}
+
+impl Ledger {
+    /// A driver is asked; gives the place of the entry.
+    pub fn offer(&mut self, driver: u32, from: u64) -> usize {
+        self.offers.push(Interval { driver, from, to: u64::MAX });
+        self.offers.len() - 1
+    }
+
+    /// An offer is over.
+    pub fn offer_over(&mut self, entry: usize, at: u64) {
+        if let Some(offer) = self.offers.get_mut(entry) {
+            offer.to = at;
+        }
+    }
+
+    /// A request was accepted.
+    pub fn accepted(&mut self, request: u32) {
+        *self.acceptances.entry(request).or_default() += 1;
+    }
+
+    /// The run is over, and with it every offer.
+    pub fn close(&mut self, at: u64) {
+        for offer in self.offers.iter_mut().filter(|offer| offer.to == u64::MAX) {
+            offer.to = at;
+        }
+    }
+
+    /// Drivers who were on two rides at once, and requests that were accepted twice.
+    pub fn violations(&self) -> usize {
+        overlaps(&self.rides) + self.acceptances.values().filter(|count| **count > 1).count()
+    }
+
+    /// Offers made to a driver who still had another one.
+    pub fn offers_at_once(&self) -> usize {
+        overlaps(&self.offers)
+    }
+}
+
+fn overlaps(intervals: &[Interval]) -> usize {
+    let mut by_driver: Vec<(u32, u64, u64)> = intervals.iter().map(|one| (one.driver, one.from, one.to)).collect();
+    by_driver.sort_unstable();
+    let mut count = 0;
+    let mut last: Option<(u32, u64)> = None;
+    for (driver, from, to) in by_driver {
+        let busy_until = last.filter(|(other, _)| *other == driver).map_or(0, |(_, until)| until);
+        count += usize::from(from < busy_until);
+        last = Some((driver, to.max(busy_until)));
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_on_two_rides_is_found() {
+        let ride = |driver, from, to| Interval { driver, from, to };
+        assert_eq!(overlaps(&[ride(1, 0, 10), ride(1, 10, 20), ride(2, 5, 8)]), 0);
+        assert_eq!(overlaps(&[ride(1, 0, 10), ride(2, 5, 8), ride(1, 9, 12)]), 1);
+    }
+
+    #[test]
+    fn a_request_accepted_twice_is_found() {
+        let mut ledger = Ledger::default();
+        ledger.accepted(3);
+        assert_eq!(ledger.violations(), 0);
+        ledger.accepted(3);
+        assert_eq!(ledger.violations(), 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! What the searches of the baselines have to share: the read units of one index partition, or the one thread of Redis.
+
+use super::arm::Source;
+use crate::model::{PAGE_MS, PAGE_UNITS, PARTITION_READ_UNITS};
+use crate::search::Costs;
+
+/// Tokens that come back with time. What is taken may exceed what is there: the debt is waited for by whoever comes next, as in
+/// DynamoDB, which answers a page and charges for it afterwards.
+#[derive(Debug, Clone)]
+pub struct TokenBucket {
+    per_s: f64,
+    /// Tokens at `at`; one second's worth at most.
+    level: f64,
+    at: u64,
+}
+
+impl TokenBucket {
+    /// A full one.
+    pub fn full(per_s: f64) -> Self {
+        Self { per_s, level: per_s, at: 0 }
+    }
+
+    fn fill(&mut self, now: u64) {
+        let since_s = now.saturating_sub(self.at) as f64 / 1000.0;
+        self.level = (self.level + since_s * self.per_s).min(self.per_s);
+        self.at = self.at.max(now);
+    }
+
+    /// Takes so many, now; false where they were not there.
+    pub fn take(&mut self, tokens: f64, now: u64) -> bool {
+        self.fill(now);
+        let there = self.level >= tokens.min(self.per_s);
+        self.level -= tokens;
+        there
+    }
+
+    /// How long until so many are there, or as many as there can be, ms.
+    fn wait_ms(&mut self, tokens: f64, now: u64) -> u64 {
+        self.fill(now);
+        ceil_ms((tokens.min(self.per_s) - self.level).max(0.0) / self.per_s * 1000.0)
+    }
+}
+
+fn ceil_ms(ms: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds, never negative")]
+    let whole = ms.max(0.0).ceil() as u64;
+    whole
+}
+
+/// One search of a baseline.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// When its answer is there, ms.
+    pub answered_at: u64,
+    /// Calls it took.
+    pub calls: f64,
+    /// Read units it took.
+    pub read_units: f64,
+}
+
+/// The shared source of one baseline.
+pub struct Shared {
+    source: Source,
+    costs: Costs,
+    partition: TokenBucket,
+    free_at: u64,
+}
+
+impl Shared {
+    /// An unused one.
+    pub fn new(source: Source, costs: Costs) -> Self {
+        Self { source, costs, partition: TokenBucket::full(PARTITION_READ_UNITS), free_at: 0 }
+    }
+
+    /// How long the next search has to wait, ms.
+    pub fn wait_ms(&mut self, active: usize, now: u64) -> u64 {
+        match self.source {
+            Source::Table => self.partition.wait_ms(self.read_units(active), now),
+            Source::Redis | Source::Index => self.free_at.saturating_sub(now),
+        }
+    }
+
+    /// Begins a search over so many active drivers, now.
+    pub fn begin(&mut self, active: usize, now: u64) -> Begun {
+        let drivers = active as f64;
+        match self.source {
+            Source::Table => {
+                let read_units = self.read_units(active);
+                let pages = (read_units / PAGE_UNITS).ceil().max(1.0);
+                self.partition.take(read_units, now);
+                // The function that asked reads, filters and sorts by itself; functions do not wait for each other.
+                let took_ms = pages * PAGE_MS + drivers * self.costs.scan_us / 1000.0;
+                Begun { answered_at: now + ceil_ms(took_ms), calls: pages, read_units }
+            }
+            Source::Redis => {
+                let took_ms = ceil_ms(drivers * self.costs.redis_us / 1000.0);
+                self.free_at = now + took_ms;
+                Begun { answered_at: now + took_ms, calls: 0.0, read_units: 0.0 }
+            }
+            Source::Index => Begun { answered_at: now, calls: 0.0, read_units: 0.0 },
+        }
+    }
+
+    fn read_units(&self, active: usize) -> f64 {
+        active as f64 * self.costs.read_units
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COSTS: Costs = Costs { redis_us: 0.5, scan_us: 5.0, read_units: 0.06 };
+
+    #[test]
+    fn one_scan_of_fifty_thousand_takes_the_partition_a_second() {
+        let mut table = Shared::new(Source::Table, COSTS);
+        assert_eq!(table.wait_ms(50_000, 0), 0, "the partition was idle");
+        let begun = table.begin(50_000, 0);
+        assert_eq!((begun.calls, begun.answered_at), (24.0, 346));
+        assert_eq!(table.wait_ms(50_000, 0), 1_000);
+        assert_eq!(table.wait_ms(50_000, 600), 400);
+    }
+
+    #[test]
+    fn redis_works_on_one_search_at_a_time() {
+        let mut redis = Shared::new(Source::Redis, COSTS);
+        assert_eq!(redis.begin(50_000, 100).answered_at, 125);
+        assert_eq!(redis.wait_ms(50_000, 110), 15);
+    }
+}

@@ -1,0 +1,267 @@
+//! One driver after the other, decided by core's own `step`: the seed's arms, ours, and ours in batches. What the engine does with
+//! DynamoDB, Redis and SNS is done here with the world.
+
+use dispatch_core::candidate::{DriverSnapshot, Search, rank};
+use dispatch_core::dispatch::{
+    CandidateRef, Companion, Dispatch, Event, FollowUp, Matching, OfferOutcome, Rules, Status, Step, step,
+};
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
+use dispatch_runtime::fleet::index::Wanted;
+
+use super::arm::{Arm, Source};
+use super::bill::{self, NoRide};
+use super::trace::RequestPlan;
+use super::world::{Partition, STREAM_MS, What, World};
+
+/// As the engine has it: drivers looked at for each candidate wanted, and where these were all ineligible.
+const LOOKED_AT_PER_CANDIDATE: usize = 4;
+const LOOKED_AT_WIDE: usize = 200;
+/// As the engine has it: time a reservation outlives its offer, ms.
+const HOLD_GRACE_MS: u64 = 5_000;
+
+/// A request that was just stored.
+pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &DispatchPolicy) -> Dispatch {
+    let created_at = EpochMs(i64::try_from(plan.at).unwrap_or(i64::MAX));
+    Dispatch {
+        id,
+        user,
+        driver: None,
+        status: Status::Requested,
+        offer_seq: 0,
+        ver: 1,
+        created_at,
+        pickup: plan.pickup,
+        estimated_fare: plan.fare,
+        matching: Matching {
+            max_attempts: policy.max_attempts,
+            search_until: created_at.plus_ms(policy.search_budget_ms),
+            ..Matching::default()
+        },
+        last_trip_event: None,
+        trip_started_at: None,
+    }
+}
+
+/// The number of a driver of this city.
+pub fn number_of(id: &DriverId) -> u32 {
+    id.suffix().parse().unwrap_or(u32::MAX)
+}
+
+impl World<'_> {
+    /// Something happens to a request.
+    pub fn one_by_one(&mut self, what: What) {
+        match what {
+            What::Look(number) => self.drive(number, Event::Wake),
+            What::Searched(number) => {
+                let found = self.candidates(number);
+                self.drive(number, Event::CandidatesFound(found));
+            }
+            What::Answer { request, driver, offer, answer } => {
+                let id = self.drivers[driver as usize].id.clone();
+                let event = if self.still_accepts(driver, answer) {
+                    Event::Accept { driver: id, offer_seq: offer }
+                } else {
+                    // It went to somebody who has had a ride since before.
+                    let live = self.is_live_with(request, (driver, offer));
+                    self.requests[request as usize].wasted += u32::from(answer.accepts && live);
+                    Event::Reject { driver: id, offer_seq: offer }
+                };
+                self.drive(request, event);
+            }
+            What::TimeOut { request, offer } => self.drive(request, Event::OfferTimedOut { offer_seq: offer }),
+            What::GiveUp(number) if !self.requests[number as usize].closed => {
+                let request = &mut self.requests[number as usize];
+                request.gave_up = true;
+                let user = request.dispatch.user.clone();
+                self.drive(number, Event::CancelByUser { user });
+            }
+            _ => {}
+        }
+    }
+
+    fn is_live_with(&self, number: u32, (driver, offer): (u32, u32)) -> bool {
+        let request = &self.requests[number as usize];
+        request.dispatch.offer_seq == offer && request.open.contains_key(&driver)
+    }
+
+    /// Moves a request on as far as it goes by itself, as the engine does.
+    pub fn drive(&mut self, number: u32, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let policy = self.policy.clone();
+            let rules = Rules { policy: &policy, now: self.epoch() };
+            // A refused event met a request that has gone on: a late answer, a timer of an offer that was answered.
+            let Ok(step) = step(&self.requests[number as usize].dispatch, event.clone(), rules) else { return };
+            if !self.companions_agree(number, &step) {
+                if let Event::Accept { driver, offer_seq } = event {
+                    self.requests[number as usize].wasted += 1;
+                    next = Some(Event::AcceptImpossible { driver, offer_seq });
+                }
+                continue;
+            }
+            self.requests[number as usize].dispatch = step.state.clone();
+            next = self.carry_out(number, &step);
+        }
+    }
+
+    /// The conditions of the transaction on other items.
+    fn companions_agree(&mut self, number: u32, step: &Step) -> bool {
+        step.companions.iter().all(|companion| match companion {
+            Companion::OccupyDriver(driver) => self.occupy(number, number_of(driver)),
+            _ => true,
+        })
+    }
+
+    fn carry_out(&mut self, number: u32, step: &Step) -> Option<Event> {
+        let mut next = None;
+        for follow_up in &step.follow_ups {
+            match follow_up {
+                FollowUp::Search => next = self.search(number),
+                FollowUp::Hold(driver) => next = Some(self.hold(driver)),
+                FollowUp::WakeAfter { delay_ms } => self.after(*delay_ms, What::Look(number)),
+                FollowUp::Offer { driver, offer_seq, timeout_at, .. } => {
+                    self.offer(number, driver, (*offer_seq, *timeout_at));
+                }
+                FollowUp::OfferEnded { driver, outcome, .. } => self.offer_ended(number, driver, *outcome),
+                FollowUp::ReleaseHold(driver) => {
+                    self.offer_over(number, number_of(driver));
+                    self.release(driver);
+                    if step.changed && step.state.status == Status::Requested {
+                        self.after(STREAM_MS, What::Look(number));
+                    }
+                }
+                // Nobody accepts by itself here, and what people are told is in the bill.
+                FollowUp::AcceptAtOnce { .. } | FollowUp::Notify(_) => {}
+            }
+        }
+        if step.changed && step.state.status == Status::Cancelled {
+            bill::closed(self.setup.arm, &mut self.requests[number as usize].bill);
+            self.index_write(Partition::Requests, 1.0);
+            self.close(number);
+        }
+        next
+    }
+
+    fn hold(&mut self, driver: &DriverId) -> Event {
+        let now = self.epoch();
+        let free = self.index.get(driver).is_some_and(|known| {
+            known.snapshot(driver, now).availability == dispatch_core::candidate::Availability::Active
+                && known.held_until <= now
+                && known.rests_until <= now
+        });
+        // The seed reserves nobody and asks whoever is on its list.
+        if free || !self.setup.arm.reserves() {
+            Event::DriverHeld(driver.clone())
+        } else {
+            Event::DriverBusy(driver.clone())
+        }
+    }
+
+    fn release(&mut self, driver: &DriverId) {
+        self.change(number_of(driver), |known| known.held_until = EpochMs(0));
+    }
+
+    fn offer(&mut self, number: u32, driver: &DriverId, (offer_seq, timeout_at): (u32, EpochMs)) {
+        if self.setup.arm.reserves() {
+            self.change(number_of(driver), |known| known.held_until = timeout_at.plus_ms(HOLD_GRACE_MS));
+        }
+        bill::offered(self.setup.arm, 1.0, &mut self.requests[number as usize].bill);
+        self.index_write(Partition::Requests, 1.0);
+        self.push_offer(number, number_of(driver), offer_seq);
+        self.after(self.policy.offer_timeout_ms, What::TimeOut { request: number, offer: offer_seq });
+    }
+
+    fn offer_ended(&mut self, number: u32, driver: &DriverId, outcome: OfferOutcome) {
+        let how = match outcome {
+            // Done by the transaction.
+            OfferOutcome::Accepted => return,
+            OfferOutcome::Rejected => NoRide::Rejected,
+            OfferOutcome::TimedOut => NoRide::TimedOut,
+        };
+        self.refused(number, number_of(driver), how);
+        self.release(driver);
+        self.after(STREAM_MS, What::Look(number));
+    }
+
+    /// Looks for drivers, at once or when the source has time; the batch waits for its window.
+    fn search(&mut self, number: u32) -> Option<Event> {
+        match self.source() {
+            Source::Table | Source::Redis if self.requests[number as usize].listed => {
+                // The seed searches once and goes through its list.
+                let listed = self.requests[number as usize].dispatch.matching.candidates.clone();
+                Some(Event::CandidatesFound(listed))
+            }
+            Source::Table | Source::Redis => {
+                self.waiting.push_back(number);
+                if !self.searching {
+                    self.go_on_searching();
+                }
+                None
+            }
+            Source::Index if self.setup.arm == Arm::E => {
+                if !self.gathered.contains(&number) {
+                    self.gathered.push(number);
+                }
+                None
+            }
+            Source::Index => Some(Event::CandidatesFound(self.candidates(number))),
+        }
+    }
+
+    /// Begins the searches that wait, as far as the source has room; requests that are over meanwhile are left out.
+    pub fn go_on_searching(&mut self) {
+        self.searching = false;
+        while let Some(number) = self.waiting.front().copied() {
+            if self.requests[number as usize].closed {
+                self.waiting.pop_front();
+                continue;
+            }
+            let wait_ms = self.shared.wait_ms(self.active, self.now);
+            if wait_ms > 0 {
+                self.throttled += 1;
+                self.searching = true;
+                self.after(wait_ms, What::Search);
+                return;
+            }
+            self.waiting.pop_front();
+            let begun = self.shared.begin(self.active, self.now);
+            let request = &mut self.requests[number as usize];
+            request.listed = true;
+            bill::searched(self.setup.arm, begun.calls, begun.read_units, &mut request.bill);
+            self.at(begun.answered_at, What::Searched(number));
+        }
+    }
+
+    /// Whom the arm would ask, best first.
+    pub fn candidates(&self, number: u32) -> Vec<CandidateRef> {
+        let search = self.wanted(number);
+        let narrow = usize::from(self.policy.max_candidates) * LOOKED_AT_PER_CANDIDATE + search.asked.len();
+        for enough in [narrow, LOOKED_AT_WIDE] {
+            let drivers = self.nearby(&search, enough);
+            let found = rank(&drivers, &search, &self.policy, self.epoch());
+            if !found.is_empty() || drivers.len() < enough {
+                return found.iter().map(CandidateRef::from).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    /// What a request looks for.
+    pub fn wanted(&self, number: u32) -> Search {
+        let dispatch = &self.requests[number as usize].dispatch;
+        Search {
+            pickup: dispatch.pickup,
+            estimated_fare: dispatch.estimated_fare,
+            asked: dispatch.matching.asked.clone(),
+        }
+    }
+
+    /// The nearest free drivers. Every one of the city pings, so nobody is stale.
+    pub fn nearby(&self, search: &Search, enough: usize) -> Vec<DriverSnapshot> {
+        let now = self.epoch();
+        let wanted = Wanted { center: search.pickup, within: self.farthest(), enough };
+        self.index.nearest(wanted, |_| true).into_iter().map(|found| found.driver.snapshot(found.id, now)).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! What happens in the city whatever the arm: who asks when, where and with how much patience, and what each driver would answer.
+
+use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Coordinate;
+use dispatch_runtime::simulate::random::{Actor, Dice, millis};
+
+use crate::seoul::Seoul;
+
+/// Noon: no night surcharge.
+const LOCAL_MINUTE: u16 = 720;
+/// Shortest ride, m.
+const SHORTEST_M: f64 = 1_000.0;
+/// Destinations tried until one is far enough; hardly ever is the first not.
+const DESTINATIONS_TRIED: u32 = 20;
+/// Shares of drivers who accept and who reject; the others do not answer.
+const ACCEPT: f64 = 0.58;
+const REJECT: f64 = 0.25;
+/// Time to an answer, s: median and spread of a log-normal.
+const ANSWER_S: (f64, f64) = (6.0, 0.5);
+/// What a driver spends on the way to a rider, on average, s; for the rate of requests only.
+const PICKUP_S: f64 = 200.0;
+
+/// How long riders wait before they give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Kakao's figures: 9.8 % are gone after 15 s and 28.8 % after 18 s, and so on.
+    Short,
+    /// The same curve, four times as slow.
+    Long,
+}
+
+impl Patience {
+    /// When a rider gives up, ms after the request, drawn from a hazard that is constant up to the first knee and constant behind it.
+    fn draw(self, dice: &mut Dice) -> u64 {
+        const KNEE_S: f64 = 15.0;
+        let before = -(1.0_f64 - 0.098).ln() / KNEE_S;
+        let behind = ((1.0_f64 - 0.098) / (1.0 - 0.288)).ln() / 3.0;
+        let drawn = -(1.0 - dice.unit()).ln();
+        let at_knee = before * KNEE_S;
+        let seconds = if drawn < at_knee { drawn / before } else { KNEE_S + (drawn - at_knee) / behind };
+        let slower = match self {
+            Self::Short => 1.0,
+            Self::Long => 4.0,
+        };
+        millis(seconds * slower)
+    }
+}
+
+/// A city and its traffic.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// Drivers on duty.
+    pub drivers: u32,
+    /// Rides asked for, as a share of those the drivers could drive.
+    pub demand: f64,
+    /// How long riders wait.
+    pub patience: Patience,
+    /// Time before anything is counted, s.
+    pub warm_up_s: u32,
+    /// Time in which requests count, s; requests go on for as long again as they need to be answered.
+    pub counted_s: u32,
+}
+
+impl Scenario {
+    /// When requests begin to count, ms.
+    pub fn counted_from(&self) -> u64 {
+        u64::from(self.warm_up_s) * 1000
+    }
+
+    /// When requests no longer count, ms.
+    pub fn counted_to(&self) -> u64 {
+        self.counted_from() + u64::from(self.counted_s) * 1000
+    }
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestPlan {
+    /// When, ms.
+    pub at: u64,
+    /// From where.
+    pub pickup: Coordinate,
+    /// To where.
+    pub destination: Coordinate,
+    /// Estimated fare.
+    pub fare: u32,
+    /// How long the ride takes, ms.
+    pub ride_ms: u64,
+    /// When the rider gives up, ms after the request.
+    pub patience_ms: u64,
+}
+
+/// The traffic of one scenario and one seed.
+pub struct Trace {
+    seed: u64,
+    /// Requests, in the order of their time.
+    pub requests: Vec<RequestPlan>,
+    /// Requests a second.
+    pub rate: f64,
+    /// Time a driver is busy with a ride, on average, s.
+    pub busy_s: f64,
+}
+
+/// What a driver does about an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Accepts.
+    Accept,
+    /// Rejects.
+    Reject,
+}
+
+impl Trace {
+    /// Draws the traffic.
+    pub fn of(seoul: &Seoul, scenario: &Scenario, seed: u64) -> Self {
+        const SAMPLE: u32 = 2_000;
+        /// Requests go on behind those that count, so that the last of these meet a city like the first.
+        const BEHIND_MS: u64 = 120_000;
+        let sample: u64 = (0..SAMPLE).map(|number| request(seoul, scenario, seed, number).ride_ms).sum();
+        let busy_s = sample as f64 / f64::from(SAMPLE) / 1000.0 + PICKUP_S;
+        let rate = scenario.demand * f64::from(scenario.drivers) / busy_s;
+        let mut arrivals = Dice::of(seed, Actor::Arrivals);
+        let mut requests = Vec::new();
+        let (mut at, end) = (0.0, (scenario.counted_to() + BEHIND_MS) as f64 / 1000.0);
+        for number in 0.. {
+            at += arrivals.exponential(1.0 / rate);
+            if at >= end {
+                break;
+            }
+            requests.push(RequestPlan { at: millis(at), ..request(seoul, scenario, seed, number) });
+        }
+        Self { seed, requests, rate, busy_s }
+    }
+
+    /// What a driver would do about an offer of a request, and how long it takes, ms: the same in every arm.
+    pub fn answer(&self, request: u32, driver: u32) -> Option<(Answer, u64)> {
+        let mut dice = Dice::of(self.seed.wrapping_add(u64::from(driver + 1) << 32), Actor::Request(request));
+        let choice = dice.unit();
+        let delay_ms = millis(dice.log_normal(ANSWER_S.0, ANSWER_S.1));
+        if choice < ACCEPT {
+            Some((Answer::Accept, delay_ms))
+        } else if choice < ACCEPT + REJECT {
+            Some((Answer::Reject, delay_ms))
+        } else {
+            None
+        }
+    }
+}
+
+fn request(seoul: &Seoul, scenario: &Scenario, seed: u64, number: u32) -> RequestPlan {
+    let mut dice = Dice::of(seed, Actor::Request(number));
+    let pickup = seoul.somewhere(&mut dice);
+    let mut destination = seoul.somewhere(&mut dice);
+    for _ in 0..DESTINATIONS_TRIED {
+        if pickup.distance_to(destination).0 >= SHORTEST_M {
+            break;
+        }
+        destination = seoul.somewhere(&mut dice);
+    }
+    let fare = FareTable::default().estimate(pickup, destination, LOCAL_MINUTE);
+    let patience_ms = scenario.patience.draw(&mut dice);
+    RequestPlan {
+        at: 0,
+        pickup,
+        destination,
+        fare: fare.amount,
+        ride_ms: u64::from(fare.duration_s) * 1000,
+        patience_ms,
+    }
+}
+
+/// How long the way to a rider takes, ms: the straight line stretched to a road, at the city's average speed.
+pub fn pickup_ms(driver: Coordinate, pickup: Coordinate) -> u64 {
+    u64::from(FareTable::default().estimate(driver, pickup, LOCAL_MINUTE).duration_s) * 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn riders_give_up_as_kakao_counted() {
+        let mut dice = Dice::of(1, Actor::Arrivals);
+        let drawn: Vec<u64> = (0..20_000).map(|_| Patience::Short.draw(&mut dice)).collect();
+        let gone = |ms: u64| drawn.iter().filter(|patience| **patience <= ms).count() as f64 / drawn.len() as f64;
+        assert!(
+            (gone(15_000) - 0.098).abs() < 0.01 && (gone(18_000) - 0.288).abs() < 0.015,
+            "{} {}",
+            gone(15_000),
+            gone(18_000)
+        );
+    }
+
+    #[test]
+    fn drivers_answer_in_the_shares_given_and_always_the_same() {
+        let scenario =
+            Scenario { name: "", drivers: 10, demand: 0.5, patience: Patience::Long, warm_up_s: 0, counted_s: 10 };
+        let trace = Trace::of(&Seoul::new().unwrap(), &scenario, 7);
+        let answers: Vec<_> = (0..10_000).map(|number| trace.answer(number, number % 100)).collect();
+        let share = |wanted: Answer| {
+            let count = answers.iter().flatten().filter(|(answer, _)| *answer == wanted).count();
+            count as f64 / answers.len() as f64
+        };
+        assert!((share(Answer::Accept) - ACCEPT).abs() < 0.02 && (share(Answer::Reject) - REJECT).abs() < 0.02);
+        assert_eq!(trace.answer(5, 9), trace.answer(5, 9));
+    }
+}
