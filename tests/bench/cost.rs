@@ -51,7 +51,8 @@ pub fn section(played: &Played) -> anyhow::Result<Section> {
         title: "What 1,000 rides cost",
         text: vec![format!(
             "{}, list prices of {} in `tests/bench/prices.json`, without free tiers and volume. Searching, offering, answering and cancelling are counted in the \
-             model for all requests and shared among the rides that came of them; the route is that of the ride itself, a point each four seconds. \
+             model for all requests and shared among the rides that came of them; the route is that of the ride itself, a point each four seconds, and without what indexes that hold whole items take (with two of them A and \
+             B pay three times as much for it; our chunks are in none). \
              Not in it: what depends on time and not on rides. A worker reads each shard of the stream up to five times a second, {} USD an hour and \
              shard; Lambda reads it for nothing and is paid for otherwise.",
             played.name(),

@@ -117,14 +117,11 @@ async fn main() -> anyhow::Result<()> {
         let sections = measure(*part, args.size(), &mut known).await.with_context(|| format!("{part:?}"))?;
         report.sections.extend(sections);
     }
-    match args.folder() {
-        Some(folder) => {
-            report.print();
-            report.write(&folder)
-        }
-        None => {
-            println!("every answer, every arm and every repetition was as it must be");
-            Ok(())
-        }
+    if let Some(folder) = args.folder() {
+        report.print();
+        report.write(&folder)
+    } else {
+        println!("every answer, every arm and every repetition was as it must be");
+        Ok(())
     }
 }

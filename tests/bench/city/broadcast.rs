@@ -15,10 +15,10 @@ impl World<'_> {
     /// Something happens to a request.
     pub fn broadcast(&mut self, what: What) {
         match what {
-            What::Look(number) if !self.requests[number as usize].closed => self.ask_five(number),
+            What::Look(number) if !self.requests[number as usize].is_closed() => self.ask_five(number),
             What::Answer { request, driver, offer, answer } => self.five_answer(request, driver, (offer, answer)),
             What::TimeOut { request, offer } if self.is_live(request, offer) => self.nobody_answered(request),
-            What::GiveUp(number) if !self.requests[number as usize].closed => {
+            What::GiveUp(number) if !self.requests[number as usize].is_closed() => {
                 self.requests[number as usize].gave_up = true;
                 self.end(number);
             }
@@ -28,7 +28,7 @@ impl World<'_> {
 
     fn is_live(&self, number: u32, offer: u32) -> bool {
         let request = &self.requests[number as usize];
-        !request.closed && request.dispatch.offer_seq == offer
+        !request.is_closed() && request.dispatch.offer_seq == offer
     }
 
     fn ask_five(&mut self, number: u32) {

@@ -21,6 +21,8 @@ pub enum Metric {
     GaveUp,
     /// Share of requests that got a driver within half a minute.
     Soon,
+    /// Mean time riders waited for a driver, with or without getting one, s.
+    Waited,
     /// Mean time from the request to the acceptance, of those accepted, s.
     MatchMean,
     /// Its median, s.
@@ -55,7 +57,7 @@ pub enum Metric {
     IndexUnits,
     /// Calls that store the route of a ride.
     RouteWrites,
-    /// Write units of these, table and indexes.
+    /// Write units of these, of the table alone.
     RouteUnits,
     /// Searches that waited for the partition or for Redis, for each request.
     Throttled,
@@ -87,6 +89,9 @@ pub fn of(world: &World<'_>) -> Outcome {
     let served: Vec<_> = counted.iter().filter(|request| request.accepted_at.is_some()).collect();
     let waited = |request: &Request| request.accepted_at.map_or(f64::NAN, |at| (at - request.plan.at) as f64 / 1000.0);
     let mut to_match: Vec<f64> = served.iter().map(|request| waited(request)).collect();
+    let until_closed =
+        |request: &&Request| request.closed_at.map_or(f64::NAN, |at| (at - request.plan.at) as f64 / 1000.0);
+    let waits: Vec<f64> = counted.iter().map(until_closed).collect();
     let mut pickups: Vec<f64> = served.iter().map(|request| request.pickup_m).collect();
     let (mut bill, mut routes) = (Bill::default(), Bill::default());
     for request in &counted {
@@ -109,6 +114,7 @@ pub fn of(world: &World<'_>) -> Outcome {
         (Metric::Served, rides / requests),
         (Metric::GaveUp, sum(|request| u32::from(request.gave_up)) / requests),
         (Metric::Soon, to_match.iter().filter(|seconds| **seconds <= SOON_S).count() as f64 / requests),
+        (Metric::Waited, mean(&waits)),
         (Metric::MatchMean, mean(&to_match)),
         (Metric::MatchP50, quantile(&mut to_match, 0.5)),
         (Metric::MatchP95, quantile(&mut to_match, 0.95)),
@@ -126,7 +132,7 @@ pub fn of(world: &World<'_>) -> Outcome {
         (Metric::WriteUnits, bill.write_units / rides),
         (Metric::IndexUnits, bill.index_units / rides),
         (Metric::RouteWrites, routes.writes / rides),
-        (Metric::RouteUnits, (routes.write_units + routes.index_units) / rides),
+        (Metric::RouteUnits, routes.write_units / rides),
         (Metric::Throttled, world.throttled as f64 / world.requests.len() as f64),
         (Metric::WritesThrottled, world.writes_throttled as f64),
         (Metric::AtOnce, world.ledger.offers_at_once() as f64 / world.requests.len() as f64),

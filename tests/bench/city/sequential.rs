@@ -71,7 +71,7 @@ impl World<'_> {
                 self.drive(request, event);
             }
             What::TimeOut { request, offer } => self.drive(request, Event::OfferTimedOut { offer_seq: offer }),
-            What::GiveUp(number) if !self.requests[number as usize].closed => {
+            What::GiveUp(number) if !self.requests[number as usize].is_closed() => {
                 let request = &mut self.requests[number as usize];
                 request.gave_up = true;
                 let user = request.dispatch.user.clone();
@@ -214,7 +214,7 @@ impl World<'_> {
     pub fn go_on_searching(&mut self) {
         self.searching = false;
         while let Some(number) = self.waiting.front().copied() {
-            if self.requests[number as usize].closed {
+            if self.requests[number as usize].is_closed() {
                 self.waiting.pop_front();
                 continue;
             }

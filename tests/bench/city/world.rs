@@ -106,8 +106,15 @@ pub struct Request {
     pub open: BTreeMap<u32, (u64, usize)>,
     /// Calls of AWS so far.
     pub bill: Bill,
-    /// Whether nothing more will happen to it.
-    pub closed: bool,
+    /// Since when nothing more will happen to it.
+    pub closed_at: Option<u64>,
+}
+
+impl Request {
+    /// Whether it has come to its end.
+    pub fn is_closed(&self) -> bool {
+        self.closed_at.is_some()
+    }
 }
 
 /// What a run is of.
@@ -315,7 +322,7 @@ impl<'a> World<'a> {
             wasted: 0,
             open: BTreeMap::new(),
             bill,
-            closed: false,
+            closed_at: None,
         });
         if self.counts(number) {
             self.uncounted_open.insert(number);
@@ -334,7 +341,7 @@ impl<'a> World<'a> {
 
     /// A request has come to its end.
     pub fn close(&mut self, number: u32) {
-        self.requests[number as usize].closed = true;
+        self.requests[number as usize].closed_at = Some(self.now);
         self.uncounted_open.remove(&number);
     }
 
