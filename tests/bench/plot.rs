@@ -53,7 +53,7 @@ pub enum Stand {
 /// Horizontal bars.
 pub struct Bars {
     /// Heading.
-    pub title: &'static str,
+    pub title: String,
     /// Name and unit of the lengths.
     pub x: &'static str,
     /// What the bars of each group are.
@@ -209,7 +209,7 @@ impl Bars {
         let step = tick_step(longest);
         let most = (longest / step).ceil().max(1.0) * step;
         let at = |value: f64| NAMES + value / most * (right - NAMES);
-        let mut canvas = Canvas::new(height, self.title);
+        let mut canvas = Canvas::new(height, &self.title);
         for tick in wholes((0.0, most / step)) {
             let x = at(tick * step);
             canvas.rule((x, top), (x, bottom), "#ddd");
@@ -297,7 +297,8 @@ mod tests {
         let svg = Lines { title: "t", x: "drivers", y: "us", series }.svg();
         assert!(svg.contains("a &lt; b &amp; c") && svg.contains("drivers") && svg.ends_with("</svg>\n"), "{svg}");
         let groups = vec![Group { name: "A".to_owned(), values: vec![1.0, 2.0] }];
-        let svg = Bars { title: "t", x: "s", legend: vec!["p50", "p95"], stand: Stand::Stacked, groups }.svg();
+        let svg =
+            Bars { title: "t".to_owned(), x: "s", legend: vec!["p50", "p95"], stand: Stand::Stacked, groups }.svg();
         assert!(svg.contains(">3.00<"), "{svg}");
     }
 }
