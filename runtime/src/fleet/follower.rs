@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_core::ids::DriverId;
-use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,8 @@ use crate::metrics::Metrics;
 use crate::port::{Clock, PortError};
 use crate::pulse::Pulse;
 
-/// Longest wait of one read of the feed. Within it the index notices that the cache was wiped.
+/// Longest wait of one read of the feed, and time from one look whether the cache is warm to the next: within it the index notices
+/// that the cache was wiped. A look after every read would cost as many round trips as the feed has entries.
 const BLOCK: Duration = Duration::from_millis(500);
 /// Entries of one read: less than a second's worth for the largest city.
 const ENTRIES: usize = 500;
@@ -115,18 +115,23 @@ impl Follower {
         self.shared.replace(self.whole_index().await?, Instant::now());
         self.metrics.index_rebuilt();
         tracing::info!(drivers = self.shared.len(), took_ms = begun.elapsed().as_millis(), "the driver index is ready");
-        let mut caught_up = begun;
+        let (mut caught_up, mut warm_at) = (begun, Instant::now());
         loop {
             pulse.beat();
             let asked = Instant::now();
-            let entries = self.read(&mut connection, &last).await?;
+            // Redis takes a wait of 0 for one without end.
+            let wait = BLOCK.saturating_sub(warm_at.elapsed()).max(Duration::from_millis(1));
+            let entries = self.redis.feed_after(&mut connection, &last, ENTRIES, wait).await?;
             let whole = entries.len() < ENTRIES;
             if let Some((id, _)) = entries.last() {
                 last.clone_from(id);
             }
             self.take_over(entries.iter().flat_map(|(_, fields)| changes(fields)).collect()).await?;
-            if !self.redis.is_warm().await? {
-                return Err(Lost::Cold);
+            if warm_at.elapsed() >= BLOCK {
+                if !self.redis.is_warm().await? {
+                    return Err(Lost::Cold);
+                }
+                warm_at = Instant::now();
             }
             if whole {
                 caught_up = asked;
@@ -156,9 +161,5 @@ impl Follower {
             self.shared.take(ids, read);
         }
         Ok(())
-    }
-
-    async fn read(&self, connection: &mut MultiplexedConnection, after: &str) -> Result<Entries, PortError> {
-        self.redis.feed_after(connection, after, ENTRIES, BLOCK).await
     }
 }
