@@ -14,6 +14,7 @@ mod follower;
 pub mod index;
 mod indexed;
 pub mod keys;
+mod record;
 mod scripts;
 
 use dispatch_core::geo::Coordinate;
@@ -26,9 +27,12 @@ pub use connect::{ConnectError, RedisConnector};
 pub use follower::{Follower, indexed};
 pub use indexed::IndexedFleet;
 
-use crate::city::parse_timestamp;
+use crate::city::{City, parse_timestamp};
 use crate::port::FleetEntry;
 use crate::store::entity::{DriverItem, PersonStatus};
+
+/// Time the entry of a driver who no longer pings is kept. Afterwards a ping is answered `Unknown` and brings it back.
+const DRIVER_TTL_MS: u64 = DAY_MS;
 
 /// Points of a live route that make a chunk: at a ping each four seconds one write in four minutes, and 5 KB of the 400 KB an
 /// item may have.
@@ -63,6 +67,12 @@ fn status_text(status: PersonStatus) -> &'static str {
         PersonStatus::Dispatched => "DISPATCHED",
         PersonStatus::Inactive => "INACTIVE",
     }
+}
+
+/// Pings older than this make nobody a candidate.
+fn fresh_since(city: &City, now: EpochMs) -> EpochMs {
+    let stale_after_ms = i64::try_from(city.settings().policy.stale_after_ms).unwrap_or(i64::MAX);
+    EpochMs(now.0.saturating_sub(stale_after_ms))
 }
 
 /// Number of the first chunk of a route whose counter was lost with the cache: above every number given before, because

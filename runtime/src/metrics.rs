@@ -52,6 +52,8 @@ pub const PORT_ERRORS: &str = "dispatch_port_errors";
 pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
 /// Searches for drivers by where they were made: `index` or `redis`.
 pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
+/// Positions of drivers by what became of them: `taken`, `outdated`, `inaccurate`, `implausible` or `unknown`.
+pub const PINGS: &str = "dispatch_pings";
 /// Drivers in the index of the process.
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
 /// Times the index was made anew from Redis.
@@ -154,6 +156,7 @@ pub struct Metrics {
     port_errors: Family<Action, Counter>,
     receivers_dropped: Counter,
     fleet_searches: Family<Source, Counter>,
+    pings: Family<Outcome, Counter>,
     index_drivers: Gauge<u64, AtomicU64>,
     index_rebuilds: Counter,
     eta_requests: Family<Outcome, Counter>,
@@ -199,6 +202,7 @@ impl Metrics {
             port_errors: Family::default(),
             receivers_dropped: Counter::default(),
             fleet_searches: Family::default(),
+            pings: Family::default(),
             index_drivers: Gauge::default(),
             index_rebuilds: Counter::default(),
             eta_requests: Family::default(),
@@ -242,6 +246,7 @@ impl Metrics {
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
         registry.register(EVENT_RECEIVERS_DROPPED, "Slow event streams closed", self.receivers_dropped.clone());
         registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
+        registry.register(PINGS, "Positions of drivers received", self.pings.clone());
         registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index", self.index_drivers.clone());
         registry.register(FLEET_INDEX_REBUILDS, "Times the index was made anew", self.index_rebuilds.clone());
         registry.register(ETA_REQUESTS, "Questions to the router", self.eta_requests.clone());
@@ -348,6 +353,13 @@ impl Metrics {
     /// Counts a search for drivers: in the `index` or in `redis`.
     pub fn fleet_search(&self, source: &'static str) {
         self.fleet_searches.get_or_create(&Source { source }).inc();
+    }
+
+    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible` or `unknown`.
+    pub fn pings(&self, outcome: &'static str, count: u32) {
+        if count > 0 {
+            self.pings.get_or_create(&Outcome { outcome }).inc_by(count.into());
+        }
     }
 
     /// Sets how many drivers the index has.

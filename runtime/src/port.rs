@@ -338,6 +338,8 @@ pub struct Ping {
     pub position: Coordinate,
     /// When it arrived, by the service's clock.
     pub at: EpochMs,
+    /// When it was made, by the phone's own clock: held against other times of this phone alone.
+    pub phone_at: Option<EpochMs>,
 }
 
 /// What the cache knows of a driver, beside its position.
@@ -366,6 +368,8 @@ pub enum Recorded {
     OnDispatch(DispatchId),
     /// Older than what is known; dropped.
     Outdated,
+    /// Nobody gets there that fast; dropped, and doubted until pings fit again ([`dispatch_core::gps`]).
+    Implausible,
     /// The cache does not know the driver (it was wiped): load the profile with [`Fleet::put`] and ping again.
     Unknown,
 }

@@ -134,7 +134,7 @@ async fn every_call_of_redis_ends_in_time() {
     let (driver, id) = (DriverId::parse("driver#1").unwrap(), DispatchId::parse("dispatch#1").unwrap());
     let (token, now) = (HoldToken::of(&id, 1), SystemClock.now());
     let center = dispatch_core::geo::Coordinate::new(37.5, 127.0).unwrap();
-    let ping = [dispatch_runtime::port::Ping { driver: driver.clone(), position: center, at: now }];
+    let ping = [dispatch_runtime::port::Ping { driver: driver.clone(), position: center, at: now, phone_at: None }];
     let notification = notification();
     tokio::join!(
         ends("record", REDIS_WITHIN, fleet.record(&ping)),

@@ -55,6 +55,9 @@ contract!(
     drivers_come_ring_by_ring_and_nearest_first,
     only_free_drivers_are_found,
     a_ping_is_taken_once_and_in_order,
+    a_phones_time_orders_its_pings,
+    a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth,
+    who_is_hidden_stays_so_whatever_the_table_says,
     a_driver_who_no_longer_pings_is_dropped,
     a_hold_is_for_one_offer_until_it_is_given_back,
     a_hold_ends_by_itself,
@@ -110,7 +113,7 @@ fn free(number: u32, metres: f64) -> FleetEntry {
 }
 
 fn ping(number: u32, metres: f64, at: EpochMs) -> Ping {
-    Ping { driver: driver(number), position: north(metres), at }
+    Ping { driver: driver(number), position: north(metres), at, phone_at: None }
 }
 
 /// The drivers found around the pickup, in the order they come.

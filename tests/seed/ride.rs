@@ -283,7 +283,12 @@ async fn a_ride_leaves_what_the_seed_shows() {
     let seen = fixture("7.6-route-entry");
     let position = Coordinate::new(seen["lat"].as_f64().unwrap(), seen["lng"].as_f64().unwrap()).unwrap();
     let now = story.clock.now();
-    let recorded = story.engine.ports.fleet.record(&[Ping { driver: story.driver.clone(), position, at: now }]).await;
+    let recorded = story
+        .engine
+        .ports
+        .fleet
+        .record(&[Ping { driver: story.driver.clone(), position, at: now, phone_at: None }])
+        .await;
     assert_eq!(recorded.unwrap(), [Recorded::OnDispatch(story.dispatch.clone())]);
     assert_eq!(story.cached().await, fixture("7.6-cached-driver"));
     story.tell(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-/// Mean earth radius used by Redis' GEO commands, so that both sides of a search agree to the metre.
-const EARTH_RADIUS_M: f64 = 6_372_797.560_856;
+/// Mean earth radius, m, used by Redis' GEO commands, so that both sides of a search agree to the metre.
+pub const EARTH_RADIUS_M: f64 = 6_372_797.560_856;
 
 /// Why two numbers are not a place.
 #[derive(Debug, Clone, PartialEq, Error)]

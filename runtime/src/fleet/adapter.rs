@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot};
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
+use dispatch_core::gps::STRIKES_HIDDEN;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
@@ -17,14 +18,15 @@ use super::connect::{ConnectError, RedisConnector};
 use super::feed::Entries;
 use super::index::LiveDriver;
 use super::keys::{self, Keys};
-use super::scripts::{PUT_VALUES, RECORD_VALUES, Scripts};
-use super::{ACCEPTANCE_DAYS_KEPT, DAY_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss, status_text};
+use super::record::Recorder;
+use super::scripts::{PUT_VALUES, Scripts};
+use super::{
+    ACCEPTANCE_DAYS_KEPT, DAY_MS, DRIVER_TTL_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss, fresh_since,
+    status_text,
+};
 use crate::city::City;
 use crate::port::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
 use crate::store::entity::PersonStatus;
-
-/// Time the entry of a driver who no longer pings is kept. Afterwards a ping is answered `Unknown` and brings it back.
-const DRIVER_TTL_MS: u64 = DAY_MS;
 
 /// Time a live route is kept; longer than any ride.
 const ROUTE_TTL_MS: u64 = DAY_MS;
@@ -32,9 +34,6 @@ const ROUTE_TTL_MS: u64 = DAY_MS;
 /// Time until the cache has to prove again that it knows the city: a wiped cache is cold at once, and a cache whose drivers
 /// never came back is asked about no longer than this.
 const WARM_TTL_MS: u64 = 600_000;
-
-/// Stale drivers dropped with each batch of pings. More than go stale between two batches, few enough not to delay one.
-const STALE_DROPPED_MAX: usize = 100;
 
 /// Drivers given to one script call: some 2 ms of the server's only thread.
 const SCRIPT_BATCH: usize = 200;
@@ -52,6 +51,7 @@ pub struct RedisFleet {
     keys: Keys,
     city: City,
     clock: Arc<dyn Clock>,
+    recorder: Recorder,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,8 +78,15 @@ fn failed(action: &'static str, error: RedisError) -> PortError {
 impl RedisFleet {
     /// The fleet of a city. Nothing is sent before the first call.
     pub fn new(connector: &RedisConnector, city: City, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        let keys = Keys::of(&city.name);
-        Ok(Self { connection: connector.manager()?, scripts: Scripts::new(), keys, city, clock })
+        let (connection, scripts, keys) = (connector.manager()?, Scripts::new(), Keys::of(&city.name));
+        let recorder = Recorder {
+            connection: connection.clone(),
+            script: scripts.record.clone(),
+            keys: keys.clone(),
+            city: city.clone(),
+            clock: Arc::clone(&clock),
+        };
+        Ok(Self { connection, scripts, keys, city, clock, recorder })
     }
 
     async fn call<T: FromRedisValue>(
@@ -190,8 +197,7 @@ impl RedisFleet {
 
     /// Pings older than this make nobody a candidate.
     pub(super) fn fresh_since(&self, now: EpochMs) -> EpochMs {
-        let stale_after_ms = i64::try_from(self.city.settings().policy.stale_after_ms).unwrap_or(i64::MAX);
-        EpochMs(now.0.saturating_sub(stale_after_ms))
+        fresh_since(&self.city, now)
     }
 
     /// Now.
@@ -254,39 +260,9 @@ impl RedisFleet {
         }
         if pipeline.is_empty() { Ok(()) } else { self.pipe("putting drivers", &pipeline).await }
     }
-
-    async fn record_batch(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
-        let stale_before = self.fresh_since(self.clock.now()).0;
-        let mut call = self.scripts.record.key(self.keys.geo());
-        call.key(self.keys.seen()).key(self.keys.feed()).arg(stale_before).arg(STALE_DROPPED_MAX).arg(DRIVER_TTL_MS);
-        for ping in pings {
-            call.key(self.keys.driver(&ping.driver));
-            let values: [String; RECORD_VALUES] = [
-                ping.driver.to_string(),
-                ping.position.lat().to_string(),
-                ping.position.lng().to_string(),
-                ping.at.0.to_string(),
-                self.city.timestamp(ping.at),
-            ];
-            for value in values {
-                call.arg(value);
-            }
-        }
-        let answers: Vec<String> = self.call("recording pings", &call).await?;
-        Ok(answers.into_iter().map(recorded).collect())
-    }
 }
 
-fn recorded(answer: String) -> Recorded {
-    match answer.as_str() {
-        "?" => Recorded::Unknown,
-        "<" => Recorded::Outdated,
-        "." => Recorded::Seen,
-        _ => DispatchId::parse(answer).map_or(Recorded::Seen, Recorded::OnDispatch),
-    }
-}
-
-const DETAIL_FIELDS: [&str; 8] = [
+const DETAIL_FIELDS: [&str; 9] = [
     keys::LAT,
     keys::LNG,
     keys::TS,
@@ -295,6 +271,7 @@ const DETAIL_FIELDS: [&str; 8] = [
     keys::AUTO_ACCEPT,
     keys::MINIMUM_FARE,
     keys::IDLE_SINCE,
+    keys::DOUBT,
 ];
 
 /// What is known of a driver; `None` where the entry is gone or unreadable: whatever stands in Redis, it is a candidate or it is
@@ -318,7 +295,8 @@ fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveD
     };
     Some(LiveDriver {
         status: match text(3)? {
-            "ACTIVE" => PersonStatus::Active,
+            // Who is hidden from searches is as good as absent to them.
+            "ACTIVE" if !is_hidden(text(8)) => PersonStatus::Active,
             "DISPATCHED" => PersonStatus::Dispatched,
             _ => PersonStatus::Inactive,
         },
@@ -332,6 +310,12 @@ fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveD
         held_until: until(held)?,
         rests_until: until(rests)?,
     })
+}
+
+/// Whether doubt hides its driver: it begins with the strikes, one digit.
+fn is_hidden(doubt: Option<&str>) -> bool {
+    let strikes = doubt.and_then(|doubt| doubt.bytes().next()).map_or(0, |digit| digit.saturating_sub(b'0'));
+    strikes >= STRIKES_HIDDEN
 }
 
 /// `lat,lng,ms`.
@@ -373,7 +357,8 @@ impl Fleet for RedisFleet {
     async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
         let mut answers = Vec::with_capacity(pings.len());
         for batch in pings.chunks(SCRIPT_BATCH) {
-            answers.extend(self.record_batch(batch).await?);
+            let recorded = self.recorder.record(batch).await;
+            answers.extend(recorded.map_err(|error| failed("recording pings", error))?);
         }
         Ok(answers)
     }

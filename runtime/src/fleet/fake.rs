@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot};
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
+use dispatch_core::gps::{Doubt, Fix, Track, Verdict};
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
@@ -16,10 +17,27 @@ use crate::city::City;
 use crate::port::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
 use crate::store::entity::PersonStatus;
 
+/// What is known of a driver.
+#[derive(Clone)]
+struct Known {
+    entry: FleetEntry,
+    idle_since: EpochMs,
+    /// When its last believed ping was made, by the phone's clock.
+    phone_at: Option<EpochMs>,
+    doubt: Option<Doubt>,
+}
+
+impl Known {
+    fn track(&self) -> Track {
+        let FleetEntry { position, seen_at: at, .. } = self.entry;
+        Track { believed: Fix { position, at, phone_at: self.phone_at }, doubt: self.doubt }
+    }
+}
+
 #[derive(Default)]
 struct State {
     warm: bool,
-    drivers: HashMap<DriverId, (FleetEntry, EpochMs)>,
+    drivers: HashMap<DriverId, Known>,
     holds: HashMap<DriverId, (HoldToken, EpochMs)>,
     rests: HashMap<DriverId, EpochMs>,
     answers: HashMap<DriverId, Vec<(EpochMs, bool)>>,
@@ -46,7 +64,7 @@ impl FakeFleet {
 
     /// What is known of a driver.
     pub fn entry(&self, driver: &DriverId) -> Option<FleetEntry> {
-        self.state().drivers.get(driver).map(|(entry, _)| entry.clone())
+        self.state().drivers.get(driver).map(|known| known.entry.clone())
     }
 
     /// Who holds a driver.
@@ -61,20 +79,21 @@ impl FakeFleet {
 }
 
 fn put(state: &mut State, entry: &FleetEntry, now: EpochMs) {
-    let known = state.drivers.get(&entry.driver).cloned();
-    let Some((mut kept, idle_since)) = known else {
+    let Some(known) = state.drivers.get_mut(&entry.driver) else {
         if let Some(dispatch) = &entry.dispatch {
             state.routes.entry(dispatch.clone()).or_insert_with(|| (chunks_after_loss(now), Vec::new()));
         }
-        state.drivers.insert(entry.driver.clone(), (entry.clone(), entry.seen_at));
+        let known = Known { entry: entry.clone(), idle_since: entry.seen_at, phone_at: None, doubt: None };
+        state.drivers.insert(entry.driver.clone(), known);
         return;
     };
-    if kept.seen_at.0 > entry.seen_at.0 + FRESHER_BY_MS {
-        kept.preferences = entry.preferences.clone();
-        state.drivers.insert(entry.driver.clone(), (kept, idle_since));
+    if known.entry.seen_at.0 > entry.seen_at.0 + FRESHER_BY_MS {
+        known.entry.preferences = entry.preferences.clone();
     } else {
-        let idle = if kept.status == PersonStatus::Active { idle_since } else { entry.seen_at };
-        state.drivers.insert(entry.driver.clone(), (entry.clone(), idle));
+        if known.entry.status != PersonStatus::Active {
+            known.idle_since = entry.seen_at;
+        }
+        (known.entry, known.phone_at) = (entry.clone(), None);
     }
 }
 
@@ -97,12 +116,16 @@ impl Fleet for FakeFleet {
     async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
         let mut state = self.state();
         let answer = |ping: &Ping| {
-            let Some((entry, _)) = state.drivers.get_mut(&ping.driver) else { return Recorded::Unknown };
-            if entry.seen_at > ping.at {
-                return Recorded::Outdated;
+            let Some(known) = state.drivers.get_mut(&ping.driver) else { return Recorded::Unknown };
+            let fix = Fix { position: ping.position, at: ping.at, phone_at: ping.phone_at };
+            let (Track { believed, doubt }, verdict) = known.track().after(fix);
+            (known.entry.position, known.entry.seen_at) = (believed.position, believed.at);
+            (known.phone_at, known.doubt) = (believed.phone_at, doubt);
+            match verdict {
+                Verdict::Take => known.entry.dispatch.clone().map_or(Recorded::Seen, Recorded::OnDispatch),
+                Verdict::Outdated => Recorded::Outdated,
+                Verdict::Implausible => Recorded::Implausible,
             }
-            (entry.position, entry.seen_at) = (ping.position, ping.at);
-            entry.dispatch.clone().map_or(Recorded::Seen, Recorded::OnDispatch)
         };
         Ok(pings.iter().map(answer).collect())
     }
@@ -114,12 +137,12 @@ impl Fleet for FakeFleet {
         dispatch: Option<&DispatchId>,
     ) -> Result<(), PortError> {
         let now = self.clock.now();
-        if let Some((entry, idle_since)) = self.state().drivers.get_mut(driver) {
-            if status == PersonStatus::Active && entry.status != PersonStatus::Active {
-                *idle_since = now;
+        if let Some(known) = self.state().drivers.get_mut(driver) {
+            if status == PersonStatus::Active && known.entry.status != PersonStatus::Active {
+                known.idle_since = now;
             }
-            entry.status = status;
-            entry.dispatch = dispatch.cloned();
+            known.entry.status = status;
+            known.entry.dispatch = dispatch.cloned();
         }
         Ok(())
     }
@@ -138,8 +161,10 @@ impl Fleet for FakeFleet {
         }
         let window = i64::try_from(u64::from(policy.acceptance_window_days) * DAY_MS).unwrap_or(i64::MAX);
         let mut found: Vec<(f64, DriverSnapshot)> = Vec::new();
-        for (driver, (entry, idle_since)) in &state.drivers {
-            if entry.status != PersonStatus::Active || now.since_ms(entry.seen_at) > policy.stale_after_ms {
+        for (driver, known) in &state.drivers {
+            let entry = &known.entry;
+            let is_free = entry.status == PersonStatus::Active && !known.track().is_hidden();
+            if !is_free || now.since_ms(entry.seen_at) > policy.stale_after_ms {
                 continue;
             }
             let answers = state.answers.get(driver).map(Vec::as_slice).unwrap_or_default();
@@ -150,7 +175,7 @@ impl Fleet for FakeFleet {
                 availability: Availability::Active,
                 position: entry.position,
                 seen_at: entry.seen_at,
-                idle_since: *idle_since,
+                idle_since: known.idle_since,
                 max_distance: Metres::from_km(entry.preferences.max_distance),
                 minimum_fare: entry.preferences.minimum_fare,
                 auto_accept: entry.preferences.auto_accept,
@@ -179,7 +204,8 @@ impl Fleet for FakeFleet {
         } else {
             let rests = state.rests.get(driver).is_some_and(|until| *until > now);
             let known = state.drivers.get(driver);
-            !rests && known.is_none_or(|(entry, _)| entry.status == PersonStatus::Active)
+            let is_free = |known: &Known| known.entry.status == PersonStatus::Active && !known.track().is_hidden();
+            !rests && known.is_none_or(is_free)
         };
         if ours {
             let wanted = now.plus_ms(for_ms);

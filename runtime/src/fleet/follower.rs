@@ -7,7 +7,7 @@ use dispatch_core::ids::DriverId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Change, Entries, changes};
+use super::feed::{Change, changes};
 use super::index::DriverIndex;
 use super::indexed::{IndexedFleet, Shared};
 use super::{ConnectError, RedisConnector, RedisFleet};

@@ -19,7 +19,7 @@
 
 use dispatch_core::ids::{DispatchId, DriverId};
 
-/// Latitude, degrees (seed).
+/// Latitude, degrees (seed): of the last ping that was believed.
 pub const LAT: &str = "lat";
 /// Longitude, degrees (seed).
 pub const LNG: &str = "lng";
@@ -27,8 +27,12 @@ pub const LNG: &str = "lng";
 pub const LAST_UPDATE: &str = "lastUpdate";
 /// `ACTIVE`, `DISPATCHED` or `INACTIVE` (seed).
 pub const STATUS: &str = "status";
-/// Time of the last ping, ms.
+/// Time of the last ping that was believed, ms.
 pub const TS: &str = "ts";
+/// When that ping was made by the phone's own clock, ms, or empty.
+pub const PHONE: &str = "phone";
+/// Pings that came since and were not believed; absent where there are none.
+pub const DOUBT: &str = "doubt";
 /// The dispatch the driver is on, or empty.
 pub const DISPATCH: &str = "disp";
 /// `maxDistance` in kilometres, as the seed has it.
@@ -66,7 +70,12 @@ impl Keys {
 
     /// One driver.
     pub fn driver(&self, driver: &DriverId) -> String {
-        format!("drv:{}:{driver}", self.tag)
+        format!("{}{driver}", self.driver_prefix())
+    }
+
+    /// What stands in front of the id in the key of every driver.
+    pub fn driver_prefix(&self) -> String {
+        format!("drv:{}:", self.tag)
     }
 
     /// Who reserved a driver.

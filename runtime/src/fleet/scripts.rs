@@ -3,6 +3,8 @@
 //! Whatever changes what a search may find is also told in the feed, of which the indexes of all processes live. An entry is `p`
 //! with pings of free drivers as `id,lat,lng,ms` separated by `;`, or `d` with the ids, separated by `,`, of drivers to be read again.
 
+use dispatch_core::geo::EARTH_RADIUS_M;
+use dispatch_core::gps;
 use redis::Script;
 
 /// Time the feed is kept, s: three times what a follower may be behind before it begins anew. At 12,500 pings a second it is some
@@ -18,9 +20,28 @@ local function tell(key, kind, parts, separator)
 end
 ";
 
-/// A script that tells the feed.
+/// Whether a driver is hidden from searches: what the hash says of doubt begins with the strikes.
+const HIDDEN: &str = r"
+local function hidden(doubt) return doubt and (tonumber(string.sub(doubt, 1, 1)) or 0) >= STRIKES_HIDDEN end
+";
+
+/// A script that tells the feed and knows who is hidden.
 fn telling(body: &str) -> Script {
-    Script::new(&format!("{}{body}", TELL.replace("FEED_S", &FEED_S.to_string())))
+    let mut text = format!("{TELL}{HIDDEN}{body}");
+    for (name, value) in [
+        ("FEED_S", f64::from(FEED_S)),
+        ("STRIKES_HIDDEN", f64::from(gps::STRIKES_HIDDEN)),
+        ("STRIKES_OUT", f64::from(gps::STRIKES_OUT)),
+        ("SEQUENCE_BELIEVED", f64::from(gps::SEQUENCE_BELIEVED)),
+        ("APART_MAX_M", gps::APART_MAX_M),
+        ("SPEED_MAX_M_PER_S", gps::SPEED_MAX_M_PER_S),
+        ("TIME_ERROR_MS", gps::TIME_ERROR_MS as f64),
+        ("CLOCK_SET_AFTER_MS", gps::CLOCK_SET_AFTER_MS as f64),
+        ("EARTH_DIAMETER_M", 2.0 * EARTH_RADIUS_M),
+    ] {
+        text = text.replace(name, &value.to_string());
+    }
+    Script::new(&text)
 }
 
 /// All scripts.
@@ -53,20 +74,25 @@ pub(super) const PUT_VALUES: usize = 11;
 
 /// Keys: geo, seen, feed, one hash for each driver. Values: ms by which the cache must be newer to be believed, ms the hash lives,
 /// then [`PUT_VALUES`] for each driver. Answers 1 for each driver that was unknown. A place beyond Redis' projection (85 degrees)
-/// is kept but not searched: `pcall`.
+/// is kept but not searched: `pcall`. A place that is not a ping's has no phone's time; what is doubted stays so until pings say otherwise.
 const PUT: &str = r"
 local answers, told = {}, {}
 for i = 4, #KEYS do
   local at = 3 + (i - 4) * 11
   local id, lat, lng, ts, iso, status, disp = unpack(ARGV, at, at + 6)
-  local known = redis.call('HMGET', KEYS[i], 'ts', 'status', 'idleSince')
+  local known = redis.call('HMGET', KEYS[i], 'ts', 'status', 'idleSince', 'doubt')
   redis.call('HSET', KEYS[i], 'maxD', ARGV[at + 7], 'auto', ARGV[at + 8], 'minFare', ARGV[at + 9], 'regions', ARGV[at + 10])
   if not (known[1] and tonumber(known[1]) > tonumber(ts) + tonumber(ARGV[1])) then
     local idle = ts
     if known[2] == 'ACTIVE' and known[3] then idle = known[3] end
-    redis.call('HSET', KEYS[i], 'lat', lat, 'lng', lng, 'ts', ts, 'lastUpdate', iso, 'status', status, 'disp', disp, 'idleSince', idle)
+    redis.call('HSET', KEYS[i], 'lat', lat, 'lng', lng, 'ts', ts, 'phone', '', 'lastUpdate', iso, 'status', status, 'disp', disp,
+      'idleSince', idle)
     redis.call('ZADD', KEYS[2], ts, id)
-    if status == 'ACTIVE' then redis.pcall('GEOADD', KEYS[1], lng, lat, id) else redis.call('ZREM', KEYS[1], id) end
+    if status == 'ACTIVE' and not hidden(known[4]) then
+      redis.pcall('GEOADD', KEYS[1], lng, lat, id)
+    else
+      redis.call('ZREM', KEYS[1], id)
+    end
   end
   redis.call('PEXPIRE', KEYS[i], ARGV[2])
   answers[#answers + 1] = known[1] and 0 or 1
@@ -76,52 +102,130 @@ tell(KEYS[3], 'd', told, ',')
 return answers
 ";
 
-/// Values of a ping given to [`RECORD`].
-pub(super) const RECORD_VALUES: usize = 5;
-
 /// Keys: geo, seen, feed, one hash for each ping. Values: ms before which a driver is stale, stale drivers dropped at most, ms the
-/// hash lives, then [`RECORD_VALUES`] for each ping. Answers `?` unknown, `<` outdated, `.` seen, or the dispatch.
+/// hash lives, length of the hash's key in front of the id, how many whole seconds follow; for each of those, the second and how the seed
+/// writes it; for each ping `lat`, `lng`, ms, ms of the phone or nothing. Answers a text with a letter for each ping (`?` unknown,
+/// `<` outdated, `!` implausible, `.` seen, `@` on a dispatch), then the dispatches.
+///
+/// This is `dispatch_core::gps::Track::after`, where the track is: between two replicas, a judgement elsewhere would race. A test holds both
+/// to one mind. `doubt` is the last doubted ping as `strikes sequence lat lng ms phone`; a hash without doubt has none, so that all
+/// this costs a ping that fits two sines. What all pings share is one call: places, times, and what the feed is told. The hash's life
+/// is prolonged once an hour.
 const RECORD: &str = r"
-local answers, told = {}, {}
+local function ms_between(ts, phone, next_ts, next_phone)
+  if phone and next_phone and next_phone >= phone then return next_phone - phone end
+  if next_ts > ts then return next_ts - ts end
+  return 0
+end
+local function follows(lat, lng, next_lat, next_lng, ms)
+  if not lat or not lng or lat == next_lat and lng == next_lng then return true end
+  local north = math.rad(lat)
+  local next_north, east = math.rad(next_lat), math.rad(next_lng - lng)
+  local half_north, half_east = math.sin((next_north - north) / 2), math.sin(east / 2)
+  local a = half_north * half_north + math.cos(north) * math.cos(next_north) * half_east * half_east
+  return EARTH_DIAMETER_M * math.asin(math.sqrt(math.min(a, 1))) <= APART_MAX_M + SPEED_MAX_M_PER_S * (ms + TIME_ERROR_MS) / 1000
+end
+local geo, seen, told, again, hide, answers, rides = {}, {}, {}, {}, {}, {}, {}
+local written = {}
+local at = 6
+for _ = 1, tonumber(ARGV[5]) do
+  written[tonumber(ARGV[at])] = ARGV[at + 1]
+  at = at + 2
+end
 for i = 4, #KEYS do
-  local at = 4 + (i - 4) * 5
-  local id, lat, lng, ts, iso = unpack(ARGV, at, at + 4)
-  local known = redis.call('HMGET', KEYS[i], 'ts', 'status', 'disp')
-  local answer = '.'
-  if not known[1] then
-    answer = '?'
-  elseif tonumber(known[1]) > tonumber(ts) then
-    answer = '<'
-  else
-    redis.call('HSET', KEYS[i], 'lat', lat, 'lng', lng, 'ts', ts, 'lastUpdate', iso)
-    redis.call('PEXPIRE', KEYS[i], ARGV[3])
-    redis.call('ZADD', KEYS[2], ts, id)
-    if known[2] == 'ACTIVE' then
-      redis.pcall('GEOADD', KEYS[1], lng, lat, id)
-      told[#told + 1] = id .. ',' .. lat .. ',' .. lng .. ',' .. ts
+  local key, lat, lng, ts, phone = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  at = at + 4
+  local known = redis.call('HMGET', key, 'lat', 'lng', 'ts', 'phone', 'status', 'disp', 'doubt')
+  local answer = '?'
+  local known_ms = tonumber(known[3] or '')
+  if known_ms then
+    local ms = tonumber(ts)
+    local known_phone, phone_ms = tonumber(known[4] or ''), tonumber(phone)
+    local is_before
+    if known_phone and phone_ms then
+      is_before = phone_ms < known_phone and ms - known_ms < CLOCK_SET_AFTER_MS
+    else
+      is_before = ms < known_ms
     end
-    if known[3] and known[3] ~= '' then answer = known[3] end
+    if is_before then
+      answer = '<'
+    else
+      local doubt, strikes, sequence = known[7], 0, 1
+      local place = { tonumber(lat), tonumber(lng) }
+      local s, n, d_lat, d_lng, d_ts, d_phone = string.match(doubt or '', '(%d) (%d) (%S+) (%S+) (%d+) (%S+)')
+      if s then
+        strikes = tonumber(s)
+        local since = ms_between(tonumber(d_ts), tonumber(d_phone), ms, phone_ms)
+        if follows(tonumber(d_lat), tonumber(d_lng), place[1], place[2], since) then sequence = n + 1 end
+      end
+      local fits = strikes < STRIKES_OUT
+        and follows(tonumber(known[1]), tonumber(known[2]), place[1], place[2], ms_between(known_ms, known_phone, ms, phone_ms))
+      local id = string.sub(key, ARGV[4] + 1)
+      if fits or sequence >= SEQUENCE_BELIEVED then
+        answer = '.'
+        if ms >= known_ms then
+          redis.call('HSET', key, 'lat', lat, 'lng', lng, 'ts', ts, 'phone', phone, 'lastUpdate', written[math.floor(ms / 1000)])
+          if math.floor(ms / 3600000) ~= math.floor(known_ms / 3600000) then redis.call('PEXPIRE', key, ARGV[3]) end
+        else
+          redis.call('HSET', key, 'lat', lat, 'lng', lng, 'phone', phone)
+          ts = known[3]
+        end
+        if doubt then
+          redis.call('HDEL', key, 'doubt')
+          if hidden(doubt) then again[#again + 1] = id end
+          hide[id] = nil
+        end
+        seen[#seen + 1] = ts
+        seen[#seen + 1] = id
+        if known[5] == 'ACTIVE' then
+          if math.abs(place[1]) <= 85.05 then
+            local n = #geo
+            geo[n + 1], geo[n + 2], geo[n + 3] = lng, lat, id
+          end
+          told[#told + 1] = id .. ',' .. lat .. ',' .. lng .. ',' .. ts
+        end
+        if known[6] and known[6] ~= '' then
+          answer = '@'
+          rides[#rides + 1] = known[6]
+        end
+      else
+        answer = '!'
+        strikes = math.min(strikes + 1, STRIKES_OUT)
+        local last = lat .. ' ' .. lng .. ' ' .. ts .. ' ' .. (phone == '' and '-' or phone)
+        redis.call('HSET', key, 'doubt', strikes .. ' ' .. sequence .. ' ' .. last)
+        if strikes >= STRIKES_HIDDEN and not hidden(doubt) then
+          hide[id] = true
+          again[#again + 1] = id
+        end
+      end
+    end
   end
   answers[#answers + 1] = answer
 end
+if #seen > 0 then redis.call('ZADD', KEYS[2], unpack(seen)) end
+if #geo > 0 then redis.call('GEOADD', KEYS[1], unpack(geo)) end
+for id in pairs(hide) do
+  redis.call('ZREM', KEYS[1], id)
+end
 tell(KEYS[3], 'p', told, ';')
+tell(KEYS[3], 'd', again, ',')
 local stale = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
 if #stale > 0 then
   redis.call('ZREM', KEYS[1], unpack(stale))
   redis.call('ZREM', KEYS[2], unpack(stale))
 end
-return answers
+return { table.concat(answers), unpack(rides) }
 ";
 
 /// Keys: geo, seen, the driver's hash, feed. Values: id, status, dispatch or empty, now. A driver who becomes free is free since now.
 const SET_STATUS: &str = r"
-local known = redis.call('HMGET', KEYS[3], 'lat', 'lng', 'ts', 'status')
+local known = redis.call('HMGET', KEYS[3], 'lat', 'lng', 'ts', 'status', 'doubt')
 if not known[3] then return 0 end
 redis.call('HSET', KEYS[3], 'status', ARGV[2], 'disp', ARGV[3])
 if ARGV[2] == 'ACTIVE' then
   if known[4] ~= 'ACTIVE' then redis.call('HSET', KEYS[3], 'idleSince', ARGV[4]) end
   redis.call('ZADD', KEYS[2], known[3], ARGV[1])
-  redis.pcall('GEOADD', KEYS[1], known[2], known[1], ARGV[1])
+  if not hidden(known[5]) then redis.pcall('GEOADD', KEYS[1], known[2], known[1], ARGV[1]) end
 else
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
@@ -140,8 +244,8 @@ if holder == ARGV[1] then
   return 1
 end
 if holder or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-local status = redis.call('HGET', KEYS[3], 'status')
-if status and status ~= 'ACTIVE' then return 0 end
+local known = redis.call('HMGET', KEYS[3], 'status', 'doubt')
+if known[1] and known[1] ~= 'ACTIVE' or hidden(known[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 tell(KEYS[4], 'd', { ARGV[3] }, ',')
 return 1

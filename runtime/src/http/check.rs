@@ -2,6 +2,7 @@
 
 use dispatch_core::geo::{Coordinate, CoordinateError};
 use dispatch_core::ids::{DriverId, IdError, UserId};
+use dispatch_core::time::EpochMs;
 
 use super::dto;
 use super::problem::ApiError;
@@ -56,15 +57,21 @@ pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, entit
     Ok((position, entity::Location { lat: given.lat, lng: given.lng, address: given.address.clone() }))
 }
 
-/// A ping's extras: checked, so that a client with a broken clock or device learns of it, and then not used.
-pub fn ping_extras(prefix: &str, accuracy_m: Option<f64>, timestamp: Option<&str>) -> Result<(), ApiError> {
+/// How accurate a device says a ping is, where it says so.
+pub fn ping_accuracy(prefix: &str, accuracy_m: Option<f64>) -> Result<Option<f64>, ApiError> {
     if accuracy_m.is_some_and(|metres| !(0.0..=ACCURACY_M_MAX).contains(&metres)) {
         return Err(ApiError::field(format!("{prefix}accuracyMeters"), "must be a distance in metres"));
     }
-    if timestamp.is_some_and(|text| parse_timestamp(text).is_none()) {
-        return Err(ApiError::field(format!("{prefix}timestamp"), "must be an ISO 8601 time with an offset"));
-    }
-    Ok(())
+    Ok(accuracy_m)
+}
+
+/// The device's time of a ping, where it says one.
+pub fn ping_time(prefix: &str, timestamp: Option<&str>) -> Result<Option<EpochMs>, ApiError> {
+    let read = |text| {
+        let wrong = || ApiError::field(format!("{prefix}timestamp"), "must be an ISO 8601 time with an offset");
+        parse_timestamp(text).ok_or_else(wrong)
+    };
+    timestamp.map(read).transpose()
 }
 
 /// A user's profile.

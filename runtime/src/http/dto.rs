@@ -401,11 +401,12 @@ pub struct PostLocation {
     /// Longitude, degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
-    /// Accuracy the device claims, m. Checked, and decides nothing.
+    /// Accuracy the device claims, m. A position that is more than 50 m off is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub accuracy_meters: Option<f64>,
-    /// The device's time, ISO 8601. Checked, and decides nothing: a position counts from when it arrives.
+    /// When the device made the position, by its own clock, ISO 8601: puts the positions of this driver in order and is compared with
+    /// nothing else. A position counts from when it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub timestamp: Option<String>,
@@ -425,11 +426,12 @@ pub struct BatchLocation {
     /// Longitude, degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
-    /// Accuracy the device claims, m. Checked, and decides nothing.
+    /// Accuracy the device claims, m. A position that is more than 50 m off is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub accuracy_meters: Option<f64>,
-    /// The device's time, ISO 8601. Checked, and decides nothing.
+    /// When the device made the position, by its own clock, ISO 8601: puts the positions of this driver in order and is compared with
+    /// nothing else. A position counts from when it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub timestamp: Option<String>,
@@ -451,7 +453,7 @@ pub struct LocationsTaken {
     /// Positions taken over.
     #[schema(example = 1)]
     pub accepted: u32,
-    /// Positions dropped: of unknown drivers, or older than what is known.
+    /// Positions dropped: of unknown drivers, older than what is known, too inaccurate, or where nobody gets to that fast.
     #[schema(example = 0)]
     pub dropped: u32,
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use dispatch_core::gps;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::RoutePoint;
 
@@ -41,9 +42,11 @@ pub async fn post_one(
 ) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
     caller.must_be(&Person::Driver(driver.clone()))?;
     let position = check::coordinate("", body.lat, body.lng)?;
-    check::ping_extras("", body.accuracy_meters, body.timestamp.as_deref())?;
-    let ping = Ping { driver, position, at: app.engine.ports.clock.now() };
-    take(&app, vec![ping]).await
+    let accuracy_m = check::ping_accuracy("", body.accuracy_meters)?;
+    let phone_at = check::ping_time("", body.timestamp.as_deref())?;
+    let mut given = Given::default();
+    given.add(Ping { driver, position, at: app.engine.ports.clock.now(), phone_at }, accuracy_m);
+    take(&app, given).await
 }
 
 /// Report where several drivers are: the way for a fleet operator's gateway.
@@ -62,32 +65,62 @@ pub async fn post_batch(
         return Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")));
     }
     let now = app.engine.ports.clock.now();
-    let mut pings = Vec::with_capacity(body.locations.len());
+    let mut taken = Given::default();
     for (index, given) in body.locations.iter().enumerate() {
         let prefix = format!("locations[{index}].");
         let driver = check::driver_id(&format!("{prefix}driverId"), &given.driver_id)?;
         let position = check::coordinate(&prefix, given.lat, given.lng)?;
-        check::ping_extras(&prefix, given.accuracy_meters, given.timestamp.as_deref())?;
-        pings.push(Ping { driver, position, at: now });
+        let accuracy_m = check::ping_accuracy(&prefix, given.accuracy_meters)?;
+        let phone_at = check::ping_time(&prefix, given.timestamp.as_deref())?;
+        taken.add(Ping { driver, position, at: now, phone_at }, accuracy_m);
     }
-    take(&app, pings).await
+    take(&app, taken).await
 }
 
-async fn take(app: &AppState, pings: Vec<Ping>) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
-    let mut recorded = app.engine.ports.fleet.record(&pings).await?;
-    introduce_unknown(app, &pings, &mut recorded).await?;
-    let mut taken = LocationsTaken::default();
-    for (ping, recorded) in pings.iter().zip(recorded) {
-        match recorded {
-            Recorded::Seen => taken.accepted += 1,
-            Recorded::OnDispatch(dispatch) => {
-                extend_route(app, &dispatch, ping).await;
-                taken.accepted += 1;
-            }
-            Recorded::Outdated | Recorded::Unknown => taken.dropped += 1,
+/// Positions as they were sent.
+#[derive(Default)]
+struct Given {
+    /// Those worth taking.
+    pings: Vec<Ping>,
+    /// How many more are too far off.
+    inaccurate: u32,
+}
+
+impl Given {
+    fn add(&mut self, ping: Ping, accuracy_m: Option<f64>) {
+        if gps::is_accurate(accuracy_m) {
+            self.pings.push(ping);
+        } else {
+            self.inaccurate += 1;
         }
     }
-    Ok((StatusCode::ACCEPTED, Json(taken)))
+}
+
+async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    let Given { pings, inaccurate } = given;
+    let mut recorded = app.engine.ports.fleet.record(&pings).await?;
+    introduce_unknown(app, &pings, &mut recorded).await?;
+    let (mut accepted, mut outdated, mut implausible, mut unknown) = (0, 0, 0, 0);
+    for (ping, recorded) in pings.iter().zip(recorded) {
+        match recorded {
+            Recorded::Seen => accepted += 1,
+            Recorded::OnDispatch(dispatch) => {
+                extend_route(app, &dispatch, ping).await;
+                accepted += 1;
+            }
+            Recorded::Outdated => outdated += 1,
+            Recorded::Implausible => implausible += 1,
+            Recorded::Unknown => unknown += 1,
+        }
+    }
+    let metrics = &app.engine.metrics;
+    metrics.pings("taken", accepted);
+    metrics.pings("outdated", outdated);
+    metrics.pings("inaccurate", inaccurate);
+    metrics.pings("implausible", implausible);
+    metrics.pings("unknown", unknown);
+    let dropped = outdated + inaccurate + implausible + unknown;
+    Ok((StatusCode::ACCEPTED, Json(LocationsTaken { accepted, dropped })))
 }
 
 /// Tells the cache of the drivers it has forgotten, and records their pings again. Who has no profile stays unknown.

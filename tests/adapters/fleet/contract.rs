@@ -56,7 +56,7 @@ pub async fn a_ping_is_taken_once_and_in_order(fleet: &dyn Fleet) {
     let at = now();
     let riding = FleetEntry { status: PersonStatus::Dispatched, dispatch: Some(dispatch(7)), ..free(2, 200.0) };
     let before = |entry: FleetEntry| FleetEntry { seen_at: EpochMs(at.0 - 1000), ..entry };
-    fleet.fill(&[before(free(1, 5000.0)), before(riding)]).await.unwrap();
+    fleet.fill(&[before(free(1, 150.0)), before(riding)]).await.unwrap();
     let pings = [ping(1, 100.0, at), ping(2, 300.0, at), ping(1, 900.0, EpochMs(at.0 - 1)), ping(3, 100.0, at)];
     let answers = fleet.record(&pings).await.unwrap();
     let expected = [Recorded::Seen, Recorded::OnDispatch(dispatch(7)), Recorded::Outdated, Recorded::Unknown];
@@ -65,6 +65,70 @@ pub async fn a_ping_is_taken_once_and_in_order(fleet: &dyn Fleet) {
     assert_eq!(near.len(), 1);
     assert_eq!((near[0].id.clone(), near[0].seen_at), (driver(1), at));
     assert_eq!(fleet.record(&[]).await.unwrap(), []);
+}
+
+/// A ping with the phone's own time.
+fn stamped(metres: f64, at: EpochMs, phone_at: i64) -> Ping {
+    Ping { phone_at: Some(EpochMs(phone_at)), ..ping(1, metres, at) }
+}
+
+pub async fn a_phones_time_orders_its_pings(fleet: &dyn Fleet) {
+    let at = now();
+    let later = |ms: u64| at.plus_ms(ms);
+    fleet.fill(&[FleetEntry { seen_at: ago(1000), ..free(1, 0.0) }]).await.unwrap();
+    // What counts is when the phone made them, in whatever order they come, and whatever year it believes in.
+    let pings = [stamped(10.0, at, 5000), stamped(50.0, later(1), 9000), stamped(20.0, later(2), 6000)];
+    let expected = [Recorded::Seen, Recorded::Seen, Recorded::Outdated];
+    assert_eq!(fleet.record(&pings).await.unwrap(), expected);
+    // Another replica's clock is behind: the phone's order counts, and the driver was seen no earlier for it.
+    assert_eq!(fleet.record(&[stamped(60.0, EpochMs(at.0 - 500), 12_000)]).await.unwrap(), [Recorded::Seen]);
+    let near = fleet.nearby(north(60.0), &[5], 1, now()).await.unwrap().unwrap();
+    assert_eq!(near.iter().map(|driver| driver.seen_at).collect::<Vec<_>>(), [later(1)]);
+    assert_eq!(
+        fleet.record(&[ping(1, 70.0, EpochMs(at.0 - 500))]).await.unwrap(),
+        [Recorded::Outdated],
+        "without, by arrival"
+    );
+}
+
+pub async fn a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth(fleet: &dyn Fleet) {
+    let at = now();
+    let before = FleetEntry { seen_at: EpochMs(at.0 - 4000), ..free(1, 0.0) };
+    fleet.fill(&[before, free(2, 50_000.0)]).await.unwrap();
+    let jump = |number: u64| ping(1, 40_000.0 + number as f64, at.plus_ms(number * 100));
+    for (number, answer, here) in [
+        (1, Recorded::Implausible, vec![1]),
+        (2, Recorded::Implausible, vec![]),
+        (3, Recorded::Implausible, vec![]),
+        (4, Recorded::Implausible, vec![]),
+        (5, Recorded::Seen, vec![]),
+    ] {
+        assert_eq!(fleet.record(&[jump(number)]).await.unwrap(), [answer], "{number}");
+        assert_eq!(found(fleet, &[1000], 9).await, here, "{number}");
+    }
+    assert_eq!(found(fleet, &[45_000], 9).await, [1], "there, and free again");
+    // One wild fix among others costs nothing; and after it nothing is remembered.
+    let pings = [ping(1, 0.0, at.plus_ms(600)), jump(7), ping(1, 0.0, at.plus_ms(800)), jump(9)];
+    let expected = [Recorded::Implausible, Recorded::Seen, Recorded::Implausible, Recorded::Seen];
+    assert_eq!(fleet.record(&pings).await.unwrap(), expected);
+    assert_eq!(found(fleet, &[45_000], 9).await, [1]);
+}
+
+pub async fn who_is_hidden_stays_so_whatever_the_table_says(fleet: &dyn Fleet) {
+    let at = now();
+    fleet.fill(&[free(1, 0.0)]).await.unwrap();
+    let jumps = [ping(1, 40_000.0, at), ping(1, -40_000.0, at), ping(1, 40_000.0, at)];
+    assert_eq!(fleet.record(&jumps).await.unwrap(), [(); 3].map(|()| Recorded::Implausible));
+    fleet.set_status(&driver(1), PersonStatus::Active, None).await.unwrap();
+    fleet.put(&[free(1, 0.0)]).await.unwrap();
+    assert_eq!(found(fleet, &[60_000], 9).await, [0_u32; 0]);
+    let token = HoldToken::of(&dispatch(1), 1);
+    assert!(!fleet.hold(&driver(1), &token, 1000).await.unwrap());
+    // All in one call: the last of them counts.
+    let pings: Vec<Ping> = (1..=5).map(|number| ping(1, 5.0, at.plus_ms(100 + number))).collect();
+    assert_eq!(fleet.record(&pings).await.unwrap()[4], Recorded::Seen);
+    assert_eq!(found(fleet, &[60_000], 9).await, [1]);
+    assert!(fleet.hold(&driver(1), &token, 1000).await.unwrap());
 }
 
 pub async fn a_driver_who_no_longer_pings_is_dropped(fleet: &dyn Fleet) {
@@ -164,9 +228,9 @@ pub async fn a_route_whose_counter_was_lost_goes_on_above(fleet: &dyn Fleet) {
 
 pub async fn a_place_beyond_the_map_harms_nobody_else(fleet: &dyn Fleet) {
     let pole = Coordinate::new(89.0, 126.0).unwrap();
-    fleet.fill(&[FleetEntry { position: pole, ..free(1, 0.0) }, free(2, 5000.0)]).await.unwrap();
+    fleet.fill(&[FleetEntry { position: pole, ..free(1, 0.0) }, free(2, 200.0)]).await.unwrap();
     let at = now();
-    let pings = [Ping { driver: driver(1), position: pole, at }, ping(2, 100.0, at)];
+    let pings = [Ping { driver: driver(1), position: pole, at, phone_at: None }, ping(2, 100.0, at)];
     assert_eq!(fleet.record(&pings).await.unwrap(), [Recorded::Seen, Recorded::Seen]);
     assert_eq!(found(fleet, &[700], 9).await, [2]);
 }

@@ -152,9 +152,9 @@ async fn an_index_is_filled_from_the_cache_and_follows_another_process() {
     assert_eq!(found(&following, &[20_000], 5).await, [1, 2]);
     // Another process writes to Redis alone.
     server.fleet.put(&[free(3, 50.0)]).await.unwrap();
-    server.fleet.record(&[ping(2, 10.0, now())]).await.unwrap();
+    server.fleet.record(&[ping(2, 60.0, now())]).await.unwrap();
     server.fleet.set_status(&driver(1), PersonStatus::Dispatched, None).await.unwrap();
-    assert_eq!(found(&following, &[20_000], 5).await, [2, 3]);
+    assert_eq!(found(&following, &[20_000], 5).await, [3, 2]);
 }
 
 #[tokio::test]

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dispatch_api::worker_config::CacheConfig;
+use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::RedisEvents;
 use dispatch_runtime::metrics::Metrics;
 use dispatch_runtime::port::{
-    EventStreams as _, Fleet, FleetEntry, Notification, NotificationBody, NotificationKind, Person, PortError,
+    EventStreams as _, Fleet, FleetEntry, Notification, NotificationBody, NotificationKind, Person, Ping, PortError,
 };
 use dispatch_tests::redis::RedisServer;
 use redis::AsyncCommands as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{driver, found, free, north, now};
+use super::{driver, found, free, memory_fleet, north, now, ping};
 use crate::support::{seoul, until};
 
 /// A running server and a fleet in it.
@@ -65,6 +66,59 @@ async fn a_drivers_entry_has_the_seeds_fields_and_formats() {
         .await
         .unwrap();
     assert_eq!(members, ["driver#00001"]);
+}
+
+/// The same numbers each time, spread well enough.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> i64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from((self.0 >> 33) % bound).unwrap()
+    }
+}
+
+/// Pings of a few drivers who drive, stand, jump and come back, in order and not, on phones that are right, wrong, set, or mute.
+fn wild_pings(dice: &mut Dice, begin: EpochMs, count: i64) -> Vec<Ping> {
+    let wild = (0..count).map(|number| {
+        let at = EpochMs(begin.0 + number * 1500 - dice.below(4000) + [0, 40_000][usize::from(dice.below(12) == 0)]);
+        let phone_at = match dice.below(4) {
+            0 => None,
+            1 => Some(EpochMs(at.0 - 900_000)),
+            _ => Some(EpochMs(at.0 + 77 - dice.below(6000))),
+        };
+        let home_m = [0.0, 0.0, 0.0, 6000.0, 90_000.0][usize::try_from(dice.below(5)).unwrap()];
+        let driver = u32::try_from(1 + dice.below(3)).unwrap();
+        Ping { phone_at, ..ping(driver, home_m + dice.below(400) as f64, at) }
+    });
+    wild.collect()
+}
+
+#[tokio::test]
+async fn the_script_and_the_judgement_in_core_are_of_one_mind() {
+    let (server, memory) = (Running::start().await, memory_fleet());
+    let mut seen = HashMap::new();
+    for seed in 0..40 {
+        server.wipe().await;
+        memory.wipe();
+        let begin = now();
+        let entries = [1, 2, 3].map(|number| FleetEntry { seen_at: begin, ..free(number, 0.0) });
+        for fleet in [server.fleet.as_ref(), &memory as &dyn Fleet] {
+            fleet.fill(&entries).await.unwrap();
+        }
+        for some in wild_pings(&mut Dice(seed), begin, 120).chunks(7) {
+            let (real, pure) = (server.fleet.record(some).await.unwrap(), memory.record(some).await.unwrap());
+            assert_eq!(real, pure, "seed {seed}");
+            for answer in pure {
+                *seen.entry(format!("{answer:?}")).or_insert(0) += 1;
+            }
+        }
+        let (real, pure) = (found(server.fleet.as_ref(), &[200_000], 9).await, found(&memory, &[200_000], 9).await);
+        assert_eq!(real, pure, "seed {seed}");
+    }
+    for answer in ["Seen", "Outdated", "Implausible"] {
+        assert!(seen.get(answer).is_some_and(|count| *count > 300), "{seen:?}");
+    }
 }
 
 #[tokio::test]

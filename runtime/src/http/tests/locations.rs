@@ -1,10 +1,12 @@
 //! Positions and availability.
 
 use axum::http::StatusCode;
+use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
 use serde_json::{Value, json};
 
 use super::{World, pickup};
+use crate::port::Fleet as _;
 use crate::store::entity::PersonStatus;
 
 fn at(lat: f64) -> Value {
@@ -41,6 +43,37 @@ async fn a_ping_counts_from_when_it_arrives_whatever_the_device_says() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_believed_is_dropped_and_counted_by_reason() {
+    let world = World::new();
+    for suffix in ["00001", "00002", "00003"] {
+        world.has_active_driver(suffix).await;
+    }
+    let at = |driver: u32, lat: f64, second: u32, accuracy: f64| {
+        json!({"driverId": format!("driver#{driver:05}"), "lat": lat, "lng": 126.9785, "accuracyMeters": accuracy,
+            "timestamp": format!("1999-01-01T00:00:{second:02}Z")})
+    };
+    world.clock.advance_ms(4000);
+    let batch = json!({"locations": [
+        at(1, 37.5662, 10, 50.0), at(1, 37.5663, 14, 50.5), at(1, 37.5664, 9, 5.0),
+        at(2, 37.5662, 10, 5.0), at(2, 38.5662, 14, 5.0), at(2, 38.5662, 18, 5.0),
+        at(4, 37.5662, 10, 5.0),
+    ]});
+    let taken = world.post("/v1/locations/batch", batch).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(taken, json!({"accepted": 2, "dropped": 5}));
+    let text = world.state.engine.metrics.encode().unwrap();
+    for (outcome, count) in [("taken", 2), ("outdated", 1), ("inaccurate", 1), ("implausible", 2), ("unknown", 1)] {
+        let line = format!("dispatch_pings_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+    world.fleet.fill(&[]).await.unwrap();
+    let center = Coordinate::new(37.5662, 126.9784).unwrap();
+    let near = world.fleet.nearby(center, &[700], 9, world.now()).await.unwrap().unwrap();
+    let mut near: Vec<&str> = near.iter().map(|driver| driver.id.suffix()).collect();
+    near.sort_unstable();
+    assert_eq!(near, ["00001", "00003"], "who jumps twice is not found");
+}
+
+#[tokio::test]
 async fn a_wiped_cache_learns_a_driver_again_from_its_ping() {
     let world = World::new();
     world.has_active_driver("00001").await;
@@ -66,7 +99,7 @@ async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
     world.post(&format!("/v1/dispatches/{id}/events"), boarded).await.expect(StatusCode::OK);
     for point in 0..60 {
         world.clock.advance_ms(4000);
-        let ping = at(37.5 + f64::from(point) * 0.001);
+        let ping = at(37.5662 + f64::from(point) * 0.001);
         world.post("/v1/drivers/00001/locations", ping).await.expect(StatusCode::ACCEPTED);
     }
     let dispatch = DispatchId::from_suffix(&id).unwrap();
