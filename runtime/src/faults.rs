@@ -171,12 +171,12 @@ impl<P: Fleet> Fleet for Failing<P> {
         self.faults.around(self.inner.offer_ended(driver, outcome, rest_ms, now)).await
     }
 
-    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Result<Option<RouteTail>, PortError> {
-        self.faults.around(self.inner.push_route(id, point)).await
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+        self.faults.around(self.inner.push_route(points)).await
     }
 
-    async fn trim_route(&self, id: &DispatchId, count: usize) -> Result<(), PortError> {
-        self.faults.around(self.inner.trim_route(id, count)).await
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+        self.faults.around(self.inner.trim_route(id, chunk, count)).await
     }
 
     async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {

@@ -7,6 +7,7 @@
 
 mod adapter;
 mod connect;
+mod drain;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod feed;

@@ -52,7 +52,8 @@ pub const PORT_ERRORS: &str = "dispatch_port_errors";
 pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
 /// Searches for drivers by where they were made: `index` or `redis`.
 pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
-/// Positions of drivers by what became of them: `taken`, `outdated`, `inaccurate`, `implausible` or `unknown`.
+/// Positions of drivers by what became of them: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, or `refused` where
+/// there was no room or no cache.
 pub const PINGS: &str = "dispatch_pings";
 /// Drivers in the index of the process.
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
@@ -355,7 +356,7 @@ impl Metrics {
         self.fleet_searches.get_or_create(&Source { source }).inc();
     }
 
-    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible` or `unknown`.
+    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown` or `refused`.
     pub fn pings(&self, outcome: &'static str, count: u32) {
         if count > 0 {
             self.pings.get_or_create(&Outcome { outcome }).inc_by(count.into());

@@ -419,12 +419,13 @@ pub trait Fleet: Send + Sync {
         now: EpochMs,
     ) -> Result<(), PortError>;
 
-    /// Adds a point to the live tail of a dispatch's route and gives the whole tail when it has a chunk's length; the tail is
-    /// dropped only by [`Fleet::trim_route`], after the chunk was stored.
-    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Result<Option<RouteTail>, PortError>;
+    /// Adds points to the live tails of routes, and gives each tail that has grown by a whole chunk. A chunk is
+    /// [`ROUTE_CHUNK_POINTS`](crate::fleet::ROUTE_CHUNK_POINTS) points from the tail's beginning; it is dropped only by
+    /// [`Fleet::trim_route`], after it was stored.
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError>;
 
-    /// Drops the first `count` points of the tail and counts a stored chunk.
-    async fn trim_route(&self, id: &DispatchId, count: usize) -> Result<(), PortError>;
+    /// Drops the first `count` points of the tail, which were stored as this chunk; nothing where that was done before.
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError>;
 
     /// The tail as it is.
     async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError>;

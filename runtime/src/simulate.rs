@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dispatch_core::geo::Coordinate;
+use dispatch_core::time::EpochMs;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -48,6 +49,9 @@ use random::{Actor, Dice};
 use riders::{RequestState, UserPool};
 use summary::Material;
 use town::Car;
+
+use crate::clock::SystemClock;
+use crate::port::Clock as _;
 
 /// Calls under way at once while drivers sign on and off, and while histories are read.
 const CALLS_AT_ONCE: usize = 16;
@@ -139,6 +143,8 @@ struct Run {
     api: Api,
     book: Arc<Book>,
     clock: RunClock,
+    /// When the run began, by the calendar.
+    began_at: EpochMs,
     /// Tells this run's users and requests from those of other runs of the same seed.
     label: String,
     cars: Vec<Mutex<Car>>,
@@ -158,6 +164,7 @@ impl Run {
             api: Api::new(&args, Arc::clone(&book))?,
             book,
             clock: RunClock(Instant::now()),
+            began_at: SystemClock.now(),
             label: format!("sim-{}", Ulid::generate()),
             cars: (0..args.drivers).map(car).collect(),
             users: Mutex::new(UserPool::of(args.user_count())),
@@ -177,10 +184,12 @@ impl Run {
         self.car(number).map_or(self.args.city_center, |car| lock(car).position(now))
     }
 
-    /// The same, after a free driver has gone on cruising.
-    fn roam(&self, number: u32) -> Coordinate {
+    /// The same, after a free driver has gone on cruising, and what the driver's phone calls now.
+    fn roam(&self, number: u32) -> (Coordinate, EpochMs) {
         let now = self.clock.now();
-        self.car(number).map_or(self.args.city_center, |car| lock(car).roam(now))
+        let Some(car) = self.car(number) else { return (self.args.city_center, self.began_at.plus_ms(now)) };
+        let mut car = lock(car);
+        (car.roam(now), self.began_at.plus_ms(car.phone_time(now)))
     }
 
     fn note_request(&self, number: u32, state: RequestState) {

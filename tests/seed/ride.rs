@@ -292,7 +292,8 @@ async fn a_ride_leaves_what_the_seed_shows() {
     assert_eq!(recorded.unwrap(), [Recorded::OnDispatch(story.dispatch.clone())]);
     assert_eq!(story.cached().await, fixture("7.6-cached-driver"));
     story.tell(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;
-    story.engine.ports.fleet.push_route(&story.dispatch, RoutePoint { position, at: now }).await.unwrap();
+    let point = (story.dispatch.clone(), RoutePoint { position, at: now });
+    story.engine.ports.fleet.push_route(&[point]).await.unwrap();
 
     story.let_it_be("15:45:00");
     story.engine.complete_trip(&story.dispatch, &story.driver).await.unwrap();

@@ -87,8 +87,8 @@ forward!(Fleet for FakeFleet {
     async fn release(&self, driver: &DriverId, token: &crate::port::HoldToken) -> ();
     async fn offer_ended(&self, driver: &DriverId, outcome: dispatch_core::dispatch::OfferOutcome, rest_ms: u64,
         now: dispatch_core::time::EpochMs) -> ();
-    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Option<crate::port::RouteTail>;
-    async fn trim_route(&self, id: &DispatchId, count: usize) -> ();
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Vec<(DispatchId, crate::port::RouteTail)>;
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> ();
     async fn route_tail(&self, id: &DispatchId) -> crate::port::RouteTail;
 });
 
@@ -516,7 +516,7 @@ async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
         position: Coordinate::new(37.5662 + 0.001 * step as f64, 126.9784).unwrap(),
         at: world.clock.now(),
     };
-    world.fleet.push_route(&id, point(-50)).await.unwrap();
+    world.fleet.push_route(&[(id.clone(), point(-50))]).await.unwrap();
     world.clock.advance_ms(60_000);
     let driver = driver_id(1);
     let report = |event| Event::Trip { driver: driver.clone(), event };
@@ -524,7 +524,7 @@ async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
         world.engine.apply(&id, report(event)).await.unwrap();
     }
     for step in 0..=20 {
-        world.fleet.push_route(&id, point(step)).await.unwrap();
+        world.fleet.push_route(&[(id.clone(), point(step))]).await.unwrap();
         world.clock.advance_ms(15_000);
     }
     let other = world.engine.complete_trip(&id, &driver_id(2)).await;

@@ -15,6 +15,7 @@ use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
 
 use super::connect::{ConnectError, RedisConnector};
+use super::drain::Drain;
 use super::feed::Entries;
 use super::index::LiveDriver;
 use super::keys::{self, Keys};
@@ -35,7 +36,7 @@ const ROUTE_TTL_MS: u64 = DAY_MS;
 /// never came back is asked about no longer than this.
 const WARM_TTL_MS: u64 = 600_000;
 
-/// Drivers given to one script call: some 2 ms of the server's only thread.
+/// Drivers or routes given to one script call: some 2 ms of the server's only thread.
 const SCRIPT_BATCH: usize = 200;
 
 /// Drivers looked at in one search at most.
@@ -51,13 +52,13 @@ pub struct RedisFleet {
     keys: Keys,
     city: City,
     clock: Arc<dyn Clock>,
-    recorder: Recorder,
+    pings: Drain,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What Redis calls not now, and what it calls no.
-fn failed(action: &'static str, error: RedisError) -> PortError {
+pub(super) fn failed(action: &'static str, error: RedisError) -> PortError {
     let later = match error.kind() {
         ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => true,
         ErrorKind::Server(kind) => matches!(
@@ -86,7 +87,7 @@ impl RedisFleet {
             city: city.clone(),
             clock: Arc::clone(&clock),
         };
-        Ok(Self { connection, scripts, keys, city, clock, recorder })
+        Ok(Self { connection, scripts, keys, city, clock, pings: Drain::new(recorder) })
     }
 
     async fn call<T: FromRedisValue>(
@@ -355,12 +356,7 @@ impl Fleet for RedisFleet {
     }
 
     async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
-        let mut answers = Vec::with_capacity(pings.len());
-        for batch in pings.chunks(SCRIPT_BATCH) {
-            let recorded = self.recorder.record(batch).await;
-            answers.extend(recorded.map_err(|error| failed("recording pings", error))?);
-        }
-        Ok(answers)
+        self.pings.record(pings).await
     }
 
     async fn set_status(
@@ -419,20 +415,27 @@ impl Fleet for RedisFleet {
         self.call("counting an answer", &call).await
     }
 
-    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Result<Option<RouteTail>, PortError> {
-        let mut call = self.scripts.push_route.key(self.keys.route(id));
-        call.key(self.keys.chunks(id)).arg(point_text(point)).arg(ROUTE_CHUNK_POINTS).arg(ROUTE_TTL_MS);
-        let answer: Vec<String> = self.call("adding to a route", &call).await?;
-        let Some((stored, points)) = answer.split_first() else { return Ok(None) };
-        Ok(Some(tail(stored.parse().unwrap_or(0), points)))
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+        let mut tails = Vec::new();
+        for batch in points.chunks(SCRIPT_BATCH) {
+            let mut call = self.scripts.push_route.arg(ROUTE_CHUNK_POINTS);
+            call.arg(ROUTE_TTL_MS);
+            for (id, point) in batch {
+                call.key(self.keys.route(id)).key(self.keys.chunks(id)).arg(point_text(*point));
+            }
+            let whole: Vec<(usize, Vec<String>)> = self.call("adding to routes", &call).await?;
+            tails.extend(whole.iter().filter_map(|(place, answer)| {
+                let ((id, _), (stored, points)) = (batch.get(*place)?, answer.split_first()?);
+                Some((id.clone(), tail(stored.parse().unwrap_or(0), points)))
+            }));
+        }
+        Ok(tails)
     }
 
-    async fn trim_route(&self, id: &DispatchId, count: usize) -> Result<(), PortError> {
-        let mut pipeline = redis::pipe();
-        pipeline.atomic().cmd("LTRIM").arg(self.keys.route(id)).arg(count).arg(-1).ignore();
-        pipeline.cmd("INCR").arg(self.keys.chunks(id)).ignore();
-        pipeline.cmd("PEXPIRE").arg(self.keys.chunks(id)).arg(ROUTE_TTL_MS).ignore();
-        self.pipe("trimming a route", &pipeline).await
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+        let mut call = self.scripts.trim_route.key(self.keys.route(id));
+        call.key(self.keys.chunks(id)).arg(chunk).arg(count).arg(ROUTE_TTL_MS);
+        self.call("trimming a route", &call).await
     }
 
     async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {

@@ -239,19 +239,26 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
-    async fn push_route(&self, id: &DispatchId, point: RoutePoint) -> Result<Option<RouteTail>, PortError> {
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
         let mut state = self.state();
-        let (chunks, points) = state.routes.entry(id.clone()).or_default();
-        points.push(point);
-        let whole = points.len().is_multiple_of(ROUTE_CHUNK_POINTS);
-        Ok(whole.then(|| RouteTail { next_chunk: *chunks + 1, points: points.clone() }))
+        let mut tails = Vec::new();
+        for (id, point) in points {
+            let (chunks, points) = state.routes.entry(id.clone()).or_default();
+            points.push(*point);
+            if points.len().is_multiple_of(ROUTE_CHUNK_POINTS) {
+                tails.push((id.clone(), RouteTail { next_chunk: *chunks + 1, points: points.clone() }));
+            }
+        }
+        Ok(tails)
     }
 
-    async fn trim_route(&self, id: &DispatchId, count: usize) -> Result<(), PortError> {
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
         let mut state = self.state();
         let (chunks, points) = state.routes.entry(id.clone()).or_default();
-        points.drain(..count.min(points.len()));
-        *chunks += 1;
+        if *chunks + 1 == chunk {
+            points.drain(..count.min(points.len()));
+            *chunks = chunk;
+        }
         Ok(())
     }
 

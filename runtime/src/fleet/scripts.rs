@@ -53,6 +53,7 @@ pub(super) struct Scripts {
     pub release: Script,
     pub offer_ended: Script,
     pub push_route: Script,
+    pub trim_route: Script,
 }
 
 impl Scripts {
@@ -65,6 +66,7 @@ impl Scripts {
             release: telling(RELEASE),
             offer_ended: telling(OFFER_ENDED),
             push_route: Script::new(PUSH_ROUTE),
+            trim_route: Script::new(TRIM_ROUTE),
         }
     }
 }
@@ -275,13 +277,30 @@ tell(KEYS[3], 'd', { ARGV[6] }, ',')
 return 1
 ";
 
-/// Keys: route, chunks. Values: the point, points of a chunk, ms both live. Answers nothing, or the stored chunks and the
-/// tail where the tail has grown by a whole chunk: exactly one of concurrent callers gets it.
+/// Keys: route and chunks of each point. Values: points of a chunk, ms both live, the points. Answers for each tail that has grown by
+/// a whole chunk which point made it so, counted from 0, and the stored chunks with the tail behind them: exactly one of concurrent
+/// callers gets it. A route's life is prolonged with each chunk.
 const PUSH_ROUTE: &str = r"
-local length = redis.call('RPUSH', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if length % tonumber(ARGV[2]) ~= 0 then return {} end
-local answer = redis.call('LRANGE', KEYS[1], 0, -1)
-table.insert(answer, 1, redis.call('GET', KEYS[2]) or '0')
-return answer
+local answers = {}
+for i = 1, #KEYS / 2 do
+  local route, chunks = KEYS[2 * i - 1], KEYS[2 * i]
+  local length = redis.call('RPUSH', route, ARGV[i + 2])
+  local whole = length % tonumber(ARGV[1]) == 0
+  if whole or length == 1 then redis.call('PEXPIRE', route, ARGV[2]) end
+  if whole then
+    local tail = redis.call('LRANGE', route, 0, -1)
+    table.insert(tail, 1, redis.call('GET', chunks) or '0')
+    answers[#answers + 1] = { i - 1, tail }
+  end
+end
+return answers
+";
+
+/// Keys: route, chunks. Values: the chunk's number, its points, ms the count lives. A chunk is counted and dropped once: two callers may have
+/// stored the same one.
+const TRIM_ROUTE: &str = r"
+if tonumber(redis.call('GET', KEYS[2]) or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
+redis.call('LTRIM', KEYS[1], ARGV[2], -1)
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
+return 1
 ";

@@ -17,8 +17,8 @@ use super::check;
 use super::dto::{LocationsTaken, PostLocation, PostLocations};
 use super::extract::{InPath, JsonBody};
 use super::problem::ApiError;
-use crate::fleet::fleet_entry;
-use crate::port::{Person, Ping, PortError, Recorded};
+use crate::fleet::{ROUTE_CHUNK_POINTS, fleet_entry};
+use crate::port::{Person, Ping, PortError, Recorded, RouteTail};
 
 /// Positions of one batch.
 const BATCH_MAX: usize = 500;
@@ -98,14 +98,20 @@ impl Given {
 
 async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
     let Given { pings, inaccurate } = given;
-    let mut recorded = app.engine.ports.fleet.record(&pings).await?;
+    let metrics = &app.engine.metrics;
+    let recorded = app.engine.ports.fleet.record(&pings).await;
+    let mut recorded = recorded.inspect_err(|error| {
+        metrics.port_error(error);
+        metrics.pings("refused", u32::try_from(pings.len()).unwrap_or(u32::MAX));
+    })?;
     introduce_unknown(app, &pings, &mut recorded).await?;
     let (mut accepted, mut outdated, mut implausible, mut unknown) = (0, 0, 0, 0);
+    let mut points = Vec::new();
     for (ping, recorded) in pings.iter().zip(recorded) {
         match recorded {
             Recorded::Seen => accepted += 1,
             Recorded::OnDispatch(dispatch) => {
-                extend_route(app, &dispatch, ping).await;
+                points.push((dispatch, RoutePoint { position: ping.position, at: ping.at }));
                 accepted += 1;
             }
             Recorded::Outdated => outdated += 1,
@@ -113,7 +119,7 @@ async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<Location
             Recorded::Unknown => unknown += 1,
         }
     }
-    let metrics = &app.engine.metrics;
+    extend_routes(app, &points).await;
     metrics.pings("taken", accepted);
     metrics.pings("outdated", outdated);
     metrics.pings("inaccurate", inaccurate);
@@ -150,19 +156,32 @@ async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recor
     Ok(())
 }
 
-/// Adds a point to a trip's route. What fails here costs route points, never the ping: it has been recorded.
-async fn extend_route(app: &AppState, dispatch: &DispatchId, ping: &Ping) {
-    if let Err(error) = append_point(app, dispatch, ping).await {
+/// Adds points to the routes of trips. What fails here costs route points, never a ping: all have been recorded.
+async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
+    if points.is_empty() {
+        return;
+    }
+    let failed = |error: PortError| {
         app.engine.metrics.port_error(&error);
-        tracing::warn!(%dispatch, %error, "the route could not be extended");
+        tracing::warn!(%error, "routes could not be extended");
+    };
+    match app.engine.ports.fleet.push_route(points).await {
+        Ok(tails) => {
+            for (dispatch, tail) in tails {
+                store_chunks(app, &dispatch, tail).await.unwrap_or_else(failed);
+            }
+        }
+        Err(error) => failed(error),
     }
 }
 
-async fn append_point(app: &AppState, dispatch: &DispatchId, ping: &Ping) -> Result<(), PortError> {
+/// Stores what a tail has of whole chunks. A chunk is written first and trimmed afterwards: a crash in between, or another request that
+/// got the same points, writes it again, which changes nothing.
+async fn store_chunks(app: &AppState, dispatch: &DispatchId, tail: RouteTail) -> Result<(), PortError> {
     let ports = &app.engine.ports;
-    let point = RoutePoint { position: ping.position, at: ping.at };
-    let Some(tail) = ports.fleet.push_route(dispatch, point).await? else { return Ok(()) };
-    // Written first and trimmed afterwards: a crash in between writes the chunk again, which changes nothing.
-    ports.dispatches.append_route(dispatch, tail.next_chunk, &tail.points).await?;
-    ports.fleet.trim_route(dispatch, tail.points.len()).await
+    for (number, chunk) in (tail.next_chunk..).zip(tail.points.chunks_exact(ROUTE_CHUNK_POINTS)) {
+        ports.dispatches.append_route(dispatch, number, chunk).await?;
+        ports.fleet.trim_route(dispatch, number, chunk.len()).await?;
+    }
+    Ok(())
 }

@@ -295,12 +295,13 @@ pub async fn ping(run: Arc<Run>, stop: CancellationToken) {
 }
 
 fn location(run: &Run, number: u32) -> BatchLocation {
-    let position = run.roam(number);
+    let (position, phone_at) = run.roam(number);
+    let phone_at = jiff::Timestamp::from_millisecond(phone_at.0).unwrap_or_default();
     BatchLocation {
         driver_id: format!("{}{}", DriverId::PREFIX, super::plan::driver_suffix(number)),
         lat: position.lat(),
         lng: position.lng(),
         accuracy_meters: None,
-        timestamp: None,
+        timestamp: Some(phone_at.to_string()),
     }
 }

@@ -19,6 +19,9 @@ const CRUISE_M: f64 = 600.0;
 /// Speed of a cruising driver, m/s: 25 km/h.
 const CRUISE_SPEED: f64 = 7.0;
 
+/// Speed of a driver on a ride, m/s: 60 km/h. Rides of a run take seconds, so the phone's clock runs faster than the run's meanwhile.
+const RIDE_SPEED: f64 = 17.0;
+
 /// A neighbourhood: place and address.
 #[derive(Debug, PartialEq)]
 struct Neighbourhood {
@@ -144,6 +147,9 @@ pub struct Car {
     /// Milliseconds of the run.
     departs: u64,
     arrives: u64,
+    /// How much the phone's clock had gained at the beginning of the leg, and gains on it, ms.
+    gained: u64,
+    gains: u64,
     /// Whether it goes on cruising at the end of a leg.
     cruises: bool,
     dice: Dice,
@@ -152,7 +158,7 @@ pub struct Car {
 impl Car {
     /// A free car.
     pub fn at(place: Coordinate, dice: Dice) -> Self {
-        Self { from: place, to: place, departs: 0, arrives: 0, cruises: true, dice }
+        Self { from: place, to: place, departs: 0, arrives: 0, gained: 0, gains: 0, cruises: true, dice }
     }
 
     /// Where it is.
@@ -160,10 +166,23 @@ impl Car {
         if now >= self.arrives {
             return self.to;
         }
-        let part = now.saturating_sub(self.departs) as f64 / (self.arrives - self.departs) as f64;
+        let part = self.part(now);
         let lat = self.from.lat() + (self.to.lat() - self.from.lat()) * part;
         let lng = self.from.lng() + (self.to.lng() - self.from.lng()) * part;
         Coordinate::new(lat, lng).unwrap_or(self.to)
+    }
+
+    /// Time of the driver's phone, ms: with it, the car goes at a car's speed.
+    pub fn phone_time(&self, now: u64) -> u64 {
+        now + self.gained + millis(self.gains as f64 / 1000.0 * self.part(now))
+    }
+
+    /// How much of the leg is behind it.
+    fn part(&self, now: u64) -> f64 {
+        if now >= self.arrives {
+            return 1.0;
+        }
+        now.saturating_sub(self.departs) as f64 / (self.arrives - self.departs) as f64
     }
 
     /// Where it is, after setting out for somewhere near if it is free and has nowhere to go.
@@ -194,7 +213,10 @@ impl Car {
     }
 
     fn depart(&mut self, to: Coordinate, now: u64, arrives: u64) {
+        self.gained = self.phone_time(now) - now;
         self.from = self.position(now);
+        let needs = millis(self.from.distance_to(to).0 / RIDE_SPEED);
+        self.gains = needs.saturating_sub(arrives.saturating_sub(now));
         self.to = to;
         self.departs = now;
         self.arrives = arrives.max(now);
@@ -233,6 +255,24 @@ mod tests {
         let busan = place(35.1796, 129.0756);
         let somewhere = Town::around(busan).somewhere(&mut Dice::of(1, Actor::Arrivals));
         assert!(somewhere.position.distance_to(busan).0 < 15_000.0);
+    }
+
+    #[test]
+    fn by_its_phone_a_car_goes_at_a_cars_speed() {
+        let mut car = Car::at(place(37.5, 127.0), Dice::of(1, Actor::Cruise(0)));
+        car.drive(place(37.6, 127.0), 1_000, 2_000);
+        let (mut last, mut phone) = (car.position(1_000), car.phone_time(1_000));
+        for now in [1_200, 1_800, 2_500, 3_000] {
+            if now == 1_800 {
+                car.drive(place(37.5, 127.0), now, 2_100);
+            }
+            let (here, then) = (car.position(now), car.phone_time(now));
+            let speed = last.distance_to(here).0 / ((then - phone) as f64 / 1000.0);
+            assert!(then > phone && speed < RIDE_SPEED + 0.5, "{speed}");
+            (last, phone) = (here, then);
+        }
+        let resting = car.phone_time(60_000) - car.phone_time(50_000);
+        assert_eq!(resting, 10_000);
     }
 
     #[test]

@@ -206,14 +206,20 @@ fn point(number: usize) -> RoutePoint {
 
 pub async fn a_route_is_handed_over_in_chunks(fleet: &dyn Fleet) {
     let id = dispatch(1);
-    for number in 1..ROUTE_CHUNK_POINTS {
-        assert_eq!(fleet.push_route(&id, point(number)).await.unwrap(), None);
-    }
-    let tail = fleet.push_route(&id, point(ROUTE_CHUNK_POINTS)).await.unwrap().expect("a whole chunk");
-    assert_eq!((tail.next_chunk, tail.points.len()), (1, ROUTE_CHUNK_POINTS));
+    let push = async |points: &[usize]| {
+        let of_id = |number: &usize| (id.clone(), point(*number));
+        fleet.push_route(&points.iter().map(of_id).collect::<Vec<_>>()).await.unwrap()
+    };
+    let most: Vec<usize> = (1..ROUTE_CHUNK_POINTS).collect();
+    assert_eq!(push(&most).await, []);
+    let other = (dispatch(3), point(1));
+    let whole = fleet.push_route(&[other.clone(), (id.clone(), point(ROUTE_CHUNK_POINTS)), other]).await.unwrap();
+    let [(of, tail)] = whole.as_slice() else { panic!("one whole chunk") };
+    assert_eq!((of, tail.next_chunk, tail.points.len()), (&id, 1, ROUTE_CHUNK_POINTS));
     assert_eq!(tail.points[0], point(1));
-    assert_eq!(fleet.push_route(&id, point(99)).await.unwrap(), None, "one caller stores a chunk");
-    fleet.trim_route(&id, tail.points.len()).await.unwrap();
+    assert_eq!(push(&[99]).await, [], "one caller stores a chunk");
+    fleet.trim_route(&id, 1, tail.points.len()).await.unwrap();
+    fleet.trim_route(&id, 1, tail.points.len()).await.unwrap();
     let rest = fleet.route_tail(&id).await.unwrap();
     assert_eq!((rest.next_chunk, rest.points), (2, vec![point(99)]));
     assert_eq!(fleet.route_tail(&dispatch(2)).await.unwrap().points, []);
