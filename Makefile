@@ -34,12 +34,13 @@ campaign-operator: tools-test ## Kill the operator at every call, also where a c
 
 .PHONY: bench
 bench: tools-local ## Measure everything against the seed's own algorithm, under 20 minutes; writes BENCHMARKS.md and docs/bench
-	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime
+	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-operator
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
 bench-quick: tools-local ## The same in small, for correctness only: no figures are written
-	cargo run --locked --quiet -p dispatch-bench -- --quick
+	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-operator
+	target/debug/dispatch-bench --quick
 
 .PHONY: lint
 lint: tools-lint ## Formatting, clippy, docs, licences

@@ -3,6 +3,8 @@
 
 mod city;
 mod cost;
+mod dispatch;
+mod ingest;
 mod machine;
 mod model;
 mod plot;
@@ -36,6 +38,10 @@ enum Part {
     Search,
     /// A city in virtual time.
     City,
+    /// Positions by batch.
+    Ingest,
+    /// A city end to end.
+    Dispatch,
 }
 
 /// Measures the data plane of Coactus Dispatch against the seed's own algorithm.
@@ -100,6 +106,8 @@ async fn measure(part: Part, size: Size, known: &mut Known) -> anyhow::Result<Ve
             sections.extend(city::main_one(&played).map(cost::section).transpose()?);
             Ok(sections)
         }
+        Part::Ingest => Ok(vec![ingest::measure(size).await?]),
+        Part::Dispatch => Ok(vec![dispatch::measure(size).await?]),
     }
 }
 

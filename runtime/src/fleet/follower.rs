@@ -1,5 +1,6 @@
 //! Keeps the index of a process as Redis has the city: read whole, then follow the feed; begin anew where the feed was lost.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use dispatch_core::ids::DriverId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Change, changes};
+use super::feed::{Entries, changes};
 use super::index::DriverIndex;
 use super::indexed::{IndexedFleet, Shared};
 use super::{ConnectError, RedisConnector, RedisFleet};
@@ -126,7 +127,7 @@ impl Follower {
             if let Some((id, _)) = entries.last() {
                 last.clone_from(id);
             }
-            self.take_over(entries.iter().flat_map(|(_, fields)| changes(fields)).collect()).await?;
+            self.take_over(&entries).await?;
             if warm_at.elapsed() >= BLOCK {
                 if !self.redis.is_warm().await? {
                     return Err(Lost::Cold);
@@ -154,8 +155,11 @@ impl Follower {
         Ok(index)
     }
 
-    async fn take_over(&self, changes: Vec<Change>) -> Result<(), PortError> {
-        let again: Vec<DriverId> = self.shared.apply(changes);
+    async fn take_over(&self, entries: &Entries) -> Result<(), PortError> {
+        // One entry at a time: searches wait for no more than that.
+        let told = entries.iter().flat_map(|(_, fields)| self.shared.apply(changes(fields)));
+        let again: BTreeSet<DriverId> = told.collect();
+        let again: Vec<DriverId> = again.into_iter().collect();
         for ids in again.chunks(BATCH) {
             let read = self.redis.details(ids, self.redis.now()).await?;
             self.shared.take(ids, read);

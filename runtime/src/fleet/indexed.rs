@@ -59,8 +59,6 @@ impl Shared {
                 Change::Changed(id) => again.push(id),
             }
         }
-        again.sort_unstable();
-        again.dedup();
         again
     }
 

@@ -114,6 +114,7 @@ return answers
 /// this costs a ping that fits two sines. What all pings share is one call: places, times, and what the feed is told. The hash's life
 /// is prolonged once an hour.
 const RECORD: &str = r"
+local call, number, floor, sin, cos, rad = redis.call, tonumber, math.floor, math.sin, math.cos, math.rad
 local function ms_between(ts, phone, next_ts, next_phone)
   if phone and next_phone and next_phone >= phone then return next_phone - phone end
   if next_ts > ts then return next_ts - ts end
@@ -121,28 +122,27 @@ local function ms_between(ts, phone, next_ts, next_phone)
 end
 local function follows(lat, lng, next_lat, next_lng, ms)
   if not lat or not lng or lat == next_lat and lng == next_lng then return true end
-  local north = math.rad(lat)
-  local next_north, east = math.rad(next_lat), math.rad(next_lng - lng)
-  local half_north, half_east = math.sin((next_north - north) / 2), math.sin(east / 2)
-  local a = half_north * half_north + math.cos(north) * math.cos(next_north) * half_east * half_east
+  local north, next_north = rad(lat), rad(next_lat)
+  local half_north, half_east = sin((next_north - north) / 2), sin(rad(next_lng - lng) / 2)
+  local a = half_north * half_north + cos(north) * cos(next_north) * half_east * half_east
   return EARTH_DIAMETER_M * math.asin(math.sqrt(math.min(a, 1))) <= APART_MAX_M + SPEED_MAX_M_PER_S * (ms + TIME_ERROR_MS) / 1000
 end
 local geo, seen, told, again, hide, answers, rides = {}, {}, {}, {}, {}, {}, {}
 local written = {}
 local at = 6
-for _ = 1, tonumber(ARGV[5]) do
-  written[tonumber(ARGV[at])] = ARGV[at + 1]
+for _ = 1, number(ARGV[5]) do
+  written[number(ARGV[at])] = ARGV[at + 1]
   at = at + 2
 end
 for i = 4, #KEYS do
   local key, lat, lng, ts, phone = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   at = at + 4
-  local known = redis.call('HMGET', key, 'lat', 'lng', 'ts', 'phone', 'status', 'disp', 'doubt')
+  local known = call('HMGET', key, 'lat', 'lng', 'ts', 'phone', 'status', 'disp', 'doubt')
   local answer = '?'
-  local known_ms = tonumber(known[3] or '')
+  local known_ms = number(known[3] or '')
   if known_ms then
-    local ms = tonumber(ts)
-    local known_phone, phone_ms = tonumber(known[4] or ''), tonumber(phone)
+    local ms = number(ts)
+    local known_phone, phone_ms = number(known[4] or ''), number(phone)
     local is_before
     if known_phone and phone_ms then
       is_before = phone_ms < known_phone and ms - known_ms < CLOCK_SET_AFTER_MS
@@ -153,34 +153,36 @@ for i = 4, #KEYS do
       answer = '<'
     else
       local doubt, strikes, sequence = known[7], 0, 1
-      local place = { tonumber(lat), tonumber(lng) }
-      local s, n, d_lat, d_lng, d_ts, d_phone = string.match(doubt or '', '(%d) (%d) (%S+) (%S+) (%d+) (%S+)')
-      if s then
-        strikes = tonumber(s)
-        local since = ms_between(tonumber(d_ts), tonumber(d_phone), ms, phone_ms)
-        if follows(tonumber(d_lat), tonumber(d_lng), place[1], place[2], since) then sequence = n + 1 end
+      local to_lat, to_lng = number(lat), number(lng)
+      if doubt then
+        local s, n, d_lat, d_lng, d_ts, d_phone = string.match(doubt, '(%d) (%d) (%S+) (%S+) (%d+) (%S+)')
+        if s then
+          strikes = number(s)
+          local since = ms_between(number(d_ts), number(d_phone), ms, phone_ms)
+          if follows(number(d_lat), number(d_lng), to_lat, to_lng, since) then sequence = n + 1 end
+        end
       end
       local fits = strikes < STRIKES_OUT
-        and follows(tonumber(known[1]), tonumber(known[2]), place[1], place[2], ms_between(known_ms, known_phone, ms, phone_ms))
+        and follows(number(known[1]), number(known[2]), to_lat, to_lng, ms_between(known_ms, known_phone, ms, phone_ms))
       local id = string.sub(key, ARGV[4] + 1)
       if fits or sequence >= SEQUENCE_BELIEVED then
         answer = '.'
         if ms >= known_ms then
-          redis.call('HSET', key, 'lat', lat, 'lng', lng, 'ts', ts, 'phone', phone, 'lastUpdate', written[math.floor(ms / 1000)])
-          if math.floor(ms / 3600000) ~= math.floor(known_ms / 3600000) then redis.call('PEXPIRE', key, ARGV[3]) end
+          call('HSET', key, 'lat', lat, 'lng', lng, 'ts', ts, 'phone', phone, 'lastUpdate', written[floor(ms / 1000)])
+          if floor(ms / 3600000) ~= floor(known_ms / 3600000) then call('PEXPIRE', key, ARGV[3]) end
         else
-          redis.call('HSET', key, 'lat', lat, 'lng', lng, 'phone', phone)
+          call('HSET', key, 'lat', lat, 'lng', lng, 'phone', phone)
           ts = known[3]
         end
         if doubt then
-          redis.call('HDEL', key, 'doubt')
+          call('HDEL', key, 'doubt')
           if hidden(doubt) then again[#again + 1] = id end
           hide[id] = nil
         end
         seen[#seen + 1] = ts
         seen[#seen + 1] = id
         if known[5] == 'ACTIVE' then
-          if math.abs(place[1]) <= 85.05 then
+          if math.abs(to_lat) <= 85.05 then
             local n = #geo
             geo[n + 1], geo[n + 2], geo[n + 3] = lng, lat, id
           end
@@ -194,7 +196,7 @@ for i = 4, #KEYS do
         answer = '!'
         strikes = math.min(strikes + 1, STRIKES_OUT)
         local last = lat .. ' ' .. lng .. ' ' .. ts .. ' ' .. (phone == '' and '-' or phone)
-        redis.call('HSET', key, 'doubt', strikes .. ' ' .. sequence .. ' ' .. last)
+        call('HSET', key, 'doubt', strikes .. ' ' .. sequence .. ' ' .. last)
         if strikes >= STRIKES_HIDDEN and not hidden(doubt) then
           hide[id] = true
           again[#again + 1] = id
@@ -204,17 +206,17 @@ for i = 4, #KEYS do
   end
   answers[#answers + 1] = answer
 end
-if #seen > 0 then redis.call('ZADD', KEYS[2], unpack(seen)) end
-if #geo > 0 then redis.call('GEOADD', KEYS[1], unpack(geo)) end
+if #seen > 0 then call('ZADD', KEYS[2], unpack(seen)) end
+if #geo > 0 then call('GEOADD', KEYS[1], unpack(geo)) end
 for id in pairs(hide) do
-  redis.call('ZREM', KEYS[1], id)
+  call('ZREM', KEYS[1], id)
 end
 tell(KEYS[3], 'p', told, ';')
 tell(KEYS[3], 'd', again, ',')
-local stale = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
+local stale = call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
 if #stale > 0 then
-  redis.call('ZREM', KEYS[1], unpack(stale))
-  redis.call('ZREM', KEYS[2], unpack(stale))
+  call('ZREM', KEYS[1], unpack(stale))
+  call('ZREM', KEYS[2], unpack(stale))
 end
 return { table.concat(answers), unpack(rides) }
 ";

@@ -1,5 +1,7 @@
 //! What is allowed in the fields of requests. Nothing past this module sees an unchecked value.
 
+use std::fmt::{self, Display};
+
 use dispatch_core::geo::{Coordinate, CoordinateError};
 use dispatch_core::ids::{DriverId, IdError, UserId};
 use dispatch_core::time::EpochMs;
@@ -35,12 +37,21 @@ pub fn user_id(field: &str, text: &str) -> Result<UserId, ApiError> {
 }
 
 /// A driver's id in a body.
-pub fn driver_id(field: &str, text: &str) -> Result<DriverId, ApiError> {
-    DriverId::parse(text).map_err(|error: IdError| ApiError::field(field, error.to_string()))
+pub fn driver_id(field: &(impl Display + ?Sized), text: impl Into<String>) -> Result<DriverId, ApiError> {
+    DriverId::parse(text).map_err(|error: IdError| ApiError::field(field.to_string(), error.to_string()))
+}
+
+/// The place of an entry in a list of locations, in front of its fields. It is written out only where something is wrong.
+pub struct Entry(pub usize);
+
+impl Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "locations[{}].", self.0)
+    }
 }
 
 /// A position; `prefix` is empty or ends in a point.
-pub fn coordinate(prefix: &str, lat: f64, lng: f64) -> Result<Coordinate, ApiError> {
+pub fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Result<Coordinate, ApiError> {
     Coordinate::new(lat, lng).map_err(|error| {
         let name = match error {
             CoordinateError::Latitude => "lat",
@@ -58,7 +69,7 @@ pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, entit
 }
 
 /// How accurate a device says a ping is, where it says so.
-pub fn ping_accuracy(prefix: &str, accuracy_m: Option<f64>) -> Result<Option<f64>, ApiError> {
+pub fn ping_accuracy(prefix: &(impl Display + ?Sized), accuracy_m: Option<f64>) -> Result<Option<f64>, ApiError> {
     if accuracy_m.is_some_and(|metres| !(0.0..=ACCURACY_M_MAX).contains(&metres)) {
         return Err(ApiError::field(format!("{prefix}accuracyMeters"), "must be a distance in metres"));
     }
@@ -66,7 +77,7 @@ pub fn ping_accuracy(prefix: &str, accuracy_m: Option<f64>) -> Result<Option<f64
 }
 
 /// The device's time of a ping, where it says one.
-pub fn ping_time(prefix: &str, timestamp: Option<&str>) -> Result<Option<EpochMs>, ApiError> {
+pub fn ping_time(prefix: &(impl Display + ?Sized), timestamp: Option<&str>) -> Result<Option<EpochMs>, ApiError> {
     let read = |text| {
         let wrong = || ApiError::field(format!("{prefix}timestamp"), "must be an ISO 8601 time with an offset");
         parse_timestamp(text).ok_or_else(wrong)

@@ -66,12 +66,12 @@ pub async fn post_batch(
     }
     let now = app.engine.ports.clock.now();
     let mut taken = Given::default();
-    for (index, given) in body.locations.iter().enumerate() {
-        let prefix = format!("locations[{index}].");
-        let driver = check::driver_id(&format!("{prefix}driverId"), &given.driver_id)?;
-        let position = check::coordinate(&prefix, given.lat, given.lng)?;
-        let accuracy_m = check::ping_accuracy(&prefix, given.accuracy_meters)?;
-        let phone_at = check::ping_time(&prefix, given.timestamp.as_deref())?;
+    for (index, given) in body.locations.into_iter().enumerate() {
+        let entry = check::Entry(index);
+        let driver = check::driver_id(&format_args!("{entry}driverId"), given.driver_id)?;
+        let position = check::coordinate(&entry, given.lat, given.lng)?;
+        let accuracy_m = check::ping_accuracy(&entry, given.accuracy_meters)?;
+        let phone_at = check::ping_time(&entry, given.timestamp.as_deref())?;
         taken.add(Ping { driver, position, at: now, phone_at }, accuracy_m);
     }
     take(&app, taken).await

@@ -1,0 +1,221 @@
+//! Users who ask and drivers who accept at once, for dispatches and nothing else: nobody drives.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use aws_sdk_dynamodb::types::AttributeValue;
+use dispatch_tests::recorder::Recorded;
+use dispatch_tests::support::sdk;
+use futures::future::{join_all, try_join_all};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+
+use super::city::{City, Worker};
+use super::profile::Profiler;
+
+/// Table of `examples/seoul.yaml`.
+const TABLE: &str = "coactus-default-seoul";
+/// People signed on at once.
+const AT_ONCE: usize = 8;
+/// Time between two looks at a dispatch, in the table itself, so that the runtime answers nobody but users and drivers.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const OFFERED_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two pings of every driver.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// The offers' timers of `examples/seoul.yaml` last 15 s; then everything has been paid for.
+const TIMERS_OVER: Duration = Duration::from_secs(18);
+const AT_REST: Duration = Duration::from_secs(10);
+/// Metres between two users, north to south in columns: each has a driver beside it.
+const APART_M: f64 = 150.0;
+
+pub struct Load {
+    pub dispatches: usize,
+    pub per_second: f64,
+    pub profiled: bool,
+}
+
+/// What a load came to.
+pub struct Outcome {
+    pub accepted: usize,
+    /// Of the runtime, over `seconds`.
+    pub cpu_ms: f64,
+    pub seconds: f64,
+    pub idle_ms_a_second: f64,
+    /// From sending a request until its first offer was published, each.
+    pub push_ms: Vec<f64>,
+    pub calls: Vec<Recorded>,
+    /// Shares of CPU time by part, greatest first; empty where there is no profiler.
+    pub profile: Vec<(String, f64)>,
+}
+
+struct Apps<'a> {
+    city: &'a City,
+    worker: &'a Worker,
+    client: Client,
+    operations: String,
+    table: aws_sdk_dynamodb::Client,
+    dispatches: usize,
+}
+
+fn place(number: usize) -> Value {
+    let (column, row) = (number / 40, number % 40);
+    let lat = 37.45 + row as f64 * APART_M / 111_226.0;
+    let lng = 126.85 + column as f64 * APART_M / 88_000.0;
+    json!({ "lat": lat, "lng": lng, "address": "서울시 중구 명동" })
+}
+
+impl Apps<'_> {
+    async fn call(&self, token: &str, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.client.request(method, format!("{}{path}", self.worker.api)).bearer_auth(token).json(body);
+        let answer = request.send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        anyhow::ensure!(status.is_success(), "{path}: {status} {text}");
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// A user and a free driver beside it.
+    async fn sign_on(&self, number: usize) -> anyhow::Result<()> {
+        let (user, driver) = self.tokens(number)?;
+        let body = json!({ "phone": "01000000000", "paymentMethods": [],
+            "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": place(number) });
+        self.call(&user, Method::PUT, &format!("/v1/users/{number}"), &body).await?;
+        let body = json!({ "phone": "01000000000",
+            "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
+            "preferences": { "preferredRegions": [], "maxDistance": 20, "autoAccept": false, "minimumFare": 0 } });
+        self.call(&driver, Method::PUT, &format!("/v1/drivers/{number}"), &body).await?;
+        let body = json!({ "status": "ACTIVE", "location": place(number) });
+        self.call(&driver, Method::PUT, &format!("/v1/drivers/{number}/availability"), &body).await?;
+        Ok(())
+    }
+
+    fn tokens(&self, number: usize) -> anyhow::Result<(String, String)> {
+        let user = self.city.token(&format!("user#{number}"), "user")?;
+        Ok((user, self.city.token(&format!("driver#{number}"), "driver")?))
+    }
+
+    async fn ping(&self) -> anyhow::Result<()> {
+        let at = |number: usize| {
+            let place = place(number);
+            json!({ "driverId": format!("driver#{number}"), "lat": place["lat"], "lng": place["lng"] })
+        };
+        let all: Vec<Value> = (0..self.dispatches).map(at).collect();
+        for some in all.chunks(500) {
+            self.call(&self.operations, Method::POST, "/v1/locations/batch", &json!({ "locations": some })).await?;
+        }
+        Ok(())
+    }
+
+    async fn ping_for_ever(&self) -> anyhow::Result<()> {
+        let mut ticks = interval(PING_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.ping().await?;
+        }
+    }
+
+    /// One dispatch, asked for and accepted; gives its id and when it was asked for.
+    async fn dispatch(&self, number: usize) -> anyhow::Result<(String, Instant)> {
+        let (user, _) = self.tokens(number)?;
+        let body = json!({ "userId": format!("user#{number}"), "pickupLocation": place(number),
+            "destination": { "lat": 37.5730, "lng": 126.9794, "address": "서울시 종로구 종로" } });
+        let asked_at = Instant::now();
+        let stored = self.call(&user, Method::POST, "/v1/dispatches", &body).await?;
+        let id = stored["dispatchId"].as_str().context("an id")?.to_owned();
+        let (driver, offer_seq) = self.offered(&id).await?;
+        let token = self.city.token(&driver, "driver")?;
+        let path = format!("/v1/dispatches/{}/response", id.trim_start_matches("dispatch#"));
+        let body = json!({ "driverId": driver, "offerSeq": offer_seq, "response": "ACCEPT" });
+        self.call(&token, Method::POST, &path, &body).await?;
+        Ok((id, asked_at))
+    }
+
+    /// Waits for the offer, by the table; gives whose it is.
+    async fn offered(&self, id: &str) -> anyhow::Result<(String, u32)> {
+        let deadline = Instant::now() + OFFERED_WITHIN;
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let key = HashMap::from([("PK".to_owned(), text(id)), ("SK".to_owned(), text("METADATA"))]);
+        loop {
+            let item = self.table.get_item().table_name(TABLE).set_key(Some(key.clone())).send().await?;
+            let item: Value = serde_dynamo::from_item(item.item.context("it was stored")?)?;
+            if let (Some(driver), Some(offer_seq)) = (item["driverId"].as_str(), item["offerSeq"].as_u64()) {
+                return Ok((driver.to_owned(), u32::try_from(offer_seq)?));
+            }
+            anyhow::ensure!(Instant::now() < deadline, "no offer came");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// All dispatches, one begun after another.
+    async fn all(&self, per_second: f64) -> anyhow::Result<Vec<(String, Instant)>> {
+        let began = tokio::time::Instant::now();
+        try_join_all((0..self.dispatches).map(|number| async move {
+            sleep_until(began + Duration::from_secs_f64(number as f64 / per_second)).await;
+            self.dispatch(number).await
+        }))
+        .await
+    }
+}
+
+/// Runs a load and measures the worker meanwhile.
+pub async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
+    let worker = city.worker().await?;
+    let apps = Apps {
+        city,
+        worker: &worker,
+        client: Client::builder().no_proxy().build()?,
+        operations: city.token("operator", "operations")?,
+        table: aws_sdk_dynamodb::Client::new(&sdk(&city.emulator.endpoint()).await),
+        dispatches: load.dispatches,
+    };
+    let numbers: Vec<usize> = (0..load.dispatches).collect();
+    for some in numbers.chunks(AT_ONCE) {
+        for signed_on in join_all(some.iter().map(|number| apps.sign_on(*number))).await {
+            signed_on?;
+        }
+    }
+    tokio::select! {
+        outcome = measured(&apps, load) => outcome,
+        pinged = apps.ping_for_ever() => pinged.and_then(|()| anyhow::bail!("pings never end")),
+    }
+}
+
+async fn measured(apps: &Apps<'_>, load: &Load) -> anyhow::Result<Outcome> {
+    let (rest_began, idle_from) = (Instant::now(), apps.worker.cpu_ms()?);
+    sleep(AT_REST).await;
+    let idle_ms_a_second = (apps.worker.cpu_ms()? - idle_from) / rest_began.elapsed().as_secs_f64();
+
+    apps.city.recorder.clear();
+    let (began, cpu_from) = (Instant::now(), apps.worker.cpu_ms()?);
+    let profiler = if load.profiled { Profiler::start(apps.worker.pid()) } else { None };
+    let asked = apps.all(load.per_second).await?;
+    let profile = profiler.map_or_else(Vec::new, Profiler::shares);
+    sleep(TIMERS_OVER).await;
+    let (cpu_ms, seconds) = (apps.worker.cpu_ms()? - cpu_from, began.elapsed().as_secs_f64());
+    let calls = apps.city.recorder.calls();
+    let push_ms = pushes(&asked, &calls);
+    Ok(Outcome { accepted: asked.len(), cpu_ms, seconds, idle_ms_a_second, push_ms, calls, profile })
+}
+
+/// Each request meets the first publication after it that no earlier request has met: requests come one after another, and each makes one
+/// offer, so the order is theirs, and a batch of several stands for each of them.
+fn pushes(asked: &[(String, Instant)], calls: &[Recorded]) -> Vec<f64> {
+    let offers = calls.iter().filter(|call| call.operation == "UpdateItem" && !call.resource.ends_with("-leases"));
+    let mut stored: Vec<Instant> = offers.map(|call| call.begun).collect();
+    let mut published: Vec<Instant> =
+        calls.iter().filter(|call| call.service == "sns").map(|call| call.begun).collect();
+    stored.sort_unstable();
+    published.sort_unstable();
+    let mut asked: Vec<Instant> = asked.iter().map(|(_, at)| *at).collect();
+    asked.sort_unstable();
+    std::iter::zip(asked, stored)
+        .filter_map(|(asked, stored)| {
+            let first = published.partition_point(|at| *at < stored);
+            let published = published.get(first)?;
+            Some(published.duration_since(asked).as_secs_f64() * 1000.0)
+        })
+        .collect()
+}
