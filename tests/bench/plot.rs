@@ -142,12 +142,12 @@ impl Lines {
         for power in wholes(xs) {
             let x = at_x(10_f64.powf(power));
             canvas.rule((x, TOP), (x, bottom), "#ddd");
-            canvas.write((x, bottom + 20.0), "middle", &number(10_f64.powf(power)));
+            canvas.write((x, bottom + 20.0), "middle", &tick(10_f64.powf(power)));
         }
         for power in wholes(ys) {
             let y = at_y(10_f64.powf(power));
             canvas.rule((LEFT, y), (right, y), "#ddd");
-            canvas.write((LEFT - 8.0, y + 4.0), "end", &number(10_f64.powf(power)));
+            canvas.write((LEFT - 8.0, y + 4.0), "end", &tick(10_f64.powf(power)));
         }
         canvas.rule((LEFT, bottom), (right, bottom), "#444");
         canvas.rule((LEFT, TOP), (LEFT, bottom), "#444");
@@ -210,10 +210,10 @@ impl Bars {
         let most = (longest / step).ceil().max(1.0) * step;
         let at = |value: f64| NAMES + value / most * (right - NAMES);
         let mut canvas = Canvas::new(height, &self.title);
-        for tick in wholes((0.0, most / step)) {
-            let x = at(tick * step);
+        for at_tick in wholes((0.0, most / step)) {
+            let x = at(at_tick * step);
             canvas.rule((x, top), (x, bottom), "#ddd");
-            canvas.write((x, bottom + 20.0), "middle", &number(tick * step));
+            canvas.write((x, bottom + 20.0), "middle", &tick(at_tick * step));
         }
         canvas.rule((NAMES, top), (NAMES, bottom), "#444");
         canvas.write((f64::midpoint(NAMES, right), height - 14.0), "middle", self.x);
@@ -267,6 +267,12 @@ impl Bars {
     }
 }
 
+/// A round number, without the digits that say nothing.
+fn tick(value: f64) -> String {
+    let text = number(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// A round distance between ticks, some five of which are as long as the longest bar.
 fn tick_step(longest: f64) -> f64 {
     let rough = (longest / 5.0).max(f64::MIN_POSITIVE);
@@ -283,6 +289,11 @@ mod tests {
     fn ticks_are_round() {
         let steps = [0.9, 12.0, 260.0, 41.0].map(|longest| number(tick_step(longest)));
         assert_eq!(steps, ["0.200", "5.00", "100", "10.0"]);
+    }
+
+    #[test]
+    fn round_numbers_are_shown_without_decimals() {
+        assert_eq!([0.0, 0.5, 1.0, 10.0, 1_000.0].map(tick), ["0", "0.5", "1", "10", "1,000"]);
     }
 
     #[test]
