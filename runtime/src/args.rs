@@ -26,7 +26,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print the `OpenAPI` document of the HTTP roles.
     Openapi,
-    /// Show why drivers were asked in their order: reads the log lines of workers (JSON), prints every ranking in them, and fails
+    /// Show why drivers were asked in their order: reads the log lines of workers, prints every ranking in them, and fails
     /// where an order does not follow from its record.
     Explain(ExplainArgs),
     /// Make a key pair for a run on this machine, unless there is one, and print what a run needs of it as JSON: by what workers

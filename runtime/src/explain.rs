@@ -98,13 +98,25 @@ struct Line {
 }
 
 impl Line {
+    /// Reads a line of either form of the log.
     fn of(line: &[u8]) -> Option<Self> {
+        Self::of_json(line).or_else(|| Self::of_text(std::str::from_utf8(line).ok()?))
+    }
+
+    fn of_json(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
             target: String,
         }
         let head: Head = serde_json::from_slice(line).ok()?;
         (head.target == TARGET).then(|| serde_json::from_slice(line).ok()).flatten()
+    }
+
+    /// `… dispatch::ranking: ranked dispatch=dispatch#00001 record={…}`
+    fn of_text(line: &str) -> Option<Self> {
+        let (_, fields) = line.split_once(&format!("{TARGET}: ranked dispatch="))?;
+        let (dispatch, record) = fields.trim_end().split_once(" record=")?;
+        Some(Self { dispatch: dispatch.to_owned(), record: record.to_owned() })
     }
 }
 

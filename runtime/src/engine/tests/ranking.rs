@@ -88,21 +88,27 @@ impl<'a> MakeWriter<'a> for Lines {
 
 #[tokio::test]
 async fn every_order_is_written_down_and_can_be_made_again() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(lines.clone()).finish();
-    let _written = tracing::subscriber::set_default(subscriber);
-    let world = World::by_with_drivers(routed(), 3).await;
-    world.router.set(place_of(1), Some(900));
-    world.driver(4, true).await;
-    world.request().await;
-    world.stream().await;
-    let written = lines.0.lock().unwrap().clone();
-    let mut table = Vec::new();
-    let tally = explain(written.as_slice(), &mut table, Some("dispatch#00001")).unwrap();
-    let (table, written) = (String::from_utf8(table).unwrap(), String::from_utf8(written).unwrap());
-    assert_eq!(tally, Tally { found: 1, wrong: 0 }, "{table}");
-    assert!(table.contains("time to the pickup in buckets of 30 s"), "{table}");
-    for secret in ["37.5", "126.9", "0101234", "명동", "12가3456"] {
-        assert!(!written.contains(secret), "{secret} in {written}");
+    for json in [true, false] {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone());
+        let _written = if json {
+            tracing::subscriber::set_default(subscriber.json().flatten_event(true).finish())
+        } else {
+            tracing::subscriber::set_default(subscriber.finish())
+        };
+        let world = World::by_with_drivers(routed(), 3).await;
+        world.router.set(place_of(1), Some(900));
+        world.driver(4, true).await;
+        world.request().await;
+        world.stream().await;
+        let written = lines.0.lock().unwrap().clone();
+        let mut table = Vec::new();
+        let tally = explain(written.as_slice(), &mut table, Some("dispatch#00001")).unwrap();
+        let (table, written) = (String::from_utf8(table).unwrap(), String::from_utf8(written).unwrap());
+        assert_eq!(tally, Tally { found: 1, wrong: 0 }, "{table} of {written}");
+        assert!(table.contains("time to the pickup in buckets of 30 s"), "{table}");
+        for secret in ["37.5", "126.9", "0101234", "명동", "12가3456"] {
+            assert!(!written.contains(secret), "{secret} in {written}");
+        }
     }
 }
