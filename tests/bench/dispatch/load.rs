@@ -1,6 +1,7 @@
 //! Users who ask and drivers who accept at once, for dispatches and nothing else: nobody drives.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -22,6 +23,11 @@ const AT_ONCE: usize = 8;
 /// Time between two looks at a dispatch, in the table itself, so that the runtime answers nobody but users and drivers.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const OFFERED_WITHIN: Duration = Duration::from_secs(30);
+/// What a driver thinks, at least: the offer has been pushed by then, and every process knows of it.
+const THINKS: Duration = Duration::from_millis(200);
+/// Dispatches one after another, whose pushes are timed; the pause behind each lets its own messages come to an end.
+const ONE_BY_ONE: usize = 40;
+const PAUSE: Duration = Duration::from_millis(500);
 /// Time between two pings of every driver.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// The offers' timers of `examples/seoul.yaml` last 15 s; then everything has been paid for.
@@ -43,7 +49,7 @@ pub struct Outcome {
     pub cpu_ms: f64,
     pub seconds: f64,
     pub idle_ms_a_second: f64,
-    /// From sending a request until its first offer was published, each.
+    /// From sending a request until its first offer was published, of dispatches one after another.
     pub push_ms: Vec<f64>,
     pub calls: Vec<Recorded>,
     /// Shares of CPU time by part, greatest first; empty where there is no profiler.
@@ -117,8 +123,8 @@ impl Apps<'_> {
         }
     }
 
-    /// One dispatch, asked for and accepted; gives its id and when it was asked for.
-    async fn dispatch(&self, number: usize) -> anyhow::Result<(String, Instant)> {
+    /// One dispatch, asked for and accepted; gives when it was asked for.
+    async fn dispatch(&self, number: usize) -> anyhow::Result<Instant> {
         let (user, _) = self.tokens(number)?;
         let body = json!({ "userId": format!("user#{number}"), "pickupLocation": place(number),
             "destination": { "lat": 37.5730, "lng": 126.9794, "address": "서울시 종로구 종로" } });
@@ -126,11 +132,12 @@ impl Apps<'_> {
         let stored = self.call(&user, Method::POST, "/v1/dispatches", &body).await?;
         let id = stored["dispatchId"].as_str().context("an id")?.to_owned();
         let (driver, offer_seq) = self.offered(&id).await?;
+        sleep(THINKS).await;
         let token = self.city.token(&driver, "driver")?;
         let path = format!("/v1/dispatches/{}/response", id.trim_start_matches("dispatch#"));
         let body = json!({ "driverId": driver, "offerSeq": offer_seq, "response": "ACCEPT" });
         self.call(&token, Method::POST, &path, &body).await?;
-        Ok((id, asked_at))
+        Ok(asked_at)
     }
 
     /// Waits for the offer, by the table; gives whose it is.
@@ -149,14 +156,33 @@ impl Apps<'_> {
         }
     }
 
-    /// All dispatches, one begun after another.
-    async fn all(&self, per_second: f64) -> anyhow::Result<Vec<(String, Instant)>> {
+    /// Dispatches of these people, one begun after another.
+    async fn all(&self, people: Range<usize>, per_second: f64) -> anyhow::Result<usize> {
         let began = tokio::time::Instant::now();
-        try_join_all((0..self.dispatches).map(|number| async move {
-            sleep_until(began + Duration::from_secs_f64(number as f64 / per_second)).await;
+        let dispatches = people.enumerate().map(|(place, number)| async move {
+            sleep_until(began + Duration::from_secs_f64(place as f64 / per_second)).await;
             self.dispatch(number).await
-        }))
-        .await
+        });
+        Ok(try_join_all(dispatches).await?.len())
+    }
+
+    /// Time from each request to the push of its offer, ms, of dispatches that do not meet: the first publication after a request is its
+    /// offer's.
+    async fn pushes(&self, people: Range<usize>) -> anyhow::Result<Vec<f64>> {
+        self.city.recorder.clear();
+        let mut asked = Vec::new();
+        for number in people {
+            asked.push(self.dispatch(number).await?);
+            sleep(PAUSE).await;
+        }
+        let calls = self.city.recorder.calls();
+        let mut published: Vec<Instant> =
+            calls.iter().filter(|call| call.service == "sns").map(|call| call.begun).collect();
+        published.sort_unstable();
+        let first_after = |asked: &Instant| published.get(published.partition_point(|at| at < asked));
+        let pushed = asked.iter().map(|asked| first_after(asked).map(|at| at.duration_since(*asked)));
+        let pushed: Option<Vec<Duration>> = pushed.collect();
+        Ok(pushed.context("a push for each offer")?.iter().map(|time| time.as_secs_f64() * 1000.0).collect())
     }
 }
 
@@ -169,9 +195,9 @@ pub async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
         client: Client::builder().no_proxy().build()?,
         operations: city.token("operator", "operations")?,
         table: aws_sdk_dynamodb::Client::new(&sdk(&city.emulator.endpoint()).await),
-        dispatches: load.dispatches,
+        dispatches: load.dispatches + ONE_BY_ONE,
     };
-    let numbers: Vec<usize> = (0..load.dispatches).collect();
+    let numbers: Vec<usize> = (0..apps.dispatches).collect();
     for some in numbers.chunks(AT_ONCE) {
         for signed_on in join_all(some.iter().map(|number| apps.sign_on(*number))).await {
             signed_on?;
@@ -188,34 +214,15 @@ async fn measured(apps: &Apps<'_>, load: &Load) -> anyhow::Result<Outcome> {
     sleep(AT_REST).await;
     let idle_ms_a_second = (apps.worker.cpu_ms()? - idle_from) / rest_began.elapsed().as_secs_f64();
 
+    let push_ms = apps.pushes(0..ONE_BY_ONE).await?;
+    sleep(TIMERS_OVER).await;
     apps.city.recorder.clear();
     let (began, cpu_from) = (Instant::now(), apps.worker.cpu_ms()?);
     let profiler = if load.profiled { Profiler::start(apps.worker.pid()) } else { None };
-    let asked = apps.all(load.per_second).await?;
+    let accepted = apps.all(ONE_BY_ONE..apps.dispatches, load.per_second).await?;
     let profile = profiler.map_or_else(Vec::new, Profiler::shares);
     sleep(TIMERS_OVER).await;
     let (cpu_ms, seconds) = (apps.worker.cpu_ms()? - cpu_from, began.elapsed().as_secs_f64());
     let calls = apps.city.recorder.calls();
-    let push_ms = pushes(&asked, &calls);
-    Ok(Outcome { accepted: asked.len(), cpu_ms, seconds, idle_ms_a_second, push_ms, calls, profile })
-}
-
-/// Each request meets the first publication after it that no earlier request has met: requests come one after another, and each makes one
-/// offer, so the order is theirs, and a batch of several stands for each of them.
-fn pushes(asked: &[(String, Instant)], calls: &[Recorded]) -> Vec<f64> {
-    let offers = calls.iter().filter(|call| call.operation == "UpdateItem" && !call.resource.ends_with("-leases"));
-    let mut stored: Vec<Instant> = offers.map(|call| call.begun).collect();
-    let mut published: Vec<Instant> =
-        calls.iter().filter(|call| call.service == "sns").map(|call| call.begun).collect();
-    stored.sort_unstable();
-    published.sort_unstable();
-    let mut asked: Vec<Instant> = asked.iter().map(|(_, at)| *at).collect();
-    asked.sort_unstable();
-    std::iter::zip(asked, stored)
-        .filter_map(|(asked, stored)| {
-            let first = published.partition_point(|at| *at < stored);
-            let published = published.get(first)?;
-            Some(published.duration_since(asked).as_secs_f64() * 1000.0)
-        })
-        .collect()
+    Ok(Outcome { accepted, cpu_ms, seconds, idle_ms_a_second, push_ms, calls, profile })
 }
