@@ -37,6 +37,7 @@ use crate::city::{City, Settings, parse_timestamp};
 use crate::clock::FakeClock;
 use crate::engine::Engine;
 use crate::eta::StraightLine;
+use crate::faults::{Failing, Faults};
 use crate::fleet::fake::FakeFleet;
 use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use crate::metrics::Metrics;
@@ -131,6 +132,8 @@ struct World {
     clock: Arc<FakeClock>,
     fleet: Arc<FakeFleet>,
     store: MemoryStore,
+    /// Counts the calls of the dispatches' table, and makes them fail.
+    table: Faults,
     events: Arc<FakeEvents>,
 }
 
@@ -167,9 +170,9 @@ impl World {
         let clock = Arc::new(FakeClock::at(parse_timestamp(BEGIN).unwrap()));
         let store = MemoryStore::new(city.clone());
         let fleet = Arc::new(FakeFleet::new(city.clone(), clock.clone()));
-        let events = Arc::new(FakeEvents::default());
+        let (events, table) = (Arc::new(FakeEvents::default()), Faults::default());
         let mut ports = Ports {
-            dispatches: Arc::new(store.clone()),
+            dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
             profiles: Arc::new(store.clone()),
             fleet: fleet.clone(),
             timers: Arc::new(FakeTimers::default()),
@@ -184,7 +187,7 @@ impl World {
         let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
         let state = AppState::new(engine, access(&wide_limits()), Arc::new(store.clone()), CancellationToken::new());
         let api = router(state.clone(), &HttpRole::ALL.into());
-        Self { state, api, clock, fleet, store, events }
+        Self { state, api, clock, fleet, store, table, events }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

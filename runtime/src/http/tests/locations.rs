@@ -6,6 +6,7 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use serde_json::{Value, json};
 
 use super::{World, pickup};
+use crate::faults::FailAt;
 use crate::port::Fleet as _;
 use crate::store::entity::PersonStatus;
 
@@ -89,14 +90,47 @@ async fn a_wiped_cache_learns_a_driver_again_from_its_ping() {
     assert_eq!((known.status, known.seen_at), (PersonStatus::Active, world.now()));
 }
 
-#[tokio::test]
-async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
-    let world = World::new();
+/// Driver 00001 with a passenger on board; the suffix of the dispatch's id.
+async fn has_trip(world: &World) -> String {
     let id = world.has_offer().await;
     let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
     world.post(&format!("/v1/dispatches/{id}/response"), answer).await.expect(StatusCode::OK);
     let boarded = json!({"driverId": "driver#00001", "type": "PASSENGER_PICKED_UP"});
     world.post(&format!("/v1/dispatches/{id}/events"), boarded).await.expect(StatusCode::OK);
+    id
+}
+
+#[tokio::test]
+async fn pings_cost_the_table_one_write_in_sixty_of_a_trip_and_a_failed_one_is_made_up_for() {
+    let world = World::new();
+    let id = has_trip(&world).await;
+    world.has_active_driver("00002").await;
+    let (calls, profiles) = (world.table.calls(), world.store.partition("driver#00002"));
+    let ping_rounds = async |count: u32| {
+        for _ in 0..count {
+            world.clock.advance_ms(4000);
+            let both = [1, 2].map(|n| json!({"driverId": format!("driver#{n:05}"), "lat": 37.5662, "lng": 126.9785}));
+            let taken = world.post("/v1/locations/batch", json!({"locations": both})).await;
+            assert_eq!(taken.expect(StatusCode::ACCEPTED), json!({"accepted": 2, "dropped": 0}));
+        }
+        world.table.calls() - calls
+    };
+    assert_eq!(ping_rounds(59).await, 0);
+    world.table.fail_call(1, FailAt::Before);
+    assert_eq!(ping_rounds(1).await, 1, "the chunk that is lost");
+    assert_eq!(ping_rounds(60).await, 3, "it, and the next");
+    assert_eq!(ping_rounds(60).await, 4);
+    assert_eq!(world.store.partition("driver#00002"), profiles);
+    let dispatch = DispatchId::from_suffix(&id).unwrap();
+    let stored = world.state.engine.ports.dispatches.read_route(&dispatch).await.unwrap();
+    assert_eq!(stored.len(), 180);
+    assert!(stored.windows(2).all(|pair| pair[1].at.since_ms(pair[0].at) == 4000), "each point once, and in order");
+}
+
+#[tokio::test]
+async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
+    let world = World::new();
+    let id = has_trip(&world).await;
     for point in 0..60 {
         world.clock.advance_ms(4000);
         let ping = at(37.5662 + f64::from(point) * 0.001);
