@@ -1,8 +1,9 @@
 //! What a city does while something it depends on is away: rides go on where they can, callers are told when to come again where they
 //! cannot, nothing is lost, and nobody restarts a healthy process.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dispatch_tests::recorder::{Fate, Recorded};
 use futures::future::join_all;
@@ -130,9 +131,16 @@ async fn a_throttled_table_slows_rides_down_and_loses_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_meet_others_are_made_again_and_lose_no_ride() {
     let mut bench = Bench::open("conflicts").await;
-    let count = AtomicUsize::new(0);
+    // Of each dispatch every other write: were they counted together, one writer could meet a conflict with each of its tries.
+    let tries: Mutex<HashMap<String, usize>> = Mutex::default();
     let every_other = move |call: &Recorded| {
-        if call.operation != "TransactWriteItems" || count.fetch_add(1, Ordering::SeqCst) % 2 == 1 {
+        if call.operation != "TransactWriteItems" {
+            return Fate::Pass;
+        }
+        let mut tries = tries.lock().unwrap();
+        let tries = tries.entry(call.item.clone()).or_default();
+        *tries += 1;
+        if *tries % 2 == 0 {
             return Fate::Pass;
         }
         let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"for a test",

@@ -41,6 +41,8 @@ struct Seen {
     handled: Mutex<Vec<(String, u32)>>,
     refused: Mutex<HashSet<String>>,
     panicking: Mutex<HashSet<String>>,
+    /// What stays in work until it is taken out.
+    lasting: Mutex<HashSet<String>>,
 }
 
 impl Seen {
@@ -66,6 +68,9 @@ impl DispatchHandler for Seen {
         let id = stored.state.id.to_string();
         if self.refused.lock().unwrap().contains(&id) {
             return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
+        }
+        while self.lasting.lock().unwrap().contains(&id) {
+            sleep(Duration::from_millis(20)).await;
         }
         let breaks = self.panicking.lock().unwrap().contains(&id);
         assert!(!breaks, "on purpose");
@@ -455,6 +460,43 @@ async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
         world.all_handled(shard, 40).await;
     }
     third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_ends_is_handed_nothing_any_more() {
+    let shards = ["a", "b"];
+    let world = World::start(&shards).await;
+    let first = world.worker("w1").await;
+    world.shared(&[("w1", 2)]).await;
+    for shard in shards {
+        world.seen.lasting.lock().unwrap().insert(format!("dispatch#{shard}-0"));
+        world.append(shard, 0..1);
+    }
+    until("both shards to have something in work", async || (world.seen.count() == 2 * 9).then_some(())).await;
+    let second = world.worker("w2").await;
+    let handing_over = "dispatch_stream_lease_changes_total{change=\"handed_over\"} 1";
+    until("the second to ask for one", async || {
+        let rows = world.leases().await;
+        rows.values().any(|row| row["leaseRequestedBy"] == "w2").then_some(())
+    })
+    .await;
+    // It leaves before it has it.
+    second.stop().await;
+    for row in world.leases().await.values() {
+        assert_eq!((&row["leaseOwner"], &row["leaseRequestedBy"]), (&json!("w1"), &Value::Null), "{row}");
+    }
+    world.seen.lasting.lock().unwrap().clear();
+    for shard in shards {
+        world.all_handled(shard, 1).await;
+    }
+    world.append("a", 1..2);
+    world.append("b", 1..2);
+    for shard in shards {
+        world.all_handled(shard, 2).await;
+    }
+    world.shared(&[("w1", 2)]).await;
+    assert!(!first.counts(handing_over), "there was nobody to hand it to");
+    first.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,6 +52,8 @@ pub struct Recorded {
     pub path: String,
     /// The table, the queue's address or the topic a JSON request to AWS names; empty where it names none.
     pub resource: String,
+    /// Partition key of the first item a transaction of DynamoDB writes, which its tries have in common; empty for everything else.
+    pub item: String,
     /// When it came in.
     pub begun: Instant,
     /// When its answer began, or the connection was cut; `None` while it is under way or held.
@@ -245,6 +247,7 @@ impl Shared {
             effect,
             path: request.uri().path().to_owned(),
             resource: names::resource(body),
+            item: names::item(body),
             begun: Instant::now(),
             ended: None,
             status: None,

@@ -428,7 +428,9 @@ impl Worker {
             Then::GiveBack => (None, "given_back"),
         };
         match holding.lease.release(to).await {
-            Ok(()) => change,
+            Ok(true) => change,
+            // Nobody wants it any more.
+            Ok(false) => "given_back",
             Err(LeaseError::Lost) => "lost",
             // Others wait for the fail-over time then.
             Err(LeaseError::Port(error)) => {
@@ -446,6 +448,22 @@ impl Worker {
         while let Some(joined) = self.readers.join_next_with_id().await {
             self.ended(joined).await;
         }
+        if let Err(error) = self.leave().await {
+            // Others wait for the fail-over time then.
+            self.failed(&error);
+        }
+    }
+
+    /// What was asked for, or was handed over in this moment, is left to others.
+    async fn leave(&self) -> Result<(), PortError> {
+        let keys: HashSet<String> = self.known.keys().cloned().collect();
+        let me = Some(self.source.leases.worker());
+        for row in self.source.leases.read(&keys).await?.rows.values().filter(|row| !row.is_finished()) {
+            if row.owner.as_deref() == me || row.requested_by.as_deref() == me {
+                self.source.leases.leave(row).await?;
+            }
+        }
+        Ok(())
     }
 
     fn report(&mut self) {

@@ -208,6 +208,30 @@ impl Leases {
         }
     }
 
+    /// What a worker that ends leaves to others at once: a lease it asked for is not handed to it any more, and one that was handed to it
+    /// meanwhile, and that nobody of this process reads, is anybody's.
+    pub(super) async fn leave(&self, row: &Row) -> Result<(), PortError> {
+        let is = |name: &Option<String>| name.as_deref() == Some(self.worker.as_str());
+        if is(&row.requested_by) && !is(&row.owner) {
+            let request = self
+                .update(&row.key)
+                .update_expression(format!("REMOVE {REQUESTED_BY}"))
+                .condition_expression(format!("{REQUESTED_BY} = :me"))
+                .expression_attribute_values(":me", text(&self.worker));
+            match request.send().await {
+                Ok(_) => return Ok(()),
+                Err(error) if condition_failed(&error) => {}
+                Err(error) => return Err(port_error(WRITING, &error)),
+            }
+        }
+        // As it is now: it may have been handed over since it was looked at.
+        let Some(row) = self.row(&row.key).await?.filter(|row| is(&row.owner)) else { return Ok(()) };
+        match self.held(&row.key, row.counter).release(None).await {
+            Ok(_) | Err(LeaseError::Lost) => Ok(()),
+            Err(LeaseError::Port(error)) => Err(error),
+        }
+    }
+
     /// Removes the row of a finished shard.
     pub(super) async fn forget(&self, key: &str) -> Result<(), PortError> {
         let request = self
@@ -290,18 +314,20 @@ impl Held {
     }
 
     pub(super) async fn renew(&self) -> Result<(), LeaseError> {
-        self.write(Change::Renew).await
+        self.write(Change::Renew).await.map(|_| ())
     }
 
     pub(super) async fn decline(&self) -> Result<(), LeaseError> {
-        self.write(Change::Decline).await
+        self.write(Change::Decline).await.map(|_| ())
     }
 
     pub(super) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), LeaseError> {
-        self.write(Change::Checkpoint(checkpoint)).await
+        self.write(Change::Checkpoint(checkpoint)).await.map(|_| ())
     }
 
-    pub(super) async fn release(&self, to: Option<&str>) -> Result<(), LeaseError> {
+    /// Lets go of the lease: to the worker that asked for it, as long as it still does, or to whoever comes first. True where it is gone
+    /// to whom it was meant for.
+    pub(super) async fn release(&self, to: Option<&str>) -> Result<bool, LeaseError> {
         self.write(Change::Release(to)).await
     }
 
@@ -310,29 +336,41 @@ impl Held {
         self.fence.lock().await.lost = true;
     }
 
-    async fn write(&self, change: Change<'_>) -> Result<(), LeaseError> {
+    /// True where the change was made as it was meant.
+    async fn write(&self, mut change: Change<'_>) -> Result<bool, LeaseError> {
         let mut fence = self.fence.lock().await;
         if fence.lost {
             self.leases.metrics.stale_write();
             return Err(LeaseError::Lost);
         }
-        // The second try is for an earlier write whose answer was lost: it has moved the counter by one, and nobody else can have.
-        for _ in 0..2 {
+        let mut as_meant = true;
+        // Another try is for an earlier write whose answer was lost: it has moved the counter by one, and nobody else can have. One more is
+        // for a worker that does not want any more what it asked for.
+        for _ in 0..3 {
             let sent_at = Instant::now();
             match self.request(&change, fence.counter).send().await {
                 Ok(_) => {
                     fence.counter += 1;
                     fence.written = sent_at;
                     fence.lost = matches!(change, Change::Release(_));
-                    return Ok(());
+                    return Ok(as_meant);
                 }
                 Err(error) if condition_failed(&error) => {}
                 Err(error) => return Err(port_error(WRITING, &error).into()),
             }
             let row = self.leases.row(&self.key).await?;
-            match row.filter(|row| row.owner.as_deref() == Some(self.leases.worker())) {
-                Some(row) if row.counter == fence.counter + 1 => fence.counter += 1,
+            let Some(row) = row.filter(|row| row.owner.as_deref() == Some(self.leases.worker())) else { break };
+            match change {
+                Change::Release(Some(to)) if row.requested_by.as_deref() != Some(to) => {
+                    (change, as_meant) = (Change::Release(None), false);
+                }
+                _ if row.counter == fence.counter + 1 => {}
                 _ => break,
+            }
+            if row.counter == fence.counter + 1 {
+                fence.counter += 1;
+            } else if row.counter != fence.counter {
+                break;
             }
         }
         fence.lost = true;
@@ -374,9 +412,14 @@ impl Held {
             expression.push_str(" REMOVE ");
             expression.push_str(&remove.join(", "));
         }
+        let mut condition = format!("{OWNER} = :me AND {COUNTER} = :counter");
+        if matches!(change, Change::Release(Some(_))) {
+            // One that ends takes its request back: nobody would read the shard until the fail-over time.
+            condition.push_str(&format!(" AND {REQUESTED_BY} = :to"));
+        }
         request
             .update_expression(expression)
-            .condition_expression(format!("{OWNER} = :me AND {COUNTER} = :counter"))
+            .condition_expression(condition)
             .expression_attribute_values(":me", text(self.leases.worker()))
             .expression_attribute_values(":counter", number(counter))
             .expression_attribute_values(":next", number(counter + 1))

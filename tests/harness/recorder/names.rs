@@ -39,6 +39,16 @@ pub(super) fn resource(body: &Bytes) -> String {
     named.unwrap_or_default().to_owned()
 }
 
+/// Partition key (`PK`) of the first item of a transaction.
+pub(super) fn item(body: &Bytes) -> String {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return String::new() };
+    let Some(part) = body["TransactItems"][0].as_object().and_then(|part| part.values().next()) else {
+        return String::new();
+    };
+    let key = ["Item", "Key"].into_iter().find_map(|of| part[of]["PK"]["S"].as_str());
+    key.unwrap_or_default().to_owned()
+}
+
 fn s3(request: &Request<Body>) -> String {
     let query = request.uri().query().unwrap_or_default();
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
