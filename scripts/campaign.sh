@@ -10,7 +10,7 @@ minutes="${CAMPAIGN_MINUTES:-20}" seed="${CAMPAIGN_SEED:-$RANDOM}"
 # they take: all deaths some seven minutes, the degraded modes two, the overload one and what was taken meanwhile another.
 model=$((minutes / 10 > 0 ? minutes / 10 : 1))
 pool=$(((minutes - 13 - 2 * model) * 60))
-export RACES="${RACES:-$((minutes * 750))}" RACES_SEED="${RACES_SEED:-$seed}"
+export RACES="${RACES:-$((minutes * 600))}" RACES_SEED="${RACES_SEED:-$seed}"
 export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-$model}"
 export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-$((pool > 60 ? pool : 60))}" DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$seed}"
 export DISPATCH_OVERLOAD_SECONDS="${DISPATCH_OVERLOAD_SECONDS:-$((minutes * 6 > 60 ? minutes * 6 : 60))}"

@@ -15,6 +15,7 @@ mod nudges;
 mod ranking;
 mod texts;
 mod trip;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use known::KnownOffers;
 use nudges::Nudged;
 pub use nudges::Nudges;
 pub use texts::response as notifications_of_response;
+use turns::Turns;
 
 use crate::city::City;
 use crate::metrics::Metrics;
@@ -54,6 +56,7 @@ pub struct Engine {
     known: KnownOffers,
     nudged: Nudged,
     gathering: Gathering,
+    turns: Turns,
 }
 
 /// An event that took effect, or whose effect was there already.
@@ -105,6 +108,7 @@ impl Engine {
             known: KnownOffers::default(),
             nudged: Nudged::default(),
             gathering: Gathering::default(),
+            turns: Turns::default(),
         }
     }
 

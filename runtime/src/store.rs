@@ -55,6 +55,8 @@ pub async fn client(endpoint: &AwsEndpoint) -> Client {
 #[derive(Clone)]
 pub struct DynamoStore {
     client: Client,
+    /// The same, whose calls are tried once.
+    once: Client,
     table: String,
     codec: Codec,
     metrics: Arc<Metrics>,
@@ -64,7 +66,8 @@ impl DynamoStore {
     /// The table `table` of `city` behind a [`client`], GSI1 spread over `gsi1_shards` partition keys (1 is the seed's literal).
     pub fn new(client: Client, table: &str, gsi1_shards: u16, city: City) -> Self {
         let codec = Codec::new(city, Shards::new(gsi1_shards));
-        Self { client, table: table.to_owned(), codec, metrics: Arc::new(Metrics::new()) }
+        let once = failure::once(&client);
+        Self { client, once, table: table.to_owned(), codec, metrics: Arc::new(Metrics::new()) }
     }
 
     /// The same table, whose retries and lost answers are counted in the metrics of a process.

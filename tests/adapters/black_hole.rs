@@ -69,6 +69,7 @@ async fn every_call_of_aws_ends_in_time() {
         request_time: String::new(),
         timeout_at: String::new(),
         offer_seq: None,
+        ver: None,
     };
     let response = ResponseMessage {
         dispatch_id: id.to_string(),

@@ -202,6 +202,7 @@ async fn a_timer_comes_not_before_its_time_and_says_what_the_seed_says() {
         request_time: "2025-05-25T15:30:30+09:00".to_owned(),
         timeout_at: "2025-05-25T15:32:30+09:00".to_owned(),
         offer_seq: None,
+        ver: None,
     };
     let began = Instant::now();
     SqsTimers::new(world.sqs.clone(), &url).start(&message, 1_200).await.unwrap();

@@ -52,7 +52,8 @@ pub struct Recorded {
     pub path: String,
     /// The table, the queue's address or the topic a JSON request to AWS names; empty where it names none.
     pub resource: String,
-    /// Partition key of the first item a transaction of DynamoDB writes, which its tries have in common; empty for everything else.
+    /// Partition key of the item a request to DynamoDB is about, of a transaction the first: its tries have that in common. Empty for
+    /// everything else.
     pub item: String,
     /// When it came in.
     pub begun: Instant,

@@ -2,7 +2,7 @@
 //! when the stream says that the offer ended.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot, Search, eligibility};
 use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Rules, Step, step};
@@ -47,20 +47,21 @@ pub enum Trigger {
 }
 
 /// Wake-ups of this process that have not fired yet: a replayed stream record must not start a second chain of them. Other
-/// replicas may; a chain ends with the search budget.
+/// replicas may; a chain ends with the search budget. A dispatch that has gone on begins another: the wake-up of an earlier version is
+/// passed over when it fires.
 #[derive(Default)]
-pub(super) struct ArmedWakes(Mutex<HashMap<DispatchId, EpochMs>>);
+pub(super) struct ArmedWakes(Mutex<HashMap<DispatchId, (EpochMs, u32)>>);
 
 impl ArmedWakes {
-    fn arm(&self, id: &DispatchId, now: EpochMs, delay_ms: u64) -> bool {
+    fn arm(&self, state: &Dispatch, now: EpochMs, delay_ms: u64) -> bool {
         let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if armed.get(id).is_some_and(|due| *due > now) {
+        if armed.get(&state.id).is_some_and(|(due, ver)| *due > now && *ver >= state.ver) {
             return false;
         }
         if armed.len() >= ARMED_WAKES_MAX {
-            armed.retain(|_, due| *due > now);
+            armed.retain(|_, (due, _)| *due > now);
         }
-        armed.insert(id.clone(), now.plus_ms(delay_ms));
+        armed.insert(state.id.clone(), (now.plus_ms(delay_ms), state.ver));
         true
     }
 }
@@ -68,12 +69,27 @@ impl ArmedWakes {
 impl Engine {
     /// Moves a dispatch on as far as it goes without waiting for somebody: `stored` is what the caller has seen of it, a
     /// stream image for example, and is read again only where the table has something newer. Repeating it, at the same time
-    /// and elsewhere too, is harmless: only one of them can store the next offer.
+    /// and elsewhere too, is harmless: only one of them can store the next offer. In one process the second waits for the first, and has
+    /// nothing left to do where that one came as far.
     pub async fn advance(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
-        if self.known.has_gone_on(&stored) {
+        if self.known.has_gone_on(&stored.state.id, stored.state.ver) {
+            return Ok(());
+        }
+        let (id, ver) = (stored.state.id.clone(), stored.state.ver);
+        let mut turn = self.turns.enter(&id).await;
+        if turn.was_done(ver) || self.known.has_gone_on(&id, ver) {
             return Ok(());
         }
         self.known.note(&stored);
+        self.advance_alone(stored, trigger).await?;
+        // A sweep that found nobody has set no timer: others may want one.
+        if trigger != Trigger::Sweep {
+            turn.done(ver);
+        }
+        Ok(())
+    }
+
+    async fn advance_alone(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
         let mut before = stored;
         let mut working = before.state.clone();
         let mut event = Event::Wake;
@@ -127,6 +143,15 @@ impl Engine {
     pub async fn advance_by_id(&self, id: &DispatchId, trigger: Trigger) -> Result<(), EngineError> {
         let stored = self.load(id).await?;
         self.advance(stored, trigger).await
+    }
+
+    /// Repeats the search of a dispatch that found nobody in this version, unless it is known to have gone on since. Letters that are moved
+    /// back name no version.
+    pub async fn wake(self: &Arc<Self>, id: &DispatchId, ver: Option<u32>) -> Result<(), EngineError> {
+        if ver.is_some_and(|ver| self.known.has_gone_on(id, ver)) {
+            return Ok(());
+        }
+        self.advance_aside(id, Trigger::Wake).await
     }
 
     /// Ends an offer whose timer fired. Gives the time that is left where the timer was early.
@@ -186,7 +211,7 @@ impl Engine {
 
     async fn arm_wake(&self, stored: &StoredDispatch, delay_ms: u64) {
         let now = self.ports.clock.now();
-        if !self.wakes.arm(&stored.state.id, now, delay_ms) {
+        if !self.wakes.arm(&stored.state, now, delay_ms) {
             return;
         }
         let message = TimerMessage {
@@ -195,6 +220,7 @@ impl Engine {
             request_time: self.city.timestamp(now),
             timeout_at: self.city.timestamp(now.plus_ms(delay_ms)),
             offer_seq: None,
+            ver: Some(stored.state.ver),
         };
         let result = self.ports.timers.start(&message, delay_ms).await;
         self.tolerate(stored, result);

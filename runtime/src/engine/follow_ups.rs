@@ -103,6 +103,7 @@ impl Engine {
             request_time: self.city.timestamp(offered_at),
             timeout_at: self.city.timestamp(timeout_at),
             offer_seq: Some(state.offer_seq),
+            ver: None,
         };
         let lasts_ms = timeout_at.since_ms(offered_at);
         let token = HoldToken::of(&state.id, state.offer_seq);

@@ -45,10 +45,6 @@ const LATE_AFTER_WINDOWS: u64 = 2;
 /// later.
 const LATE_BESIDES_MS: u64 = 2_000;
 
-/// A dispatch may wait more than once: for the process's own nudge, its stream record, a timer, the sweeper. Who joined first goes on
-/// first; the others look after this time, enough for an offer to be stored, whether anything is left to do.
-const AFTER_THE_FIRST: Duration = Duration::from_millis(250);
-
 /// What a process gathers.
 pub(super) struct Gathering {
     windows: Windows,
@@ -171,10 +167,7 @@ impl Engine {
                 ticket.order.await
             }
         };
-        if !ticket.is_first {
-            tokio::time::sleep(AFTER_THE_FIRST).await;
-        }
-        if self.known.has_gone_on(stored) {
+        if self.known.has_gone_on(&stored.state.id, stored.state.ver) {
             return None;
         }
         // An error: whoever matched the window broke over it.

@@ -93,9 +93,9 @@ impl KnownOffers {
         }
     }
 
-    /// Whether a dispatch is known to have gone on since it was so: whoever made it go on, or its own record, sees to the rest.
-    pub(super) fn has_gone_on(&self, stored: &StoredDispatch) -> bool {
-        self.locked().get(&stored.state.id).is_some_and(|known| known.ver() > stored.state.ver)
+    /// Whether a dispatch is known to have gone on since this version: whoever made it go on, or its own record, sees to the rest.
+    pub(super) fn has_gone_on(&self, id: &DispatchId, ver: u32) -> bool {
+        self.locked().get(id).is_some_and(|known| known.ver() > ver)
     }
 
     fn locked(&self) -> MutexGuard<'_, Generations> {

@@ -154,7 +154,14 @@ mod tests {
 
     fn timer(offer_seq: Option<u32>) -> TimerMessage {
         let text = String::new;
-        TimerMessage { dispatch_id: text(), driver_id: None, request_time: text(), timeout_at: text(), offer_seq }
+        TimerMessage {
+            dispatch_id: text(),
+            driver_id: None,
+            request_time: text(),
+            timeout_at: text(),
+            offer_seq,
+            ver: None,
+        }
     }
 
     #[tokio::test(start_paused = true)]

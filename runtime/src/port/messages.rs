@@ -21,6 +21,10 @@ pub struct TimerMessage {
     /// Addition: which offer; absent where a search is to be repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_seq: Option<u32>,
+    /// Addition: where a search is to be repeated, the version (`ver`) of the dispatch that found nobody; one that has gone on since needs
+    /// no repetition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ver: Option<u32>,
 }
 
 /// Durable timers.

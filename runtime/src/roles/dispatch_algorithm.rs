@@ -40,7 +40,7 @@ impl MessageHandler for OfferTimeouts {
         };
         let result = match timer.offer_seq {
             Some(offer_seq) => self.time_out(&id, &timer, offer_seq).await,
-            None => self.0.advance_aside(&id, Trigger::Wake).await,
+            None => self.0.wake(&id, timer.ver).await,
         };
         match result {
             Ok(()) | Err(EngineError::NotFound) => Handled::Done,

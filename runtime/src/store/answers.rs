@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::convert::{read_item, write_item};
 use super::expression::{Expression, key, number, text};
-use super::failure::{DynamoFailure, Meaning, once};
+use super::failure::{DynamoFailure, Meaning};
 use super::{DynamoStore, broken, keys};
 use crate::port::{ANSWER_KEPT_MS, AnswerStore, Begun, HELD_MS, KeyedRequest, PortError, StoredAnswer};
 
@@ -102,7 +102,7 @@ impl AnswerStore for DynamoStore {
         let item = write_item(ANSWER, &AnswerItem::begun(request, now)).map_err(|error| broken(BEGIN, error))?;
         let (pk, mut tries) = (keys::answer_pk(&request.key), self.tries());
         loop {
-            let put = self.client.put_item().table_name(&self.table).set_item(Some(item.clone()));
+            let put = self.once.put_item().table_name(&self.table).set_item(Some(item.clone()));
             let put = put
                 .condition_expression(
                     "attribute_not_exists(PK) OR expiresAt <= :seconds OR asked = :nothing OR \
@@ -113,7 +113,7 @@ impl AnswerStore for DynamoStore {
                 .expression_attribute_values(":nothing", text(NOTHING))
                 .expression_attribute_values(":now", number(now.0))
                 .expression_attribute_values(":asked", text(&request.asked));
-            let failure = match put.customize().config_override(once()).send().await {
+            let failure = match put.send().await {
                 Ok(_) => return Ok(Begun::First),
                 Err(error) => DynamoFailure::of(&error),
             };

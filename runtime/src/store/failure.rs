@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -141,8 +142,10 @@ pub(super) fn condition_failed(reasons: &[CancellationReason], index: usize) -> 
 
 /// For writes that this module's callers try again themselves: the SDK tries once. Otherwise tries would multiply, and a repetition
 /// by the SDK after a lost answer would fail on its own condition and look like somebody else's write.
-pub(super) fn once() -> aws_sdk_dynamodb::config::Builder {
-    aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled())
+///
+/// A client of its own, because settings that change with a call are worked out with each.
+pub(super) fn once(client: &Client) -> Client {
+    Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
 }
 
 /// The tries of one write.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::convert::{Item, read_item, write_item};
 use super::entity::{DriverItem, Location, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, Meaning, TransactionFailure, once};
+use super::failure::{DynamoFailure, Meaning, TransactionFailure};
 use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
@@ -207,9 +207,9 @@ impl DynamoStore {
     }
 
     async fn update(&self, pk: &str, update: Expression) -> Option<DynamoFailure> {
-        let request = self.client.update_item().table_name(&self.table);
+        let request = self.once.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(pk, keys::PROFILE_SK))));
-        let sent = request.customize().config_override(once()).send().await;
+        let sent = request.send().await;
         sent.err().map(|error| DynamoFailure::of(&error))
     }
 
@@ -232,8 +232,8 @@ impl DynamoStore {
             TransactWriteItem::builder().update(update.map_err(|error| broken(AVAILABILITY, error))?).build(),
             TransactWriteItem::builder().put(history.map_err(|error| broken(AVAILABILITY, error))?).build(),
         ];
-        let request = self.client.transact_write_items().set_transact_items(Some(parts));
-        let sent = request.customize().config_override(once()).send().await;
+        let request = self.once.transact_write_items().set_transact_items(Some(parts));
+        let sent = request.send().await;
         match sent.map_err(|error| TransactionFailure::of(&error)) {
             Ok(_) => Ok(None),
             Err(TransactionFailure::Conditions(_)) => Ok(Some(profile_keeps_changing())),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
 use super::entity::{DispatchItem, DispatchStatus, DriverItem, PersonStatus, UserItem};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed, once};
+use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
 use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
 use super::{DynamoStore, broken, keys};
 use crate::port::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
@@ -44,8 +44,8 @@ impl DynamoStore {
         let parts = [self.put_if_absent(DISPATCH, &item)?, self.occupy_user(new)?];
         let (mut tries, mut in_doubt) = (self.tries(), false);
         loop {
-            let request = self.client.transact_write_items().set_transact_items(Some(parts.to_vec()));
-            let sent = request.customize().config_override(once()).send().await;
+            let request = self.once.transact_write_items().set_transact_items(Some(parts.to_vec()));
+            let sent = request.send().await;
             let failure = match sent.map_err(|error| TransactionFailure::of(&error)) {
                 Ok(_) => return Ok(Created::Stored(Box::new(self.codec.stored(item).map_err(|e| broken(CREATE, e))?))),
                 Err(TransactionFailure::Conditions(reasons)) => {
@@ -206,30 +206,22 @@ impl DynamoStore {
         let dispatch = dispatch.into_update(&self.table, key(&before.item.pk, keys::DISPATCH_SK));
         let dispatch = TransactWriteItem::builder().update(dispatch.map_err(|error| broken(COMMIT, error))?).build();
         let parts = std::iter::once(dispatch).chain(companions).collect();
-        let request = self.client.transact_write_items().set_transact_items(Some(parts));
-        Ok(
-            match request
-                .customize()
-                .config_override(once())
-                .send()
-                .await
-                .map_err(|error| TransactionFailure::of(&error))
-            {
-                Ok(_) => Written::Yes,
-                Err(TransactionFailure::Conditions(reasons)) if condition_failed(&reasons, DISPATCH_PART) => {
-                    Written::DispatchChanged
-                }
-                Err(TransactionFailure::Conditions(_)) => Written::PeopleChanged,
-                Err(TransactionFailure::Other(failure)) => Written::No(failure),
-            },
-        )
+        let request = self.once.transact_write_items().set_transact_items(Some(parts));
+        Ok(match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
+            Ok(_) => Written::Yes,
+            Err(TransactionFailure::Conditions(reasons)) if condition_failed(&reasons, DISPATCH_PART) => {
+                Written::DispatchChanged
+            }
+            Err(TransactionFailure::Conditions(_)) => Written::PeopleChanged,
+            Err(TransactionFailure::Other(failure)) => Written::No(failure),
+        })
     }
 
     /// The dispatch alone.
     async fn update_alone(&self, before: &StoredDispatch, update: Expression) -> Written {
-        let request = self.client.update_item().table_name(&self.table);
+        let request = self.once.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(&before.item.pk, keys::DISPATCH_SK))));
-        match request.customize().config_override(once()).send().await {
+        match request.send().await {
             Ok(_) => Written::Yes,
             Err(error) => match DynamoFailure::of(&error) {
                 failure if failure.meaning == Meaning::ConditionFailed => Written::DispatchChanged,

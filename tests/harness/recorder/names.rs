@@ -39,12 +39,10 @@ pub(super) fn resource(body: &Bytes) -> String {
     named.unwrap_or_default().to_owned()
 }
 
-/// Partition key (`PK`) of the first item of a transaction.
+/// Partition key (`PK`) of the item a request to DynamoDB names, or of the first of a transaction.
 pub(super) fn item(body: &Bytes) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return String::new() };
-    let Some(part) = body["TransactItems"][0].as_object().and_then(|part| part.values().next()) else {
-        return String::new();
-    };
+    let part = body["TransactItems"][0].as_object().and_then(|part| part.values().next()).unwrap_or(&body);
     let key = ["Item", "Key"].into_iter().find_map(|of| part[of]["PK"]["S"].as_str());
     key.unwrap_or_default().to_owned()
 }

@@ -40,8 +40,6 @@ pub(super) struct Ticket {
     pub(super) window: u64,
     /// Its end.
     pub(super) closes_at: Instant,
-    /// Whether nobody else waits for the same dispatch.
-    pub(super) is_first: bool,
     /// Where the order of the candidates will be told.
     pub(super) order: oneshot::Receiver<Vec<Candidate>>,
 }
@@ -108,10 +106,10 @@ impl Windows {
             state.open = Some(Window { number: state.opened, closes_at: now + lasts, entries: Vec::new() });
         }
         let Some(window) = &mut state.open else { return Joined::AtOnce(None) };
-        let mut ticket = Ticket { window: window.number, closes_at: window.closes_at, is_first: true, order };
+        let ticket = Ticket { window: window.number, closes_at: window.closes_at, order };
         if let Some(same) = window.entries.iter_mut().find(|known| known.request.id == entry.request.id) {
+            // Who was dropped while waiting has left its place.
             same.waiting.push(sender);
-            ticket.is_first = false;
         } else if window.entries.len() < WINDOW_MAX {
             window.entries.push(Entry { waiting: vec![sender], ..entry });
         } else {
