@@ -157,7 +157,7 @@ async fn dispatches_at_the_same_time_share_the_calls_that_take_several() {
     assert_eq!(counts["TransactWriteItems"], 2 * TOGETHER, "{counts:?}");
     // A record of the stream that meets the nudge at work on the same dispatch waits for it, and finds nothing left to do.
     assert_eq!(counts["UpdateItem"], TOGETHER, "{counts:?}");
-    // A search that found every driver reserved is repeated after two seconds, for a read.
+    // All ask at one place: who finds its candidates reserved searches again at once; few have to wait two seconds and read again.
     assert!(counts.get("GetItem").is_none_or(|reads| *reads < TOGETHER / 4), "{counts:?}");
     assert!(counts["PublishBatch"] < 2 * TOGETHER, "{counts:?}");
 }

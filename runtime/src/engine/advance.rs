@@ -21,6 +21,10 @@ use crate::store::entity::PersonStatus;
 /// and this loop disagree; the sweeper then tries again.
 const ADVANCE_STEPS_MAX: usize = 200;
 
+/// Searches that follow one another at once because every candidate was reserved between search and hold, as where many ask at one place at
+/// the same time. Each sees who is reserved by then; whoever is still unlucky searches again later like others.
+const SEARCHES_AT_ONCE_MAX: u32 = 4;
+
 /// Drivers looked at for each candidate wanted, so that those who rest, drive too far or want more leave enough others.
 const LOOKED_AT_PER_CANDIDATE: usize = 4;
 
@@ -93,6 +97,7 @@ impl Engine {
         let mut before = stored;
         let mut working = before.state.clone();
         let mut event = Event::Wake;
+        let mut searches = 1;
         for _ in 0..ADVANCE_STEPS_MAX {
             let settings = self.city.settings();
             let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
@@ -101,6 +106,11 @@ impl Engine {
                 return Ok(());
             };
             if !step.changed {
+                if all_were_reserved(&event, &step) && searches < SEARCHES_AT_ONCE_MAX {
+                    searches += 1;
+                    (working, event) = (step.state, Event::Wake);
+                    continue;
+                }
                 let Some(next) = self.continue_with(&before, &step, trigger).await? else { return Ok(()) };
                 (working, event) = (step.state, next);
                 continue;
@@ -370,6 +380,12 @@ impl Engine {
         let result = corrected.await;
         self.tolerate(stored, result);
     }
+}
+
+/// Whether the last candidate of a search was reserved, too, and somebody may still be free.
+fn all_were_reserved(event: &Event, step: &Step) -> bool {
+    let waits = |follow_up: &FollowUp| matches!(follow_up, FollowUp::WakeAfter { .. });
+    matches!(event, Event::DriverBusy(_)) && step.follow_ups.iter().any(waits)
 }
 
 /// What is wrong with the cache.

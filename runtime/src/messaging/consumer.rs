@@ -9,6 +9,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message};
 use futures::future::join_all;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::port_error;
@@ -24,9 +26,17 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What it brings has a second of the process' ten left to be handed back.
 const LAST_POLL_WITHIN: Duration = Duration::from_secs(8);
 /// Messages of one answer; SQS allows no more.
-const BATCH: i32 = 10;
+const BATCH: u8 = 10;
 /// Loops of one queue. Each handles its batch concurrently, so twenty messages of a queue are in work at once.
 const POLLERS: usize = 2;
+/// Pause of a loop after an answer that was not full: what comes meanwhile comes with the next. A quiet queue does not notice, because its
+/// messages find a loop that waits.
+const PAUSE_AFTER_FEW: Duration = Duration::from_millis(200);
+/// How long a handled message may wait for others to be deleted with: far below any visibility timeout. A process that ends meanwhile leaves
+/// them to be handled again, which is harmless.
+const DELETED_WITHIN: Duration = Duration::from_millis(500);
+/// Handled messages that may wait to be deleted; loops wait where there are more, and then the queue does not answer.
+const DELETIONS_MAX: usize = 64;
 /// Pause after a failed poll.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -61,6 +71,8 @@ pub trait MessageHandler: Send + Sync {
 /// The receiving end of one queue.
 pub struct Consumer {
     client: Client,
+    /// The same, with the time-outs of a poll.
+    polling: Client,
     url: String,
     queue: &'static str,
     metrics: Arc<Metrics>,
@@ -69,16 +81,24 @@ pub struct Consumer {
 impl Consumer {
     /// Receives from the queue at `url`; `queue` names it in logs and metrics.
     pub fn new(client: Client, url: &str, queue: &'static str, metrics: Arc<Metrics>) -> Self {
-        Self { client, url: url.to_owned(), queue, metrics }
+        let timeouts =
+            TimeoutConfig::builder().operation_attempt_timeout(POLL_TIMEOUT).operation_timeout(POLL_TIMEOUT).build();
+        let polling = Client::from_conf(client.config().to_builder().timeout_config(timeouts).build());
+        Self { client, polling, url: url.to_owned(), queue, metrics }
     }
 
     /// Receives until `shutdown`, then finishes what is in work; what could not be done is handed back, so that others have it at once, and
     /// so is what the poll under way still brings: dropped, a message on its way would be invisible to all until its visibility timeout.
     pub async fn run(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
-        join_all((0..POLLERS).map(|_| self.poll(handler, shutdown))).await;
+        let (done, deletions) = channel(DELETIONS_MAX);
+        let polling = async {
+            join_all((0..POLLERS).map(|_| self.poll(handler, &done, shutdown))).await;
+            drop(done);
+        };
+        tokio::join!(polling, self.delete_in_batches(deletions));
     }
 
-    async fn poll(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
+    async fn poll(&self, handler: &dyn MessageHandler, done: &Sender<String>, shutdown: &CancellationToken) {
         let pulse = self.metrics.pulse(self.queue);
         loop {
             pulse.beat();
@@ -88,15 +108,37 @@ impl Consumer {
                 () = shutdown.cancelled() => return self.hand_back_the_last(receiving).await,
                 received = &mut receiving => received,
             };
-            match received {
-                Ok(messages) => self.handle_batch(handler, messages, shutdown).await,
+            let pause = match received {
+                Ok(messages) => {
+                    let few = !messages.is_empty() && messages.len() < usize::from(BATCH);
+                    self.handle_batch(handler, messages, done, shutdown).await;
+                    few.then_some(PAUSE_AFTER_FEW)
+                }
                 Err(error) => {
                     self.failed(&error);
-                    tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
-                    }
+                    Some(PAUSE_AFTER_FAILURE)
                 }
+            };
+            let Some(pause) = pause else { continue };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Deletes what is handled, several at once, until nobody handles any more.
+    async fn delete_in_batches(&self, mut deletions: Receiver<String>) {
+        while let Some(first) = deletions.recv().await {
+            let (mut receipts, until) = (vec![first], Instant::now() + DELETED_WITHIN);
+            while receipts.len() < usize::from(BATCH)
+                && let Ok(Some(receipt)) = tokio::time::timeout_at(until, deletions.recv()).await
+            {
+                receipts.push(receipt);
+            }
+            if let Err(error) = self.delete(receipts).await {
+                // They come again; handling them again is harmless.
+                self.failed(&error);
             }
         }
     }
@@ -115,36 +157,33 @@ impl Consumer {
     }
 
     async fn receive(&self) -> Result<Vec<Message>, PortError> {
-        let timeouts =
-            TimeoutConfig::builder().operation_attempt_timeout(POLL_TIMEOUT).operation_timeout(POLL_TIMEOUT).build();
         let request = self
-            .client
+            .polling
             .receive_message()
             .queue_url(&self.url)
-            .max_number_of_messages(BATCH)
+            .max_number_of_messages(BATCH.into())
             .wait_time_seconds(WAIT_SECONDS)
-            .message_attribute_names("All")
-            .customize()
-            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(timeouts));
+            .message_attribute_names("All");
         let answer = request.send().await.map_err(|error| port_error("receiving messages", &error))?;
         Ok(answer.messages.unwrap_or_default())
     }
 
-    async fn handle_batch(&self, handler: &dyn MessageHandler, messages: Vec<Message>, shutdown: &CancellationToken) {
+    async fn handle_batch(
+        &self,
+        handler: &dyn MessageHandler,
+        messages: Vec<Message>,
+        done: &Sender<String>,
+        shutdown: &CancellationToken,
+    ) {
         let ends = join_all(messages.into_iter().map(|message| self.handle_one(handler, message))).await;
-        let (mut done, mut left) = (Vec::new(), Vec::new());
+        let mut left = Vec::new();
         for (handled, receipt) in ends {
-            match handled {
-                Handled::Done => done.extend(receipt),
-                Handled::Left => left.extend(receipt),
-                Handled::Unreadable => {}
+            match (handled, receipt) {
+                // Somebody deletes for as long as there are loops.
+                (Handled::Done, Some(receipt)) => drop(done.send(receipt).await),
+                (Handled::Left, receipt) => left.extend(receipt),
+                (Handled::Done | Handled::Unreadable, _) => {}
             }
-        }
-        if !done.is_empty()
-            && let Err(error) = self.delete(done).await
-        {
-            // They come again; handling them again is harmless.
-            self.failed(&error);
         }
         // While this process lives they wait, so that what fails is not tried without a pause.
         if !left.is_empty()

@@ -412,14 +412,14 @@ impl Held {
             expression.push_str(" REMOVE ");
             expression.push_str(&remove.join(", "));
         }
-        let mut condition = format!("{OWNER} = :me AND {COUNTER} = :counter");
+        let mut condition = vec![format!("{OWNER} = :me AND {COUNTER} = :counter")];
         if matches!(change, Change::Release(Some(_))) {
             // One that ends takes its request back: nobody would read the shard until the fail-over time.
-            condition.push_str(&format!(" AND {REQUESTED_BY} = :to"));
+            condition.push(format!("{REQUESTED_BY} = :to"));
         }
         request
             .update_expression(expression)
-            .condition_expression(condition)
+            .condition_expression(condition.join(" AND "))
             .expression_attribute_values(":me", text(self.leases.worker()))
             .expression_attribute_values(":counter", number(counter))
             .expression_attribute_values(":next", number(counter + 1))

@@ -21,9 +21,11 @@ use crate::aws::port_error;
 use crate::port::PortError;
 use crate::pulse::Pulse;
 
-/// Pause after an answer without records: five looks a second, where Lambda has four. It is part of the time to the first
-/// offer.
+/// Pause at the tip of the shard: five looks a second, where Lambda has four. It is part of the time to the first offer where that was
+/// not nudged.
 const IDLE_PAUSE: Duration = Duration::from_millis(200);
+/// Records older than this show that the reader is behind, and then it does not pause. Their times have whole seconds.
+const BEHIND_AFTER_MS: u64 = 3_000;
 /// Pause after a failed call; it doubles.
 const FAILURE_PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause after failed calls.
@@ -197,15 +199,13 @@ impl Reader {
             let pause = match page {
                 Ok(Page::Records(records, next)) => {
                     failure_pause = FAILURE_PAUSE_FIRST;
-                    let idle = records.is_empty();
-                    if !self.take(records, asked_at).await {
-                        return Ending::Stopped;
-                    }
+                    let Some(newest) = self.take(records, asked_at).await else { return Ending::Stopped };
+                    let behind = asked_at.since_ms(newest) > BEHIND_AFTER_MS;
                     if next.is_none() {
                         return Ending::Finished;
                     }
                     iterator = next;
-                    if idle { IDLE_PAUSE } else { Duration::ZERO }
+                    if behind { Duration::ZERO } else { IDLE_PAUSE }
                 }
                 Ok(Page::IteratorLost) => Duration::ZERO,
                 Ok(Page::Trimmed) => {
@@ -281,12 +281,13 @@ impl Reader {
         }
     }
 
-    /// Hands records on; false where the reader is stopped meanwhile, with the rest of them unread.
-    async fn take(&mut self, records: Vec<Record>, asked_at: EpochMs) -> bool {
+    /// Hands records on; gives when the last of them was made, or the time of asking where there is none. `None` where the reader is
+    /// stopped meanwhile, with the rest of them unread.
+    async fn take(&mut self, records: Vec<Record>, asked_at: EpochMs) -> Option<EpochMs> {
         let mut newest = None;
         for record in records {
             if self.reading.stop.is_cancelled() {
-                return false;
+                return None;
             }
             let Some(change) = record.dynamodb() else { continue };
             let Some(sequence) = change.sequence_number().map(str::to_owned) else { continue };
@@ -309,8 +310,9 @@ impl Reader {
             }
             self.position = Checkpoint::After(sequence);
         }
-        self.reading.lag.read_until.store(newest.unwrap_or(asked_at).0, Ordering::Relaxed);
-        true
+        let newest = newest.unwrap_or(asked_at);
+        self.reading.lag.read_until.store(newest.0, Ordering::Relaxed);
+        Some(newest)
     }
 
     /// A checkpoint that cannot be stored now costs repeated work after a crash; one that is refused ends the reading.

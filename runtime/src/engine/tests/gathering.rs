@@ -82,6 +82,34 @@ async fn a_driver_who_is_gone_meanwhile_is_passed_over_as_in_any_search() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_finds_all_its_candidates_reserved_searches_again_at_once() {
+    let world = World::gathering().await;
+    let mut changed = settings();
+    changed.policy.max_candidates = 1;
+    changed.policy.matching = MatchingPolicy { mode: MatchingMode::Batched, window_ms: 2_000 };
+    world.settings.send_replace(Arc::new(changed));
+    world.driver(1, false).await;
+    let id = world.request().await;
+    // Somebody else has the one candidate of each search, for four searches.
+    let elsewhere = async {
+        for number in 1..=4 {
+            tokio::time::sleep(if number == 1 { WINDOW / 2 } else { WINDOW }).await;
+            let token = crate::port::HoldToken::of(&DispatchId::parse("dispatch#other").unwrap(), number);
+            assert!(world.fleet.hold(&driver_id(number), &token, 60_000).await.unwrap());
+            world.driver(number + 1, false).await;
+            let wakes = world.timers.started.take().len();
+            assert_eq!(wakes, 0, "before candidate {number} was asked for");
+        }
+    };
+    let begun = Instant::now();
+    futures::join!(world.stream_of(&id), elsewhere);
+    assert_eq!((world.offered_of(&id).await, begun.elapsed()), (None, WINDOW * 4));
+    assert_eq!(world.timers.started.take().len(), 1, "it is as unlucky as one may be, and waits");
+    world.stream_of(&id).await;
+    assert_eq!(world.offered_of(&id).await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_alone_in_a_window_keeps_its_order() {
     let world = World::gathering().await;
     world.driver(1, false).await;
