@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::http::HttpResponse;
@@ -32,7 +33,9 @@ pub async fn sdk_config(endpoint: &AwsEndpoint) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new(endpoint.region.clone()))
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .timeout_config(timeouts);
+        .timeout_config(timeouts)
+        // It watches over long bodies. Ours are short, and each try has a time-out of its own.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(url) = &endpoint.endpoint_url {
         loader = loader.endpoint_url(url);
     }

@@ -6,10 +6,6 @@ use clap::Parser;
 use dispatch_runtime::args::{Args, Command};
 use dispatch_runtime::{explain, local_keys, run, simulate, telemetry};
 
-/// Calls of AWS clients are made of many small allocations; see the benchmarks for what this one saves.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.command {

@@ -140,7 +140,7 @@ async fn writes_that_meet_others_are_made_again_and_lose_no_ride() {
         let mut tries = tries.lock().unwrap();
         let tries = tries.entry(call.item.clone()).or_default();
         *tries += 1;
-        if *tries % 2 == 0 {
+        if tries.is_multiple_of(2) {
             return Fate::Pass;
         }
         let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"for a test",

@@ -37,7 +37,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Box<str>);
 
         impl $name {
             /// What every id of this kind begins with.
@@ -47,7 +47,7 @@ macro_rules! id {
             pub fn parse(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 check(&text, Self::PREFIX)?;
-                Ok(Self(text))
+                Ok(Self(text.into_boxed_str()))
             }
 
             /// Makes an id from the part behind the prefix.

@@ -195,13 +195,13 @@ impl DriverIndex {
         let Some((_, Entry { driver, places })) = self.drivers.get_index(number) else { return };
         let at = (driver.status == PersonStatus::Active).then_some(driver.position).and_then(point);
         let fine = at.map(|at| at.to_cell(FINE));
-        if places[0].cell == fine {
+        if { places[0].cell } == fine {
             return;
         }
         let cells = [fine, at.map(|at| at.to_cell(COARSE))];
         for (level, cell) in cells.into_iter().enumerate() {
             let Some((_, entry)) = self.drivers.get_index(number) else { return };
-            if entry.places[level].cell == cell {
+            if { entry.places[level].cell } == cell {
                 continue;
             }
             self.take_out(number, level);

@@ -20,8 +20,9 @@ const ROWS_SHRINK: f64 = 0.93;
 /// Corner distance of a cell by the distance of its neighbours' centres: 0.577 in a regular hexagon, with room for bent ones.
 const CORNER: f64 = 0.66;
 
-/// Where a driver's number stands.
+/// Where a driver's number stands. Packed, because every driver of a city has two of them: 12 bytes instead of 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
 pub(super) struct Place {
     pub(super) cell: Option<CellIndex>,
     pub(super) slot: u32,
@@ -72,7 +73,8 @@ impl Level {
 
     /// The driver at a place has another number.
     pub(super) fn renumber(&mut self, place: Place, number: u32) {
-        let numbers = place.cell.and_then(|cell| self.cells.get_mut(&cell));
+        let cell = place.cell;
+        let numbers = cell.and_then(|cell| self.cells.get_mut(&cell));
         if let Some(stored) = numbers.and_then(|numbers| numbers.get_mut(place.slot as usize)) {
             *stored = number;
         }

@@ -123,7 +123,7 @@ proptest! {
         }
         let wanted = Wanted { center: at(37.5665, 126.978), within: Metres(50_000.0), enough: 1000 };
         prop_assert_eq!(by_index(&index, wanted), by_looking_at_all(&index, wanted));
-        let laid: usize = index.drivers.values().filter(|entry| entry.places[0].cell.is_some()).count();
+        let laid: usize = index.drivers.values().filter(|entry| { entry.places[0].cell }.is_some()).count();
         let free = index.drivers.values().filter(|entry| entry.driver.status == PersonStatus::Active).count();
         prop_assert_eq!(laid, free);
     }

@@ -1,0 +1,64 @@
+//! The fare table.
+
+use dispatch_core::fare::{FareTable, NightSurcharge};
+use serde::{Deserialize, Serialize};
+
+/// The fare table in base units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FareConfig {
+    /// Money for the base distance.
+    pub base: u32,
+    /// Metres the base covers.
+    pub base_distance_m: u32,
+    /// Money per distance step.
+    pub per_distance: u32,
+    /// Metres of a distance step.
+    pub per_distance_m: u32,
+    /// Money per time step.
+    pub per_time: u32,
+    /// Seconds of a time step.
+    pub per_time_s: u32,
+    /// Night surcharges.
+    pub night_surcharges: Vec<NightSurchargeConfig>,
+    /// Road distance in per cent of the straight line.
+    pub road_factor_percent: u32,
+    /// Average speed, km/h.
+    pub average_speed_kmh: u32,
+    /// Fares are rounded up to a multiple of this.
+    pub round_to: u32,
+}
+
+/// One night surcharge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NightSurchargeConfig {
+    /// Local minute of the day it begins, 0 to 1439.
+    pub from_minute: u16,
+    /// Local minute of the day it ends.
+    pub to_minute: u16,
+    /// Per cent added.
+    pub percent: u32,
+}
+
+impl FareConfig {
+    pub(super) fn of(fare: &FareTable) -> Self {
+        let night = |night: &NightSurcharge| NightSurchargeConfig {
+            from_minute: night.from_minute,
+            to_minute: night.to_minute,
+            percent: night.percent,
+        };
+        Self {
+            base: fare.base,
+            base_distance_m: fare.base_distance_m,
+            per_distance: fare.per_distance,
+            per_distance_m: fare.per_distance_m,
+            per_time: fare.per_time,
+            per_time_s: fare.per_time_s,
+            night_surcharges: fare.night_surcharges.iter().map(night).collect(),
+            road_factor_percent: fare.road_factor_percent,
+            average_speed_kmh: fare.average_speed_kmh,
+            round_to: fare.round_to,
+        }
+    }
+}
