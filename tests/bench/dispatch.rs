@@ -97,10 +97,11 @@ fn dispatch_part(section: &mut Section, mut outcome: Outcome, size: Size) {
     }
     table.row(["all".to_owned(), number(sum)]);
     section.tables.push(table);
-    let polls: usize = ["GetRecords", "ReceiveMessage"].iter().map(|poll| ending(&counts, poll)).sum();
+    let polls: usize =
+        ["GetRecords", "DescribeStream", "ReceiveMessage", "Query"].iter().map(|poll| ending(&counts, poll)).sum();
     let caused = sum - polls as f64 / dispatches;
     section.text.push(format!(
-        "Polls are made whether there are dispatches or not, so their share falls with traffic: without them a dispatch is {} calls.",
+        "Polls (of the stream, the queues, and the sweeper's query) are made whether there are dispatches or not, so their share falls with traffic: without them a dispatch is {} calls.",
         number(caused)
     ));
     if !outcome.profile.is_empty() {

@@ -93,7 +93,7 @@ impl Engine {
         self.tolerate(stored, result);
     }
 
-    /// The timer first: an offer without a push is asked again, an offer without a timer would have to wait for the sweeper.
+    /// Timer, reservation and push go out together: each is made up for on its own, and the driver waits for none of the others.
     async fn send_offer(&self, stored: &StoredDispatch, driver: &DriverId, offered_at: EpochMs, timeout_at: EpochMs) {
         let state = &stored.state;
         tracing::info!(dispatch = %state.id, driver = %driver, offer_seq = state.offer_seq, "offered");
@@ -107,16 +107,16 @@ impl Engine {
         };
         let lasts_ms = timeout_at.since_ms(offered_at);
         let token = HoldToken::of(&state.id, state.offer_seq);
-        let (started, held) = futures::future::join(
+        let notification = [texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored))];
+        let (started, held, pushed) = futures::future::join3(
             self.ports.timers.start(&message, lasts_ms),
             self.ports.fleet.hold(driver, &token, lasts_ms + HOLD_GRACE_MS),
+            self.ports.notifier.publish(&notification),
         )
         .await;
         self.tolerate(stored, started);
         self.tolerate(stored, held.map(|_| ()));
-        let notification = texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored));
-        let result = self.ports.notifier.publish(&[notification]).await;
-        self.tolerate(stored, result);
+        self.tolerate(stored, pushed);
     }
 
     /// Length of the ride by road, as estimated for the fare.
