@@ -25,7 +25,7 @@ const CROWD: usize = 1_200;
 const HANDS: usize = 32;
 /// What one person may ask: more than people do who wait for answers, and less than the mad one does.
 const SHARE: RateConfig = RateConfig { per_second: 2, burst: 10 };
-/// Of so many answers at least one is a refusal, or there was no overload. How many are depends on how fast the emulator is.
+/// For so many that are accepted at least one is refused, or there was no overload. How many are depends on how fast the emulator is.
 const REFUSED_AT_LEAST_OF: usize = 4;
 /// Pause of somebody who was refused. They do not wait for as long as they were told to, so the load stays.
 const IMPATIENCE: Duration = Duration::from_millis(200);

@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use names::Subject;
+
 /// Largest request: a template of CloudFormation or an object of Kubernetes has a megabyte at most.
 const REQUEST_MAX: usize = 8 << 20;
 /// Longest time the server behind it may take to begin its answer.
@@ -240,6 +242,7 @@ impl Shared {
             Upstream::Kubernetes => names::kubernetes(request),
         };
         let effect = names::effect(self.kind, &operation);
+        let Subject { resource, item } = names::subject(body);
         let mut calls = self.calls();
         let call = Recorded {
             number: calls.len(),
@@ -247,8 +250,8 @@ impl Shared {
             operation,
             effect,
             path: request.uri().path().to_owned(),
-            resource: names::resource(body),
-            item: names::item(body),
+            resource,
+            item,
             begun: Instant::now(),
             ended: None,
             status: None,

@@ -24,12 +24,13 @@ use crate::faults::{FailAt, Failing, Faults};
 use crate::fleet::fake::FakeFleet;
 use crate::fleet::fleet_entry;
 use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::messaging::{Handled, MessageHandler, Received};
 use crate::metrics::Metrics;
 use crate::port::{
     Clock, Created, DispatchStore, DriverProfile, Fleet, NewDispatch, NotificationKind, Ports, ProfileStore,
     ResponseKind, StoredDispatch, UserProfile,
 };
-use crate::roles::sweep;
+use crate::roles::{OfferTimeouts, sweep};
 use crate::store::entity::{
     DriverPreferences, EventType, Location, PersonStatus, RideType, UserPreferences, VehicleInfo,
 };
@@ -211,6 +212,12 @@ impl World {
         };
         let Created::Stored(stored) = self.engine.create(new).await.unwrap() else { panic!("stored") };
         stored.state.id
+    }
+
+    /// A message of the `offers` queue comes, and is done.
+    async fn timer_comes(&self, body: String) {
+        let message = Received { id: String::new(), body, attributes: std::collections::HashMap::new() };
+        assert_eq!(OfferTimeouts(Arc::clone(&self.engine)).handle(&message).await, Handled::Done);
     }
 
     async fn stored(&self) -> StoredDispatch {

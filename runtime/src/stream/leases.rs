@@ -360,17 +360,14 @@ impl Held {
             }
             let row = self.leases.row(&self.key).await?;
             let Some(row) = row.filter(|row| row.owner.as_deref() == Some(self.leases.worker())) else { break };
-            match change {
-                Change::Release(Some(to)) if row.requested_by.as_deref() != Some(to) => {
-                    (change, as_meant) = (Change::Release(None), false);
-                }
-                _ if row.counter == fence.counter + 1 => {}
-                _ => break,
+            let withdrawn = matches!(change, Change::Release(Some(to)) if row.requested_by.as_deref() != Some(to));
+            if withdrawn {
+                (change, as_meant) = (Change::Release(None), false);
             }
-            if row.counter == fence.counter + 1 {
-                fence.counter += 1;
-            } else if row.counter != fence.counter {
-                break;
+            match row.counter.checked_sub(fence.counter) {
+                Some(1) => fence.counter += 1,
+                Some(0) if withdrawn => {}
+                _ => break,
             }
         }
         fence.lost = true;

@@ -27,24 +27,25 @@ pub(super) fn aws(request: &Request<Body>, body: &Bytes) -> (String, String) {
     (service, action.unwrap_or("Unknown").to_owned())
 }
 
-/// What a JSON body names: `TableName`, `QueueUrl` or `TopicArn`. Of a transaction or a batch, its first table.
-pub(super) fn resource(body: &Bytes) -> String {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return String::new() };
-    // A batch names its tables as keys.
-    if let Some(table) = body["RequestItems"].as_object().and_then(|tables| tables.keys().next()) {
-        return table.clone();
-    }
-    let part = body["TransactItems"][0].as_object().and_then(|part| part.values().next()).unwrap_or(&body);
-    let named = ["TableName", "QueueUrl", "TopicArn"].into_iter().find_map(|name| part[name].as_str());
-    named.unwrap_or_default().to_owned()
+/// What a JSON body is about; of a transaction or a batch, the first of it. What it does not name is empty.
+#[derive(Default)]
+pub(super) struct Subject {
+    /// `TableName`, `QueueUrl` or `TopicArn`.
+    pub(super) resource: String,
+    /// Partition key (`PK`) of the item.
+    pub(super) item: String,
 }
 
-/// Partition key (`PK`) of the item a request to DynamoDB names, or of the first of a transaction.
-pub(super) fn item(body: &Bytes) -> String {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return String::new() };
+pub(super) fn subject(body: &Bytes) -> Subject {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return Subject::default() };
+    // A batch names its tables as keys.
+    if let Some(table) = body["RequestItems"].as_object().and_then(|tables| tables.keys().next()) {
+        return Subject { resource: table.clone(), item: String::new() };
+    }
     let part = body["TransactItems"][0].as_object().and_then(|part| part.values().next()).unwrap_or(&body);
-    let key = ["Item", "Key"].into_iter().find_map(|of| part[of]["PK"]["S"].as_str());
-    key.unwrap_or_default().to_owned()
+    let resource = ["TableName", "QueueUrl", "TopicArn"].into_iter().find_map(|name| part[name].as_str());
+    let item = ["Item", "Key"].into_iter().find_map(|of| part[of]["PK"]["S"].as_str());
+    Subject { resource: resource.unwrap_or_default().to_owned(), item: item.unwrap_or_default().to_owned() }
 }
 
 fn s3(request: &Request<Body>) -> String {

@@ -6,8 +6,6 @@ use dispatch_core::policy::{MatchingMode, MatchingPolicy};
 use tokio::time::Instant;
 
 use super::*;
-use crate::messaging::{Handled, MessageHandler, Received};
-use crate::roles::OfferTimeouts;
 
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -198,9 +196,8 @@ async fn who_was_left_over_is_in_a_later_window_and_goes_before_who_came_later()
     let newer = world.request_at(3, 37.5672).await;
     let again = async {
         let body = serde_json::to_string(&wakes[0].0).unwrap();
-        let message = Received { id: String::new(), body, attributes: std::collections::HashMap::new() };
         let begun = Instant::now();
-        assert_eq!(OfferTimeouts(Arc::clone(&world.engine)).handle(&message).await, Handled::Done);
+        world.timer_comes(body).await;
         assert_eq!(begun.elapsed(), Duration::ZERO, "the queue does not wait for the window");
         world.engine.aside_done().await;
     };

@@ -1,8 +1,6 @@
 //! What comes again, early, late or at the same time: timers, wake-ups, stream records, nudges.
 
 use super::*;
-use crate::messaging::{Handled, MessageHandler, Received};
-use crate::roles::OfferTimeouts;
 
 /// Waits until a driver has the live offer.
 async fn until_offered(world: &World, number: u32) {
@@ -118,9 +116,8 @@ async fn a_wake_up_of_a_dispatch_that_is_known_to_have_gone_on_reads_nothing() {
     let wakes = world.timers.started.take();
     assert_eq!((wakes.len(), wakes[0].0.ver), (1, Some(world.stored().await.state.ver)));
     let fire = async |body: String| {
-        let message = Received { id: String::new(), body, attributes: std::collections::HashMap::new() };
         let before = world.table.calls();
-        assert_eq!(OfferTimeouts(Arc::clone(&world.engine)).handle(&message).await, Handled::Done);
+        world.timer_comes(body).await;
         world.table.calls() - before
     };
     let wake = serde_json::to_string(&wakes[0].0).unwrap();
