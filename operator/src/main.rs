@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use dispatch_operator::args::Cli;
-use dispatch_operator::commands::{self, Exit};
+use dispatch_operator::commands;
+use dispatch_operator::commands::output::Exit;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]

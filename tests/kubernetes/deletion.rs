@@ -1,7 +1,7 @@
 //! Every way an object can go.
 
 use anyhow::{Context as _, ensure};
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_tests::deployments::Pods;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};

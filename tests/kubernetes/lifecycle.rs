@@ -1,9 +1,9 @@
-//! The life of a system that is there: edits, requests, pauses, drift and secrets.
+//! The life of a system that is there: edits, requests, requeue, drift and secrets.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ impl Scene<'_> {
             assert!(message.contains(field), "{field}: {message}");
         }
         assert_eq!(ports.queues.settings(url).await?, Some(wanted));
-        assert_eq!(ports.tables.recovery(table).await?, Some(dispatch_operator::ports::Recovery::Enabled));
+        assert_eq!(ports.tables.recovery(table).await?, Some(dispatch_operator::cloud::ports::Recovery::Enabled));
         let events = self.stage.events(LIFE.0, LIFE.1)?;
         let about = |reason: &str| {
             events

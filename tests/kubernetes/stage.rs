@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use dispatch_api::dispatch_system::DispatchSystem;
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_tests::apiserver::ApiServer;
 use dispatch_tests::deployments::{Deployments, client};
 use dispatch_tests::ministack::{Ministack, REGION};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::plan::template;
+use dispatch_operator::engine::plan::template;
 use regex::Regex;
 use serde_json::{Value, json};
 

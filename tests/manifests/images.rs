@@ -1,6 +1,6 @@
 //! One name for each image, wherever it stands.
 
-use dispatch_operator::images::{OPERATOR, RUNTIME};
+use dispatch_operator::engine::images::{OPERATOR, RUNTIME};
 use regex::Regex;
 
 use crate::objects::{documents, files, text};

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::connection::Connection;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pool::{self, Setting};
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::reconcile::Mode;
-use dispatch_operator::secrets::Secrets;
-use dispatch_operator::status::{ConnectionFinding, ConnectionState};
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::engine::secrets::Secrets;
+use dispatch_operator::engine::settings::Mode;
+use dispatch_operator::engine::status::{ConnectionFinding, ConnectionState};
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::reconcile::connection::Connection;
+use dispatch_operator::kubernetes::reconcile::worker_deployments::{self, Setting};
 use dispatch_operator::testing::system;
 use dispatch_tests::apiserver::ApiServer;
 

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::ports::Ports;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::Announcer;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
+use dispatch_operator::kubernetes::reconcile::pass;
 use dispatch_operator::testing::{MANIFEST, World};
 use dispatch_tests::apiserver::ApiServer;
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ fn clock() -> Timestamp {
 /// The same account for every system.
 struct OneWorld(World);
 
-impl PortsSource for OneWorld {
+impl ClientPool for OneWorld {
     fn ports<'a>(&'a self, _system: &'a ValidatedSystem) -> Pin<Box<dyn Future<Output = Ports> + Send + 'a>> {
         Box::pin(async { self.0.ports() })
     }
@@ -69,7 +70,7 @@ impl Stage {
         let (fence, metrics) = (Fence::open(), Arc::new(Metrics::new()));
         let cluster = Cluster::new(self.client.clone(), fence.clone(), Arc::clone(&metrics));
         let resync = Duration::from_mins(5);
-        Context::new(Parts {
+        Context {
             aws: Arc::new(OneWorld(self.world.clone())),
             announcer: Announcer::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
             cluster,
@@ -79,13 +80,13 @@ impl Stage {
                 endpoint_url: None,
                 resync,
                 spread: Duration::ZERO,
-                pauses: Pauses::default(),
-                stack_operations: 20,
+                requeue: RequeuePolicy::default(),
                 defaults: Defaults::default(),
             },
             clock,
             served: Served::default(),
-        })
+            objects: Objects::new(20),
+        }
     }
 
     fn object(&self) -> anyhow::Result<Value> {

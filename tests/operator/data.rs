@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, OWNED_BY_ANOTHER, STALLED};
-use dispatch_operator::destroy::destroy;
-use dispatch_operator::progress::{Event, Silent};
-use dispatch_operator::reconcile::reconcile;
+use dispatch_api::conditions::{ConditionType, Reason};
+use dispatch_operator::engine::destroy::destroy;
+use dispatch_operator::engine::progress::{Event, Silent};
+use dispatch_operator::engine::reconcile::reconcile;
 use dispatch_operator::testing::fcm_key;
 use secrecy::ExposeSecret as _;
 
@@ -68,8 +68,8 @@ async fn a_table_of_somebody_else_is_not_taken_in() -> anyhow::Result<()> {
     let mut other = seoul(&named)?;
     other.names.table.clone_from(&first.names.table);
     let (refused, _) = apply(&other, &account.ports).await?;
-    let (reason, message) = told(&refused, STALLED);
-    assert_eq!(reason, OWNED_BY_ANOTHER);
+    let (reason, message) = told(&refused, ConditionType::Stalled);
+    assert_eq!(reason, Reason::OwnedByAnother);
     assert!(message.contains("default/seoul"), "{message}");
     assert!(account.ports.stacks.describe(&other.names.stack).await?.is_none());
     Ok(())
@@ -127,7 +127,7 @@ async fn a_rotated_push_key_is_recorded_by_the_stack_and_not_sent_again() -> any
         let done = reconcile(&system, &account.ports, &settings, &mut listen).await?;
         assert!(done.is_ready(), "{:#?}", done.status);
         assert_eq!(done.changed, run == 0);
-        assert_ne!(told(&done, STALLED).0, INVALID_PUSH_CREDENTIAL);
+        assert_ne!(told(&done, ConditionType::Stalled).0, Reason::InvalidPushCredential);
     }
     assert_eq!(sent, 1);
     Ok(())

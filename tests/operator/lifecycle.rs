@@ -1,13 +1,14 @@
 //! One system from nothing to nothing: create, no-op, update, drift, destroy.
 
 use anyhow::Context as _;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::destroy::destroy;
-use dispatch_operator::export;
-use dispatch_operator::plan::{ChangeKind, PartStep, ResourceChange, StackStep};
-use dispatch_operator::ports::QueueSettings;
-use dispatch_operator::progress::{Event, Silent};
-use dispatch_operator::reconcile::{preview, reconcile};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::QueueSettings;
+use dispatch_operator::cloud::{ChangeKind, ResourceChange};
+use dispatch_operator::engine::destroy::destroy;
+use dispatch_operator::engine::export;
+use dispatch_operator::engine::plan::{DirectStep, StackStep};
+use dispatch_operator::engine::progress::{Event, Silent};
+use dispatch_operator::engine::reconcile::{preview, reconcile};
 use dispatch_operator::testing::fcm_key;
 use dispatch_tests::ministack::{Ministack, REGION};
 
@@ -55,13 +56,13 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
     let (mended, _) = apply(&longer, &ports).await?;
     assert!(mended.is_ready() && mended.changed);
     assert!(
-        matches!(mended.plan.parts.as_slice(), [PartStep::CorrectQueue { name: "offers", .. }]),
+        matches!(mended.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
         "{:?}",
         mended.plan
     );
 
     let exported = export::start(&longer, &ports, &mut Silent).await?;
-    let exported = export::follow(exported, &ports, settings().patience, &mut Silent).await?;
+    let exported = export::follow(exported, &ports, settings().wait_policy, &mut Silent).await?;
     assert_eq!(exported.state, "COMPLETED");
     assert_eq!(export::last(&longer, &ports).await?, Some(exported));
 

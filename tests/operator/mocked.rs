@@ -8,17 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::http::{Method, Request, Response, StatusCode};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::announce::{Announcement, Reason};
-use dispatch_operator::kubernetes::cluster::{Cluster, Stored};
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options, Outcome};
 use dispatch_operator::kubernetes::controller::attend;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::ports::Ports;
+use dispatch_operator::kubernetes::events::{Announcement, Reason};
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::{Cluster, Stored};
+use dispatch_operator::kubernetes::infra::event_recorder::Announcer;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
+use dispatch_operator::kubernetes::reconcile::pass;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
 use kube::Client;
@@ -142,7 +143,7 @@ enum Trouble {
 
 struct Account(Ports, Trouble);
 
-impl PortsSource for Account {
+impl ClientPool for Account {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         Box::pin(async {
             match self.1 {
@@ -176,7 +177,7 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
     let cluster = Cluster::new(client.clone(), Fence::open(), Arc::clone(&metrics));
     let served = cluster.served().await?;
     assert!(served.disruption_budgets && served.autoscalers);
-    let context = Context::new(Parts {
+    let context = Context {
         aws: Arc::new(Account(world.ports(), trouble)),
         announcer: Announcer::new(client, "one", Fence::open(), Arc::clone(&metrics)),
         cluster,
@@ -186,13 +187,13 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
             endpoint_url: None,
             resync: Duration::from_mins(5),
             spread: Duration::ZERO,
-            pauses: Pauses::default(),
-            stack_operations: 20,
+            requeue: RequeuePolicy::default(),
             defaults: Defaults::default(),
         },
         clock: world.ports().clock,
         served,
-    });
+        objects: Objects::new(20),
+    };
     Ok((memory, world, context))
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::ports::Ports;
-use dispatch_operator::progress::Event;
-use dispatch_operator::reconcile::{Patience, Reconciled, Settings, reconcile};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::progress::Event;
+use dispatch_operator::engine::reconcile::{ReconcileReport, reconcile};
+use dispatch_operator::engine::settings::{Settings, WaitPolicy};
 use dispatch_tests::apiserver::ApiServer;
 use dispatch_tests::ministack::{Ministack, REGION};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -22,18 +23,18 @@ pub fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
     Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
 }
 
-/// The emulator is done at once; the long pauses are for AWS.
+/// The emulator is done at once; the long requeue are for AWS.
 pub fn settings() -> Settings {
-    let patience = Patience {
+    let patience = WaitPolicy {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(200),
         total: Duration::from_mins(2),
     };
-    Settings { patience, ..Settings::default() }
+    Settings { wait_policy, ..Settings::default() }
 }
 
 /// Reconciles once and collects what is told.
-pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(Reconciled, Vec<Event>)> {
+pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(ReconcileReport, Vec<Event>)> {
     let mut events = Vec::new();
     let mut listen = |event| events.push(event);
     let done = reconcile(system, ports, &settings(), &mut listen).await?;
@@ -61,7 +62,7 @@ impl Account {
 }
 
 /// Reason and message of a condition.
-pub fn told(done: &Reconciled, kind: &str) -> (String, String) {
+pub fn told(done: &ReconcileReport, kind: &str) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }

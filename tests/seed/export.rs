@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType,
 };
 use dispatch_api::dispatch_system::ExportFormat;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::ports::{Export, ExportExtent, ExportRequest, Ports};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::{Export, ExportExtent, ExportRequest, Ports};
 use dispatch_tests::moto::Moto;
 use serde_json::Value;
 

@@ -1,14 +1,17 @@
 //! `apply`: bring the environment to what the manifest says.
 
 use clap::Args;
+use dispatch_api::conditions::ConditionType;
 
-use super::{CommandError, Exit, Printer, connect, load_manifests, load_secrets, put_as};
-use crate::args::{Global, Manifests, Output, SecretFiles};
-use crate::plan::Approval;
-use crate::plan::ownership::Adoption;
-use crate::print;
-use crate::reconcile::{Reconciled, Settings, reconcile};
-use dispatch_api::conditions::PLAN_PENDING;
+use crate::commands::load::{load_manifests, load_secrets};
+use crate::commands::options::{Global, Manifests, Output, SecretFiles};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::printer::Printer;
+use crate::engine::plan::Approval;
+use crate::engine::plan::ownership::Adoption;
+use crate::engine::reconcile::{ReconcileReport, reconcile};
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,15 +62,15 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
         let ports = connect(&system, global).await;
         let done = reconcile(&system, &ports, &settings, &mut Printer::new()).await?;
         exit = exit.max(exit_of(&done));
-        put_as(args.output, &done.status, || print::applied(&system, &done))?;
+        put_as(args.output, &done.status, || render::applied(&system, &done))?;
     }
     Ok(exit)
 }
 
-fn exit_of(done: &Reconciled) -> Exit {
+fn exit_of(done: &ReconcileReport) -> Exit {
     if done.is_ready() {
         Exit::Done
-    } else if crate::status::is_true(&done.status, PLAN_PENDING) {
+    } else if crate::engine::status::is_true(&done.status, ConditionType::PlanPending) {
         Exit::ChangesPending
     } else {
         Exit::NotReady

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, document, put};
-use crate::args::DocumentFormat;
+use crate::commands::options::DocumentFormat;
+use crate::commands::output::{CommandError, Exit, document, put};
 
 const EXAMPLES: &str = "\
 Examples:

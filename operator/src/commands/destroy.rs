@@ -6,11 +6,13 @@ use clap::Args;
 use dispatch_api::dispatch_system::DeletionPolicy;
 use dispatch_api::validate::ValidatedSystem;
 
-use super::{CommandError, Exit, Printer, Refused, connect, load_manifests, load_secrets, put};
-use crate::args::{Global, Manifests, SecretFiles};
-use crate::destroy::{DestroyError, destroy};
-use crate::print;
-use crate::reconcile::Settings;
+use crate::commands::load::{Refused, load_manifests, load_secrets};
+use crate::commands::options::{Global, Manifests, SecretFiles};
+use crate::commands::output::{CommandError, Exit, connect, put};
+use crate::commands::printer::Printer;
+use crate::engine::destroy::{DestroyError, destroy};
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +50,7 @@ pub async fn run(args: DestroyArgs, global: &Global) -> Result<Exit, CommandErro
         }
         let ports = connect(&system, global).await;
         match destroy(&system, &ports, &settings, &mut Printer::new()).await {
-            Ok(destroyed) => put(&print::destroyed(&system, &destroyed))?,
+            Ok(destroyed) => put(&render::destroyed(&system, &destroyed))?,
             Err(error @ (DestroyError::Failed { .. } | DestroyError::StillRunning { .. })) => {
                 eprintln!("error: {error}");
                 return Ok(Exit::NotReady);

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CommandError, Exit, Printer, connect, load_manifests, put_as};
-use crate::args::{Global, Manifests, Output};
-use crate::export::{follow, start};
-use crate::print;
-use crate::reconcile::Patience;
+use crate::commands::load::load_manifests;
+use crate::commands::options::{Global, Manifests, Output};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::printer::Printer;
+use crate::engine::export::{follow, start};
+use crate::engine::settings::WaitPolicy;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,8 +20,8 @@ Examples:
 Format, extent and prefix are those of spec.export. An export reads the continuous backups, not the table.";
 
 /// Pauses between two looks at an export, which takes minutes, and the longest wait: large tables take hours.
-const PATIENCE: Patience =
-    Patience { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(6) };
+const PATIENCE: WaitPolicy =
+    WaitPolicy { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(6) };
 
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]
@@ -46,7 +48,7 @@ pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError
             status = follow(status, &ports, PATIENCE, &mut printer).await?;
             exit = exit.max(if status.state == "COMPLETED" { Exit::Done } else { Exit::Failed });
         }
-        put_as(args.output, &status, || print::export(&status))?;
+        put_as(args.output, &status, || render::export(&status))?;
     }
     Ok(exit)
 }

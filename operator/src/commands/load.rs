@@ -8,8 +8,8 @@ use dispatch_api::validate::ValidatedSystem;
 use secrecy::SecretString;
 use thiserror::Error;
 
-use crate::args::{Manifests, SecretFile};
-use crate::secrets::Secrets;
+use crate::commands::options::{Manifests, SecretFile};
+use crate::engine::secrets::Secrets;
 
 /// Largest secret read: Kubernetes' own limit for a Secret is 1 MiB, a service account key has 2 KiB.
 const SECRET_BYTES_MAX: usize = 1024 * 1024;

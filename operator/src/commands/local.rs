@@ -1,25 +1,18 @@
-//! `local`: see [`crate::local`].
+//! `local`: a hint. A city on this machine is a program of its own, so that this one holds no emulator, web server or token issuer.
 
-use super::Exit;
-use crate::local::{self, LocalArgs, LocalError, with_causes};
+use clap::Args;
 
-/// Runs the city and says how it ended.
-pub async fn run(args: LocalArgs) -> Exit {
-    // The future holds the whole session.
-    match Box::pin(local::run(args)).await {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
-            exit(&error)
-        }
-    }
+use crate::commands::output::Exit;
+
+/// Arguments of `local`, which are not read.
+#[derive(Args, Clone, Debug)]
+pub struct LocalArgs {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<String>,
 }
 
-fn exit(error: &LocalError) -> Exit {
-    match error {
-        LocalError::ReadManifest { .. } | LocalError::Manifest { .. } | LocalError::Secrets(_) => Exit::Usage,
-        LocalError::NotReady(_) => Exit::NotReady,
-        LocalError::Interrupted(_) => Exit::Interrupted,
-        _ => Exit::Failed,
-    }
+/// Names the program to use instead.
+pub fn run() -> Exit {
+    eprintln!("error: `dispatch-operator local` is now a program of its own; run `dispatch-local run -f <manifest>`");
+    Exit::Usage
 }

@@ -2,11 +2,13 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, connect, load_manifests, load_secrets, put_as};
-use crate::args::{Global, Manifests, Output, SecretFiles};
-use crate::plan::ownership::Adoption;
-use crate::print;
-use crate::reconcile::{Settings, preview};
+use crate::commands::load::{load_manifests, load_secrets};
+use crate::commands::options::{Global, Manifests, Output, SecretFiles};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::engine::plan::ownership::Adoption;
+use crate::engine::reconcile::preview;
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +45,7 @@ pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> 
     for system in systems {
         let ports = connect(&system, global).await;
         let plan = preview(&system, &ports, &settings).await?;
-        put_as(args.output, &print::PlanDocument::new(&system, &plan), || print::plan(&system, &plan))?;
+        put_as(args.output, &render::PlanDocument::new(&system, &plan), || render::plan(&system, &plan))?;
         if args.exit_code && !plan.is_empty() {
             exit = Exit::ChangesPending;
         }

@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::print;
-use crate::progress::{Event, Progress};
+use crate::engine::progress::{Event, Progress};
+use crate::render;
 
 /// Prints what the engine tells. Colours only on a terminal, and not where `NO_COLOR` is set (no-color.org).
 pub struct Printer {
@@ -26,7 +26,7 @@ impl Default for Printer {
 
 impl Progress for Printer {
     fn report(&mut self, event: Event) {
-        let text = print::event(&event, self.colour);
+        let text = render::event(&event, self.colour);
         // Nobody can be told that stderr is gone.
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }

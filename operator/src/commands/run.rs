@@ -7,10 +7,10 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, Exit};
-use crate::args::{DataPolicy, Global};
-use crate::images;
-use crate::kubernetes::tenancy::{Defaults, RoleAllowList};
+use crate::commands::options::{DataPolicy, Global};
+use crate::commands::output::{CommandError, Exit};
+use crate::engine::images;
+use crate::kubernetes::policy::tenancy::{Defaults, RoleAllowList};
 use crate::kubernetes::{self, ElectionOptions, RunOptions};
 
 const EXAMPLES: &str = "\

@@ -2,11 +2,13 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, connect, load_manifests, put_as};
-use crate::args::{Global, Manifests, Output};
-use crate::export;
-use crate::print;
-use crate::reconcile::{Settings, look};
+use crate::commands::load::load_manifests;
+use crate::commands::options::{Global, Manifests, Output};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::engine::export;
+use crate::engine::reconcile::inspect;
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,13 +33,13 @@ pub async fn run(args: StatusArgs, global: &Global) -> Result<Exit, CommandError
     let mut exit = Exit::Done;
     for system in load_manifests(&args.manifests)? {
         let ports = connect(&system, global).await;
-        let mut seen = look(&system, &ports, &Settings::default()).await?;
+        let mut seen = inspect(&system, &ports, &Settings::default()).await?;
         let resources = match &seen.status.stack_arn {
             Some(arn) => ports.stacks.resources(arn).await?,
             None => Vec::new(),
         };
         seen.status.last_export = export::last(&system, &ports).await?;
-        put_as(args.output, &seen.status, || print::status(&system, &seen.status, &resources))?;
+        put_as(args.output, &seen.status, || render::status(&system, &seen.status, &resources))?;
         if !seen.is_ready() {
             exit = Exit::NotReady;
         }

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, document, load_manifests, put};
-use crate::args::{DocumentFormat, Manifests};
-use crate::plan::template::render;
+use crate::commands::load::load_manifests;
+use crate::commands::options::{DocumentFormat, Manifests};
+use crate::commands::output::{CommandError, Exit, document, put};
+use crate::engine::plan::template::render;
 
 const EXAMPLES: &str = "\
 Examples:

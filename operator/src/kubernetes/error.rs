@@ -1,31 +1,32 @@
 //! Why a reconcile did not come to its end, and whether it is tried again.
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
-use dispatch_api::conditions::{AWS_ACCESS_DENIED, RETRY_LIMIT_REACHED, WRONG_ACCOUNT};
+use dispatch_api::conditions::Reason;
 use thiserror::Error;
 
-use super::cluster::{ClusterError, ClusterErrorKind};
-use super::pace;
-use super::pool::EnsureError;
-use super::streak::{Nature, RETRY_LIMIT, Streak};
-use crate::destroy::DestroyError;
-use crate::plan::workers::PoolError;
-use crate::ports::PortErrorKind;
-use crate::reconcile::ReconcileError;
-use crate::status::Trio;
+use crate::cloud::ports::PortErrorKind;
+use crate::engine::destroy::DestroyError;
+use crate::engine::error::EngineError;
+use crate::engine::plan::workers::PoolError;
+use crate::engine::status::SystemPhase;
+use crate::kubernetes::infra::cluster::{ClusterError, ClusterErrorKind};
+use crate::kubernetes::infra::metric_labels::ErrorSource;
+use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::retry::{FailureKind, RETRY_LIMIT, RetryState};
+use crate::kubernetes::reconcile::worker_deployments::EnsureError;
 
 /// Refusals in a row that may still be a race with somebody else's operation; the next one is final.
 const REFUSALS_FORGIVEN: u32 = 3;
 
-/// Why a reconcile failed. All of these are tried again, with growing pauses.
+/// Why a reconcile failed. All of these are tried again, with growing requeue.
 #[derive(Debug, Error)]
-pub enum PassError {
+pub enum ReconcileError {
     /// A call of the API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// A call of AWS failed.
     #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
+    Reconcile(#[from] EngineError),
     /// The deletion failed.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
@@ -40,7 +41,7 @@ pub enum PassError {
     Panicked,
 }
 
-impl From<EnsureError> for PassError {
+impl From<EnsureError> for ReconcileError {
     fn from(error: EnsureError) -> Self {
         match error {
             EnsureError::Cluster(error) => Self::Cluster(error),
@@ -49,47 +50,45 @@ impl From<EnsureError> for PassError {
     }
 }
 
-impl PassError {
+impl ReconcileError {
     /// Label of the metrics.
-    pub fn kind(&self) -> &'static str {
+    pub fn source_label(&self) -> ErrorSource {
         match self {
-            Self::Cluster(_) => "kubernetes",
-            Self::Reconcile(_) | Self::Destroy(_) => "aws",
-            Self::Pool(_) => "internal",
-            Self::Deadline(_) => "deadline",
-            Self::Panicked => "panic",
+            Self::Cluster(_) => ErrorSource::Kubernetes,
+            Self::Reconcile(_) | Self::Destroy(_) => ErrorSource::Aws,
+            Self::Pool(_) => ErrorSource::Internal,
+            Self::Deadline(_) => ErrorSource::Deadline,
+            Self::Panicked => ErrorSource::Panic,
         }
     }
 
     /// Reason of the conditions.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Cluster(_) => "KubernetesUnavailable",
-            Self::Reconcile(ReconcileError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => {
-                match error.kind {
-                    PortErrorKind::Throttled => "AwsThrottled",
-                    PortErrorKind::Quota => "AwsQuotaExceeded",
-                    PortErrorKind::Denied => AWS_ACCESS_DENIED,
-                    PortErrorKind::Invalid => "AwsRefused",
-                    _ => "AwsUnavailable",
-                }
-            }
-            Self::Reconcile(_) | Self::Destroy(_) => "AwsUnavailable",
-            Self::Pool(_) | Self::Panicked => "InternalError",
-            Self::Deadline(_) => "DeadlineExceeded",
+            Self::Cluster(_) => Reason::KubernetesUnavailable,
+            Self::Reconcile(EngineError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => match error.kind {
+                PortErrorKind::Throttled => Reason::AwsThrottled,
+                PortErrorKind::Quota => Reason::AwsQuotaExceeded,
+                PortErrorKind::Denied => Reason::AwsAccessDenied,
+                PortErrorKind::Invalid => Reason::AwsRefused,
+                _ => Reason::AwsUnavailable,
+            },
+            Self::Reconcile(_) | Self::Destroy(_) => Reason::AwsUnavailable,
+            Self::Pool(_) | Self::Panicked => Reason::InternalError,
+            Self::Deadline(_) => Reason::DeadlineExceeded,
         }
     }
 
     /// Whether it obviously passes by itself.
-    pub fn nature(&self) -> Nature {
+    pub fn failure_kind(&self) -> FailureKind {
         match self {
             Self::Cluster(error) => match error.kind {
-                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => Nature::Lasting,
+                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => FailureKind::Persistent,
                 // Without an answer of the API server nothing could be told, and nobody could change anything.
-                _ => Nature::Passing,
+                _ => FailureKind::Transient,
             },
-            Self::Reconcile(error) => nature(error),
-            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => Nature::Lasting,
+            Self::Reconcile(error) => failure_kind(error),
+            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => FailureKind::Persistent,
         }
     }
 
@@ -105,21 +104,21 @@ impl PassError {
 }
 
 /// Whether a failure of the engine obviously passes by itself.
-pub fn nature(error: &ReconcileError) -> Nature {
+pub fn failure_kind(error: &EngineError) -> FailureKind {
     match error {
-        ReconcileError::Port(error) if error.kind == PortErrorKind::Throttled => Nature::Passing,
-        _ => Nature::Lasting,
+        EngineError::Port(error) if error.kind == PortErrorKind::Throttled => FailureKind::Transient,
+        _ => FailureKind::Persistent,
     }
 }
 
 /// A failure that is met by trying again, with what it is about.
 pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
-    format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes")
+    format!("{error} (stack {stack}); it is tried again by itself, after requeue that grow to 5 minutes")
 }
 
 /// A failure that has come too often, with what it is about, what comes next and what a person can do.
 pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
-    let minutes = pace::SLOW.as_secs() / 60;
+    let minutes = requeue::SLOW.as_secs() / 60;
     format!(
         "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
          the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
@@ -130,51 +129,55 @@ pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it makes of the system.
-    pub trio: Trio,
+    pub phase: SystemPhase,
     /// Reason of the conditions.
-    pub reason: &'static str,
+    pub reason: Reason,
 }
 
 impl Refusal {
-    /// `None` where trying again may help. `streak` counts this failure, too.
-    pub fn of(error: &ReconcileError, streak: &Streak) -> Option<Self> {
-        let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
+    /// `None` where trying again may help. `retry_state` counts this failure, too.
+    pub fn of(error: &EngineError, retry_state: &RetryState) -> Option<Self> {
+        let stalled = |reason| Some(Self { phase: SystemPhase::Stalled, reason });
         match error {
-            ReconcileError::WrongAccount { .. } => stalled(WRONG_ACCOUNT),
-            ReconcileError::Moved { .. } => stalled("InvalidSpec"),
+            EngineError::WrongAccount { .. } => stalled(Reason::WrongAccount),
+            EngineError::Moved { .. } => stalled(Reason::InvalidSpec),
             // It may be made in the next moment, and is looked for.
-            ReconcileError::SecretMissing { .. } => Some(Self { trio: Trio::Reconciling, reason: "SecretMissing" }),
-            ReconcileError::OwnedByAnother(_) => stalled(dispatch_api::conditions::OWNED_BY_ANOTHER),
-            ReconcileError::SecretInvalid { .. } => stalled("InvalidSecret"),
-            ReconcileError::ChangeSet(_) => stalled("ChangeSetFailed"),
-            ReconcileError::Template(_) => stalled("TemplateTooLarge"),
-            ReconcileError::Port(error)
-                if error.kind == PortErrorKind::Invalid && streak.failures > REFUSALS_FORGIVEN =>
-            {
-                stalled("AwsRefused")
+            EngineError::SecretMissing { .. } => {
+                Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
             }
-            ReconcileError::Port(_) if streak.is_spent() => stalled(RETRY_LIMIT_REACHED),
-            ReconcileError::Port(_) => None,
+            EngineError::OwnedByAnother(_) => stalled(Reason::OwnedByAnother),
+            EngineError::SecretInvalid { .. } => stalled(Reason::InvalidSecret),
+            EngineError::ChangeSet(_) => stalled(Reason::ChangeSetFailed),
+            EngineError::Template(_) => stalled(Reason::TemplateTooLarge),
+            EngineError::Port(error)
+                if error.kind == PortErrorKind::Invalid && retry_state.failures > REFUSALS_FORGIVEN =>
+            {
+                stalled(Reason::AwsRefused)
+            }
+            EngineError::Port(_) if retry_state.is_exhausted() => stalled(Reason::RetryLimitReached),
+            EngineError::Port(_) => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::streak::Wish;
     use super::*;
-    use crate::ports::PortError;
+    use crate::cloud::ports::PortError;
+    use crate::kubernetes::policy::retry::Revision;
 
-    fn port(kind: PortErrorKind) -> ReconcileError {
+    fn port(kind: PortErrorKind) -> EngineError {
         PortError::new("try", kind, "no").into()
     }
 
-    fn streak(error: &ReconcileError, failures: u32) -> Streak {
-        (0..failures).fold(Streak::default(), |streak, _| streak.and(&Wish::default(), nature(error)))
+    fn retry_state(error: &EngineError, failures: u32) -> RetryState {
+        (0..failures).fold(RetryState::default(), |retry_state, _| {
+            retry_state.with_failure(&Revision::default(), failure_kind(error))
+        })
     }
 
-    fn refusal(error: &ReconcileError, failures: u32) -> Option<Refusal> {
-        Refusal::of(error, &streak(error, failures))
+    fn refusal(error: &EngineError, failures: u32) -> Option<Refusal> {
+        Refusal::of(error, &retry_state(error, failures))
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
         for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
             assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
             let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
-            assert_eq!((last.trio, last.reason), (Trio::Stalled, RETRY_LIMIT_REACHED));
+            assert_eq!((last.phase, last.reason), (SystemPhase::Stalled, Reason::RetryLimitReached));
         }
     }
 
@@ -202,19 +205,19 @@ mod tests {
         let wrong = port(PortErrorKind::Invalid);
         assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
         let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
-        assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
+        assert_eq!((last.phase, last.reason), (SystemPhase::Stalled, Reason::AwsRefused));
     }
 
     #[test]
     fn a_refusal_is_not_told_as_an_outage() {
-        let reason = |kind| PassError::Reconcile(port(kind)).reason();
-        assert_eq!(reason(PortErrorKind::Invalid), "AwsRefused");
-        assert_eq!(reason(PortErrorKind::Unavailable), "AwsUnavailable");
+        let reason = |kind| ReconcileError::Reconcile(port(kind)).reason();
+        assert_eq!(reason(PortErrorKind::Invalid), Reason::AwsRefused);
+        assert_eq!(reason(PortErrorKind::Unavailable), Reason::AwsUnavailable);
     }
 
     #[test]
     fn a_secret_that_is_missing_is_waited_for() {
-        let missing = ReconcileError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
-        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.trio), Some(Trio::Reconciling));
+        let missing = EngineError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
+        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.phase), Some(SystemPhase::Reconciling));
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind};
+use crate::cloud::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind};
 
 /// How long a token counts (DynamoDB API reference, `ClientToken`).
 const TOKEN_COUNTS: SignedDuration = SignedDuration::from_hours(8);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ports::{Call, PortError, PortErrorKind};
+use crate::cloud::ports::{Call, PortError, PortErrorKind};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

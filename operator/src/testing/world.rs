@@ -7,13 +7,13 @@ use dispatch_api::dispatch_system::BillingMode;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::plan::ownership::SYSTEM_TAG;
-use crate::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
-use crate::ports::{
+use crate::cloud::ports::{
     Buckets, CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports,
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
-use crate::stack::fake::FakeStacks;
+use crate::cloud::stack::fake::FakeStacks;
+use crate::engine::plan::ownership::SYSTEM_TAG;
+use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 use crate::testing::exports::FakeExports;
 use crate::testing::{Judge, Ledger, carry_out, table_look};
 

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use anyhow::bail;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::engine::settings::WaitPolicy;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::controller::attend;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::guarded::{Guard, Rate, guarded};
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Key, Options, Parts};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::ports::Ports;
-use dispatch_operator::reconcile::Patience;
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::infra::throttled::{Guard, Rate, guarded};
+use dispatch_operator::kubernetes::object::Key;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -131,15 +132,15 @@ impl Bench {
         let guard =
             Guard { fence: fence.clone(), rate: Arc::new(Rate::per_second(u32::MAX)), metrics: Arc::clone(&metrics) };
         let events = if run.prepares { Fence::closed() } else { Fence::open() };
-        Arc::new(Context::new(Parts {
+        Arc::new(Context {
             cluster: Cluster::new(client.clone(), fence, Arc::clone(&metrics)),
             aws: Arc::new(Account(guarded(&run.world.ports(), &guard))),
-            announcer: Announcer::new(client, "campaign", events, Arc::clone(&metrics)),
+            recorder: EventRecorder::new(client, "campaign", events, Arc::clone(&metrics)),
             metrics,
             options: options(run.prepares),
             clock: now,
             served: self.served,
-        }))
+        })
     }
 
     /// The object.
@@ -151,14 +152,13 @@ impl Bench {
 /// Every look at an operation is the only one of its reconcile, as with an operation that takes minutes, and nobody waits for it.
 fn options(patient: bool) -> Options {
     let total = if patient { Duration::from_mins(1) } else { Duration::ZERO };
-    let within = Patience { first: Duration::ZERO, longest: Duration::ZERO, total };
+    let within = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total };
     Options {
         image: "registry.example/dispatch-runtime:1".to_owned(),
         endpoint_url: None,
         resync: Duration::from_mins(5),
         spread: Duration::ZERO,
-        pauses: Pauses { within, between: (Duration::ZERO, Duration::ZERO) },
-        stack_operations: 20,
+        requeue: RequeuePolicy { within, between: (Duration::ZERO, Duration::ZERO) },
         defaults: Defaults::default(),
     }
 }
@@ -170,7 +170,7 @@ fn now() -> Timestamp {
 
 struct Account(Ports);
 
-impl PortsSource for Account {
+impl ClientPool for Account {
     fn ports<'a>(&'a self, _: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         Box::pin(async { self.0.clone() })
     }

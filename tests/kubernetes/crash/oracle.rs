@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dispatch_operator::plan::workers::APPLIED;
+use dispatch_operator::engine::plan::workers::APPLIED;
 use regex::Regex;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What happens to the system while its operator is in trouble.
 
 use dispatch_api::annotations::ADOPT;
-use dispatch_operator::plan::workers::{MANAGED_BY, SYSTEM_LABEL};
+use dispatch_operator::engine::plan::workers::{MANAGED_BY, SYSTEM_LABEL};
 use dispatch_operator::testing::fcm_key;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};

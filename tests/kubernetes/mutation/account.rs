@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dispatch_api::dispatch_system::BillingMode;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::ports::{
+use dispatch_operator::cloud::ports::{
     Call, Export, ExportRequest, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery, TableCorrection,
     TableLook, Tables,
 };
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::testing::{World, table_look};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -166,7 +166,7 @@ impl Accounts {
     }
 }
 
-impl PortsSource for Accounts {
+impl ClientPool for Accounts {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         let aws = &system.spec.aws;
         let place = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());

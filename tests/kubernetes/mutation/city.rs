@@ -7,15 +7,16 @@ use anyhow::{Context as _, anyhow, bail};
 use dispatch_api::annotations::APPROVE;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::tenancy;
-use dispatch_operator::plan::workers::{self, ChildKind, Pool, Served};
-use dispatch_operator::status::is_true;
+use dispatch_operator::engine::plan::workers::{self, ChildKind, Pool, Served};
+use dispatch_operator::engine::status::is_true;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy;
+use dispatch_operator::kubernetes::reconcile::pass;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -271,23 +272,23 @@ impl City {
 fn context(bench: &Bench) -> Context {
     let metrics = Arc::new(Metrics::new());
     let fence = Fence::open();
-    Context::new(Parts {
+    Context {
         cluster: Cluster::new(bench.client.clone(), fence.clone(), Arc::clone(&metrics)),
         aws: bench.accounts.clone(),
-        announcer: Announcer::new(bench.client.clone(), "test", fence, Arc::clone(&metrics)),
+        recorder: EventRecorder::new(bench.client.clone(), "test", fence, Arc::clone(&metrics)),
         metrics,
         options: Options {
             image: IMAGE.to_owned(),
             endpoint_url: None,
             resync: Duration::from_mins(10),
             spread: Duration::ZERO,
-            stack_operations: 1,
-            pauses: Pauses::default(),
+            requeue: RequeuePolicy::default(),
             defaults: tenancy::Defaults::default(),
         },
         clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         served: SERVED,
-    })
+        objects: Objects::new(1),
+    }
 }
 
 /// The objects a cluster of today would have and this one does not serve.

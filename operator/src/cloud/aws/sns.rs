@@ -1,0 +1,76 @@
+//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still `GCM` and
+//! `PlatformCredential` is the whole service-account JSON; there is no principal (SNS developer guide, "FCM token-based
+//! authentication").
+
+use aws_config::SdkConfig;
+use aws_sdk_sns::Client;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::cloud::aws::error::port_error;
+use crate::cloud::ports::{Call, PortError, PortErrorKind, PushPlatforms};
+
+const PLATFORM: &str = "GCM";
+const CREDENTIAL: &str = "PlatformCredential";
+const CREATE: &str = "create the platform application";
+
+/// SNS.
+pub struct Sns {
+    client: Client,
+}
+
+impl Sns {
+    /// On shared connection settings.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self { client: Client::new(config) }
+    }
+}
+
+impl PushPlatforms for Sns {
+    fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool> {
+        Box::pin(async move {
+            let request = self.client.get_platform_application_attributes().platform_application_arn(arn);
+            match request.send().await.map_err(|error| port_error("look for the platform application", error)) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind == PortErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
+        Box::pin(async move {
+            let request = self
+                .client
+                .create_platform_application()
+                .name(name)
+                .platform(PLATFORM)
+                .attributes(CREDENTIAL, credential.expose_secret());
+            let answer = request.send().await.map_err(|error| port_error(CREATE, error))?;
+            let missing = || PortError::new(CREATE, PortErrorKind::Unavailable, "the answer names no ARN");
+            answer.platform_application_arn.ok_or_else(missing)
+        })
+    }
+
+    fn update<'a>(&'a self, arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
+        Box::pin(async move {
+            let request = self
+                .client
+                .set_platform_application_attributes()
+                .platform_application_arn(arn)
+                .attributes(CREDENTIAL, credential.expose_secret());
+            request.send().await.map_err(|error| port_error("update the platform application", error))?;
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, arn: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let request = self.client.delete_platform_application().platform_application_arn(arn);
+            match request.send().await.map_err(|error| port_error("delete the platform application", error)) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind == PortErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+    }
+}

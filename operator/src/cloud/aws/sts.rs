@@ -1,0 +1,38 @@
+//! The caller's account, by `GetCallerIdentity`.
+
+use aws_config::SdkConfig;
+use aws_sdk_sts::Client;
+use tokio::sync::OnceCell;
+
+use crate::cloud::aws::error::port_error;
+use crate::cloud::ports::{Call, Identity, PortError, PortErrorKind};
+
+const ACTION: &str = "ask STS for the account";
+
+/// STS. The account of a set of credentials never changes, so it is asked for once.
+pub struct Sts {
+    client: Client,
+    account: OnceCell<String>,
+}
+
+impl Sts {
+    /// On shared connection settings.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self { client: Client::new(config), account: OnceCell::new() }
+    }
+}
+
+impl Identity for Sts {
+    fn account(&self) -> Call<'_, String> {
+        Box::pin(async move {
+            let ask = || async {
+                let answer =
+                    self.client.get_caller_identity().send().await.map_err(|error| port_error(ACTION, error))?;
+                answer
+                    .account
+                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the answer names no account"))
+            };
+            self.account.get_or_try_init(ask).await.cloned()
+        })
+    }
+}

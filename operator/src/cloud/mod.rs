@@ -1,0 +1,8 @@
+//! AWS as the engine sees it: the ports, CloudFormation's states and changes, and the SDK adapters behind them.
+
+pub mod aws;
+pub mod ports;
+mod resource_change;
+pub mod stack;
+
+pub use resource_change::{ChangeKind, Replacement, ResourceChange};

@@ -1,0 +1,512 @@
+//! CloudFormation in memory: stacks with states, change sets compared property by property, histories, and failures on demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cloud::ports::{Call, PortError, PortErrorKind};
+use crate::cloud::stack::{
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
+    StackProvider, StackResource, StackState,
+};
+use crate::cloud::{ChangeKind, Replacement, ResourceChange};
+use crate::testing::{Judge, Ledger, carry_out};
+
+/// Looks that show an operation as running before they show its end.
+const LOOKS_UNTIL_DONE: u8 = 2;
+/// Properties whose change replaces a resource, as CloudFormation documents them for the types used here.
+const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
+
+struct Fake {
+    arn: String,
+    state: StackState,
+    template: Value,
+    tags: BTreeMap<String, String>,
+    changed_at: i64,
+    events: Vec<StackEvent>,
+    /// Logical ids of the resources an operation has failed at.
+    failed: BTreeSet<String>,
+    /// Looks left, the state at the end, and the template the stack then has.
+    running: Option<(u8, StackState, Value)>,
+}
+
+struct Set {
+    template: Value,
+    tags: BTreeMap<String, String>,
+    existing: OnExisting,
+    kind: ChangeSetKind,
+    described: ChangeSet,
+    /// Looks that still find it pending.
+    looks: u8,
+}
+
+#[derive(Default)]
+struct Inner {
+    stacks: BTreeMap<String, Fake>,
+    sets: BTreeMap<(String, String), Set>,
+    doomed: Option<(String, String)>,
+    imported: bool,
+    /// Tags of the table and bucket a deleted stack has kept.
+    left: Option<BTreeMap<String, String>>,
+    computes_slowly: bool,
+    done: Ledger,
+    judge: Option<Judge>,
+    calls: Vec<&'static str>,
+    broken: BTreeMap<&'static str, PortErrorKind>,
+    time: i64,
+}
+
+/// The fake. Clones share one world.
+#[derive(Clone, Default)]
+pub struct FakeStacks(Arc<Mutex<Inner>>);
+
+impl FakeStacks {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every change set is pending at the first look from now on.
+    pub fn compute_slowly(&self) {
+        self.lock().computes_slowly = true;
+    }
+
+    pub(crate) fn judge(&self, judge: Judge) {
+        self.lock().judge = Some(judge);
+    }
+
+    /// What was done since the account was opened.
+    pub fn ledger(&self) -> Ledger {
+        self.lock().done.clone()
+    }
+
+    /// Tags of the table and bucket that a deleted stack has kept and no other has taken in.
+    pub fn left(&self) -> Option<BTreeMap<String, String>> {
+        self.lock().left.clone()
+    }
+
+    /// Tags CloudFormation has handed on to table and bucket.
+    pub fn data_tags(&self) -> Option<BTreeMap<String, String>> {
+        let inner = self.lock();
+        let mut living = inner.stacks.values().filter(|found| found.holds_data());
+        living.next().map(|found| found.tags.clone()).or_else(|| inner.left.clone())
+    }
+
+    /// The next operation fails at this resource, for this reason.
+    pub fn doom(&self, logical_id: &str, reason: &str) {
+        self.lock().doomed = Some((logical_id.to_owned(), reason.to_owned()));
+    }
+
+    /// Puts a stack into a state, as somebody else might have.
+    pub fn force(&self, stack: &str, state: &str) {
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.state = StackState::parse(state);
+            found.running = None;
+        }
+    }
+
+    /// Puts a stack into a state in which these resources are the ones that failed.
+    pub fn fail(&self, stack: &str, state: &str, logical_ids: &[&str]) {
+        self.force(stack, state);
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.failed = logical_ids.iter().map(|id| (*id).to_owned()).collect();
+        }
+    }
+
+    /// Somebody, or an operator that was stopped in the middle, has left a change set.
+    pub fn leave_change_set(&self, stack: &str, name: &str) {
+        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
+        let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
+        let set = Set { template, tags, existing: OnExisting::Refuse, kind, described, looks: 0 };
+        self.lock().sets.insert((stack.to_owned(), name.to_owned()), set);
+    }
+
+    /// Every call of this name fails from now on; `None` mends it.
+    pub fn break_call(&self, call: &'static str, kind: Option<PortErrorKind>) {
+        let mut inner = self.lock();
+        match kind {
+            Some(kind) => drop(inner.broken.insert(call, kind)),
+            None => drop(inner.broken.remove(call)),
+        }
+    }
+
+    /// Calls made since the last time this was asked.
+    pub fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// State of a stack.
+    pub fn state(&self, stack: &str) -> Option<StackState> {
+        self.lock().stacks.get(stack).map(|found| found.state.clone())
+    }
+
+    /// Gives a stack other tags, as another owner's has.
+    pub fn retag(&self, stack: &str, tags: &[(&str, &str)]) {
+        if let Some(found) = self.lock().stacks.get_mut(stack) {
+            found.tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        }
+    }
+
+    /// Tags of a stack.
+    pub fn tags(&self, stack: &str) -> BTreeMap<String, String> {
+        self.lock().stacks.get(stack).map(|found| found.tags.clone()).unwrap_or_default()
+    }
+
+    /// Whether the last execution took in what existed.
+    pub fn imported(&self) -> bool {
+        self.lock().imported
+    }
+
+    /// Template a stack has.
+    pub fn template(&self, stack: &str) -> Value {
+        self.lock().stacks.get(stack).map(|found| found.template.clone()).unwrap_or_default()
+    }
+
+    /// Whether any stack has resources.
+    pub fn any(&self) -> bool {
+        self.lock().stacks.values().any(Fake::holds_data)
+    }
+
+    /// Name of the stack that has resources.
+    pub fn living(&self) -> Option<String> {
+        self.lock().stacks.iter().find(|(_, found)| found.holds_data()).map(|(name, _)| name.clone())
+    }
+
+    /// Change sets that were left lying about.
+    pub fn open_change_sets(&self) -> usize {
+        self.lock().sets.len()
+    }
+
+    fn answer<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
+    ) -> Call<'static, T> {
+        let judge = self.lock().judge.clone();
+        carry_out(judge, call, || {
+            let mut inner = self.lock();
+            inner.calls.push(call);
+            inner.time += 1;
+            match inner.broken.get(call) {
+                Some(kind) => Err(PortError::new(call, *kind, "broken on demand")),
+                None => work(&mut inner),
+            }
+        })
+    }
+}
+
+impl Inner {
+    fn did(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
+    }
+
+    /// By name, or by ARN, under which a deleted stack is still found.
+    fn find(&mut self, stack: &str) -> Option<(&String, &mut Fake)> {
+        let by_name = |name: &str, fake: &Fake| name == stack && fake.state != StackState::DeleteComplete;
+        self.stacks.iter_mut().find(|(name, fake)| by_name(name, fake) || fake.arn == stack)
+    }
+
+    fn known(&mut self, stack: &str) -> Result<(String, &mut Fake), PortError> {
+        let missing = || PortError::new("find the stack", PortErrorKind::NotFound, format!("no stack {stack}"));
+        self.find(stack).map(|(name, fake)| (name.clone(), fake)).ok_or_else(missing)
+    }
+
+    fn begin(&mut self, name: &str, verb: &str, target: Value) {
+        let (time, doomed) = (self.time, self.doomed.take());
+        let Some(fake) = self.stacks.get_mut(name) else { return };
+        fake.changed_at = time;
+        fake.state = StackState::parse(&format!("{verb}_IN_PROGRESS"));
+        tell(fake, name, "AWS::CloudFormation::Stack", &format!("{verb}_IN_PROGRESS"), None);
+        let Some((logical_id, reason)) = doomed else {
+            fake.running = Some((LOOKS_UNTIL_DONE, StackState::parse(&format!("{verb}_COMPLETE")), target));
+            return;
+        };
+        // The one that was stopped is told of first at times, and is not the cause.
+        let failed = format!("{verb}_FAILED");
+        let stopped = if verb == "CREATE" { "Resource creation cancelled" } else { "Resource update cancelled" };
+        tell(fake, "Bystander", "AWS::SQS::Queue", &failed, Some(stopped));
+        tell(fake, &logical_id, "AWS::DynamoDB::Table", &failed, Some(&reason));
+        let end = match verb {
+            "CREATE" => StackState::RollbackComplete,
+            "UPDATE" => StackState::UpdateRollbackComplete,
+            _ => StackState::DeleteFailed,
+        };
+        let template = fake.template.clone();
+        fake.running = Some((LOOKS_UNTIL_DONE, end, template));
+    }
+}
+
+impl Fake {
+    fn holds_data(&self) -> bool {
+        self.state.next() != crate::cloud::stack::Next::Create
+    }
+
+    fn look(&mut self, name: &str) {
+        let Some((left, end, template)) = self.running.take() else { return };
+        if left > 0 {
+            self.running = Some((left - 1, end, template));
+            return;
+        }
+        let status = end.name().to_owned();
+        self.state = end;
+        self.template = template;
+        tell(self, name, "AWS::CloudFormation::Stack", &status, None);
+    }
+}
+
+fn tell(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, reason: Option<&str>) {
+    let own = resource_type == "AWS::CloudFormation::Stack";
+    fake.events.push(StackEvent {
+        id: format!("{}-{}", fake.arn, fake.events.len()),
+        at: Timestamp::UNIX_EPOCH,
+        logical_id: logical_id.to_owned(),
+        physical_id: own.then(|| fake.arn.clone()),
+        resource_type: resource_type.to_owned(),
+        status: status.to_owned(),
+        reason: reason.map(str::to_owned),
+    });
+}
+
+fn outputs(template: &Value) -> BTreeMap<String, String> {
+    let Some(outputs) = template["Outputs"].as_object() else { return BTreeMap::new() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
+}
+
+fn indexes(template: &Value) -> usize {
+    template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().map_or(0, Vec::len)
+}
+
+/// The name the template gives, or one of CloudFormation's making.
+fn physical_id(logical_id: &str, properties: &Value) -> String {
+    let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
+    given.map_or_else(|| logical_id.to_lowercase(), str::to_owned)
+}
+
+fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
+    let names = |template: &Value| -> BTreeSet<String> {
+        template["Resources"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default()
+    };
+    let (before, after) = (names(old), names(new));
+    let mut changes = Vec::new();
+    for id in before.union(&after) {
+        let (was, is) = (&old["Resources"][id], &new["Resources"][id]);
+        let some = if is.is_null() { was } else { is };
+        let mut change = ResourceChange::added(id, some["Type"].as_str().unwrap_or_default());
+        if is.is_null() {
+            change.kind = ChangeKind::Remove;
+        } else if !was.is_null() {
+            let empty = serde_json::Map::new();
+            let old = was["Properties"].as_object().unwrap_or(&empty);
+            let new = is["Properties"].as_object().unwrap_or(&empty);
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            let mut differ: Vec<String> = keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned().collect();
+            let attributes = ["DeletionPolicy", "Metadata"].into_iter().filter(|name| was[name] != is[name]);
+            differ.extend(attributes.map(str::to_owned));
+            if differ.is_empty() {
+                continue;
+            }
+            change.forcing = differ.iter().filter(|name| REPLACING.contains(&name.as_str())).cloned().collect();
+            change.properties = differ;
+            change.kind = if change.forcing.is_empty() { ChangeKind::Change } else { ChangeKind::Replace };
+            if change.kind == ChangeKind::Replace {
+                change.replacement = Replacement::Certain;
+            }
+        }
+        changes.push(change);
+    }
+    changes
+}
+
+impl StackProvider for FakeStacks {
+    fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>> {
+        self.answer("describe", |inner| {
+            Ok(inner.find(stack).map(|(name, fake)| {
+                fake.look(&name.clone());
+                StackDescription {
+                    arn: fake.arn.clone(),
+                    state: fake.state.clone(),
+                    reason: None,
+                    outputs: outputs(&fake.template),
+                    changed_at: Timestamp::from_second(fake.changed_at).ok(),
+                    tags: fake.tags.clone(),
+                }
+            }))
+        })
+    }
+
+    fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()> {
+        self.answer("create_change_set", |inner| {
+            let refuse = |kind, text: &str| Err(PortError::new("create a change set", kind, text));
+            let key = (request.stack.clone(), request.name.clone());
+            if inner.sets.contains_key(&key) {
+                return refuse(PortErrorKind::AlreadyExists, "there is one of that name");
+            }
+            let template: Value = serde_json::from_str(&request.template).unwrap_or_default();
+            let time = inner.time;
+            let state = inner.find(&request.stack).map(|(_, fake)| fake.state.clone());
+            match (request.kind, state.as_ref().map(StackState::next)) {
+                (ChangeSetKind::Create, _) if state == Some(StackState::ReviewInProgress) => {}
+                (ChangeSetKind::Create, None | Some(crate::cloud::stack::Next::Create)) => {
+                    let arn =
+                        format!("arn:aws:cloudformation:ap-northeast-2:000000000000:stack/{}/{time}", request.stack);
+                    let fake = Fake {
+                        arn,
+                        state: StackState::ReviewInProgress,
+                        template: Value::Null,
+                        tags: BTreeMap::new(),
+                        changed_at: time,
+                        events: Vec::new(),
+                        failed: BTreeSet::new(),
+                        running: None,
+                    };
+                    inner.stacks.insert(request.stack.clone(), fake);
+                    inner.did("stack created");
+                }
+                (ChangeSetKind::Update, Some(crate::cloud::stack::Next::Update)) => {}
+                _ => return refuse(PortErrorKind::Invalid, "the stack's state does not allow it"),
+            }
+            let stack = inner.known(&request.stack)?.1;
+            let changes = compare(&stack.template, &template);
+            // Outputs cannot be changed by themselves.
+            let same = changes.is_empty() && stack.tags == request.tags;
+            let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
+            let (tags, existing) = (request.tags.clone(), request.existing);
+            let looks = u8::from(inner.computes_slowly);
+            let described = ChangeSet { state, changes };
+            let set = Set { template, tags, existing, kind: request.kind, described, looks };
+            inner.sets.insert(key, set);
+            inner.did("change set created");
+            Ok(())
+        })
+    }
+
+    fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet> {
+        self.answer("change_set", |inner| {
+            let found = inner.sets.get_mut(&(stack.to_owned(), name.to_owned()));
+            let missing = || PortError::new("describe the change set", PortErrorKind::NotFound, "no such change set");
+            let set = found.ok_or_else(missing)?;
+            if set.looks > 0 {
+                set.looks -= 1;
+                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new() });
+            }
+            Ok(set.described.clone())
+        })
+    }
+
+    fn execute<'a>(&'a self, stack: &'a str, name: &'a str, _token: &'a str) -> Call<'a, ()> {
+        self.answer("execute", |inner| {
+            let missing = || PortError::new("execute the change set", PortErrorKind::NotFound, "no such change set");
+            let set = inner.sets.remove(&(stack.to_owned(), name.to_owned())).ok_or_else(missing)?;
+            // An execution removes every other change set of the stack, because none of them is valid any more.
+            inner.sets.retain(|(of, _), _| of != stack);
+            let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
+            let (name, fake) = inner.known(stack)?;
+            fake.tags = set.tags;
+            let more = indexes(&set.template).saturating_sub(indexes(&fake.template));
+            if verb == "UPDATE" && more > 1 {
+                let reason = "Cannot perform more than one GSI creation or deletion in a single update";
+                inner.doomed = Some(("Table".to_owned(), reason.to_owned()));
+            }
+            inner.imported = set.existing == OnExisting::Import;
+            if inner.imported {
+                inner.left = None;
+            }
+            inner.did("change set executed");
+            inner.begin(&name, verb, set.template);
+            Ok(())
+        })
+    }
+
+    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+        self.answer("change_sets", |inner| {
+            Ok(inner.sets.keys().filter(|(of, _)| of == stack).map(|(_, name)| name.clone()).collect())
+        })
+    }
+
+    fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
+        self.answer("discard", |inner| {
+            if inner.sets.remove(&(stack.to_owned(), name.to_owned())).is_some() {
+                inner.did("change set discarded");
+            }
+            Ok(())
+        })
+    }
+
+    fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, _token: &'a str) -> Call<'a, ()> {
+        let (call, skip) = match way {
+            Rollback::ContinueRollback { skip } => ("continue_rollback", skip),
+            Rollback::RollBack => ("roll_back", &[][..]),
+        };
+        self.answer(call, |inner| {
+            let (name, fake) = inner.known(stack)?;
+            fake.failed.retain(|id| !skip.contains(id));
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
+            inner.begin(&name, "UPDATE_ROLLBACK", template.clone());
+            if fails {
+                inner.known(stack)?.1.running = Some((LOOKS_UNTIL_DONE, StackState::UpdateRollbackFailed, template));
+            }
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], _token: &'a str) -> Call<'a, ()> {
+        self.answer("delete", |inner| {
+            let (name, fake) = inner.known(stack)?;
+            if matches!(fake.state, StackState::DeleteInProgress | StackState::DeleteComplete) {
+                return Ok(());
+            }
+            let policy = fake.template["Resources"]["Table"]["DeletionPolicy"].as_str();
+            let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
+            fake.failed.retain(|id| !retain.contains(id));
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
+            let left = keeps.then(|| fake.tags.clone());
+            inner.left = left;
+            // Change sets of a stack go with it.
+            inner.sets.retain(|(of, _), _| *of != name);
+            inner.did("stack deleted");
+            inner.begin(&name, "DELETE", Value::Null);
+            let fake = inner.known(stack)?.1;
+            for id in retain {
+                let kind = template["Resources"][id]["Type"].as_str().unwrap_or_default();
+                tell(fake, id, kind, "DELETE_SKIPPED", None);
+            }
+            if fails {
+                fake.running = Some((LOOKS_UNTIL_DONE, StackState::DeleteFailed, template));
+            }
+            Ok(())
+        })
+    }
+
+    fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>> {
+        self.answer("events_since", |inner| {
+            let (_, fake) = inner.known(stack)?;
+            let seen = after.and_then(|id| fake.events.iter().position(|event| event.id == id));
+            Ok(fake.events.iter().skip(seen.map_or(0, |index| index + 1)).cloned().collect())
+        })
+    }
+
+    fn refusals<'a>(&'a self, _stack: &'a str, _change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
+        self.answer("refusals", |_| Ok(Vec::new()))
+    }
+
+    fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
+        self.answer("resources", |inner| {
+            let (_, fake) = inner.known(stack)?;
+            let Some(all) = fake.template["Resources"].as_object() else { return Ok(Vec::new()) };
+            let failed = if fake.state == StackState::DeleteFailed { "DELETE_FAILED" } else { "UPDATE_FAILED" };
+            let status = |id: &String| if fake.failed.contains(id) { failed } else { "CREATE_COMPLETE" };
+            Ok(all
+                .iter()
+                .map(|(logical_id, resource)| StackResource {
+                    logical_id: logical_id.clone(),
+                    physical_id: Some(physical_id(logical_id, &resource["Properties"])),
+                    resource_type: resource["Type"].as_str().unwrap_or_default().to_owned(),
+                    status: status(logical_id).to_owned(),
+                    reason: None,
+                })
+                .collect())
+        })
+    }
+}

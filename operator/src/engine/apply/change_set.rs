@@ -1,0 +1,58 @@
+//! Change sets: made or found again, waited for, and not left lying about.
+
+use tokio::time::{Instant, sleep};
+
+use crate::cloud::ports::{PortError, PortErrorKind, Ports};
+use crate::cloud::stack::{ChangeSet, ChangeSetRequest, ChangeSetState};
+use crate::engine::desired::CHANGE_SET_PREFIX;
+use crate::engine::settings::WaitPolicy;
+
+/// Makes a change set, or finds the one an earlier run made from the same input, and waits until it is computed.
+pub(crate) async fn compute(
+    ports: &Ports,
+    request: &ChangeSetRequest,
+    wait_policy: WaitPolicy,
+) -> Result<ChangeSet, PortError> {
+    match ports.stacks.create_change_set(request).await {
+        Ok(()) => discard_others(ports, request).await,
+        Err(error) if error.kind == PortErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let deadline = Instant::now() + wait_policy.total;
+    let mut pause = wait_policy.first;
+    loop {
+        let set = ports.stacks.change_set(&request.stack, &request.name).await?;
+        if set.state != ChangeSetState::Pending || Instant::now() >= deadline {
+            return Ok(set);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(wait_policy.longest);
+    }
+}
+
+/// Removes change sets an earlier run has made from another input and was stopped before it removed them. That this fails is no reason
+/// not to go on: the next execution removes them, too.
+async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
+    let found = async {
+        for name in ports.stacks.change_sets(&request.stack).await? {
+            if name != request.name && name.starts_with(CHANGE_SET_PREFIX) {
+                ports.stacks.discard(&request.stack, &name).await?;
+            }
+        }
+        Ok::<_, PortError>(())
+    };
+    if let Err(error) = found.await {
+        tracing::warn!(%error, stack = request.stack, "older change sets may be left");
+    }
+}
+
+/// The reasons of a refusal. That they cannot be read must not hide that there was one.
+pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<String> {
+    match ports.stacks.refusals(stack, change_set).await {
+        Ok(refusals) => refusals,
+        Err(error) => {
+            tracing::warn!(%error, stack, "the reasons of a refusal are not known");
+            Vec::new()
+        }
+    }
+}

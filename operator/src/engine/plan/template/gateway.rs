@@ -1,0 +1,181 @@
+//! The public HTTP entrance: an API Gateway HTTP API with one route for each operation of the workers.
+//!
+//! An HTTP API ends a request after 30 seconds, so `GET /v1/events` is cut and taken up again by the client twice a minute,
+//! which server-sent events do by themselves (`Last-Event-ID`).
+
+use dispatch_api::dispatch_system::{GatewaySpec, JwtSpec, UpstreamSpec, VpcLinkSpec};
+use dispatch_api::validate::ValidatedSystem;
+use serde_json::{Value, json};
+
+use crate::engine::plan::template::fragment::{Resource, TemplateFragment, attribute, reference, sub};
+use crate::engine::plan::template::{logs, outputs};
+use crate::engine::worker_config::CLIENT_ADDRESS_HEADER;
+
+pub(super) const VPC_LINK: &str = "VpcLink";
+const API: &str = "HttpApi";
+const AUTHORIZER: &str = "JwtAuthorizer";
+const INTEGRATION: &str = "WorkersIntegration";
+
+/// Every route of the public API: logical id and route key. Anything else is answered 404 by the gateway.
+pub const ROUTES: [(&str, &str); 17] = [
+    ("RouteCreateDispatch", "POST /v1/dispatches"),
+    ("RouteGetDispatch", "GET /v1/dispatches/{dispatchId}"),
+    ("RouteRespondToDispatch", "POST /v1/dispatches/{dispatchId}/response"),
+    ("RouteAddDispatchEvent", "POST /v1/dispatches/{dispatchId}/events"),
+    ("RouteCancelDispatch", "POST /v1/dispatches/{dispatchId}/cancel"),
+    ("RouteListUserDispatches", "GET /v1/users/{userId}/dispatches"),
+    ("RouteListDriverDispatches", "GET /v1/drivers/{driverId}/dispatches"),
+    ("RoutePutUser", "PUT /v1/users/{userId}"),
+    ("RouteGetUser", "GET /v1/users/{userId}"),
+    ("RoutePutDriver", "PUT /v1/drivers/{driverId}"),
+    ("RouteGetDriver", "GET /v1/drivers/{driverId}"),
+    ("RoutePutUserDevice", "PUT /v1/users/{userId}/device"),
+    ("RoutePutDriverDevice", "PUT /v1/drivers/{driverId}/device"),
+    ("RoutePutDriverAvailability", "PUT /v1/drivers/{driverId}/availability"),
+    ("RoutePostDriverLocations", "POST /v1/drivers/{driverId}/locations"),
+    ("RoutePostLocationsBatch", "POST /v1/locations/batch"),
+    ("RouteGetEvents", "GET /v1/events"),
+];
+
+/// The longest an HTTP API waits for its integration.
+const INTEGRATION_TIMEOUT_MS: u32 = 30_000;
+
+/// What an access log line holds. There is no path, no address and no claim in it: the route key names the operation without
+/// the ids in the path.
+const ACCESS_LOG_FIELDS: [(&str, &str); 9] = [
+    ("authorizerError", "$context.authorizer.error"),
+    ("error", "$context.error.responseType"),
+    ("integrationLatencyMs", "$context.integrationLatency"),
+    ("integrationStatus", "$context.integrationStatus"),
+    ("latencyMs", "$context.responseLatency"),
+    ("requestId", "$context.requestId"),
+    ("responseBytes", "$context.responseLength"),
+    ("routeKey", "$context.routeKey"),
+    ("status", "$context.status"),
+];
+
+/// What an enabled gateway needs, which validation has made sure of.
+struct Gateway<'a> {
+    spec: &'a GatewaySpec,
+    upstream: &'a UpstreamSpec,
+    jwt: &'a JwtSpec,
+}
+
+fn enabled(system: &ValidatedSystem) -> Option<Gateway<'_>> {
+    let spec = &system.spec.api.gateway;
+    let (upstream, jwt) = spec.upstream.as_ref().zip(spec.jwt.as_ref())?;
+    spec.enabled.then_some(Gateway { spec, upstream, jwt })
+}
+
+pub(super) fn is_enabled(system: &ValidatedSystem) -> bool {
+    enabled(system).is_some()
+}
+
+pub(super) fn has_vpc_link(system: &ValidatedSystem) -> bool {
+    enabled(system).is_some_and(|gateway| gateway.upstream.vpc_link.is_some())
+}
+
+pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
+    let mut part = TemplateFragment::default();
+    let Some(gateway) = enabled(system) else { return part };
+    part.resource(
+        API,
+        Resource::new("AWS::ApiGatewayV2::Api", json!({ "Name": system.names.prefix, "ProtocolType": "HTTP" })),
+    );
+    part.resource(AUTHORIZER, authorizer(gateway.jwt));
+    if let Some(link) = &gateway.upstream.vpc_link {
+        part.resource(VPC_LINK, vpc_link(system, link));
+    }
+    part.resource(INTEGRATION, integration(gateway.upstream));
+    for (logical_id, key) in ROUTES {
+        part.resource(logical_id, route(key));
+    }
+    part.resource("DefaultStage", stage(gateway.spec));
+    part.output(outputs::API_ENDPOINT, &attribute(API, "ApiEndpoint"));
+    part
+}
+
+fn authorizer(jwt: &JwtSpec) -> Resource {
+    Resource::new(
+        "AWS::ApiGatewayV2::Authorizer",
+        json!({
+            "ApiId": reference(API),
+            "Name": "jwt",
+            "AuthorizerType": "JWT",
+            "IdentitySource": ["$request.header.Authorization"],
+            "JwtConfiguration": { "Issuer": jwt.issuer, "Audience": jwt.audiences },
+        }),
+    )
+}
+
+fn vpc_link(system: &ValidatedSystem, link: &VpcLinkSpec) -> Resource {
+    Resource::new(
+        "AWS::ApiGatewayV2::VpcLink",
+        json!({
+            "Name": system.names.prefix,
+            "SubnetIds": link.subnet_ids,
+            "SecurityGroupIds": (!link.security_group_ids.is_empty()).then_some(&link.security_group_ids),
+        }),
+    )
+}
+
+/// One integration serves all routes: `overwrite:path` hands the path on as the client sent it; the client's address comes in a
+/// header of our own, in place of whatever the client put there.
+fn integration(upstream: &UpstreamSpec) -> Resource {
+    let (uri, link) = match &upstream.vpc_link {
+        Some(link) => (json!(link.listener_arn), Some(reference(VPC_LINK))),
+        None => (json!(upstream.url), None),
+    };
+    Resource::new(
+        "AWS::ApiGatewayV2::Integration",
+        json!({
+            "ApiId": reference(API),
+            "IntegrationType": "HTTP_PROXY",
+            "IntegrationMethod": "ANY",
+            "IntegrationUri": uri,
+            "ConnectionType": if link.is_some() { "VPC_LINK" } else { "INTERNET" },
+            "ConnectionId": link,
+            "PayloadFormatVersion": "1.0",
+            "RequestParameters": {
+                "overwrite:path": "$request.path",
+                format!("overwrite:header.{CLIENT_ADDRESS_HEADER}"): "$context.identity.sourceIp",
+            },
+            "TimeoutInMillis": INTEGRATION_TIMEOUT_MS,
+        }),
+    )
+}
+
+fn route(key: &str) -> Resource {
+    Resource::new(
+        "AWS::ApiGatewayV2::Route",
+        json!({
+            "ApiId": reference(API),
+            "RouteKey": key,
+            "AuthorizationType": "JWT",
+            "AuthorizerId": reference(AUTHORIZER),
+            "Target": sub(&format!("integrations/${{{INTEGRATION}}}")),
+        }),
+    )
+}
+
+fn stage(spec: &GatewaySpec) -> Resource {
+    let format: serde_json::Map<String, Value> =
+        ACCESS_LOG_FIELDS.iter().map(|(name, variable)| ((*name).to_owned(), json!(variable))).collect();
+    Resource::new(
+        "AWS::ApiGatewayV2::Stage",
+        json!({
+            "ApiId": reference(API),
+            "StageName": "$default",
+            "AutoDeploy": true,
+            "DefaultRouteSettings": {
+                "DetailedMetricsEnabled": true,
+                "ThrottlingBurstLimit": spec.throttle.burst,
+                "ThrottlingRateLimit": spec.throttle.rate_per_second,
+            },
+            "AccessLogSettings": {
+                "DestinationArn": attribute(logs::API_LOGS, "Arn"),
+                "Format": Value::Object(format).to_string(),
+            },
+        }),
+    )
+}

@@ -1,0 +1,64 @@
+//! Where the controller's AWS ports come from: one set for each region and role, shared by all systems that use it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dispatch_api::validate::ValidatedSystem;
+use futures::future::BoxFuture;
+
+use crate::cloud::aws::AwsClients;
+use crate::cloud::ports::Ports;
+use crate::kubernetes::infra::fence::Fence;
+use crate::kubernetes::infra::metrics::Metrics;
+use crate::kubernetes::infra::throttled::{RateLimiter, Throttle, throttled};
+
+/// Makes or finds the ports of a system.
+pub trait ClientPool: Send + Sync {
+    /// Ports with the identity and region the manifest names. Makes no call.
+    fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports>;
+}
+
+/// Region, and role and external id if one is assumed.
+type Key = (String, Option<String>, Option<String>);
+
+/// Real AWS, under throttle.
+pub struct AwsClientPool {
+    endpoint_url: Option<String>,
+    calls_per_second: u32,
+    fence: Fence,
+    metrics: Arc<Metrics>,
+    // Bounded by the regions and roles that the manifests name.
+    made: Mutex<HashMap<Key, Ports>>,
+}
+
+impl AwsClientPool {
+    /// `endpoint_url` replaces every service's address; `calls_per_second` bounds the calls of each region and role.
+    pub fn new(endpoint_url: Option<String>, calls_per_second: u32, fence: Fence, metrics: Arc<Metrics>) -> Self {
+        Self { endpoint_url, calls_per_second, fence, metrics, made: Mutex::default() }
+    }
+
+    fn find(&self, key: &Key) -> Option<Ports> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}
+
+impl ClientPool for AwsClientPool {
+    fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
+        Box::pin(async move {
+            let aws = &system.spec.aws;
+            let key = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());
+            if let Some(ports) = self.find(&key) {
+                return ports;
+            }
+            let clients = AwsClients::connect(&key.0, self.endpoint_url.as_deref(), aws).await;
+            let throttle = Throttle {
+                fence: self.fence.clone(),
+                rate: Arc::new(RateLimiter::per_second(self.calls_per_second)),
+                metrics: Arc::clone(&self.metrics),
+            };
+            let ports = throttled(&clients.ports(), &throttle);
+            // Two systems may have connected at once; they go on with the same ports.
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(ports).clone()
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! How many stack operations run at once. A burst of new systems would otherwise meet the account's limits all at the same time, and
+//! fail where it could have waited.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::settings::OperationGate;
+use crate::kubernetes::object::Key;
+
+/// An operation that runs longer counts no more: a stack that hangs must not keep the others waiting. A replication group takes 10 to 20
+/// minutes.
+const LONGEST: Duration = Duration::from_mins(30);
+
+/// The limiter of all systems.
+#[derive(Debug)]
+pub struct OperationLimiter {
+    limit: usize,
+    // Bounded by the systems there are.
+    under_way: Mutex<HashMap<Key, Instant>>,
+}
+
+/// One system's way to its turn.
+#[derive(Debug)]
+pub struct OperationSlot {
+    limiter: Arc<OperationLimiter>,
+    key: Key,
+}
+
+impl OperationLimiter {
+    /// So many at once, at least one.
+    pub fn new(limit: u16) -> Self {
+        Self { limit: usize::from(limit.max(1)), under_way: Mutex::default() }
+    }
+
+    /// The gate of a system.
+    pub fn slot_for(self: &Arc<Self>, key: &Key) -> OperationSlot {
+        OperationSlot { limiter: Arc::clone(self), key: key.clone() }
+    }
+
+    /// Whether a system would get its turn now.
+    pub fn has_capacity_for(&self, key: &Key) -> bool {
+        admits(&self.lock(), key, self.limit, Instant::now())
+    }
+
+    /// An operation was seen running, whoever began it. It keeps the time it was first seen.
+    pub fn observe_running(&self, key: &Key) {
+        self.lock().entry(key.clone()).or_insert_with(Instant::now);
+    }
+
+    /// None runs.
+    pub fn release(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OperationGate for OperationSlot {
+    fn try_acquire(&self) -> bool {
+        let mut under_way = self.limiter.lock();
+        let admitted = admits(&under_way, &self.key, self.limiter.limit, Instant::now());
+        if admitted {
+            under_way.entry(self.key.clone()).or_insert_with(Instant::now);
+        }
+        admitted
+    }
+}
+
+/// Whether one more may run. A system whose operation runs goes on with it.
+fn admits(under_way: &HashMap<Key, Instant>, key: &Key, limit: usize, now: Instant) -> bool {
+    let counts = |since: &&Instant| now.saturating_duration_since(**since) < LONGEST;
+    under_way.contains_key(key) || under_way.values().filter(counts).count() < limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("mobility".to_owned(), name.to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_operations_run_at_once_than_are_allowed() {
+        let limiter = Arc::new(OperationLimiter::new(2));
+        let (seoul, busan, incheon) =
+            (limiter.slot_for(&key("seoul")), limiter.slot_for(&key("busan")), limiter.slot_for(&key("incheon")));
+        assert!(seoul.try_acquire() && busan.try_acquire());
+        assert!(!incheon.try_acquire() && !limiter.has_capacity_for(&key("incheon")));
+        assert!(seoul.try_acquire(), "its own operation goes on");
+        limiter.release(&key("busan"));
+        assert!(limiter.has_capacity_for(&key("incheon")) && incheon.try_acquire());
+        assert!(!busan.try_acquire());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_counts_after_a_restart_and_what_hangs_counts_no_more() {
+        let limiter = Arc::new(OperationLimiter::new(1));
+        limiter.observe_running(&key("seoul"));
+        let busan = limiter.slot_for(&key("busan"));
+        assert!(!busan.try_acquire());
+        tokio::time::advance(LONGEST.saturating_sub(Duration::from_secs(1))).await;
+        limiter.observe_running(&key("seoul"));
+        assert!(!busan.try_acquire());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(busan.try_acquire());
+    }
+}

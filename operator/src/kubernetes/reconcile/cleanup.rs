@@ -1,0 +1,244 @@
+//! The end of an object: its workers are stopped, its environment is taken down as far as its deletion policy says, and only then the
+//! finalizer goes. Needs neither a secret nor a spec without mistakes, and does not stop at `suspend`.
+
+use crate::kubernetes::reconcile::queue_drain;
+use std::time::Duration;
+
+use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
+use dispatch_api::conditions::{EventReason, Reason};
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
+use jiff::SignedDuration;
+
+use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
+use crate::engine::outputs::ArnBase;
+use crate::engine::plan::skip_resources;
+use crate::engine::plan::workers::ChildKind;
+use crate::engine::progress::Event;
+use crate::engine::settings::Settings;
+use crate::engine::status::{self, Frame};
+use crate::kubernetes::context::{Context, Outcome};
+use crate::kubernetes::error::ReconcileError;
+use crate::kubernetes::events::{self, ObjectEvent};
+use crate::kubernetes::infra::cluster::{Stored, place, to_value};
+use crate::kubernetes::infra::metric_labels::ReconcileResult;
+use crate::kubernetes::infra::{secrets, timing};
+use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
+use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
+use crate::kubernetes::policy::retry::RetryState;
+use crate::kubernetes::policy::tenancy::{self, RoleAllowList};
+
+/// Longest time from the deletion until the workers have ended: what the queues get, and twice what the Pods are given.
+const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Time between two looks at workers that end.
+const DRAIN_LOOK: Duration = Duration::from_secs(2);
+
+/// Goes one step on with a deletion.
+pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Outcome, ReconcileError> {
+    let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: None });
+    }
+    let previous = status_of(stored);
+    let removal = Cleanup { context, key, stored, previous: previous.as_ref() };
+    let system = match removal.read() {
+        Ok(system) => system,
+        // A name or place that is wrong was never used.
+        Err(_) if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) => {
+            return removal.finish("nothing was made for it").await;
+        }
+        Err(errors) => return removal.blocked(Reason::InvalidSpec, &errors.to_string()).await,
+    };
+    if let Some(refusal) = removal.role_refusal(&system).await? {
+        // What was never allowed has made nothing.
+        if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) {
+            return removal.finish("nothing was made for it").await;
+        }
+        return removal.blocked(Reason::RoleNotAllowed, &refusal).await;
+    }
+    if system.spec.management_policy == ManagementPolicy::Observe {
+        return removal.finish("spec.managementPolicy is Observe: the environment is left as it is").await;
+    }
+    if let Some(words) = removal.draining(&system).await? {
+        removal.doing(&words).await?;
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
+    }
+    if !removal.workers_have_ended().await? {
+        removal.doing("the workers are ending").await?;
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
+    }
+    removal.take_down(&system).await
+}
+
+struct Cleanup<'a> {
+    context: &'a Context,
+    key: &'a Key,
+    stored: &'a Stored,
+    previous: Option<&'a DispatchSystemStatus>,
+}
+
+impl Cleanup<'_> {
+    /// With the account the stack is known to be in, so that a role that has changed meanwhile deletes nothing elsewhere.
+    fn read(&self) -> Result<ValidatedSystem, ValidationErrors> {
+        let mut spec = self.stored.data.get("spec").cloned().unwrap_or_default();
+        let identity = self.previous.and_then(|status| status.identity.as_ref());
+        if let (Some(identity), Some(spec)) = (identity, spec.as_object_mut()) {
+            // Where the environment is, whatever the spec says by now.
+            spec.insert("region".to_owned(), identity.region.clone().into());
+        }
+        let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        if let Some(identity) = identity {
+            system.names.table.clone_from(&identity.table_name);
+        }
+        let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
+        if let Some(base) = arn.and_then(ArnBase::of) {
+            system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
+        }
+        let word = spec.get("deletionPolicy").is_some_and(|word| !word.is_null());
+        tenancy::settle_policy_at_the_end(&mut system, word, self.previous);
+        Ok(system)
+    }
+
+    /// The namespace decides on roles at the end as at the beginning.
+    async fn role_refusal(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
+        let defaults = self.context.options.defaults;
+        let asked = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
+        let namespace = if asked { self.context.cluster.namespace(&self.key.0).await? } else { None };
+        Ok(tenancy::role_refusal(system, namespace.as_ref(), defaults))
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { generation: generation_of(self.stored), previous: self.previous, now: (self.context.clock)() }
+    }
+
+    async fn take_down(&self, system: &ValidatedSystem) -> Result<Outcome, ReconcileError> {
+        let ports = self.context.aws.ports(system).await;
+        // They are of use where they are, and no hindrance where they are not.
+        let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
+        let uid = self.stored.metadata.uid.clone().unwrap_or_default();
+        let (requeue, memory) = (self.context.options.requeue, self.context.recall(self.key, &uid));
+        let wait_policy = requeue.wait_policy(memory.map_or(0, |memory| memory.waits));
+        let skip = annotation(self.stored, SKIP_RESOURCES).as_deref().map(skip_resources::read_ids).unwrap_or_default();
+        let settings = Settings { secrets: read.secrets, wait_policy, skip, ..Settings::default() };
+        let mut begun = Vec::new();
+        let mut listen = |event: Event| begun.extend(events::begun(&event));
+        let result = destroy(system, &ports, &settings, &mut listen).await;
+        self.context.recorder.publish(self.stored, begun).await;
+        match result {
+            Ok(gone) => self.finish(&words(&gone)).await,
+            Err(DestroyError::StillRunning { stack, state }) => {
+                self.doing(&format!("stack {stack} is in {state}")).await?;
+                let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
+                (memory.uid, memory.waits) = (uid, memory.waits.saturating_add(1));
+                memory.retry_state = RetryState::default();
+                let next = requeue.until_next(memory.waits);
+                self.context.remember(self.key, memory);
+                Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(next) })
+            }
+            // A call that failed once blocks nothing.
+            Err(error) if error.passes_with_time() && self.context.failures(self.key) < FAILURES_TOLERATED => {
+                Err(error.into())
+            }
+            Err(error) => {
+                let reason = match &error {
+                    DestroyError::Failed { .. } => Reason::DeleteFailed,
+                    DestroyError::SkipRefused(_) => Reason::SkipRefused,
+                    DestroyError::Prepare(_) => Reason::DeletePreparationFailed,
+                    DestroyError::Reconcile(crate::engine::error::EngineError::WrongAccount { .. }) => {
+                        Reason::WrongAccount
+                    }
+                    _ => Reason::AwsUnavailable,
+                };
+                let message =
+                    format!("{error}; the deletion is tried again by itself, after requeue that grow to 5 minutes");
+                self.blocked(reason, &message).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether no worker runs any more, or has had its time. Nothing else is deleted under a worker that serves.
+    async fn workers_have_ended(&self) -> Result<bool, ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let cluster = &self.context.cluster;
+        let mut ended = true;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if count("/spec/replicas") > 0 {
+                cluster.stop(namespace, deployment.metadata.name.as_deref().unwrap_or_default()).await?;
+            }
+            ended &= count("/spec/replicas") == 0 && count("/status/replicas") == 0;
+        }
+        Ok(ended || self.since_deletion() > WORKERS_WITHIN)
+    }
+
+    fn since_deletion(&self) -> SignedDuration {
+        let now = (self.context.clock)();
+        self.stored.metadata.deletion_timestamp.as_ref().map_or(SignedDuration::ZERO, |at| now.duration_since(at.0))
+    }
+
+    /// What the workers have still to do, in words. Where no worker runs nobody would empty a queue, and where AWS does not answer the
+    /// deletion does not wait for it.
+    async fn draining(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let Some(outputs) = self.previous.and_then(|status| status.outputs.as_ref()) else { return Ok(None) };
+        if self.since_deletion() >= queue_drain::QUEUES_WITHIN {
+            return Ok(None);
+        }
+        let cluster = &self.context.cluster;
+        let entrance = format!("{name}-{}", queue_drain::INGRESS_ROLE);
+        let mut working = false;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            let wanted = count("/spec/replicas") > 0;
+            if deployment.metadata.name.as_deref() != Some(entrance.as_str()) {
+                working |= wanted && count("/status/readyReplicas") > 0;
+            } else if wanted {
+                cluster.stop(namespace, &entrance).await?;
+            }
+        }
+        if !working {
+            return Ok(None);
+        }
+        let ports = self.context.aws.ports(system).await;
+        match queue_drain::non_empty(system, &ports, outputs).await {
+            Ok(non_empty) => Ok(queue_drain::waits_for(&non_empty, self.since_deletion())),
+            Err(error) => {
+                tracing::warn!(%error, namespace, name, "the queues were not looked at before the workers are stopped");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn doing(&self, what: &str) -> Result<(), ReconcileError> {
+        let status = status::deletion(&self.frame(), None, what);
+        self.context.publish(self.stored, status, Vec::new()).await
+    }
+
+    async fn blocked(&self, reason: Reason, message: &str) -> Result<Outcome, ReconcileError> {
+        let status = status::deletion(&self.frame(), Some((reason, message)), message);
+        self.context.publish(self.stored, status, Vec::new()).await?;
+        Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(self.context.options.resync) })
+    }
+
+    async fn finish(&self, words: &str) -> Result<Outcome, ReconcileError> {
+        let finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
+        let rest: Vec<String> = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
+        // Before the object goes, so that the event has something to be about.
+        self.context.recorder.publish(self.stored, vec![ObjectEvent::new(EventReason::Deleted, words)]).await;
+        self.context.cluster.set_finalizers(self.stored, &rest).await?;
+        self.context.forget(self.key);
+        self.context.metrics.deleted(timing::positive(self.since_deletion()));
+        Ok(Outcome { result: ReconcileResult::Deleted, requeue_after: None })
+    }
+}
+
+fn words(gone: &DestroyReport) -> String {
+    if gone.kept.is_empty() {
+        return "the environment is gone".to_owned();
+    }
+    let kept: Vec<String> = gone.kept.iter().map(|(kind, id)| format!("{kind} {id}")).collect();
+    format!("the environment is gone; kept: {}", kept.join(", "))
+}

@@ -1,0 +1,141 @@
+//! What somebody changed outside is told field by field, and taken back where the manifest says so.
+
+use Reason::ResourceGone;
+use dispatch_api::conditions::Reason;
+use dispatch_api::dispatch_system::BillingMode;
+
+use super::*;
+
+fn message(done: &ReconcileReport, kind: &str) -> String {
+    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
+}
+
+fn meddle(world: &World) {
+    world.disable_recovery();
+    world.disable_expiry();
+    world.change_visibility(45);
+    world.change_table(|table| {
+        table.deletion_protection = false;
+        table.billing = BillingMode::Provisioned;
+        table.stream_view = None;
+        table.stream_arn = None;
+    });
+}
+
+const TOLD: [&str; 8] = [
+    "table.deletionProtection: false instead of true",
+    "table's stream: off instead of NEW_AND_OLD_IMAGES",
+    "table.billing.mode: Provisioned instead of OnDemand",
+    "table's time to live: off instead of expiresAt",
+    "table.pointInTimeRecovery: false instead of true",
+    "queues.offers.visibilityTimeoutSeconds: 45 instead of 30",
+    "queues.responses.visibilityTimeoutSeconds: 45 instead of 30",
+    "queues.notifications.visibilityTimeoutSeconds: 45 instead of 30",
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_changed_field_is_told_and_taken_back() {
+    let (world, mut system) = living().await;
+    meddle(&world);
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply(&world, &system).await;
+    assert!(is_true(&told.status, DRIFTED));
+    assert_eq!(message(&told, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    assert!(world.take_calls().1.is_empty());
+
+    system.spec.drift_policy = DriftPolicy::Correct;
+    let mended = apply(&world, &system).await;
+    assert!(mended.is_ready() && mended.changed);
+    assert_eq!(reason(&mended, DRIFTED), "DriftCorrected");
+    assert_eq!(message(&mended, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    let (_, mutating) = world.take_calls();
+    assert_eq!(mutating, ["correct_table", "enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
+    let again = apply(&world, &system).await;
+    assert!(!again.changed && !is_true(&again.status, DRIFTED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
+    let (world, mut system) = (World::default(), system());
+    system.spec.aws.tags = [("team".to_owned(), "rides".to_owned()), ("cost".to_owned(), "7".to_owned())].into();
+    assert!(apply(&world, &system).await.is_ready());
+    let mut tags = world.stacks.tags(STACK);
+    tags.remove("team");
+    tags.insert("cost".to_owned(), "8".to_owned());
+    tags.insert("organisation".to_owned(), "added".to_owned());
+    let meddled: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    world.stacks.retag(STACK, &meddled);
+    world.take_calls();
+
+    let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply_with(&world, &system, &skip).await;
+    assert!(told.is_ready() && is_true(&told.status, DRIFTED));
+    let differences = "tag cost: 8 instead of 7; tag team: absent instead of rides";
+    assert_eq!(message(&told, DRIFTED), differences);
+    let (all, mutating) = world.take_calls();
+    assert_eq!((all.len(), mutating.len()), (4, 0), "the stack is described with its tags");
+    let seen = inspect(&system, &world.ports(), &skip).await.expect("a look");
+    assert!(seen.is_ready() && is_true(&seen.status, DRIFTED));
+
+    system.spec.drift_policy = DriftPolicy::Correct;
+    let mended = apply_with(&world, &system, &skip).await;
+    assert!(mended.is_ready() && mended.changed);
+    assert_eq!(
+        (reason(&mended, DRIFTED).as_str(), message(&mended, DRIFTED).as_str()),
+        ("DriftCorrected", differences)
+    );
+    assert_eq!(world.stacks.tags(STACK).get("team").map(String::as_str), Some("rides"));
+    assert!(!apply_with(&world, &system, &skip).await.changed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
+    let (world, system) = living().await;
+    let mut tags = world.stacks.tags(STACK);
+    tags.insert("organisation".to_owned(), "added".to_owned());
+    let more: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    world.stacks.retag(STACK, &more);
+    let done = apply(&world, &system).await;
+    assert!(done.is_ready() && !done.changed && !is_true(&done.status, DRIFTED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_read_the_stream_the_table_has_now() {
+    let (world, system) = living().await;
+    meddle(&world);
+    let done = apply(&world, &system).await;
+    assert!(done.outputs.is_some_and(|outputs| outputs.stream_arn.ends_with("/stream/2")));
+    let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
+    let later = apply_with(&world, &system, &skip).await;
+    assert!(later.outputs.is_some_and(|outputs| outputs.stream_arn.ends_with("/stream/2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drifted_stays_told_between_the_looks_for_drift() {
+    let (world, mut system) = living().await;
+    world.change_visibility(45);
+    system.spec.drift_policy = DriftPolicy::ReportOnly;
+    let told = apply(&world, &system).await;
+    let skip = Settings { drift: DriftDetection::Skip, previous: Some(told.status.clone()), ..Settings::default() };
+    let later = apply_with(&world, &system, &skip).await;
+    assert_eq!(later.status, told.status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
+    let (world, system) = living().await;
+    world.delete_queues();
+    let gone = apply(&world, &system).await;
+    assert_eq!(reason(&gone, STALLED), Reason::ResourceGone);
+    assert!(message(&gone, STALLED).contains("queue offers is gone: destroy"), "{}", message(&gone, STALLED));
+    let skip = Settings { drift: DriftDetection::Skip, previous: Some(gone.status), ..Settings::default() };
+    assert_eq!(reason(&apply_with(&world, &system, &skip).await, STALLED), Reason::ResourceGone);
+
+    let (world, system) = living().await;
+    world.delete_table();
+    let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
+    let gone = apply_with(&world, &system, &skip).await;
+    assert!(message(&gone, STALLED).contains("restore it from a backup"));
+    assert!(world.take_calls().1.is_empty());
+}
