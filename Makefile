@@ -1,5 +1,6 @@
-# Coactus Dispatch. `make run` and `make test` need nothing set up by hand: they install what is missing into this folder
-# (.venv, .local), and redis-server as a Debian package where we are root.
+# `make run` and `make test` need no manual setup. They install what is missing: Python packages and programs into this
+# folder (.venv, .local), tools that are built from source into the user's cache folder, and Debian packages when run as
+# root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -10,40 +11,44 @@ OPERATOR := target/debug/dispatch-operator
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
-run: tools-local build ## Provision Seoul here, dispatch simulated traffic for 60 s, print the summary
+run: tools-local build ## Provision Seoul on this machine, dispatch simulated traffic for 60 s, print the summary
 	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC) --for $(DURATION) --summary .local/summary.json
 
 .PHONY: up
-up: tools-local build ## The same, and stay until Ctrl-C
+up: tools-local build ## Like run, until Ctrl-C
 	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC)
 
 .PHONY: test
-test: tools-test build ## Every test this machine can run
+test: tools-test build ## Run every test this machine can run
 	scripts/test.sh
 
 .PHONY: campaign
-campaign: tools-test ## Faults at length, about CAMPAIGN_MINUTES (20): a table of them and their outcome at the end
+campaign: tools-test ## Run the fault suites for CAMPAIGN_MINUTES (20) and print a table of the outcomes
 	scripts/campaign.sh
 
 .PHONY: campaign-operator
-campaign-operator: tools-test ## Kill the operator at every call, also where a call only reads; needs KUBEBUILDER_ASSETS
-	DISPATCH_CAMPAIGN=full cargo nextest run --locked -p dispatch-tests --all-features --no-capture -E 'test(killed_at_any_call)'
+campaign-operator: tools-test ## Kill the operator before and after every call; needs an API server
+	scripts/campaign-operator.sh
+
+.PHONY: nightly
+nightly: ## Run both campaigns, the second one even if the first one fails
+	@failed=0; $(MAKE) campaign || failed=1; $(MAKE) campaign-operator || failed=1; exit $$failed
 
 .PHONY: bench
-bench: tools-local ## Measure everything against the seed's own algorithm, under 20 minutes; writes BENCHMARKS.md and docs/bench
+bench: tools-local ## Measure against the specification's algorithm (20 minutes); writes BENCHMARKS.md and docs/bench
 	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-operator
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
-bench-quick: tools-local ## The same in small, for correctness only: no figures are written
+bench-quick: tools-local ## Run the benchmarks at a small size, for correctness only; writes no figures
 	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-operator
 	target/debug/dispatch-bench --quick
 
 .PHONY: lint
-lint: tools-lint ## Formatting, clippy, docs, licences
+lint: tools-lint ## Check formatting, clippy, rustdoc, shell scripts, licences and advisories
 	scripts/lint.sh
 
 .PHONY: generate

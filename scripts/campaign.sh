@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# At length what `make test` does for seconds: about CAMPAIGN_MINUTES in all, on two cores, beside what the builds take. Each part runs to its
-# end whatever became of the others; seed and commit of a failure repeat it. By cargo's own runner, which ends nothing that takes long.
+# The fault suites that `make test` runs for seconds, for about CAMPAIGN_MINUTES in total on two cores, without the
+# builds. Every part runs to its end, even after a failure of another. The seed and the commit in the table reproduce a
+# failure. cargo's own test runner is used because it has no time limit.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-export PATH="$PWD/.local/tools/bin:$PATH"
-export DISPATCH_MINISTACK="${DISPATCH_MINISTACK:-$PWD/.venv/bin/ministack}"
+cd "$(dirname "$0")/.." || exit 1
+source scripts/env.sh
 minutes="${CAMPAIGN_MINUTES:-20}" seed="${CAMPAIGN_SEED:-$RANDOM}"
-# The model and the races have a share of the time that grows with it, the pool has what is left beside the parts that take as long as
-# they take: all deaths some seven minutes, the degraded modes two, the overload one and what was taken meanwhile another.
-model=$((minutes / 10 > 0 ? minutes / 10 : 1))
-pool=$(((minutes - 13 - 2 * model) * 60))
+# The time of the model and the races grows with the total. The pool gets the rest, after the parts of a fixed length:
+# seven minutes for the kills at every call, two for the degraded services, and some for the overload and the small
+# parts.
+model_minutes=$((minutes / 10 > 0 ? minutes / 10 : 1))
+pool=$(((minutes - 13 - 2 * model_minutes) * 60))
 export RACES="${RACES:-$((minutes * 600))}" RACES_SEED="${RACES_SEED:-$seed}"
-export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-$model}"
-export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-$((pool > 60 ? pool : 60))}" DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$seed}"
+export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-$model_minutes}"
+export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-$((pool > 60 ? pool : 60))}"
+export DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$seed}"
 export DISPATCH_OVERLOAD_SECONDS="${DISPATCH_OVERLOAD_SECONDS:-$((minutes * 6 > 60 ? minutes * 6 : 60))}"
 export DISPATCH_KILLS="${DISPATCH_KILLS:-0}" DISPATCH_KILLS_SEED="${DISPATCH_KILLS_SEED:-$seed}"
-work="$(mktemp -d)"
+work="$(mktemp -d)" || exit 1
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/counters" "$work/scans"
 export DISPATCH_COUNTERS="$work/counters" DISPATCH_SCANS="$work/scans"
@@ -25,39 +27,48 @@ echo "commit $commit, seed $seed, about $minutes minutes"
 cargo build --locked -p dispatch-operator -p dispatch-runtime || exit 1
 failed=0
 
-# Runs a part and keeps a line of the table: fault, runs, outcome.
+# Lines of a part's output that go below its row of the table.
+counts='^killed at |  as undisturbed$|  not met in |^overload: |: [0-9]+ races in |requests, [0-9]+ kills'
+counts+='|refusals of [0-9]+ kinds'
+
+# part NAME COMMAND...: runs a part and adds a row to the table: fault, tests, time, outcome.
 part() {
-    local name="$1" log="$work/log" begun=$SECONDS outcome=held
+    local name="$1" log="$work/log" started=$SECONDS outcome=passed passed
     shift
     printf '\n== %s\n' "$name"
     if ! "$@" 2>&1 | tee "$log"; then
         outcome="FAILED: commit $commit, seed $seed"
-        failed=1
     fi
-    local passed
     passed="$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | awk '{ sum += $1 } END { print sum + 0 }')"
-    printf '%-46s %5s %6ss  %s\n' "$name" "$passed" $((SECONDS - begun)) "$outcome" >> "$work/table"
-    # What a part has counted itself, below its line.
-    grep -E '^killed at |  as undisturbed$|  not met in |^overload: |: [0-9]+ races in |requests, [0-9]+ kills|refusals of [0-9]+ kinds' "$log" | sed 's/^/    /' >> "$work/table" || true
+    # A filter that matches no test succeeds.
+    if [ "$outcome" = passed ] && [ "$passed" -eq 0 ]; then
+        outcome="FAILED: no test ran"
+    fi
+    if [ "$outcome" != passed ]; then failed=1; fi
+    printf '%-46s %5s %6ss  %s\n' "$name" "$passed" $((SECONDS - started)) "$outcome" >>"$work/table"
+    grep -E "$counts" "$log" | sed 's/^/    /' >>"$work/table" || true
 }
 
+model=(cargo test --locked -p dispatch-core --features mutants --test model)
+adapters=(cargo test --locked -p dispatch-tests --all-features --test adapters)
 dispatch=(cargo test --locked -p dispatch-tests --all-features --test dispatch)
-part "model: any order, crash, loss, repetition" cargo test --locked -p dispatch-core --features mutants --test model -- --nocapture
-part "races of accept, reject, time-out, cancel" cargo test --locked -p dispatch-tests --all-features --test adapters races:: -- --nocapture --test-threads 1
-part "answers lost, calls that hang" cargo test --locked -p dispatch-tests --all-features --test adapters -- lost every_call
-part "streams: repeated, reordered, split, trimmed" "${dispatch[@]}" -- once:: streams:: conformance::
-part "killed at every call, before and after" "${dispatch[@]}" -- killed:: --nocapture
+part "model: any order, crash, loss, duplicate" "${model[@]}" -- --nocapture
+part "races of accept, reject, time-out, cancel" "${adapters[@]}" races:: -- --nocapture --test-threads 1
+part "lost answers, calls that hang" "${adapters[@]}" -- lost every_call
+part "streams: duplicated, reordered, split, trimmed" "${dispatch[@]}" -- once:: streams:: conformance::
+part "killed before and after every call" "${dispatch[@]}" -- killed:: --nocapture
 part "services down, slow, throttled, hanging" "${dispatch[@]}" -- degraded:: --nocapture --test-threads 2
-part "told to end under load" "${dispatch[@]}" -- drain:: --nocapture
+part "terminated under load" "${dispatch[@]}" -- drain:: --nocapture
 part "several times the load" "${dispatch[@]}" -- overload:: --nocapture
-part "refusals asked for with secrets" "${dispatch[@]}" -- refusals:: leaks:: --nocapture
+part "refused requests with secrets" "${dispatch[@]}" -- refusals:: leaks:: --nocapture
 part "four workers killed and paused at random" "${dispatch[@]}" -- pool:: --nocapture
-part "every rare branch was taken" "${dispatch[@]}" -- sometimes:: --nocapture
+part "every rare branch reached" "${dispatch[@]}" -- sometimes:: --nocapture
 
 printf '\ncommit %s, seed %s, %s minutes\n' "$commit" "$seed" $((SECONDS / 60))
 printf '%-46s %5s %7s  %s\n' fault tests time outcome
 cat "$work/table"
-# What every process of these parts has logged and counted, searched when it ended.
-cat "$work/scans/"* /dev/null | awk '{ files += $1; bytes += $2; found += $3 }
-    END { printf "searched for phone numbers, positions, places and tokens: %d files, %d bytes; found %d\n", files, bytes, found }'
+# The logs and metrics of every process of these parts, searched when the process ended.
+cat "$work/scans/"* 2>/dev/null | awk '{ files += $1; bytes += $2; found += $3 }
+    END { printf "searched for phone numbers, positions, places and tokens: %d files, %d bytes, %d found\n",
+          files, bytes, found }'
 exit "$failed"

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Renders the template of every example and lints it: no error and no warning passes.
+# Renders the CloudFormation template of every example and lints it. Errors and warnings fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+templates=$(mktemp -d)
+trap 'rm -rf "$templates"' EXIT
+count=0
 for example in examples/*.yaml; do
-    name=$(basename "$example" .yaml)
-    "${CARGO_TARGET_DIR:-target}/debug/dispatch-operator" template -f "$example" -o json >"$out/$name.json"
+    "${CARGO_TARGET_DIR:-target}/debug/dispatch-operator" template -f "$example" -o json \
+        >"$templates/$(basename "$example" .yaml).json"
+    count=$((count + 1))
 done
-.venv/bin/cfn-lint --non-zero-exit-code warning "$out"/*.json
-echo "cfn-lint: $(ls "$out" | wc -l) templates, no error, no warning"
+.venv/bin/cfn-lint --non-zero-exit-code warning "$templates"/*.json
+echo "cfn-lint: $count templates, no errors, no warnings"

@@ -28,12 +28,10 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts one with the programs of the folder that `KUBEBUILDER_ASSETS` names, or answers `None`, and says so, where it names none.
+    /// Starts a server with the programs in the folder that `KUBEBUILDER_ASSETS` names. Returns `None` only where
+    /// `DISPATCH_SKIP_ENVTEST=1` asks to skip the tests that need one.
     pub async fn start() -> anyhow::Result<Option<Self>> {
-        let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
-            println!("skipped: KUBEBUILDER_ASSETS is not set");
-            return Ok(None);
-        };
+        let Some(assets) = assets()? else { return Ok(None) };
         let mut last = None;
         for _ in 0..PORTS_TRIED {
             match Self::start_once(&assets).await {
@@ -182,6 +180,21 @@ impl Drop for ApiServer {
             let _ = child.wait();
         }
     }
+}
+
+/// The folder with the programs, or `None` where `DISPATCH_SKIP_ENVTEST=1` is set. A missing folder is an error: a test
+/// that cannot run must not pass.
+fn assets() -> anyhow::Result<Option<PathBuf>> {
+    if std::env::var_os("DISPATCH_SKIP_ENVTEST").is_some_and(|value| value == "1") {
+        println!("skipped: DISPATCH_SKIP_ENVTEST=1 is set");
+        return Ok(None);
+    }
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).context(
+        "KUBEBUILDER_ASSETS is not set, and this test needs a kube-apiserver and an etcd. Set it to the folder that \
+         contains them, for example to the output of scripts/envtest.sh, or set DISPATCH_SKIP_ENVTEST=1 to skip the \
+         tests that need them.",
+    )?;
+    Ok(Some(PathBuf::from(assets)))
 }
 
 /// The key the server signs service account tokens with.

@@ -1,7 +1,8 @@
 //! The operator as it runs in a cluster: the program itself on a real API server, with the rights that are shipped, and an emulated
 //! AWS. `kubectl` is the person.
 //!
-//! Needs `KUBEBUILDER_ASSETS`; `scripts/test.sh` names these tests as skipped where it is not to be had.
+//! Every test fails where `KUBEBUILDER_ASSETS` names no API server, unless `DISPATCH_SKIP_ENVTEST=1` is set.
+//! `scripts/test.sh` finds a server, or lists these tests as skipped.
 
 #![cfg(test)]
 

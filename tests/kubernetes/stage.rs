@@ -54,8 +54,8 @@ pub fn file(path: &str) -> String {
 }
 
 impl Stage {
-    /// Starts the servers and installs the definition and one of the overlays, as `manifests/README.md` says. `None` where there is no
-    /// API server to start.
+    /// Starts the servers and installs the definition and one of the overlays, as `manifests/README.md` says. `None`
+    /// where the tests that need an API server are skipped on request.
     pub async fn set(overlay: &str) -> anyhow::Result<Option<Self>> {
         let (api, ministack) = tokio::try_join!(ApiServer::start(), Ministack::start())?;
         let Some(api) = api else { return Ok(None) };

@@ -1,5 +1,6 @@
 //! The operator's engine against a real (emulated) AWS endpoint, through the library that the command line and the controller
-//! use; and what the controller publishes, against a real API server where there is one.
+//! use; and what the controller publishes, against a real API server. Those tests fail where there is none, unless
+//! `DISPATCH_SKIP_ENVTEST=1` is set.
 
 mod connection;
 mod controller;
