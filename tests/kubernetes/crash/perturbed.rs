@@ -1,7 +1,6 @@
 //! An operator that is not killed but misled: it reads what was true before, it does not see that an object went and came, or another
 //! one works on the same object at the same time.
 
-use Reason::OwnedByAnother;
 use anyhow::Context as _;
 use dispatch_api::conditions::Reason;
 use dispatch_operator::kubernetes::controller::attend;

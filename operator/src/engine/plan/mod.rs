@@ -212,6 +212,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::Replacement;
 
     fn stack(state: &str) -> StackDescription {
         StackDescription {
