@@ -103,6 +103,6 @@ async fn an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(bench: &Benc
     let status = bench.system().await?.context("the system")?.data["status"].clone();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let stalled = conditions.iter().find(|condition| condition["type"] == "Stalled").context("Stalled")?;
-    anyhow::ensure!(stalled["reason"] == Reason::OwnedByAnother && stalled["status"] == "True", "{stalled}");
+    anyhow::ensure!(stalled["reason"] == Reason::OwnedByAnother.as_str() && stalled["status"] == "True", "{stalled}");
     Ok(())
 }
