@@ -7,7 +7,8 @@ use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{LimitsConfig, RateConfig, WorkerConfig};
 use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_operator::engine::progress::Silent;
-use dispatch_operator::engine::reconcile::{self, reconcile};
+use dispatch_operator::engine::reconcile::reconcile;
+use dispatch_operator::engine::settings;
 use dispatch_operator::engine::worker_config::{WorkerOverrides, worker_config};
 use dispatch_runtime::local_keys;
 use dispatch_tests::ministack::{Ministack, REGION};
@@ -37,7 +38,7 @@ impl City {
         let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
         let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
-        let settings = reconcile::Settings::default();
+        let settings = settings::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let keys = TempDir::new().unwrap();
         // The simulator is one subject at one address.

@@ -127,7 +127,11 @@ async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
     world.delete_queues();
     let gone = apply(&world, &system).await;
     assert_eq!(reason(&gone, ConditionType::Stalled), Reason::ResourceGone);
-    assert!(message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"), "{}", message(&gone, ConditionType::Stalled));
+    assert!(
+        message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"),
+        "{}",
+        message(&gone, ConditionType::Stalled)
+    );
     let skip = Settings { drift: DriftDetection::Skip, previous: Some(gone.status), ..Settings::default() };
     assert_eq!(reason(&apply_with(&world, &system, &skip).await, ConditionType::Stalled), Reason::ResourceGone);
 

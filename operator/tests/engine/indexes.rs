@@ -55,7 +55,9 @@ async fn the_steps_are_told_and_a_restart_between_them_changes_nothing() {
     for _ in 0..30 {
         let done = apply_with(&world, &system(), &impatient).await;
         if reason(&done, ConditionType::Reconciling) == "AddingIndex" {
-            told.push(message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned());
+            told.push(
+                message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned(),
+            );
             assert!(done.status.outputs.is_none(), "workers wait for the indexes");
         }
         if done.is_ready() {

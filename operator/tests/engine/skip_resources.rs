@@ -16,7 +16,11 @@ async fn a_rollback_goes_on_without_the_named_resource_and_the_status_remembers_
     world.stacks.fail(STACK, "UPDATE_ROLLBACK_FAILED", &["OffersQueue"]);
     let stuck = apply(&world, &system).await;
     assert_eq!(reason(&stuck, ConditionType::Stalled), "UpdateRollbackFailed");
-    assert!(message(&stuck, ConditionType::Stalled).contains("dispatch.coactus.io/skip-resources"), "{}", message(&stuck, ConditionType::Stalled));
+    assert!(
+        message(&stuck, ConditionType::Stalled).contains("dispatch.coactus.io/skip-resources"),
+        "{}",
+        message(&stuck, ConditionType::Stalled)
+    );
     assert!(message(&stuck, ConditionType::Stalled).contains("(--skip-resource): OffersQueue;"));
 
     let mut told = Vec::new();

@@ -129,8 +129,11 @@ impl Bench {
     pub fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
         let client = wire.client(&self.client);
         let (metrics, fence) = (Arc::new(Metrics::new()), Fence::open());
-        let guard =
-            Throttle { fence: fence.clone(), rate: Arc::new(RateLimiter::per_second(u32::MAX)), metrics: Arc::clone(&metrics) };
+        let guard = Throttle {
+            fence: fence.clone(),
+            rate: Arc::new(RateLimiter::per_second(u32::MAX)),
+            metrics: Arc::clone(&metrics),
+        };
         let events = if run.prepares { Fence::closed() } else { Fence::open() };
         Arc::new(Context {
             cluster: Cluster::new(client.clone(), fence, Arc::clone(&metrics)),

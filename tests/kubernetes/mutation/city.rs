@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use dispatch_api::conditions::ConditionType;
 use dispatch_api::annotations::APPROVE;
+use dispatch_api::conditions::ConditionType;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::engine::plan::workers::{self, ChildKind, Pool, Served};

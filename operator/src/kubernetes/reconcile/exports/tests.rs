@@ -120,7 +120,8 @@ impl Bench {
     }
 
     fn ready(&self) -> (ConditionStatus, Reason, &str) {
-        let found = self.stored.conditions.iter().find(|c| c.type_ == ConditionType::ExportsReady).expect("a condition");
+        let found =
+            self.stored.conditions.iter().find(|c| c.type_ == ConditionType::ExportsReady).expect("a condition");
         let status = ConditionStatus::parse(&found.status).expect("a status");
         (status, Reason::parse(&found.reason).expect("a reason"), &found.message)
     }
@@ -271,7 +272,9 @@ async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_aga
     assert_eq!((on, reason), (ConditionStatus::False, Reason::ExportFailed));
     assert!(message.starts_with("the export of 2024-05-03T04:00+09:00 failed: S3NoSuchBucket: gone"), "{message}");
     assert_eq!(bench.last().state, FAILED);
-    assert!(status::is_true(&bench.stored, ConditionType::Ready) && !status::is_true(&bench.stored, ConditionType::Stalled));
+    assert!(
+        status::is_true(&bench.stored, ConditionType::Ready) && !status::is_true(&bench.stored, ConditionType::Stalled)
+    );
     assert_eq!(bench.told, [EventReason::ExportStarted, EventReason::ExportFailed]);
     assert!(EventReason::ExportFailed.is_warning());
     bench.world.change_exports(|exports| exports.end = Some(Ok(())));
@@ -280,7 +283,11 @@ async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_aga
     assert_eq!(bench.started().len(), 1);
     bench.until("2024-05-03T19:00:10Z").await;
     bench.step().await;
-    assert_eq!((bench.ready().0, bench.ready().1), (ConditionStatus::False, Reason::Exporting), "nothing has succeeded yet");
+    assert_eq!(
+        (bench.ready().0, bench.ready().1),
+        (ConditionStatus::False, Reason::Exporting),
+        "nothing has succeeded yet"
+    );
     bench.converge().await;
     assert_eq!((bench.ready().0, bench.started().len()), (ConditionStatus::True, 2));
 }
