@@ -34,12 +34,12 @@ campaign-operator: tools-test ## Kill the operator at every call, also where a c
 
 .PHONY: bench
 bench: tools-local ## Measure everything against the seed's own algorithm, under 20 minutes; writes BENCHMARKS.md and docs/bench
-	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-operator
+	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-operator
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
 bench-quick: tools-local ## The same in small, for correctness only: no figures are written
-	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-operator
+	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-operator
 	target/debug/dispatch-bench --quick
 
 .PHONY: lint
@@ -53,7 +53,7 @@ generate: tools-test ## Rewrite the generated files: CRD, OpenAPI document, IAM 
 
 .PHONY: build
 build:
-	cargo build --locked -p dispatch-operator -p dispatch-runtime
+	cargo build --locked -p dispatch-operator -p dispatch-runtime -p dispatch-simulator
 
 .PHONY: tools-local
 tools-local:

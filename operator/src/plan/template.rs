@@ -36,7 +36,6 @@ use sha2::{Digest, Sha256};
 
 use super::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
-pub use gateway::ROUTES;
 use syntax::Part;
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
