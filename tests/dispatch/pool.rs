@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::process::{Dice, Process, Surroundings, free_port, number, runtime, simulator};
+use crate::process::{Dice, Process, Surroundings, free_port, number, simulator};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;

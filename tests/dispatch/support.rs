@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{LimitsConfig, RateConfig, WorkerConfig};
-use dispatch_dev_keys as local_keys;
 use dispatch_operator::aws::AwsClients;
 use dispatch_operator::progress::Silent;
 use dispatch_operator::reconcile::{self, reconcile};
@@ -46,7 +45,7 @@ impl City {
         let overrides = WorkerOverrides {
             endpoint_url: None,
             cache_url: Some(redis.url()),
-            auth: Some(local_keys::make(keys.path()).unwrap().auth),
+            auth: Some(dispatch_dev_keys::make(keys.path()).unwrap().auth),
             limits: Some(limits),
         };
         let config = worker_config(&system, &made.outputs.unwrap(), &overrides);
@@ -55,7 +54,7 @@ impl City {
 
     /// What the city's tokens are signed with.
     pub fn signing_key(&self) -> PathBuf {
-        self.keys.path().join(local_keys::SIGNING_KEY)
+        self.keys.path().join(dispatch_dev_keys::SIGNING_KEY)
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {

@@ -7,7 +7,7 @@ use super::error::PortError;
 
 /// A request under an Idempotency-Key. It holds digests only: what was asked is nobody's business in a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyedRequest {
+pub struct IdempotentRequest {
     /// Digest of caller, operation and key: equal for repetitions.
     pub key: String,
     /// Digest of what is asked; another one under the same key is a mistake of the client.
@@ -16,7 +16,7 @@ pub struct KeyedRequest {
     pub holder: String,
 }
 
-/// The answer that was given to a [`KeyedRequest`].
+/// The answer that was given to a [`IdempotentRequest`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
     /// HTTP status.
@@ -25,33 +25,33 @@ pub struct StoredAnswer {
     pub body: String,
 }
 
-/// What is known of a [`KeyedRequest`] that begins.
-pub enum Begun {
+/// What is known of a [`IdempotentRequest`] that begins.
+pub enum IdempotencyState {
     /// Nothing: it is to be carried out, and nobody else does meanwhile.
-    First,
+    New,
     /// It was carried out before.
-    Before(StoredAnswer),
+    Completed(StoredAnswer),
     /// It is being carried out, for this long at most.
-    UnderWay {
+    InProgress {
         /// Milliseconds.
         for_ms: u64,
     },
     /// Something else was asked under this key.
-    Another,
+    KeyReused,
 }
 
 /// Answers to requests that may be repeated, kept for [`ANSWER_KEPT_MS`].
 #[async_trait]
-pub trait AnswerStore: Send + Sync {
+pub trait IdempotencyStore: Send + Sync {
     /// Begins a request, unless it was begun before. Whoever begins has [`HELD_MS`] to end it; a process that dies holds nobody up
     /// for longer.
-    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError>;
+    async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError>;
 
     /// Keeps the answer, if the request is still held by this holder.
-    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError>;
+    async fn keep(&self, request: &IdempotentRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError>;
 
     /// Forgets a request that came to nothing, if it is still held by this holder: the key is free again.
-    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError>;
+    async fn forget(&self, request: &IdempotentRequest) -> Result<(), PortError>;
 }
 
 /// How long an answer is kept, ms: a day, as clients of such interfaces expect.

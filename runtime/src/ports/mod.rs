@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`DispatchStore`], [`ProfileStore`] | DynamoDB (`store`) | everything |
 //! | [`Fleet`] | Redis (`fleet`) | nothing: it proposes and reserves |
-//! | [`AnswerStore`] | DynamoDB (`store`) | whether a request was made before |
+//! | [`IdempotencyStore`] | DynamoDB (`store`) | whether a request was made before |
 //! | [`OfferTimers`], [`ResponseQueue`] | SQS (`messaging`) | nothing: it reminds |
 //! | [`Notifier`], [`EventStreams`] | SNS, Redis pub/sub (`messaging`) | nothing: it tells |
 //! | [`Eta`] | a router over HTTP (`eta`) | nothing: it says who is near |
@@ -29,7 +29,7 @@ pub use dispatches::{Commit, Created, DispatchStore, NewDispatch, Owner, Page, S
 pub use error::PortError;
 pub use eta::Eta;
 pub use fleet::{Fleet, FleetEntry, HoldToken, Ping, Recorded, RouteTail};
-pub use idempotency::{ANSWER_KEPT_MS, AnswerStore, Begun, HELD_MS, KeyedRequest, StoredAnswer};
+pub use idempotency::{ANSWER_KEPT_MS, HELD_MS, IdempotencyState, IdempotencyStore, IdempotentRequest, StoredAnswer};
 pub use messages::{DevicePush, EventStreams, Notifier, OfferTimers, ResponseMessage, ResponseQueue, TimerMessage};
 pub use profiles::{AvailabilityChange, DriverProfile, Person, ProfileStore, UserProfile};
 
