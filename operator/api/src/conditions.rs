@@ -242,4 +242,20 @@ mod tests {
         }
         assert_eq!(Reason::parse("Nonsense"), None);
     }
+
+    /// `UPDATE_GENERATED=1` rewrites the tables instead.
+    #[test]
+    fn the_generated_tables_of_the_documents_are_current() {
+        let (begin, end) = ("<!-- conditions:begin -->", "<!-- conditions:end -->");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(begin).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        let wanted = format!("{before}{begin}\n\n{}\n{end}{after}", table());
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(text == wanted, "docs/operating.md is stale: run `make generate`");
+        }
+    }
 }
