@@ -1,16 +1,16 @@
-//! Text from outside, made fit for statuses, terminals and logs. Pure.
+//! Makes text from outside safe for statuses, terminals and logs. Pure.
 
-/// Longest message kept, in bytes. A status has some ten conditions and Kubernetes bounds an object, and a longer message is read by
-/// nobody; the whole history is in the stack's events.
+/// Limit of a message, in bytes. A status has about ten conditions, and Kubernetes limits the size of an object. The full
+/// text is in the stack's events.
 pub const MESSAGE_MAX: usize = 1024;
-/// What stands for the rest.
+/// Replaces the truncated rest of a message.
 const CUT: &str = "…";
 
-/// One line of printable text, at most [`MESSAGE_MAX`] bytes: spaces for line breaks and tabs, and escapes for whatever else could
-/// steer a terminal or reorder what is shown. The text is AWS's, and quotes names and values that others have chosen.
+/// One line of printable text of at most [`MESSAGE_MAX`] bytes. Line breaks and tabs become spaces; other characters that
+/// control a terminal or reorder text are escaped. The input comes from AWS and contains names and values that users chose.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MESSAGE_MAX));
-    // Up to where it fits together with what stands for the rest.
+    // Length of the prefix that still leaves room for `CUT`.
     let mut fits = 0;
     for c in text.chars() {
         match c {
@@ -30,7 +30,8 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-/// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting Characters").
+/// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting
+/// Characters").
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,4 +1,4 @@
-//! Snapshots of what people read.
+//! Snapshots of the rendered texts.
 
 use dispatch_api::dispatch_system::ApprovalPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -66,7 +66,7 @@ fn a_plan_is_a_document_too() {
 #[test]
 fn an_empty_plan_says_so() {
     let nothing = Plan::new("hash", StackStep::UpToDate, Vec::new(), Vec::new());
-    assert_eq!(plan(&system(), &nothing), "default/seoul: nothing to do, the environment is as the manifest says\n");
+    assert_eq!(plan(&system(), &nothing), "default/seoul: no changes, the environment matches the manifest\n");
     let mut always = system();
     always.spec.approval_policy = ApprovalPolicy::Always;
     assert!(!plan(&always, &nothing).contains("approval"));
