@@ -44,14 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_steers_a_terminal_passes() {
+    fn control_and_direction_characters_are_escaped() {
         assert_eq!(shown("red \u{1b}[31mtext\r\nnext\tcell"), "red \\u{1b}[31mtext  next cell");
         assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
         assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
     }
 
     #[test]
-    fn a_text_that_just_fits_is_not_cut() {
+    fn a_text_within_the_limit_is_not_truncated() {
         for length in [MESSAGE_MAX - 4, MESSAGE_MAX - 1, MESSAGE_MAX] {
             assert_eq!(shown(&"x".repeat(length)).len(), length);
         }
@@ -60,7 +60,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_fits_and_a_harmless_one_stays_as_it_is(text in any::<String>(), times in 1_usize..200) {
+        fn every_text_fits_and_a_harmless_one_is_unchanged(text in any::<String>(), times in 1_usize..200) {
             let text = text.repeat(times);
             let shown = shown(&text);
             prop_assert!(shown.len() <= MESSAGE_MAX);

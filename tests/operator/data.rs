@@ -1,4 +1,4 @@
-//! Data outlives its stack, comes back into the next one, and goes only when it is to go.
+//! Data outlives its stack, is imported by the next one, and is deleted only on request.
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -47,19 +47,19 @@ async fn a_destroyed_system_that_is_applied_again_has_its_data() -> anyhow::Resu
     let (again, events) = apply(&system, &account.ports).await?;
     assert!(again.is_ready(), "{:#?}", again.status);
     assert!(
-        events.iter().any(|event| matches!(event, Event::Step(text) if text.starts_with("taking in what was kept")))
+        events.iter().any(|event| matches!(event, Event::Step(text) if text.starts_with("importing retained data")))
     );
-    assert_eq!(items(&account, &outputs.table_name).await?, 1, "the item is still there");
+    assert_eq!(items(&account, &outputs.table_name).await?, 1, "the item still exists");
     assert_eq!(again.outputs.context("outputs")?.export_bucket, outputs.export_bucket);
     assert!(!apply(&system, &account.ports).await?.0.changed);
-    // And once more: what was taken in is kept again.
+    // Imported data is retained again.
     destroy(&system, &account.ports, &settings(), &mut Silent).await?;
     assert_eq!(items(&account, &outputs.table_name).await?, 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_not_taken_in() -> anyhow::Result<()> {
+async fn a_table_of_another_owner_is_not_imported() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let first = seoul(SEOUL)?;
     assert!(apply(&first, &account.ports).await?.0.is_ready());
@@ -76,7 +76,7 @@ async fn a_table_of_somebody_else_is_not_taken_in() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_system_whose_data_may_go_leaves_nothing_though_its_bucket_was_full() -> anyhow::Result<()> {
+async fn a_deletion_with_data_leaves_nothing_even_with_a_full_bucket() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let text = SEOUL.replace("deletionPolicy: Retain ", "deletionPolicy: Delete ");
     let system = seoul(&text)?;
@@ -96,7 +96,7 @@ async fn a_system_whose_data_may_go_leaves_nothing_though_its_bucket_was_full() 
 }
 
 #[tokio::test]
-async fn data_that_was_kept_once_can_go_with_the_next_stack() -> anyhow::Result<()> {
+async fn retained_data_can_be_deleted_with_the_next_stack() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let keeping = seoul(SEOUL)?;
     let outputs = apply(&keeping, &account.ports).await?.0.outputs.context("outputs")?;

@@ -1,4 +1,4 @@
-//! What somebody changes at AWS behind the engine's back.
+//! Changes made in AWS outside the engine.
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::{StreamSpecification, TimeToLiveSpecification};
@@ -7,7 +7,7 @@ use dispatch_api::conditions::{ConditionType, Reason};
 use crate::support::{Account, SEOUL, apply, seoul, told};
 
 #[tokio::test]
-async fn table_settings_changed_by_hand_are_told_and_taken_back() -> anyhow::Result<()> {
+async fn table_settings_changed_by_hand_are_reported_and_corrected() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let system = seoul(SEOUL)?;
     let outputs = apply(&system, &account.ports).await?.0.outputs.context("outputs")?;

@@ -1,6 +1,5 @@
-//! The operator's engine against a real (emulated) AWS endpoint, through the library that the command line and the controller
-//! use; and what the controller publishes, against a real API server. Those tests fail where there is none, unless
-//! `DISPATCH_SKIP_ENVTEST=1` is set.
+//! The operator's engine against an emulated AWS endpoint, and the controller's objects on a real API server. Without an
+//! API server the latter tests fail, unless `DISPATCH_SKIP_ENVTEST=1` is set.
 
 mod connection;
 mod controller;
@@ -32,7 +31,7 @@ const PLACES: [&str; 7] =
 const ROWS: usize = 54;
 
 #[test]
-fn every_row_is_there_and_every_test_the_readme_names_exists() -> anyhow::Result<()> {
+fn every_behaviour_is_listed_and_every_named_test_exists() -> anyhow::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     for place in PLACES.into_iter().map(|place| here.join(place)).filter(|place| place.is_dir()) {

@@ -1,4 +1,4 @@
-//! What carries another owner's tags is left alone.
+//! Resources with another owner's tags are not changed.
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::Tag;
@@ -14,7 +14,7 @@ use crate::support::{Account, SEOUL, apply, seoul, settings, told};
 const FOREIGN: &str = r#"{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}"#;
 
 #[tokio::test]
-async fn a_stack_somebody_else_made_under_our_name_is_left_as_it_is() -> anyhow::Result<()> {
+async fn a_stack_that_another_client_made_under_our_name_is_not_changed() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let system = seoul(SEOUL)?;
     let stacks = aws_sdk_cloudformation::Client::new(account.aws.config());

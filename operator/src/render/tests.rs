@@ -130,7 +130,7 @@ fn a_status_shows_conditions_outputs_resources_and_the_last_export() {
 }
 
 #[test]
-fn events_are_aligned_and_coloured_only_when_wanted() {
+fn events_are_aligned_and_coloured_only_on_request() {
     let failed = Event::Stack(StackEvent {
         id: "1".to_owned(),
         at: "2024-05-02T03:04:05Z".parse().expect("a time"),

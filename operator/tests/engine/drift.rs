@@ -1,4 +1,4 @@
-//! What somebody changed outside is told field by field, and taken back where the manifest says so.
+//! Changes made outside the engine are reported field by field, and corrected where `driftPolicy` says so.
 
 use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::BillingMode;
@@ -33,7 +33,7 @@ const TOLD: [&str; 8] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn every_changed_field_is_told_and_taken_back() {
+async fn every_changed_field_is_reported_and_corrected() {
     let (world, mut system) = living().await;
     meddle(&world);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
@@ -54,7 +54,7 @@ async fn every_changed_field_is_told_and_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
+async fn a_tag_removed_by_hand_is_reported_and_restored() {
     let (world, mut system) = (World::default(), system());
     system.spec.aws.tags = [("team".to_owned(), "rides".to_owned()), ("cost".to_owned(), "7".to_owned())].into();
     assert!(apply(&world, &system).await.is_ready());
@@ -74,7 +74,7 @@ async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
     assert_eq!(message(&told, ConditionType::Drifted), differences);
     let (all, mutating) = world.take_calls();
     assert_eq!((all.len(), mutating.len()), (4, 0), "the stack is described with its tags");
-    let seen = inspect(&system, &world.ports(), &skip).await.expect("a look");
+    let seen = inspect(&system, &world.ports(), &skip).await.expect("a status");
     assert!(seen.is_ready() && is_true(&seen.status, ConditionType::Drifted));
 
     system.spec.drift_policy = DriftPolicy::Correct;
@@ -89,7 +89,7 @@ async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
+async fn tags_added_to_the_stack_are_not_drift() {
     let (world, system) = living().await;
     let mut tags = world.stacks.tags(STACK);
     tags.insert("organisation".to_owned(), "added".to_owned());
@@ -100,7 +100,7 @@ async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_read_the_stream_the_table_has_now() {
+async fn workers_read_the_current_stream_of_the_table() {
     let (world, system) = living().await;
     meddle(&world);
     let done = apply(&world, &system).await;
@@ -111,7 +111,7 @@ async fn workers_read_the_stream_the_table_has_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_drifted_stays_told_between_the_looks_for_drift() {
+async fn drift_stays_reported_between_drift_detections() {
     let (world, mut system) = living().await;
     world.change_visibility(45);
     system.spec.drift_policy = DriftPolicy::ReportOnly;

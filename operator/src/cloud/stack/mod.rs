@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_is_named_and_asks_for_one_thing() {
+    fn every_state_has_a_name_and_one_next_step() {
         let expected = [
             ("CREATE_IN_PROGRESS", Next::Wait),
             ("CREATE_FAILED", Next::RollBack),

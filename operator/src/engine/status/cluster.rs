@@ -177,7 +177,7 @@ mod tests {
     use jiff::Timestamp;
 
     #[test]
-    fn credentials_that_are_refused_show_in_their_condition() {
+    fn rejected_credentials_show_in_their_condition() {
         let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
         for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");

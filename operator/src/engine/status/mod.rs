@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_of_the_trio_is_true_whatever_happens() {
+    fn exactly_one_phase_condition_is_true_in_every_state() {
         for verdict in verdicts() {
             for state in [None].into_iter().chain(aws_sdk_cloudformation::types::StackStatus::values().iter().map(Some))
             {
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ready_says_which_stack_and_what_comes_next() {
+    fn every_message_that_is_not_ready_names_the_stack_and_the_next_step() {
         for verdict in verdicts() {
             for suspend in [false, true] {
                 let status = status_of(&verdict, Some("UPDATE_COMPLETE"), suspend);
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_bounded_one_by_one_and_together_and_steer_no_terminal() {
+    fn messages_are_bounded_and_contain_no_control_characters() {
         let cause = format!("Table CREATE_FAILED: \u{1b}[2J{}", "long ".repeat(100_000));
         let verdict = Verdict::Failed { state: StackState::RollbackComplete, cause };
         let status = status_of(&verdict, Some("ROLLBACK_COMPLETE"), false);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_status_has_the_same_times() {
+    fn an_unchanged_condition_keeps_its_transition_time() {
         let first = status_of(&Verdict::Settled, Some("CREATE_COMPLETE"), false);
         let system = system();
         let plan = Plan::new("h", StackStep::Update, Vec::new(), Vec::new());
