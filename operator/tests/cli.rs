@@ -51,10 +51,10 @@ fn a_wrong_manifest_is_reported_line_by_line_without_any_call() {
     let wrong = seoul().replace("city: seoul", "city: SEOUL").replace("timezone: Asia/Seoul", "timezone: Asia/Soul");
     let refused = operator(&["apply", "-f", "-"], &wrong);
     assert_eq!(refused.status.code(), Some(2));
-    let told = text(&refused.stderr);
-    assert!(told.lines().any(|line| line.starts_with("-: spec.city")), "{told}");
-    assert!(told.lines().any(|line| line.starts_with("-: spec.timezone")), "{told}");
-    assert!(!told.contains("connect"), "{told}");
+    let reported = text(&refused.stderr);
+    assert!(reported.lines().any(|line| line.starts_with("-: spec.city")), "{reported}");
+    assert!(reported.lines().any(|line| line.starts_with("-: spec.timezone")), "{reported}");
+    assert!(!reported.contains("connect"), "{reported}");
     assert_eq!(text(&refused.stdout), "");
 }
 

@@ -28,7 +28,7 @@ use serde_json::Value;
 use crate::support::{allow_secrets, operator_of};
 
 /// Limit of reconciles until the status has the expected value.
-const PASSES_MAX: usize = 20;
+const RECONCILES_MAX: usize = 20;
 /// Current time of the fakes: noon in Seoul.
 static NOW: AtomicI64 = AtomicI64::new(1_714_618_800);
 
@@ -97,7 +97,7 @@ impl Stage {
     /// Reconciles until the object has this text at this JSON pointer.
     async fn until(&self, process: &Context, place: &str, text: &str) -> anyhow::Result<Value> {
         let mut seen = Value::Null;
-        for _ in 0..PASSES_MAX {
+        for _ in 0..RECONCILES_MAX {
             reconcile(process, &("default".to_owned(), "seoul".to_owned())).await?;
             seen = self.object()?;
             if seen.pointer(place).and_then(Value::as_str) == Some(text) {

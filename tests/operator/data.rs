@@ -9,7 +9,7 @@ use dispatch_operator::engine::reconcile::reconcile;
 use dispatch_operator::testing::fcm_key;
 use secrecy::ExposeSecret as _;
 
-use crate::support::{Account, SEOUL, apply, seoul, settings, told};
+use crate::support::{Account, SEOUL, apply, condition, seoul, settings};
 
 /// Writes an item as a worker would.
 async fn write(account: &Account, table: &str) -> anyhow::Result<()> {
@@ -68,7 +68,7 @@ async fn a_table_of_another_owner_is_not_imported() -> anyhow::Result<()> {
     let mut other = seoul(&named)?;
     other.names.table.clone_from(&first.names.table);
     let (refused, _) = apply(&other, &account.ports).await?;
-    let (reason, message) = told(&refused, ConditionType::Stalled);
+    let (reason, message) = condition(&refused, ConditionType::Stalled);
     assert_eq!(reason, Reason::OwnedByAnother);
     assert!(message.contains("default/seoul"), "{message}");
     assert!(account.ports.stacks.describe(&other.names.stack).await?.is_none());
@@ -127,7 +127,7 @@ async fn a_rotated_push_key_is_recorded_by_the_stack_and_not_sent_again() -> any
         let done = reconcile(&system, &account.ports, &settings, &mut listen).await?;
         assert!(done.is_ready(), "{:#?}", done.status);
         assert_eq!(done.changed, run == 0);
-        assert_ne!(told(&done, ConditionType::Stalled).0, Reason::InvalidPushCredential);
+        assert_ne!(condition(&done, ConditionType::Stalled).0, Reason::InvalidPushCredential);
     }
     assert_eq!(sent, 1);
     Ok(())

@@ -53,12 +53,12 @@ async fn a_system_is_created_unchanged_updated_corrected_and_destroyed() -> anyh
 
     let shorter = QueueSettings { visibility_timeout_seconds: 1, ..settings_of_offers };
     ports.queues.correct(&outputs.offers_queue_url, &shorter).await?;
-    let (mended, _) = apply(&longer, &ports).await?;
-    assert!(mended.is_ready() && mended.changed);
+    let (corrected, _) = apply(&longer, &ports).await?;
+    assert!(corrected.is_ready() && corrected.changed);
     assert!(
-        matches!(mended.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
+        matches!(corrected.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
         "{:?}",
-        mended.plan
+        corrected.plan
     );
 
     let exported = export::start(&longer, &ports, &mut Silent).await?;

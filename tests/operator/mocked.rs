@@ -32,7 +32,7 @@ const SYSTEM: &str = "/apis/dispatch.coactus.io/v1alpha1/namespaces/default/disp
 /// Another object, whose AWS account may fail.
 const BUSAN: &str = "busan";
 /// Limit of reconciles for a deletion.
-const PASSES_MAX: usize = 10;
+const RECONCILES_MAX: usize = 10;
 
 /// An in-memory API server, as far as the operator uses one. Its Deployments are ready at once.
 #[derive(Default)]
@@ -229,7 +229,7 @@ async fn one_reconcile_creates_everything_the_next_writes_nothing_and_a_deletion
     if let Some(object) = memory.objects().get_mut(SYSTEM) {
         object["metadata"]["deletionTimestamp"] = json!("2024-05-02T03:00:00Z");
     }
-    for _ in 0..PASSES_MAX {
+    for _ in 0..RECONCILES_MAX {
         if !memory.objects().contains_key(SYSTEM) {
             break;
         }

@@ -61,7 +61,7 @@ impl Account {
 }
 
 /// Reason and message of a condition.
-pub fn told(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
+pub fn condition(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }

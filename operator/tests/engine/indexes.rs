@@ -51,11 +51,11 @@ async fn index_steps_are_reported_and_continue_after_a_restart() {
     let world = kept_without(&["GSI1", "GSI2"]);
     let wait_policy = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total: Duration::ZERO };
     let impatient = Settings { wait_policy, ..Settings::default() };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..30 {
         let done = apply_with(&world, &system(), &impatient).await;
         if reason(&done, ConditionType::Reconciling) == "AddingIndex" {
-            told.push(
+            reported.push(
                 message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned(),
             );
             assert!(done.status.outputs.is_none(), "workers wait for the indexes");
@@ -64,8 +64,8 @@ async fn index_steps_are_reported_and_continue_after_a_restart() {
             break;
         }
     }
-    told.dedup();
-    assert_eq!(told, ["adding index GSI1 (step 1 of 2)", "adding index GSI2 (step 2 of 2)"]);
+    reported.dedup();
+    assert_eq!(reported, ["adding index GSI1 (step 1 of 2)", "adding index GSI2 (step 2 of 2)"]);
     assert!(apply(&world, &system()).await.is_ready());
     assert_eq!(index_names(&world), ["GSI1", "GSI2"]);
 }

@@ -69,14 +69,14 @@ fn with_other_table(system: &ValidatedSystem) -> ValidatedSystem {
 #[tokio::test(start_paused = true)]
 async fn a_new_system_is_created_and_ready() {
     let (world, system) = (World::default(), system());
-    let mut told = Vec::new();
-    let mut listen = |event: Event| told.push(event);
+    let mut reported = Vec::new();
+    let mut listen = |event: Event| reported.push(event);
     let done = reconcile(&system, &world.ports(), &Settings::default(), &mut listen).await.expect("created");
     assert!(done.is_ready() && done.changed);
     assert_eq!(done.plan.stack, StackStep::Create);
     assert_eq!(world.stacks.state(STACK), Some(StackState::CreateComplete));
     assert_eq!(world.stacks.open_change_sets(), 0);
-    assert!(told.iter().any(|event| matches!(event, Event::Changes(list) if list.len() > 10)));
+    assert!(reported.iter().any(|event| matches!(event, Event::Changes(list) if list.len() > 10)));
     let outputs = done.outputs.expect("outputs");
     assert_eq!(outputs.cache_url, format!("rediss://master.{STACK}.cache.example:6379"));
 }
@@ -175,8 +175,8 @@ async fn states_that_require_a_person_are_not_changed() {
         world.stacks.force(STACK, state);
         let done = apply(&world, &system).await;
         assert!(!done.is_ready());
-        let told = done.status.conditions.iter().find(|c| c.type_ == ConditionType::Stalled).expect("Stalled");
-        assert_eq!(told.status, stalled, "{state}");
+        let reported = done.status.conditions.iter().find(|c| c.type_ == ConditionType::Stalled).expect("Stalled");
+        assert_eq!(reported.status, stalled, "{state}");
         assert!(world.take_calls().1.is_empty(), "{state}");
     }
 }
@@ -269,7 +269,7 @@ async fn a_system_never_moves_to_another_region_or_account() {
 async fn the_status_names_the_account_and_the_role_without_a_call() {
     let (world, mut system) = living().await;
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
-    let told = |done: &ReconcileReport| {
+    let reported = |done: &ReconcileReport| {
         let found = done
             .status
             .conditions
@@ -278,10 +278,10 @@ async fn the_status_names_the_account_and_the_role_without_a_call() {
             .expect("CredentialsValid");
         (found.status.clone(), found.message.clone())
     };
-    let own = told(&apply_with(&world, &system, &skip).await);
+    let own = reported(&apply_with(&world, &system, &skip).await);
     assert_eq!(own, ("True".to_owned(), "account 000000000000, the operator's own identity".to_owned()));
     system.spec.aws.role_arn = Some("arn:aws:iam::000000000000:role/coactus-city".to_owned());
-    let role = told(&apply_with(&world, &system, &skip).await);
+    let role = reported(&apply_with(&world, &system, &skip).await);
     assert_eq!(role.1, "account 000000000000, role arn:aws:iam::000000000000:role/coactus-city");
     assert_eq!(world.take_calls().0.len(), 8, "four reads each");
 }
@@ -292,8 +292,8 @@ async fn drift_is_corrected_or_reported_by_drift_policy() {
     world.disable_recovery();
     world.change_visibility(1);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
-    let told = apply(&world, &system).await;
-    assert!(told.is_ready() && is_true(&told.status, ConditionType::Drifted));
+    let reported = apply(&world, &system).await;
+    assert!(reported.is_ready() && is_true(&reported.status, ConditionType::Drifted));
     assert!(world.take_calls().1.is_empty());
     assert!(is_true(
         &inspect(&system, &world.ports(), &Settings::default()).await.expect("a status").status,
@@ -301,8 +301,8 @@ async fn drift_is_corrected_or_reported_by_drift_policy() {
     ));
 
     system.spec.drift_policy = DriftPolicy::Correct;
-    let mended = apply(&world, &system).await;
-    assert!(mended.is_ready() && mended.changed && !is_true(&mended.status, ConditionType::Drifted));
+    let corrected = apply(&world, &system).await;
+    assert!(corrected.is_ready() && corrected.changed && !is_true(&corrected.status, ConditionType::Drifted));
     let (_, mutating) = world.take_calls();
     assert_eq!(mutating, ["enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
     assert!(!apply(&world, &system).await.changed);
