@@ -12,7 +12,7 @@ fn settled(text: &str) -> String {
     let text = replaced(&text, r"\b[0-9a-f]{64}\b", "DIGEST");
     let text = replaced(&text, r"localhost:\d+", "localhost:PORT");
     // Newer API servers serve it.
-    let text = replaced(&text, r"; left out: disruption budgets \(the cluster does not serve policy/v1\)", "");
+    let text = replaced(&text, r"; skipped: disruption budgets \(the cluster does not serve policy/v1\)", "");
     // A plan's identity follows from the template; the emulator's account number has the same length.
     let plan = Regex::new(r"\b[0-9a-f]{12}\b").expect("a pattern");
     let kept = |found: &Captures<'_>| if &found[0] == "000000000000" { found[0].to_owned() } else { "PLAN".to_owned() };
