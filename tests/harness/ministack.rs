@@ -1,17 +1,17 @@
-//! `ministack`, an emulator of AWS, as a child of the test.
+//! `ministack`, an emulator of AWS, as a child process of the test.
 
 use std::process::Command;
 
 use crate::server::{Server, answers_http, python_program};
 
-/// Region it answers for.
+/// Region of the emulator.
 pub const REGION: &str = "ap-northeast-2";
 
-/// A running emulator, empty, with its state in a directory of its own. Killed when dropped.
+/// A running, initially empty emulator with its own state directory, killed on drop.
 pub struct Ministack(Server);
 
 impl Ministack {
-    /// Starts one on a free port and waits until it answers. The program is `DISPATCH_MINISTACK`, or the one of the
+    /// Starts it on a free port and waits until it answers. The program is `DISPATCH_MINISTACK`, or the one in the
     /// workspace's virtual environment.
     pub async fn start() -> anyhow::Result<Self> {
         let program = python_program("DISPATCH_MINISTACK", "ministack");
@@ -30,7 +30,7 @@ impl Ministack {
         Ok(Self(Server::start(command, health).await?))
     }
 
-    /// Address of every service.
+    /// Endpoint of every service.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port())
     }

@@ -1,14 +1,15 @@
-//! `moto`, a second emulator of AWS, as a child of the test: it writes the objects of an export, which ministack does not.
+//! `moto`, a second emulator of AWS, as a child process of the test. Unlike ministack, it writes the objects of an
+//! export.
 
 use std::process::Command;
 
 use crate::server::{Server, answers_http, python_program};
 
-/// A running emulator, empty. Killed when dropped.
+/// A running, initially empty emulator, killed on drop.
 pub struct Moto(Server);
 
 impl Moto {
-    /// Starts one on a free port and waits until it answers. The program is `DISPATCH_MOTO_SERVER`, or the one of the
+    /// Starts it on a free port and waits until it answers. The program is `DISPATCH_MOTO_SERVER`, or the one in the
     /// workspace's virtual environment.
     pub async fn start() -> anyhow::Result<Self> {
         let program = python_program("DISPATCH_MOTO_SERVER", "moto_server");
@@ -22,7 +23,7 @@ impl Moto {
         Ok(Self(Server::start(command, health).await?))
     }
 
-    /// Address of every service.
+    /// Endpoint of every service.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port())
     }

@@ -1,4 +1,4 @@
-//! What every reconcile works with: clients, settings, and what is remembered of each object between two reconciles.
+//! Shared state of all reconciles: clients, settings, and what is cached for each object between two reconciles.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,44 +27,38 @@ use crate::kubernetes::policy::retry::{FailureKind, RetryState, Revision};
 use crate::kubernetes::policy::tenancy::Defaults;
 use crate::kubernetes::reconcile::exports::Mark;
 
-/// Settings of all reconciles.
+/// Settings shared by all reconciles.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Image of the runtime where a manifest names none.
+    /// Runtime image for systems whose spec names none.
     pub image: String,
-    /// Address that replaces AWS's own, for workers too.
+    /// Replaces the AWS endpoints, for the workers as well.
     pub endpoint_url: Option<String>,
-    /// Time between two looks at a system in sync.
+    /// Time between two inspections of a system in sync.
     pub resync: Duration,
-    /// Time over which the first looks at systems in sync are spread after a start.
+    /// After a start, the first inspections of systems in sync are spread over this time.
     pub spread: Duration,
-    /// How a running operation is followed.
+    /// How often a running stack operation is polled.
     pub requeue: requeue::RequeuePolicy,
-    /// What counts where neither a spec nor its namespace says.
+    /// Defaults where neither the spec nor the namespace sets a value.
     pub defaults: Defaults,
 }
 
-/// Everything a reconcile works with.
+/// Dependencies of a reconcile.
 pub struct Context {
-    /// The API server.
     pub cluster: Cluster,
-    /// AWS.
     pub aws: Arc<dyn ClientPool>,
-    /// Events.
     pub recorder: EventRecorder,
-    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Settings.
     pub options: Options,
-    /// The clock of status timestamps.
+    /// Clock for the timestamps in the status.
     pub clock: fn() -> Timestamp,
-    /// What the cluster serves.
+    /// Optional API groups that the cluster serves.
     pub served: Served,
-    /// What is remembered of each object.
     pub objects: Objects,
 }
 
-/// What the controller remembers of each object between two reconciles. Bounded by the objects that exist.
+/// In-memory state per object, kept between two reconciles. Its size is bounded by the number of objects.
 #[derive(Debug)]
 pub struct Objects {
     pub(super) limiter: Arc<OperationLimiter>,
@@ -74,7 +68,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Remembers nothing yet; at most `stack_operations` run at once.
+    /// Starts empty; at most `stack_operations` stack operations run concurrently.
     pub fn new(stack_operations: u16) -> Self {
         let limiter = Arc::new(OperationLimiter::new(stack_operations));
         Self { limiter, caches: Mutex::default(), shown: Mutex::default(), exports: Mutex::default() }
@@ -84,14 +78,14 @@ impl Objects {
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Label of the metrics.
+    /// Value of the metric label.
     pub result: ReconcileResult,
     /// When to reconcile again if no event arrives before.
     pub requeue_after: Option<Duration>,
 }
 
 impl Context {
-    /// The cache of an object, which is never reconciled twice at once.
+    /// The cached state of an object. An object is never reconciled twice at the same time, so a copy is safe.
     pub(super) fn recall(&self, key: &Key, uid: &str) -> Option<ReconcileCache> {
         let caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
         caches.get(key).filter(|cache| cache.uid == uid).cloned()
@@ -101,7 +95,7 @@ impl Context {
         self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), cache);
     }
 
-    /// The object is gone.
+    /// Drops the state of an object that no longer exists.
     pub(super) fn forget(&self, key: &Key) {
         self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.objects.limiter.release(key);
@@ -109,8 +103,8 @@ impl Context {
         self.mark_exports(key, None);
     }
 
-    /// Counts one more failure of an object and says how many there were in a row. Where the object cannot be read the failure counts
-    /// for the wish that was known last.
+    /// Counts a failure of an object and returns the updated retry state. If the object cannot be read, the failure
+    /// counts against the last known revision.
     pub(super) fn count_failure(&self, key: &Key, stored: Option<&Stored>, failure_kind: FailureKind) -> RetryState {
         let mut caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
         let cache = caches.entry(key.clone()).or_default();
@@ -130,7 +124,7 @@ impl Context {
         cache.retry_state.clone()
     }
 
-    /// Failures of an object in a row.
+    /// Consecutive failures of an object.
     pub(super) fn failures(&self, key: &Key) -> u32 {
         let caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
         caches.get(key).map_or(0, |cache| cache.retry_state.failures)
@@ -149,7 +143,7 @@ impl Context {
         let on: Option<Vec<_>> =
             status.map(|status| SHOWN.into_iter().filter(|kind| status::is_true(status, *kind)).collect());
         let mut shown = self.objects.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        // Counting goes over all systems, and most looks change nothing.
+        // Counting iterates over all systems, and most reconciles change nothing.
         if shown.get(key) == on.as_ref() {
             return;
         }
@@ -172,8 +166,8 @@ impl Context {
         self.metrics.exports_stand(covered, marks.values().filter_map(|mark| mark.deadline).min());
     }
 
-    /// Writes a status if it says something new, and tells what changed. It is told first: a process that ends between the two leaves it
-    /// to be told once more, and not never.
+    /// Writes the status if it changed and publishes the changes as events. Events come first: a process that dies in
+    /// between publishes them again after the restart instead of never.
     pub(super) async fn publish(
         &self,
         stored: &Stored,
@@ -184,12 +178,12 @@ impl Context {
         let (next, previous) = (&next, status_of(stored));
         let (namespace, name) = place(stored);
         let differs = previous.as_ref().is_none_or(|previous| to_value(previous) != to_value(next));
-        let mut told = begun;
+        let mut events = begun;
         if differs {
-            told.extend(events::events_between(previous.as_ref(), next));
-            self.count(stored, previous.as_ref(), next, &told);
+            events.extend(events::events_between(previous.as_ref(), next));
+            self.count(stored, previous.as_ref(), next, &events);
         }
-        self.recorder.publish(stored, told).await;
+        self.recorder.publish(stored, events).await;
         if differs {
             self.cluster.set_status(stored, next).await?;
         }
@@ -199,13 +193,13 @@ impl Context {
 }
 
 impl Context {
-    /// Counts what two statuses show to have happened between them.
+    /// Updates the metrics from the difference between two statuses.
     fn count(
         &self,
         stored: &Stored,
         before: Option<&DispatchSystemStatus>,
         after: &DispatchSystemStatus,
-        told: &[ObjectEvent],
+        events: &[ObjectEvent],
     ) {
         let created = stored.metadata.creation_timestamp.as_ref().map(|at| at.0);
         if let Some((kind, took)) = created.and_then(|created| timing::time_to_ready(before, after, created)) {
@@ -214,7 +208,7 @@ impl Context {
         if let Some(took) = timing::time_drifted(before, after) {
             self.metrics.drift_ended(took);
         }
-        for ObjectEvent { reason, .. } in told {
+        for ObjectEvent { reason, .. } in events {
             match reason {
                 EventReason::DriftDetected => self.metrics.drift_detected(),
                 EventReason::DriftCorrected => self.metrics.drift_corrected(),
@@ -224,7 +218,7 @@ impl Context {
     }
 }
 
-/// What is wanted of an object, as far as failures in a row belong to it.
+/// The revision of an object that consecutive failures are counted against.
 pub(super) fn revision_of(stored: &Stored) -> Revision {
     Revision { generation: generation_of(stored), requested: annotation(stored, RECONCILE_REQUESTED_AT) }
 }

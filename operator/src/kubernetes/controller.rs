@@ -1,4 +1,4 @@
-//! The loop: what is watched, how many objects are reconciled at once, and when one comes back.
+//! The control loop: what is watched, how many objects are reconciled concurrently, and when an object is requeued.
 
 use dispatch_api::conditions::{ConditionType, Reason};
 use std::convert::Infallible;
@@ -32,27 +32,27 @@ use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
 use crate::kubernetes::policy::retry::RetryState;
 use crate::kubernetes::reconcile;
 
-/// Longest time of one reconcile. It holds no long waits: an operation that runs is looked at again later. One call of AWS with all its
-/// repetitions may take a minute.
+/// Deadline of one reconcile. A reconcile does not wait for long operations; it requeues and inspects them later. A
+/// single AWS call with all its retries may take a minute.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// Objects of one page of a list.
+/// Page size of list calls.
 const PAGE: u32 = 100;
 
 type System = PartialObjectMeta<DispatchSystem>;
 
-/// What is watched.
+/// What the controller watches.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// One namespace, or all.
+    /// The only namespace to watch; `None` for all.
     pub namespace: Option<String>,
-    /// Objects reconciled at once.
+    /// Objects reconciled concurrently.
     pub concurrency: u16,
 }
 
-/// Reconciles until `stop`; what is under way then comes to its end.
+/// Reconciles until `stop`; reconciles in progress then finish.
 ///
-/// Only metadata is watched: the memory of 500 systems is small, and an object that cannot be read stands in nobody's way. Every reconcile
-/// reads its object afresh, so no decision rests on an old copy.
+/// Only metadata is watched: 500 systems need little memory, and an object that cannot be parsed does not block the
+/// others. Every reconcile reads its object from the API server, so no decision depends on a stale copy.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     let client = context.cluster.client();
     let systems: Api<System> = api(&client, scope.namespace.as_deref());
@@ -83,13 +83,13 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     applier(work, |_, error: &Infallible, _| match *error {}, context, reader, Box::pin(triggers), config)
         .for_each(|result| async move {
             if let Err(error) = result {
-                tracing::debug!(%error, "the watch goes on");
+                tracing::debug!(%error, "a watch event failed; the watch continues");
             }
         })
         .await;
 }
 
-/// The systems a worker object belongs to.
+/// The systems that own a worker object.
 fn owners(made: &PartialObjectMeta<Deployment>) -> Vec<ObjectRef<System>> {
     let namespace = made.metadata.namespace.as_deref();
     let all = made.owner_references().iter();
@@ -106,8 +106,8 @@ where
     }
 }
 
-/// What asks for a reconcile: the spec, the deletion, and the annotations that are meant for the operator. Its own writes of status and
-/// finalizer do not.
+/// What triggers a reconcile: the spec, the deletion timestamp, and the operator's annotations. The operator's own
+/// writes of status and finalizers do not.
 #[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
 fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -124,8 +124,8 @@ async fn on_event(system: Arc<System>, context: Arc<Context>) -> Result<Action, 
     Ok(attend(&context, &key).await.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Reconciles one object and says how that went: to the metrics, and where it failed to the log and the object. Answers with the time
-/// until it is to be attended to again without anything having happened.
+/// Reconciles one object and records the result in the metrics, and a failure in the log and the object's status.
+/// Returns the time until the next reconcile if no event arrives before.
 pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
     let begun = Instant::now();
     let _under_way = context.metrics.begins();
@@ -146,7 +146,7 @@ pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
     }
 }
 
-/// One reconcile on a task of its own, so that a panic ends it alone, and within its time.
+/// Runs one reconcile with a deadline, on a separate task so that a panic ends only this reconcile.
 async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Outcome, ReconcileError> {
     let (own, of) = (Arc::clone(context), key.clone());
     let task = AbortOnDropHandle::new(tokio::spawn(async move { Box::pin(reconcile::reconcile(&own, &of)).await }));
@@ -160,7 +160,7 @@ async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Outcome, Reconcile
     }
 }
 
-/// Says that a reconcile failed, where a person should know, and when it is tried again.
+/// Reports a failed reconcile and returns the time until the retry.
 async fn failed(context: &Context, key: &Key, error: &ReconcileError) -> Duration {
     if error.is_conflict() {
         return requeue::back_off(1, rand::random());
@@ -168,17 +168,17 @@ async fn failed(context: &Context, key: &Key, error: &ReconcileError) -> Duratio
     context.metrics.failed(error.source_label());
     let stored = context.cluster.system(&key.0, &key.1).await.ok().flatten();
     let retry_state = context.count_failure(key, stored.as_ref(), error.failure_kind());
-    // A deletion goes on being tried, and tells for itself what blocks it.
+    // A deletion is always retried, and the cleanup itself reports what blocks it.
     let stored = stored.filter(|stored| stored.metadata.deletion_timestamp.is_none());
     let next = match &stored {
         Some(_) if retry_state.is_exhausted() => requeue::jittered(requeue::SLOW, rand::random()),
         _ => requeue::back_off(retry_state.failures, rand::random()),
     };
-    tracing::warn!(namespace = key.0, name = key.1, %error, failures = retry_state.failures, ?next, "the reconcile failed");
+    tracing::warn!(namespace = key.0, name = key.1, %error, failures = retry_state.failures, ?next, "reconcile failed");
     if let Some(stored) = stored
         && let Err(error) = tell(context, &stored, error, &retry_state).await
     {
-        tracing::debug!(namespace = key.0, name = key.1, %error, "the failure is not in the status");
+        tracing::debug!(namespace = key.0, name = key.1, %error, "could not write the failure into the status");
     }
     next
 }
@@ -224,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn own_writes_ask_for_nothing_and_what_is_meant_for_the_operator_does() {
-        let before = object(1, &[("somebody", "else")], false);
+    fn spec_deletion_and_operator_annotations_trigger_a_reconcile_and_own_writes_do_not() {
+        let before = object(1, &[("example.com/other", "value")], false);
         let mut written = before.clone();
         written.metadata.resource_version = Some("2".to_owned());
         written.metadata.finalizers = Some(vec!["dispatch.coactus.io/finalizer".to_owned()]);

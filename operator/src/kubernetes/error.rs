@@ -1,4 +1,4 @@
-//! Why a reconcile did not come to its end, and whether it is tried again.
+//! Why a reconcile failed, and whether it is retried.
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
 use dispatch_api::conditions::Reason;
@@ -15,29 +15,30 @@ use crate::kubernetes::policy::requeue;
 use crate::kubernetes::policy::retry::{FailureKind, RETRY_LIMIT, RetryState};
 use crate::kubernetes::reconcile::worker_deployments::EnsureError;
 
-/// Refusals in a row that may still be a race with somebody else's operation; the next one is final.
+/// Consecutive rejections of a request that may still be a race with another operation on the stack; the next one is
+/// final.
 const REFUSALS_FORGIVEN: u32 = 3;
 
-/// Why a reconcile failed. All of these are tried again, with growing requeue.
+/// Why a reconcile failed. Every one of these is retried with exponential backoff.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
-    /// A call of the API server failed.
+    /// A call to the Kubernetes API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A call of AWS failed.
+    /// The engine failed, usually in a call to AWS.
     #[error(transparent)]
     Reconcile(#[from] EngineError),
     /// The deletion failed.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
-    /// The worker objects cannot be made.
+    /// The worker objects cannot be rendered.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// It took too long.
-    #[error("the reconcile did not end within {0} s")]
+    /// The deadline passed, s.
+    #[error("the reconcile did not finish within {0} s")]
     Deadline(u64),
-    /// It panicked.
-    #[error("the reconcile stopped at an error of the operator's own; its log has the place")]
+    /// The reconcile panicked.
+    #[error("the reconcile panicked, which is a defect of the operator; see the operator's log")]
     Panicked,
 }
 
@@ -51,7 +52,7 @@ impl From<EnsureError> for ReconcileError {
 }
 
 impl ReconcileError {
-    /// Label of the metrics.
+    /// Value of the metric label.
     pub fn source_label(&self) -> ErrorSource {
         match self {
             Self::Cluster(_) => ErrorSource::Kubernetes,
@@ -62,7 +63,7 @@ impl ReconcileError {
         }
     }
 
-    /// Reason of the conditions.
+    /// Reason in the conditions.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Cluster(_) => Reason::KubernetesUnavailable,
@@ -79,12 +80,12 @@ impl ReconcileError {
         }
     }
 
-    /// Whether it obviously passes by itself.
+    /// Whether the failure is transient, so that it does not count towards the retry limit.
     pub fn failure_kind(&self) -> FailureKind {
         match self {
             Self::Cluster(error) => match error.kind {
                 ClusterErrorKind::Denied | ClusterErrorKind::Invalid => FailureKind::Persistent,
-                // Without an answer of the API server nothing could be told, and nobody could change anything.
+                // While the API server is unavailable no status can be written and no user can react to it.
                 _ => FailureKind::Transient,
             },
             Self::Reconcile(error) => failure_kind(error),
@@ -92,18 +93,18 @@ impl ReconcileError {
         }
     }
 
-    /// Whether somebody else was faster, which is no failure: look again.
+    /// Whether another writer changed the object first. This is not a failure; the object is read and reconciled again.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.kind == ClusterErrorKind::Conflict)
     }
 
-    /// Whether this replica has stopped leading, which the next leader makes good.
+    /// Whether this replica has lost the leadership. The next leader continues the work.
     pub fn is_not_leading(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.kind == ClusterErrorKind::NotLeading)
     }
 }
 
-/// Whether a failure of the engine obviously passes by itself.
+/// Whether a failure of the engine is transient.
 pub fn failure_kind(error: &EngineError) -> FailureKind {
     match error {
         EngineError::Port(error) if error.kind == PortErrorKind::Throttled => FailureKind::Transient,
@@ -111,37 +112,38 @@ pub fn failure_kind(error: &EngineError) -> FailureKind {
     }
 }
 
-/// A failure that is met by trying again, with what it is about.
+/// Message for a failure that the operator retries.
 pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
-    format!("{error} (stack {stack}); it is tried again by itself, after requeue that grow to 5 minutes")
+    format!("{error} (stack {stack}); the operator will retry, backing off to at most 5 minutes")
 }
 
-/// A failure that has come too often, with what it is about, what comes next and what a person can do.
+/// Message for a failure that reached the retry limit.
 pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
     let minutes = requeue::SLOW.as_secs() / 60;
     format!(
-        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
-         the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
+        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now retried every {minutes} minutes; \
+         action required: remove the cause; an edit of the spec or a new value of the annotation \
+         {RECONCILE_REQUESTED_AT} triggers a retry at once"
     )
 }
 
-/// A refusal that is not tried again until somebody changes something, or seldom.
+/// A failure that is not retried until something changes, or only rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it makes of the system.
+    /// Phase of the system.
     pub phase: SystemPhase,
-    /// Reason of the conditions.
+    /// Reason in the conditions.
     pub reason: Reason,
 }
 
 impl Refusal {
-    /// `None` where trying again may help. `retry_state` counts this failure, too.
+    /// `None` where a retry may succeed. `retry_state` already counts this failure.
     pub fn of(error: &EngineError, retry_state: &RetryState) -> Option<Self> {
         let stalled = |reason| Some(Self { phase: SystemPhase::Stalled, reason });
         match error {
             EngineError::WrongAccount { .. } => stalled(Reason::WrongAccount),
             EngineError::Moved { .. } => stalled(Reason::InvalidSpec),
-            // It may be made in the next moment, and is looked for.
+            // The Secret may be created at any time, and the operator keeps looking for it.
             EngineError::SecretMissing { .. } => {
                 Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
             }
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn throttling_is_tried_again_for_ever_and_what_may_last_only_up_to_the_limit() {
+    fn throttling_is_retried_without_limit_and_persistent_failures_up_to_the_limit() {
         assert_eq!(refusal(&port(PortErrorKind::Throttled), 1000), None);
         for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
             assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
@@ -191,17 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_failures_say_what_comes_next() {
+    fn messages_of_limits_and_failures_say_what_happens_next() {
         let error = port(PortErrorKind::Denied);
         let words = limit_reached(&error, "coactus-default-seoul");
         assert!(words.starts_with("could not try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
         assert!(words.contains("every 30 minutes") && words.contains("reconcile-requested-at"), "{words}");
         let words = tried_again(&error, "coactus-default-seoul");
-        assert!(words.contains("coactus-default-seoul") && words.contains("tried again by itself"), "{words}");
+        assert!(words.contains("coactus-default-seoul") && words.contains("the operator will retry"), "{words}");
     }
 
     #[test]
-    fn a_wrong_request_is_final_after_a_few_tries() {
+    fn an_invalid_request_is_final_after_a_few_retries() {
         let wrong = port(PortErrorKind::Invalid);
         assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
         let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
@@ -209,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_not_told_as_an_outage() {
+    fn an_invalid_request_is_not_reported_as_an_outage() {
         let reason = |kind| ReconcileError::Reconcile(port(kind)).reason();
         assert_eq!(reason(PortErrorKind::Invalid), Reason::AwsRefused);
         assert_eq!(reason(PortErrorKind::Unavailable), Reason::AwsUnavailable);
     }
 
     #[test]
-    fn a_secret_that_is_missing_is_waited_for() {
+    fn a_missing_secret_is_waited_for() {
         let missing = EngineError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
         assert_eq!(refusal(&missing, 1).map(|refusal| refusal.phase), Some(SystemPhase::Reconciling));
     }

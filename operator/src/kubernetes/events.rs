@@ -1,7 +1,7 @@
-//! Events: what a person who runs `kubectl describe` reads. Pure: they follow from what changed between two statuses, so that a
-//! reconcile that changes nothing tells nothing.
+//! Kubernetes Events, as `kubectl describe` shows them. Pure: events are derived from the difference between two
+//! statuses, so a reconcile that changes nothing publishes nothing.
 //!
-//! Reasons are API; see [`EventReason`].
+//! Event reasons are part of the API; see [`EventReason`].
 
 use dispatch_api::conditions::{ConditionStatus, ConditionType, EventReason, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus};
@@ -12,10 +12,10 @@ use crate::engine::plan::exports::{COMPLETED, FAILED};
 use crate::engine::progress;
 use crate::engine::status::NOT_PUBLISHED;
 
-/// Longest text of an event (Kubernetes API reference, `Event` v1, `note`).
+/// Maximum length of an event's note (Kubernetes API reference, `Event` v1, `note`).
 const NOTE_MAX: usize = 1000;
 
-/// Reasons of `Reconciling` that a person should know of although the operator goes on by itself.
+/// Reasons of `Reconciling` that are published as a warning although the operator retries.
 const FAILURES: [Reason; 9] = [
     Reason::SecretMissing,
     Reason::AwsRefused,
@@ -28,23 +28,22 @@ const FAILURES: [Reason; 9] = [
     Reason::DeadlineExceeded,
 ];
 
-/// One event.
+/// An event about a `DispatchSystem`, before it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectEvent {
-    /// Why.
     pub reason: EventReason,
-    /// In words.
+    /// Text for the user.
     pub note: String,
 }
 
 impl ObjectEvent {
-    /// With its words cut to what an event holds.
+    /// Truncates the note to the maximum length of an event.
     pub fn new(reason: EventReason, note: impl Into<String>) -> Self {
         let note: String = note.into().chars().take(NOTE_MAX).collect();
         Self { reason, note }
     }
 
-    /// With the message of a condition.
+    /// Takes the message of a condition as the note.
     fn from_condition(reason: EventReason, condition: &Condition) -> Self {
         Self::new(reason, condition.message.clone())
     }
@@ -70,7 +69,7 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// A condition whose status or reason changed: before, where it existed, and after.
+    /// A condition whose status or reason changed: the previous one, if any, and the current one.
     fn condition(self, kind: ConditionType) -> Option<(Option<&'a Condition>, &'a Condition)> {
         let now = find(Some(self.after), kind)?;
         let was = find(self.before, kind);
@@ -85,10 +84,10 @@ impl<'a> Changes<'a> {
         let arn = self.after.stack_arn.as_deref().unwrap_or_default();
         match self.after.stack_status.as_deref().map(StackState::parse) {
             Some(StackState::CreateComplete) => {
-                vec![ObjectEvent::new(EventReason::StackCreated, format!("{arn} is created"))]
+                vec![ObjectEvent::new(EventReason::StackCreated, format!("created stack {arn}"))]
             }
             Some(StackState::UpdateComplete) => {
-                vec![ObjectEvent::new(EventReason::StackUpdated, format!("{arn} is updated"))]
+                vec![ObjectEvent::new(EventReason::StackUpdated, format!("updated stack {arn}"))]
             }
             _ => Vec::new(),
         }
@@ -116,7 +115,8 @@ impl<'a> Changes<'a> {
         let connection =
             self.condition(ConditionType::ConnectionPublished).filter(|(_, now)| is_one_of(now, &NOT_PUBLISHED));
         events.extend(connection.map(|(_, now)| ObjectEvent::from_condition(EventReason::ConnectionNotPublished, now)));
-        // Without a plan resource by resource there is nothing to approve. Another plan is news, even under the same condition.
+        // Without a plan per resource there is nothing to approve. A different plan is published even if the condition
+        // stays the same.
         let planned = |now: &&Condition| holds(now) && is_one_of(now, &[Reason::ApprovalRequired, Reason::DryRun]);
         let plan = find(Some(self.after), ConditionType::PlanPending).filter(planned);
         let plan_before = find(self.before, ConditionType::PlanPending).filter(planned);
@@ -145,7 +145,7 @@ impl<'a> Changes<'a> {
         events
     }
 
-    /// The phase. A blocked deletion is also a stalled system, and is published once.
+    /// Changes of the phase. A blocked deletion also stalls the system, and is published only once.
     fn phase(self) -> Vec<ObjectEvent> {
         let became = |kind| self.condition(kind).map(|(_, now)| now).filter(|now| holds(now));
         let blocked = became(ConditionType::DeletionBlocked);
@@ -172,33 +172,33 @@ fn is_one_of(condition: &Condition, reasons: &[Reason]) -> bool {
     reasons.iter().any(|reason| condition.reason == *reason)
 }
 
-/// What became of an export. One that was found with its end already is told with both words.
+/// Start and end of an export. An export that is first seen after its end gets both events.
 fn export(before: Option<&ExportStatus>, after: Option<&ExportStatus>) -> Vec<ObjectEvent> {
-    let mut told = Vec::new();
-    let Some(after) = after else { return told };
+    let mut events = Vec::new();
+    let Some(after) = after else { return events };
     let same = before.filter(|before| before.export_arn == after.export_arn);
     let arn = &after.export_arn;
     if same.is_none() {
-        told.push(ObjectEvent::new(EventReason::ExportStarted, format!("{arn} is started")));
+        events.push(ObjectEvent::new(EventReason::ExportStarted, format!("started export {arn}")));
     }
     if same.is_some_and(|same| same.state == after.state) {
-        return told;
+        return events;
     }
     match after.state.as_str() {
         COMPLETED => {
             let items = after.item_count.map_or_else(String::new, |items| format!(": {items} items"));
-            told.push(ObjectEvent::new(EventReason::ExportCompleted, format!("{arn} is complete{items}")));
+            events.push(ObjectEvent::new(EventReason::ExportCompleted, format!("export {arn} completed{items}")));
         }
         FAILED => {
-            let failure = after.failure.as_deref().unwrap_or("no reason is given");
-            told.push(ObjectEvent::new(EventReason::ExportFailed, format!("{arn} failed: {failure}")));
+            let failure = after.failure.as_deref().unwrap_or("DynamoDB reports no reason");
+            events.push(ObjectEvent::new(EventReason::ExportFailed, format!("export {arn} failed: {failure}")));
         }
         _ => {}
     }
-    told
+    events
 }
 
-/// What the engine began, as events.
+/// The event for an operation that the engine started.
 pub fn begun(event: &progress::Event) -> Option<ObjectEvent> {
     match event {
         progress::Event::Stack(event) if event.resource_type == "AWS::CloudFormation::Stack" => {
@@ -211,7 +211,7 @@ pub fn begun(event: &progress::Event) -> Option<ObjectEvent> {
             Some(ObjectEvent::new(reason, format!("stack {}: {}", event.logical_id, event.status)))
         }
         progress::Event::LeftBehind(operation, ids) => {
-            let note = format!("left out of {operation}: {}", ids.join(", "));
+            let note = format!("skipped in {operation}: {}", ids.join(", "));
             Some(ObjectEvent::new(EventReason::ResourcesSkipped, note))
         }
         progress::Event::Rollback(text) => Some(ObjectEvent::new(EventReason::RollbackResumed, text.clone())),
@@ -242,34 +242,34 @@ mod tests {
     }
 
     fn reasons(before: Option<&DispatchSystemStatus>, after: &DispatchSystemStatus) -> Vec<EventReason> {
-        events_between(before, after).into_iter().map(|told| told.reason).collect()
+        events_between(before, after).into_iter().map(|event| event.reason).collect()
     }
 
     #[test]
-    fn a_reconcile_that_changes_nothing_tells_nothing() {
+    fn a_reconcile_that_changes_nothing_publishes_nothing() {
         let after = status(&[("Ready", "True", "InSync", "m"), ("Drifted", "True", "DriftDetected", "m")]);
         assert_eq!(events_between(Some(&after), &after), []);
     }
 
     #[test]
-    fn the_first_failed_event_is_told_once() {
+    fn the_first_failed_event_is_published_once() {
         let failed =
             status(&[("Ready", "False", "CreateFailed", "c"), ("Stalled", "True", "CreateFailed", "Table no")]);
-        let told = events_between(None, &failed);
-        assert_eq!(told, [ObjectEvent::new(EventReason::Stalled, "Table no")]);
-        assert!(told[0].reason.is_warning());
+        let events = events_between(None, &failed);
+        assert_eq!(events, [ObjectEvent::new(EventReason::Stalled, "Table no")]);
+        assert!(events[0].reason.is_warning());
         assert_eq!(events_between(Some(&failed), &failed), []);
     }
 
     #[test]
-    fn drift_that_was_corrected_at_once_is_told_with_both_words() {
+    fn drift_corrected_at_once_is_published_as_detected_and_corrected() {
         let before = status(&[("Drifted", "False", "InSync", "none")]);
         let after = status(&[("Drifted", "False", "DriftCorrected", "queue offers")]);
         assert_eq!(reasons(Some(&before), &after), [EventReason::DriftDetected, EventReason::DriftCorrected]);
     }
 
     #[test]
-    fn a_pause_and_its_end_are_told() {
+    fn suspending_and_resuming_are_published() {
         let off = status(&[("Paused", "False", "Active", "m")]);
         let on = status(&[("Paused", "True", "Suspended", "m")]);
         assert_eq!(reasons(None, &off), []);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn another_plan_is_told_though_one_waited_before() {
+    fn a_different_plan_is_published_although_one_was_pending() {
         let plan = |id: &str| status(&[("PlanPending", "True", "ApprovalRequired", id)]);
         assert_eq!(reasons(None, &plan("plan a")), [EventReason::PlanReady]);
         assert_eq!(reasons(Some(&plan("plan a")), &plan("plan b")), [EventReason::PlanReady]);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_cut_to_what_an_event_holds() {
+    fn a_note_is_truncated_to_the_maximum_length() {
         assert_eq!(ObjectEvent::new(EventReason::Stalled, "x".repeat(5000)).note.len(), NOTE_MAX);
     }
 }

@@ -1,9 +1,12 @@
-//! The controller: watches `DispatchSystem` objects and does for each what `apply` does, plus its worker pool as Deployments.
+//! The controller: watches `DispatchSystem` objects, does for each of them what `apply` does, and manages its worker
+//! pool as Deployments.
 //!
-//! Pure decisions: [`requeue`] (when to come back), [`reconcile_cache`] (whether AWS is asked), [`retry`] (when failures are enough), [`tenancy`]
-//! (what a namespace says), [`timing`] (how long things took), [`events`] (events), `plan::exports` (which export is due), [`election::decide`], [`controller`]'s predicate,
-//! `plan::workers` (objects) and `status` (conditions). Clients: [`cluster`] for objects, [`client_pool`] for AWS, [`event_recorder`] for events,
-//! [`election`] for the lease. Everything that writes asks the [`fence`] first.
+//! Pure decisions: [`policy`] (when to requeue, when to stop retrying, how many stack operations run, what a namespace
+//! allows), [`infra::reconcile_cache`] (whether AWS is called), [`infra::timing`] (durations), [`events`],
+//! [`infra::election::decide`], [`controller`]'s predicate, and from the engine `plan::exports` (which export is due),
+//! `plan::workers` (objects) and `status` (conditions). Clients: [`infra::cluster`] for objects, [`infra::client_pool`]
+//! for AWS, [`infra::event_recorder`] for events, [`infra::election`] for the lease. Every write checks the
+//! [`infra::fence`] first.
 
 pub mod context;
 pub mod controller;
@@ -38,76 +41,78 @@ use infra::fence::Fence;
 use infra::health_server::Health;
 use infra::metrics::Metrics;
 
-/// Time for reconciles that are under way at the end. What is cut off is taken up by the next leader; the lease is to change hands within
-/// five seconds.
+/// Time for reconciles in progress at shutdown. The next leader continues what is cut off; the lease should change
+/// hands within five seconds.
 const DRAIN_WITHIN: Duration = Duration::from_secs(4);
-/// Time over which the first looks at systems in sync are spread after a start.
+/// After a start, the first inspections of systems in sync are spread over this time.
 const SPREAD: Duration = Duration::from_mins(1);
 
 /// Settings of the controller.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// One namespace, or all.
+    /// The only namespace to watch; `None` for all.
     pub watch_namespace: Option<String>,
-    /// Objects reconciled at once.
+    /// Objects reconciled concurrently.
     pub concurrency: u16,
-    /// Time between two looks at a system in sync.
+    /// Time between two inspections of a system in sync.
     pub resync: Duration,
-    /// Address of `/livez`, `/readyz` and `/metrics`.
+    /// Listen address of `/livez`, `/readyz` and `/metrics`.
     pub metrics_address: SocketAddr,
-    /// Election among replicas; `None` for an operator that runs alone.
+    /// Leader election; `None` for a single replica.
     pub election: Option<ElectionOptions>,
-    /// Image of the runtime where a manifest names none.
+    /// Runtime image for systems whose spec names none.
     pub runtime_image: String,
-    /// Address that replaces AWS's own.
+    /// Replaces the AWS endpoints.
     pub endpoint_url: Option<String>,
-    /// Bound of AWS calls a second for each region and role.
+    /// Limit of AWS calls per second for each region and role.
     pub aws_calls_per_second: u32,
-    /// Stack operations that may run at once.
+    /// Limit of concurrent stack operations.
     pub stack_operations: u16,
-    /// What counts where neither a spec nor its namespace says, and whether roles have to be allowed.
+    /// Defaults where neither the spec nor the namespace sets a value, and whether namespaces must list the allowed
+    /// roles.
     pub defaults: tenancy::Defaults,
-    /// Name of this replica, which no other process has.
+    /// Unique name of this replica.
     pub identity: String,
 }
 
-/// Where the lease is.
+/// Where the lease of the leader election is.
 #[derive(Clone, Debug)]
 pub struct ElectionOptions {
-    /// Namespace; default that of the operator.
+    /// Namespace; the operator's own by default.
     pub namespace: Option<String>,
-    /// Name.
+    /// Name of the `Lease` object.
     pub lease: String,
 }
 
-/// Why the controller ended.
+/// Why the controller stopped.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// No cluster is configured.
-    #[error("no cluster is configured: neither a service account nor a kubeconfig was found")]
+    #[error("cannot connect to a cluster: neither a service account nor a kubeconfig was found")]
     NoCluster(#[source] Box<kube::config::InferConfigError>),
-    /// The cluster cannot be talked to.
-    #[error("the client of the cluster cannot be made")]
+    /// The Kubernetes client cannot be created.
+    #[error("cannot create the Kubernetes client")]
     Client(#[source] Box<kube::Error>),
-    /// The definition of the resource is not installed.
+    /// The custom resource definition is not installed.
     #[error(
-        "the cluster does not serve dispatchsystems.dispatch.coactus.io; install its definition first: dispatch-operator crd"
+        "the cluster does not serve dispatchsystems.dispatch.coactus.io; install the resource definition first: \
+         dispatch-operator crd | kubectl apply --server-side -f -"
     )]
     NotInstalled,
-    /// A call failed.
+    /// A call to the Kubernetes API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The address cannot be listened on.
-    #[error("{address} cannot be listened on")]
+    /// The metrics address cannot be bound.
+    #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// The metrics address.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// Another replica leads.
-    #[error("this replica leads no more")]
+    /// This replica lost the leadership.
+    #[error("this replica is no longer the leader")]
     Election(#[from] ElectionError),
 }
 
@@ -129,7 +134,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     if !cluster.serves_systems(options.watch_namespace.as_deref()).await? {
         return Err(RunError::NotInstalled);
     }
-    // A replica that waits for the lease does all it has to.
+    // A replica that waits for the lease is ready: waiting is its job.
     ready.send_replace(true);
     let work = Work {
         options: &options,
@@ -152,7 +157,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     };
     metrics.leads(false);
     server_stop.cancel();
-    // Nobody waits for what the metrics server has in flight.
+    // Requests in flight at the metrics server may be lost.
     let _ = server.await;
     ended
 }
@@ -167,16 +172,17 @@ async fn lead(
     if !election.win(&stop).await {
         return Ok(());
     }
-    tracing::info!("this replica leads");
+    tracing::info!("this replica is the leader");
     metrics.leads(true);
-    // It is held until the work has ended, not only until the end is asked for.
+    // The lease is held until the work has ended, not only until `stop`.
     let done = CancellationToken::new();
     let working = async {
         let ended = work.until(stop).await;
         done.cancel();
         Ok(ended)
     };
-    // A lost lease ends the work where it stands. The process then ends, too, and stands for election when it is started again.
+    // If the lease is lost, the work is cancelled and the process exits. After its restart it waits for the lease
+    // again.
     let ((), ended) = tokio::try_join!(election.hold(&done), working)?;
     election.release().await;
     ended
@@ -191,7 +197,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Reconciles until `stop`, and a little longer for what is under way.
+    /// Reconciles until `stop`, then gives reconciles in progress [`DRAIN_WITHIN`] to finish.
     async fn until(self, stop: CancellationToken) -> Result<(), RunError> {
         let options = self.options;
         let served = self.cluster.served().await?;
@@ -223,7 +229,7 @@ impl Work<'_> {
             () = stop.cancelled() => {}
         }
         if timeout(DRAIN_WITHIN, running).await.is_err() {
-            tracing::warn!("ended with reconciles under way; the next leader takes them up");
+            tracing::warn!("stopped with reconciles in progress; the next leader continues them");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! An AWS account of one city whose table and queues are as its stack's template says.
+//! An AWS account of one city whose table and queues always match the template of its stack.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,27 +14,27 @@ use dispatch_operator::testing::{World, table_look};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-/// One city's account.
+/// The account of one city.
 #[derive(Clone)]
 pub struct Account {
-    /// CloudFormation and what has no settings of its own.
+    /// CloudFormation and the services that are not derived from the template.
     pub world: World,
     system: String,
     stack: String,
 }
 
 impl Account {
-    /// Empty, for the stack of a system in namespace `default`.
+    /// An empty account for the stack of a system in namespace `default`.
     pub fn of(system: &str) -> Self {
         Self { world: World::default(), system: system.to_owned(), stack: format!("coactus-default-{system}") }
     }
 
-    /// The template the stack has.
+    /// The current template of the stack.
     pub fn template(&self) -> Value {
         self.world.stacks.template(&self.stack)
     }
 
-    /// Everything in it that is not the operator's own record of when it was there.
+    /// The state of the account, without the UID of the object.
     pub fn state(&self) -> Value {
         let mut tags = self.world.stacks.tags(&self.stack);
         tags.remove("coactus:uid");
@@ -60,7 +60,7 @@ fn answer<T: Send + 'static>(value: T) -> Call<'static, T> {
     Box::pin(async move { Ok(value) })
 }
 
-/// Nothing drifts here, so that whatever is corrected was never wrong.
+/// Nothing drifts in this account, so every correction is an error.
 fn refuse<T: Send + 'static>(what: &'static str) -> Call<'static, T> {
     Box::pin(async move { Err(PortError::new(what, PortErrorKind::Denied, "nothing has drifted")) })
 }
@@ -119,7 +119,7 @@ impl Tables for Account {
 }
 
 impl Queues for Account {
-    /// The fake tells a queue's URL as its reference in the template.
+    /// The fake uses a queue's reference in the template as its URL.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
         let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"];
         let Some(queue) = queues.into_iter().find(|queue| url.contains(queue)) else { return answer(None) };
@@ -144,10 +144,10 @@ impl Queues for Account {
     }
 }
 
-/// Region, role and external id the operator asked with.
+/// Region, role and external id that the operator used.
 pub type Asked = (String, Option<String>, Option<String>);
 
-/// One account of a city, its places and identities told by how the operator asked for them.
+/// One account per city, and the region and identity with which the operator last used it.
 #[derive(Default)]
 pub struct Accounts {
     all: Mutex<HashMap<String, Account>>,
@@ -155,12 +155,12 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Gives a city another account.
+    /// Sets the account of a city.
     pub fn give(&self, system: &str, account: Account) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(system.to_owned(), account);
     }
 
-    /// How the operator last asked for a city.
+    /// Region, role and external id with which the operator last used a city's account.
     pub fn asked(&self, system: &str) -> Asked {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(system).cloned().unwrap_or_default()
     }

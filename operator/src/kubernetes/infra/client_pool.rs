@@ -1,4 +1,4 @@
-//! Where the controller's AWS ports come from: one set for each region and role, shared by all systems that use it.
+//! AWS clients of the controller: one set for each region and role, shared by all systems that use them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,16 @@ use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 use crate::kubernetes::infra::throttled::{RateLimiter, Throttle, throttled};
 
-/// Makes or finds the ports of a system.
+/// Provides the AWS ports of a system.
 pub trait ClientPool: Send + Sync {
-    /// Ports with the identity and region the manifest names. Makes no call.
+    /// Ports for the region and the role that the manifest names. Makes no AWS call.
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports>;
 }
 
-/// Region, and role and external id if one is assumed.
+/// Region, role and external id; the last two are set if a role is assumed.
 type Key = (String, Option<String>, Option<String>);
 
-/// Real AWS, under throttle.
+/// Clients of AWS itself, rate-limited and fenced.
 pub struct AwsClientPool {
     endpoint_url: Option<String>,
     calls_per_second: u32,
@@ -32,7 +32,8 @@ pub struct AwsClientPool {
 }
 
 impl AwsClientPool {
-    /// `endpoint_url` replaces every service's address; `calls_per_second` bounds the calls of each region and role.
+    /// `endpoint_url` replaces the endpoint of every service; `calls_per_second` limits the calls of each region and
+    /// role.
     pub fn new(endpoint_url: Option<String>, calls_per_second: u32, fence: Fence, metrics: Arc<Metrics>) -> Self {
         Self { endpoint_url, calls_per_second, fence, metrics, made: Mutex::default() }
     }
@@ -57,7 +58,7 @@ impl ClientPool for AwsClientPool {
                 metrics: Arc::clone(&self.metrics),
             };
             let ports = throttled(&clients.ports(), &throttle);
-            // Two systems may have connected at once; they go on with the same ports.
+            // Two systems may have connected at the same time; both use the ports that were inserted first.
             self.made.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(ports).clone()
         })
     }

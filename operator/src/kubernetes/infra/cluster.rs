@@ -1,4 +1,4 @@
-//! Everything the controller reads from and writes to the API server. Every write asks the fence first and is counted.
+//! All reads from and writes to the Kubernetes API server. Every write checks the fence first and is counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,54 +17,55 @@ use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 use std::sync::Arc;
 
-/// Who owns the fields the operator writes.
+/// Field manager of everything the operator applies.
 pub const FIELD_MANAGER: &str = "dispatch-operator";
-/// Longest time one call may take; a watch is none of them.
+/// Timeout of one call. Watches are not subject to it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How a failed call is to be met.
+/// Why a call failed, as far as the reaction depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterErrorKind {
-    /// This replica does not lead.
+    /// This replica is not the leader.
     NotLeading,
-    /// Somebody else changed the object meanwhile: look again.
+    /// Another writer changed the object first: read it again.
     Conflict,
-    /// The operator's role does not allow it.
+    /// The operator lacks a permission.
     Denied,
-    /// The API server refuses the object.
+    /// The API server rejects the object.
     Invalid,
-    /// No answer.
+    /// The API server did not answer, or answered with a server error.
     Unavailable,
 }
 
-/// A failed call.
+/// A call that failed.
 #[derive(Debug, Error)]
-#[error("could not {action}: {message}")]
+#[error("cannot {action}: {message}")]
 pub struct ClusterError {
-    /// What was tried.
+    /// What the call was for, as a verb phrase: `read a Secret`.
     pub action: &'static str,
-    /// How to meet it.
+    /// Why it failed.
     pub kind: ClusterErrorKind,
-    /// The API server's words.
+    /// Message of the API server.
     pub message: String,
     /// The client's error.
     #[source]
     pub source: Option<Box<kube::Error>>,
 }
 
-/// Whose an object is that is to be applied.
+/// Who owns the object that an apply writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim<'a> {
-    /// There was none of this name. Fields that somebody has set meanwhile are not taken away.
+    /// No object of this name existed. The apply is not forced: it fails with a conflict rather than take fields from
+    /// another manager.
     New,
-    /// It is this system's own, with this UID; no other object of its name is touched.
+    /// This system owns the object with this UID; a different object of the same name is not changed.
     Own(Option<&'a str>),
 }
 
-/// An object as stored, whatever its spec looks like.
+/// An object as stored, even if its spec is invalid.
 pub type Stored = DynamicObject;
 
-/// The API server.
+/// Client of the Kubernetes API server.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
@@ -73,22 +74,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// On a client.
+    /// Wraps a client.
     pub fn new(client: Client, fence: Fence, metrics: Arc<Metrics>) -> Self {
         Self { client, fence, metrics }
     }
 
-    /// The client, for watches.
+    /// The underlying client, for watches.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Reads an object.
+    /// Reads a `DispatchSystem`.
     pub async fn system(&self, namespace: &str, name: &str) -> Result<Option<Stored>, ClusterError> {
-        self.read("read the object", self.systems(namespace).get_opt(name)).await
+        self.read("read the DispatchSystem", self.systems(namespace).get_opt(name)).await
     }
 
-    /// Whether the cluster serves the resource, asked before anything is watched.
+    /// Whether the cluster serves the custom resource. Checked before the first watch.
     pub async fn serves_systems(&self, namespace: Option<&str>) -> Result<bool, ClusterError> {
         let all = match namespace {
             Some(namespace) => self.systems(namespace),
@@ -103,7 +104,7 @@ impl Cluster {
         }
     }
 
-    /// Sets the finalizers of the version read.
+    /// Sets the finalizers; fails with a conflict if the object changed since it was read.
     pub async fn set_finalizers(&self, stored: &Stored, finalizers: &[String]) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
         let patch = json!({ "metadata": {
@@ -119,8 +120,8 @@ impl Cluster {
 
     /// Writes the status.
     ///
-    /// Where a whole group of fields is told no more it is removed by a patch of its own first: older API servers leave a null behind
-    /// when an apply takes the last field of a group away, and refuse their own result.
+    /// If a whole group of fields is no longer reported, a separate merge patch removes it first: when an apply removes
+    /// the last field of a group, older API servers store a null in its place and then reject the object they produced.
     pub async fn set_status(&self, stored: &Stored, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
         if let Some(gone) = stored.data.get("status").and_then(|before| groups_gone(before, &to_value(status))) {
@@ -133,7 +134,7 @@ impl Cluster {
         let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": DispatchSystem::kind(&()),
-            // With the uid, so that a status never lands on a new object of an old name.
+            // The UID keeps the status of a deleted object off a new object of the same name.
             "metadata": { "name": name, "namespace": namespace, "uid": stored.metadata.uid },
             "status": status,
         });
@@ -143,7 +144,7 @@ impl Cluster {
         self.write("write the status", ("DispatchSystem", "status"), call).await
     }
 
-    /// Annotations of a namespace; `None` where the operator's role does not let it read them.
+    /// Annotations of a namespace; `None` if the operator lacks the permission to read it.
     pub async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
         let namespaces = Api::<Namespace>::all(self.client());
         match self.read("read the namespace", namespaces.get_metadata_opt(name)).await {
@@ -153,20 +154,20 @@ impl Cluster {
         }
     }
 
-    /// One Secret, by name.
+    /// Reads one Secret by name.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
-        self.read("read a secret", secrets.get_opt(name)).await
+        self.read("read a Secret", secrets.get_opt(name)).await
     }
 
-    /// One `ConfigMap` by name, which needs no other right than to list them.
+    /// Reads one `ConfigMap` by name, through a list call: the operator needs only the verb `list`.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
         let all = Api::<ConfigMap>::namespaced(self.client(), namespace);
         let named = ListParams::default().fields(&format!("metadata.name={name}"));
         Ok(self.read("read a ConfigMap", all.list(&named)).await?.items.pop())
     }
 
-    /// Makes a Secret, or gives it the wanted fields. No error repeats any of it.
+    /// Creates or updates a Secret. Errors never contain any part of it.
     pub async fn apply_secret(&self, namespace: &str, wanted: &Secret, claim: Claim<'_>) -> Result<(), ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
         let mut body = wanted.clone();
@@ -179,16 +180,16 @@ impl Cluster {
         self.write("apply a Secret", ("Secret", "apply"), call).await.map_err(without_words)
     }
 
-    /// Removes a Secret, and no other of its name.
+    /// Deletes this Secret, but not a different one of the same name.
     pub async fn remove_secret(&self, namespace: &str, found: &Secret) -> Result<(), ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
         let name = found.metadata.name.as_deref().unwrap_or_default();
         let params = only(found.metadata.uid.clone());
         let call = async { secrets.delete(name, &params).await };
-        gone(self.write("remove a Secret", ("Secret", "delete"), call).await).map_err(without_words)
+        gone(self.write("delete a Secret", ("Secret", "delete"), call).await).map_err(without_words)
     }
 
-    /// The objects of a kind the operator made for a system.
+    /// The worker objects of one kind that the operator created for a system.
     pub async fn children(
         &self,
         kind: ChildKind,
@@ -201,7 +202,7 @@ impl Cluster {
         Ok(list.items)
     }
 
-    /// Makes an object, or gives it the wanted fields.
+    /// Creates or updates a worker object.
     pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<(), ClusterError> {
         let api = self.child_api(child.kind, namespace);
         let params = PatchParams { force: claim != Claim::New, ..PatchParams::apply(FIELD_MANAGER) };
@@ -209,7 +210,7 @@ impl Cluster {
         self.write("apply a worker object", (child.kind.names().2, "apply"), call).await
     }
 
-    /// Stops the Pods of a Deployment.
+    /// Scales a Deployment to zero.
     pub async fn stop(&self, namespace: &str, deployment: &str) -> Result<(), ClusterError> {
         let api = self.child_api(ChildKind::Deployment, namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -218,19 +219,19 @@ impl Cluster {
         self.write("stop a worker", ("Deployment", "stop"), call).await
     }
 
-    /// Removes an object that is wanted no more, and no other of its name.
+    /// Deletes this worker object, but not a different one of the same name.
     pub async fn remove(&self, kind: ChildKind, namespace: &str, found: &DynamicObject) -> Result<(), ClusterError> {
         let api = self.child_api(kind, namespace);
         let params = only(found.metadata.uid.clone());
         let name = found.metadata.name.as_deref().unwrap_or_default();
         let call = async { api.delete(name, &params).await };
-        gone(self.write("remove a worker object", (kind.names().2, "delete"), call).await)
+        gone(self.write("delete a worker object", (kind.names().2, "delete"), call).await)
     }
 
-    /// What the cluster serves beyond what every cluster does.
+    /// Which optional API groups the cluster serves.
     pub async fn served(&self) -> Result<Served, ClusterError> {
         let group = |version: &'static str| async move {
-            match self.read("ask what the cluster serves", self.client.list_api_group_resources(version)).await {
+            match self.read("discover the API groups", self.client.list_api_group_resources(version)).await {
                 Ok(_) => Ok(true),
                 Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.code == 404) => {
                     Ok(false)
@@ -299,12 +300,12 @@ pub fn place(stored: &Stored) -> (&str, &str) {
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// A stored object as JSON.
+/// An object as JSON.
 pub fn to_value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// A merge patch that removes every object of `before` that `after` does not have; `None` where there is none.
+/// A merge patch that removes every JSON object of `before` that `after` lacks; `None` if it lacks none.
 fn groups_gone(before: &Value, after: &Value) -> Option<Value> {
     let mut gone = serde_json::Map::new();
     for (name, before) in before.as_object()?.iter().filter(|(_, before)| before.is_object()) {
@@ -332,13 +333,13 @@ fn explain(action: &'static str, error: kube::Error) -> ClusterError {
     ClusterError { action, kind, message, source: Some(Box::new(error)) }
 }
 
-/// Deletes the object of this UID alone.
+/// Delete parameters that match only the object with this UID.
 fn only(uid: Option<String>) -> DeleteParams {
     let preconditions = Preconditions { uid, resource_version: None };
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }
 }
 
-/// What is gone already is removed.
+/// Treats an object that no longer exists as deleted.
 fn gone(result: Result<(), ClusterError>) -> Result<(), ClusterError> {
     match result {
         Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.is_not_found()) => {
@@ -348,10 +349,10 @@ fn gone(result: Result<(), ClusterError>) -> Result<(), ClusterError> {
     }
 }
 
-/// The API server may quote what it refuses; who is denied what is told.
+/// Drops the message of an error that may quote the Secret. A missing permission is still reported in full.
 fn without_words(error: ClusterError) -> ClusterError {
-    let told = matches!(error.kind, ClusterErrorKind::Denied | ClusterErrorKind::NotLeading);
-    let message = if told { error.message } else { "the API server does not take it".to_owned() };
+    let safe = matches!(error.kind, ClusterErrorKind::Denied | ClusterErrorKind::NotLeading);
+    let message = if safe { error.message } else { "the API server did not accept it".to_owned() };
     ClusterError { message, source: None, ..error }
 }
 
@@ -368,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_groups_that_are_told_no_more_are_removed_beforehand() {
+    fn only_groups_that_are_no_longer_reported_are_removed_first() {
         let before = json!({ "a": { "b": { "c": 1 }, "d": 2 }, "e": { "f": 3 }, "g": 4, "list": [{ "h": 5 }] });
         assert_eq!(groups_gone(&before, &before), None);
         assert_eq!(groups_gone(&before, &json!({ "a": { "b": {} }, "e": {} })), None, "single fields and lists");

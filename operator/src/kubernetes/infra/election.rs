@@ -1,8 +1,12 @@
-//! Leader election with a `Lease`: of several replicas one writes. What to do is decided by [`decide`]; the rest carries it out.
+//! Leader election with a `Lease`, so that only one of several replicas writes. [`decide`] makes the decision; the rest
+//! carries it out.
 //!
-//! As Kubernetes' own components do it: a lease is stale when it was not renewed for its duration as measured by the clock of the one
-//! who looks, so the clocks of two replicas need not agree. Every write names the version it was decided on, so of two replicas that
-//! decide at once one is refused.
+//! The protocol is that of the Kubernetes components: a lease is stale if the observer, by its own monotonic clock, has
+//! seen no renewal for the lease duration, so the clocks of two replicas need not agree. Every write carries the
+//! resource version it was decided on, so of two replicas that decide at the same time one is rejected.
+//!
+//! Unlike kubert or client-go, the leader also closes a [`Fence`] well before its lease can be taken over, so that a
+//! slow replica never writes at the same time as the next leader.
 
 use std::time::Duration;
 
@@ -18,44 +22,44 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::infra::fence::Fence;
 
-/// Life of a lease that is not renewed, s: the longest time without a leader after one has died.
+/// Lease duration, s: the longest time without a leader after the leader dies.
 const LEASE_S: i32 = 15;
-/// A leader that could not renew for so long stops writing: well before another one may begin.
+/// A leader that has not renewed for this long stops writing, well before another replica may take over.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
-/// Time between two looks of those that wait, with jitter of half as much again.
+/// Polling interval of waiting replicas, plus up to 50 % jitter.
 const LOOK_EVERY: Duration = Duration::from_millis(1500);
-/// Longest time one call may take.
+/// Timeout of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A lease as far as the election looks at it.
+/// The fields of a lease that the election uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it.
+    /// Identity of the holder.
     pub holder: Option<String>,
-    /// When it was last renewed, by its holder's clock. Only its change matters.
+    /// Time of the last renewal by the holder's clock. Only its changes are used, never its value.
     pub renewed: Option<Timestamp>,
-    /// Its life, s.
+    /// Lease duration, s.
     pub duration_s: i32,
-    /// How often it changed hands.
+    /// How often the holder changed.
     pub transitions: i32,
 }
 
 /// What to do about the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// There is none: make it.
+    /// The lease does not exist.
     Create,
-    /// It is free or its holder is gone: take it.
+    /// The lease is free or stale.
     Take,
-    /// It is ours: renew it.
+    /// This replica holds the lease.
     Renew,
-    /// Somebody else holds it.
+    /// Another replica holds the lease.
     Wait,
 }
 
-/// Decides. `unchanged_for` is the time this replica has seen the lease as it is.
+/// Decides what to do. `unchanged_for` is how long this replica has observed the lease without a change.
 pub fn decide(lease: Option<&Record>, me: &str, unchanged_for: Duration) -> Decision {
     let Some(lease) = lease else { return Decision::Create };
     let life = Duration::from_secs(u64::try_from(lease.duration_s).unwrap_or(0));
@@ -67,18 +71,18 @@ pub fn decide(lease: Option<&Record>, me: &str, unchanged_for: Duration) -> Deci
     }
 }
 
-/// Why this replica leads no more.
+/// Why this replica lost the leadership.
 #[derive(Debug, Error)]
 pub enum ElectionError {
     /// Another replica holds the lease.
-    #[error("the lease was taken over by another replica")]
+    #[error("another replica has taken over the lease")]
     TakenOver,
-    /// It could not be renewed in time.
-    #[error("the lease could not be renewed within {} s", WRITE_WITHIN.as_secs())]
+    /// The lease was not renewed in time.
+    #[error("cannot renew the lease within {} s", WRITE_WITHIN.as_secs())]
     NotRenewed(#[source] Option<Box<kube::Error>>),
 }
 
-/// One replica in the election.
+/// The election from the point of view of one replica.
 pub struct Election {
     leases: Api<Lease>,
     name: String,
@@ -88,20 +92,20 @@ pub struct Election {
 }
 
 impl Election {
-    /// For the lease `name` in `namespace`, as `me`, which no other process may be.
+    /// Takes part in the election of the lease `name` in `namespace`. `me` must be unique to this process.
     pub fn new(client: Client, namespace: &str, name: String, me: String, fence: Fence) -> Self {
         Self { leases: Api::namespaced(client, namespace), name, me, fence, seen: None }
     }
 
-    /// Waits until this replica leads; `false` when `stop` came first.
+    /// Waits until this replica is the leader; `false` if `stop` came first.
     pub async fn win(&mut self, stop: &CancellationToken) -> bool {
         loop {
             match self.turn().await {
                 Ok(true) => return true,
                 Ok(false) => {}
-                // Somebody was faster; the next look tells who.
+                // Another replica was faster.
                 Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
-                Err(error) => tracing::warn!(error = %error, lease = %self.name, "the lease cannot be read or written"),
+                Err(error) => tracing::warn!(error = %error, lease = %self.name, "cannot read or write the lease"),
             }
             let jitter = rand::rng().random_range(1.0..1.5);
             tokio::select! {
@@ -111,7 +115,7 @@ impl Election {
         }
     }
 
-    /// Renews until `stop`, or until it leads no more; the fence is then closed.
+    /// Renews the lease until `stop`. Fails when the leadership is lost; the fence is then closed.
     pub async fn hold(&mut self, stop: &CancellationToken) -> Result<(), ElectionError> {
         let mut renewed = Instant::now();
         let mut trouble = None;
@@ -140,7 +144,7 @@ impl Election {
         }
     }
 
-    /// Gives the lease away, so that the next replica need not wait for its end. Nothing may be written after this.
+    /// Releases the lease, so that the next replica need not wait for it to expire. Nothing can be written after this.
     pub async fn release(&mut self) {
         self.fence.close();
         let given = timeout(CALL_TIMEOUT, async {
@@ -155,18 +159,18 @@ impl Election {
             Ok::<(), kube::Error>(())
         });
         match given.await {
-            Ok(Ok(())) => tracing::info!(lease = %self.name, "the lease is released"),
+            Ok(Ok(())) => tracing::info!(lease = %self.name, "released the lease"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = %self.name, "the lease is not released; it ends by itself");
+                tracing::warn!(%error, lease = %self.name, "could not release the lease; it will expire");
             }
-            Err(_) => tracing::warn!(lease = %self.name, "the lease is not released in time; it ends by itself"),
+            Err(_) => tracing::warn!(lease = %self.name, "could not release the lease in time; it will expire"),
         }
     }
 
-    /// One look, and one write where it is to be taken or renewed. Says whether this replica leads.
+    /// Reads the lease, and writes it if it is to be taken or renewed. Returns whether this replica is the leader.
     async fn turn(&mut self) -> Result<bool, kube::Error> {
         let begun = Instant::now();
-        let turn = timeout(CALL_TIMEOUT, async {
+        let attempt = timeout(CALL_TIMEOUT, async {
             let lease = self.leases.get_opt(&self.name).await?;
             let found = lease.as_ref().map(record);
             let unchanged_for = self.unchanged_for(found.as_ref());
@@ -181,10 +185,10 @@ impl Election {
             }?;
             Ok(true)
         });
-        match turn.await {
+        match attempt.await {
             Ok(Ok(leads)) => {
                 if leads {
-                    // From before the write: what the API server counts began no earlier.
+                    // Measured from before the write: the lease duration starts no earlier than that.
                     self.fence.open_until(begun + WRITE_WITHIN);
                 }
                 Ok(leads)
@@ -205,7 +209,7 @@ impl Election {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a lease carries its holder's clock; nothing is decided by it")]
+    #[expect(clippy::disallowed_methods, reason = "a lease records the holder's clock; no decision uses it")]
     fn written(&self, lease: Option<Lease>, decision: Decision) -> Lease {
         let now = MicroTime(Timestamp::now());
         let mut lease = lease.unwrap_or_else(|| Lease {
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_made_taken_renewed_or_waited_for() {
+    fn a_lease_is_created_taken_renewed_or_waited_for() {
         let fresh = Duration::from_secs(14);
         let stale = Duration::from_secs(15);
         assert_eq!(decide(None, "a", fresh), Decision::Create);
@@ -254,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_stops_writing_before_another_can_begin() {
+    fn a_leader_stops_writing_before_another_replica_can_take_over() {
         let lease = Duration::from_secs(u64::try_from(LEASE_S).unwrap());
-        assert!(WRITE_WITHIN + CALL_TIMEOUT < lease, "a call that began in time ends in time");
-        assert!(RENEW_EVERY + CALL_TIMEOUT < WRITE_WITHIN, "one failed renewal is no loss");
+        assert!(WRITE_WITHIN + CALL_TIMEOUT < lease, "a call that starts in time ends before the lease expires");
+        assert!(RENEW_EVERY + CALL_TIMEOUT < WRITE_WITHIN, "one failed renewal does not lose the lease");
     }
 }

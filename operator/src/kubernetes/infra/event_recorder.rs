@@ -1,4 +1,4 @@
-//! Publishes Kubernetes Events through kube's recorder. An event that cannot be published never stops a reconcile.
+//! Publishes Kubernetes Events through kube's recorder. An event that cannot be published never fails a reconcile.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::kubernetes::infra::cluster::Stored;
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 
-/// Longest time one event may take.
+/// Timeout of publishing one event.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONTROLLER: &str = "dispatch-operator";
 
-/// Publishes events about objects. kube's recorder counts a repeated event in the one that exists for six minutes.
+/// Publishes events about objects. kube's recorder aggregates repetitions of an event into one object for six minutes.
 #[derive(Clone)]
 pub struct EventRecorder {
     recorder: Recorder,
@@ -28,13 +28,13 @@ pub struct EventRecorder {
 }
 
 impl EventRecorder {
-    /// `instance` names this replica.
+    /// `instance` is the name of this replica.
     pub fn new(client: Client, instance: &str, fence: Fence, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(instance.to_owned()) };
         Self { recorder: Recorder::new(client, reporter), fence, metrics }
     }
 
-    /// Publishes events about one object, in their order.
+    /// Publishes events about one object, in order.
     pub async fn publish(&self, about: &Stored, events: Vec<ObjectEvent>) {
         let regarding = reference(about);
         for event in events {
@@ -44,15 +44,15 @@ impl EventRecorder {
             let reason = event.reason;
             match timeout(TIMEOUT, self.recorder.publish(&kubernetes_event(event), &regarding)).await {
                 Ok(Ok(())) => self.metrics.event(reason),
-                Ok(Err(error)) => tracing::warn!(%error, %reason, "the event was not published"),
-                Err(_) => tracing::warn!(%reason, "the event was not published in time"),
+                Ok(Err(error)) => tracing::warn!(%error, %reason, "could not publish the event"),
+                Err(_) => tracing::warn!(%reason, "could not publish the event in time"),
             }
         }
     }
 }
 
-/// kube's recorder takes events of one action and reason for repetitions, whatever their note says. A person has to read another
-/// note, so the action carries its digest; `kubectl describe` does not show the action.
+/// kube's recorder aggregates events with the same action and reason even if their notes differ. A different note must
+/// stay visible, so the action contains a digest of the note; `kubectl describe` does not show the action.
 fn kubernetes_event(event: ObjectEvent) -> Event {
     let ObjectEvent { reason, note } = event;
     let mut hasher = DefaultHasher::new();
@@ -83,7 +83,7 @@ mod tests {
     use dispatch_api::conditions::EventReason;
 
     #[test]
-    fn another_note_is_another_event_and_the_same_note_the_same() {
+    fn events_are_aggregated_only_if_their_notes_are_equal() {
         let action = |note: &str| kubernetes_event(ObjectEvent::new(EventReason::Stalled, note)).action;
         assert_eq!(action("quota"), action("quota"));
         assert_ne!(action("quota"), action("denied"));

@@ -1,4 +1,5 @@
-//! Whether this replica may write. A replica that has not renewed its lease in time stops by itself, before another one begins.
+//! Whether this replica may write. The fence of a replica that does not renew its lease in time closes automatically,
+//! before another replica can take over.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// This replica is not the leader, or cannot be sure of it.
+/// This replica is not the leader, or cannot be sure that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("this replica does not lead; nothing is written")]
+#[error("this replica is not the leader")]
 pub struct Closed;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,12 @@ enum Until {
     At(Instant),
 }
 
-/// Every write asks here first. Clones are one fence.
+/// The check before every write. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Fence(Arc<watch::Sender<Option<Until>>>);
 
 impl Fence {
-    /// Open for ever: for an operator that runs alone.
+    /// Always open, for an operator without leader election.
     pub fn open() -> Self {
         Self(Arc::new(watch::Sender::new(Some(Until::Forever))))
     }
@@ -32,17 +33,17 @@ impl Fence {
         Self(Arc::new(watch::Sender::new(None)))
     }
 
-    /// Opens, or keeps open, until a moment.
+    /// Opens the fence until `moment`, or extends it.
     pub fn open_until(&self, moment: Instant) {
         self.0.send_replace(Some(Until::At(moment)));
     }
 
-    /// Closes.
+    /// Closes the fence at once.
     pub fn close(&self) {
         self.0.send_replace(None);
     }
 
-    /// Whether writing is allowed now.
+    /// Whether writes are allowed now.
     pub fn check(&self) -> Result<(), Closed> {
         match *self.0.borrow() {
             Some(Until::Forever) => Ok(()),
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_fence_closes_by_itself() {
+    async fn a_fence_closes_when_its_time_has_passed() {
         let fence = Fence::closed();
         assert_eq!(fence.check(), Err(Closed));
         fence.open_until(Instant::now() + Duration::from_secs(10));

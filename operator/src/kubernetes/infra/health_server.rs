@@ -1,4 +1,4 @@
-//! What the platform asks the operator: is it alive, is it ready, what has it counted.
+//! HTTP endpoints for the platform: liveness, readiness and metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,16 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::infra::metrics::Metrics;
 
-/// What the listener shows.
+/// What the endpoints report.
 #[derive(Clone)]
 pub struct Health {
-    /// Whether this replica does its work: it leads and watches, or waits for the lease.
+    /// Whether this replica is ready: it is the leader and watches, or it waits for the lease.
     pub ready: watch::Receiver<bool>,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// Binds the address.
+/// Binds the address. Separate from [`serve`], so that an address in use stops the operator at start.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
@@ -36,7 +35,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
         .route("/metrics", get(metrics))
         .with_state(health);
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
-        tracing::error!(%error, "the metrics server broke");
+        tracing::error!(%error, "the metrics server failed");
     }
 }
 

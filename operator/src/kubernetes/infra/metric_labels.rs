@@ -1,4 +1,4 @@
-//! Values of metric labels, each spelled once. No name of an object ever becomes a label.
+//! Values of metric labels. Object names are never used as label values.
 
 use std::fmt::{self, Write as _};
 
@@ -69,7 +69,7 @@ label_values! {
 }
 
 label_values! {
-    /// What happened to a scheduled export.
+    /// Outcome of a scheduled export.
     pub enum ExportResult {
         /// It started.
         Started = "started",
@@ -95,11 +95,11 @@ label_values! {
 label_values! {
     /// How an AWS call ended.
     pub enum CallResult {
-        /// AWS carried it out.
+        /// The call succeeded.
         Ok = "ok",
         /// The resource does not exist.
         NotFound = "not_found",
-        /// The resource exists already.
+        /// The resource already exists.
         AlreadyExists = "already_exists",
         /// AWS throttled the call.
         Throttled = "throttled",

@@ -1,4 +1,4 @@
-//! What the operator counts. Labels are drawn from closed sets: no name of an object ever becomes one.
+//! Metrics of the operator. Label values come from closed sets; object names are never used.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use dispatch_api::conditions::{ConditionType, EventReason};
 
 use crate::kubernetes::infra::metric_labels::{After, CallResult, ErrorSource, ExportResult, ReconcileResult};
 
-/// Reconciles by outcome: `ready`, `waiting`, `stalled`, `deleting`, `gone`, `error`. Counters get the suffix `_total`.
+/// Reconciles by outcome, see [`ReconcileResult`]. The registry adds `_total` to every counter.
 pub const RECONCILES: &str = "dispatch_operator_reconciles";
 /// Duration of reconciles; the registry adds `_seconds`.
 pub const RECONCILE_DURATION: &str = "dispatch_operator_reconcile_duration";
-/// Reconciles that failed, by kind.
+/// Failed reconciles by kind, see [`ErrorSource`].
 pub const RECONCILE_ERRORS: &str = "dispatch_operator_reconcile_errors";
 /// Reconciles that panicked.
 pub const PANICS: &str = "dispatch_operator_reconcile_panics";
-/// Calls of AWS by service, operation and outcome. The SDK's own repetitions count as one call.
+/// AWS calls by service, operation and outcome, see [`CallResult`]. A call and the SDK's retries of it count once.
 pub const AWS_CALLS: &str = "dispatch_operator_aws_calls";
 /// Duration of AWS calls; the registry adds `_seconds`.
 pub const AWS_CALL_DURATION: &str = "dispatch_operator_aws_call_duration";
@@ -30,36 +30,39 @@ pub const AWS_CALL_DURATION: &str = "dispatch_operator_aws_call_duration";
 pub const KUBERNETES_WRITES: &str = "dispatch_operator_kubernetes_writes";
 /// Events published, by reason.
 pub const EVENTS: &str = "dispatch_operator_events";
-/// 1 while this replica leads.
+/// 1 while this replica is the leader.
 pub const LEADER: &str = "dispatch_operator_leader";
-/// Systems by condition that is true of them.
+/// Systems by condition that is true.
 pub const SYSTEMS: &str = "dispatch_operator_systems";
-/// Scheduled exports by what became of them: `started`, `completed`, `failed`, `refused` (it could not be started).
+/// Scheduled exports by outcome, see [`ExportResult`].
 pub const EXPORTS: &str = "dispatch_operator_exports";
-/// Moment, in seconds of Unix time, up to which completed exports show every table: that of the system that is furthest behind. 0 while
-/// no system has both a schedule and a completed export.
+/// Unix time, s, up to which completed exports cover every table: the minimum over all systems. 0 while no system has
+/// both a schedule and a completed export.
 pub const EXPORTS_COVER: &str = "dispatch_operator_exports_cover_timestamp_seconds";
-/// Moment, in seconds of Unix time, at which the first of the systems has had no completed export for two slots of its schedule. 0 while
-/// no system has a schedule.
+/// Unix time, s, at which a system will have had no completed export for two slots of its schedule: the minimum over
+/// all systems. 0 while no system has a schedule.
 pub const EXPORTS_DEADLINE: &str = "dispatch_operator_exports_deadline_timestamp_seconds";
 
-/// Reconciles under way, of at most `--concurrency`. The queue behind them is not shown by the library; while this stays at its bound systems
-/// wait.
+/// Reconciles in progress, at most `--concurrency`. kube does not expose the length of its queue; while this gauge
+/// stays at the limit, systems are waiting.
 pub const ACTIVE: &str = "dispatch_operator_reconciles_active";
-/// Time until a system is ready, `after` its `creation`, or a `change` of its spec or trouble; the registry adds `_seconds`.
+/// Time until a system is ready, `after` its `creation` or after a `change` of its spec or a failure; the registry adds
+/// `_seconds`.
 pub const TIME_TO_READY: &str = "dispatch_operator_time_to_ready";
-/// Time from the deletion of an object until its environment is gone; the registry adds `_seconds`.
+/// Time from the deletion of an object until its environment is deleted; the registry adds `_seconds`.
 pub const DELETION_DURATION: &str = "dispatch_operator_deletion_duration";
-/// Times drift was found.
+/// Number of times drift was detected.
 pub const DRIFT_DETECTED: &str = "dispatch_operator_drift_detected";
-/// Times drift was corrected.
+/// Number of times drift was corrected.
 pub const DRIFT_CORRECTED: &str = "dispatch_operator_drift_corrected";
-/// Time systems were drifted before they were no more; what is corrected at once does not appear. The registry adds `_seconds`.
+/// Time that drift persisted. Drift that is corrected in the reconcile that detects it is not included. The registry
+/// adds `_seconds`.
 pub const DRIFT_DURATION: &str = "dispatch_operator_drift_duration";
 
-/// Upper bounds of the long histograms, s: from a change of workers to a cache, which takes up to half an hour, and a day of drift.
+/// Upper bounds of the long histograms, s: from a change of the workers, over a new cache, which takes up to half an
+/// hour, to a day of drift.
 const LONG_BUCKETS_S: [f64; 11] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 86_400.0];
-/// Upper bounds of the histograms, s: from a look that finds nothing to do to the deadline of a reconcile.
+/// Upper bounds of the short histograms, s: from a reconcile with nothing to do to the deadline of a reconcile.
 const BUCKETS_S: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 90.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,7 +113,7 @@ struct AfterLabels {
     after: After,
 }
 
-/// All metrics of the operator. Share it behind an `Arc`.
+/// All metrics of the operator. Shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -135,7 +138,7 @@ pub struct Metrics {
     drift_duration: Histogram,
 }
 
-/// A reconcile under way, however it ends.
+/// Guard of a reconcile in progress; dropping it ends the reconcile, even after a panic.
 #[derive(Debug)]
 pub struct UnderWay(Gauge);
 
@@ -152,7 +155,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero.
+    /// Creates and registers all metrics.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -191,112 +194,112 @@ impl Metrics {
         all.register_with_unit(AWS_CALL_DURATION, "Duration of AWS calls", seconds.clone(), self.aws_duration.clone());
         all.register(KUBERNETES_WRITES, "Writes to Kubernetes by kind and verb", self.writes.clone());
         all.register(EVENTS, "Events published by reason", self.events.clone());
-        all.register(LEADER, "1 while this replica leads", self.leader.clone());
-        all.register(SYSTEMS, "Systems by condition that is true of them", self.systems.clone());
-        all.register(ACTIVE, "Reconciles under way", self.active.clone());
+        all.register(LEADER, "1 while this replica is the leader", self.leader.clone());
+        all.register(SYSTEMS, "Systems by condition that is true", self.systems.clone());
+        all.register(ACTIVE, "Reconciles in progress", self.active.clone());
         let (text, ready) = ("Time until a system is ready", self.time_to_ready.clone());
         all.register_with_unit(TIME_TO_READY, text, seconds.clone(), ready);
-        let text = "Time until a deleted system's environment is gone";
+        let text = "Time until the environment of a deleted system is deleted";
         all.register_with_unit(DELETION_DURATION, text, seconds.clone(), self.deletion.clone());
-        all.register(DRIFT_DETECTED, "Times drift was found", self.drift_detected.clone());
-        all.register(DRIFT_CORRECTED, "Times drift was corrected", self.drift_corrected.clone());
-        all.register_with_unit(DRIFT_DURATION, "Time systems were drifted", seconds, self.drift_duration.clone());
-        all.register(EXPORTS, "Scheduled exports by what became of them", self.exports.clone());
-        let text = "Unix time up to which completed exports show every table";
+        all.register(DRIFT_DETECTED, "Number of times drift was detected", self.drift_detected.clone());
+        all.register(DRIFT_CORRECTED, "Number of times drift was corrected", self.drift_corrected.clone());
+        all.register_with_unit(DRIFT_DURATION, "Time that drift persisted", seconds, self.drift_duration.clone());
+        all.register(EXPORTS, "Scheduled exports by outcome", self.exports.clone());
+        let text = "Unix time up to which completed exports cover every table";
         all.register(EXPORTS_COVER, text, self.exports_cover.clone());
-        let text = "Unix time at which a system has had no completed export for two slots";
+        let text = "Unix time at which a system will have had no completed export for two scheduled times";
         all.register(EXPORTS_DEADLINE, text, self.exports_deadline.clone());
     }
 
-    /// The text of `/metrics`.
+    /// The response body of `/metrics`, in the OpenMetrics text format.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
     }
 
-    /// A reconcile has ended.
+    /// Records a reconcile.
     pub fn reconciled(&self, outcome: ReconcileResult, took: Duration) {
         self.reconciles.get_or_create(&ReconcileLabels { outcome }).inc();
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A reconcile has failed.
+    /// Counts a failed reconcile.
     pub fn failed(&self, kind: ErrorSource) {
         self.errors.get_or_create(&ErrorLabels { kind }).inc();
     }
 
-    /// A reconcile has panicked.
+    /// Counts a panic.
     pub fn panicked(&self) {
         self.panics.inc();
     }
 
-    /// A call of AWS has ended.
+    /// Records an AWS call: service and operation, result, duration.
     pub fn aws_call(&self, call: (&'static str, &'static str), code: CallResult, took: Duration) {
         let (service, operation) = call;
         self.aws_calls.get_or_create(&AwsCall { service, operation, code }).inc();
         self.aws_duration.get_or_create(&Service { service }).observe(took.as_secs_f64());
     }
 
-    /// Something was written to Kubernetes.
+    /// Counts a write to the Kubernetes API.
     pub fn kubernetes_write(&self, kind: &'static str, verb: &'static str) {
         self.writes.get_or_create(&Write { kind, verb }).inc();
     }
 
-    /// An event was published.
+    /// Counts a published event.
     pub fn event(&self, reason: EventReason) {
         self.events.get_or_create(&Reason { reason: reason.as_str() }).inc();
     }
 
-    /// A reconcile begins; it is under way for as long as the answer lives.
+    /// Counts a reconcile as in progress until the guard is dropped.
     #[must_use]
     pub fn begins(&self) -> UnderWay {
         self.active.inc();
         UnderWay(self.active.clone())
     }
 
-    /// A system has become ready.
+    /// Records that a system became ready.
     pub fn became_ready(&self, after: After, took: Duration) {
         self.time_to_ready.get_or_create(&AfterLabels { after }).observe(took.as_secs_f64());
     }
 
-    /// The environment of a deleted object is gone.
+    /// Records that the environment of a deleted object was deleted.
     pub fn deleted(&self, took: Duration) {
         self.deletion.observe(took.as_secs_f64());
     }
 
-    /// Drift was found.
+    /// Counts detected drift.
     pub fn drift_detected(&self) {
         self.drift_detected.inc();
     }
 
-    /// Drift was corrected.
+    /// Counts corrected drift.
     pub fn drift_corrected(&self) {
         self.drift_corrected.inc();
     }
 
-    /// A system is drifted no more.
+    /// Records the end of a system's drift.
     pub fn drift_ended(&self, took: Duration) {
         self.drift_duration.observe(took.as_secs_f64());
     }
 
-    /// Whether this replica leads.
+    /// Sets whether this replica is the leader.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
-    /// Something became of a scheduled export.
+    /// Counts the outcome of a scheduled export.
     pub fn export(&self, outcome: ExportResult) {
         self.exports.get_or_create(&ExportLabels { outcome }).inc();
     }
 
-    /// How far the systems with scheduled exports are.
+    /// Sets how far completed exports cover the tables, and when the first export becomes late.
     pub fn exports_stand(&self, cover: Option<Timestamp>, deadline: Option<Timestamp>) {
         self.exports_cover.set(cover.map_or(0, Timestamp::as_second));
         self.exports_deadline.set(deadline.map_or(0, Timestamp::as_second));
     }
 
-    /// Systems a condition is true of.
+    /// Sets the number of systems for which a condition is true.
     pub fn systems(&self, condition: ConditionType, count: usize) {
         self.systems
             .get_or_create(&ConditionLabel { condition: condition.as_str() })
@@ -309,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_shown_under_its_documented_name() {
+    fn metrics_are_exposed_under_their_documented_names() {
         let metrics = Metrics::new();
         metrics.reconciled(ReconcileResult::Ready, Duration::from_millis(20));
         metrics.failed(ErrorSource::Aws);

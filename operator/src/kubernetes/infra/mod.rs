@@ -1,4 +1,4 @@
-//! What the controller runs on: clients of the API server and of AWS, leader election, events, metrics and health.
+//! Infrastructure of the controller: clients of the API server and of AWS, leader election, events, metrics and health.
 
 pub mod client_pool;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! What the controller remembers of an object between two reconciles. All of it can be lost: it only saves calls.
+//! What the controller caches of an object between two reconciles. All of it may be lost: it only saves calls.
 
 use std::time::Duration;
 
@@ -9,88 +9,89 @@ use crate::engine::settings::{DriftDetection, Mode};
 use crate::engine::status::ConnectionFinding;
 use crate::kubernetes::policy::retry::RetryState;
 
-/// What a reconcile of AWS depends on besides AWS. While it is the same and no look is due, AWS is not asked.
+/// The inputs of a reconcile other than AWS itself. While they are unchanged and no inspection is due, AWS is not
+/// called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputDigest {
     /// Generation of the spec.
     pub generation: i64,
-    /// Annotation that asks for a reconcile.
+    /// Annotation that requests a reconcile.
     pub requested: Option<String>,
     /// Annotation that approves a plan.
     pub approved: Option<String>,
     /// Annotation that adopts a stack.
     pub adopted: Option<String>,
-    /// What becomes of the data, which the namespace may have changed.
+    /// Deletion policy in force, which may come from the namespace.
     pub policy: DeletionPolicy,
-    /// Whether the annotation asks for a plan only.
+    /// Whether the annotation requests a dry run.
     pub mode: Mode,
-    /// Annotation that names resources to leave behind.
+    /// Annotation that names resources to skip.
     pub skipped: Option<String>,
-    /// Digest of the secrets; never leaves this process.
+    /// Digest of the secrets. It never leaves this process.
     pub secrets: String,
 }
 
-/// When AWS is asked again.
+/// When AWS is inspected again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NextLook {
-    /// At once.
+    /// In the next reconcile.
     #[default]
     Now,
-    /// At a moment.
+    /// In the first reconcile from this time on.
     At(Instant),
-    /// Only when the input_digest changes: AWS refused, or a person is asked.
+    /// Only when the [`InputDigest`] changes: AWS rejected the input, or the user has to act.
     OnChange,
 }
 
-/// ReconcileCache of one object.
+/// Cached state of one object.
 #[derive(Clone, Debug, Default)]
 pub struct ReconcileCache {
-    /// Which object of this name.
+    /// UID of the object; a new object of the same name has another one.
     pub uid: String,
-    /// What the last look depended on.
+    /// Inputs of the last inspection of AWS.
     pub input_digest: Option<InputDigest>,
-    /// When AWS is asked again.
+    /// When AWS is inspected again.
     pub next: NextLook,
-    /// What the last look found, without the workers.
+    /// Status from the last inspection of AWS, without the workers.
     pub base: Option<DispatchSystemStatus>,
-    /// When the parts that drift are looked at again.
+    /// Time of the next drift detection.
     pub next_drift: Option<Instant>,
-    /// Looks at an operation that still ran, in a row.
+    /// Consecutive inspections that found a stack operation in progress.
     pub waits: u32,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub retry_state: RetryState,
-    /// Exports.
+    /// State of the scheduled exports.
     pub exports: ExportCache,
-    /// A Secret that may not be written.
+    /// Set while the connection Secret cannot be written for lack of a permission.
     pub denied: Option<DeniedSecret>,
 }
 
-/// What was found when the operator was not allowed to write the connection's Secret. It is not tried again at every look.
+/// Result of a write of the connection Secret that was denied. The write is not retried in every reconcile.
 #[derive(Clone, Debug)]
 pub struct DeniedSecret {
-    /// When it is.
+    /// Time of the next attempt.
     pub until: Instant,
-    /// Generation of the spec that wanted it.
+    /// Generation of the spec that requested the Secret.
     pub generation: i64,
-    /// What was found.
+    /// Finding to report until then.
     pub finding: ConnectionFinding,
 }
 
-/// ReconcileCache of an object's scheduled exports.
+/// Cached state of an object's scheduled exports.
 #[derive(Clone, Debug, Default)]
 pub struct ExportCache {
-    /// DynamoDB is not asked before then: for the state of an export, or to start one that it did not start.
+    /// DynamoDB is not called before this time, neither for the state of an export nor to retry a start.
     pub not_before: Option<Instant>,
-    /// Exports that were not started, in a row.
+    /// Consecutive failures to start an export.
     pub failures: u32,
-    /// How many of them DynamoDB has refused for what they ask for.
+    /// How many of them DynamoDB rejected as invalid.
     pub refusals: u32,
-    /// Why the last one was not.
+    /// Why the last start failed.
     pub not_started: Option<String>,
 }
 
 impl ExportCache {
-    /// How long DynamoDB is not to be asked yet.
+    /// Time until DynamoDB may be called again; `None` if it may be called now.
     pub fn wait(&self) -> Option<Duration> {
         let left = self.not_before?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
@@ -98,12 +99,13 @@ impl ExportCache {
 }
 
 impl ReconcileCache {
-    /// Of an object this process sees for the first time.
+    /// For an object that this process sees for the first time.
     pub fn new(uid: &str) -> Self {
         Self { uid: uid.to_owned(), ..Self::default() }
     }
 
-    /// Of an object that an earlier process left in sync: the first look may wait, so that a restart is no stampede.
+    /// For an object that an earlier process left in sync. Its first inspection can wait, so that a restart does not
+    /// inspect all systems at the same time.
     pub fn in_sync(uid: &str, status: &DispatchSystemStatus, input_digest: InputDigest, first_look: Instant) -> Self {
         Self {
             input_digest: Some(input_digest),
@@ -114,7 +116,7 @@ impl ReconcileCache {
         }
     }
 
-    /// Whether AWS is to be asked now.
+    /// Whether AWS is to be inspected now.
     pub fn is_due(&self, input_digest: &InputDigest, now: Instant) -> bool {
         let due = match self.next {
             NextLook::Now => true,
@@ -124,14 +126,14 @@ impl ReconcileCache {
         due || self.base.is_none() || self.input_digest.as_ref() != Some(input_digest)
     }
 
-    /// Whether the parts that drift are to be looked at. A new generation always is.
+    /// Whether to run drift detection. A change of the inputs always triggers it, unless `interval_s` is 0.
     pub fn drift_look(&self, input_digest: &InputDigest, interval_s: u32, now: Instant) -> DriftDetection {
         let changed = self.input_digest.as_ref() != Some(input_digest);
         let due = self.next_drift.is_none_or(|moment| now >= moment);
         if interval_s > 0 && (changed || due) { DriftDetection::Look } else { DriftDetection::Skip }
     }
 
-    /// Time until AWS is asked again.
+    /// Time until AWS is inspected again; `None` if only a change of the inputs triggers it.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         match self.next {
             NextLook::Now => Some(Duration::ZERO),
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn aws_is_asked_when_something_changed_or_a_look_is_due() {
+    async fn aws_is_inspected_when_an_input_changed_or_an_inspection_is_due() {
         let now = Instant::now();
         let later = now + Duration::from_mins(5);
         let memory = ReconcileCache::in_sync("u", &DispatchSystemStatus::default(), input_digest(1), later);
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn drift_is_looked_for_at_its_own_interval_and_not_at_all_where_it_is_zero() {
+    async fn drift_detection_has_its_own_interval_and_zero_disables_it() {
         let now = Instant::now();
         let later = now + Duration::from_mins(10);
         let memory = ReconcileCache::in_sync("u", &DispatchSystemStatus::default(), input_digest(1), later);

@@ -1,4 +1,4 @@
-//! The Secrets a system names, read by name and no further.
+//! Reads the Secrets that a system names, by name only.
 
 use dispatch_api::dispatch_system::SecretKeyRef;
 use dispatch_api::validate::ValidatedSystem;
@@ -9,16 +9,16 @@ use crate::engine::plan::hex;
 use crate::engine::secrets::Secrets;
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError};
 
-/// What was read.
+/// The Secrets of a system.
 #[derive(Debug, Default)]
 pub struct SecretsRead {
-    /// The values found. One that is missing is missed by the engine, which names its field.
+    /// The values found. The engine reports a missing one, with the field that names it.
     pub secrets: Secrets,
-    /// Digest of all values, to notice a change; never leaves this process.
+    /// Digest of all values, to detect a change. It never leaves this process.
     pub digest: String,
-    /// Version of the Secret with the cache's token. A version tells nothing of a value.
+    /// Resource version of the Secret with the cache's token. It reveals nothing about the value.
     pub cache_version: Option<String>,
-    /// Whether the system names any.
+    /// Whether the system names any Secret.
     pub named: bool,
 }
 
@@ -53,8 +53,8 @@ async fn one(
     let Some(mut secret) = cluster.secret(namespace, &reference.name).await? else { return Ok(None) };
     let version = secret.metadata.resource_version.take();
     let Some(bytes) = secret.data.and_then(|mut data| data.remove(&reference.key)) else { return Ok(None) };
-    // What is no text is no key file and no token; the engine says what is wanted.
+    // A value that is not UTF-8 is neither a key file nor a token; the engine reports what is expected.
     let text = String::from_utf8(bytes.0).unwrap_or_default();
-    // A trailing line break belongs to the editor, not to the secret.
+    // Editors and `kubectl create secret --from-file` leave a trailing line break, which is not part of the value.
     Ok(Some((SecretString::from(text.trim_end_matches(['\r', '\n'])), version)))
 }

@@ -1,5 +1,5 @@
-//! AWS under throttle: every call keeps to a rate that all systems of one account and region share and is counted; every call that changes
-//! something asks the fence first.
+//! Decorators of the AWS ports: every call is counted and rate-limited, with one limit for all systems of a region and
+//! role, and every write checks the fence first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metric_labels::CallResult;
 use crate::kubernetes::infra::metrics::Metrics;
 
-/// Calls that may be made at once before the rate counts.
+/// Calls allowed in a burst before the rate limit applies.
 const BURST: u32 = 10;
 
-/// A rate of calls. Who comes too early waits; reconciles are bounded in number, so the queue is, too.
+/// Limits the rate of calls. A call that comes too early waits; the number of concurrent reconciles bounds the queue.
 #[derive(Debug)]
 pub struct RateLimiter {
     interval: Duration,
@@ -31,7 +31,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// So many calls a second, at least one.
+    /// Allows `calls` per second, at least one.
     pub fn per_second(calls: u32) -> Self {
         Self { interval: Duration::from_secs(1) / calls.max(1), next: Mutex::new(Instant::now()) }
     }
@@ -49,18 +49,18 @@ impl RateLimiter {
     }
 }
 
-/// The throttle of one account and region.
+/// The checks before the calls of one region and role.
 #[derive(Clone, Debug)]
 pub struct Throttle {
-    /// Asked before everything that changes something.
+    /// Checked before every write.
     pub fence: Fence,
-    /// Rate of calls.
+    /// Limits all calls.
     pub rate: Arc<RateLimiter>,
-    /// Where calls are counted.
+    /// Counts all calls.
     pub metrics: Arc<Metrics>,
 }
 
-/// Ports under a throttle.
+/// Wraps every port with a throttle.
 pub fn throttled(ports: &Ports, throttle: &Throttle) -> Ports {
     fn under<T: ?Sized>(inner: &Arc<T>, throttle: &Throttle) -> Arc<Throttled<T>> {
         Arc::new(Throttled { inner: Arc::clone(inner), throttle: throttle.clone() })
@@ -104,7 +104,7 @@ impl<T: ?Sized + Send + Sync> Throttled<T> {
         Box::pin(async move {
             self.throttle.rate.acquire().await;
             if let Err(closed) = self.throttle.fence.check() {
-                return Err(PortError::new("change anything", PortErrorKind::Unavailable, closed.to_string()));
+                return Err(PortError::new("write to AWS", PortErrorKind::Unavailable, closed.to_string()));
             }
             self.counted(name, call).await
         })
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_that_does_not_lead_reads_and_changes_nothing() {
+    async fn a_replica_that_is_not_the_leader_reads_but_writes_nothing() {
         let world = World::default();
         let throttle = throttle(Fence::closed(), 100);
         let ports = throttled(&world.ports(), &throttle);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_keep_to_their_rate() {
+    async fn calls_are_rate_limited() {
         let world = World::default();
         let ports = throttled(&world.ports(), &throttle(Fence::open(), 10));
         let start = Instant::now();

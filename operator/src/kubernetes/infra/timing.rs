@@ -1,4 +1,4 @@
-//! How long things took, read off two statuses, so that a restart between them loses nothing. Pure.
+//! Durations derived from two statuses, so that a restart between them loses nothing. Pure.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::engine::status;
 use crate::kubernetes::infra::metric_labels::After;
 
-/// A system that is not ready since less than this after its creation has never been ready.
+/// If `Ready` last changed within this time after the creation, the system has never been ready.
 const JUST_CREATED: SignedDuration = SignedDuration::from_mins(1);
 
-/// Time it took to become ready, where this status is the first that says so.
+/// Time until the system became ready; `None` unless `after` is the first status that is ready.
 pub fn time_to_ready(
     before: Option<&DispatchSystemStatus>,
     after: &DispatchSystemStatus,
@@ -29,14 +29,14 @@ pub fn time_to_ready(
     Some((kind, positive(became.last_transition_time.0.duration_since(begin))))
 }
 
-/// Time a system was drifted, where this status is the first that says it is no more.
+/// Time that drift persisted; `None` unless `after` is the first status without drift.
 pub fn time_drifted(before: Option<&DispatchSystemStatus>, after: &DispatchSystemStatus) -> Option<Duration> {
     let was = condition(before, ConditionType::Drifted).filter(|was| was.status == "True")?;
     let now = condition(Some(after), ConditionType::Drifted).filter(|now| now.status == "False")?;
     Some(positive(now.last_transition_time.0.duration_since(was.last_transition_time.0)))
 }
 
-/// Clocks of two machines may differ.
+/// Converts a duration; a negative one becomes zero, because the clocks of two machines may differ.
 pub fn positive(took: SignedDuration) -> Duration {
     Duration::try_from(took).unwrap_or_default()
 }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn becoming_ready_is_measured_once_from_the_creation_or_from_when_it_was_ready_no_more() {
+    fn time_to_ready_is_measured_once_from_the_creation_or_from_the_loss_of_readiness() {
         let ready = status(ConditionType::Ready, "True", 1000);
         let took = |before: Option<&DispatchSystemStatus>| time_to_ready(before, &ready, at(100));
         assert_eq!(took(None), Some((After::Creation, Duration::from_mins(15))));
@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn drift_is_measured_when_it_ends() {
-        let (drifted, well) =
+        let (drifted, in_sync) =
             (status(ConditionType::Drifted, "True", 100), status(ConditionType::Drifted, "False", 160));
-        assert_eq!(time_drifted(Some(&drifted), &well), Some(Duration::from_mins(1)));
+        assert_eq!(time_drifted(Some(&drifted), &in_sync), Some(Duration::from_mins(1)));
         assert_eq!(time_drifted(Some(&drifted), &drifted), None);
-        assert_eq!(time_drifted(Some(&well), &well), None);
-        assert_eq!(time_drifted(None, &well), None);
+        assert_eq!(time_drifted(Some(&in_sync), &in_sync), None);
+        assert_eq!(time_drifted(None, &in_sync), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Pure decisions of the controller: when to reconcile again, when failures are enough, what may run at once, what a namespace allows.
+//! Pure decisions of the controller: when to requeue, when to stop retrying, how many stack operations run, what a
+//! namespace allows.
 
 pub mod operation_slots;
 pub mod requeue;

@@ -1,5 +1,5 @@
-//! How many stack operations run at once. A burst of new systems would otherwise meet the account's limits all at the same time, and
-//! fail where it could have waited.
+//! Limits the number of concurrent stack operations. Without a limit, a burst of new systems would exceed the account's
+//! quotas and fail where it could have waited.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,19 +10,19 @@ use tokio::time::Instant;
 use crate::engine::settings::OperationGate;
 use crate::kubernetes::object::Key;
 
-/// An operation that runs longer counts no more: a stack that hangs must not keep the others waiting. A replication group takes 10 to 20
-/// minutes.
+/// An operation that runs longer than this no longer occupies a slot, so that a stack that hangs does not block the
+/// others. A replication group takes 10 to 20 minutes.
 const LONGEST: Duration = Duration::from_mins(30);
 
-/// The limiter of all systems.
+/// The operation slots of all systems.
 #[derive(Debug)]
 pub struct OperationLimiter {
     limit: usize,
-    // Bounded by the systems there are.
+    // Bounded by the number of systems.
     under_way: Mutex<HashMap<Key, Instant>>,
 }
 
-/// One system's way to its turn.
+/// The slot of one system.
 #[derive(Debug)]
 pub struct OperationSlot {
     limiter: Arc<OperationLimiter>,
@@ -30,27 +30,27 @@ pub struct OperationSlot {
 }
 
 impl OperationLimiter {
-    /// So many at once, at least one.
+    /// Allows `limit` concurrent operations, at least one.
     pub fn new(limit: u16) -> Self {
         Self { limit: usize::from(limit.max(1)), under_way: Mutex::default() }
     }
 
-    /// The gate of a system.
+    /// The slot of a system, which is not acquired yet.
     pub fn slot_for(self: &Arc<Self>, key: &Key) -> OperationSlot {
         OperationSlot { limiter: Arc::clone(self), key: key.clone() }
     }
 
-    /// Whether a system would get its turn now.
+    /// Whether a system would get a slot now.
     pub fn has_capacity_for(&self, key: &Key) -> bool {
         admits(&self.lock(), key, self.limit, Instant::now())
     }
 
-    /// An operation was seen running, whoever began it. It keeps the time it was first seen.
+    /// Records an operation that was found in progress, whoever started it. Its time runs from when it was first found.
     pub fn observe_running(&self, key: &Key) {
         self.lock().entry(key.clone()).or_insert_with(Instant::now);
     }
 
-    /// None runs.
+    /// Frees the slot of a system.
     pub fn release(&self, key: &Key) {
         self.lock().remove(key);
     }
@@ -71,7 +71,7 @@ impl OperationGate for OperationSlot {
     }
 }
 
-/// Whether one more may run. A system whose operation runs goes on with it.
+/// Whether a system gets a slot. A system that already has one keeps it.
 fn admits(under_way: &HashMap<Key, Instant>, key: &Key, limit: usize, now: Instant) -> bool {
     let counts = |since: &&Instant| now.saturating_duration_since(**since) < LONGEST;
     under_way.contains_key(key) || under_way.values().filter(counts).count() < limit
@@ -86,20 +86,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_operations_run_at_once_than_are_allowed() {
+    async fn concurrent_operations_are_limited() {
         let limiter = Arc::new(OperationLimiter::new(2));
         let (seoul, busan, incheon) =
             (limiter.slot_for(&key("seoul")), limiter.slot_for(&key("busan")), limiter.slot_for(&key("incheon")));
         assert!(seoul.try_acquire() && busan.try_acquire());
         assert!(!incheon.try_acquire() && !limiter.has_capacity_for(&key("incheon")));
-        assert!(seoul.try_acquire(), "its own operation goes on");
+        assert!(seoul.try_acquire(), "a system keeps its slot");
         limiter.release(&key("busan"));
         assert!(limiter.has_capacity_for(&key("incheon")) && incheon.try_acquire());
         assert!(!busan.try_acquire());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_runs_counts_after_a_restart_and_what_hangs_counts_no_more() {
+    async fn running_operations_count_after_a_restart_and_hanging_ones_stop_counting() {
         let limiter = Arc::new(OperationLimiter::new(1));
         limiter.observe_running(&key("seoul"));
         let busan = limiter.slot_for(&key("busan"));

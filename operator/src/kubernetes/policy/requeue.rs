@@ -1,55 +1,55 @@
-//! When to look again. Pure: every random number is given.
+//! When to reconcile again. Pure: random numbers are parameters.
 
 use std::time::Duration;
 
 use crate::engine::settings::WaitPolicy;
 
-/// Time after a failure: the first, and the longest.
+/// Delay after a failure: the first and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
-/// Time between two looks at a system that has reached the limit of its retries: a right that was given, or a quota that was raised,
-/// shows within it without anybody asking.
+/// Retry interval of a system that has reached the retry limit. A permission that was granted or a quota that was
+/// raised takes effect within this time without any request.
 pub const SLOW: Duration = Duration::from_mins(30);
-/// Longest time until a changed Secret is noticed. A read by name every so often needs no right to list Secrets.
+/// Interval at which Secrets are read to notice a change. Reading by name needs no permission to list or watch Secrets.
 pub const SECRETS: Duration = Duration::from_secs(20);
-/// Time between two tries of a system that waits for its turn. A try costs no call of AWS.
+/// Retry interval of a system that waits for an operation slot. A retry makes no AWS call.
 pub const SLOT: Duration = Duration::from_secs(5);
-/// Time between two looks at workers that are not all there. Their Deployments are watched as well.
+/// Interval at which workers are inspected while they roll out or fail. Their Deployments are watched as well.
 pub const WORKERS: Duration = Duration::from_secs(30);
-/// Pause after a step that has to reach the status before the next one.
+/// Delay after a step that must reach the status before the next one.
 pub const STEP: Duration = Duration::from_secs(1);
-/// Time between two looks at an export that runs: the first ones, and the later ones. It takes minutes at least.
+/// Polling interval of a running export: the shortest and the longest. An export takes several minutes at least.
 const EXPORT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(1));
-/// Time after an export that could not be started: the first, and the longest.
+/// Delay after an export that could not be started: the first and the longest.
 const EXPORT_BACK_OFF: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(30));
-/// Time over which exports of one slot are spread, so that a fleet does not ask for them all at once.
+/// Exports of one slot are spread over this time, so that a fleet does not start all of them at the same time.
 const EXPORT_SPREAD: Duration = Duration::from_secs(30);
 
-/// Pause before the next look at an export that has run for `elapsed`.
+/// Delay until the next poll of an export that has run for `elapsed`.
 pub fn export(elapsed: Duration) -> Duration {
     (elapsed / 10).clamp(EXPORT.0, EXPORT.1)
 }
 
-/// Pause after the `refusals`-th export in a row that could not be started.
+/// Delay after `refusals` consecutive exports that could not be started.
 pub fn export_back_off(refusals: u32) -> Duration {
     EXPORT_BACK_OFF.0.saturating_mul(2_u32.saturating_pow(refusals.saturating_sub(1))).min(EXPORT_BACK_OFF.1)
 }
 
-/// Pause before a slot that comes in `time`.
+/// Delay until a slot that is due in `time`.
 pub fn slot(time: Duration, random: f64) -> Duration {
     time + EXPORT_SPREAD.mul_f64(random)
 }
 
-/// How an operation of CloudFormation that runs is followed.
+/// How a running CloudFormation operation is polled.
 #[derive(Clone, Copy, Debug)]
 pub struct RequeuePolicy {
-    /// Within one reconcile, which then makes room for others and comes back.
+    /// Polling within one reconcile, which then yields to other systems and is requeued.
     pub within: WaitPolicy,
-    /// Between two reconciles: the first pause, and the longest.
+    /// Delay between two reconciles: the first and the longest.
     pub between: (Duration, Duration),
 }
 
 impl Default for RequeuePolicy {
-    /// An operation takes seconds to minutes.
+    /// For operations that take seconds to minutes.
     fn default() -> Self {
         Self {
             within: WaitPolicy {
@@ -63,27 +63,27 @@ impl Default for RequeuePolicy {
 }
 
 impl RequeuePolicy {
-    /// How long a reconcile waits for an operation that was seen running `looks` times. A later look waits for nothing: who sleeps in a
-    /// reconcile takes the place of somebody else's.
+    /// How long a reconcile waits for an operation that was found in progress `looks` times. Only the first one waits:
+    /// a reconcile that sleeps occupies one of the `--concurrency` workers.
     pub fn wait_policy(&self, looks: u32) -> WaitPolicy {
         if looks == 0 { self.within } else { WaitPolicy { total: Duration::ZERO, ..self.within } }
     }
 
-    /// Pause before the next look at an operation that was seen running `looks` times.
+    /// Delay until the next poll of an operation that was found in progress `looks` times.
     pub fn until_next(&self, looks: u32) -> Duration {
         let (first, longest) = self.between;
         first.saturating_mul(2_u32.saturating_pow(looks.saturating_sub(1))).min(longest)
     }
 }
 
-/// Pause after the `failures`-th failure in a row; `random` in `[0, 1)` spreads it over its upper half, so that what failed together
-/// does not come back together.
+/// Delay after `failures` consecutive failures. `random` in `[0, 1)` spreads it over its upper half, so that systems
+/// that failed together are not retried together.
 pub fn back_off(failures: u32, random: f64) -> Duration {
     let whole = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(BACK_OFF.1);
     whole.mul_f64(0.5 + random / 2.0)
 }
 
-/// `every`, give or take a tenth.
+/// `every` with a jitter of ±10 %.
 pub fn jittered(every: Duration, random: f64) -> Duration {
     every.mul_f64(0.9 + random / 5.0)
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_from_five_seconds_to_thirty() {
+    fn polling_delays_grow_from_five_to_thirty_seconds() {
         let requeue = RequeuePolicy::default();
         let waits: Vec<u64> = (1..6).map(|looks| requeue.until_next(looks).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 30, 30]);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_back_off_from_a_second_to_five_minutes() {
+    fn failures_back_off_from_one_second_to_five_minutes() {
         for failures in [1, 2, 5, 9, 100, u32::MAX] {
             for random in [0.0, 0.5, 0.999] {
                 let pause = back_off(failures, random);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_is_looked_at_every_half_minute_and_later_every_minute() {
+    fn an_export_is_polled_every_half_minute_and_later_every_minute() {
         let requeue = [0, 299, 400, 3600].map(|elapsed| export(Duration::from_secs(elapsed)).as_secs());
         assert_eq!(requeue, [30, 30, 40, 60]);
         let requeue: Vec<u64> = (1..8).map(|refusals| export_back_off(refusals).as_secs() / 60).collect();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_keeps_within_a_tenth() {
+    fn jitter_is_at_most_ten_percent() {
         let every = Duration::from_mins(5);
         assert_eq!(jittered(every, 0.0), Duration::from_secs(270));
         assert!(jittered(every, 0.999_999) <= Duration::from_secs(330));

@@ -1,47 +1,49 @@
-//! Failures of one object in a row, and when they are so many that going on as before helps nobody. Pure.
+//! Counts consecutive failures of an object and decides when retrying at the usual pace no longer helps. Pure.
 
 use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 
 use crate::engine::status;
 
-/// Failures in a row, of those that do not obviously pass, after which a system is stalled. With requeue that grow to five minutes that is
-/// three quarters of an hour: longer than a region's trouble or a right that is just being given, shorter than a working day.
+/// Consecutive persistent failures after which a system is stalled. With a backoff of up to five minutes the limit is
+/// reached after about 45 minutes: longer than a short regional outage or the propagation of a new permission, shorter
+/// than a working day.
 pub const RETRY_LIMIT: u32 = 20;
 
-/// Failures in a row after which a system that was ready is called ready no more, and a deletion blocked. A call that failed once says
-/// nothing of either.
+/// Consecutive failures before `Ready` turns false or a deletion is reported as blocked; a single failed call changes
+/// neither.
 pub const FAILURES_TOLERATED: u32 = 3;
 
-/// Whether a failure obviously passes by itself.
+/// Whether a failure is expected to pass without any change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It does: AWS asks for wait_policy, or somebody else was faster.
+    /// It will pass: AWS throttles, or the API server is unavailable.
     Transient,
-    /// It may last: a missing right, a quota, a service without an answer.
+    /// It may persist: a missing permission, a quota, a service that does not answer.
     Persistent,
 }
 
-/// What somebody wants tried. Another revision begins another retry_state.
+/// What the user requested. A new revision resets the retry state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
     /// Generation of the spec.
     pub generation: i64,
-    /// Annotation that asks for a reconcile.
+    /// Annotation that requests a reconcile.
     pub requested: Option<String>,
 }
 
-/// Failures in a row.
+/// Consecutive failures of one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetryState {
     revision: Revision,
-    /// All of them.
+    /// All failures, transient ones included.
     pub failures: u32,
     persistent: u32,
 }
 
 impl RetryState {
-    /// The retry_state an earlier process has left in the status. Of those below the limit only the number is known, which sets the pace.
+    /// Restores the state that an earlier process wrote into the status. Below the limit, only the total is known; it
+    /// determines the backoff.
     pub fn restored(status: Option<&DispatchSystemStatus>, revision: &Revision) -> Self {
         let same = |status: &&DispatchSystemStatus| {
             status.observed_generation == revision.generation && status.last_handled_reconcile_at == revision.requested
@@ -52,7 +54,7 @@ impl RetryState {
         Self { revision: revision.clone(), failures, persistent: if spent { RETRY_LIMIT } else { 0 } }
     }
 
-    /// With one failure more.
+    /// Adds a failure.
     #[must_use]
     pub fn with_failure(&self, revision: &Revision, failure_kind: FailureKind) -> Self {
         let before = if self.revision == *revision {
@@ -64,18 +66,18 @@ impl RetryState {
         Self { failures: before.failures.saturating_add(1), persistent, ..before }
     }
 
-    /// With one failure more of what was wanted last.
+    /// Adds a failure of the last known revision.
     #[must_use]
     pub fn with_repeated_failure(&self, failure_kind: FailureKind) -> Self {
         self.with_failure(&self.revision, failure_kind)
     }
 
-    /// Whether trying again at the usual pace has come to its end.
+    /// Whether the retry limit is reached.
     pub fn is_exhausted(&self) -> bool {
         self.persistent >= RETRY_LIMIT
     }
 
-    /// The number the status shows: it grows in steps, so that failing costs few writes.
+    /// The number shown in the status. It grows in powers of two, so that failures cause few writes.
     pub fn reported(&self) -> Option<u32> {
         match self.failures {
             0 => None,
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_may_last_end_at_the_limit_and_throttling_never_does() {
+    fn persistent_failures_reach_the_limit_and_throttling_never_does() {
         assert!(!after(RETRY_LIMIT - 1, FailureKind::Persistent).is_exhausted());
         assert!(after(RETRY_LIMIT, FailureKind::Persistent).is_exhausted());
         assert!(!after(10_000, FailureKind::Transient).is_exhausted());
@@ -111,27 +113,27 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_or_a_request_begins_anew() {
+    fn an_edit_or_a_request_resets_the_retry_state() {
         let spent = after(RETRY_LIMIT, FailureKind::Persistent);
         for other in [revision(2, None), revision(1, Some("now"))] {
-            let anew = spent.with_failure(&other, FailureKind::Persistent);
-            assert_eq!((anew.failures, anew.is_exhausted()), (1, false));
+            let reset = spent.with_failure(&other, FailureKind::Persistent);
+            assert_eq!((reset.failures, reset.is_exhausted()), (1, false));
         }
         assert!(spent.with_failure(&revision(1, None), FailureKind::Transient).is_exhausted(), "nothing else does");
     }
 
     #[test]
-    fn counting_to_a_hundred_is_told_in_seven_steps() {
-        let mut told: Vec<Option<u32>> =
+    fn a_hundred_failures_are_reported_in_seven_steps() {
+        let mut reported: Vec<Option<u32>> =
             (0..=100).map(|failures| after(failures, FailureKind::Transient).reported()).collect();
-        told.dedup();
+        reported.dedup();
         let steps = [None, Some(1), Some(2), Some(4), Some(8), Some(16), Some(32), Some(64)];
-        assert_eq!(told, steps);
+        assert_eq!(reported, steps);
         assert_eq!(after(RETRY_LIMIT + 30, FailureKind::Persistent).reported(), Some(RETRY_LIMIT), "then it stays");
     }
 
     #[test]
-    fn a_restart_forgets_neither_the_limit_nor_the_pace() {
+    fn a_restart_preserves_the_limit_and_the_backoff() {
         let frame = |generation| status::Frame { generation, previous: None, now: jiff::Timestamp::UNIX_EPOCH };
         let mut stalled = status::unfinished(&frame(1), status::SystemPhase::Stalled, Reason::RetryLimitReached, "no");
         stalled.failures_in_a_row = Some(RETRY_LIMIT);

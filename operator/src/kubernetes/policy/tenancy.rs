@@ -1,4 +1,4 @@
-//! What a namespace says of its systems: who may use which role, and what becomes of data where a spec does not say. Pure.
+//! What a namespace sets for its systems: the roles they may use, and the deletion policy where a spec sets none. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,36 @@ use dispatch_api::annotations::{ALLOWED_ROLE_ARNS, NAMESPACE_DELETION_POLICY};
 use dispatch_api::dispatch_system::{DeletionPolicy, DispatchSystemStatus};
 use dispatch_api::validate::{PolicySource, ValidatedSystem};
 
-/// Whether a system may name only roles its namespace allows.
+/// Whether a namespace must list the roles that its systems use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RoleAllowList {
-    /// It may name any; the roles' trust policies decide.
+    /// A system may name any role; the trust policies of the roles decide.
     #[default]
     NotRequired,
-    /// It may not.
+    /// A system may name only roles that the annotation of its namespace lists.
     Required,
 }
 
-/// What the operator was started with.
+/// Defaults from the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
-    /// What becomes of data where neither spec nor namespace says.
+    /// Deletion policy where neither the spec nor the namespace sets one.
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Roles.
+    /// Whether namespaces must list the allowed roles.
     pub role_allow_list: RoleAllowList,
 }
 
-/// Annotations of a namespace; `None` where the operator may not read them.
+/// Annotations of a namespace.
 pub type Annotations = BTreeMap<String, String>;
 
-/// Whether the namespace has a say in a system at all, so that it has to be read.
+/// Whether the namespace must be read for a system.
 pub fn has_a_say(system: &ValidatedSystem, defaults: Defaults) -> bool {
     let role = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
     system.spec.deletion_policy.is_none() || role
 }
 
-/// Puts the policy that counts into a system. An annotation that is neither of the two words keeps the data.
+/// Resolves the deletion policy: spec, then namespace, then command line, then `Retain`. An annotation with any other
+/// value than `Delete` retains the data.
 pub fn settle_policy(system: &mut ValidatedSystem, namespace: Option<&Annotations>, defaults: Defaults) {
     if system.spec.deletion_policy.is_some() {
         return;
@@ -48,8 +49,9 @@ pub fn settle_policy(system: &mut ValidatedSystem, namespace: Option<&Annotation
     };
 }
 
-/// Puts the policy that counts into a system that is being deleted: its spec's word or, without one, what the status showed before, so
-/// that nothing anybody changes elsewhere meanwhile costs data. A word of the spec that cannot be read keeps it, too.
+/// Resolves the deletion policy of a system that is being deleted: the spec or, if it sets none, the policy that the
+/// status showed before, so that a change of the namespace or the command line in the meantime deletes no data. A value
+/// in the spec that cannot be parsed retains the data.
 pub fn settle_policy_at_the_end(
     system: &mut ValidatedSystem,
     spec_has_a_word: bool,
@@ -61,20 +63,24 @@ pub fn settle_policy_at_the_end(
     }
 }
 
-/// Why a system may not use the role it names. A system that names none works with the operator's own identity.
+/// Why a system may not use the role it names; `None` if it may. A system that names no role uses the operator's own
+/// identity.
 pub fn role_refusal(system: &ValidatedSystem, namespace: Option<&Annotations>, defaults: Defaults) -> Option<String> {
     let role = system.spec.aws.role_arn.as_ref().filter(|_| defaults.role_allow_list == RoleAllowList::Required)?;
     let place = &system.namespace;
     let Some(annotations) = namespace else {
         return Some(format!(
-            "spec.aws.roleArn is not used: the operator may not read namespace {place}, whose annotation {ALLOWED_ROLE_ARNS} has to allow it"
+            "spec.aws.roleArn: {role} is not allowed: the operator lacks the permission to read namespace {place}, \
+             whose annotation {ALLOWED_ROLE_ARNS} must list the role; action required: grant the operator `get` on \
+             namespaces"
         ));
     };
     let allowed = annotations.get(ALLOWED_ROLE_ARNS).map(String::as_str).unwrap_or_default();
     let listed = allowed.split(',').any(|arn| arn.trim() == role);
     (!listed).then(|| {
         format!(
-            "{role} is not used: annotation {ALLOWED_ROLE_ARNS} of namespace {place} does not list it; no call was made"
+            "spec.aws.roleArn: {role} is not allowed: the annotation {ALLOWED_ROLE_ARNS} of namespace {place} does not \
+             list it; no AWS call was made; action required: add the role to the annotation or change the spec"
         )
     })
 }
@@ -107,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn the_spec_counts_before_the_namespace_and_that_before_the_flag() {
+    fn the_spec_takes_precedence_over_the_namespace_and_that_over_the_flag() {
         assert_eq!(settled(Some(Retain), Some("Delete"), Some(Delete)), (Retain, PolicySource::Spec));
         assert_eq!(settled(Some(Delete), Some("Retain"), None), (Delete, PolicySource::Spec));
         assert_eq!(settled(None, Some("Delete"), Some(Retain)), (Delete, PolicySource::Namespace));
         assert_eq!(
             settled(None, Some("delete?"), Some(Delete)),
             (Retain, PolicySource::Namespace),
-            "a typing error keeps data"
+            "a typing error retains the data"
         );
         assert_eq!(settled(None, None, Some(Delete)), (Delete, PolicySource::Operator));
         assert_eq!(settled(None, None, None), (Retain, PolicySource::Default));
@@ -130,9 +136,9 @@ mod tests {
             system.deletion_policy
         };
         assert_eq!(end(None, false, Some(Delete)), Delete);
-        assert_eq!(end(None, false, None), Retain, "nobody was shown anything else");
+        assert_eq!(end(None, false, None), Retain, "the status showed no policy");
         assert_eq!(end(Some(Retain), true, Some(Delete)), Retain);
-        assert_eq!(end(None, true, Some(Delete)), Retain, "an unreadable word keeps data");
+        assert_eq!(end(None, true, Some(Delete)), Retain, "a value that cannot be parsed retains the data");
     }
 
     #[test]
@@ -141,7 +147,7 @@ mod tests {
         let required = Defaults { role_allow_list: RoleAllowList::Required, ..Defaults::default() };
         assert_eq!(role_refusal(&system, None, required), None, "no role is named");
         system.spec.aws.role_arn = Some(ROLE.to_owned());
-        assert_eq!(role_refusal(&system, None, Defaults::default()), None, "no list is asked for");
+        assert_eq!(role_refusal(&system, None, Defaults::default()), None, "no list is required");
         let list = |value: &str| annotations(&[(ALLOWED_ROLE_ARNS, value)]);
         assert_eq!(role_refusal(&system, Some(&list(&format!("arn:other, {ROLE}"))), required), None);
         for not in [Some(list("arn:other")), Some(list("")), Some(list("*")), Some(Annotations::new()), None] {
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_read_only_where_it_has_a_say() {
+    fn a_namespace_is_read_only_where_it_matters() {
         let mut system = system();
         assert!(has_a_say(&system, Defaults::default()));
         system.spec.deletion_policy = Some(DeletionPolicy::Retain);

@@ -1,5 +1,6 @@
-//! The end of an object: its workers are stopped, its environment is taken down as far as its deletion policy says, and only then the
-//! finalizer goes. Needs neither a secret nor a spec without mistakes, and does not stop at `suspend`.
+//! Cleanup of a deleted object: drains the queues, stops the workers, deletes the environment as far as the deletion
+//! policy allows, and only then removes the finalizer. It needs neither a Secret nor a valid spec, and ignores
+//! `suspend`.
 
 use crate::kubernetes::reconcile::queue_drain;
 use std::time::Duration;
@@ -28,12 +29,13 @@ use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
 use crate::kubernetes::policy::retry::RetryState;
 use crate::kubernetes::policy::tenancy::{self, RoleAllowList};
 
-/// Longest time from the deletion until the workers have ended: what the queues get, and twice what the Pods are given.
+/// Time from the deletion until the workers must have stopped: the time to drain the queues plus twice the Pods' grace
+/// period.
 const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// Time between two looks at workers that end.
+/// Polling interval while the queues drain and the workers stop.
 const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
-/// Goes one step on with a deletion.
+/// Takes the next step of a deletion.
 pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Outcome, ReconcileError> {
     let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
@@ -43,28 +45,28 @@ pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Ou
     let removal = Cleanup { context, key, stored, previous: previous.as_ref() };
     let system = match removal.read() {
         Ok(system) => system,
-        // A name or place that is wrong was never used.
+        // Nothing was ever created from a spec with an invalid name or region.
         Err(_) if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) => {
-            return removal.finish("nothing was made for it").await;
+            return removal.finish("no AWS resources were created for the system").await;
         }
         Err(errors) => return removal.blocked(Reason::InvalidSpec, &errors.to_string()).await,
     };
     if let Some(refusal) = removal.role_refusal(&system).await? {
-        // What was never allowed has made nothing.
+        // A role that was never allowed has created nothing.
         if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) {
-            return removal.finish("nothing was made for it").await;
+            return removal.finish("no AWS resources were created for the system").await;
         }
         return removal.blocked(Reason::RoleNotAllowed, &refusal).await;
     }
     if system.spec.management_policy == ManagementPolicy::Observe {
-        return removal.finish("spec.managementPolicy is Observe: the environment is left as it is").await;
+        return removal.finish("spec.managementPolicy is Observe: the environment is not changed").await;
     }
     if let Some(words) = removal.draining(&system).await? {
         removal.doing(&words).await?;
         return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
     }
     if !removal.workers_have_ended().await? {
-        removal.doing("the workers are ending").await?;
+        removal.doing("waiting for the workers to stop").await?;
         return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
     }
     removal.take_down(&system).await
@@ -78,12 +80,13 @@ struct Cleanup<'a> {
 }
 
 impl Cleanup<'_> {
-    /// With the account the stack is known to be in, so that a role that has changed meanwhile deletes nothing elsewhere.
+    /// Parses the object, pinned to the account of its stack, so that a role that has changed meanwhile deletes nothing
+    /// in another account.
     fn read(&self) -> Result<ValidatedSystem, ValidationErrors> {
         let mut spec = self.stored.data.get("spec").cloned().unwrap_or_default();
         let identity = self.previous.and_then(|status| status.identity.as_ref());
         if let (Some(identity), Some(spec)) = (identity, spec.as_object_mut()) {
-            // Where the environment is, whatever the spec says by now.
+            // The region of the environment, even if the spec has changed since.
             spec.insert("region".to_owned(), identity.region.clone().into());
         }
         let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
@@ -99,7 +102,7 @@ impl Cleanup<'_> {
         Ok(system)
     }
 
-    /// The namespace decides on roles at the end as at the beginning.
+    /// The namespace must allow the role for a deletion as for a reconcile.
     async fn role_refusal(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
         let defaults = self.context.options.defaults;
         let asked = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
@@ -113,7 +116,7 @@ impl Cleanup<'_> {
 
     async fn take_down(&self, system: &ValidatedSystem) -> Result<Outcome, ReconcileError> {
         let ports = self.context.aws.ports(system).await;
-        // They are of use where they are, and no hindrance where they are not.
+        // Secrets are optional here: a deletion must not fail because one is missing.
         let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
         let uid = self.stored.metadata.uid.clone().unwrap_or_default();
         let (requeue, memory) = (self.context.options.requeue, self.context.recall(self.key, &uid));
@@ -135,7 +138,7 @@ impl Cleanup<'_> {
                 self.context.remember(self.key, memory);
                 Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(next) })
             }
-            // A call that failed once blocks nothing.
+            // A single failed call does not report the deletion as blocked.
             Err(error) if error.passes_with_time() && self.context.failures(self.key) < FAILURES_TOLERATED => {
                 Err(error.into())
             }
@@ -150,14 +153,14 @@ impl Cleanup<'_> {
                     _ => Reason::AwsUnavailable,
                 };
                 let message =
-                    format!("{error}; the deletion is tried again by itself, after requeue that grow to 5 minutes");
+                    format!("{error}; the operator will retry the deletion, backing off to at most 5 minutes");
                 self.blocked(reason, &message).await?;
                 Err(error.into())
             }
         }
     }
 
-    /// Whether no worker runs any more, or has had its time. Nothing else is deleted under a worker that serves.
+    /// Whether all workers have stopped or their time is up. No resource is deleted while a worker still uses it.
     async fn workers_have_ended(&self) -> Result<bool, ReconcileError> {
         let (namespace, name) = place(self.stored);
         let cluster = &self.context.cluster;
@@ -178,8 +181,8 @@ impl Cleanup<'_> {
         self.stored.metadata.deletion_timestamp.as_ref().map_or(SignedDuration::ZERO, |at| now.duration_since(at.0))
     }
 
-    /// What the workers have still to do, in words. Where no worker runs nobody would empty a queue, and where AWS does not answer the
-    /// deletion does not wait for it.
+    /// Message while the workers drain the queues; `None` once the workers may be stopped. Without a ready worker no
+    /// queue would drain, and if AWS does not answer, the deletion does not wait for the queues.
     async fn draining(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
         let (namespace, name) = place(self.stored);
         let Some(outputs) = self.previous.and_then(|status| status.outputs.as_ref()) else { return Ok(None) };
@@ -206,7 +209,7 @@ impl Cleanup<'_> {
         match queue_drain::non_empty(system, &ports, outputs).await {
             Ok(non_empty) => Ok(queue_drain::waits_for(&non_empty, self.since_deletion())),
             Err(error) => {
-                tracing::warn!(%error, namespace, name, "the queues were not looked at before the workers are stopped");
+                tracing::warn!(%error, namespace, name, "could not read the queues; they are not drained");
                 Ok(None)
             }
         }
@@ -226,7 +229,7 @@ impl Cleanup<'_> {
     async fn finish(&self, words: &str) -> Result<Outcome, ReconcileError> {
         let finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
         let rest: Vec<String> = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
-        // Before the object goes, so that the event has something to be about.
+        // Published before the object is gone, so that the event still refers to an existing object.
         self.context.recorder.publish(self.stored, vec![ObjectEvent::new(EventReason::Deleted, words)]).await;
         self.context.cluster.set_finalizers(self.stored, &rest).await?;
         self.context.forget(self.key);
@@ -237,8 +240,8 @@ impl Cleanup<'_> {
 
 fn words(gone: &DestroyReport) -> String {
     if gone.kept.is_empty() {
-        return "the environment is gone".to_owned();
+        return "deleted the environment".to_owned();
     }
     let kept: Vec<String> = gone.kept.iter().map(|(kind, id)| format!("{kind} {id}")).collect();
-    format!("the environment is gone; kept: {}", kept.join(", "))
+    format!("deleted the environment; retained: {}", kept.join(", "))
 }

@@ -1,5 +1,6 @@
-//! The connection's Secret: made, kept as wanted, and removed when another one or none is wanted. Its name is written into the status
-//! before the Secret is made, so that it is found again without a right to list Secrets.
+//! The connection Secret: created, kept in sync, and deleted when the spec names another one or none. Its name is
+//! written into the status before the Secret is created, so that it can be found again without a permission to list
+//! Secrets.
 //!
 //! The `ConfigMap` beside it is one of the worker objects ([`crate::kubernetes::reconcile::worker_deployments`]).
 
@@ -12,23 +13,23 @@ use crate::engine::status::{ConnectionFinding, ConnectionState};
 use crate::kubernetes::infra::cluster::{Claim, Cluster, ClusterErrorKind};
 use crate::kubernetes::reconcile::worker_deployments::EnsureError;
 
-/// What is published from.
+/// Inputs of the connection Secret.
 #[derive(Clone, Copy)]
 pub struct Connection<'a> {
-    /// The system.
+    /// The system to publish.
     pub system: &'a ValidatedSystem,
-    /// Names and addresses, once there are any.
+    /// Names and addresses, once the stack has them.
     pub outputs: Option<&'a OutputsStatus>,
-    /// The Secrets the system names.
+    /// Secrets that the system names.
     pub secrets: &'a Secrets,
-    /// Name of the Secret that was published, or was about to be.
+    /// Name in the status of the Secret that was or was about to be published.
     pub recorded: Option<&'a str>,
-    /// Name of the connection's `ConfigMap`, where somebody else has an object of that name.
+    /// Name of the connection's `ConfigMap`, if an object of that name belongs to another owner.
     pub taken: Option<&'a str>,
 }
 
 impl Connection<'_> {
-    /// Takes one step. Writes nothing where all is as wanted.
+    /// Takes one step. Writes nothing if everything is in sync.
     pub async fn step(&self, cluster: &Cluster) -> Result<ConnectionFinding, EnsureError> {
         let recorded = self.recorded.map(str::to_owned);
         let keep = |state| Ok(ConnectionFinding { state, secret_name: recorded.clone() });
@@ -62,7 +63,7 @@ impl Connection<'_> {
         let reference = self.system.spec.cache.auth_secret_ref.as_ref();
         let token = reference.and_then(|reference| self.secrets.get(reference));
         if reference.is_some() && token.is_none() {
-            // The system says that it is missing; what is published meanwhile stays.
+            // The missing Secret is reported by the engine; what is already published stays.
             return Ok(ConnectionState::Waiting);
         }
         let (system, namespace) = (self.system, &self.system.namespace);

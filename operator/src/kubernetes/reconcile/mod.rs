@@ -1,4 +1,4 @@
-//! One reconcile of one object: what the API server has, what AWS has, the workers, and the status of it all.
+//! One reconcile of one object: reads it, reconciles AWS if that is due, then the workers, and writes the status.
 
 mod cleanup;
 pub mod connection;
@@ -72,10 +72,10 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
     if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
         let status = status::unfinished(&frame, SystemPhase::Stalled, Reason::RoleNotAllowed, &refusal);
         context.publish(&stored, status, Vec::new()).await?;
-        // Namespaces are not watched.
+        // Namespaces are not watched, so a change of the annotation is noticed by the resync.
         return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: Some(context.options.resync) });
     }
-    // A future of this size is moved about on the heap.
+    // The future is too large for the stack.
     Box::pin(Reconciler { context, key, stored: &stored, system: &system, frame }.run()).await
 }
 
@@ -115,7 +115,7 @@ impl Reconciler<'_> {
             return Ok(Outcome { result: ReconcileResult::Waiting, requeue_after: None });
         };
         if status::stalled_for(&base, Reason::InvalidSpec) || status::stalled_for(&base, Reason::WrongAccount) {
-            // The spec means another place or other data than the workers serve; nothing of it reaches them.
+            // The spec refers to another account or to other data than the workers use, so it must not reach them.
             context.publish(self.stored, base, begun).await?;
             context.remember(self.key, memory);
             return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: None });
@@ -156,7 +156,7 @@ impl Reconciler<'_> {
         Ok(Outcome { result, requeue_after: Some(next) })
     }
 
-    /// Whether a system that waits for its turn has to go on waiting, of which AWS need not be asked.
+    /// Whether the system still waits for an operation slot, so that AWS need not be called.
     fn waits_on(&self, memory: &mut ReconcileCache, input_digest: &InputDigest, now: Instant) -> bool {
         let waits = memory.base.as_ref().is_some_and(status::waits_for_operation_slot);
         if !waits
@@ -169,7 +169,7 @@ impl Reconciler<'_> {
         true
     }
 
-    /// Puts the finalizer on, before anything is made that a deletion would have to remove.
+    /// Adds the finalizer before anything is created that a deletion must clean up.
     async fn hold(&self) -> Result<(), ReconcileError> {
         let mut finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
         let held = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
@@ -236,7 +236,7 @@ impl Reconciler<'_> {
             begun.extend(events::begun(&event));
         };
         let result = engine::reconcile(self.system, &ports, &settings, &mut listen).await;
-        // Who fails leaves its turn to others; an operation that runs all the same is found by the next look.
+        // A failed reconcile frees its slot; if an operation is running nevertheless, the next inspection finds it.
         match &result {
             Ok(done) if status::operates(&done.status) => context.objects.limiter.observe_running(self.key),
             _ => context.objects.limiter.release(self.key),
@@ -259,7 +259,7 @@ impl Reconciler<'_> {
         Ok(())
     }
 
-    /// What becomes of an error that is not tried again at the usual pace.
+    /// The status and next inspection for an error that is not retried with the usual backoff; `None` if it is.
     fn refused(&self, memory: &mut ReconcileCache, error: &EngineError) -> Option<(DispatchSystemStatus, NextLook)> {
         let retry_state = memory.retry_state.with_failure(&revision_of(self.stored), error::failure_kind(error));
         let Refusal { phase, reason } = Refusal::of(error, &retry_state)?;
@@ -283,7 +283,7 @@ impl Reconciler<'_> {
         if drift == DriftDetection::Skip {
             base = status::keep_drift(base, &self.frame);
         }
-        // A resource that is gone may come back without anything said here.
+        // A deleted resource may come back without a change of the inputs, so it is inspected at every resync.
         if status::is_true(&base, ConditionType::Stalled) && !status::stalled_for(&base, Reason::ResourceGone) {
             memory.waits = 0;
             return (base, NextLook::OnChange);
@@ -324,7 +324,7 @@ impl Reconciler<'_> {
         Ok((status::with_connection(status, finding, self.system, &self.frame), next))
     }
 
-    /// After everything else, so that its status is written right after an export is started.
+    /// Runs last, so that the status is written right after an export is started.
     async fn step_exports(
         &self,
         status: DispatchSystemStatus,

@@ -1,7 +1,7 @@
-//! What is still in the queues when an object is deleted, and how long the workers get to bring it to its end.
+//! Drains the queues when an object is deleted, for a limited time.
 //!
-//! A queue without workers never drains, so this comes before they are stopped. New requests are taken no more meanwhile: the role that
-//! takes them is stopped first.
+//! Queues drain only while workers run, so this comes before the workers are stopped. The role that accepts requests is
+//! stopped first, so no new requests arrive meanwhile.
 
 use dispatch_api::dispatch_system::OutputsStatus;
 use dispatch_api::validate::ValidatedSystem;
@@ -11,12 +11,13 @@ use crate::cloud::ports::Ports;
 use crate::engine::error::EngineError;
 use crate::engine::observe;
 
-/// The role that takes requests.
+/// The role that accepts requests.
 pub const INGRESS_ROLE: &str = "save-dispatch";
-/// Longest time the queues get, from the deletion on. Timers of offers run for seconds; what is left after a minute is stuck.
+/// Time limit for draining, from the deletion on. Offer timers run for seconds; a message that is left after a minute
+/// is stuck.
 pub const QUEUES_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// Queues that hold messages.
+/// Names of the queues that hold messages.
 pub async fn non_empty(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -36,13 +37,14 @@ pub async fn non_empty(
     Ok(non_empty)
 }
 
-/// What a deletion waits for before the workers are stopped, in words that stay the same while it waits; `None` when it waits no more.
+/// Message while a deletion waits for the queues; `None` when it no longer waits. The text does not change while it
+/// waits, so that the status is written once.
 pub fn waits_for(non_empty: &[&str], since_deletion: SignedDuration) -> Option<String> {
     let waits = !non_empty.is_empty() && since_deletion < QUEUES_WITHIN;
     waits.then(|| {
         let (queues, seconds) = (non_empty.join(", "), QUEUES_WITHIN.as_secs());
         format!(
-            "the workers empty the queues first ({queues}), for at most {seconds} s; new requests are taken no more"
+            "draining the queues ({queues}) for at most {seconds} s before the workers stop; no new requests are accepted"
         )
     })
 }
@@ -53,7 +55,7 @@ mod tests {
     use crate::testing::{World, system};
 
     #[test]
-    fn workers_get_a_minute_to_empty_the_queues_and_no_more() {
+    fn draining_the_queues_takes_at_most_a_minute() {
         let words = waits_for(&["offers", "responses"], SignedDuration::from_secs(59)).expect("it waits");
         assert!(words.contains("offers, responses") && words.contains("at most 60 s"), "{words}");
         assert_eq!(waits_for(&["offers"], QUEUES_WITHIN), None);
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn queues_with_messages_are_named_and_only_in_the_right_account() {
+    async fn only_queues_with_messages_in_the_right_account_are_named() {
         let (world, mut system) = (World::default(), system());
         let outputs = OutputsStatus {
             offers_queue_url: "https://sqs/Offers".to_owned(),
@@ -70,11 +72,15 @@ mod tests {
             ..OutputsStatus::default()
         };
         let ports = world.ports();
-        assert_eq!(non_empty(&system, &ports, &outputs).await.expect("a look"), [""; 0]);
+        assert_eq!(non_empty(&system, &ports, &outputs).await.expect("queue attributes"), [""; 0]);
         world.put_messages(3);
-        assert_eq!(non_empty(&system, &ports, &outputs).await.expect("a look"), ["offers"]);
+        assert_eq!(non_empty(&system, &ports, &outputs).await.expect("queue attributes"), ["offers"]);
         world.delete_queues();
-        assert_eq!(non_empty(&system, &ports, &outputs).await.expect("a look"), [""; 0], "what is gone holds nothing");
+        assert_eq!(
+            non_empty(&system, &ports, &outputs).await.expect("queue attributes"),
+            [""; 0],
+            "a deleted queue holds no messages"
+        );
         system.spec.aws.account_id = Some("999999999999".to_owned());
         world.take_calls();
         non_empty(&system, &ports, &outputs).await.expect_err("another account");

@@ -1,4 +1,4 @@
-//! The worker pool in the cluster: brought to what is wanted, and looked at.
+//! The worker pool in the cluster: applies its objects and reports how the Deployments are doing.
 
 use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
@@ -9,38 +9,38 @@ use crate::engine::settings::Mode;
 use crate::engine::status::{WorkersFinding, WorkersState};
 use crate::kubernetes::infra::cluster::{Claim, Cluster, ClusterError, to_value};
 
-/// What the pool is made of besides the system.
+/// Inputs of the worker pool other than the system.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
-    /// Image of the runtime where the manifest names none.
+    /// Runtime image for systems whose spec names none.
     pub image: &'a str,
-    /// Address that replaces AWS's own.
+    /// Replaces the AWS endpoints.
     pub endpoint_url: Option<&'a str>,
-    /// Version of the Secret with the cache's AUTH token.
+    /// Resource version of the Secret with the cache's AUTH token.
     pub cache_secret_version: Option<&'a str>,
-    /// What the cluster serves.
+    /// Optional API groups that the cluster serves.
     pub served: Served,
-    /// Whether anything is carried out.
+    /// Whether changes are carried out or only counted.
     pub mode: Mode,
 }
 
-/// Why the pool was not brought to what is wanted.
+/// Why the worker objects could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum EnsureError {
-    /// A call failed.
+    /// A call to the Kubernetes API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The objects cannot be made.
+    /// The objects cannot be rendered.
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
 
-/// What was found.
+/// Result of [`ensure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ensured {
-    /// The workers.
+    /// How the workers are doing.
     pub workers: WorkersFinding,
-    /// Name of the connection's `ConfigMap`, where somebody else has an object of that name.
+    /// Name of the connection's `ConfigMap`, if an object of that name belongs to another owner.
     pub taken: Option<String>,
 }
 
@@ -50,7 +50,8 @@ impl From<WorkersFinding> for Ensured {
     }
 }
 
-/// Applies what differs, removes what is wanted no more, and says how the workers stand. Writes nothing where all is as wanted.
+/// Applies objects that differ, deletes obsolete ones, and reports how the workers are doing. Writes nothing if
+/// everything is in sync.
 pub async fn ensure(
     cluster: &Cluster,
     system: &ValidatedSystem,
@@ -58,7 +59,7 @@ pub async fn ensure(
     setting: Setting<'_>,
 ) -> Result<Ensured, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
-        let message = "spec.managementPolicy is Observe: the workers are left alone".to_owned();
+        let message = "spec.managementPolicy is Observe: the workers are not changed".to_owned();
         return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
     }
     let Some(outputs) = outputs else {
@@ -100,13 +101,13 @@ pub async fn ensure(
     }
     let mut workers = finding(system, &deployments, served);
     if planned > 0 {
-        workers.message = format!("{}; a dry run: {planned} worker objects would be changed", workers.message);
+        workers.message = format!("{}; dry run: {planned} worker objects would change", workers.message);
     }
     Ok(Ensured { workers, taken })
 }
 
-/// Whose an object is; `None` where it is somebody else's. Only the connection's name is a person's choice, which may be the name of
-/// something that is there.
+/// Who owns an object; `None` if it belongs to another owner. Only the name of the connection's `ConfigMap` is chosen
+/// by the user and can collide with an existing object.
 async fn claim(
     cluster: &Cluster,
     system: &ValidatedSystem,
@@ -121,7 +122,7 @@ async fn claim(
     })
 }
 
-/// Items of a list carry neither kind nor version.
+/// Adds kind and API version, which the items of a list lack.
 fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
     let (group, version, kind, _) = kind.names();
     let mut value = to_value(found);
@@ -131,7 +132,7 @@ fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
     value
 }
 
-/// How the workers stand, from their Deployments. What `kubectl rollout status` waits for is waited for here.
+/// The state of the workers, derived from their Deployments by the rules of `kubectl rollout status`.
 pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) -> WorkersFinding {
     let mut serving = true;
     let mut failing = Vec::new();
@@ -141,7 +142,7 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) 
         let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str());
         let Some(found) = found else {
             serving = false;
-            parts.push(format!("{} is being made", role.name));
+            parts.push(format!("{} is being created", role.name));
             continue;
         };
         let status = &found["status"];
@@ -155,11 +156,11 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) 
     }
     let mut message = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
     if !serving && crate::engine::worker_config::auth(&system.spec.api).is_none() {
-        message.push_str("; spec.api.auth names nobody, so the roles that serve the API do not start");
+        message.push_str("; no token issuer is set (spec.api.auth), so the roles that serve the API do not start");
     }
     let left_out = workers::left_out(system, served);
     if !left_out.is_empty() {
-        message = format!("{message}; left out: {}", left_out.join(", "));
+        message = format!("{message}; skipped: {}", left_out.join(", "));
     }
     let state = match (system.spec.suspend, failing.is_empty(), serving) {
         (true, _, _) => WorkersState::Suspended,
@@ -174,7 +175,7 @@ fn progress_failure(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array()?;
     let progressing = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
     let failed = progressing["status"] == "False" && progressing["reason"] == "ProgressDeadlineExceeded";
-    failed.then(|| progressing["message"].as_str().unwrap_or("the roll-out makes no progress").to_owned())
+    failed.then(|| progressing["message"].as_str().unwrap_or("the rollout makes no progress").to_owned())
 }
 
 #[cfg(test)]
@@ -212,21 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn a_roll_out_that_makes_no_progress_says_why() {
+    fn a_rollout_without_progress_reports_the_cause() {
         let mut stuck = deployments(2, 0);
         stuck[1]["status"]["conditions"] = json!([{ "type": "Progressing", "status": "False",
             "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet \"x\" has timed out progressing." }]);
         let found = finding(&system(), &stuck, ALL);
         assert_eq!(found.state, WorkersState::Failing);
         let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
-                   spec.api.auth names nobody, so the roles that serve the API do not start";
+                   no token issuer is set (spec.api.auth), so the roles that serve the API do not start";
         assert_eq!(found.message, why);
     }
 
     #[test]
-    fn what_an_old_cluster_lacks_is_said() {
+    fn objects_that_an_old_cluster_does_not_serve_are_reported_as_skipped() {
         let found = finding(&system(), &deployments(2, 2), Served::default());
-        assert!(found.message.ends_with("left out: disruption budgets (the cluster does not serve policy/v1)"));
+        assert!(found.message.ends_with("skipped: disruption budgets (the cluster does not serve policy/v1)"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Scheduled exports of one system: started, followed without waiting for them, and told. What is due is decided in `plan::exports`.
+//! Scheduled exports of one system: starts them, polls them without waiting, and reports them. `plan::exports` decides
+//! which one is due.
 //!
-//! Nothing here stops a reconcile: what fails is a condition of its own, which `Ready` knows nothing of. One step is taken at a time,
-//! so that every one of them reaches the status and the events.
+//! Nothing here fails a reconcile: a failure is reported in the condition `ExportsReady`, which does not affect
+//! `Ready`. Each reconcile takes one step, so that every step reaches the status and the events.
 
 use std::time::Duration;
 
@@ -23,52 +24,53 @@ use crate::kubernetes::infra::metrics::Metrics;
 use crate::kubernetes::infra::reconcile_cache::ExportCache;
 use crate::kubernetes::policy::requeue;
 
-/// Refusals after which a full export is tried where DynamoDB has refused the period of an incremental one: the backups it reads may
-/// have been off meanwhile. The first ones may be of changes that are not readable yet.
+/// Consecutive rejections of an incremental export after which a full export is started instead: point-in-time recovery
+/// may have been disabled during its period. The first rejections may only mean that the latest changes are not
+/// available for export yet.
 const REFUSALS_FORGIVEN: u32 = 3;
 
-/// What a step is made from.
+/// Inputs of one step.
 pub struct Exports<'a> {
-    /// The system.
+    /// The system to export.
     pub system: &'a ValidatedSystem,
-    /// AWS.
+    /// Clients of AWS.
     pub ports: &'a Ports,
-    /// Metrics.
+    /// Counts the outcomes.
     pub metrics: &'a Metrics,
-    /// How the environment stands.
+    /// The status of this reconcile, without the exports.
     pub status: &'a DispatchSystemStatus,
     /// The status as stored.
     pub previous: Option<&'a DispatchSystemStatus>,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// How a step ended.
+/// Result of a step.
 pub struct Stepped {
-    /// For the status.
+    /// What the status reports.
     pub finding: ExportsFinding,
-    /// When to come back.
+    /// Time until the next step.
     pub next: Option<Duration>,
-    /// For the metrics; `None` where no export is expected.
+    /// Progress for the metrics; `None` where no export is expected.
     pub mark: Option<Mark>,
 }
 
-/// How far one system's exports are.
+/// Progress of one system's exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Moment of the table up to which completed exports show it.
+    /// Time up to which completed exports cover the table.
     pub covered: Option<Timestamp>,
-    /// When they will be late.
+    /// Time from which the exports are late.
     pub deadline: Option<Timestamp>,
 }
 
-/// What a step changes.
+/// The part of the status that a step changes.
 struct Course {
     last: Option<ExportStatus>,
     progress: ExportScheduleStatus,
 }
 
-/// Where an export comes from and goes to.
+/// Source and target of an export.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     stack_arn: &'a str,
@@ -78,9 +80,9 @@ struct Place<'a> {
 /// Whether an export may be started.
 enum Leave<'a> {
     Granted(Place<'a>),
-    /// Not now.
+    /// The stack is not ready.
     NotReady,
-    /// The manifest forbids it.
+    /// The manifest forbids it: `Observe` or `suspend`.
     Held(ExportsState),
 }
 
@@ -145,7 +147,7 @@ impl Exports<'_> {
         }
     }
 
-    /// Looks at a running export, unless it was looked at a moment ago.
+    /// Polls a running export, unless it was polled a moment ago.
     async fn follow(&self, running: ExportStatus, memory: &mut ExportCache) -> (ExportStatus, Duration) {
         if let Some(wait) = memory.wait() {
             return (running, wait);
@@ -157,7 +159,7 @@ impl Exports<'_> {
             Ok(Some(seen)) if seen.state != IN_PROGRESS => Some(seen),
             Ok(found) => exports::given_up(&running, self.now, found.is_some()),
             Err(error) => {
-                tracing::debug!(%error, "the export is looked at later");
+                tracing::debug!(%error, "could not poll the export; it will be polled again");
                 None
             }
         };
@@ -173,7 +175,7 @@ impl Exports<'_> {
         elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default()
     }
 
-    /// Starts what is due.
+    /// Starts the export that is due, if any.
     async fn begin(
         &self,
         schedule: &Schedule,

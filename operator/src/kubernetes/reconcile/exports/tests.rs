@@ -10,7 +10,7 @@ use crate::testing::{World, stack_in, system};
 use dispatch_api::conditions::{ConditionStatus, ConditionType, EventReason, Reason};
 use dispatch_api::dispatch_system::{ExportType, OutputsStatus};
 
-/// One system whose exports are stepped as the controller steps them, and the status it has stored.
+/// One system whose exports are stepped as the controller does, and its stored status.
 struct Bench {
     world: World,
     system: ValidatedSystem,
@@ -19,7 +19,7 @@ struct Bench {
     metrics: Metrics,
     now: Timestamp,
     writes: usize,
-    told: Vec<EventReason>,
+    published: Vec<EventReason>,
 }
 
 fn condition(kind: ConditionType, status: ConditionStatus) -> Condition {
@@ -34,7 +34,7 @@ fn condition(kind: ConditionType, status: ConditionStatus) -> Condition {
 }
 
 impl Bench {
-    /// It is noon in Seoul, and the schedule is four in the morning, 19:00 UTC.
+    /// It is noon in Seoul; the schedule is 04:00 there, 19:00 UTC.
     fn new() -> Self {
         let mut system = system();
         system.spec.export.schedule = Some("0 4 * * *".to_owned());
@@ -49,10 +49,10 @@ impl Bench {
         };
         let now = "2024-05-02T03:00:00Z".parse().unwrap();
         let (world, memory, metrics) = (World::default(), ExportCache::default(), Metrics::new());
-        Self { world, system, stored, memory, metrics, now, writes: 0, told: Vec::new() }
+        Self { world, system, stored, memory, metrics, now, writes: 0, published: Vec::new() }
     }
 
-    /// A schedule that has been seen.
+    /// A system whose schedule is already in the status.
     async fn seen() -> Self {
         let mut bench = Self::new();
         bench.step().await;
@@ -91,22 +91,22 @@ impl Bench {
         (with_exports(self.stored.clone(), stepped.finding.clone(), &frame), stepped)
     }
 
-    /// One reconcile, with its status written.
+    /// One reconcile, including the write of its status.
     async fn step(&mut self) -> Option<Duration> {
         let (status, stepped) = self.look().await;
         self.writes += usize::from(status != self.stored);
-        self.told.extend(events_between(Some(&self.stored), &status).into_iter().map(|told| told.reason));
+        self.published.extend(events_between(Some(&self.stored), &status).into_iter().map(|event| event.reason));
         self.stored = status;
         stepped.next
     }
 
-    /// One reconcile whose process ends before it has written the status.
+    /// One reconcile whose process dies before it writes the status.
     async fn crash(&mut self) {
         self.look().await;
         self.memory = ExportCache::default();
     }
 
-    /// Reconciles until nothing is under way, as often as it asks for.
+    /// Reconciles at the requested times until no export is in progress.
     async fn converge(&mut self) {
         for _ in 0..200 {
             match self.step().await {
@@ -116,7 +116,7 @@ impl Bench {
                 _ => return,
             }
         }
-        panic!("it never settles: {:#?}", self.stored);
+        panic!("the exports never settle: {:#?}", self.stored);
     }
 
     fn ready(&self) -> (ConditionStatus, Reason, &str) {
@@ -142,7 +142,7 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next() {
+async fn a_slot_is_exported_polled_and_reported_and_then_nothing_is_called_until_the_next_slot() {
     let mut bench = Bench::seen().await;
     assert_eq!(bench.ready().1, Reason::Scheduled);
     let progress = bench.stored.export_schedule.clone().expect("a schedule");
@@ -157,7 +157,7 @@ async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next()
     assert_eq!((bench.last().state.as_str(), bench.ready().1), (IN_PROGRESS, Reason::Exporting));
     assert!(status::is_true(&bench.stored, ConditionType::Ready), "a running export changes nothing about the system");
     bench.step().await;
-    assert!(bench.calls().is_empty(), "it was looked at a moment ago");
+    assert!(bench.calls().is_empty(), "it was polled a moment ago");
     let writes = bench.writes;
     bench.wait(SignedDuration::from_secs(30)).await;
     bench.step().await;
@@ -168,7 +168,7 @@ async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next()
     assert_eq!(bench.ready(), ready);
     assert_eq!((bench.last().state.as_str(), bench.last().item_count), (COMPLETED, Some(3)));
     assert!(bench.last().started_at < bench.last().ended_at);
-    assert_eq!(bench.told, [EventReason::ExportStarted, EventReason::ExportCompleted]);
+    assert_eq!(bench.published, [EventReason::ExportStarted, EventReason::ExportCompleted]);
 
     let writes = bench.writes;
     bench.calls();
@@ -230,7 +230,7 @@ async fn a_crash_at_any_step_ends_with_the_same_exports() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_while_suspended_is_made_up_for_once() {
+async fn exports_missed_while_suspended_are_made_up_for_once() {
     let mut bench = Bench::seen().await;
     bench.system.spec.suspend = true;
     for _ in 0..5 {
@@ -263,7 +263,7 @@ async fn an_export_waits_for_its_stack() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_again() {
+async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_retries() {
     let mut bench = Bench::seen().await;
     bench.world.change_exports(|exports| exports.end = Some(Err("S3NoSuchBucket: gone".to_owned())));
     bench.until("2024-05-02T19:00:10Z").await;
@@ -275,7 +275,7 @@ async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_aga
     assert!(
         status::is_true(&bench.stored, ConditionType::Ready) && !status::is_true(&bench.stored, ConditionType::Stalled)
     );
-    assert_eq!(bench.told, [EventReason::ExportStarted, EventReason::ExportFailed]);
+    assert_eq!(bench.published, [EventReason::ExportStarted, EventReason::ExportFailed]);
     assert!(EventReason::ExportFailed.is_warning());
     bench.world.change_exports(|exports| exports.end = Some(Ok(())));
     bench.until("2024-05-03T18:00:00Z").await;
@@ -293,7 +293,7 @@ async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_aga
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_export_that_cannot_be_started_is_told_once_and_tried_again_at_growing_pauses() {
+async fn an_export_that_cannot_be_started_is_reported_once_and_retried_with_backoff() {
     let mut bench = Bench::seen().await;
     bench
         .world
@@ -303,10 +303,10 @@ async fn an_export_that_cannot_be_started_is_told_once_and_tried_again_at_growin
         bench.step().await;
         bench.wait(SignedDuration::from_mins(1)).await;
     }
-    let told = "the export of 2024-05-03T04:00+09:00 was not started: could not start an export: AccessDenied: no";
-    assert_eq!(bench.ready(), (ConditionStatus::False, Reason::ExportNotStarted, told));
+    let message = "the export of 2024-05-03T04:00+09:00 was not started: could not start an export: AccessDenied: no";
+    assert_eq!(bench.ready(), (ConditionStatus::False, Reason::ExportNotStarted, message));
     assert_eq!(
-        (bench.calls().len(), bench.writes, bench.told.as_slice()),
+        (bench.calls().len(), bench.writes, bench.published.as_slice()),
         (10, 2, [EventReason::ExportFailed].as_slice())
     );
     bench.world.change_exports(|exports| exports.refusal = None);
@@ -316,7 +316,7 @@ async fn an_export_that_cannot_be_started_is_told_once_and_tried_again_at_growin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_period_dynamodb_refuses_becomes_a_full_export() {
+async fn a_period_that_dynamodb_rejects_becomes_a_full_export() {
     let mut bench = Bench::seen().await.incremental();
     bench.until("2024-05-02T19:00:10Z").await;
     bench.converge().await;
@@ -335,7 +335,7 @@ async fn a_period_dynamodb_refuses_becomes_a_full_export() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_schedule_there_is_no_condition_and_a_running_export_is_still_followed() {
+async fn without_a_schedule_there_is_no_condition_and_a_running_export_is_still_polled() {
     let mut bench = Bench::seen().await;
     bench.until("2024-05-02T19:00:10Z").await;
     bench.step().await;
