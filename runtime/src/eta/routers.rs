@@ -9,11 +9,13 @@ use dispatch_core::geo::Coordinate;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::straight_line::StraightLine;
 use super::breaker::Breaker;
-use super::{Router, RouterError, StraightLine};
+use super::error::RouterError;
+use super::router::Router;
 use crate::city::City;
-use crate::metrics::Metrics;
-use crate::port::{Eta, PortError};
+use crate::ports::{Eta, PortError};
+use crate::telemetry::metrics::Metrics;
 
 const ACTION: &str = "asking the router";
 

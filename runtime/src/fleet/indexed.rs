@@ -13,6 +13,7 @@ use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
@@ -20,9 +21,8 @@ use tokio::time::Instant;
 use super::RedisFleet;
 use super::feed::Change;
 use super::index::{DriverIndex, LiveDriver, Wanted};
-use crate::metrics::Metrics;
-use crate::port::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
-use crate::store::entity::PersonStatus;
+use crate::ports::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use crate::telemetry::metrics::Metrics;
 
 /// How long an index is believed that heard nothing new from Redis, not even that there is nothing new.
 const LAG_MAX: Duration = Duration::from_secs(5);

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::port::{OfferTimers, PortError, TimerMessage};
-use crate::pulse::Pulse;
+use crate::ports::{OfferTimers, PortError, TimerMessage};
+use crate::telemetry::heartbeat::Pulse;
 
 /// Timers on their way to the queue.
 const ON_THE_WAY_MAX: usize = 1_024;
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::messaging::fake::FakeTimers;
-    use crate::pulse::{Pulses, SILENCE_MAX};
+    use crate::telemetry::heartbeat::{Pulses, SILENCE_MAX};
 
     struct Shared(Arc<FakeTimers>);
 

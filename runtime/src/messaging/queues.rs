@@ -6,9 +6,9 @@ use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use serde::Serialize;
 
-use super::gather::{BatchCall, Gather, all_failed, results};
+use super::batcher::{BatchCall, Gather, all_failed, results};
 use crate::aws::{port_error, refused_entry};
-use crate::port::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
+use crate::ports::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
 use crate::stream::DeadLetters;
 
 /// Longest delay of one SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::{BatchResultErrorEntry, MessageAttributeValue, PublishBatchRequestEntry};
+use dispatch_http_types::{Notification, NotificationKind};
 
+use super::batcher::{BatchCall, Gather, all_failed, results};
 use super::consumer::Received;
-use super::gather::{BatchCall, Gather, all_failed, results};
 use crate::aws::{port_error, refused_entry};
-use crate::port::{Notification, NotificationKind, Notifier, PortError};
+use crate::ports::{Notifier, PortError};
 
 const RECIPIENT: &str = "recipient";
 const KIND: &str = "kind";

@@ -5,13 +5,13 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatch_core::ids::DispatchId;
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, Trigger};
-use crate::pulse::Pulse;
-use dispatch_core::ids::DispatchId;
+use crate::telemetry::heartbeat::Pulse;
 
 /// Time between two rounds on average: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
 const EVERY: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::city::Settings;
-use crate::pulse::Pulse;
+use crate::telemetry::heartbeat::Pulse;
 
 /// Time between two looks. Watching the content works for a file, a renamed file and a mounted `ConfigMap` alike, and a small
 /// file costs nothing to read.
@@ -72,7 +72,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::pulse::{Pulses, SILENCE_MAX};
+    use crate::telemetry::heartbeat::{Pulses, SILENCE_MAX};
 
     fn config() -> WorkerConfig {
         let dispatch = json!({

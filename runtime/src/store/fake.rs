@@ -7,26 +7,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dispatch_core::dispatch::Step;
+use dispatch_core::dispatch::{DispatchStatus, Step};
 use dispatch_core::geo::region_of_address;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
-use super::answers::{AnswerItem, expires_at};
 use super::broken;
 use super::convert::{Codec, ItemError, route_points};
 use super::dispatches::{LIST_MAX, PageToken};
 use super::entity::{
-    DispatchItem, DispatchStatus, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, Location, PersonStatus,
-    RouteChunkItem, UserDispatchHistoryItem, UserItem,
+    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, Location, RouteChunkItem,
+    UserDispatchHistoryItem, UserItem,
 };
-use super::failure::{DynamoFailure, Meaning};
+use super::error::{DynamoFailure, Meaning};
+use super::idempotency::{AnswerItem, expires_at};
 use super::keys::{self, Shards};
 use super::plan::{Involved, Plan, PlanError, involved, is_free};
 use crate::city::City;
-use crate::port::{
+use crate::ports::{
     AnswerStore, AvailabilityChange, Begun, Commit, Created, DispatchStore, DriverProfile, KeyedRequest, NewDispatch,
     Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch, TravelledRoute, UserProfile,
 };

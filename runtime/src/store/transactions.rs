@@ -1,17 +1,18 @@
 //! The two writes that decide: a new dispatch, and a step.
 
 use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem};
-use dispatch_core::dispatch::Step;
+use dispatch_core::dispatch::{DispatchStatus, Step};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use serde::Serialize;
 
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
-use super::entity::{DispatchItem, DispatchStatus, DriverItem, PersonStatus, UserItem};
+use super::entity::{DispatchItem, DriverItem, UserItem};
+use super::error::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
 use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
 use super::{DynamoStore, broken, keys};
-use crate::port::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
+use crate::ports::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
 
 const CREATE: &str = "storing a dispatch";
 const COMMIT: &str = "storing a step of a dispatch";

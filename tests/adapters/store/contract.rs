@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use dispatch_core::dispatch::{Event, Status, TripEvent, TripTotals};
+use dispatch_core::dispatch::{DispatchStatus, Event, TripEvent, TripTotals};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::port::{
+use dispatch_runtime::ports::{
     ANSWER_KEPT_MS, AvailabilityChange, Begun, Commit, Created, HELD_MS, KeyedRequest, Owner, Person, StoredAnswer,
     StoredDispatch, TravelledRoute,
 };
-use dispatch_runtime::store::entity::{DispatchStatus, Location, PersonStatus};
+use dispatch_runtime::store::entity::Location;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -118,7 +119,7 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     }
     assert_eq!(applied, 1);
     let stored = table.reload(&offered).await;
-    assert_eq!((stored.state.status, stored.state.ver), (Status::Accepted, offered.state.ver + 1));
+    assert_eq!((stored.state.status, stored.state.ver), (DispatchStatus::Accepted, offered.state.ver + 1));
     assert_eq!(stored.item.events.len(), offered.item.events.len() + 1);
     let histories = table.partition("driver#1").await;
     let dispatched = histories.iter().filter(|item| item["SK"].as_str().unwrap().starts_with("DISPATCHED#")).count();

@@ -7,6 +7,7 @@ use std::{env, fs};
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemSpec};
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_http_types::ROUTES;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
 use super::*;
