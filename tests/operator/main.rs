@@ -41,7 +41,8 @@ fn behaviours(readme: &str) -> Vec<Behaviour<'_>> {
     let mut all: Vec<Behaviour<'_>> = Vec::new();
     for line in readme.lines() {
         if let Some(heading) = line.strip_prefix("### ") {
-            let numbered = heading.split_once(". ").and_then(|(number, title)| Some((number.parse::<usize>().ok()?, title)));
+            let numbered =
+                heading.split_once(". ").and_then(|(number, title)| Some((number.parse::<usize>().ok()?, title)));
             let (number, title) = numbered.map_or((None, heading), |(number, title)| (Some(number), title));
             all.push(Behaviour { number, title, tests: Vec::new() });
         } else if let (Some(test), Some(behaviour)) = (line.strip_prefix("- `"), all.last_mut()) {

@@ -8,6 +8,8 @@
 //!
 //! This crate does no I/O.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "crd")]
 pub mod annotations;
 #[cfg(feature = "crd")]

@@ -3,9 +3,8 @@
 //! The adapters are in [`crate::cloud::aws`]; in-memory fakes with fault injection are in [`crate::testing`] (feature
 //! `testing`).
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use dispatch_api::dispatch_system::BillingMode;
@@ -14,9 +13,6 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::cloud::stack::StackProvider;
-
-/// A call on a port. Boxed, so that the ports can be chosen at run time and the engine is compiled once.
-pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, PortError>> + Send + 'a>>;
 
 /// Kind of a failed call. Derived from AWS's error codes and transport errors, never from message text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +66,7 @@ impl PortError {
 pub struct Ports {
     pub stacks: Arc<dyn StackProvider>,
     pub tables: Arc<dyn Tables>,
+    pub exports: Arc<dyn Exports>,
     pub push: Arc<dyn PushPlatforms>,
     pub caches: Arc<dyn Caches>,
     pub queues: Arc<dyn Queues>,
@@ -168,38 +165,45 @@ pub struct Export {
     pub failure: Option<String>,
 }
 
-/// Continuous backups and exports of DynamoDB tables.
+/// DynamoDB tables and their continuous backups.
+#[async_trait]
 pub trait Tables: Send + Sync {
     /// The table; `None` if it does not exist.
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>>;
-    fn tags<'a>(&'a self, table_arn: &'a str) -> Call<'a, BTreeMap<String, String>>;
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError>;
+    async fn tags(&self, table_arn: &str) -> Result<BTreeMap<String, String>, PortError>;
     /// Sets one tag of a table.
-    fn tag<'a>(&'a self, table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()>;
+    async fn tag(&self, table_arn: &str, key: &str, value: &str) -> Result<(), PortError>;
     /// Attribute of the time to live; `None` if it is disabled.
-    fn expiry<'a>(&'a self, table: &'a str) -> Call<'a, Option<String>>;
+    async fn expiry(&self, table: &str) -> Result<Option<String>, PortError>;
     /// Restores settings. DynamoDB updates a table only while it is `ACTIVE`; until then the call fails with
     /// `Unavailable`.
-    fn correct<'a>(&'a self, table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()>;
+    async fn correct(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError>;
     /// State of point-in-time recovery; `None` if the table does not exist.
-    fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>>;
+    async fn recovery(&self, table: &str) -> Result<Option<Recovery>, PortError>;
     /// Enables point-in-time recovery. Idempotent.
-    fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()>;
+    async fn enable_recovery(&self, table: &str) -> Result<(), PortError>;
+}
+
+/// Exports of DynamoDB tables to S3.
+#[async_trait]
+pub trait Exports: Send + Sync {
     /// Starts an export. Idempotent by its token.
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export>;
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export>;
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError>;
+    async fn describe(&self, arn: &str) -> Result<Export, PortError>;
     /// ARNs of a table's exports of the last 90 days; DynamoDB lists no older ones.
-    fn exports<'a>(&'a self, table_arn: &'a str) -> Call<'a, Vec<String>>;
+    async fn list(&self, table_arn: &str) -> Result<Vec<String>, PortError>;
 }
 
 /// SNS platform applications for Firebase Cloud Messaging (platform `GCM`, token authentication).
+#[async_trait]
 pub trait PushPlatforms: Send + Sync {
-    fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool>;
+    async fn exists(&self, arn: &str) -> Result<bool, PortError>;
     /// Creates an application and returns its ARN.
-    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String>;
+    async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError>;
     /// Replaces the credential.
-    fn update<'a>(&'a self, arn: &'a str, credential: &'a SecretString) -> Call<'a, ()>;
+    async fn update(&self, arn: &str, credential: &SecretString) -> Result<(), PortError>;
     /// Idempotent.
-    fn delete<'a>(&'a self, arn: &'a str) -> Call<'a, ()>;
+    async fn delete(&self, arn: &str) -> Result<(), PortError>;
 }
 
 /// Primary endpoint of a replication group.
@@ -212,9 +216,10 @@ pub struct CacheEndpoint {
 }
 
 /// ElastiCache replication groups.
+#[async_trait]
 pub trait Caches: Send + Sync {
     /// Primary endpoint; `None` if the group does not exist or has no endpoint yet.
-    fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>>;
+    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError>;
 }
 
 /// The settings of a queue that the spec determines.
@@ -231,13 +236,14 @@ pub struct QueueSettings {
 }
 
 /// SQS queues.
+#[async_trait]
 pub trait Queues: Send + Sync {
     /// Settings of a queue; `None` if it does not exist.
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError>;
     /// Approximate number of messages: visible, in flight and delayed; `None` if the queue does not exist.
-    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>>;
+    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError>;
     /// Sets the settings. Without `dead_letter_arn` or `max_receive_count` the redrive policy does not change.
-    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
+    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError>;
 }
 
 /// What one call removed from a bucket.
@@ -250,17 +256,19 @@ pub struct Removed {
 }
 
 /// S3 buckets. `owner` is the account that must own the bucket; a bucket of another account is `Denied`.
+#[async_trait]
 pub trait Buckets: Send + Sync {
     /// Tags of a bucket; `None` if it does not exist.
-    fn tags<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>>;
+    async fn tags(&self, bucket: &str, owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError>;
     /// Replaces all tags of a bucket except AWS's own.
-    fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()>;
+    async fn set_tags(&self, bucket: &str, owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
     /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as empty.
-    fn remove_versions<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Removed>;
+    async fn remove_versions(&self, bucket: &str, owner: &str) -> Result<Removed, PortError>;
 }
 
 /// The owner of the credentials.
+#[async_trait]
 pub trait Identity: Send + Sync {
     /// The twelve-digit account id. Read once and cached for the lifetime of the adapter.
-    fn account(&self) -> Call<'_, String>;
+    async fn account(&self) -> Result<String, PortError>;
 }

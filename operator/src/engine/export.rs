@@ -88,7 +88,7 @@ pub async fn start(
         format: system.spec.export.format,
         extent,
     };
-    Ok(status_of(ports.tables.start_export(&request).await?, None))
+    Ok(status_of(ports.exports.start(&request).await?, None))
 }
 
 /// A scheduled export.
@@ -127,7 +127,7 @@ pub async fn start_slot(
     {
         return Ok(status_of(found, Some(slot)));
     }
-    let started = match ports.tables.start_export(&request).await {
+    let started = match ports.exports.start(&request).await {
         // The spec has changed since the export was started; that export counts for the slot.
         Err(error) if error.kind == PortErrorKind::AlreadyExists => {
             started_with(ports, &request, slot).await?.ok_or(error)?
@@ -147,7 +147,7 @@ async fn started_with(ports: &Ports, request: &ExportRequest, since: Timestamp) 
 
 /// Reads an export; `None` if it does not exist.
 pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<Option<ExportStatus>, PortError> {
-    match ports.tables.export(arn).await {
+    match ports.exports.describe(arn).await {
         Ok(export) => Ok(Some(status_of(export, slot))),
         Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -168,7 +168,7 @@ pub async fn follow(
     while status.state == IN_PROGRESS && Instant::now() < deadline {
         sleep(pause).await;
         pause = (pause * 2).min(wait_policy.longest);
-        let next = status_of(ports.tables.export(&status.export_arn).await?, None);
+        let next = status_of(ports.exports.describe(&status.export_arn).await?, None);
         if next.state != status.state {
             progress.report(Event::Step(format!("export {}", next.state)));
         }
@@ -215,10 +215,10 @@ async fn first_where(
     worth: impl Fn(&str) -> bool,
     wanted: impl Fn(&Export) -> bool,
 ) -> Result<Option<Export>, PortError> {
-    let mut arns = ports.tables.exports(table_arn).await?;
+    let mut arns = ports.exports.list(table_arn).await?;
     arns.sort_unstable_by(|a, b| b.cmp(a));
     for arn in arns.iter().filter(|arn| worth(arn)).take(LOOK_BACK) {
-        let export = ports.tables.export(arn).await?;
+        let export = ports.exports.describe(arn).await?;
         if wanted(&export) {
             return Ok(Some(export));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cloud::ports::{Call, PortError, PortErrorKind};
+use crate::cloud::ports::{PortError, PortErrorKind};
 
 /// Outcome of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,21 +26,22 @@ pub type Judge = Arc<dyn Fn(&'static str) -> Fate + Send + Sync>;
 pub type Ledger = BTreeMap<&'static str, usize>;
 
 /// Executes a call with the outcome that `judge` decides.
-pub(crate) fn carry_out<T: Send + 'static>(
+pub(crate) async fn carry_out<T>(
     judge: Option<Judge>,
     call: &'static str,
-    work: impl FnOnce() -> Result<T, PortError>,
-) -> Call<'static, T> {
+    work: impl FnOnce() -> Result<T, PortError> + Send,
+) -> Result<T, PortError> {
     let fate = judge.map_or(Fate::Answered, |judge| judge(call));
     if fate == Fate::Lost {
-        return Box::pin(std::future::pending());
+        return std::future::pending().await;
     }
     let result = work();
-    Box::pin(async move {
-        match fate {
-            Fate::Unanswered => std::future::pending().await,
-            Fate::Broken => Err(PortError::new(call, PortErrorKind::Unavailable, "the connection was reset")),
-            _ => result,
+    match fate {
+        Fate::Unanswered => {
+            drop(result);
+            std::future::pending().await
         }
-    })
+        Fate::Broken => Err(PortError::new(call, PortErrorKind::Unavailable, "the connection was reset")),
+        _ => result,
+    }
 }

@@ -1,5 +1,6 @@
 //! An AWS account in memory, as far as the engine uses it.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports,
+    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
 use crate::cloud::stack::fake::FakeStacks;
@@ -107,6 +108,7 @@ impl World {
         Ports {
             stacks: Arc::new(self.stacks.clone()),
             tables: Arc::new(self.clone()),
+            exports: Arc::new(self.clone()),
             push: Arc::new(self.clone()),
             caches: Arc::new(self.clone()),
             queues: Arc::new(self.clone()),
@@ -214,17 +216,18 @@ impl World {
         (all, mutating)
     }
 
-    fn answer<T: Send + 'static>(
+    async fn answer<T>(
         &self,
         call: &'static str,
-        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
-    ) -> Call<'static, T> {
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError> + Send,
+    ) -> Result<T, PortError> {
         let judge = self.lock().judge.clone();
         carry_out(judge, call, || {
             let mut inner = self.lock();
             inner.calls.push(call);
             work(&mut inner)
         })
+        .await
     }
 
     /// Tags of table and bucket: those of their stack, or of the retained data.
@@ -254,33 +257,59 @@ impl Inner {
     }
 }
 
+#[async_trait]
+impl Exports for World {
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError> {
+        self.answer("start_export", |inner| {
+            let before = inner.exports.started.len();
+            let export = inner.exports.start(request)?;
+            if inner.exports.started.len() > before {
+                inner.did("export started");
+            }
+            Ok(export)
+        })
+        .await
+    }
+
+    async fn describe(&self, arn: &str) -> Result<Export, PortError> {
+        self.answer("export", |inner| inner.exports.look(arn)).await
+    }
+
+    async fn list(&self, _table_arn: &str) -> Result<Vec<String>, PortError> {
+        self.answer("exports", |inner| Ok(inner.exports.arns())).await
+    }
+}
+
+#[async_trait]
 impl Tables for World {
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
         let any = self.data_is_there();
         self.answer("table", |inner| {
             let there = !inner.table_gone && (any || inner.kept.is_some());
             Ok(there.then(|| TableLook { name: table.to_owned(), ..inner.table.clone() }))
         })
+        .await
     }
 
-    fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        self.answer("table_tags", |inner| Ok(self.tags_of(inner)))
+    async fn tags(&self, _table_arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+        self.answer("table_tags", |inner| Ok(self.tags_of(inner))).await
     }
 
-    fn tag<'a>(&'a self, _table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
+    async fn tag(&self, _table_arn: &str, key: &str, value: &str) -> Result<(), PortError> {
         let tag = (key.to_owned(), value.to_owned());
         self.answer("tag_table", |inner| {
             inner.did("table tagged");
             inner.kept.get_or_insert_default().extend([tag]);
             Ok(())
         })
+        .await
     }
 
-    fn expiry<'a>(&'a self, _table: &'a str) -> Call<'a, Option<String>> {
-        self.answer("expiry", |inner| Ok(inner.expiry.clone()))
+    async fn expiry(&self, _table: &str) -> Result<Option<String>, PortError> {
+        self.answer("expiry", |inner| Ok(inner.expiry.clone())).await
     }
 
-    fn correct<'a>(&'a self, _table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
+    async fn correct(&self, _table: &str, correction: &TableCorrection) -> Result<(), PortError> {
         self.answer("correct_table", |inner| {
             inner.did("table corrected");
             let table = &mut inner.table;
@@ -299,46 +328,30 @@ impl Tables for World {
             }
             Ok(())
         })
+        .await
     }
 
-    fn recovery<'a>(&'a self, _table: &'a str) -> Call<'a, Option<Recovery>> {
-        self.answer("recovery", |inner| Ok(Some(inner.recovery)))
+    async fn recovery(&self, _table: &str) -> Result<Option<Recovery>, PortError> {
+        self.answer("recovery", |inner| Ok(Some(inner.recovery))).await
     }
 
-    fn enable_recovery<'a>(&'a self, _table: &'a str) -> Call<'a, ()> {
+    async fn enable_recovery(&self, _table: &str) -> Result<(), PortError> {
         self.answer("enable_recovery", |inner| {
             inner.did("backups enabled");
             inner.recovery = Recovery::Enabled;
             Ok(())
         })
-    }
-
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        self.answer("start_export", |inner| {
-            let before = inner.exports.started.len();
-            let export = inner.exports.start(request)?;
-            if inner.exports.started.len() > before {
-                inner.did("export started");
-            }
-            Ok(export)
-        })
-    }
-
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        self.answer("export", |inner| inner.exports.look(arn))
-    }
-
-    fn exports<'a>(&'a self, _table_arn: &'a str) -> Call<'a, Vec<String>> {
-        self.answer("exports", |inner| Ok(inner.exports.arns()))
+        .await
     }
 }
 
+#[async_trait]
 impl PushPlatforms for World {
-    fn exists<'a>(&'a self, _arn: &'a str) -> Call<'a, bool> {
-        self.answer("push_exists", |inner| Ok(inner.push.is_some()))
+    async fn exists(&self, _arn: &str) -> Result<bool, PortError> {
+        self.answer("push_exists", |inner| Ok(inner.push.is_some())).await
     }
 
-    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
+    async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError> {
         self.answer("create_push", |inner| {
             let new = inner.push.is_none();
             inner.take_credential(credential)?;
@@ -347,29 +360,33 @@ impl PushPlatforms for World {
             }
             Ok(format!("arn:aws:sns:ap-northeast-2:000000000000:app/GCM/{name}"))
         })
+        .await
     }
 
-    fn update<'a>(&'a self, _arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
+    async fn update(&self, _arn: &str, credential: &SecretString) -> Result<(), PortError> {
         self.answer("update_push", |inner| {
             inner.did("application updated");
             inner.take_credential(credential)
         })
+        .await
     }
 
-    fn delete<'a>(&'a self, _arn: &'a str) -> Call<'a, ()> {
+    async fn delete(&self, _arn: &str) -> Result<(), PortError> {
         self.answer("delete_push", |inner| {
             if inner.push.take().is_some() {
                 inner.did("application deleted");
             }
             Ok(())
         })
+        .await
     }
 }
 
+#[async_trait]
 impl Caches for World {
-    fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>> {
+    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError> {
         let host = format!("master.{replication_group}.cache.example");
-        self.answer("cache", |_| Ok(Some(CacheEndpoint { host, port: 6379, tls: true })))
+        self.answer("cache", |_| Ok(Some(CacheEndpoint { host, port: 6379, tls: true }))).await
     }
 }
 
@@ -379,9 +396,10 @@ fn queue_of(url: &str) -> &'static str {
     QUEUES.into_iter().find(|name| url.contains(name)).unwrap_or_default()
 }
 
+#[async_trait]
 impl Queues for World {
     /// Queues share their settings until one is corrected; each has the dead-letter queue of the template.
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
         let queue = queue_of(url);
         let name = queue.to_lowercase();
         let stack = self.stacks.living().unwrap_or_default();
@@ -391,40 +409,45 @@ impl Queues for World {
             let found = inner.corrected.get(queue).unwrap_or(&inner.queue);
             Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..found.clone() }))
         })
+        .await
     }
 
-    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError> {
         let offers = url.contains("Offers");
         self.answer("queue_depth", |inner| Ok((!inner.queues_gone).then_some(if offers { inner.waiting } else { 0 })))
+            .await
     }
 
-    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
+    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
         self.answer("correct_queue", |inner| {
             inner.did("queue corrected");
             inner.corrected.insert(queue_of(url), settings.clone());
             Ok(())
         })
+        .await
     }
 }
 
 /// Limit of versions that one call removes, as in S3.
 const VERSIONS_PER_CALL: usize = 1000;
 
+#[async_trait]
 impl Buckets for World {
-    fn tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>> {
+    async fn tags(&self, _bucket: &str, _owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
         let any = self.data_is_there();
-        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner))))
+        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner)))).await
     }
 
-    fn set_tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
+    async fn set_tags(&self, _bucket: &str, _owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
         self.answer("tag_bucket", |inner| {
             inner.did("bucket tagged");
             inner.kept = Some(tags.clone());
             Ok(())
         })
+        .await
     }
 
-    fn remove_versions<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Removed> {
+    async fn remove_versions(&self, _bucket: &str, _owner: &str) -> Result<Removed, PortError> {
         self.answer("remove_versions", |inner| {
             let versions = inner.objects.min(VERSIONS_PER_CALL);
             inner.objects -= versions;
@@ -433,11 +456,13 @@ impl Buckets for World {
             }
             Ok(Removed { versions, more: inner.objects > 0 })
         })
+        .await
     }
 }
 
+#[async_trait]
 impl Identity for World {
-    fn account(&self) -> Call<'_, String> {
-        self.answer("account", |inner| Ok(inner.account.clone()))
+    async fn account(&self) -> Result<String, PortError> {
+        self.answer("account", |inner| Ok(inner.account.clone())).await
     }
 }

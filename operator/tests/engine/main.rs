@@ -370,7 +370,11 @@ async fn destroying_retains_data_by_default_and_is_idempotent() {
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert!(gone.kept.is_empty());
     let (_, mutating) = world.take_calls();
-    assert_eq!(mutating, ["create_change_set", "execute", "delete", "remove_versions"], "the protection is disabled first");
+    assert_eq!(
+        mutating,
+        ["create_change_set", "execute", "delete", "remove_versions"],
+        "the protection is disabled first"
+    );
 }
 
 #[tokio::test(start_paused = true)]

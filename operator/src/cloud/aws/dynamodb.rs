@@ -2,6 +2,7 @@
 //! `UpdateTimeToLive`), continuous backups and exports (`DescribeContinuousBackups`, `UpdateContinuousBackups`,
 //! `ExportTableToPointInTime`, `DescribeExport`, `ListExports`).
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
@@ -19,8 +20,8 @@ use jiff::Timestamp;
 
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::{
-    Call, Export, ExportExtent, ExportRequest, PortError, PortErrorKind, Recovery, TableCorrection, TableLook, Tables,
-    Throughput,
+    Export, ExportExtent, ExportRequest, Exports, PortError, PortErrorKind, Recovery, TableCorrection, TableLook,
+    Tables, Throughput,
 };
 use crate::engine::plan::template::STREAM_VIEW;
 
@@ -41,173 +42,156 @@ impl DynamoDb {
     }
 }
 
+#[async_trait]
+impl Exports for DynamoDb {
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError> {
+        let mut call = self
+            .client
+            .export_table_to_point_in_time()
+            .table_arn(&request.table_arn)
+            .s3_bucket(&request.bucket)
+            .s3_bucket_owner(&request.bucket_owner)
+            .s3_prefix(&request.prefix)
+            .client_token(&request.token)
+            .export_format(match request.format {
+                ExportFormat::DynamoDbJson => SdkFormat::DynamodbJson,
+                ExportFormat::Ion => SdkFormat::Ion,
+            });
+        call = match request.extent {
+            ExportExtent::Full => call.export_type(ExportType::FullExport),
+            ExportExtent::Incremental { from, to } => {
+                let period = IncrementalExportSpecification::builder()
+                    .export_from_time(DateTime::from_secs(from.as_second()))
+                    .export_to_time(DateTime::from_secs(to.as_second()))
+                    .build();
+                call.export_type(ExportType::IncrementalExport).incremental_export_specification(period)
+            }
+        };
+        let answer = call.send().await.map_err(|error| port_error(START, error))?;
+        read(START, answer.export_description)
+    }
+
+    async fn describe(&self, arn: &str) -> Result<Export, PortError> {
+        let request = self.client.describe_export().export_arn(arn);
+        let answer = request.send().await.map_err(|error| port_error(DESCRIBE, error))?;
+        read(DESCRIBE, answer.export_description)
+    }
+
+    async fn list(&self, table_arn: &str) -> Result<Vec<String>, PortError> {
+        let mut arns = Vec::new();
+        let mut token = None;
+        for _ in 0..LIST_PAGES {
+            let request = self.client.list_exports().table_arn(table_arn).set_next_token(token);
+            let page = request.send().await.map_err(|error| port_error("list exports", error))?;
+            arns.extend(page.export_summaries().iter().filter_map(|s| s.export_arn().map(str::to_owned)));
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(arns)
+    }
+}
+
+#[async_trait]
 impl Tables for DynamoDb {
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
-        Box::pin(async move {
-            let request = self.client.describe_table().table_name(table);
-            match request.send().await.map_err(|error| port_error("describe the table", error)) {
-                Ok(answer) => Ok(answer.table.as_ref().map(read_table)),
-                Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
+        let request = self.client.describe_table().table_name(table);
+        match request.send().await.map_err(|error| port_error("describe the table", error)) {
+            Ok(answer) => Ok(answer.table.as_ref().map(read_table)),
+            Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn tags<'a>(&'a self, table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        Box::pin(async move {
-            let mut tags = BTreeMap::new();
-            let mut token = None;
-            for _ in 0..LIST_PAGES {
-                let request = self.client.list_tags_of_resource().resource_arn(table_arn).set_next_token(token);
-                let page = request.send().await.map_err(|error| port_error("list the tags of the table", error))?;
-                tags.extend(page.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())));
-                token = page.next_token;
-                if token.is_none() {
-                    break;
-                }
+    async fn tags(&self, table_arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+        let mut tags = BTreeMap::new();
+        let mut token = None;
+        for _ in 0..LIST_PAGES {
+            let request = self.client.list_tags_of_resource().resource_arn(table_arn).set_next_token(token);
+            let page = request.send().await.map_err(|error| port_error("list the tags of the table", error))?;
+            tags.extend(page.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())));
+            token = page.next_token;
+            if token.is_none() {
+                break;
             }
-            Ok(tags)
-        })
+        }
+        Ok(tags)
     }
 
-    fn tag<'a>(&'a self, table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
-        Box::pin(async move {
-            let tag = Tag::builder().key(key).value(value).build();
-            let tag = tag.map_err(|error| PortError::new(TAG, PortErrorKind::Invalid, error.to_string()))?;
-            let request = self.client.tag_resource().resource_arn(table_arn).tags(tag);
-            request.send().await.map_err(|error| port_error(TAG, error))?;
-            Ok(())
-        })
+    async fn tag(&self, table_arn: &str, key: &str, value: &str) -> Result<(), PortError> {
+        let tag = Tag::builder().key(key).value(value).build();
+        let tag = tag.map_err(|error| PortError::new(TAG, PortErrorKind::Invalid, error.to_string()))?;
+        let request = self.client.tag_resource().resource_arn(table_arn).tags(tag);
+        request.send().await.map_err(|error| port_error(TAG, error))?;
+        Ok(())
     }
 
-    fn expiry<'a>(&'a self, table: &'a str) -> Call<'a, Option<String>> {
-        Box::pin(async move {
-            let request = self.client.describe_time_to_live().table_name(table);
-            let answer =
-                request.send().await.map_err(|error| port_error("describe the table's time to live", error))?;
-            let on = [TimeToLiveStatus::Enabled, TimeToLiveStatus::Enabling];
-            let found = answer.time_to_live_description;
-            let found = found.filter(|found| found.time_to_live_status().is_some_and(|status| on.contains(status)));
-            Ok(found.and_then(|found| found.attribute_name))
-        })
+    async fn expiry(&self, table: &str) -> Result<Option<String>, PortError> {
+        let request = self.client.describe_time_to_live().table_name(table);
+        let answer = request.send().await.map_err(|error| port_error("describe the table's time to live", error))?;
+        let on = [TimeToLiveStatus::Enabled, TimeToLiveStatus::Enabling];
+        let found = answer.time_to_live_description;
+        let found = found.filter(|found| found.time_to_live_status().is_some_and(|status| on.contains(status)));
+        Ok(found.and_then(|found| found.attribute_name))
     }
 
-    fn correct<'a>(&'a self, table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
-        Box::pin(async move {
-            if let Some(attribute) = &correction.expiry {
-                let invalid = |error: BuildError| PortError::new(CORRECT, PortErrorKind::Invalid, error.to_string());
-                let on = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
-                let request = self.client.update_time_to_live().table_name(table);
-                let request = request.time_to_live_specification(on.map_err(invalid)?);
-                request.send().await.map_err(|error| port_error(CORRECT, error))?;
-            }
-            let TableCorrection { deletion_protection, stream, billing, .. } = correction;
-            if deletion_protection.is_none() && stream.is_none() && billing.is_none() {
-                return Ok(());
-            }
-            let mut request = self.client.update_table().table_name(table);
-            request = request.set_deletion_protection_enabled(*deletion_protection);
-            if stream.is_some() {
-                request = request.stream_specification(stream_of_both_images()?);
-            }
-            request = match billing {
-                None => request,
-                Some((None, _)) => request.billing_mode(SdkBillingMode::PayPerRequest),
-                Some((Some(capacity), indexes)) => request
-                    .billing_mode(SdkBillingMode::Provisioned)
-                    .provisioned_throughput(throughput(*capacity)?)
-                    .set_global_secondary_index_updates(Some(
-                        indexes.iter().map(|index| index_throughput(index, *capacity)).collect::<Result<_, _>>()?,
-                    )),
-            };
+    async fn correct(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError> {
+        if let Some(attribute) = &correction.expiry {
+            let invalid = |error: BuildError| PortError::new(CORRECT, PortErrorKind::Invalid, error.to_string());
+            let on = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
+            let request = self.client.update_time_to_live().table_name(table);
+            let request = request.time_to_live_specification(on.map_err(invalid)?);
             request.send().await.map_err(|error| port_error(CORRECT, error))?;
-            Ok(())
-        })
+        }
+        let TableCorrection { deletion_protection, stream, billing, .. } = correction;
+        if deletion_protection.is_none() && stream.is_none() && billing.is_none() {
+            return Ok(());
+        }
+        let mut request = self.client.update_table().table_name(table);
+        request = request.set_deletion_protection_enabled(*deletion_protection);
+        if stream.is_some() {
+            request = request.stream_specification(stream_of_both_images()?);
+        }
+        request = match billing {
+            None => request,
+            Some((None, _)) => request.billing_mode(SdkBillingMode::PayPerRequest),
+            Some((Some(capacity), indexes)) => request
+                .billing_mode(SdkBillingMode::Provisioned)
+                .provisioned_throughput(throughput(*capacity)?)
+                .set_global_secondary_index_updates(Some(
+                    indexes.iter().map(|index| index_throughput(index, *capacity)).collect::<Result<_, _>>()?,
+                )),
+        };
+        request.send().await.map_err(|error| port_error(CORRECT, error))?;
+        Ok(())
     }
 
-    fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>> {
-        Box::pin(async move {
-            let request = self.client.describe_continuous_backups().table_name(table);
-            let answer = match request.send().await.map_err(|e| port_error("describe the table's backups", e)) {
-                Ok(answer) => answer,
-                Err(error) if error.kind == PortErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let status = answer
-                .continuous_backups_description()
-                .and_then(|backups| backups.point_in_time_recovery_description())
-                .and_then(|recovery| recovery.point_in_time_recovery_status());
-            let on = status == Some(&PointInTimeRecoveryStatus::Enabled);
-            Ok(Some(if on { Recovery::Enabled } else { Recovery::Disabled }))
-        })
+    async fn recovery(&self, table: &str) -> Result<Option<Recovery>, PortError> {
+        let request = self.client.describe_continuous_backups().table_name(table);
+        let answer = match request.send().await.map_err(|e| port_error("describe the table's backups", e)) {
+            Ok(answer) => answer,
+            Err(error) if error.kind == PortErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let status = answer
+            .continuous_backups_description()
+            .and_then(|backups| backups.point_in_time_recovery_description())
+            .and_then(|recovery| recovery.point_in_time_recovery_status());
+        let on = status == Some(&PointInTimeRecoveryStatus::Enabled);
+        Ok(Some(if on { Recovery::Enabled } else { Recovery::Disabled }))
     }
 
-    fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()> {
-        Box::pin(async move {
-            let action = "enable point-in-time recovery";
-            let on = PointInTimeRecoverySpecification::builder()
-                .point_in_time_recovery_enabled(true)
-                .build()
-                .map_err(|error| PortError::new(action, PortErrorKind::Invalid, error.to_string()))?;
-            let request =
-                self.client.update_continuous_backups().table_name(table).point_in_time_recovery_specification(on);
-            request.send().await.map_err(|error| port_error(action, error))?;
-            Ok(())
-        })
-    }
-
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        Box::pin(async move {
-            let mut call = self
-                .client
-                .export_table_to_point_in_time()
-                .table_arn(&request.table_arn)
-                .s3_bucket(&request.bucket)
-                .s3_bucket_owner(&request.bucket_owner)
-                .s3_prefix(&request.prefix)
-                .client_token(&request.token)
-                .export_format(match request.format {
-                    ExportFormat::DynamoDbJson => SdkFormat::DynamodbJson,
-                    ExportFormat::Ion => SdkFormat::Ion,
-                });
-            call = match request.extent {
-                ExportExtent::Full => call.export_type(ExportType::FullExport),
-                ExportExtent::Incremental { from, to } => {
-                    let period = IncrementalExportSpecification::builder()
-                        .export_from_time(DateTime::from_secs(from.as_second()))
-                        .export_to_time(DateTime::from_secs(to.as_second()))
-                        .build();
-                    call.export_type(ExportType::IncrementalExport).incremental_export_specification(period)
-                }
-            };
-            let answer = call.send().await.map_err(|error| port_error(START, error))?;
-            read(START, answer.export_description)
-        })
-    }
-
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        Box::pin(async move {
-            let request = self.client.describe_export().export_arn(arn);
-            let answer = request.send().await.map_err(|error| port_error(DESCRIBE, error))?;
-            read(DESCRIBE, answer.export_description)
-        })
-    }
-
-    fn exports<'a>(&'a self, table_arn: &'a str) -> Call<'a, Vec<String>> {
-        Box::pin(async move {
-            let mut arns = Vec::new();
-            let mut token = None;
-            for _ in 0..LIST_PAGES {
-                let request = self.client.list_exports().table_arn(table_arn).set_next_token(token);
-                let page = request.send().await.map_err(|error| port_error("list exports", error))?;
-                arns.extend(page.export_summaries().iter().filter_map(|s| s.export_arn().map(str::to_owned)));
-                token = page.next_token;
-                if token.is_none() {
-                    break;
-                }
-            }
-            Ok(arns)
-        })
+    async fn enable_recovery(&self, table: &str) -> Result<(), PortError> {
+        let action = "enable point-in-time recovery";
+        let on = PointInTimeRecoverySpecification::builder()
+            .point_in_time_recovery_enabled(true)
+            .build()
+            .map_err(|error| PortError::new(action, PortErrorKind::Invalid, error.to_string()))?;
+        let request =
+            self.client.update_continuous_backups().table_name(table).point_in_time_recovery_specification(on);
+        request.send().await.map_err(|error| port_error(action, error))?;
+        Ok(())
     }
 }
 

@@ -89,6 +89,7 @@ impl AwsClients {
         Ports {
             stacks: Arc::new(cloudformation::CloudFormation::new(&self.config)),
             tables: Arc::new(dynamodb::DynamoDb::new(&self.config)),
+            exports: Arc::new(dynamodb::DynamoDb::new(&self.config)),
             push: Arc::new(sns::Sns::new(&self.config)),
             caches: Arc::new(elasticache::ElastiCache::new(&self.config)),
             queues: Arc::new(sqs::Sqs::new(&self.config)),

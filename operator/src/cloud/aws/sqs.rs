@@ -1,6 +1,7 @@
 //! Queue attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to propagate, of the retention
 //! period up to 15 minutes.
 
+use async_trait::async_trait;
 use std::collections::HashMap;
 
 use aws_config::SdkConfig;
@@ -9,7 +10,7 @@ use aws_sdk_sqs::types::QueueAttributeName as Name;
 use serde_json::Value;
 
 use crate::cloud::aws::error::port_error;
-use crate::cloud::ports::{Call, PortError, PortErrorKind, QueueSettings, Queues};
+use crate::cloud::ports::{PortError, PortErrorKind, QueueSettings, Queues};
 
 const READ: &str = "read the attributes of a queue";
 
@@ -23,58 +24,53 @@ impl Sqs {
     }
 }
 
+#[async_trait]
 impl Queues for Sqs {
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
-        Box::pin(async move {
-            let request = self.client.get_queue_attributes().queue_url(url).set_attribute_names(Some(vec![
-                Name::MessageRetentionPeriod,
-                Name::VisibilityTimeout,
-                Name::RedrivePolicy,
-            ]));
-            match request.send().await.map_err(|error| port_error(READ, error)) {
-                Ok(answer) => read(&answer.attributes.unwrap_or_default()).map(Some),
-                Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
+        let request = self.client.get_queue_attributes().queue_url(url).set_attribute_names(Some(vec![
+            Name::MessageRetentionPeriod,
+            Name::VisibilityTimeout,
+            Name::RedrivePolicy,
+        ]));
+        match request.send().await.map_err(|error| port_error(READ, error)) {
+            Ok(answer) => read(&answer.attributes.unwrap_or_default()).map(Some),
+            Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
-        Box::pin(async move {
-            let counts = [
-                Name::ApproximateNumberOfMessages,
-                Name::ApproximateNumberOfMessagesNotVisible,
-                Name::ApproximateNumberOfMessagesDelayed,
-            ];
-            let request = self.client.get_queue_attributes().queue_url(url);
-            let request = request.set_attribute_names(Some(counts.to_vec()));
-            match request.send().await.map_err(|error| port_error(READ, error)) {
-                Ok(answer) => {
-                    let found = answer.attributes.unwrap_or_default();
-                    let count = |name: &Name| found.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-                    Ok(Some(counts.iter().map(count).sum()))
-                }
-                Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
+    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError> {
+        let counts = [
+            Name::ApproximateNumberOfMessages,
+            Name::ApproximateNumberOfMessagesNotVisible,
+            Name::ApproximateNumberOfMessagesDelayed,
+        ];
+        let request = self.client.get_queue_attributes().queue_url(url);
+        let request = request.set_attribute_names(Some(counts.to_vec()));
+        match request.send().await.map_err(|error| port_error(READ, error)) {
+            Ok(answer) => {
+                let found = answer.attributes.unwrap_or_default();
+                let count = |name: &Name| found.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                Ok(Some(counts.iter().map(count).sum()))
             }
-        })
+            Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
-        Box::pin(async move {
-            let mut request = self
-                .client
-                .set_queue_attributes()
-                .queue_url(url)
-                .attributes(Name::MessageRetentionPeriod, settings.retention_seconds.to_string())
-                .attributes(Name::VisibilityTimeout, settings.visibility_timeout_seconds.to_string());
-            if let (Some(target), Some(count)) = (&settings.dead_letter_arn, settings.max_receive_count) {
-                let policy = serde_json::json!({ "deadLetterTargetArn": target, "maxReceiveCount": count });
-                request = request.attributes(Name::RedrivePolicy, policy.to_string());
-            }
-            request.send().await.map_err(|error| port_error("set the attributes of a queue", error))?;
-            Ok(())
-        })
+    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
+        let mut request = self
+            .client
+            .set_queue_attributes()
+            .queue_url(url)
+            .attributes(Name::MessageRetentionPeriod, settings.retention_seconds.to_string())
+            .attributes(Name::VisibilityTimeout, settings.visibility_timeout_seconds.to_string());
+        if let (Some(target), Some(count)) = (&settings.dead_letter_arn, settings.max_receive_count) {
+            let policy = serde_json::json!({ "deadLetterTargetArn": target, "maxReceiveCount": count });
+            request = request.attributes(Name::RedrivePolicy, policy.to_string());
+        }
+        request.send().await.map_err(|error| port_error("set the attributes of a queue", error))?;
+        Ok(())
     }
 }
 

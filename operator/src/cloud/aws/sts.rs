@@ -1,11 +1,12 @@
 //! The caller's account (`GetCallerIdentity`).
 
+use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
 use tokio::sync::OnceCell;
 
 use crate::cloud::aws::error::port_error;
-use crate::cloud::ports::{Call, Identity, PortError, PortErrorKind};
+use crate::cloud::ports::{Identity, PortError, PortErrorKind};
 
 const ACTION: &str = "get the account from STS";
 
@@ -21,17 +22,15 @@ impl Sts {
     }
 }
 
+#[async_trait]
 impl Identity for Sts {
-    fn account(&self) -> Call<'_, String> {
-        Box::pin(async move {
-            let ask = || async {
-                let answer =
-                    self.client.get_caller_identity().send().await.map_err(|error| port_error(ACTION, error))?;
-                answer
-                    .account
-                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the response contains no account"))
-            };
-            self.account.get_or_try_init(ask).await.cloned()
-        })
+    async fn account(&self) -> Result<String, PortError> {
+        let ask = || async {
+            let answer = self.client.get_caller_identity().send().await.map_err(|error| port_error(ACTION, error))?;
+            answer
+                .account
+                .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the response contains no account"))
+        };
+        self.account.get_or_try_init(ask).await.cloned()
     }
 }

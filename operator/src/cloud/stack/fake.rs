@@ -1,12 +1,13 @@
 //! CloudFormation in memory: stacks with states, change sets compared property by property, events and injected failures.
 
+use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cloud::ports::{Call, PortError, PortErrorKind};
+use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
     StackProvider, StackResource, StackState,
@@ -178,11 +179,11 @@ impl FakeStacks {
         self.lock().sets.len()
     }
 
-    fn answer<T: Send + 'static>(
+    async fn answer<T>(
         &self,
         call: &'static str,
-        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
-    ) -> Call<'static, T> {
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError> + Send,
+    ) -> Result<T, PortError> {
         let judge = self.lock().judge.clone();
         carry_out(judge, call, || {
             let mut inner = self.lock();
@@ -193,6 +194,7 @@ impl FakeStacks {
                 None => work(&mut inner),
             }
         })
+        .await
     }
 }
 
@@ -319,8 +321,9 @@ fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
     changes
 }
 
+#[async_trait]
 impl StackProvider for FakeStacks {
-    fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>> {
+    async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError> {
         self.answer("describe", |inner| {
             Ok(inner.find(stack).map(|(name, fake)| {
                 fake.look(&name.clone());
@@ -334,9 +337,10 @@ impl StackProvider for FakeStacks {
                 }
             }))
         })
+        .await
     }
 
-    fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()> {
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError> {
         self.answer("create_change_set", |inner| {
             let refuse = |kind, text: &str| Err(PortError::new("create a change set", kind, text));
             let key = (request.stack.clone(), request.name.clone());
@@ -380,9 +384,10 @@ impl StackProvider for FakeStacks {
             inner.did("change set created");
             Ok(())
         })
+        .await
     }
 
-    fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet> {
+    async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError> {
         self.answer("change_set", |inner| {
             let found = inner.sets.get_mut(&(stack.to_owned(), name.to_owned()));
             let missing = || PortError::new("describe the change set", PortErrorKind::NotFound, "no such change set");
@@ -393,9 +398,10 @@ impl StackProvider for FakeStacks {
             }
             Ok(set.described.clone())
         })
+        .await
     }
 
-    fn execute<'a>(&'a self, stack: &'a str, name: &'a str, _token: &'a str) -> Call<'a, ()> {
+    async fn execute(&self, stack: &str, name: &str, _token: &str) -> Result<(), PortError> {
         self.answer("execute", |inner| {
             let missing = || PortError::new("execute the change set", PortErrorKind::NotFound, "no such change set");
             let set = inner.sets.remove(&(stack.to_owned(), name.to_owned())).ok_or_else(missing)?;
@@ -417,24 +423,27 @@ impl StackProvider for FakeStacks {
             inner.begin(&name, verb, set.template);
             Ok(())
         })
+        .await
     }
 
-    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
+    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError> {
         self.answer("change_sets", |inner| {
             Ok(inner.sets.keys().filter(|(of, _)| of == stack).map(|(_, name)| name.clone()).collect())
         })
+        .await
     }
 
-    fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
+    async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError> {
         self.answer("discard", |inner| {
             if inner.sets.remove(&(stack.to_owned(), name.to_owned())).is_some() {
                 inner.did("change set discarded");
             }
             Ok(())
         })
+        .await
     }
 
-    fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, _token: &'a str) -> Call<'a, ()> {
+    async fn roll_back(&self, stack: &str, way: Rollback<'_>, _token: &str) -> Result<(), PortError> {
         let (call, skip) = match way {
             Rollback::ContinueRollback { skip } => ("continue_rollback", skip),
             Rollback::RollBack => ("roll_back", &[][..]),
@@ -449,9 +458,10 @@ impl StackProvider for FakeStacks {
             }
             Ok(())
         })
+        .await
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], _token: &'a str) -> Call<'a, ()> {
+    async fn delete(&self, stack: &str, retain: &[String], _token: &str) -> Result<(), PortError> {
         self.answer("delete", |inner| {
             let (name, fake) = inner.known(stack)?;
             if matches!(fake.state, StackState::DeleteInProgress | StackState::DeleteComplete) {
@@ -477,21 +487,23 @@ impl StackProvider for FakeStacks {
             }
             Ok(())
         })
+        .await
     }
 
-    fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>> {
+    async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError> {
         self.answer("events_since", |inner| {
             let (_, fake) = inner.known(stack)?;
             let seen = after.and_then(|id| fake.events.iter().position(|event| event.id == id));
             Ok(fake.events.iter().skip(seen.map_or(0, |index| index + 1)).cloned().collect())
         })
+        .await
     }
 
-    fn refusals<'a>(&'a self, _stack: &'a str, _change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
-        self.answer("refusals", |_| Ok(Vec::new()))
+    async fn refusals(&self, _stack: &str, _change_set: Option<&str>) -> Result<Vec<String>, PortError> {
+        self.answer("refusals", |_| Ok(Vec::new())).await
     }
 
-    fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
+    async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError> {
         self.answer("resources", |inner| {
             let (_, fake) = inner.known(stack)?;
             let Some(all) = fake.template["Resources"].as_object() else { return Ok(Vec::new()) };
@@ -508,5 +520,6 @@ impl StackProvider for FakeStacks {
                 })
                 .collect())
         })
+        .await
     }
 }

@@ -3,12 +3,13 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::cloud::ResourceChange;
-use crate::cloud::ports::Call;
+use crate::cloud::ports::PortError;
 
 /// `StackStatus` of CloudFormation; see its API reference, `Stack`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,30 +262,31 @@ pub enum Rollback<'a> {
 }
 
 /// CloudFormation stacks. `stack` is always a name or an ARN; a deleted stack is found only by its ARN.
+#[async_trait]
 pub trait StackProvider: Send + Sync {
     /// The stack; `None` if it does not exist.
-    fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>>;
+    async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError>;
     /// Starts the computation of a change set. Fails with `AlreadyExists` if the name is in use.
-    fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()>;
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError>;
     /// State and changes of a change set.
-    fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet>;
+    async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError>;
     /// Starts the execution of a change set. Idempotent by `token`.
-    fn execute<'a>(&'a self, stack: &'a str, name: &'a str, token: &'a str) -> Call<'a, ()>;
+    async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError>;
     /// Names of a stack's change sets.
-    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>>;
+    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError>;
     /// Deletes a change set. Idempotent.
-    fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()>;
+    async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError>;
     /// Starts a rollback to the last stable state. Idempotent by `token`.
-    fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, token: &'a str) -> Call<'a, ()>;
+    async fn roll_back(&self, stack: &str, way: Rollback<'_>, token: &str) -> Result<(), PortError>;
     /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`. Idempotent.
-    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()>;
+    async fn delete(&self, stack: &str, retain: &[String], token: &str) -> Result<(), PortError>;
     /// Events after the one with id `after`, or all events, oldest first.
-    fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>>;
+    async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError>;
     /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each naming
     /// its resource. They do not appear among the stack's events.
-    fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>>;
+    async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError>;
     /// Resources in CloudFormation's order.
-    fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>>;
+    async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError>;
 }
 
 #[cfg(test)]

@@ -222,8 +222,9 @@ fn finding(facts: &Facts<'_>) -> Said {
             say(SystemPhase::Reconciling, Reason::StackBusy, format!("stack {stack} is in {}", state.name()))
         }
         _ if facts.system.spec.suspend => {
-            let message =
-                format!("suspended: stack {stack} is not changed and the workers are stopped until spec.suspend is false");
+            let message = format!(
+                "suspended: stack {stack} is not changed and the workers are stopped until spec.suspend is false"
+            );
             say(SystemPhase::Reconciling, Reason::Suspended, message)
         }
         Verdict::Untouched if facts.plan.stack == StackStep::Create => {
@@ -245,9 +246,7 @@ fn finding(facts: &Facts<'_>) -> Said {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        Verdict::Settled => {
-            say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned())
-        }
+        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned()),
     }
 }
 
@@ -354,9 +353,7 @@ fn approval_message(facts: &Facts<'_>) -> String {
 fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
-    format!(
-        "dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it"
-    )
+    format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
 }
 
 fn drift_corrected(plan: &Plan) -> String {
@@ -473,14 +470,8 @@ mod tests {
                 }
                 let text = &ready.message;
                 assert!(text.contains("stack coactus-default-seoul"), "{verdict:?}: {text}");
-                let next = [
-                    "the operator will",
-                    "action required",
-                    " until ",
-                    "is queued",
-                    "the next apply",
-                    "to apply it",
-                ];
+                let next =
+                    ["the operator will", "action required", " until ", "is queued", "the next apply", "to apply it"];
                 assert!(next.iter().any(|words| text.contains(words)), "{verdict:?}: {text}");
             }
         }

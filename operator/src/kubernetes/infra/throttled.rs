@@ -1,6 +1,7 @@
 //! Decorators of the AWS ports: every call is counted and rate-limited, with one limit for all systems of a region and
 //! role, and every write checks the fence first.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports,
+    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
 use crate::cloud::stack::{
@@ -68,6 +69,7 @@ pub fn throttled(ports: &Ports, throttle: &Throttle) -> Ports {
     Ports {
         stacks: under(&ports.stacks, throttle),
         tables: under(&ports.tables, throttle),
+        exports: under(&ports.exports, throttle),
         push: under(&ports.push, throttle),
         caches: under(&ports.caches, throttle),
         queues: under(&ports.queues, throttle),
@@ -85,38 +87,34 @@ struct Throttled<T: ?Sized> {
 type Name = (&'static str, &'static str);
 
 impl<T: ?Sized + Send + Sync> Throttled<T> {
-    fn read<'a, R, F>(&'a self, name: Name, call: F) -> Call<'a, R>
-    where
-        R: Send + 'a,
-        F: FnOnce(&'a T) -> Call<'a, R> + Send + 'a,
-    {
-        Box::pin(async move {
-            self.throttle.rate.acquire().await;
-            self.counted(name, call).await
-        })
+    async fn read<R>(
+        &self,
+        name: Name,
+        call: impl Future<Output = Result<R, PortError>> + Send,
+    ) -> Result<R, PortError> {
+        self.throttle.rate.acquire().await;
+        self.counted(name, call).await
     }
 
-    fn write<'a, R, F>(&'a self, name: Name, call: F) -> Call<'a, R>
-    where
-        R: Send + 'a,
-        F: FnOnce(&'a T) -> Call<'a, R> + Send + 'a,
-    {
-        Box::pin(async move {
-            self.throttle.rate.acquire().await;
-            if let Err(closed) = self.throttle.fence.check() {
-                return Err(PortError::new("write to AWS", PortErrorKind::Unavailable, closed.to_string()));
-            }
-            self.counted(name, call).await
-        })
+    async fn write<R>(
+        &self,
+        name: Name,
+        call: impl Future<Output = Result<R, PortError>> + Send,
+    ) -> Result<R, PortError> {
+        self.throttle.rate.acquire().await;
+        if let Err(closed) = self.throttle.fence.check() {
+            return Err(PortError::new("write to AWS", PortErrorKind::Unavailable, closed.to_string()));
+        }
+        self.counted(name, call).await
     }
 
-    async fn counted<'a, R, F>(&'a self, name: Name, call: F) -> Result<R, PortError>
-    where
-        R: Send + 'a,
-        F: FnOnce(&'a T) -> Call<'a, R> + Send + 'a,
-    {
+    async fn counted<R>(
+        &self,
+        name: Name,
+        call: impl Future<Output = Result<R, PortError>> + Send,
+    ) -> Result<R, PortError> {
         let start = Instant::now();
-        let result = call(&self.inner).await;
+        let result = call.await;
         let code = result.as_ref().err().map_or(CallResult::Ok, |error| error.kind.into());
         self.throttle.metrics.aws_call(name, code, start.elapsed());
         result
@@ -125,161 +123,171 @@ impl<T: ?Sized + Send + Sync> Throttled<T> {
 
 const CLOUDFORMATION: &str = "cloudformation";
 
+#[async_trait]
 impl StackProvider for Throttled<dyn StackProvider> {
-    fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>> {
-        self.read((CLOUDFORMATION, "DescribeStacks"), move |inner| inner.describe(stack))
+    async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError> {
+        self.read((CLOUDFORMATION, "DescribeStacks"), self.inner.describe(stack)).await
     }
 
-    fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()> {
-        self.write((CLOUDFORMATION, "CreateChangeSet"), move |inner| inner.create_change_set(request))
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError> {
+        self.write((CLOUDFORMATION, "CreateChangeSet"), self.inner.create_change_set(request)).await
     }
 
-    fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet> {
-        self.read((CLOUDFORMATION, "DescribeChangeSet"), move |inner| inner.change_set(stack, name))
+    async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError> {
+        self.read((CLOUDFORMATION, "DescribeChangeSet"), self.inner.change_set(stack, name)).await
     }
 
-    fn execute<'a>(&'a self, stack: &'a str, name: &'a str, token: &'a str) -> Call<'a, ()> {
-        self.write((CLOUDFORMATION, "ExecuteChangeSet"), move |inner| inner.execute(stack, name, token))
+    async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError> {
+        self.write((CLOUDFORMATION, "ExecuteChangeSet"), self.inner.execute(stack, name, token)).await
     }
 
-    fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>> {
-        self.read((CLOUDFORMATION, "ListChangeSets"), move |inner| inner.change_sets(stack))
+    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError> {
+        self.read((CLOUDFORMATION, "ListChangeSets"), self.inner.change_sets(stack)).await
     }
 
-    fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()> {
-        self.write((CLOUDFORMATION, "DeleteChangeSet"), move |inner| inner.discard(stack, name))
+    async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError> {
+        self.write((CLOUDFORMATION, "DeleteChangeSet"), self.inner.discard(stack, name)).await
     }
 
-    fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, token: &'a str) -> Call<'a, ()> {
+    async fn roll_back(&self, stack: &str, way: Rollback<'_>, token: &str) -> Result<(), PortError> {
         let operation = match way {
             Rollback::ContinueRollback { .. } => "ContinueUpdateRollback",
             Rollback::RollBack => "RollbackStack",
         };
-        self.write((CLOUDFORMATION, operation), move |inner| inner.roll_back(stack, way, token))
+        self.write((CLOUDFORMATION, operation), self.inner.roll_back(stack, way, token)).await
     }
 
-    fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()> {
-        self.write((CLOUDFORMATION, "DeleteStack"), move |inner| inner.delete(stack, retain, token))
+    async fn delete(&self, stack: &str, retain: &[String], token: &str) -> Result<(), PortError> {
+        self.write((CLOUDFORMATION, "DeleteStack"), self.inner.delete(stack, retain, token)).await
     }
 
-    fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>> {
-        self.read((CLOUDFORMATION, "DescribeStackEvents"), move |inner| inner.events_since(stack, after))
+    async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError> {
+        self.read((CLOUDFORMATION, "DescribeStackEvents"), self.inner.events_since(stack, after)).await
     }
 
-    fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
-        self.read((CLOUDFORMATION, "DescribeEvents"), move |inner| inner.refusals(stack, change_set))
+    async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError> {
+        self.read((CLOUDFORMATION, "DescribeEvents"), self.inner.refusals(stack, change_set)).await
     }
 
-    fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>> {
-        self.read((CLOUDFORMATION, "ListStackResources"), move |inner| inner.resources(stack))
+    async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError> {
+        self.read((CLOUDFORMATION, "ListStackResources"), self.inner.resources(stack)).await
     }
 }
 
 const DYNAMODB: &str = "dynamodb";
 
+#[async_trait]
+impl Exports for Throttled<dyn Exports> {
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError> {
+        self.write((DYNAMODB, "ExportTableToPointInTime"), self.inner.start(request)).await
+    }
+
+    async fn describe(&self, arn: &str) -> Result<Export, PortError> {
+        self.read((DYNAMODB, "DescribeExport"), self.inner.describe(arn)).await
+    }
+
+    async fn list(&self, table_arn: &str) -> Result<Vec<String>, PortError> {
+        self.read((DYNAMODB, "ListExports"), self.inner.list(table_arn)).await
+    }
+}
+
+#[async_trait]
 impl Tables for Throttled<dyn Tables> {
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
-        self.read((DYNAMODB, "DescribeTable"), move |inner| inner.table(table))
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
+        self.read((DYNAMODB, "DescribeTable"), self.inner.table(table)).await
     }
 
-    fn tags<'a>(&'a self, table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        self.read((DYNAMODB, "ListTagsOfResource"), move |inner| inner.tags(table_arn))
+    async fn tags(&self, table_arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+        self.read((DYNAMODB, "ListTagsOfResource"), self.inner.tags(table_arn)).await
     }
 
-    fn tag<'a>(&'a self, table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
-        self.write((DYNAMODB, "TagResource"), move |inner| inner.tag(table_arn, key, value))
+    async fn tag(&self, table_arn: &str, key: &str, value: &str) -> Result<(), PortError> {
+        self.write((DYNAMODB, "TagResource"), self.inner.tag(table_arn, key, value)).await
     }
 
-    fn expiry<'a>(&'a self, table: &'a str) -> Call<'a, Option<String>> {
-        self.read((DYNAMODB, "DescribeTimeToLive"), move |inner| inner.expiry(table))
+    async fn expiry(&self, table: &str) -> Result<Option<String>, PortError> {
+        self.read((DYNAMODB, "DescribeTimeToLive"), self.inner.expiry(table)).await
     }
 
-    fn correct<'a>(&'a self, table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
-        self.write((DYNAMODB, "UpdateTable"), move |inner| inner.correct(table, correction))
+    async fn correct(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError> {
+        self.write((DYNAMODB, "UpdateTable"), self.inner.correct(table, correction)).await
     }
 
-    fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>> {
-        self.read((DYNAMODB, "DescribeContinuousBackups"), move |inner| inner.recovery(table))
+    async fn recovery(&self, table: &str) -> Result<Option<Recovery>, PortError> {
+        self.read((DYNAMODB, "DescribeContinuousBackups"), self.inner.recovery(table)).await
     }
 
-    fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()> {
-        self.write((DYNAMODB, "UpdateContinuousBackups"), move |inner| inner.enable_recovery(table))
-    }
-
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        self.write((DYNAMODB, "ExportTableToPointInTime"), move |inner| inner.start_export(request))
-    }
-
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        self.read((DYNAMODB, "DescribeExport"), move |inner| inner.export(arn))
-    }
-
-    fn exports<'a>(&'a self, table_arn: &'a str) -> Call<'a, Vec<String>> {
-        self.read((DYNAMODB, "ListExports"), move |inner| inner.exports(table_arn))
+    async fn enable_recovery(&self, table: &str) -> Result<(), PortError> {
+        self.write((DYNAMODB, "UpdateContinuousBackups"), self.inner.enable_recovery(table)).await
     }
 }
 
 const SNS: &str = "sns";
 
+#[async_trait]
 impl PushPlatforms for Throttled<dyn PushPlatforms> {
-    fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool> {
-        self.read((SNS, "GetPlatformApplicationAttributes"), move |inner| inner.exists(arn))
+    async fn exists(&self, arn: &str) -> Result<bool, PortError> {
+        self.read((SNS, "GetPlatformApplicationAttributes"), self.inner.exists(arn)).await
     }
 
-    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
-        self.write((SNS, "CreatePlatformApplication"), move |inner| inner.create(name, credential))
+    async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError> {
+        self.write((SNS, "CreatePlatformApplication"), self.inner.create(name, credential)).await
     }
 
-    fn update<'a>(&'a self, arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
-        self.write((SNS, "SetPlatformApplicationAttributes"), move |inner| inner.update(arn, credential))
+    async fn update(&self, arn: &str, credential: &SecretString) -> Result<(), PortError> {
+        self.write((SNS, "SetPlatformApplicationAttributes"), self.inner.update(arn, credential)).await
     }
 
-    fn delete<'a>(&'a self, arn: &'a str) -> Call<'a, ()> {
-        self.write((SNS, "DeletePlatformApplication"), move |inner| inner.delete(arn))
+    async fn delete(&self, arn: &str) -> Result<(), PortError> {
+        self.write((SNS, "DeletePlatformApplication"), self.inner.delete(arn)).await
     }
 }
 
+#[async_trait]
 impl Caches for Throttled<dyn Caches> {
-    fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>> {
-        self.read(("elasticache", "DescribeReplicationGroups"), move |inner| inner.endpoint(replication_group))
+    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError> {
+        self.read(("elasticache", "DescribeReplicationGroups"), self.inner.endpoint(replication_group)).await
     }
 }
 
 const SQS: &str = "sqs";
 
+#[async_trait]
 impl Queues for Throttled<dyn Queues> {
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
-        self.read((SQS, "GetQueueAttributes"), move |inner| inner.settings(url))
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
+        self.read((SQS, "GetQueueAttributes"), self.inner.settings(url)).await
     }
 
-    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
-        self.read((SQS, "GetQueueAttributes"), move |inner| inner.waiting(url))
+    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError> {
+        self.read((SQS, "GetQueueAttributes"), self.inner.waiting(url)).await
     }
 
-    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
-        self.write((SQS, "SetQueueAttributes"), move |inner| inner.correct(url, settings))
+    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
+        self.write((SQS, "SetQueueAttributes"), self.inner.correct(url, settings)).await
     }
 }
 
 const S3: &str = "s3";
 
+#[async_trait]
 impl Buckets for Throttled<dyn Buckets> {
-    fn tags<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>> {
-        self.read((S3, "GetBucketTagging"), move |inner| inner.tags(bucket, owner))
+    async fn tags(&self, bucket: &str, owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
+        self.read((S3, "GetBucketTagging"), self.inner.tags(bucket, owner)).await
     }
 
-    fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
-        self.write((S3, "PutBucketTagging"), move |inner| inner.set_tags(bucket, owner, tags))
+    async fn set_tags(&self, bucket: &str, owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
+        self.write((S3, "PutBucketTagging"), self.inner.set_tags(bucket, owner, tags)).await
     }
 
-    fn remove_versions<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Removed> {
-        self.write((S3, "DeleteObjects"), move |inner| inner.remove_versions(bucket, owner))
+    async fn remove_versions(&self, bucket: &str, owner: &str) -> Result<Removed, PortError> {
+        self.write((S3, "DeleteObjects"), self.inner.remove_versions(bucket, owner)).await
     }
 }
 
+#[async_trait]
 impl Identity for Throttled<dyn Identity> {
-    fn account(&self) -> Call<'_, String> {
-        self.read(("sts", "GetCallerIdentity"), |inner| inner.account())
+    async fn account(&self) -> Result<String, PortError> {
+        self.read(("sts", "GetCallerIdentity"), self.inner.account()).await
     }
 }
 
