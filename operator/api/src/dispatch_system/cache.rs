@@ -47,9 +47,9 @@ pub struct CacheSpec {
     /// token. A changed token updates the managed cache and restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<SecretKeyRef>,
-    /// A Redis that the operator does not manage; the stack then creates no cache. Setting it on an existing system
-    /// deletes the managed cache, which `approvalPolicy: OnReplacement` holds for an approval. A change restarts the
-    /// workers.
+    /// A Redis that the operator does not manage; the stack then contains no cache. Setting it on an existing system
+    /// deletes the managed cache, a plan that waits for an approval with `approvalPolicy: OnReplacement`. A change
+    /// restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalCacheSpec>,
 }

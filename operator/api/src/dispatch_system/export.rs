@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportSpec {
-    /// Cron expression with five fields (minute, hour, day, month, weekday) in `spec.timezone`, for example `0 4 * *
-    /// *`. The operator in the cluster starts the exports; of several missed times, only the last is caught up.
-    /// Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with `dispatch-operator export`.
+    /// Cron expression with five fields (minute, hour, day, month, weekday) in `spec.timezone`, for example
+    /// `0 4 * * *`. The operator in the cluster starts the exports; of several missed times, only the last is caught
+    /// up. Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with
+    /// `dispatch-operator export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,

@@ -22,8 +22,8 @@ pub struct FcmSpec {
     pub service_account_secret_ref: SecretKeyRef,
 }
 
-/// A key of a Secret in the namespace of the system. Without a cluster, the command line reads the value from `--secret
-/// <name>/<key>=<file>`.
+/// A key of a Secret in the namespace of the system. Without a cluster, the command line reads the value from
+/// `--secret <name>/<key>=<file>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {

@@ -154,7 +154,7 @@ pub fn direct_steps(system: &ValidatedSystem, parts: &DirectResources, credentia
     for look in &parts.queues {
         match &look.settings {
             None => finding.gone.push(format!(
-                "queue {} is gone: destroy the system with deletionPolicy: Retain and apply it again to import its data",
+                "queue {} is gone: destroy the system with deletionPolicy: Retain and reapply it to import its data",
                 look.name
             )),
             Some(found) => drift.extend(queue_step(look, found, wanted_queue(system, look.name))),

@@ -1,5 +1,5 @@
-//! CloudWatch alarms on what a person has to know about. They have no actions: whom to wake is the account's business, and
-//! EventBridge carries every alarm's change of state to whatever the account has set up.
+//! CloudWatch alarms for conditions that require attention. They have no actions: the account decides whom to notify,
+//! and EventBridge delivers every state change of an alarm.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
@@ -7,22 +7,22 @@ use serde_json::{Value, json};
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, reference};
 use crate::engine::plan::template::{cache, logs, queues, table};
 
-/// Seconds in which one value of a metric is formed: the finest SQS and DynamoDB publish.
+/// Period of a metric value, s: the shortest that SQS and DynamoDB publish.
 const PERIOD_SECONDS: u32 = 60;
-/// Periods a value must stay over its threshold where single peaks are normal.
+/// Number of periods above the threshold, for metrics with normal single peaks.
 const LASTING_PERIODS: u32 = 5;
-/// Age of a message nobody has taken off a queue that should be empty, s.
+/// Age of the oldest message in a queue that should be empty, s.
 const OLDEST_MESSAGE_SECONDS: u32 = 60;
-/// Lag of the stream consumers: users wait for their first offer at least as long. ms.
+/// Lag of the stream consumers, ms. Users wait for their first offer at least as long.
 const STREAM_LAG_MS: u32 = 10_000;
-/// Per cent. Redis runs commands on one thread, so this is near the end of what a node can do.
+/// CPU threshold, percent. Redis runs commands in one thread, so this is close to the capacity of a node.
 const CACHE_CPU_PERCENT: u32 = 80;
-/// Per cent of `maxmemory`.
+/// Memory threshold, percent of `maxmemory`.
 const CACHE_MEMORY_PERCENT: u32 = 80;
-/// Operations made for every dispatch. DynamoDB counts system errors by operation, and a failing table fails them all.
+/// Operations of every dispatch. DynamoDB counts system errors by operation, and a failing table fails all of them.
 const TABLE_OPERATIONS: [&str; 4] = ["GetItem", "Query", "TransactWriteItems", "UpdateItem"];
 
-/// One alarm: it goes off when the value is above the threshold in each of the periods.
+/// An alarm, which fires if the value exceeds the threshold in each of the periods.
 struct Alarm {
     description: String,
     namespace: &'static str,
@@ -34,12 +34,12 @@ struct Alarm {
     missing: Missing,
 }
 
-/// What it says when a metric has no value.
+/// Meaning of a metric without a value.
 #[derive(Clone, Copy)]
 enum Missing {
-    /// All is well: the service publishes nothing while there is nothing to count.
+    /// No problem: the service publishes nothing while there is nothing to count.
     Fine,
-    /// Nobody knows: the alarm shows `INSUFFICIENT_DATA`.
+    /// Unknown: the alarm state is `INSUFFICIENT_DATA`.
     Unknown,
 }
 
@@ -59,7 +59,7 @@ impl Alarm {
                 "EvaluationPeriods": self.periods,
                 "ComparisonOperator": "GreaterThanThreshold",
                 "Threshold": self.threshold,
-                // CloudWatch's own default is that a missing value says nothing.
+                // By default, a missing value is inconclusive.
                 "TreatMissingData": match self.missing {
                     Missing::Fine => Some("notBreaching"),
                     Missing::Unknown => None,
@@ -75,7 +75,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     table_alarms(&mut part);
     cache_alarms(system, &mut part);
     let lag = Alarm {
-        description: "New dispatches reach the algorithm late".to_owned(),
+        description: "Stream consumers lag".to_owned(),
         namespace: logs::METRIC_NAMESPACE,
         metric: logs::iterator_age_metric(system),
         dimensions: Vec::new(),
@@ -102,12 +102,12 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut TemplateFragment) {
     let depth = "ApproximateNumberOfMessagesVisible";
     for queue in queues::queues(system) {
         let dead_letters = queue.dead_letter_id();
-        let description = "Messages have failed for good".to_owned();
+        let description = "The queue has dead letters".to_owned();
         part.resource(
             format!("{dead_letters}Alarm"),
             of_queue(&queue.dead_letter_name(), depth, 0, description).into_resource(),
         );
-        // A timer lies in its queue for as long as the offer lives; it is late only after that.
+        // An offer timer is in the queue until the offer times out; it is late only after that.
         let waits = if queue.logical_id == queues::OFFERS { system.spec.dispatch.offer_timeout_seconds } else { 0 };
         let age = Alarm {
             periods: LASTING_PERIODS,
@@ -115,12 +115,12 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut TemplateFragment) {
                 queue.name,
                 "ApproximateAgeOfOldestMessage",
                 waits + OLDEST_MESSAGE_SECONDS,
-                "Messages are not taken off the queue".to_owned(),
+                "Messages wait too long".to_owned(),
             )
         };
         part.resource(format!("{}AgeAlarm", queue.logical_id), age.into_resource());
     }
-    let description = "Notifications could not be handed to their queue".to_owned();
+    let description = "SNS cannot deliver notifications".to_owned();
     let undelivered = of_queue(&queues::undelivered_name(system), depth, 0, description);
     part.resource(format!("{}Alarm", queues::UNDELIVERED), undelivered.into_resource());
 }
@@ -149,20 +149,20 @@ fn table_alarms(part: &mut TemplateFragment) {
         }
     }
     for operation in TABLE_OPERATIONS {
-        let description = format!("DynamoDB fails {operation}");
+        let description = format!("{operation} calls fail");
         let alarm = of_table("SystemErrors".to_owned(), Some(("Operation", operation)), description);
         part.resource(format!("{operation}ErrorsAlarm"), alarm.into_resource());
     }
 }
 
-/// Every member of the group, because after a failover any of them is the primary. A member publishes all the time, so one
-/// that publishes nothing is one nobody knows about.
+/// Alarms for every member of the group, because any of them can become the primary. A member publishes continuously,
+/// so missing values mean that its state is unknown.
 fn cache_alarms(system: &ValidatedSystem, part: &mut TemplateFragment) {
     for (number, member) in cache::member_ids(system).into_iter().enumerate() {
         for (name, metric, threshold, description) in [
-            ("Cpu", "EngineCPUUtilization", CACHE_CPU_PERCENT, "Redis is short of CPU"),
-            ("Memory", "DatabaseMemoryUsagePercentage", CACHE_MEMORY_PERCENT, "Redis is short of memory"),
-            ("Evictions", "Evictions", 0, "Redis drops positions for want of memory"),
+            ("Cpu", "EngineCPUUtilization", CACHE_CPU_PERCENT, "Redis CPU is high"),
+            ("Memory", "DatabaseMemoryUsagePercentage", CACHE_MEMORY_PERCENT, "Redis memory is high"),
+            ("Evictions", "Evictions", 0, "Redis evicts positions"),
         ] {
             let alarm = Alarm {
                 description: description.to_owned(),

@@ -1,8 +1,9 @@
-//! Query access to the exports: a Glue table over the exported files and an Athena workgroup with a spending limit.
+//! Query access to the exports: a Glue table over the exported files and an Athena workgroup with a limit per query.
 //!
-//! A full export lies under `<prefix>/AWSDynamoDB/<export id>/data/`. The table is partitioned by that id with *injected*
-//! partition projection, so a query names its export (`WHERE export_id = '…'`): nothing has to register partitions, two
-//! exports never mix, and the manifests beside `data/` are not read as rows. Incremental exports share `<prefix>/AWSDynamoDB/data/`.
+//! A full export is stored under `<prefix>/AWSDynamoDB/<export id>/data/`. The table is partitioned by that id with
+//! *injected* partition projection, so a query names its export (`WHERE export_id = '…'`): partitions need no
+//! registration, exports are never mixed, and the manifests next to `data/` are not read as rows. Incremental exports
+//! share `<prefix>/AWSDynamoDB/data/`.
 
 use dispatch_api::dispatch_system::{ExportFormat, ExportType};
 use dispatch_api::validate::ValidatedSystem;
@@ -15,7 +16,7 @@ use crate::engine::plan::template::outputs;
 const DATABASE: &str = "AnalyticsDatabase";
 const WORKGROUP: &str = "AnalyticsWorkgroup";
 
-/// The attributes of the seed's entities that queries ask for; text unless listed in [`NUMBERS`].
+/// Attributes of the entities (spec §6) for queries: strings, except [`NUMBERS`].
 const TEXTS: [&str; 16] = [
     "PK",
     "SK",
@@ -48,7 +49,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
             json!({
                 "CatalogId": { "Ref": "AWS::AccountId" },
                 "DatabaseInput": {
-                    // Hive names know no dashes.
+                    // Hive names must not contain dashes.
                     "Name": system.names.prefix.replace('-', "_"),
                     "Description": format!("Exports of {}", system.names.table),
                 },
@@ -95,7 +96,7 @@ fn table(system: &ValidatedSystem) -> Resource {
             "EXTERNAL": "TRUE",
             "projection.enabled": "true",
             "projection.export_id.type": "injected",
-            // `${!…}` is how Fn::Sub writes a literal `${…}`, which Athena fills in.
+            // In Fn::Sub, `${!…}` is a literal `${…}`, which Athena replaces.
             "storage.location.template": sub(&format!("{root}${{!export_id}}/data/")),
         })
     } else {
@@ -142,7 +143,8 @@ fn storage(format: ExportFormat, export_type: ExportType, location: &str) -> Val
     })
 }
 
-/// One column for each member of an exported record. A full export has `Item`, an incremental one the images before and after.
+/// One column for each member of an exported record. A full export has `Item`, an incremental one the images before and
+/// after.
 fn columns(format: ExportFormat, export_type: ExportType) -> Value {
     let item = item_type(format);
     let columns = match export_type {
@@ -156,7 +158,7 @@ fn columns(format: ExportFormat, export_type: ExportType) -> Value {
     columns.into_iter().map(|(name, kind)| json!({ "Name": name, "Type": kind })).collect()
 }
 
-/// Hive names are lower-case; both formats' readers match them to the attributes whatever their case.
+/// Hive names are lower-case; the readers of both formats match attribute names regardless of case.
 fn item_type(format: ExportFormat) -> String {
     let texts = TEXTS.iter().map(|name| (name.to_lowercase(), text(format)));
     let numbers = NUMBERS.iter().map(|name| (name.to_lowercase(), number(format)));
@@ -168,7 +170,7 @@ fn struct_of(members: &[(String, String)]) -> String {
     format!("struct<{}>", members.join(","))
 }
 
-/// DynamoDB JSON keeps the type descriptor around each value (`{"S": …}`); Ion has native types.
+/// DynamoDB JSON has a type descriptor around each value (`{"S": …}`); Ion has native types.
 fn text(format: ExportFormat) -> String {
     match format {
         ExportFormat::DynamoDbJson => "struct<s:string>".to_owned(),
@@ -176,7 +178,7 @@ fn text(format: ExportFormat) -> String {
     }
 }
 
-/// DynamoDB JSON writes numbers as text (`{"N": "12000"}`).
+/// DynamoDB JSON writes numbers as strings (`{"N": "12000"}`).
 fn number(format: ExportFormat) -> String {
     match format {
         ExportFormat::DynamoDbJson => "struct<n:string>".to_owned(),

@@ -1,4 +1,4 @@
-//! The S3 bucket of the table's exports and of the query results over them.
+//! The S3 bucket of the table exports and of query results.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
@@ -11,13 +11,13 @@ use crate::engine::plan::template::{data_policies, data_tags, outputs};
 /// Logical id of the export bucket.
 pub const BUCKET: &str = "ExportBucket";
 
-/// Prefix of Athena's results.
+/// Key prefix of Athena query results.
 pub(super) const RESULTS_PREFIX: &str = "athena-results";
-/// Days a query result is kept: results can be had again from the exports.
+/// Days until a query result expires. Results can be recreated from the exports.
 const RESULTS_DAYS: u32 = 7;
-/// Days an overwritten or removed object can still be brought back.
+/// Days for which an overwritten or deleted object can be restored.
 const NONCURRENT_DAYS: u32 = 30;
-/// Days after which the parts of an upload nobody finished are removed.
+/// Days until the parts of an incomplete upload are removed.
 const ABORT_UPLOAD_DAYS: u32 = 7;
 
 pub(super) fn part(system: &ValidatedSystem, account: Option<&str>) -> TemplateFragment {
@@ -34,15 +34,15 @@ pub(super) fn part(system: &ValidatedSystem, account: Option<&str>) -> TemplateF
                 "PolicyDocument": policy_document([deny_without_tls("s3:*", everything)]),
             }),
         )
-        // A bucket has one policy, and CloudFormation refuses to make one where there is one: a kept policy would stand in the way
-        // of the stack that takes the kept bucket in. Meanwhile the bucket is still closed to the public.
+        // A bucket has one policy, and CloudFormation cannot create it if one exists: a retained policy would block the
+        // stack that imports the retained bucket. Without the policy, the bucket still blocks public access.
         .policies(("Delete", "Delete")),
     );
     part.output(outputs::EXPORT_BUCKET, &reference(BUCKET));
     part
 }
 
-/// Bucket names are shared by all accounts of a partition, so the account number keeps two cities of one name apart.
+/// Bucket names are unique in a partition, so the name contains the account.
 pub fn bucket_name(system: &ValidatedSystem, account: &str) -> String {
     format!("{}-exports-{account}", system.names.prefix)
 }
@@ -72,7 +72,7 @@ fn bucket(system: &ValidatedSystem, account: Option<&str>) -> Resource {
 
 fn encryption(system: &ValidatedSystem) -> Value {
     match &system.spec.aws.kms_key_arn {
-        // The bucket key spares a KMS call for each object.
+        // The bucket key avoids a KMS call for each object.
         Some(key) => json!({
             "BucketKeyEnabled": true,
             "ServerSideEncryptionByDefault": { "SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key },

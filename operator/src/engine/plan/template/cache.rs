@@ -1,7 +1,7 @@
-//! The ElastiCache replication group that holds live positions; absent where the system names a Redis of its own.
+//! The ElastiCache replication group of live positions; absent with an external Redis.
 //!
-//! There are no snapshots: everything in the cache comes back with the drivers' next pings. The maintenance window is left to
-//! AWS, which picks an hour of the region's night.
+//! There are no snapshots: the next pings of the drivers restore all content. AWS chooses the maintenance window, an
+//! hour in the night of the region.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
@@ -13,17 +13,17 @@ pub(super) const REPLICATION_GROUP: &str = "ReplicationGroup";
 const PARAMETER_GROUP: &str = "CacheParameterGroup";
 const SUBNET_GROUP: &str = "CacheSubnetGroup";
 
-/// Whether the stack makes the cache.
+/// Whether the stack contains the cache.
 pub(super) fn is_managed(system: &ValidatedSystem) -> bool {
     system.spec.cache.external.is_none()
 }
 
-/// Whether the stack makes a cache with an AUTH token.
+/// Whether the stack contains a cache with an AUTH token.
 pub(super) fn needs_auth_token(system: &ValidatedSystem) -> bool {
     is_managed(system) && system.spec.cache.auth_secret_ref.is_some()
 }
 
-/// Ids of the group's cache clusters: ElastiCache numbers the members of a group without cluster mode `-001` onwards.
+/// Ids of the cache clusters of the group: without cluster mode, ElastiCache numbers them from `-001`.
 pub(super) fn member_ids(system: &ValidatedSystem) -> Vec<String> {
     let members = if is_managed(system) { 1 + system.spec.cache.replicas } else { 0 };
     (1..=members).map(|number| format!("{}-{number:03}", system.names.replication_group)).collect()
@@ -82,13 +82,13 @@ fn replication_group(system: &ValidatedSystem) -> Resource {
         }),
     )
     .policies(("Delete", "Delete"));
-    // The token lives in the Kubernetes Secret the workers read it from; a copy in Secrets Manager, which the rule asks for,
-    // would be one more place to leak it from and to forget when it is rotated.
+    // The token is in the Kubernetes Secret from which the workers read it. A copy in Secrets Manager, which the rule
+    // requires, would be another place to protect and to update at a rotation.
     if needs_auth_token(system) { group.without_lint("W1011") } else { group }
 }
 
-/// Under memory pressure a stale position is worth less than a fresh ping, so keys that are about to expire go first.
-/// `noeviction` would refuse the pings instead, and an LRU would weigh by reads, which say nothing about a driver's freshness.
+/// Under memory pressure, a stale position is worth less than a new ping, so keys that expire soon are evicted first.
+/// `noeviction` would refuse pings, and LRU considers reads, which do not indicate how recent a position is.
 fn parameter_group(system: &ValidatedSystem) -> Resource {
     Resource::new(
         "AWS::ElastiCache::ParameterGroup",
@@ -100,7 +100,8 @@ fn parameter_group(system: &ValidatedSystem) -> Resource {
     )
 }
 
-/// Bounds of ElastiCache's "Authenticating with the AUTH command": 16 to 128 printable characters without `@`, `"` and `/`.
+/// Bounds of ElastiCache, "Authenticating with the AUTH command": 16 to 128 printable characters without `@`, `"` and
+/// `/`.
 fn auth_token_parameter() -> Value {
     json!({
         "Type": "String",

@@ -1,10 +1,10 @@
-//! The small part of CloudFormation's and IAM's syntax that the builders share.
+//! The part of the CloudFormation and IAM syntax that the builders share.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// What one family of resources adds to the template.
+/// The contribution of one group of resources to the template.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct TemplateFragment {
     pub(super) parameters: BTreeMap<String, Value>,
@@ -17,7 +17,7 @@ impl TemplateFragment {
         self.resources.insert(logical_id.into(), resource.into_value());
     }
 
-    /// The names of outputs speak for themselves; descriptions would only use up the template's size.
+    /// Outputs have no description, to save template size.
     pub(super) fn output(&mut self, name: &str, value: &Value) {
         self.outputs.insert(name.to_owned(), json!({ "Value": value }));
     }
@@ -29,7 +29,7 @@ impl TemplateFragment {
     }
 }
 
-/// One resource. Properties that are `null` are left out, so that optional ones can be written where they belong.
+/// A resource. Properties that are `null` are omitted, so optional properties can be written in place.
 #[derive(Debug)]
 pub(super) struct Resource(Map<String, Value>);
 
@@ -50,15 +50,15 @@ impl Resource {
         self
     }
 
-    /// What becomes of the resource when it leaves the stack, and when an update replaces it. CloudFormation's own default,
-    /// `Delete`, is written out only where it could surprise.
+    /// Deletion and replacement policies of the resource. The default of CloudFormation, `Delete`, is explicit only
+    /// where it could surprise.
     pub(super) fn policies(mut self, (deletion, replacement): (&str, &str)) -> Self {
         self.0.insert("DeletionPolicy".to_owned(), json!(deletion));
         self.0.insert("UpdateReplacePolicy".to_owned(), json!(replacement));
         self
     }
 
-    /// Switches one cfn-lint rule off for this resource alone.
+    /// Disables one cfn-lint rule for this resource.
     pub(super) fn without_lint(mut self, rule: &str) -> Self {
         self.0.insert("Metadata".to_owned(), json!({ "cfn-lint": { "config": { "ignore_checks": [rule] } } }));
         self
@@ -80,7 +80,7 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// `Ref`: the resource's physical name, or a parameter's value.
+/// `Ref`: the physical name of a resource, or the value of a parameter.
 pub(super) fn reference(logical_id: &str) -> Value {
     json!({ "Ref": logical_id })
 }
@@ -95,7 +95,7 @@ pub(super) fn sub(text: &str) -> Value {
     json!({ "Fn::Sub": text })
 }
 
-/// ARN of a resource of this stack's own account and region, for resources that cannot be referred to.
+/// ARN of a resource in the account and region of the stack, for resources that cannot be referenced.
 pub(super) fn local_arn(service: &str, resource: &str) -> Value {
     sub(&format!("arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{resource}"))
 }
@@ -105,12 +105,12 @@ pub(super) fn policy_document(statements: impl IntoIterator<Item = Value>) -> Va
     json!({ "Version": "2012-10-17", "Statement": statements.into_iter().collect::<Vec<_>>() })
 }
 
-/// An `Allow` of an identity policy.
+/// An `Allow` statement of an identity policy.
 pub(super) fn allow(sid: &str, actions: &[&str], resource: impl Into<Value>) -> Value {
     json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resource.into() })
 }
 
-/// The `Deny` of a resource policy that refuses everything that does not come over TLS.
+/// The `Deny` statement of a resource policy that refuses requests without TLS.
 pub(super) fn deny_without_tls(action: &str, resource: impl Into<Value>) -> Value {
     json!({
         "Sid": "DenyWithoutTls",

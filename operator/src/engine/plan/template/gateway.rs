@@ -1,7 +1,7 @@
-//! The public HTTP entrance: an API Gateway HTTP API with one route for each operation of the workers.
+//! The public HTTP API: an API Gateway HTTP API with one route for each operation of the workers.
 //!
-//! An HTTP API ends a request after 30 seconds, so `GET /v1/events` is cut and taken up again by the client twice a minute,
-//! which server-sent events do by themselves (`Last-Event-ID`).
+//! An HTTP API ends a request after 30 seconds, so clients reconnect to `GET /v1/events` twice a minute. Clients of
+//! server-sent events do so automatically (`Last-Event-ID`).
 
 use dispatch_api::dispatch_system::{GatewaySpec, JwtSpec, UpstreamSpec, VpcLinkSpec};
 use dispatch_api::validate::ValidatedSystem;
@@ -17,11 +17,11 @@ const API: &str = "HttpApi";
 const AUTHORIZER: &str = "JwtAuthorizer";
 const INTEGRATION: &str = "WorkersIntegration";
 
-/// The longest an HTTP API waits for its integration.
+/// Maximum integration timeout of an HTTP API.
 const INTEGRATION_TIMEOUT_MS: u32 = 30_000;
 
-/// What an access log line holds. There is no path, no address and no claim in it: the route key names the operation without
-/// the ids in the path.
+/// Fields of an access log entry. Path, address and claims are excluded; the route key names the operation without the
+/// ids in the path.
 const ACCESS_LOG_FIELDS: [(&str, &str); 9] = [
     ("authorizerError", "$context.authorizer.error"),
     ("error", "$context.error.responseType"),
@@ -34,7 +34,7 @@ const ACCESS_LOG_FIELDS: [(&str, &str); 9] = [
     ("status", "$context.status"),
 ];
 
-/// What an enabled gateway needs, which validation has made sure of.
+/// The settings of an enabled gateway, which validation guarantees.
 struct Gateway<'a> {
     spec: &'a GatewaySpec,
     upstream: &'a UpstreamSpec,
@@ -99,8 +99,8 @@ fn vpc_link(system: &ValidatedSystem, link: &VpcLinkSpec) -> Resource {
     )
 }
 
-/// One integration serves all routes: `overwrite:path` hands the path on as the client sent it; the client's address comes in a
-/// header of our own, in place of whatever the client put there.
+/// One integration serves all routes. `overwrite:path` passes the path of the request. The address of the client is
+/// passed in a separate header, which replaces any value that the client sent.
 fn integration(upstream: &UpstreamSpec) -> Resource {
     let (uri, link) = match &upstream.vpc_link {
         Some(link) => (json!(link.listener_arn), Some(reference(VPC_LINK))),

@@ -1,9 +1,9 @@
-//! Log groups, and the one metric that is read out of the workers' logs.
+//! Log groups, and the metric that is extracted from the logs of the workers.
 //!
-//! DynamoDB Streams publishes no iterator age: the metric of that name belongs to Lambda, which reads the stream for its
-//! functions. Long-lived consumers know the age of what they read, so the `dispatch-algorithm` workers log it as the JSON
-//! field [`STREAM_ITERATOR_AGE_FIELD`] and a metric filter turns it into a metric. The cluster's log agent
-//! (Fluent Bit in EKS) ships the workers' standard output into the runtime log group.
+//! DynamoDB Streams publishes no iterator age; the metric of that name belongs to Lambda. Workers with the role
+//! `dispatch-algorithm` log the age of the records that they read as the JSON field [`STREAM_ITERATOR_AGE_FIELD`], and
+//! a metric filter converts it to a metric. The log agent of the cluster (Fluent Bit in EKS) sends the standard output
+//! of the workers to the runtime log group.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::json;
@@ -14,17 +14,18 @@ use crate::engine::plan::template::gateway;
 pub(super) const API_LOGS: &str = "ApiLogGroup";
 const RUNTIME_LOGS: &str = "RuntimeLogGroup";
 
-/// Namespace of the metrics that come out of logs.
+/// Namespace of the metrics that are extracted from logs.
 pub(super) const METRIC_NAMESPACE: &str = "CoactusDispatch";
 
-/// Where a worker's JSON log line carries the age of the oldest stream record that is not done, in ms: workers write an event's
-/// fields beside its time and level.
+/// Field of a log entry with the age of the oldest unprocessed stream record, ms. Workers write the fields of an event
+/// at the top level.
 const STREAM_ITERATOR_AGE_FIELD: &str = "$.stream_iterator_age_ms";
 
-/// Days logs are kept. Logs hold neither phone numbers nor positions, and disputes about a ride are settled from the table.
+/// Retention of logs, days. Logs contain neither phone numbers nor positions; disputes about a ride are settled with
+/// the table.
 const RETENTION_DAYS: u32 = 90;
 
-/// Name of the metric of this system's stream lag. It carries the system's name, because a metric filter can take dimensions
+/// Name of the metric of the stream lag. It contains the name of the system, because a metric filter takes dimensions
 /// only from log fields.
 pub(super) fn iterator_age_metric(system: &ValidatedSystem) -> String {
     format!("StreamIteratorAgeMs-{}-{}", system.namespace, system.name)
@@ -51,8 +52,8 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         ),
     );
     if gateway::is_enabled(system) {
-        // Under this prefix the deliveries of all APIs share one statement of the account's log resource policy, whose size
-        // is limited ("Enable logging from AWS services").
+        // With this prefix, the log deliveries of all APIs share one statement of the log resource policy of the
+        // account, whose size is limited ("Enable logging from AWS services").
         part.resource(API_LOGS, log_group(system, &format!("/aws/vendedlogs/{path}/api")));
     }
     part

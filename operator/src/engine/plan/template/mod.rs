@@ -1,17 +1,17 @@
-//! The CloudFormation template of one system: one stack holds everything CloudFormation can make.
+//! The CloudFormation template of one system: one stack contains everything that CloudFormation can create.
 //!
-//! [`render`] is a pure function of the checked system, and equal systems give equal bytes, so that a hash tells whether there
-//! is anything to do. Each family of resources is a module that returns its part; this module joins them.
+//! [`render`] is a pure function of the validated system. Equal systems give equal bytes, so a hash shows whether the
+//! stack is up to date. Each module returns the fragment of one group of resources; this module joins them.
 //!
-//! Two things are outside the template's body on purpose:
+//! Two things are deliberately not in the template body:
 //!
-//! * **Tags** are [`Template::tags`], to be passed as the *stack's* tags. CloudFormation puts them on every resource of the
-//!   stack that can carry tags ("Resource tag" in the CloudFormation user guide). Forty tags on each of some eighty resources
-//!   would not fit into a template of 51,200 bytes.
-//! * **Secrets** are template parameters with `NoEcho` ([`parameters`]); the body never holds one.
+//! * **Tags** are [`Template::tags`], to be passed as tags of the *stack*. CloudFormation applies them to every
+//!   resource of the stack that supports tags ("Resource tag" in the CloudFormation user guide). Forty tags on each of
+//!   about eighty resources would exceed the limit of 51,200 bytes.
+//! * **Secrets** are template parameters with `NoEcho` ([`parameters`]).
 //!
-//! With `spec.aws.kmsKeyArn` the key's own policy must let the services use it: `sns.amazonaws.com` (to write into the
-//! encrypted queue) and `logs.<region>.amazonaws.com`. The stack does not own that key, so it cannot grant this.
+//! With `spec.aws.kmsKeyArn`, the key policy must allow two services to use the key: `sns.amazonaws.com` (to write to
+//! the encrypted queue) and `logs.<region>.amazonaws.com`. The stack does not own that key, so it cannot grant this.
 
 mod alarms;
 mod analytics;
@@ -39,21 +39,21 @@ pub use bucket::{BUCKET, bucket_name};
 use fragment::TemplateFragment;
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
-/// Largest template CloudFormation takes in the request itself, in bytes ("CloudFormation quotas": template body size in a
-/// request). Larger ones would have to lie in S3 first, which a new account has no bucket for.
+/// Maximum size of a template in a request, in bytes ("CloudFormation quotas": template body size in a request). Larger
+/// templates would have to be in S3, and a new account has no bucket for them.
 pub const MAX_BODY_BYTES: usize = 51_200;
 
-/// What a caller must acknowledge to CloudFormation. The roles' names are CloudFormation's own, so `CAPABILITY_NAMED_IAM` is
-/// not needed.
+/// Capabilities to acknowledge. CloudFormation generates the names of the roles, so `CAPABILITY_NAMED_IAM` is not
+/// required.
 pub const CAPABILITIES: [&str; 1] = ["CAPABILITY_IAM"];
 
-/// Names of the stack's outputs.
+/// Names of the outputs of the stack.
 pub mod outputs {
     /// Name of the single table.
     pub const TABLE_NAME: &str = "TableName";
     /// ARN of the table's stream.
     pub const STREAM_ARN: &str = "StreamArn";
-    /// Name of the table of leases.
+    /// Name of the table of stream leases.
     pub const LEASE_TABLE_NAME: &str = "LeaseTableName";
     /// URL of the queue of offer timers.
     pub const OFFERS_QUEUE_URL: &str = "OffersQueueUrl";
@@ -69,7 +69,7 @@ pub mod outputs {
     pub const CACHE_PORT: &str = "CachePort";
     /// Name of the export bucket.
     pub const EXPORT_BUCKET: &str = "ExportBucket";
-    /// Address of the HTTP API; absent where none is made.
+    /// Address of the HTTP API; absent without a gateway.
     pub const API_ENDPOINT: &str = "ApiEndpoint";
     /// Name of the Athena workgroup; absent without analytics.
     pub const ATHENA_WORKGROUP: &str = "AthenaWorkgroup";
@@ -83,14 +83,14 @@ pub mod outputs {
     pub const STATUS_UPDATE_ROLE_ARN: &str = "StatusUpdateRoleArn";
 }
 
-/// Template parameter that carries the Redis AUTH token.
+/// Template parameter with the Redis AUTH token.
 pub const CACHE_AUTH_TOKEN: &str = "CacheAuthToken";
 
 /// Why a template cannot be sent.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TemplateError {
-    /// The body is larger than CloudFormation takes in a request. Trying again does not help.
-    #[error("the template has {bytes} bytes, and CloudFormation takes at most {limit}")]
+    /// The body exceeds [`MAX_BODY_BYTES`]. A retry does not help.
+    #[error("the template has {bytes} bytes; the limit of CloudFormation is {limit}")]
     TooLarge {
         /// Size of the minified body.
         bytes: usize,
@@ -107,17 +107,17 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template as a value, for whoever compares or prints parts of it.
+    /// The template as a value.
     pub fn body(&self) -> &Value {
         &self.body
     }
 
-    /// Tags to put on the stack; CloudFormation hands them on to its resources.
+    /// Tags of the stack, which CloudFormation applies to its resources.
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.tags
     }
 
-    /// The minified body to send. Refused above [`MAX_BODY_BYTES`].
+    /// The minified body to send; an error above [`MAX_BODY_BYTES`].
     pub fn to_request_body(&self) -> Result<String, TemplateError> {
         let body = self.to_json();
         if body.len() > MAX_BODY_BYTES {
@@ -141,28 +141,28 @@ impl Template {
         serde_yaml::to_string(&self.body)
     }
 
-    /// SHA-256 of body and tags, in hexadecimal. Equal hashes mean that the stack need not be touched; parameters are not
-    /// part of it.
+    /// SHA-256 of body and tags, in hexadecimal. Equal hashes mean that the stack need not be updated. Parameters are
+    /// not included.
     pub fn hash(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(self.to_json());
         digest.update(json!(self.tags).to_string());
         digest.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
             use std::fmt::Write as _;
-            // Writing to a string cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex
         })
     }
 }
 
-/// Renders the template of a system; its bucket's name is a literal where the manifest names the account.
+/// Renders the template of a system. The bucket name is a literal if the manifest names the account.
 pub fn render(system: &ValidatedSystem) -> Template {
     render_in(system, system.spec.aws.account_id.as_deref())
 }
 
-/// Renders the template of a system for an account. CloudFormation takes an existing resource into a stack only where its name
-/// is a literal in the template (user guide, "Import AWS resources into a CloudFormation stack automatically").
+/// Renders the template of a system in an account. CloudFormation imports an existing resource into a stack only if its
+/// name is a literal in the template (user guide, "Import AWS resources into a CloudFormation stack automatically").
 pub fn render_in(system: &ValidatedSystem, account: Option<&str>) -> Template {
     let mut whole = TemplateFragment::default();
     for part in [
@@ -188,17 +188,18 @@ pub fn render_in(system: &ValidatedSystem, account: Option<&str>) -> Template {
     if !whole.parameters.is_empty() {
         body["Parameters"] = json!(whole.parameters);
     }
-    // Whether a JSON object keeps its insertion order depends on a feature any dependency may switch on; sorting settles it.
+    // Whether a JSON object preserves insertion order depends on a feature that any dependency may enable, so it is
+    // sorted.
     body.sort_all_objects();
     Template { body, tags: tags(system) }
 }
 
-/// Names of the template parameters whose values the caller must give. All of them are secrets.
+/// Names of the template parameters whose values the caller must provide. All of them are secrets.
 pub fn parameters(system: &ValidatedSystem) -> Vec<&'static str> {
     if cache::needs_auth_token(system) { vec![CACHE_AUTH_TOKEN] } else { Vec::new() }
 }
 
-/// The user's tags and three of our own, by which a stack can be told from a foreign one of the same name.
+/// The user's tags and three of the operator, which distinguish the stack from another one of the same name.
 fn tags(system: &ValidatedSystem) -> BTreeMap<String, String> {
     let mut tags = system.spec.aws.tags.clone();
     tags.insert(SYSTEM_TAG.to_owned(), format!("{}/{}", system.namespace, system.name));
@@ -210,16 +211,16 @@ fn tags(system: &ValidatedSystem) -> BTreeMap<String, String> {
 /// Logical ids of the resources whose data can outlive the stack.
 pub const DATA_RESOURCES: [&str; 2] = [table::TABLE, bucket::BUCKET];
 
-/// The tag by which data that outlived its stack is known again. It is written on the resource itself, so that it does not hang on
-/// a stack handing its tags on.
+/// The tag that identifies retained data. It is set on the resource itself, so that it does not depend on the tags of a
+/// stack.
 fn data_tags(system: &ValidatedSystem) -> Value {
     json!([{ "Key": SYSTEM_TAG, "Value": format!("{}/{}", system.namespace, system.name) }])
 }
 
-/// `DeletionPolicy` and `UpdateReplacePolicy` of a resource that holds data.
+/// `DeletionPolicy` and `UpdateReplacePolicy` of a resource with data.
 ///
-/// `RetainExceptOnCreate` keeps the data of a system that lived, and lets a failed first creation leave nothing behind that
-/// would stand in the way of the second.
+/// `RetainExceptOnCreate` retains the data of a system that was created, but not after a failed first creation, so that
+/// the next creation can use the same names.
 fn data_policies(system: &ValidatedSystem) -> (&'static str, &'static str) {
     match system.deletion_policy {
         DeletionPolicy::Retain => ("RetainExceptOnCreate", "Retain"),

@@ -1,4 +1,4 @@
-//! The three SQS queues, each with a dead-letter queue, and the one for notifications SNS could not hand over.
+//! The three SQS queues, their dead-letter queues, and the queue for notifications that SNS cannot deliver.
 
 use dispatch_api::dispatch_system::QueueSpec;
 use dispatch_api::validate::ValidatedSystem;
@@ -12,13 +12,13 @@ use crate::engine::plan::template::{outputs, topic};
 pub(super) const OFFERS: &str = "OffersQueue";
 pub(super) const RESPONSES: &str = "ResponsesQueue";
 pub(super) const NOTIFICATIONS: &str = "NotificationsQueue";
-/// Dead-letter queue of the topic's subscription.
+/// Dead-letter queue of the subscription of the topic.
 pub(super) const UNDELIVERED: &str = "UndeliveredNotificationsQueue";
 
-/// The longest SQS keeps a message, 14 days: time for a person to look.
+/// Maximum retention of SQS, 14 days, which leaves time for a person to react.
 const DEAD_LETTER_RETENTION_SECONDS: u32 = 1_209_600;
 
-/// A queue with its logical id, its name and its settings.
+/// A queue with its logical id, name and settings.
 pub(super) struct Queue<'a> {
     pub(super) logical_id: &'static str,
     pub(super) name: &'a str,
@@ -48,15 +48,15 @@ pub(super) fn queues(system: &ValidatedSystem) -> [Queue<'_>; 3] {
     ]
 }
 
-/// ARN of a queue with settings.
+/// ARN of a queue with settings, as text.
 ///
-/// It is written out where others read it: a change set marks whatever reads `Fn::GetAtt` of a changed resource as possibly replaced, so that a
-/// new retention period would show its alarms, policies and subscription as changes, too.
+/// It does not use `Fn::GetAtt`, because a change set marks all resources that read an attribute of a changed resource
+/// as possibly replaced: a changed retention period would also show changes of alarms, policies and the subscription.
 pub(super) fn queue_arn(name: &str) -> Value {
     local_arn("sqs", name)
 }
 
-/// Name of the dead-letter queue of the topic's subscription.
+/// Name of the dead-letter queue of the subscription of the topic.
 pub(super) fn undelivered_name(system: &ValidatedSystem) -> String {
     format!("{}-undelivered", system.names.notifications_queue)
 }
@@ -79,7 +79,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         );
         part.resource(policy_id(&dead_letters), queue_policy(&dead_letters, attribute(&dead_letters, "Arn"), None));
     }
-    // Only SNS writes here; no queue may name it as its dead-letter queue.
+    // Only SNS sends to this queue; no queue may use it as its dead-letter queue.
     let sources = json!({ "redrivePermission": "denyAll" });
     let arn = attribute(UNDELIVERED, "Arn");
     part.resource(UNDELIVERED, dead_letter_queue(system, &undelivered_name(system), &sources));
@@ -90,8 +90,8 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     part
 }
 
-/// The queue's own delay is 0: a timer's delay is the `DelaySeconds` of its message, because each city and each offer has its
-/// own time-out.
+/// The delay of the queue is 0. The delay of a timer is the `DelaySeconds` of its message, because time-outs differ
+/// between cities and offers.
 fn working_queue(system: &ValidatedSystem, queue: &Queue<'_>) -> Resource {
     let mut properties = encrypted(
         system,
@@ -110,8 +110,8 @@ fn working_queue(system: &ValidatedSystem, queue: &Queue<'_>) -> Resource {
     Resource::new("AWS::SQS::Queue", properties)
 }
 
-/// The longest SQS lets a receive wait, for readers that ask for nothing else: an empty queue costs three requests a minute for each. The
-/// workers ask for less, so that they end in time.
+/// Maximum wait time of a receive call, for readers that do not set one: an empty queue then costs each of them three
+/// requests a minute. Workers use a shorter time, so that they terminate in time.
 const LONG_POLL_SECONDS: u32 = 20;
 
 fn dead_letter_queue(system: &ValidatedSystem, name: &str, redrive_allow_policy: &Value) -> Resource {
@@ -149,8 +149,8 @@ fn topic_statement(queue: &Queue<'_>) -> Option<Value> {
     (queue.logical_id == NOTIFICATIONS).then(|| topic_may_send(&queue.arn()))
 }
 
-/// SNS may send, and only for the topic of this stack. There is no `Deny` for everybody else: a person who moves dead letters
-/// back sends under an identity of the account, and no worker's role has the right.
+/// SNS may send, for the topic of this stack only. There is no `Deny` for other identities: a person who redrives dead
+/// letters sends with an identity of the account, and no worker role has that permission.
 fn topic_may_send(queue: &Value) -> Value {
     json!({
         "Sid": "AllowTopic",

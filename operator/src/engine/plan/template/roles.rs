@@ -1,9 +1,9 @@
-//! One IAM role for each role of the workers, with what that role does and nothing else.
+//! One IAM role for each worker role, with the permissions of that role only.
 //!
-//! EKS Pod Identity hands the roles out: only its service may assume them, only for Pods of this account and of the system's own
-//! namespace. Every resource is named exactly, but for two ids that services invent: the endpoint of a device below the platform
-//! application, and the label of a stream below its table, which changes when the stream is switched off and on while the earlier one
-//! is still to be read.
+//! EKS Pod Identity provides the roles: only its service may assume them, for Pods of this account and of the namespace
+//! of the system. Every resource is named exactly, with two exceptions for ids that services generate: the endpoint of
+//! a device in the platform application, and the label of a stream of the table. That label changes when the stream is
+//! disabled and enabled while the earlier stream is still read.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ use crate::engine::plan::template::queues::queue_arn;
 use crate::engine::plan::template::table::{GSI1, GSI2, LEASE_TABLE, TABLE};
 use crate::engine::plan::template::{outputs, topic};
 
-/// Rights on the table for roles that change dispatches: a transaction needs the rights of its single actions. Nothing here
-/// scans or deletes: what may go carries an expiry.
+/// Permissions on the table for roles that change dispatches. A transaction requires the permissions of its single
+/// actions. No role scans or deletes: items that may be removed have an expiry.
 const READ_WRITE: [&str; 6] = [
     "dynamodb:BatchGetItem",
     "dynamodb:ConditionCheckItem",
@@ -31,8 +31,8 @@ const STREAM: [&str; 3] = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dy
 const CONSUME: [&str; 4] =
     ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
 
-/// Policy with the rights all four roles have: each of them changes dispatches, and a change of a dispatch writes the item, its
-/// people and their histories in one transaction.
+/// Policy with the permissions of all four roles: each changes dispatches, and a change writes the dispatch, its people
+/// and their histories in one transaction.
 const DATA_POLICY: &str = "WorkerDataPolicy";
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
@@ -48,7 +48,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
             vec![
                 allow("Stream", &STREAM, table_arn(TABLE, "/stream/*")),
                 allow("Leases", &LEASES, table_arn(LEASE_TABLE, "")),
-                // Timers; stream records that are set aside; answers, as the end of an offer by its timer or by auto-accept is one.
+                // Timers, stream records that cannot be processed, and outcomes of offers by timeout or auto-accept.
                 allow(
                     "Send",
                     &["sqs:SendMessage"],
@@ -98,13 +98,13 @@ fn worker_role(system: &ValidatedSystem, role: &str, statements: &[Value]) -> Re
     )
 }
 
-/// Roles and policies have no name of their own, because IAM's names are the account's and the same system may exist in
-/// several regions; the path says whose they are.
+/// Roles and policies have generated names, because IAM names are unique in an account and the same system can exist in
+/// several regions. The path identifies the system.
 fn path(system: &ValidatedSystem) -> String {
     format!("/coactus/{}/{}/", system.namespace, system.name)
 }
 
-/// The tag is one of the session tags Pod Identity always sets ("EKS Pod Identity session tags").
+/// Pod Identity always sets this session tag ("EKS Pod Identity session tags").
 fn trust(system: &ValidatedSystem) -> Value {
     policy_document([json!({
         "Effect": "Allow",
@@ -124,7 +124,7 @@ fn table_access() -> Value {
     allow("Table", &READ_WRITE, json!([table_arn(TABLE, ""), index(GSI1), index(GSI2)]))
 }
 
-/// Written out for the reason given at [`queue_arn`].
+/// As text, for the reason described at [`queue_arn`].
 fn table_arn(logical_id: &str, behind: &str) -> Value {
     local_arn("dynamodb", &format!("table/${{{logical_id}}}{behind}"))
 }
@@ -133,7 +133,7 @@ fn publish() -> Value {
     allow("Publish", &["sns:Publish"], reference(topic::TOPIC))
 }
 
-/// Takes the driver's answer and brings notifications to devices.
+/// Records the answers of drivers and delivers notifications to devices.
 fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
     let names = &system.names;
     let mut statements = vec![
@@ -159,7 +159,7 @@ fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
     statements
 }
 
-/// The customer's key, and only by way of the services that hold this system's data.
+/// The customer managed key, only through the services that store the data of this system.
 fn use_of_key(system: &ValidatedSystem) -> Option<Value> {
     let key = system.spec.aws.kms_key_arn.as_ref()?;
     let actions = [

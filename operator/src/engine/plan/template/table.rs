@@ -1,9 +1,10 @@
-//! The DynamoDB single table of the seed's section 6 and the table of the stream consumers' leases.
+//! The DynamoDB single table (spec §6) and the table of stream leases.
 //!
-//! Both indexes project `ALL`. A projection cannot be changed in place: CloudFormation would have to drop and rebuild the
-//! index under traffic. The search for candidates without a cache reads a driver's preferences and last location, the sweeper reads a
-//! dispatch's offer state, and lists show whole dispatches, so a narrower projection would save little and pin today's attributes
-//! into the index. Items leave GSI1 when they stop being active, which bounds what it copies.
+//! Both indexes project `ALL`. A projection is immutable: CloudFormation would have to delete and rebuild the index
+//! under traffic. The search without a cache reads preferences and last location of a driver, the sweeper reads the
+//! offer state of a dispatch, and lists show complete dispatches. A narrower projection would therefore save little,
+//! and would fix today's attributes in the index. Items leave GSI1 when they are no longer active, which bounds its
+//! size.
 
 use dispatch_api::dispatch_system::{BillingMode, CapacitySpec};
 use dispatch_api::validate::ValidatedSystem;
@@ -15,20 +16,21 @@ use crate::engine::plan::template::{bucket, cache, data_policies, data_tags, gat
 /// Logical id of the single table.
 pub const TABLE: &str = "Table";
 pub(super) const LEASE_TABLE: &str = "LeaseTable";
-/// Status and region: who is free, which dispatch is open.
+/// Index by status and region: free drivers, open dispatches.
 pub(super) const GSI1: &str = "GSI1";
-/// User or driver: whose dispatches.
+/// Index by user or driver: their dispatches.
 pub(super) const GSI2: &str = "GSI2";
 
 /// Name of an index.
 pub type TableIndex = &'static str;
-/// The indexes, in the order they are made where they are made one by one.
+/// The indexes, in the order in which they are added one by one.
 pub const INDEXES: [TableIndex; 2] = [GSI1, GSI2];
 
-/// Attribute of both tables that holds the Unix time after which DynamoDB may remove an item, as idempotency records and leases do.
+/// Attribute of both tables with the Unix time after which DynamoDB may delete an item, for example an idempotency
+/// record or a lease.
 pub const TTL_ATTRIBUTE: &str = "expiresAt";
 
-/// What the table's stream shows of a change: consumers compare the old item with the new one.
+/// View type of the stream: consumers compare the old item with the new one.
 pub const STREAM_VIEW: &str = "NEW_AND_OLD_IMAGES";
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
@@ -45,8 +47,9 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     part
 }
 
-/// A table with deletion protection cannot be rolled back: DynamoDB refuses the deletion. It is therefore made after the
-/// parts whose creation can fail for reasons no validation sees (a node type without capacity, a taken bucket name).
+/// A table with deletion protection cannot be rolled back, because DynamoDB refuses to delete it. It is therefore
+/// created after the resources whose creation can fail for reasons that validation cannot detect (a node type without
+/// capacity, a bucket name in use).
 fn made_before_the_table(system: &ValidatedSystem) -> Vec<&'static str> {
     let mut before = vec![bucket::BUCKET];
     if cache::is_managed(system) {
@@ -83,8 +86,9 @@ fn table(system: &ValidatedSystem) -> Resource {
             "ProvisionedThroughput": throughput,
             "StreamSpecification": { "StreamViewType": STREAM_VIEW },
             "PointInTimeRecoverySpecification": { "PointInTimeRecoveryEnabled": spec.point_in_time_recovery },
-            // Without a key of the customer's this is the account's `aws/dynamodb` key and not the one DynamoDB owns: the table
-            // holds phone numbers and positions, and only the former leaves a trace in CloudTrail.
+            // Without a customer managed key, this is the key `aws/dynamodb` of the account and not the key that
+            // DynamoDB owns: the table contains phone numbers and positions, and only the former key is logged in
+            // CloudTrail.
             "SSESpecification": { "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": system.spec.aws.kms_key_arn },
             "TimeToLiveSpecification": { "AttributeName": TTL_ATTRIBUTE, "Enabled": true },
             "DeletionProtectionEnabled": spec.deletion_protection,
@@ -95,7 +99,7 @@ fn table(system: &ValidatedSystem) -> Resource {
     .policies(data_policies(system))
 }
 
-/// Leases are rebuilt by the consumers and say nothing about anybody, so this table needs no backup and is never kept.
+/// Consumers rebuild leases, which contain no personal data, so this table has no backup and is never retained.
 fn lease_table(system: &ValidatedSystem) -> Resource {
     let sse = system
         .spec
@@ -118,7 +122,7 @@ fn lease_table(system: &ValidatedSystem) -> Resource {
     .policies(("Delete", "Delete"))
 }
 
-/// Key attributes of the table (under the empty name) and of its indexes, partition key first.
+/// Key attributes of the table (with an empty name) and of its indexes, partition key first.
 pub fn table_keys() -> impl Iterator<Item = (&'static str, [&'static str; 2])> {
     [("", ["PK", "SK"]), (GSI1, ["GSI1PK", "GSI1SK"]), (GSI2, ["GSI2PK", "GSI2SK"])].into_iter()
 }
@@ -130,8 +134,8 @@ fn key_schema(hash: &str, range: Option<&str>) -> Value {
         .collect()
 }
 
-/// Takes indexes out of a rendered template, with what hangs on them: DynamoDB refuses attributes no key uses, and nothing scales what is
-/// not there.
+/// Removes indexes from a rendered template, with the attributes and scaling policies that only they use: DynamoDB
+/// refuses unused attributes, and a scaling policy requires its index.
 pub fn without_indexes(body: &mut Value, missing: &[TableIndex]) {
     let of = |name: &Value| name.as_str().is_some_and(|name| missing.iter().any(|index| name.starts_with(*index)));
     let properties = &mut body["Resources"][TABLE]["Properties"];
@@ -154,7 +158,7 @@ pub fn without_indexes(body: &mut Value, missing: &[TableIndex]) {
     }
 }
 
-/// Read and write capacity where the table is provisioned. Validation has made sure that both are given then.
+/// Read and write capacity of a provisioned table. Validation guarantees that both are set.
 fn provisioned(system: &ValidatedSystem) -> Option<(&CapacitySpec, &CapacitySpec)> {
     let billing = &system.spec.table.billing;
     match billing.mode {
@@ -163,8 +167,8 @@ fn provisioned(system: &ValidatedSystem) -> Option<(&CapacitySpec, &CapacitySpec
     }
 }
 
-/// Autoscaling of one dimension of the table and of both indexes: an index that runs out of write capacity throttles the
-/// table. No role is named, so Application Auto Scaling uses its service-linked role.
+/// Auto scaling of one dimension of the table and of both indexes, because an index without write capacity throttles
+/// the table. Application Auto Scaling uses its service-linked role.
 fn autoscaling(part: &mut TemplateFragment, direction: &str, capacity: &CapacitySpec) {
     if capacity.max <= capacity.min {
         return;

@@ -1,4 +1,4 @@
-//! The SNS topic every notification is published to, and its subscription by the `notifications` queue.
+//! The SNS topic to which all notifications are published, and its subscription by the queue `notifications`.
 
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::json;
@@ -13,8 +13,8 @@ pub(super) const TOPIC: &str = "Topic";
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
-    // Without a key of the customer's, SNS encrypts its disks anyway; the `aws/sns` key would add a KMS call to each publish
-    // and shut out services that publish, and protect from nobody else.
+    // Without a customer managed key, SNS still encrypts its storage. The `aws/sns` key would add a KMS call to each
+    // publish and exclude AWS services as publishers, without additional protection.
     part.resource(
         TOPIC,
         Resource::new(
@@ -23,7 +23,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         ),
     );
     part.resource("TopicPolicy", topic_policy());
-    // A message sent before the queues let the topic in would be lost, hence the order.
+    // A message published before the queue policies exist would be lost, hence the dependency.
     let (delivered, undelivered) = (policy_id(NOTIFICATIONS), policy_id(UNDELIVERED));
     part.resource(
         "TopicSubscription",
@@ -43,7 +43,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     part
 }
 
-/// The account's own identities, as far as their policies let them; nobody without TLS.
+/// Identities of the account, as far as their policies allow; no access without TLS.
 fn topic_policy() -> Resource {
     let owner = json!({
         "Sid": "AllowOwner",

@@ -152,8 +152,8 @@ fn leaves(template: &Template, city: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// The shipped examples are linted by `scripts/cfn-lint.sh`; these systems switch on what no example needs to.
-/// `DISPATCH_CFN_LINT` names another cfn-lint than the pinned one of `.venv`.
+/// `scripts/cfn-lint.sh` checks the shipped examples; these systems use additional fields. `DISPATCH_CFN_LINT`
+/// overrides the pinned cfn-lint of `.venv`.
 #[test]
 fn every_template_passes_cfn_lint_without_a_warning() {
     let pinned = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/cfn-lint");
@@ -188,12 +188,12 @@ fn a_system_as_large_as_they_come_fits_into_a_request() {
     let mut raw = DispatchSystem::new("a-name-of-16-car", spec);
     raw.metadata.namespace = Some("namespace-of-15".to_owned());
     let system = ValidatedSystem::try_from_raw(&raw).unwrap();
-    assert_eq!(system.names.replication_group.len(), 40, "the name is not as long as it may be");
+    assert_eq!(system.names.replication_group.len(), 40, "the name does not have the maximum length");
     let bytes = render(&system).to_request_body().unwrap().len();
     assert!(bytes < MAX_BODY_BYTES - ROOM_FOR_DIGESTS, "{bytes}");
 }
 
-/// What the engine adds to the outputs.
+/// Space that the outputs of the engine need.
 const ROOM_FOR_DIGESTS: usize = 512;
 
 #[test]
@@ -202,11 +202,11 @@ fn a_template_above_the_limit_is_refused_with_both_numbers() {
     assert_eq!(of_size(MAX_BODY_BYTES).to_request_body().unwrap().len(), MAX_BODY_BYTES);
     let error = of_size(MAX_BODY_BYTES + 1).to_request_body().unwrap_err();
     assert_eq!(error, TemplateError::TooLarge { bytes: 51_201, limit: 51_200 });
-    assert_eq!(error.to_string(), "the template has 51201 bytes, and CloudFormation takes at most 51200");
+    assert_eq!(error.to_string(), "the template has 51201 bytes; the limit of CloudFormation is 51200");
 }
 
 #[test]
-fn the_three_spellings_say_the_same() {
+fn json_and_yaml_are_equivalent() {
     for (name, template) in all() {
         let minified: Value = serde_json::from_str(&template.to_json()).unwrap();
         let pretty: Value = serde_json::from_str(&template.to_json_pretty()).unwrap();
@@ -308,7 +308,7 @@ fn a_late_timer_is_one_that_outlived_its_offer() {
 }
 
 #[test]
-fn every_route_stands_once_behind_the_authorizer() {
+fn every_route_exists_once_and_uses_the_authorizer() {
     let template = render(&production());
     let routes = of_type(&template, "AWS::ApiGatewayV2::Route");
     let mut route_keys: Vec<&str> =

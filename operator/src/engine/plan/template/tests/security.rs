@@ -1,4 +1,4 @@
-//! What must hold of every template whatever the manifest says: a linter over the policies, and the guards of the data.
+//! Security properties of every template, for any manifest: the policies, and the protection of the data.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::engine::plan::template::{Template, render};
 
 const KEY: &str = "arn:aws:kms:ap-northeast-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
-/// Every statement of every policy of a template, with the resource it stands in.
+/// Every statement of every policy of a template, with the logical id of its resource.
 fn statements(template: &Template) -> Vec<(String, Value)> {
     fn collect(id: &str, value: &Value, found: &mut Vec<(String, Value)>) {
         match value {
@@ -25,7 +25,7 @@ fn statements(template: &Template) -> Vec<(String, Value)> {
     found
 }
 
-/// All texts in a value, however deep.
+/// All strings in a value, at any depth.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -40,7 +40,7 @@ fn arn(service: &str, resource: &str) -> Value {
 }
 
 #[test]
-fn what_is_allowed_is_spelled_out() {
+fn allowed_actions_and_resources_are_explicit() {
     for (name, template) in all() {
         for (id, statement) in statements(&template).iter().filter(|(_, statement)| statement["Effect"] == "Allow") {
             for action in texts(&statement["Action"]) {
@@ -52,12 +52,12 @@ fn what_is_allowed_is_spelled_out() {
                 }
             }
             for resource in texts(&statement["Resource"]) {
-                // SNS makes up the id of a device's endpoint, DynamoDB the label of a stream; everything before them is named.
+                // SNS generates the id of an endpoint, DynamoDB the label of a stream; everything else is explicit.
                 let endpoint = resource.ends_with(":endpoint/GCM/coactus-cities-busan-fcm/*");
                 let stream = resource.ends_with(":table/${Table}/stream/*");
                 assert!(endpoint || stream || !resource.contains('*'), "{name}/{id} allows on {resource}");
             }
-            assert!(!texts(&statement["Principal"]).contains(&"*"), "{name}/{id} allows everybody");
+            assert!(!texts(&statement["Principal"]).contains(&"*"), "{name}/{id} allows everyone");
         }
     }
 }
@@ -73,7 +73,7 @@ fn only_leases_can_be_deleted_by_a_worker() {
 }
 
 #[test]
-fn queues_topic_and_bucket_refuse_whatever_does_not_come_over_tls() {
+fn queues_topic_and_bucket_refuse_requests_without_tls() {
     for (name, template) in all() {
         let guards: Vec<Value> = statements(&template)
             .into_iter()
@@ -115,7 +115,7 @@ fn only_the_topic_may_send_notifications() {
 }
 
 #[test]
-fn roles_are_handed_out_by_pod_identity_in_the_systems_own_namespace_only() {
+fn roles_can_be_assumed_by_pod_identity_in_the_namespace_of_the_system_only() {
     let template = render(&production());
     let roles = of_type(&template, "AWS::IAM::Role");
     assert_eq!(roles.len(), 4);
@@ -162,7 +162,7 @@ fn the_table_is_backed_up_continuously_and_streams_both_images() {
 }
 
 #[test]
-fn the_export_bucket_is_closed_to_the_public_and_cleans_up_behind_itself() {
+fn the_export_bucket_blocks_public_access_and_expires_objects() {
     for (name, template) in all() {
         let bucket = properties(&template, "ExportBucket");
         let access = bucket["PublicAccessBlockConfiguration"].as_object().unwrap();
