@@ -161,18 +161,19 @@ fn phase(facts: &Facts<'_>) -> Said {
         // These messages already name the stack and the next step.
         (_, Verdict::Waiting | Verdict::Blocked | Verdict::Stalled(_)) => return said,
         (SystemPhase::Reconciling, Verdict::Comparing | Verdict::StillRunning(_)) => {
-            "the operator will check again".to_owned()
+            "; the operator will check again".to_owned()
         }
-        (SystemPhase::Reconciling, _) => "the operator will retry".to_owned(),
+        (SystemPhase::Reconciling, _) => "; the operator will retry".to_owned(),
         (SystemPhase::Stalled, Verdict::Failed { .. }) => {
             format!(
-                "action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to retry"
+                "; action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to retry"
             )
         }
-        (SystemPhase::Stalled, _) => "action required".to_owned(),
+        (SystemPhase::Stalled, _) if said.message.contains("action required") => String::new(),
+        (SystemPhase::Stalled, _) => "; action required".to_owned(),
     };
     let about = if said.message.contains(stack.as_str()) { String::new() } else { format!(" (stack {stack})") };
-    said.message = format!("{}{about}; {next}", said.message);
+    said.message = format!("{}{about}{next}", said.message);
     said
 }
 

@@ -303,7 +303,7 @@ async fn an_export_that_cannot_be_started_is_told_once_and_tried_again_at_growin
         bench.step().await;
         bench.wait(SignedDuration::from_mins(1)).await;
     }
-    let told = "the export of 2024-05-03T04:00+09:00 was not started: could not start an export: AccessDenied: no";
+    let told = "the export of 2024-05-03T04:00+09:00 was not started: cannot start an export: AccessDenied: no";
     assert_eq!(bench.ready(), (ConditionStatus::False, Reason::ExportNotStarted, told));
     assert_eq!(
         (bench.calls().len(), bench.writes, bench.told.as_slice()),
