@@ -150,8 +150,8 @@ fn skipped(facts: &Facts<'_>) -> Vec<String> {
     }
 }
 
-/// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition has
-/// its own), so that an unchanged status stays equal.
+/// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition
+/// has its own), so that an unchanged status stays equal.
 fn phase(facts: &Facts<'_>) -> Said {
     let mut said = finding(facts);
     let stack = &facts.system.names.stack;
@@ -166,7 +166,8 @@ fn phase(facts: &Facts<'_>) -> Said {
         (SystemPhase::Reconciling, _) => "; the operator will retry".to_owned(),
         (SystemPhase::Stalled, Verdict::Failed { .. }) => {
             format!(
-                "; action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to retry"
+                "; action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to \
+                 retry"
             )
         }
         (SystemPhase::Stalled, _) if said.message.contains("action required") => String::new(),
@@ -198,7 +199,7 @@ fn finding(facts: &Facts<'_>) -> Said {
             SystemPhase::Reconciling,
             Reason::UnknownStackState,
             format!(
-                "stack {stack} is in {}, a state that this version does not know; nothing is changed until the state changes",
+                "stack {stack} is in {}, a state that this version does not know; nothing is done until it changes",
                 state.name()
             ),
         ),
@@ -224,7 +225,7 @@ fn finding(facts: &Facts<'_>) -> Said {
         }
         _ if facts.system.spec.suspend => {
             let message =
-                format!("suspended: stack {stack} is not changed and the workers are stopped until spec.suspend is false");
+                format!("suspended: stack {stack} is not changed and workers are stopped until spec.suspend is false");
             say(SystemPhase::Reconciling, Reason::Suspended, message)
         }
         Verdict::Untouched if facts.plan.stack == StackStep::Create => {
@@ -252,7 +253,7 @@ fn finding(facts: &Facts<'_>) -> Said {
     }
 }
 
-/// What becomes of a difference that was found without write access: `verb` says what an apply does about it.
+/// What happens next about a difference that this run does not resolve. `verb` is what an apply does about it.
 fn next_apply(facts: &Facts<'_>, verb: &str) -> String {
     match facts.system.spec.management_policy {
         ManagementPolicy::Observe => "nothing is changed because spec.managementPolicy is Observe".to_owned(),
@@ -347,7 +348,8 @@ fn approval_message(facts: &Facts<'_>) -> String {
         _ => String::new(),
     };
     format!(
-        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation {APPROVE}={id} (--approve {id})",
+        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation \
+         {APPROVE}={id} (--approve {id})",
         facts.system.names.stack
     )
 }
