@@ -70,7 +70,10 @@ fn confirmed(system: &ValidatedSystem) -> Result<bool, CommandError> {
         DeletionPolicy::Retain => "Its table and bucket are retained.",
         DeletionPolicy::Delete => "ITS TABLE AND BUCKET ARE DELETED WITH ALL DATA.",
     };
-    eprint!("This deletes stack {}. {data}\nType the system's name ({}) to continue: ", system.names.stack, system.name);
+    eprint!(
+        "This deletes stack {}. {data}\nType the system's name ({}) to continue: ",
+        system.names.stack, system.name
+    );
     // A failed flush is harmless; the answer decides.
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

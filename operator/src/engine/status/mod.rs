@@ -247,9 +247,7 @@ fn finding(facts: &Facts<'_>) -> Said {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        Verdict::Settled => {
-            say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned())
-        }
+        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned()),
     }
 }
 
@@ -357,9 +355,7 @@ fn approval_message(facts: &Facts<'_>) -> String {
 fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
-    format!(
-        "dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it"
-    )
+    format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
 }
 
 fn drift_corrected(plan: &Plan) -> String {
@@ -476,14 +472,8 @@ mod tests {
                 }
                 let text = &ready.message;
                 assert!(text.contains("stack coactus-default-seoul"), "{verdict:?}: {text}");
-                let next = [
-                    "the operator will",
-                    "action required",
-                    " until ",
-                    "is queued",
-                    "the next apply",
-                    "to apply it",
-                ];
+                let next =
+                    ["the operator will", "action required", " until ", "is queued", "the next apply", "to apply it"];
                 assert!(next.iter().any(|words| text.contains(words)), "{verdict:?}: {text}");
             }
         }
