@@ -19,8 +19,8 @@ Examples:
   dispatch-operator destroy -f examples/seoul.yaml
   dispatch-operator destroy -f examples/seoul.yaml --yes    # in a script
 
-With deletionPolicy Retain (the default) the table and the bucket are retained and listed at the end; the next apply imports
-them. With Delete they are deleted too, the bucket with every version of its objects.";
+With deletionPolicy Retain (the default) the table and the bucket are retained and listed at the end; the next apply
+imports them. With Delete they are deleted too, the bucket with every version of its objects.";
 
 /// Arguments of `destroy`.
 #[derive(Args, Clone, Debug)]

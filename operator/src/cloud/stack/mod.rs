@@ -104,8 +104,8 @@ impl StackState {
         NAMES.iter().find(|(_, state)| state == self).map_or("", |(name, _)| name)
     }
 
-    /// The step that this state requires. The suffix of the name does not tell: a stack in `ROLLBACK_COMPLETE` can only be
-    /// deleted, one in `UPDATE_ROLLBACK_COMPLETE` can be updated.
+    /// The step that this state requires. The suffix of the name is misleading: a stack in `ROLLBACK_COMPLETE` can only
+    /// be deleted, one in `UPDATE_ROLLBACK_COMPLETE` can be updated.
     pub fn next(&self) -> Next {
         match self {
             Self::DeleteComplete | Self::ReviewInProgress => Next::Create,
@@ -228,8 +228,9 @@ pub struct StackEvent {
 }
 
 impl StackEvent {
-    /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that it
-    /// cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no code.
+    /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that
+    /// it cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no
+    /// code.
     pub fn is_cause(&self) -> bool {
         const STOPPED: [&str; 3] =
             ["Resource creation cancelled", "Resource update cancelled", "Resource deletion cancelled"];

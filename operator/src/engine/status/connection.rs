@@ -34,7 +34,8 @@ pub struct ConnectionFinding {
     pub secret_name: Option<String>,
 }
 
-/// Adds the connection to a status. Without `spec.connection` there is no condition, unless a conflict has to be reported.
+/// Adds the connection to a status. Without `spec.connection` there is no condition, unless a conflict has to be
+/// reported.
 pub fn with_connection(
     mut status: DispatchSystemStatus,
     found: ConnectionFinding,
