@@ -8,26 +8,23 @@ use crate::commands::{apply, crd, destroy, export, local, plan, run, status, tem
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or nothing to do
-  1  something failed
-  2  wrong usage or invalid manifest; nothing was asked of AWS
-  3  changes are pending: `plan --exit-code` found some, or `apply` waits for an approval
-  4  the system is not ready, or cannot become ready without a person
+  1  failure
+  2  wrong usage or invalid manifest; no call was made to AWS
+  3  changes are pending: `plan --exit-code` found changes, or `apply` waits for approval
+  4  the system is not ready, or requires action
 
-Credentials are found the way every AWS tool finds them (environment, profile, SSO, web identity, instance).";
+Credentials come from the default AWS provider chain (environment, profile, SSO, web identity, container, instance).";
 
-/// The control plane of Coactus Dispatch: turns a `DispatchSystem` manifest into a city's whole AWS environment.
+/// The operator of Coactus Dispatch: reconciles a `DispatchSystem` manifest into a city's AWS environment.
 #[derive(Debug, Parser)]
 #[command(name = "dispatch-operator", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Settings of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the custom resource definition.
@@ -36,17 +33,17 @@ pub enum Command {
     Template(template::TemplateArgs),
     /// Show what `apply` would add, change, replace and remove.
     Plan(plan::PlanArgs),
-    /// Bring the environment to what the manifest says.
+    /// Create or update the environment to match the manifest.
     Apply(apply::ApplyArgs),
-    /// Show how the environment stands; changes nothing.
+    /// Show the state of the environment without changing it.
     Status(status::StatusArgs),
-    /// Take the environment down, as far as the manifest's deletionPolicy says.
+    /// Delete the environment, subject to the manifest's deletionPolicy.
     Destroy(destroy::DestroyArgs),
-    /// Export the table to the city's bucket.
+    /// Export the table to the city's S3 bucket.
     Export(export::ExportArgs),
-    /// Watch the `DispatchSystem` objects of a cluster and do for each what `apply` does, plus its workers.
+    /// Run the controller: reconcile the `DispatchSystem` objects of a cluster and run their workers.
     Run(Box<run::RunArgs>),
-    /// Moved: a city on this machine is run by `dispatch-local`.
+    /// Moved to `dispatch-local`, which runs a city on this machine.
     #[command(hide = true)]
     Local(local::LocalArgs),
 }

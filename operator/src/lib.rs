@@ -1,9 +1,9 @@
 //! The control plane of Coactus Dispatch: reconciles a `DispatchSystem` into its AWS environment and keeps it in sync.
 //!
-//! | module | holds |
+//! | module | contents |
 //! | --- | --- |
 //! | [`engine`] | `observe -> validate -> plan -> apply -> status`, shared by the command line and the controller |
-//! | [`cloud`] | the ports to AWS, CloudFormation's states, and the only SDK clients |
+//! | [`cloud`] | the ports to AWS, CloudFormation's states, and all SDK clients |
 //! | [`kubernetes`] | the controller: watches objects, calls the engine, runs the workers |
 //! | [`commands`], [`args`], [`render`] | the command line |
 

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match EnvFilter::try_new(&cli.global.log) {
         Ok(filter) => {
-            // Colours are for terminals; a log that is collected holds text alone.
+            // Collected logs must not contain escape sequences.
             let colours = std::io::stderr().is_terminal();
             tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
         }

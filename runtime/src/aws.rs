@@ -11,7 +11,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use dispatch_api::worker_config::AwsEndpoint;
 use thiserror::Error;
 
-use crate::port::PortError;
+use crate::ports::PortError;
 
 /// Longest time one try may take. SQS, SNS and Streams answer in tens of milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,13 +9,13 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::engine::EngineError;
 use dispatch_runtime::messaging::SqsDeadLetters;
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{PortError, StoredDispatch};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{PortError, StoredDispatch};
 use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::stream::{DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::streams::{FakeStreams, Hidden, dispatch_record};
 use dispatch_tests::support::{sdk, seoul, until};

@@ -1,4 +1,4 @@
-//! One system from nothing to nothing: create, no-op, update, drift, destroy.
+//! The whole life of a system: create, no-op, update, drift, destroy.
 
 use anyhow::Context as _;
 use dispatch_operator::cloud::aws::AwsClients;
@@ -15,7 +15,7 @@ use dispatch_tests::ministack::{Ministack, REGION};
 use crate::support::{SEOUL, apply, seoul, settings};
 
 #[tokio::test]
-async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow::Result<()> {
+async fn a_system_is_created_unchanged_updated_corrected_and_destroyed() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
     let ports = aws.ports();
@@ -36,12 +36,12 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 
     let (same, events) = apply(&system, &ports).await?;
     assert!(same.is_ready() && !same.changed, "{:#?}", same.status);
-    assert_eq!(events, [], "nothing happens and nothing is told");
+    assert_eq!(events, [], "nothing happens and nothing is reported");
     assert!(preview(&system, &ports, &settings()).await?.is_empty());
 
     let longer = seoul(&SEOUL.replacen("retentionSeconds: 345600", "retentionSeconds: 600000", 1))?;
     let plan = preview(&longer, &ports, &settings()).await?;
-    // What reads the queue's attributes is listed too: CloudFormation cannot know beforehand that they stay the same.
+    // Resources that read the queue's attributes are listed too: CloudFormation cannot predict that they stay the same.
     let queue = plan.changes.iter().find(|change| change.logical_id == "OffersQueue").context("the queue's change")?;
     assert_eq!((queue.kind, queue.properties.join(",")), (ChangeKind::Change, "MessageRetentionPeriod".to_owned()));
     assert!(!plan.changes.iter().any(ResourceChange::endangers_data), "{:#?}", plan.changes);
@@ -53,12 +53,12 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 
     let shorter = QueueSettings { visibility_timeout_seconds: 1, ..settings_of_offers };
     ports.queues.correct(&outputs.offers_queue_url, &shorter).await?;
-    let (mended, _) = apply(&longer, &ports).await?;
-    assert!(mended.is_ready() && mended.changed);
+    let (corrected, _) = apply(&longer, &ports).await?;
+    assert!(corrected.is_ready() && corrected.changed);
     assert!(
-        matches!(mended.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
+        matches!(corrected.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
         "{:?}",
-        mended.plan
+        corrected.plan
     );
 
     let exported = export::start(&longer, &ports, &mut Silent).await?;
@@ -74,7 +74,7 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 }
 
 #[tokio::test]
-async fn a_system_whose_data_may_go_leaves_nothing() -> anyhow::Result<()> {
+async fn a_deletion_with_data_leaves_nothing() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
     let system = seoul(&SEOUL.replace("deletionPolicy: Retain ", "deletionPolicy: Delete "))?;
@@ -86,7 +86,7 @@ async fn a_system_whose_data_may_go_leaves_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_push_credential_reaches_sns_and_leaves_with_the_system() -> anyhow::Result<()> {
+async fn the_push_credential_reaches_sns_and_is_deleted_with_the_system() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
     let fcm = "notifications: { fcm: { serviceAccountSecretRef: { name: fcm, key: key.json } } }\n  cache:";

@@ -1,7 +1,7 @@
-//! Condition types, their states and their reasons. They are API: scripts, health checks and alerts read them, so each is spelled
-//! here and nowhere else. `docs/operating.md` has the table that [`table`] renders.
+//! Condition types, statuses and reasons. They are API: scripts, health checks and alerts read them, so each is spelled
+//! only here. `docs/operating.md` contains the tables that [`table`] renders.
 
-/// Declares an enum whose variants are spelled as text in the API, each with a sentence for the documents.
+/// Declares an enum of API names: each variant has its spelling and a sentence for the documentation.
 macro_rules! spelled {
     (
         $(#[$attribute:meta])*
@@ -16,7 +16,7 @@ macro_rules! spelled {
         }
 
         impl $name {
-            /// Every variant, in the order of the documents.
+            /// All variants, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The spelling in the API.
@@ -26,14 +26,14 @@ macro_rules! spelled {
                 }
             }
 
-            /// What it means, in one sentence.
+            /// The meaning, in one sentence.
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $meaning,)+
                 }
             }
 
-            /// The variant of a spelling; `None` for one that another version wrote.
+            /// The variant with this spelling; `None` for an unknown one, for example from another version.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
             }
@@ -54,30 +54,33 @@ macro_rules! spelled {
 }
 
 spelled! {
-    /// Types of conditions. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True` at any time.
+    /// Condition types. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True` at any time.
     pub enum ConditionType {
-        Ready = "Ready": "The whole system serves and matches its spec.",
-        Reconciling = "Reconciling": "The operator works towards the spec, or waits for something that resolves without an edit.",
+        Ready = "Ready": "The system serves and matches its spec.",
+        Reconciling = "Reconciling": "The operator is working towards the spec, or will retry.",
         Stalled = "Stalled": "The operator cannot continue until the spec, a permission or an approval changes.",
         StackReady = "StackReady": "The CloudFormation stack is complete.",
         DirectResourcesReady = "DirectResourcesReady": "The resources managed outside CloudFormation match the spec.",
         WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
-        ExportsReady = "ExportsReady": "Scheduled exports of the table succeed. Absent where none are scheduled; does not affect `Ready`.",
-        ConnectionPublished = "ConnectionPublished": "Names and addresses are published as `spec.connection` asks. Absent where it asks for nothing; does not affect `Ready`.",
+        ExportsReady = "ExportsReady":
+            "Scheduled exports of the table succeed. Absent without a schedule; not part of `Ready`.",
+        ConnectionPublished = "ConnectionPublished":
+            "Names and addresses are published. Absent unless `spec.connection` is set; not part of `Ready`.",
         Drifted = "Drifted": "A resource was changed outside the operator.",
-        PlanPending = "PlanPending": "A plan waits for an approval, or is shown and not carried out.",
-        CredentialsValid = "CredentialsValid": "AWS accepts the credentials, they belong to the account of the spec, and the namespace allows the role. Names account and role.",
+        PlanPending = "PlanPending": "A plan waits for an approval, or is shown but not executed.",
+        CredentialsValid = "CredentialsValid":
+            "AWS accepts the credentials, the account matches the spec, and the namespace allows the role.",
         Paused = "Paused": "The system is suspended.",
         DeletionBlocked = "DeletionBlocked": "The deletion cannot finish.",
     }
 }
 
 spelled! {
-    /// States of a condition.
+    /// Statuses of a condition.
     pub enum ConditionStatus {
         True = "True": "The condition holds.",
         False = "False": "The condition does not hold.",
-        Unknown = "Unknown": "The operator did not look, or what it found says neither.",
+        Unknown = "Unknown": "The operator did not check, or the result is inconclusive.",
     }
 }
 
@@ -88,11 +91,12 @@ impl From<bool> for ConditionStatus {
 }
 
 spelled! {
-    /// Reasons of conditions.
+    /// Condition reasons.
     pub enum Reason {
         Accepted = "Accepted": "AWS accepts the credentials.",
         Active = "Active": "The system is not suspended.",
-        AddingIndex = "AddingIndex": "The stack adds a missing index to an imported table; DynamoDB creates one index at a time.",
+        AddingIndex = "AddingIndex":
+            "The stack adds a missing index to an imported table; DynamoDB creates one index at a time.",
         ApprovalRequired = "ApprovalRequired": "A plan waits for an approval.",
         AwsAccessDenied = "AwsAccessDenied": "AWS rejects the credentials, or they lack a permission.",
         AwsQuotaExceeded = "AwsQuotaExceeded": "An AWS quota is reached.",
@@ -105,33 +109,35 @@ spelled! {
         CreateFailed = "CreateFailed": "The stack could not be created.",
         DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
         DeleteFailed = "DeleteFailed": "The stack could not be deleted.",
-        DeletePreparationFailed = "DeletePreparationFailed": "The resources could not be prepared for the deletion.",
+        DeletePreparationFailed = "DeletePreparationFailed": "The stack could not be prepared for the deletion.",
         Deleting = "Deleting": "The system is being deleted.",
-        DirectResourcesNotReady = "DirectResourcesNotReady": "A resource managed outside CloudFormation does not match the spec yet.",
+        DirectResourcesNotReady = "DirectResourcesNotReady":
+            "A resource managed outside CloudFormation does not match the spec yet.",
         DriftCorrected = "DriftCorrected": "A change made outside the operator was reverted.",
         DriftDetected = "DriftDetected": "A change made outside the operator was found.",
-        DryRun = "DryRun": "The plan is shown and, because of the dry-run annotation, not carried out.",
+        DryRun = "DryRun": "The plan is shown but not executed, because of the dry-run annotation.",
         ExportCompleted = "ExportCompleted": "The latest scheduled export is complete.",
         ExportFailed = "ExportFailed": "The latest scheduled export failed.",
         Exporting = "Exporting": "A scheduled export is in progress.",
         ExportNotStarted = "ExportNotStarted": "A scheduled export could not be started.",
-        InSync = "InSync": "What was found matches the spec.",
+        InSync = "InSync": "The observed state matches the spec.",
         InternalError = "InternalError": "The operator has a defect; its log has the details.",
         InvalidPushCredential = "InvalidPushCredential": "SNS rejects the service account key.",
         InvalidSecret = "InvalidSecret": "A Secret that the spec names has an unusable value.",
         InvalidSpec = "InvalidSpec": "The spec is invalid; the message names the field.",
-        KubernetesUnavailable = "KubernetesUnavailable": "The Kubernetes API server cannot be reached or rejects a call.",
-        NameTaken = "NameTaken": "An object of that name exists and belongs to another owner.",
+        KubernetesUnavailable = "KubernetesUnavailable":
+            "The Kubernetes API server cannot be reached or rejects a call.",
+        NameTaken = "NameTaken": "An object of that name exists and has another owner.",
         NotAdoptable = "NotAdoptable": "Retained data does not match what the template describes.",
         NotCreated = "NotCreated": "The stack does not exist.",
-        NothingPending = "NothingPending": "No plan waits.",
+        NothingPending = "NothingPending": "No plan is pending.",
         ObserveOnly = "ObserveOnly": "`spec.managementPolicy` is `Observe`.",
-        OutputsMissing = "OutputsMissing": "The stack does not show all its outputs.",
+        OutputsMissing = "OutputsMissing": "The stack lacks an output.",
         OwnedByAnother = "OwnedByAnother": "The stack, or retained data, carries another owner's tags.",
         Publishing = "Publishing": "The connection Secret is being created.",
         Published = "Published": "Names and addresses are published.",
         ResourceGone = "ResourceGone": "A resource of the stack was deleted outside the operator.",
-        RetryLimitReached = "RetryLimitReached": "The same kind of failure repeated until the retry limit.",
+        RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
         RoleNotAllowed = "RoleNotAllowed": "The namespace does not allow the role that the spec names.",
         RollingOut = "RollingOut": "The worker Deployments are rolling out.",
         Scheduled = "Scheduled": "The first scheduled export is due at the next time of the schedule.",
@@ -139,20 +145,20 @@ spelled! {
         SecretsNotWritable = "SecretsNotWritable": "The operator is not permitted to write Secrets.",
         Serving = "Serving": "Every worker role has its replicas.",
         SkipRefused = "SkipRefused": "The skip-resources annotation names a resource that cannot be skipped.",
-        StackBusy = "StackBusy": "An operation of the stack is running.",
+        StackBusy = "StackBusy": "An operation on the stack is in progress.",
         StackComplete = "StackComplete": "The stack is complete.",
         StackNotComplete = "StackNotComplete": "The stack is not complete.",
         StackNotReady = "StackNotReady": "The resources are not inspected until the stack is complete.",
-        StackStalled = "StackStalled": "The stack is in a state that CloudFormation cannot leave without help.",
+        StackStalled = "StackStalled": "The stack is in a state that requires manual action.",
         Suspended = "Suspended": "`spec.suspend` is `true`.",
         TemplateTooLarge = "TemplateTooLarge": "The rendered template exceeds CloudFormation's limit.",
-        UnknownStackState = "UnknownStackState": "The stack is in a state that this version does not know.",
+        UnknownStackState = "UnknownStackState": "The stack is in a state that this version does not recognize.",
         UpdateRollbackFailed = "UpdateRollbackFailed": "An update failed, and so did its rollback.",
         UpdateRolledBack = "UpdateRolledBack": "An update failed and was rolled back.",
         WaitingForOperationSlot = "WaitingForOperationSlot": "The limit of concurrent stack operations is reached.",
-        WaitingForStack = "WaitingForStack": "The workers, or the connection, wait for the stack.",
+        WaitingForStack = "WaitingForStack": "The workers or the connection wait for the stack.",
         WorkersFailing = "WorkersFailing": "A worker Deployment exceeded its progress deadline.",
-        WrongAccount = "WrongAccount": "The credentials belong to another account than the spec names.",
+        WrongAccount = "WrongAccount": "The credentials belong to an account other than the one in the spec.",
     }
 }
 
@@ -165,7 +171,7 @@ spelled! {
         StackUpdated = "StackUpdated": "The stack was updated.",
         StackDeleteStarted = "StackDeleteStarted": "CloudFormation started to delete the stack.",
         RollbackResumed = "RollbackResumed": "A rollback was started or continued.",
-        ResourcesSkipped = "ResourcesSkipped": "Resources that failed were skipped, as the annotation asks.",
+        ResourcesSkipped = "ResourcesSkipped": "Failed resources were skipped, as the annotation specifies.",
         Ready = "Ready": "The system became ready.",
         WorkersReady = "WorkersReady": "The workers became ready.",
         WorkersNotReady = "WorkersNotReady": "The workers are no longer ready.",
@@ -186,7 +192,7 @@ spelled! {
 }
 
 impl EventReason {
-    /// Whether Kubernetes shows the event as a `Warning`.
+    /// Whether the event has the type `Warning`.
     pub const fn is_warning(self) -> bool {
         matches!(
             self,
@@ -241,5 +247,21 @@ mod tests {
             assert!(reason.meaning().ends_with('.'), "{reason}");
         }
         assert_eq!(Reason::parse("Nonsense"), None);
+    }
+
+    /// `UPDATE_GENERATED=1` rewrites the tables instead.
+    #[test]
+    fn the_generated_tables_of_the_documents_are_current() {
+        let (begin, end) = ("<!-- conditions:begin -->", "<!-- conditions:end -->");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(begin).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        let wanted = format!("{before}{begin}\n\n{}\n{end}{after}", table());
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(text == wanted, "docs/operating.md is stale: run `make generate`");
+        }
     }
 }

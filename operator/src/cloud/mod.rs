@@ -1,4 +1,4 @@
-//! AWS as the engine sees it: the ports, CloudFormation's states and changes, and the SDK adapters behind them.
+//! AWS as the engine uses it: ports, CloudFormation's states and changes, and the SDK adapters.
 
 pub mod aws;
 pub mod ports;

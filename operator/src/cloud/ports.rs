@@ -1,7 +1,7 @@
-//! What the engine needs from the outside, in the engine's own words: no SDK type appears here.
+//! The calls the engine makes to AWS. No SDK type appears here.
 //!
-//! The real adapters are in [`crate::cloud::aws`]; behaving in-memory ones and a failing decorator are in
-//! [`crate::testing`] (feature `testing`).
+//! The adapters are in [`crate::cloud::aws`]; in-memory fakes with fault injection are in [`crate::testing`] (feature
+//! `testing`).
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,27 +18,25 @@ use crate::cloud::stack::StackProvider;
 /// A call on a port. Boxed, so that the ports can be chosen at run time and the engine is compiled once.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, PortError>> + Send + 'a>>;
 
-/// How a failed call is to be met. Classified by AWS's typed error codes and transport errors, never by message text.
+/// Kind of a failed call. Derived from AWS's error codes and transport errors, never from message text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortErrorKind {
-    /// The thing is not there.
     NotFound,
-    /// It is there already.
     AlreadyExists,
-    /// AWS asks for patience; the SDK's own retries are used up.
+    /// AWS throttles the call, and the SDK's retries are exhausted.
     Throttled,
-    /// A quota of the account is used up. It passes when something else ends, or somebody has it raised.
+    /// A quota of the account is reached.
     Quota,
-    /// Missing, expired or insufficient credentials.
+    /// Credentials are missing, expired or insufficient.
     Denied,
-    /// The request itself is wrong; sending it again changes nothing.
+    /// The request is invalid; a retry does not help.
     Invalid,
-    /// No answer, a timeout or an error of the service's own.
+    /// No response, a timeout, or an internal error of the service.
     Unavailable,
 }
 
 impl PortErrorKind {
-    /// Whether the same call may succeed later without anybody changing the manifest.
+    /// Whether a retry of the same call may succeed.
     pub fn passes_with_time(self) -> bool {
         match self {
             Self::Throttled | Self::Quota | Self::Denied | Self::Unavailable => true,
@@ -49,94 +47,76 @@ impl PortErrorKind {
 
 /// A failed call.
 #[derive(Debug, Error)]
-#[error("could not {action}: {message}")]
+#[error("cannot {action}: {message}")]
 pub struct PortError {
-    /// What was tried, as a verb phrase: `describe the stack`.
+    /// The attempted action as a verb phrase: `describe the stack`.
     pub action: &'static str,
-    /// How to meet it.
     pub kind: PortErrorKind,
-    /// AWS's code and text. Never holds request data.
+    /// AWS's error code and message. Contains no request data.
     pub message: String,
-    /// The SDK's error.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl PortError {
-    /// An error without a deeper cause.
+    /// An error without a source.
     pub fn new(action: &'static str, kind: PortErrorKind, message: impl Into<String>) -> Self {
         Self { action, kind, message: message.into(), source: None }
     }
 }
 
-/// Everything the engine reaches the world through.
+/// All external dependencies of the engine.
 #[derive(Clone)]
 pub struct Ports {
-    /// CloudFormation.
     pub stacks: Arc<dyn StackProvider>,
-    /// Continuous backups and exports of tables.
     pub tables: Arc<dyn Tables>,
-    /// SNS platform applications.
     pub push: Arc<dyn PushPlatforms>,
-    /// ElastiCache.
     pub caches: Arc<dyn Caches>,
-    /// SQS.
     pub queues: Arc<dyn Queues>,
-    /// S3.
     pub buckets: Arc<dyn Buckets>,
-    /// The account the credentials belong to.
     pub identity: Arc<dyn Identity>,
-    /// The clock of status timestamps.
+    /// Clock for timestamps in the status.
     pub clock: fn() -> Timestamp,
 }
 
-/// State of a table's continuous backups.
+/// State of a table's point-in-time recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// Point-in-time recovery is on.
     Enabled,
-    /// It is off.
     Disabled,
 }
 
-/// A table as `DescribeTable` shows it.
+/// A table as reported by `DescribeTable`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableLook {
-    /// Name.
     pub name: String,
-    /// ARN.
     pub arn: String,
     /// Key attributes, partition key first: of each index by its name, of the table under the empty name.
     pub keys: BTreeMap<String, Vec<String>>,
-    /// Indexes that are not `ACTIVE`: being made, changed or removed.
+    /// Indexes that are not `ACTIVE`: being created, updated or deleted.
     pub building: Vec<String>,
-    /// How it is paid for.
     pub billing: BillingMode,
-    /// ARN of the stream; `None` when it is off.
+    /// ARN of the stream; `None` if it is disabled.
     pub stream_arn: Option<String>,
-    /// `StreamViewType`; `None` when the stream is off.
+    /// `StreamViewType`; `None` if the stream is disabled.
     pub stream_view: Option<String>,
-    /// Whether DynamoDB refuses its deletion.
     pub deletion_protection: bool,
 }
 
-/// Capacity of a table and of each of its indexes, in units.
+/// Provisioned capacity of a table and of each of its indexes, in capacity units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throughput {
-    /// Read units.
     pub read: i64,
-    /// Write units.
     pub write: i64,
 }
 
-/// What to give back to a table. What is `None` is left as it is.
+/// Settings of a table to restore. `None` leaves a setting unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableCorrection {
-    /// Deletion protection.
     pub deletion_protection: Option<bool>,
-    /// A stream of new and old images. It is a new stream with an ARN of its own.
+    /// Enables a stream of new and old images. It is a new stream with a new ARN.
     pub stream: Option<()>,
-    /// Billing: on demand, or provisioned with this capacity for the table and each index named.
+    /// On demand (`None`), or provisioned with this capacity for the table and the named indexes.
     pub billing: Option<(Option<Throughput>, Vec<String>)>,
     /// Attribute of the time to live.
     pub expiry: Option<String>,
@@ -145,124 +125,106 @@ pub struct TableCorrection {
 /// What an export covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportExtent {
-    /// The whole table as it was at the moment of the request.
+    /// The whole table at the time of the request.
     Full,
-    /// What changed in `[from, to)`. DynamoDB allows 15 minutes to 24 hours.
-    Incremental {
-        /// Beginning, inclusive.
-        from: Timestamp,
-        /// End, exclusive.
-        to: Timestamp,
-    },
+    /// Changes in `[from, to)`. DynamoDB allows 15 minutes to 24 hours.
+    Incremental { from: Timestamp, to: Timestamp },
 }
 
-/// One export to start.
+/// A request to start an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRequest {
-    /// ARN of the table.
     pub table_arn: String,
-    /// Bucket it goes to.
     pub bucket: String,
-    /// Account that owns the bucket. Always sent, so that an export can never land in somebody else's bucket of that name.
+    /// Account that owns the bucket. Always sent, so that an export cannot go to a bucket of another account.
     pub bucket_owner: String,
-    /// Key prefix.
+    /// Prefix of the keys in the bucket.
     pub prefix: String,
-    /// File format.
     pub format: dispatch_api::dispatch_system::ExportFormat,
-    /// What it covers.
     pub extent: ExportExtent,
     /// Makes the request idempotent for eight hours (DynamoDB API reference, `ClientToken`).
     pub token: String,
 }
 
-/// One export as DynamoDB describes it.
+/// An export as reported by DynamoDB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// ARN.
     pub arn: String,
     /// `IN_PROGRESS`, `COMPLETED` or `FAILED`.
     pub state: String,
-    /// Token of the request that started it, where DynamoDB tells it.
+    /// Token of the request that started it, if DynamoDB reports it.
     pub token: Option<String>,
-    /// When it began.
     pub started: Option<Timestamp>,
-    /// When it ended.
     pub ended: Option<Timestamp>,
-    /// Beginning of the period of an incremental one; `None` for a full one.
+    /// Start of the period of an incremental export; `None` for a full one.
     pub from: Option<Timestamp>,
-    /// Moment of the table it shows; the end of the period of an incremental one.
+    /// Point in time that a full export shows; end of the period of an incremental one.
     pub time: Option<Timestamp>,
-    /// Bytes billed.
     pub billed_bytes: Option<i64>,
-    /// Items written.
     pub item_count: Option<i64>,
-    /// Key of the manifest in the bucket.
+    /// Key of the export's manifest in the bucket.
     pub manifest: Option<String>,
-    /// Code and text of a failure.
+    /// Error code and message of a failed export.
     pub failure: Option<String>,
 }
 
 /// Continuous backups and exports of DynamoDB tables.
 pub trait Tables: Send + Sync {
-    /// The table; `None` when there is none of that name.
+    /// The table; `None` if it does not exist.
     fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>>;
-    /// Tags of a table.
     fn tags<'a>(&'a self, table_arn: &'a str) -> Call<'a, BTreeMap<String, String>>;
-    /// Adds a tag to a table, or changes it.
+    /// Sets one tag of a table.
     fn tag<'a>(&'a self, table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()>;
-    /// Attribute of the time to live; `None` when it is off.
+    /// Attribute of the time to live; `None` if it is disabled.
     fn expiry<'a>(&'a self, table: &'a str) -> Call<'a, Option<String>>;
-    /// Gives settings back. DynamoDB changes a table only while it is `ACTIVE`; until then the call fails with `Unavailable`.
+    /// Restores settings. DynamoDB updates a table only while it is `ACTIVE`; until then the call fails with
+    /// `Unavailable`.
     fn correct<'a>(&'a self, table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()>;
-    /// State of point-in-time recovery; `None` when there is no such table.
+    /// State of point-in-time recovery; `None` if the table does not exist.
     fn recovery<'a>(&'a self, table: &'a str) -> Call<'a, Option<Recovery>>;
-    /// Switches point-in-time recovery on. Idempotent.
+    /// Enables point-in-time recovery. Idempotent.
     fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()>;
     /// Starts an export. Idempotent by its token.
     fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export>;
-    /// One export.
     fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export>;
-    /// ARNs of a table's exports of the last 90 days (what DynamoDB lists).
+    /// ARNs of a table's exports of the last 90 days; DynamoDB lists no older ones.
     fn exports<'a>(&'a self, table_arn: &'a str) -> Call<'a, Vec<String>>;
 }
 
 /// SNS platform applications for Firebase Cloud Messaging (platform `GCM`, token authentication).
 pub trait PushPlatforms: Send + Sync {
-    /// Whether the application exists.
     fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool>;
-    /// Makes it and answers with its ARN.
+    /// Creates an application and returns its ARN.
     fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String>;
-    /// Gives it another credential.
+    /// Replaces the credential.
     fn update<'a>(&'a self, arn: &'a str, credential: &'a SecretString) -> Call<'a, ()>;
-    /// Removes it. Idempotent.
+    /// Idempotent.
     fn delete<'a>(&'a self, arn: &'a str) -> Call<'a, ()>;
 }
 
-/// Where a replication group is reached.
+/// Primary endpoint of a replication group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheEndpoint {
-    /// Host name of the primary.
     pub host: String,
-    /// Port.
     pub port: u16,
-    /// Whether it speaks TLS only.
+    /// Whether connections require TLS.
     pub tls: bool,
 }
 
 /// ElastiCache replication groups.
 pub trait Caches: Send + Sync {
-    /// Primary endpoint of a replication group; `None` while there is no such group or it has no endpoint yet.
+    /// Primary endpoint; `None` if the group does not exist or has no endpoint yet.
     fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>>;
 }
 
-/// The settings of a queue the manifest decides.
+/// The settings of a queue that the spec determines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
     /// `MessageRetentionPeriod`, s.
     pub retention_seconds: u32,
     /// `VisibilityTimeout`, s.
     pub visibility_timeout_seconds: u32,
-    /// `maxReceiveCount` of the redrive policy; `None` where the queue has lost its policy.
+    /// `maxReceiveCount` of the redrive policy; `None` if the queue has no policy.
     pub max_receive_count: Option<u32>,
     /// `deadLetterTargetArn` of the redrive policy.
     pub dead_letter_arn: Option<String>,
@@ -270,35 +232,35 @@ pub struct QueueSettings {
 
 /// SQS queues.
 pub trait Queues: Send + Sync {
-    /// Settings of a queue; `None` when there is no such queue.
+    /// Settings of a queue; `None` if it does not exist.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>>;
-    /// Messages in a queue, about: visible, in flight and delayed; `None` when there is no such queue.
+    /// Approximate number of messages: visible, in flight and delayed; `None` if the queue does not exist.
     fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>>;
-    /// Sets them. The redrive policy is left alone where `dead_letter_arn` or `max_receive_count` is absent.
+    /// Sets the settings. Without `dead_letter_arn` or `max_receive_count` the redrive policy does not change.
     fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()>;
 }
 
-/// What one call has removed from a bucket.
+/// What one call removed from a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removed {
     /// Object versions and delete markers.
     pub versions: usize,
-    /// Whether there are more.
+    /// Whether more remain.
     pub more: bool,
 }
 
-/// S3 buckets. `owner` is the account a bucket has to belong to; a bucket of somebody else's under that name is `Denied`.
+/// S3 buckets. `owner` is the account that must own the bucket; a bucket of another account is `Denied`.
 pub trait Buckets: Send + Sync {
-    /// Tags of a bucket; `None` when there is no such bucket.
+    /// Tags of a bucket; `None` if it does not exist.
     fn tags<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>>;
-    /// Gives a bucket these tags and no others; those of AWS itself stay.
+    /// Replaces all tags of a bucket except AWS's own.
     fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()>;
-    /// Removes a page of object versions and delete markers, at most 1,000, for good. A bucket that is gone is empty.
+    /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as empty.
     fn remove_versions<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Removed>;
 }
 
-/// Who the credentials belong to.
+/// The owner of the credentials.
 pub trait Identity: Send + Sync {
-    /// Twelve-digit account. Asked for once; the answer is kept for the life of the adapter.
+    /// The twelve-digit account id. Read once and cached for the lifetime of the adapter.
     fn account(&self) -> Call<'_, String>;
 }

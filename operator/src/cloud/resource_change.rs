@@ -1,24 +1,22 @@
-//! Changes of a stack's resources, as a change set lists them.
+//! Changes of a stack's resources, as listed by a change set.
 
-/// Types of resources that hold data nobody can make again.
+/// Types of resources that hold data.
 const STATEFUL: [&str; 4] =
     ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::ElastiCache::ReplicationGroup", "AWS::S3::Bucket"];
 
 /// What happens to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is made.
     Add,
-    /// It is changed in place.
+    /// Update in place.
     Change,
-    /// It is, or may be, made anew and the old one removed.
+    /// A new resource replaces, or may replace, the existing one.
     Replace,
-    /// It is removed.
     Remove,
 }
 
 impl ChangeKind {
-    /// In the words of a status.
+    /// Name in the status.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -34,14 +32,14 @@ impl ChangeKind {
 pub enum Replacement {
     /// `False`
     None,
-    /// `Conditional`: known only while the update runs.
+    /// `Conditional`: decided only during the update.
     Possible,
     /// `True`
     Certain,
 }
 
 impl Replacement {
-    /// CloudFormation's word.
+    /// Name in CloudFormation.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "False",
@@ -51,27 +49,23 @@ impl Replacement {
     }
 }
 
-/// One change.
+/// The change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceChange {
-    /// What happens.
     pub kind: ChangeKind,
-    /// Logical id in the template.
     pub logical_id: String,
-    /// Physical id, where it exists.
+    /// `None` for a resource that does not exist yet.
     pub physical_id: Option<String>,
-    /// Type.
     pub resource_type: String,
-    /// Whether it is replaced.
     pub replacement: Replacement,
     /// Properties (or `Tags`, `DeletionPolicy`, …) that differ, sorted.
     pub properties: Vec<String>,
-    /// Those of them that force or may force the replacement.
+    /// The properties that force, or may force, the replacement.
     pub forcing: Vec<String>,
 }
 
 impl ResourceChange {
-    /// A resource of a stack that does not exist yet.
+    /// A resource to add.
     pub fn added(logical_id: &str, resource_type: &str) -> Self {
         Self {
             kind: ChangeKind::Add,
@@ -84,7 +78,7 @@ impl ResourceChange {
         }
     }
 
-    /// Whether data may be lost: a replacement or removal of a table, cache or bucket.
+    /// Whether data may be lost: replaces or removes a table, cache or bucket.
     pub fn endangers_data(&self) -> bool {
         matches!(self.kind, ChangeKind::Replace | ChangeKind::Remove) && STATEFUL.contains(&self.resource_type.as_str())
     }

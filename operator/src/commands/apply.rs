@@ -1,4 +1,4 @@
-//! `apply`: bring the environment to what the manifest says.
+//! `apply`: create or update the environment to match the manifest.
 
 use clap::Args;
 use dispatch_api::conditions::ConditionType;
@@ -17,9 +17,9 @@ const EXAMPLES: &str = "\
 Examples:
   dispatch-operator apply -f examples/seoul.yaml
   dispatch-operator apply -f seoul.yaml --secret fcm/service-account.json=./key.json
-  dispatch-operator apply -f seoul.yaml --approve 3f9c2ab41d07         # the plan that `plan` showed, and no other
+  dispatch-operator apply -f seoul.yaml --approve 3f9c2ab41d07         # only the plan that `plan` showed
 
-Applying what is there already changes nothing. An interrupted run is taken up by the next one.";
+Applying an unchanged manifest changes nothing. The next run continues an interrupted one.";
 
 /// Arguments of `apply`.
 #[derive(Args, Clone, Debug)]
@@ -29,24 +29,23 @@ pub struct ApplyArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
-    /// Approve the plan of this id.
+    /// Approve the plan with this id.
     #[arg(long, value_name = "PLAN_ID", conflicts_with = "approve_replacements")]
     approve: Option<String>,
-    /// Approve replacing and removing tables, caches and buckets, whatever the plan.
+    /// Approve every replacement and removal of tables, caches and buckets.
     #[arg(long)]
     approve_replacements: bool,
-    /// Take over a stack, or a table and bucket that were kept, which belong to another system.
+    /// Adopt a stack, or a retained table and bucket, that belong to another system.
     #[arg(long)]
     adopt: bool,
-    /// Logical id of a resource that may be left out of a rollback that stopped half way. May be repeated.
+    /// Logical id of a failed resource to skip when a rollback is continued. May be repeated.
     #[arg(long, value_name = "LOGICAL_ID")]
     skip_resource: Vec<String>,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Applies every system.
 pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
     let approval = match (args.approve, args.approve_replacements) {

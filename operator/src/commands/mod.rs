@@ -1,4 +1,4 @@
-//! The commands of the command line: read manifests, call the engine, print. Results go to stdout, progress to stderr.
+//! The commands: read manifests, call the engine, print. Results go to stdout, progress to stderr.
 
 pub mod apply;
 pub mod crd;
@@ -18,7 +18,7 @@ use crate::args::Command;
 use crate::commands::options::Global;
 use crate::commands::output::{CommandError, Exit};
 
-/// Runs a command and says how it ended.
+/// Runs a command and prints its error, if any.
 pub async fn run(command: Command, global: &Global) -> Exit {
     let result = match command {
         Command::Crd(args) => crd::run(args),

@@ -1,4 +1,4 @@
-//! Options that several commands share.
+//! Options shared by several commands.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use dispatch_api::dispatch_system::DeletionPolicy;
 /// Settings of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address that replaces AWS's own for every service.
+    /// Endpoint of all AWS services, instead of the AWS endpoints.
     #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL", hide_env_values = true)]
     pub endpoint_url: Option<String>,
-    /// What is logged to stderr, for example `info` or `dispatch_operator=debug,aws_config=info`.
+    /// Filter of the log on stderr, for example `info` or `dispatch_operator=debug,aws_config=info`.
     #[arg(
         long,
         global = true,
@@ -26,16 +26,16 @@ pub struct Global {
 /// The manifests of a command.
 #[derive(Args, Clone, Debug)]
 pub struct Manifests {
-    /// Manifest file with one or more `DispatchSystem` documents; `-` is standard input. May be repeated; the systems are handled
-    /// one after another.
+    /// Manifest file with one or more `DispatchSystem` documents; `-` reads standard input. May be repeated; the systems
+    /// are processed in order.
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 }
 
-/// The secrets a manifest names.
+/// The secrets that a manifest names.
 #[derive(Args, Clone, Debug)]
 pub struct SecretFiles {
-    /// Value of a secret the manifest names, read from a file. May be repeated.
+    /// Value of a secret that the manifest names, read from a file. May be repeated.
     #[arg(long = "secret", value_name = "NAME/KEY=FILE")]
     pub secrets: Vec<SecretFile>,
 }
@@ -43,11 +43,9 @@ pub struct SecretFiles {
 /// One `NAME/KEY=FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFile {
-    /// Name of the secret.
     pub name: String,
-    /// Key in it.
     pub key: String,
-    /// File with its value.
+    /// File that contains the value.
     pub file: PathBuf,
 }
 
@@ -55,7 +53,7 @@ impl std::str::FromStr for SecretFile {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = "it must be NAME/KEY=FILE, for example fcm/service-account.json=./key.json";
+        let form = "expected NAME/KEY=FILE, for example fcm/service-account.json=./key.json";
         let (reference, file) = text.split_once('=').ok_or(form)?;
         let (name, key) = reference.split_once('/').ok_or(form)?;
         if name.is_empty() || key.is_empty() || file.is_empty() {
@@ -65,13 +63,13 @@ impl std::str::FromStr for SecretFile {
     }
 }
 
-/// What becomes of table and bucket at the end.
+/// Deletion policy of table and bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum DataPolicy {
-    /// They stay.
+    /// Retain table and bucket.
     Retain,
-    /// They go.
+    /// Delete table and bucket.
     Delete,
 }
 
@@ -84,10 +82,10 @@ impl From<DataPolicy> for DeletionPolicy {
     }
 }
 
-/// Form of a result on stdout.
+/// Format of a result on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Table,
     /// YAML.
@@ -96,7 +94,7 @@ pub enum Output {
     Json,
 }
 
-/// Form of a document on stdout.
+/// Format of a document on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DocumentFormat {
     /// YAML.

@@ -1,4 +1,4 @@
-//! How commands end, fail and print.
+//! Exit codes, errors and output of the commands.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,20 +16,14 @@ use crate::engine::error::EngineError;
 use crate::engine::export::ExportError;
 use crate::kubernetes::RunError;
 
-/// How a command ended; see `dispatch-operator --help`.
+/// Exit code of a command; see `dispatch-operator --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// 0
     Done,
-    /// 3
     ChangesPending,
-    /// 4
     NotReady,
-    /// 1
     Failed,
-    /// 2
     Usage,
-    /// 130
     Interrupted,
 }
 
@@ -41,7 +35,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::ChangesPending => 3,
             Exit::NotReady => 4,
-            // 128 + SIGINT, as shells have it.
+            // 128 + SIGINT, as in shells.
             Exit::Interrupted => 130,
         })
     }
@@ -50,39 +44,32 @@ impl From<Exit> for ExitCode {
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// A manifest or secret is refused: one line each.
+    /// A manifest or secret is invalid.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The engine failed.
     #[error(transparent)]
     Reconcile(#[from] EngineError),
-    /// A deletion failed.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
-    /// An export failed.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The controller ended.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The signals of the operating system cannot be heard.
-    #[error("signals cannot be heard")]
+    #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    /// A result could not be written down.
-    #[error("could not write the result: {0}")]
+    #[error("cannot write the result: {0}")]
     Write(String),
 }
 
-/// Clients for one system, with the role its manifest names.
+/// The AWS clients of one system, with the role that its manifest names.
 pub async fn connect(system: &ValidatedSystem, global: &Global) -> Ports {
     let (region, aws) = (&system.spec.region, &system.spec.aws);
     Box::pin(AwsClients::connect(region, global.endpoint_url.as_deref(), aws)).await.ports()
 }
 
-/// Writes a result to stdout. A reader that has gone away is no error.
+/// Writes a result to stdout. A closed pipe is not an error.
 pub fn put(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -91,7 +78,7 @@ pub fn put(text: &str) -> Result<(), CommandError> {
     }
 }
 
-/// Writes a result in the form asked for; several YAML results are documents of one stream.
+/// Writes a result in the requested format. Several YAML results form one stream of documents.
 pub fn put_as<T: Serialize>(output: Output, value: &T, table: impl FnOnce() -> String) -> Result<(), CommandError> {
     match output {
         Output::Table => put(&table()),

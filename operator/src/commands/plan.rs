@@ -13,9 +13,9 @@ use crate::render;
 const EXAMPLES: &str = "\
 Examples:
   dispatch-operator plan -f examples/seoul.yaml
-  dispatch-operator plan -f examples/seoul.yaml --exit-code -o json    # in a pipeline: 3 means that there are changes
+  dispatch-operator plan -f examples/seoul.yaml --exit-code -o json    # in a pipeline: exit code 3 means changes
 
-A stack that exists is compared by CloudFormation itself, through a change set that is removed again.";
+CloudFormation compares an existing stack through a change set, which is removed afterwards.";
 
 /// Arguments of `plan`.
 #[derive(Args, Clone, Debug)]
@@ -25,18 +25,17 @@ pub struct PlanArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
-    /// Plan to take over a stack that belongs to another system.
+    /// Plan to adopt a stack that belongs to another system.
     #[arg(long)]
     adopt: bool,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// End with 3 when there are changes.
+    /// Exit with code 3 if there are changes.
     #[arg(long)]
     exit_code: bool,
 }
 
-/// Prints the plan of every system.
 pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };

@@ -1,4 +1,4 @@
-//! `status`: how the environment stands.
+//! `status`: show the state of the environment.
 
 use clap::Args;
 
@@ -15,7 +15,7 @@ Examples:
   dispatch-operator status -f examples/seoul.yaml
   dispatch-operator status -f examples/seoul.yaml -o json | jq -r .outputs.offersQueueUrl
 
-Ends with 4 while the system is not ready.";
+Exits with code 4 while the system is not ready.";
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
@@ -23,12 +23,11 @@ Ends with 4 while the system is not ready.";
 pub struct StatusArgs {
     #[command(flatten)]
     manifests: Manifests,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Prints the status of every system.
 pub async fn run(args: StatusArgs, global: &Global) -> Result<Exit, CommandError> {
     let mut exit = Exit::Done;
     for system in load_manifests(&args.manifests)? {

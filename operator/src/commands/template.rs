@@ -1,4 +1,4 @@
-//! `template`: the CloudFormation template of a manifest. Calls nobody.
+//! `template`: print the CloudFormation template of a manifest. Makes no calls.
 
 use clap::Args;
 
@@ -18,12 +18,11 @@ Examples:
 pub struct TemplateArgs {
     #[command(flatten)]
     manifests: Manifests,
-    /// Form of the document.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: DocumentFormat,
 }
 
-/// Prints the template of every system.
 pub fn run(args: &TemplateArgs) -> Result<Exit, CommandError> {
     for system in load_manifests(&args.manifests)? {
         put(&document(args.output, render(&system).body())?)?;

@@ -1,5 +1,5 @@
-//! What is wanted of CloudFormation: the rendered template with its parameters and tags, and the digests by which a later look
-//! knows them again. Pure.
+//! The desired input of the stack: the rendered template with parameters and tags, and the digests by which a later run
+//! recognises them. Pure.
 
 use std::collections::BTreeMap;
 
@@ -18,42 +18,41 @@ use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::engine::plan::{Input, hex};
 use crate::engine::secrets::Secrets;
 
-/// Stack output that holds the digest of template and tags last applied.
+/// Stack output with the digest of the template and tags last applied.
 ///
-/// An output and not a tag: CloudFormation hands a stack's tags on to its resources, so a digest in a tag would make every
-/// update a change of every resource. Outputs cannot be updated by themselves (user guide, "Outputs"), so the digests are
-/// metadata of [`RECORD`] too: whatever changes them is a change of a resource, and the outputs follow.
+/// An output, not a tag: CloudFormation propagates a stack's tags to its resources, so a digest in a tag would change every
+/// resource on every update. Outputs alone cannot be updated (user guide, "Outputs"), so the digests are also metadata of
+/// [`RECORD`]: a new digest changes a resource, and the outputs follow.
 pub const TEMPLATE_DIGEST: &str = "AppliedTemplateDigest";
-/// Stack output that holds the digest of the secrets last applied.
+/// Stack output with the digest of the secrets last applied.
 pub const SECRETS_DIGEST: &str = "AppliedSecretsDigest";
 
-/// In place of a digest where data was taken in and the manifest is yet to be applied to it.
+/// Replaces the digest after an import, until the spec is applied to the imported data.
 const IMPORTED: &str = "imported";
-/// Logical id of the resource whose metadata are the digests. A wait condition's handle nobody waits for: it makes nothing, costs
-/// nothing and needs no permission.
+/// Logical id of the resource with the digests in its metadata. A wait condition handle creates nothing, costs nothing and
+/// requires no permission.
 pub const RECORD: &str = "AppliedInput";
 
-/// What the names of this program's change sets begin with.
+/// Prefix of the names of this program's change sets.
 pub(crate) const CHANGE_SET_PREFIX: &str = "coactus-";
 pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
 const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
-/// The wanted input of the stack.
+/// The desired input of the stack.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Account the stack is in.
+    /// AWS account of the stack.
     pub account: String,
-    /// Stack name.
+    /// Name of the stack.
     pub stack: String,
-    /// Template body with the digests among its outputs.
+    /// Template with the digests among its outputs, as JSON.
     pub body: String,
     /// Values of the template's parameters.
     pub parameters: BTreeMap<String, SecretString>,
-    /// Parameters that keep the value the stack has.
+    /// Parameters that keep the stack's current value.
     pub unchanged: Vec<&'static str>,
-    /// Stack tags.
     pub tags: BTreeMap<String, String>,
-    /// The FCM service account, checked.
+    /// The validated FCM service account key.
     pub fcm: Option<SecretString>,
     /// Every resource of the template, for the plan of a stack that does not exist.
     pub resources: Vec<ResourceChange>,
@@ -65,7 +64,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Renders the template for an account and collects the secrets the manifest names.
+    /// Renders the template for an account and collects the secrets that the spec names.
     pub fn of(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, EngineError> {
         let spec = &system.spec;
         let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
@@ -85,8 +84,7 @@ impl Desired {
         Self::assemble(system, account, Given { parameters, fcm, secrets_digest, unchanged: Vec::new() })
     }
 
-    /// The wanted input as far as it can be known without the secrets: they are taken for those on record, and the stack keeps
-    /// the values it has.
+    /// The desired input without the secrets, which are assumed to be those already applied. The stack keeps their values.
     pub fn without_secrets(
         system: &ValidatedSystem,
         found: Option<&StackDescription>,
@@ -134,12 +132,12 @@ impl Desired {
         })
     }
 
-    /// Identity of the whole input.
+    /// Digest of the whole input.
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
     }
 
-    /// Whether a stack was last brought to this input, is this system's and, where drift is corrected, still has its tags.
+    /// Whether a stack has this input, belongs to this system and, if drift is to be corrected, still has its tags.
     pub fn compare(&self, found: Option<&StackDescription>) -> Input {
         match self.applied(found) {
             Input::Applied if self.drift_policy == DriftPolicy::Correct && !self.tag_drift(found).is_empty() => {
@@ -149,8 +147,8 @@ impl Desired {
         }
     }
 
-    /// Tags that somebody has taken from a stack of this very input, or changed: what each is instead of what it should be. Tags that were
-    /// added stay, because they may be those of an organisation. It costs no call: the stack is described with its tags.
+    /// Tags that were removed from, or changed on, a stack with this input: the current and the desired value of each.
+    /// Added tags are ignored, because an organisation may require them. Makes no call: the stack's description has them.
     pub fn tag_drift(&self, found: Option<&StackDescription>) -> Vec<String> {
         let Some(stack) = found.filter(|_| self.applied(found) == Input::Applied) else { return Vec::new() };
         let wanted = self.wanted_tags(found);
@@ -167,7 +165,7 @@ impl Desired {
         self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect()
     }
 
-    /// Whether a stack was last brought to this input, and is this system's.
+    /// Whether a stack has this input and belongs to this system.
     pub fn applied(&self, found: Option<&StackDescription>) -> Input {
         let on_record = |key: &str, digest: &String| found.is_some_and(|stack| stack.outputs.get(key) == Some(digest));
         let digests = [(TEMPLATE_DIGEST, &self.template_digest), (SECRETS_DIGEST, &self.secrets_digest)];
@@ -178,7 +176,7 @@ impl Desired {
         }
     }
 
-    /// Whether a stack was last brought to these secrets.
+    /// Whether a stack has these secrets.
     pub fn secrets_applied(&self, found: Option<&StackDescription>) -> bool {
         found.is_some_and(|stack| stack.outputs.get(SECRETS_DIGEST) == Some(&self.secrets_digest))
     }
@@ -188,17 +186,17 @@ impl Desired {
         found.is_some_and(|stack| self.owner.of_stack(stack) == Ownership::Ours)
     }
 
-    /// Why a stack must be left alone.
+    /// Why the engine must not change a stack.
     pub fn refusal(&self, found: Option<&StackDescription>, adoption: Adoption) -> Option<String> {
         found.and_then(|stack| self.owner.refusal(stack, adoption))
     }
 
-    /// The change set that makes the stack and takes in what an earlier one has kept.
+    /// The change set that creates the stack and imports the data that an earlier one retained.
     ///
-    /// What is taken in is marked `Retain` and not `RetainExceptOnCreate`, so that a creation that fails gives it back. Apart
-    /// from that both mean the same, so the digests stay, unless the manifest wants the data deleted with the stack: CloudFormation
-    /// takes in nothing that is not retained, and the next comparison has to find a difference.
-    /// A table that lacks indexes is taken in as it is; they follow one by one.
+    /// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place. Otherwise
+    /// both policies mean the same, so the digests stay, unless the spec's policy is `Delete`: CloudFormation imports only
+    /// resources with a retaining policy, so the next comparison has to find a difference.
+    /// A table that lacks indexes is imported without them; they are added one by one.
     pub fn import(&self, found: Option<&StackDescription>, steps: Option<&IndexSteps>) -> ChangeSetRequest {
         let mut request = self.change_set(ChangeSetKind::Create, found);
         request.existing = OnExisting::Import;
@@ -217,13 +215,13 @@ impl Desired {
         request
     }
 
-    /// How far the indexes of a stack's table are; `None` where it lacks none.
+    /// Progress of the missing indexes of a stack's table; `None` if none is missing.
     pub fn index_steps(&self, found: Option<&StackDescription>) -> Option<IndexSteps> {
         found.and_then(|stack| stack.outputs.get(TEMPLATE_DIGEST)).and_then(|record| IndexSteps::read(record))
     }
 
-    /// The change set that brings `found` to this input, or its table one index nearer to it. Its name depends on both, so that the same comparison is made once,
-    /// also by an operator that was stopped in the middle of it.
+    /// The change set that updates `found` to this input, or adds the next missing index of its table. Its name is derived
+    /// from both, so that a run after an interrupted one finds the same change set.
     pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
         let living = found.filter(|_| kind == ChangeSetKind::Update);
         let base = living.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
@@ -251,7 +249,7 @@ impl Desired {
     }
 }
 
-/// Puts something else in place of the digest, so that the next comparison finds a difference.
+/// Replaces the template digest, so that the next comparison finds a difference.
 fn record(body: &mut Value, text: &str) {
     body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(text);
     body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(text);
@@ -278,8 +276,8 @@ fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Res
     })
 }
 
-/// The digest is salted with the system's name, so that two cities with one key do not show it. The secrets are long random
-/// keys, which a digest does not give away.
+/// Salted with the system's name, so that cities with the same key have different digests. The secrets are long random keys,
+/// which a digest does not reveal.
 fn digest_of_secrets(
     system: &ValidatedSystem,
     parameters: &BTreeMap<String, SecretString>,
@@ -305,7 +303,7 @@ fn digest_of_secrets(
 fn check_service_account(account: &SecretString) -> Result<(), EngineError> {
     let refuse = |reason: String| Err(EngineError::SecretInvalid { field: FCM_FIELD, reason });
     let Ok(Value::Object(key)) = serde_json::from_str(account.expose_secret()) else {
-        return refuse("it is not a JSON object; FCM needs the whole key file of a service account".to_owned());
+        return refuse("it is not a JSON object; FCM requires the whole key file of a service account".to_owned());
     };
     let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("type") != "service_account" {
@@ -324,7 +322,7 @@ fn check_auth_token(token: &SecretString) -> Result<(), EngineError> {
     if (16..=128).contains(&token.len()) && token.chars().all(good) {
         return Ok(());
     }
-    let reason = "an AUTH token has 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
+    let reason = "an AUTH token requires 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
     Err(EngineError::SecretInvalid { field: AUTH_FIELD, reason })
 }
 
@@ -344,7 +342,7 @@ mod tests {
     const ACCOUNT: &str = "000000000000";
 
     #[test]
-    fn the_template_carries_the_digests_and_the_system_knows_them_again() {
+    fn the_template_carries_the_digests_of_its_input() {
         let desired = Desired::of(&system(), &Secrets::default(), ACCOUNT).expect("no secrets needed");
         let body: Value = serde_json::from_str(&desired.body).expect("JSON");
         assert_eq!(body["Outputs"][SECRETS_DIGEST]["Value"], "none");
@@ -362,17 +360,17 @@ mod tests {
         let error = Desired::of(&system, &Secrets::default(), ACCOUNT).expect_err("no secret given");
         assert_eq!(
             error.to_string(),
-            "spec.notifications.fcm.serviceAccountSecretRef names secret fcm/account.json, which was not given"
+            "spec.notifications.fcm.serviceAccountSecretRef names secret fcm/account.json, which was not provided"
         );
         let mut secrets = Secrets::default();
         secrets.insert("fcm", "account.json", fcm_key());
-        let desired = Desired::of(&system, &secrets, ACCOUNT).expect("given");
+        let desired = Desired::of(&system, &secrets, ACCOUNT).expect("provided");
         assert!(!format!("{desired:?}").contains("BEGIN"), "a secret is shown");
         assert_ne!(desired.secrets_digest, "none");
     }
 
     #[test]
-    fn secrets_of_the_wrong_shape_are_refused_without_being_repeated() {
+    fn invalid_secrets_are_rejected_without_being_revealed() {
         for (text, why) in [
             ("hush-hush", "not a JSON object"),
             (r#"{"type":"user"}"#, "`type`"),

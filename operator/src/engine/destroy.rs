@@ -1,7 +1,8 @@
-//! Takes a system's environment down, as far as its deletion policy says.
+//! Deletes a system's environment according to its deletion policy.
 //!
-//! Needs no secret and no worker. `deletionPolicy: Retain` leaves table and bucket and names them. `Delete` first updates the
-//! stack, so that its resources are really deleted and the table's deletion protection is off, and empties the stack's bucket.
+//! Requires no secret and no worker. `deletionPolicy: Retain` retains table and bucket and reports them. `Delete` first
+//! updates the stack, so that its resources are deleted and the table's deletion protection is off, and empties the
+//! stack's bucket.
 
 use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
@@ -22,68 +23,62 @@ use crate::engine::plan::{Approval, Credential, Retry};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::Settings;
 
-/// Pages of 1,000 object versions one run removes: a million, some ten minutes. A bucket that holds more than that is emptied by
-/// several runs, or by a lifecycle rule.
+/// Limit of pages of 1,000 object versions removed in one run: a million, about ten minutes. A larger bucket takes several
+/// runs, or a lifecycle rule.
 const EMPTYING_PAGES: usize = 1000;
 
-/// What is left of a system.
+/// Result of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestroyReport {
-    /// Resources that were kept on purpose: type and physical id.
+    /// Retained resources: type and physical id.
     pub kept: Vec<(String, String)>,
-    /// Whether there was anything to destroy.
+    /// Whether there was anything to delete.
     pub changed: bool,
 }
 
-/// Why a system still stands, wholly or in part.
+/// Why a system was not deleted completely.
 #[derive(Debug, Error)]
 pub enum DestroyError {
-    /// The manifest forbids it.
-    #[error("spec.managementPolicy is Observe: nothing is deleted")]
+    #[error("cannot delete the environment: spec.managementPolicy is Observe")]
     ObserveOnly,
-    /// The stack is somebody else's.
+    /// The stack belongs to another owner.
     #[error("{0}")]
     OwnedByAnother(String),
-    /// The bucket still holds objects after as many as one run removes.
-    #[error("{removed} object versions of bucket {bucket} were removed and more are left; destroy again to go on")]
+    /// The bucket contains more objects than one run removes.
+    #[error("bucket {bucket} is not empty yet: {removed} object versions were removed; destroy again to continue")]
     BucketNotEmpty {
-        /// Bucket.
         bucket: String,
-        /// Removed in this run.
+        /// Object versions removed in this run.
         removed: usize,
     },
-    /// The table could not be prepared for its deletion.
-    #[error("could not prepare the stack for its deletion: {0}")]
+    /// The update before the deletion failed.
+    #[error("cannot prepare the stack for deletion: {0}")]
     Prepare(String),
-    /// What a person wants left behind is not.
+    /// A resource to skip cannot be skipped.
     #[error("{0}")]
     SkipRefused(String),
-    /// CloudFormation could not delete a resource.
-    #[error("stack {stack} could not be deleted: {cause}")]
+    /// CloudFormation failed to delete a resource.
+    #[error("cannot delete stack {stack}: {cause}")]
     Failed {
-        /// Stack.
         stack: String,
-        /// First resource that could not be deleted, and why.
+        /// First resource that failed to delete, and why.
         cause: String,
     },
-    /// WaitPolicy has ended; the deletion goes on at AWS.
+    /// The wait policy ended; AWS continues the deletion.
     #[error("stack {stack} is still in {state}")]
     StillRunning {
-        /// Stack.
         stack: String,
-        /// CloudFormation's word for its state.
+        /// CloudFormation's `StackStatus`.
         state: String,
     },
-    /// The account is another one, or the template cannot be made.
     #[error(transparent)]
     Reconcile(#[from] EngineError),
-    /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
 impl DestroyError {
-    /// Whether trying again later may help without anybody changing anything.
+    /// Whether a retry may succeed without a change by a person.
     pub fn passes_with_time(&self) -> bool {
         match self {
             Self::Port(error) => error.kind.passes_with_time(),
@@ -93,7 +88,7 @@ impl DestroyError {
     }
 }
 
-/// Deletes the stack and the parts beside it. Idempotent: what is gone already is no error.
+/// Deletes the stack and the resources managed outside CloudFormation. Idempotent.
 pub async fn destroy(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -118,11 +113,12 @@ pub async fn destroy(
     if system.deletion_policy == DeletionPolicy::Delete {
         open_data(system, ports, &found, progress).await?;
     }
-    // The application goes before the stack, whose ARN says where it is: a run that stops in between finds it again.
+    // The application is deleted before the stack: its ARN is derived from that of the stack, so an interrupted run still
+    // finds it.
     if let Some(base) = ArnBase::of(&found.arn) {
         let arn = base.platform_application(&system.names.platform_application);
         if ports.push.exists(&arn).await? {
-            progress.report(Event::Step("removing the SNS platform application for FCM".to_owned()));
+            progress.report(Event::Step("deleting the SNS platform application for FCM".to_owned()));
             ports.push.delete(&arn).await?;
         }
     }
@@ -139,7 +135,7 @@ pub async fn destroy(
         FinalState::Gone => {}
         FinalState::At(left) => {
             let advice = apply::advice(ports, &left).await;
-            let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation gives no reason".to_owned());
+            let cause = cause.or(left.reason).unwrap_or_else(|| "CloudFormation reports no reason".to_owned());
             let cause = format!("{cause}{advice}");
             return Err(DestroyError::Failed { stack: stack.clone(), cause });
         }
@@ -156,7 +152,7 @@ pub async fn destroy(
     Ok(DestroyReport { kept, changed: true })
 }
 
-/// What a person allows to stay of a stack whose deletion has failed.
+/// Resources that the caller allows to be retained because their deletion failed.
 async fn skippable(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -171,7 +167,7 @@ async fn skippable(
         .map_err(DestroyError::SkipRefused)
 }
 
-/// Waits for an operation that runs; `None` when that was the deletion.
+/// Waits for an operation in progress; `None` if that was the deletion.
 async fn at_rest(
     found: StackDescription,
     ports: &Ports,
@@ -193,8 +189,8 @@ async fn at_rest(
     }
 }
 
-/// With `deletionPolicy: Delete`, brings the stack to a template whose table may be deleted. A stack that does not serve is
-/// deleted as it is: it cannot be updated.
+/// With `deletionPolicy: Delete`, updates the stack to a template whose table can be deleted. A stack that cannot be
+/// updated is deleted without.
 async fn prepare(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -205,14 +201,14 @@ async fn prepare(
     if system.deletion_policy != DeletionPolicy::Delete || !found.state.serves() {
         return Ok(found);
     }
-    progress.report(Event::Note("deletionPolicy is Delete: table and bucket go with the stack".to_owned()));
+    progress.report(Event::Note("deletionPolicy is Delete: table and bucket are deleted with the stack".to_owned()));
     let mut open = system.clone();
     open.spec.table.deletion_protection = false;
-    // The application goes anyway, so nobody has to bring its key once more.
+    // The application is deleted anyway, so its key is not required.
     open.spec.notifications.fcm = None;
     let account = observe::account(ports, Some(&found)).await?;
     let desired = Desired::without_secrets(&open, Some(&found), &account)?;
-    // The person who asks for the deletion has approved whatever leads to it.
+    // The request for the deletion approves every change that it requires.
     let approval = Approval::Replacements;
     open.spec.approval_policy = dispatch_api::dispatch_system::ApprovalPolicy::Auto;
     let (retry, wait_policy) = (Retry::Allowed, settings.wait_policy);
@@ -224,7 +220,6 @@ async fn prepare(
         retry,
         adoption: Adoption::Refuse,
         gate: None,
-        // The application goes with the system.
         credential: Credential::Same,
         wait_policy,
         skip: &[],
@@ -245,8 +240,8 @@ async fn prepare(
     }
 }
 
-/// Takes away what keeps CloudFormation from deleting data it is to delete: a protection of the table that was switched on outside,
-/// and the objects in the stack's own bucket, with all their versions.
+/// Removes what prevents CloudFormation from deleting the data: a deletion protection of the table that was enabled outside
+/// the engine, and all object versions in the stack's bucket.
 async fn open_data(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -262,7 +257,7 @@ async fn open_data(
         && table == system.names.table
         && ports.tables.table(&table).await?.is_some_and(|table| table.deletion_protection)
     {
-        progress.report(Event::Step(format!("lifting the deletion protection of table {table}")));
+        progress.report(Event::Step(format!("disabling the deletion protection of table {table}")));
         let open = TableCorrection { deletion_protection: Some(false), ..TableCorrection::default() };
         ports.tables.correct(&table, &open).await?;
     }
@@ -280,8 +275,8 @@ async fn open_data(
     Err(DestroyError::BucketNotEmpty { bucket, removed })
 }
 
-/// Sees to it that data which stays tells whose it is: the next stack takes in nothing that does not. As a rule CloudFormation has
-/// tagged it, and nothing is written.
+/// Tags retained data with its owner, because the next stack imports only data with that tag. Usually CloudFormation has
+/// already set the tag.
 async fn mark(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -310,7 +305,7 @@ async fn mark(
     Ok(())
 }
 
-/// What CloudFormation will keep, by the template's policies, for the report.
+/// Resources that CloudFormation will retain according to the template, for the report.
 async fn retained(
     system: &ValidatedSystem,
     ports: &Ports,

@@ -1,65 +1,61 @@
-//! Why a run of the engine could not be carried through.
+//! Errors of a reconcile.
 
 use thiserror::Error;
 
 use crate::cloud::ports::PortError;
 use crate::engine::plan::template::TemplateError;
 
-/// Why a reconcile could not be carried through. What AWS did to the stack is no error but a status.
+/// Why a reconcile could not finish. A stack operation that fails is not an error; the status reports it.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The credentials are of another account than the manifest names.
+    /// The credentials belong to another account than the spec names.
     #[error("spec.aws.accountId is {wanted}, but the credentials belong to account {found}; nothing was changed")]
     WrongAccount {
-        /// From the manifest.
+        /// Account of the spec.
         wanted: String,
-        /// From STS.
+        /// Account that STS reports.
         found: String,
     },
-    /// The stack is in another place than the manifest, or the identity it names, leads to.
+    /// The region or account of the spec is not the one that has the stack.
     #[error(
-        "{field} leads to another place than {was}, where the stack is; give it back, or make another object. Nothing was changed"
+        "{field}: the stack is in {was} and cannot be moved; restore the previous value or create another object. Nothing was changed"
     )]
     Moved {
-        /// Field of the manifest.
+        /// Field of the spec that changed.
         field: &'static str,
         /// Region or account of the stack.
         was: String,
     },
-    /// A secret the manifest names was not given.
-    #[error("{field} names secret {name}/{key}, which was not given")]
+    /// A secret that the spec names was not provided.
+    #[error("{field} names secret {name}/{key}, which was not provided")]
     SecretMissing {
-        /// Field of the manifest.
+        /// Field of the spec.
         field: &'static str,
-        /// Name of the secret.
         name: String,
-        /// Key in it.
         key: String,
     },
-    /// A secret is not what it must be. The text never repeats any of it.
-    #[error("the secret of {field} is refused: {reason}")]
+    /// A secret has an unusable value. The message contains no part of it.
+    #[error("{field}: the secret is not usable: {reason}")]
     SecretInvalid {
-        /// Field of the manifest.
+        /// Field of the spec.
         field: &'static str,
-        /// Why.
         reason: String,
     },
-    /// The stack is somebody else's.
+    /// The stack belongs to another owner.
     #[error("{0}")]
     OwnedByAnother(String),
-    /// CloudFormation could not compare.
-    #[error("cloudformation could not compute the changes: {0}")]
+    /// CloudFormation could not compute a change set.
+    #[error("cannot compute the changes of the stack: {0}")]
     ChangeSet(String),
-    /// The template cannot be sent.
+    /// The template is too large.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
 impl EngineError {
-    /// Whether trying again later may help.
+    /// Whether a retry may succeed without a change of the spec.
     pub fn passes_with_time(&self) -> bool {
         matches!(self, Self::Port(error) if error.kind.passes_with_time())
     }

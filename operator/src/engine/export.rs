@@ -1,4 +1,4 @@
-//! Exports of the table to the city's bucket (the seed's section 7.7): started, followed, and found again.
+//! Exports of the table to the city's S3 bucket (spec §7.7).
 
 use dispatch_api::dispatch_system::{ExportStatus, ExportType, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
@@ -17,47 +17,46 @@ use crate::engine::plan::template::outputs as key;
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::WaitPolicy;
 
-/// Exports looked through for the one that is wanted, newest first; each costs a call.
+/// Limit of exports to examine in a search, newest first. Each costs a call.
 const LOOK_BACK: usize = 20;
-/// How long a token is trusted. DynamoDB forgets it after eight hours, and a request that is repeated then is another export.
+/// How long the request of a slot may rely on its token. DynamoDB forgets a token after eight hours; a repeated request
+/// then starts another export.
 const TOKEN_TRUSTED: SignedDuration = SignedDuration::from_hours(7);
-/// How far DynamoDB's clock may be behind this one; signatures allow no more.
+/// Limit of the clock skew against DynamoDB; request signatures allow no more.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
-/// Why there is no export.
+/// Why an export was not started.
 #[derive(Debug, Error)]
 pub enum ExportError {
-    /// The manifest forbids it.
-    #[error("the system is suspended or only observed: no export is started")]
+    #[error("cannot start an export: spec.suspend is true or spec.managementPolicy is Observe")]
     NotAllowed,
-    /// There is nothing to export from or to.
-    #[error("stack {0} is not complete; apply the manifest first")]
+    #[error("cannot start an export: stack {0} is not complete; apply the manifest first")]
     StackNotReady(String),
     /// Exports read the continuous backups.
-    #[error("spec.table.pointInTimeRecovery is false, and an export needs it")]
+    #[error("spec.table.pointInTimeRecovery: false is not allowed: exports require point-in-time recovery")]
     RecoveryOff,
-    /// The first export must be a full one.
-    #[error("spec.export.type is Incremental, but no export has completed in the last 90 days; make a Full one first")]
+    /// An incremental export continues an earlier one.
+    #[error(
+        "spec.export.type: Incremental is not allowed: no export has completed in the last 90 days; start a Full export first"
+    )]
     NothingToContinue,
-    /// DynamoDB takes at least 15 minutes.
-    #[error("the last export ended at {0}, less than the 15 minutes ago that an incremental export covers at least")]
+    /// DynamoDB exports periods of at least 15 minutes.
+    #[error("cannot start an export: the last one ended at {0}, and an incremental export covers at least 15 minutes")]
     TooSoon(Timestamp),
-    /// The account is another one.
     #[error(transparent)]
     Reconcile(#[from] EngineError),
-    /// A call failed.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
-/// Where a system's exports come from and go to.
+/// Source and destination of a system's exports.
 struct Place {
     table_arn: String,
     bucket: String,
     account: String,
 }
 
-/// Starts an export of the extent and format the manifest names.
+/// Starts an export with the spec's extent and format.
 pub async fn start(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -92,22 +91,19 @@ pub async fn start(
     Ok(status_of(ports.tables.start_export(&request).await?, None))
 }
 
-/// One export of a schedule.
+/// A scheduled export.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'a> {
-    /// ARN of the stack, which has the table's account.
+    /// ARN of the stack; contains the table's region and account.
     pub stack_arn: &'a str,
-    /// Bucket it goes to.
     pub bucket: &'a str,
-    /// Its time in the schedule.
+    /// Scheduled time.
     pub slot: Timestamp,
-    /// What it covers.
     pub extent: ExportExtent,
-    /// Now.
     pub now: Timestamp,
 }
 
-/// Starts the export of a slot, or finds the one that was started: whoever asks again, in this process or in the next, gets the same.
+/// Starts the export of a slot, or returns the one that was already started. Idempotent, also across processes.
 pub async fn start_slot(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -132,7 +128,7 @@ pub async fn start_slot(
         return Ok(status_of(found, Some(slot)));
     }
     let started = match ports.tables.start_export(&request).await {
-        // The manifest has changed since: what was started for this slot counts.
+        // The spec has changed since the export was started; that export counts for the slot.
         Err(error) if error.kind == PortErrorKind::AlreadyExists => {
             started_with(ports, &request, slot).await?.ok_or(error)?
         }
@@ -141,7 +137,7 @@ pub async fn start_slot(
     Ok(status_of(started, Some(slot)))
 }
 
-/// The export that was started with the request's token.
+/// Finds the export that was started with the request's token.
 async fn started_with(ports: &Ports, request: &ExportRequest, since: Timestamp) -> Result<Option<Export>, PortError> {
     let since = (since - CLOCKS_APART).as_millisecond();
     let recent = |arn: &str| started_ms(arn).is_none_or(|started| started >= since);
@@ -149,7 +145,7 @@ async fn started_with(ports: &Ports, request: &ExportRequest, since: Timestamp) 
     first_where(ports, &request.table_arn, recent, is_it).await
 }
 
-/// Looks at one export; `None` when DynamoDB has no such export.
+/// Reads an export; `None` if it does not exist.
 pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<Option<ExportStatus>, PortError> {
     match ports.tables.export(arn).await {
         Ok(export) => Ok(Some(status_of(export, slot))),
@@ -158,7 +154,8 @@ pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<O
     }
 }
 
-/// Follows an export until it has completed or failed, or wait_policy ends. An export of a small table takes about five minutes.
+/// Waits until an export has completed or failed, or until the wait policy ends. The export of a small table takes about
+/// five minutes.
 pub async fn follow(
     started: ExportStatus,
     ports: &Ports,
@@ -180,7 +177,7 @@ pub async fn follow(
     Ok(status)
 }
 
-/// The last export of a system, whatever became of it; `None` when there is none or no stack.
+/// The latest export of a system in any state; `None` if there is none, or no stack.
 pub async fn last(system: &ValidatedSystem, ports: &Ports) -> Result<Option<ExportStatus>, ExportError> {
     let place = match place(system, ports).await {
         Ok(place) => place,
@@ -210,8 +207,8 @@ async fn last_where(
     first_where(ports, table_arn, |_| true, wanted).await
 }
 
-/// The newest export that is wanted, among those whose ARN is worth a look. Export ARNs end in `export/<milliseconds>-<random>`, so
-/// their order is that of their starts.
+/// The newest export that satisfies `wanted`, among those whose ARN satisfies `worth`. Export ARNs end in
+/// `export/<milliseconds>-<random>`, so sorting them sorts by start time.
 async fn first_where(
     ports: &Ports,
     table_arn: &str,
@@ -229,7 +226,7 @@ async fn first_where(
     Ok(None)
 }
 
-/// The period that continues the last export. A gap of more than a day is closed one day at a time.
+/// The period after the last export, at most a day: several exports close a longer gap.
 fn period(last: Option<Timestamp>, now: Timestamp) -> Result<ExportExtent, ExportError> {
     let from = last.ok_or(ExportError::NothingToContinue)?;
     let length = now.duration_since(from).min(PERIOD_MAX);
@@ -239,7 +236,7 @@ fn period(last: Option<Timestamp>, now: Timestamp) -> Result<ExportExtent, Expor
     Ok(ExportExtent::Incremental { from, to: from + length })
 }
 
-/// Two requests of the same minute are one: a person who presses the key twice gets one export.
+/// Requests within the same minute share a token, so that a repeated command starts one export.
 fn token(table_arn: &str, extent: &ExportExtent, now: Timestamp) -> String {
     let what = match extent {
         ExportExtent::Full => format!("full {}", now.as_second() / 60),
@@ -248,7 +245,7 @@ fn token(table_arn: &str, extent: &ExportExtent, now: Timestamp) -> String {
     short_digest(&format!("{table_arn} {what}"))
 }
 
-/// The table and the slot decide; several periods of one slot are told apart by their beginning.
+/// Derived from table and slot, and from the start of the period where a slot has several.
 fn slot_token(table_arn: &str, slot: Timestamp, extent: &ExportExtent) -> String {
     let what = match extent {
         ExportExtent::Full => "full".to_owned(),

@@ -1,7 +1,7 @@
-//! Looks at what there is. Reads only.
+//! Reads the current state from AWS.
 //!
-//! A look without drift costs four calls: the stack, the table, the platform application and, where the stack has one, the cache.
-//! With drift it costs one more for the table's backups, one for its time to live and one for each queue.
+//! Without drift detection this takes four calls: the stack, the table, the platform application and, if the stack has one,
+//! the cache. Drift detection adds one for the table's backups, one for its time to live and one for each queue.
 
 use dispatch_api::validate::ValidatedSystem;
 
@@ -13,14 +13,14 @@ use crate::engine::plan::template::{bucket_name, outputs as key};
 use crate::engine::plan::{DirectResources, QueueLook, RetainedData};
 use crate::engine::settings::DriftDetection;
 
-/// Refuses credentials of another account than the manifest names, before anything else is done.
+/// Fails if the credentials belong to another account than the spec names.
 pub async fn guard_account(system: &ValidatedSystem, ports: &Ports) -> Result<(), EngineError> {
     let Some(wanted) = &system.spec.aws.account_id else { return Ok(()) };
     let found = ports.identity.account().await?;
     if found == *wanted { Ok(()) } else { Err(EngineError::WrongAccount { wanted: wanted.clone(), found }) }
 }
 
-/// The account a stack is in; where there is none, the account of the credentials.
+/// The account of the stack or, without a stack, of the credentials.
 pub async fn account(ports: &Ports, found: Option<&StackDescription>) -> Result<String, PortError> {
     match found.and_then(|stack| ArnBase::of(&stack.arn)) {
         Some(base) => Ok(base.account.to_owned()),
@@ -28,7 +28,7 @@ pub async fn account(ports: &Ports, found: Option<&StackDescription>) -> Result<
     }
 }
 
-/// What an earlier stack of this name has kept.
+/// The table and bucket that an earlier stack of this system retained.
 pub async fn kept(system: &ValidatedSystem, ports: &Ports, account: &str) -> Result<RetainedData, PortError> {
     let table = match ports.tables.table(&system.names.table).await? {
         Some(table) => {
@@ -42,7 +42,7 @@ pub async fn kept(system: &ValidatedSystem, ports: &Ports, account: &str) -> Res
     Ok(RetainedData { table, bucket: tags.map(|tags| (bucket, tags)) })
 }
 
-/// The parts beside the stack.
+/// The resources managed outside CloudFormation.
 pub async fn direct_resources(
     system: &ValidatedSystem,
     ports: &Ports,

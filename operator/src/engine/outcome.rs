@@ -1,4 +1,4 @@
-//! What became of the stack in a run.
+//! How a run ended for the stack.
 
 use dispatch_api::conditions::Reason;
 
@@ -6,58 +6,57 @@ use crate::cloud::ResourceChange;
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::plan::StackStep;
 
-/// How it ended with the stack.
+/// How a run ended for the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is as wanted.
+    /// It matches the spec.
     Settled,
-    /// The plan waits for an approval.
+    /// The plan waits for approval.
     Blocked,
-    /// There is a plan, and it is not to be carried out.
+    /// There is a plan, and this is a dry run.
     Planned,
-    /// CloudFormation refused or rolled back; the first event that failed is the cause.
+    /// CloudFormation rejected or rolled back the change.
     Failed {
         /// State it ended in.
         state: StackState,
         /// First failed event, or CloudFormation's reason.
         cause: String,
     },
-    /// CloudFormation still computes the change set and patience has ended; the next run finds it.
+    /// The wait ended while CloudFormation was still computing the change set; the next run finds it.
     Comparing,
-    /// An operation still runs and patience has ended.
+    /// The wait ended while an operation was still in progress.
     StillRunning(StackState),
-    /// Other operations run, as many as may at once.
+    /// The limit of concurrent stack operations is reached.
     Waiting,
-    /// Only a person can go on.
+    /// The stack is in a state that requires a person.
     Stalled(StackState),
-    /// The engine or AWS refuses, and only a person can go on.
+    /// The engine or AWS rejects the request, and a retry does not help.
     Refused {
         /// Reason of the condition.
         reason: Reason,
-        /// What is refused and what to do.
+        /// What is rejected and what to do.
         message: String,
     },
-    /// The state is not understood; nothing was done.
+    /// The state is unknown; nothing was done.
     LeftAlone(StackState),
-    /// Nothing was to be done to it in this run, and it differs from what is wanted.
+    /// It differs from the spec, and this run does not change it.
     Untouched,
 }
 
 /// The stack after a run.
 #[derive(Clone, Debug)]
 pub struct StackResult {
-    /// How it ended.
     pub verdict: Verdict,
-    /// As last seen.
+    /// The stack as last described.
     pub stack: Option<StackDescription>,
-    /// First step that was to be done.
+    /// First step that the run found necessary.
     pub step: StackStep,
     /// Resources of the change set, or of the template for a new stack.
     pub changes: Vec<ResourceChange>,
-    /// Whether anything was changed.
+    /// Whether the run changed anything in AWS.
     pub changed: bool,
-    /// Whether the wanted input was handed to CloudFormation in this run.
+    /// Whether the run submitted the desired input to CloudFormation.
     pub attempted: bool,
-    /// Resources that were left out of a rollback.
+    /// Logical ids that a rollback skipped.
     pub skipped: Vec<String>,
 }

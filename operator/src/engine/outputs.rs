@@ -1,4 +1,5 @@
-//! From the stack's outputs and the parts beside it to the names and addresses workers need. Pure.
+//! Collects names and addresses for the workers from the stack's outputs and the resources managed outside CloudFormation.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use dispatch_api::validate::ValidatedSystem;
 use crate::engine::plan::DirectResources;
 use crate::engine::plan::template::outputs as key;
 
-/// Reads the outputs; `None` while one that every stack has is missing.
+/// Reads the outputs; `None` while a required one is missing.
 pub fn read(
     system: &ValidatedSystem,
     stack: &BTreeMap<String, String>,
@@ -17,7 +18,7 @@ pub fn read(
     let get = |name: &str| stack.get(name).filter(|value| !value.is_empty()).cloned();
     Some(OutputsStatus {
         table_name: get(key::TABLE_NAME)?,
-        // The stack's output stays what it was when somebody switches the stream off and on.
+        // The stack's output is outdated after the stream was disabled and enabled outside CloudFormation.
         stream_arn: parts.table.as_ref().and_then(|table| table.stream_arn.clone()).or_else(|| get(key::STREAM_ARN))?,
         lease_table_name: get(key::LEASE_TABLE_NAME)?,
         offers_queue_url: get(key::OFFERS_QUEUE_URL)?,
@@ -39,23 +40,21 @@ fn cache_url(system: &ValidatedSystem, stack: &BTreeMap<String, String>, parts: 
         let scheme = if endpoint.tls { "rediss" } else { "redis" };
         return Some(format!("{scheme}://{}:{}", endpoint.host, endpoint.port));
     }
-    // The template switches TLS on for every cache it makes.
+    // The template enables TLS for every cache.
     Some(format!("rediss://{}:{}", stack.get(key::CACHE_ENDPOINT)?, stack.get(key::CACHE_PORT)?))
 }
 
-/// The parts of an ARN that other ARNs of the same system share.
+/// The components that all ARNs of a system share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArnBase<'a> {
     /// `aws`, `aws-cn`, …
     pub partition: &'a str,
-    /// Region.
     pub region: &'a str,
-    /// Account.
     pub account: &'a str,
 }
 
 impl<'a> ArnBase<'a> {
-    /// Reads `arn:<partition>:<service>:<region>:<account>:…`.
+    /// Parses `arn:<partition>:<service>:<region>:<account>:…`.
     pub fn of(arn: &'a str) -> Option<Self> {
         let mut parts = arn.splitn(6, ':');
         let (Some("arn"), Some(partition), Some(_), Some(region), Some(account), Some(_)) =
@@ -71,12 +70,11 @@ impl<'a> ArnBase<'a> {
         format!("arn:{}:sns:{}:{}:app/GCM/{name}", self.partition, self.region, self.account)
     }
 
-    /// ARN of the dead-letter queue of a queue, which the template names after it.
+    /// ARN of the dead-letter queue that the template creates for a queue.
     pub fn dead_letter_queue(&self, queue: &str) -> String {
         format!("arn:{}:sqs:{}:{}:{queue}-dlq", self.partition, self.region, self.account)
     }
 
-    /// ARN of a table.
     pub fn table(&self, name: &str) -> String {
         format!("arn:{}:dynamodb:{}:{}:table/{name}", self.partition, self.region, self.account)
     }

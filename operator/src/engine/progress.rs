@@ -1,4 +1,4 @@
-//! What the engine tells while it works. It never prints; who listens decides what becomes of an event.
+//! Progress events of the engine. It never prints; the listener decides what to do with an event.
 
 use crate::cloud::ResourceChange;
 use crate::cloud::stack::StackEvent;
@@ -6,23 +6,23 @@ use crate::cloud::stack::StackEvent;
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A step begins, in words for a person: `creating stack coactus-default-seoul`.
+    /// A step begins, as text for people: `creating stack coactus-default-seoul`.
     Step(String),
-    /// A rollback begins or is continued.
+    /// A rollback begins or continues.
     Rollback(String),
-    /// The changes about to be carried out.
+    /// The changes that are about to be applied.
     Changes(Vec<ResourceChange>),
     /// A resource of the stack (or the stack itself) changed its state.
     Stack(StackEvent),
-    /// Resources are left out of an operation because a person has said so: the operation and their logical ids.
+    /// An operation skips resources as requested: the operation and the logical ids.
     LeftBehind(String, Vec<String>),
-    /// Something that is not wrong but worth knowing.
+    /// Information that requires no action.
     Note(String),
 }
 
-/// Somebody who listens.
+/// Receives the progress of a run.
 pub trait Progress: Send {
-    /// Called in the order things happen. Must not block.
+    /// Called in the order of the events. Must not block.
     fn report(&mut self, event: Event);
 }
 
@@ -32,7 +32,7 @@ impl<F: FnMut(Event) + Send> Progress for F {
     }
 }
 
-/// Nobody listens.
+/// Discards all progress.
 pub struct Silent;
 
 impl Progress for Silent {

@@ -1,4 +1,4 @@
-//! The engine: `observe -> plan -> apply -> status`, for the command line and for the Kubernetes controller alike.
+//! The reconcile: `observe -> plan -> apply -> status`, for both the command line and the Kubernetes controller.
 
 use crate::engine::error::EngineError;
 use crate::engine::settings::DriftDetection;
@@ -24,31 +24,29 @@ use crate::engine::plan::{
 use crate::engine::progress::Progress;
 use crate::engine::{observe, outputs, status};
 
-/// What came of it.
+/// Result of a reconcile.
 #[derive(Clone, Debug)]
 pub struct ReconcileReport {
-    /// The new status.
     pub status: DispatchSystemStatus,
-    /// Names and addresses of the resources, once the stack has them.
+    /// Names and addresses, once the stack reports all of them.
     pub outputs: Option<OutputsStatus>,
-    /// What was to be done.
     pub plan: Plan,
-    /// Whether anything was changed.
+    /// Whether the run changed anything in AWS.
     pub changed: bool,
 }
 
 impl ReconcileReport {
-    /// Whether the system serves and matches its manifest.
+    /// Whether the system serves and matches its spec.
     pub fn is_ready(&self) -> bool {
         status::is_true(&self.status, ConditionType::Ready)
     }
 }
 
-/// Brings the environment to what the manifest says, as far as its policies allow, and says how it stands.
+/// Converges the environment to the spec, subject to its policies, and reports the status.
 ///
-/// What AWS refuses or rolls back is told in the status ([`ReconcileReport::is_ready`] is then false); an error means that a call
-/// failed and the caller should try again later or, where [`EngineError::passes_with_time`] is false, tell a person.
-/// `managementPolicy: Observe` and `suspend: true` make no mutating call.
+/// Changes that AWS rejects or rolls back are reported in the status ([`ReconcileReport::is_ready`] is then false). An error
+/// means that a call failed; the caller should retry later, or ask for action if [`EngineError::passes_with_time`] is false.
+/// With `managementPolicy: Observe` or `suspend: true` it makes no mutating call.
 pub async fn reconcile(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -82,7 +80,7 @@ pub async fn reconcile(
     let mut steps = Vec::new();
     if let Some(living) = owned_and_stable(&desired, stack.stack.as_ref()) {
         found_parts = observe::direct_resources(system, ports, living, drift(settings)).await?;
-        // A changed credential goes to SNS right before the stack records it.
+        // `converge` has sent a changed credential to SNS right before the stack recorded it.
         finding = direct_steps(system, &found_parts, Credential::Same);
         steps = std::mem::take(&mut finding.steps);
         let refused = run.repair(&steps, &mut found_parts).await?;
@@ -91,7 +89,7 @@ pub async fn reconcile(
         }
     }
     let changed = stack.changed || !steps.is_empty();
-    // A process that ended right after it had handed the input over could not say so; the stack that has it does.
+    // A process that was killed after it submitted the input could not record that; a stack that has the input proves it.
     stack.attempted |= desired.compare(stack.stack.as_ref()) == Input::Applied;
     match tags {
         Some(tags) if stack.changed => steps.push(tags),
@@ -111,8 +109,8 @@ pub async fn reconcile(
     }))
 }
 
-/// Says how the environment stands and changes nothing, whatever the policies are. Drift is told, not corrected. Needs no
-/// secret: those that are not given are taken for the ones applied.
+/// Reports the state of the environment and changes nothing, whatever the policies are. Drift is reported, not corrected.
+/// Requires no secret: missing ones are assumed to be those already applied.
 pub async fn inspect(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -121,12 +119,12 @@ pub async fn inspect(
     examine(system, ports, settings, Depth::Digests).await
 }
 
-/// How closely what is wanted is compared with what is there.
+/// Level of detail of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Depth {
-    /// Whether anything differs.
+    /// Only whether anything differs.
     Digests,
-    /// Resource by resource, where need be by a change set that is removed again.
+    /// Resource by resource, if necessary through a temporary change set.
     Resources,
 }
 
@@ -149,7 +147,7 @@ async fn examine(
         let (drift, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut finding.steps).into_iter().partition(DirectStep::corrects_drift);
         finding.reported.extend(drift);
-        finding.problems.extend(rest.iter().map(|step| format!("to be done: {step}")));
+        finding.problems.extend(rest.iter().map(|step| format!("pending: {step}")));
         finding.reported.extend(tag_step(&desired, found.as_ref()));
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
@@ -186,8 +184,8 @@ async fn examine(
 
 /// What [`reconcile`] would do, resource by resource.
 ///
-/// A stack that exists is compared by CloudFormation itself, through a change set that is removed again; with `Observe` or
-/// `suspend` not even that is made, and the plan tells only whether anything differs.
+/// CloudFormation compares an existing stack through a temporary change set. With `Observe` or `suspend` no change set is
+/// created, and the plan says only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, EngineError> {
     let (found, account) = find(system, ports, settings).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
@@ -213,7 +211,7 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
     Ok(Plan::new(&desired.hash(), step, changes, steps))
 }
 
-/// The stack and its account, looked for only where it can be.
+/// The stack and its account. Fails if the spec leads to another region or account than the recorded stack.
 async fn find(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -234,7 +232,7 @@ async fn find(
     }
 }
 
-/// The changes that would be made of a stack, and nothing of it. A change set that is not computed yet stays for the next look.
+/// The changes that an apply would make. A change set that is not computed in time stays for the next run.
 async fn planned(
     desired: &Desired,
     ports: &Ports,
@@ -268,23 +266,23 @@ async fn preview_update(
     ports.stacks.discard(&request.stack, &request.name).await?;
     match set.state {
         ChangeSetState::Ready | ChangeSetState::Empty => Ok(set.changes),
-        ChangeSetState::Pending => Err(EngineError::ChangeSet("it was not ready in time".to_owned())),
+        ChangeSetState::Pending => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
         ChangeSetState::Failed(reason) => Err(EngineError::ChangeSet(reason)),
     }
 }
 
-/// Tags of the stack somebody has changed. They go to the stack's resources, too.
+/// The correction of stack tags that were changed outside CloudFormation. It propagates to the stack's resources.
 fn tag_step(desired: &Desired, found: Option<&StackDescription>) -> Option<DirectStep> {
     let differences = desired.tag_drift(found);
     (!differences.is_empty()).then_some(DirectStep::CorrectTags { differences })
 }
 
-/// What differs because it is not applied yet is no drift.
+/// Differences that are only not applied yet are not drift.
 fn drift_look(settings: &Settings, input: Input) -> DriftDetection {
     if input == Input::Applied { drift(settings) } else { DriftDetection::Skip }
 }
 
-/// What was wrong at the last look is looked at again every time, until it is right.
+/// Once drift or a missing resource was found, every run checks again until it is resolved.
 fn drift(settings: &Settings) -> DriftDetection {
     let wrong = |status: &DispatchSystemStatus| {
         status::is_true(status, ConditionType::Drifted) || status::stalled_for(status, Reason::ResourceGone)
@@ -296,12 +294,13 @@ fn credential(desired: &Desired, found: Option<&StackDescription>) -> Credential
     if desired.secrets_applied(found) { Credential::Same } else { Credential::Changed }
 }
 
-/// The stack, if it is this system's and its resources serve.
+/// The stack, if it belongs to this system and its resources are usable.
 fn owned_and_stable<'a>(desired: &Desired, found: Option<&'a StackDescription>) -> Option<&'a StackDescription> {
     found.filter(|stack| stack.state.serves() && desired.owns(Some(stack)))
 }
 
-/// A controller does not repeat what it tried for this very generation; a person may. That it failed is read off the stack.
+/// The controller does not repeat what it attempted for the same generation; an explicit request does. The stack's state
+/// shows whether the attempt failed.
 fn retry(system: &ValidatedSystem, desired: &Desired, settings: &Settings) -> Retry {
     let attempt = settings.previous.as_ref().and_then(|previous| previous.last_attempt.as_ref());
     let tried =
@@ -324,7 +323,7 @@ struct Conclusion<'a> {
 fn conclude(end: Conclusion<'_>) -> ReconcileReport {
     let stack = end.stack.stack.as_ref();
     let index_steps = end.desired.index_steps(stack);
-    // Workers ask both indexes from their first second on.
+    // Workers query both indexes from their start.
     let whole = owned_and_stable(end.desired, stack).filter(|_| index_steps.is_none());
     let outputs = whole.and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
     let input = end.desired.compare(stack);

@@ -1,4 +1,4 @@
-//! Secrets named by the manifest, as read from wherever this run keeps them.
+//! Values of the secrets that a spec names, from files or from Kubernetes.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,11 @@ use secrecy::SecretString;
 pub struct Secrets(BTreeMap<(String, String), SecretString>);
 
 impl Secrets {
-    /// Adds one value.
     pub fn insert(&mut self, name: impl Into<String>, key: impl Into<String>, value: SecretString) {
         self.0.insert((name.into(), key.into()), value);
     }
 
-    /// The value a reference names.
+    /// The value of a reference.
     pub fn get(&self, reference: &SecretKeyRef) -> Option<&SecretString> {
         self.0.get(&(reference.name.clone(), reference.key.clone()))
     }

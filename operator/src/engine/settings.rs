@@ -1,4 +1,4 @@
-//! How one run of the engine is carried out: mode, approvals, secrets, bounds of waits.
+//! Settings of one run of the engine: mode, approvals, secrets, limits of waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,82 +9,75 @@ use crate::engine::plan::Approval;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::secrets::Secrets;
 
-/// Whether the parts that drift (queue attributes) are looked at. They cost a call each, so a controller looks at the
-/// manifest's `driftIntervalSeconds` and not at every reconcile.
+/// Whether to detect drift. It costs additional calls, so the controller does so every `driftIntervalSeconds` of the spec
+/// and not at every reconcile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriftDetection {
-    /// Not this time.
     Skip,
-    /// Look, and correct or report as the manifest says.
+    /// Detect drift, and correct or report it according to `driftPolicy`.
     #[default]
     Look,
 }
 
-/// Whether anything is carried out.
+/// Whether the plan is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Yes, as far as policies and approvals allow.
+    /// Apply the plan, subject to policies and approvals.
     #[default]
     CarryOut,
-    /// No: the plan is made and shown, whatever is approved.
+    /// Only compute the plan, even if it is approved.
     DryRun,
 }
 
-/// What to do with an input that failed before.
+/// Whether to retry an input that failed before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RetryPolicy {
-    /// Try it again: somebody asked for it.
     #[default]
     TryAgain,
-    /// Leave it until the manifest changes.
+    /// Do not retry until the spec changes.
     Refuse,
 }
 
-/// Asked before an operation of a stack is begun.
+/// Limits concurrent stack operations.
 pub trait OperationGate: std::fmt::Debug + Send + Sync {
-    /// Whether it may begin now.
+    /// Whether the caller may start a stack operation now.
     fn try_acquire(&self) -> bool;
 }
 
-/// Bounds of a wait for CloudFormation.
+/// Limits of a wait for CloudFormation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitPolicy {
-    /// First pause between two looks; it doubles.
+    /// First pause between two polls. Each following pause is twice as long.
     pub first: Duration,
-    /// Longest pause.
+    /// Maximum pause.
     pub longest: Duration,
-    /// When to give up waiting (the operation itself goes on).
+    /// Total time to wait. The operation itself continues afterwards.
     pub total: Duration,
 }
 
 impl Default for WaitPolicy {
-    /// A replication group takes 10 to 20 minutes; an hour means something is wrong.
+    /// A replication group takes 10 to 20 minutes; more than an hour indicates a problem.
     fn default() -> Self {
         Self { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(1) }
     }
 }
 
-/// How one reconcile is to be done.
+/// Settings of one reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Is anything carried out?
     pub mode: Mode,
-    /// What a person has approved.
     pub approval: Approval,
-    /// Secrets the manifest names.
+    /// The secrets that the spec names.
     pub secrets: Secrets,
-    /// Look for drift?
     pub drift: DriftDetection,
-    /// Failed before: again?
     pub retry_policy: RetryPolicy,
-    /// Bounds of waits.
     pub wait_policy: WaitPolicy,
-    /// May a stack, or kept data, that is somebody else's be taken over?
+    /// Whether to adopt a stack or retained data of another owner.
     pub adoption: Adoption,
-    /// Says when an operation may begin; without one, at once.
+    /// Limit of concurrent stack operations; `None` is no limit.
     pub gate: Option<Arc<dyn OperationGate>>,
-    /// Logical ids of resources that may be left behind where CloudFormation has failed at them.
+    /// Logical ids of failed resources that may be skipped.
     pub skip: Vec<String>,
-    /// Status of the last reconcile, for the times of conditions that did not change.
+    /// Status of the last reconcile.
     pub previous: Option<DispatchSystemStatus>,
 }

@@ -1,4 +1,4 @@
-//! The worker configuration of a system, from its manifest and its outputs. Pure.
+//! Builds the worker configuration of a system from its spec and outputs. Pure.
 
 use dispatch_api::dispatch_system::{ApiSpec, OutputsStatus, RateSpec};
 use dispatch_api::validate::ValidatedSystem;
@@ -10,24 +10,24 @@ use dispatch_api::worker_config::{
 /// Environment variable that carries the Redis AUTH token to a worker.
 pub const CACHE_AUTH_TOKEN_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN";
 
-/// Header in which the system's own API Gateway hands on the client's address. Its usual headers cannot be set by a mapping, and
-/// what they hold can begin with what the client sent.
+/// Header in which the system's API Gateway forwards the client address. A mapping cannot set the usual headers, and their
+/// value may begin with what the client sent.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
 
-/// Addresses and keys that replace the found ones. Only local runs have any.
+/// Replacements for a local run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerOverrides {
-    /// One address for all AWS services.
+    /// Endpoint of all AWS services.
     pub endpoint_url: Option<String>,
-    /// Address of Redis; it is then used without an AUTH token.
+    /// URL of Redis, which is then used without an AUTH token.
     pub cache_url: Option<String>,
-    /// The run's own key instead of the city's issuer.
+    /// The key of the local run instead of the city's issuer.
     pub auth: Option<AuthConfig>,
-    /// Limits: on one machine all callers have one address.
+    /// Rate limits; on one machine all callers share an address.
     pub limits: Option<LimitsConfig>,
 }
 
-/// Writes down everything a worker needs to know.
+/// The complete configuration of a worker.
 pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, overrides: &WorkerOverrides) -> WorkerConfig {
     let spec = &system.spec;
     let has_token = spec.cache.auth_secret_ref.is_some() && overrides.cache_url.is_none();
@@ -46,7 +46,7 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
         lease_table: outputs.lease_table_name.clone(),
         queues: QueuesConfig {
             offers_url: outputs.offers_queue_url.clone(),
-            // The template names it so, and a queue's URL ends in its name.
+            // The template names the dead-letter queue after its queue, and a queue's URL ends in its name.
             offers_dead_letters_url: format!("{}-dlq", outputs.offers_queue_url),
             responses_url: outputs.responses_queue_url.clone(),
             notifications_url: outputs.notifications_queue_url.clone(),
@@ -65,7 +65,7 @@ pub fn worker_config(system: &ValidatedSystem, outputs: &OutputsStatus, override
     }
 }
 
-/// Whose tokens the workers believe; `None` where the manifest names nobody.
+/// The token issuer that the workers trust; `None` if the spec names none.
 pub fn auth(api: &ApiSpec) -> Option<AuthConfig> {
     if let Some(auth) = &api.auth {
         let claims = &auth.claims;
@@ -93,7 +93,7 @@ pub fn auth(api: &ApiSpec) -> Option<AuthConfig> {
     })
 }
 
-/// Where Amazon Cognito, Auth0 and others publish an issuer's keys.
+/// Default location of an issuer's keys, as used by Amazon Cognito, Auth0 and others.
 fn keys_of(issuer: &str) -> String {
     format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/'))
 }
@@ -117,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn the_gateways_issuer_is_the_workers_unless_they_have_one_of_their_own() {
-        assert_eq!(auth(&api("{}")), None, "nobody is let in by default");
+    fn workers_trust_the_gateways_issuer_unless_the_spec_names_another() {
+        assert_eq!(auth(&api("{}")), None, "no token is accepted by default");
         let jwt = r#""gateway": {"jwt": {"issuer": "https://login.example.com/", "audiences": ["app"]}}"#;
         let same = auth(&api(&format!("{{{jwt}}}"))).unwrap();
         assert_eq!(same.jwks_url.as_deref(), Some("https://login.example.com/.well-known/jwks.json"));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_the_contracts_own_where_the_manifest_says_nothing() {
+    fn limits_default_to_those_of_the_worker_configuration() {
         assert_eq!(limits(&api("{}")), LimitsConfig::default());
         let behind = limits(&api(r#"{"gateway": {"enabled": true}}"#));
         assert_eq!(behind.client_address_header.as_deref(), Some("x-client-address"));

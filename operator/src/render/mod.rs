@@ -1,4 +1,4 @@
-//! What people read: plans, progress and status as text. Pure.
+//! Renders plans, progress and statuses as text for people. Pure.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use crate::engine::plan::{Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
 
-/// A plan as a document.
+/// A plan as a YAML or JSON document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanDocument<'a> {
@@ -46,7 +46,6 @@ struct ChangeDocument<'a> {
 }
 
 impl<'a> PlanDocument<'a> {
-    /// Of one system.
     pub fn new(system: &ValidatedSystem, plan: &'a Plan) -> Self {
         let resources = plan.changes.iter().map(|change| ChangeDocument {
             action: match (change.kind, change.replacement) {
@@ -74,11 +73,10 @@ impl<'a> PlanDocument<'a> {
     }
 }
 
-/// A plan.
 pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     let name = full_name(system);
     if plan.is_empty() {
-        return format!("{name}: nothing to do, the environment is as the manifest says\n");
+        return format!("{name}: no changes, the environment matches the manifest\n");
     }
     let mut text = format!("{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
     text.push_str(&changes(&plan.changes));
@@ -104,7 +102,7 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     text
 }
 
-/// Resources, aligned: sign, type, logical id, what differs.
+/// Changed resources in aligned columns: sign, type, logical id, differing properties.
 pub fn changes(changes: &[ResourceChange]) -> String {
     let type_width = changes.iter().map(|change| change.resource_type.len()).max().unwrap_or(0);
     let id_width = changes.iter().map(|change| change.logical_id.len()).max().unwrap_or(0);
@@ -139,38 +137,38 @@ fn what_differs(change: &ResourceChange) -> String {
 
 fn stack_step(step: &StackStep) -> String {
     match step {
-        StackStep::UpToDate => "the stack stays as it is".to_owned(),
+        StackStep::UpToDate => "the stack is up to date".to_owned(),
         StackStep::Create => "the stack is created".to_owned(),
         StackStep::Update => "the stack is updated".to_owned(),
-        StackStep::Wait => "an operation on the stack runs and is waited for".to_owned(),
-        StackStep::DeleteThenCreate => "what a failed creation left is deleted, then the stack is created".to_owned(),
+        StackStep::Wait => "the stack has an operation in progress, which has to finish first".to_owned(),
+        StackStep::DeleteThenCreate => "the stack, whose creation failed, is deleted and created again".to_owned(),
         StackStep::ContinueRollback => "the stack's unfinished rollback is continued first".to_owned(),
         StackStep::RollBack => "the stack is rolled back first".to_owned(),
-        StackStep::Stalled(state) => format!("the stack is in {} and needs a person", state.name()),
+        StackStep::Stalled(state) => format!("the stack is in {}; action required", state.name()),
         StackStep::LeaveAlone(state) => {
-            format!("the stack is in {}, which is not known; it is left alone", state.name())
+            format!("the stack is in {}, an unknown state, and is not changed", state.name())
         }
     }
 }
 
 fn approval_hint(plan: &Plan) -> String {
-    format!("This plan needs an approval: apply with --approve {}\n", plan.id)
+    format!("This plan requires approval: apply with --approve {}\n", plan.id)
 }
 
-/// One event, as a line of progress.
+/// One progress event as a line.
 pub fn event(event: &Event, colour: bool) -> String {
     match event {
         Event::Step(text) | Event::Rollback(text) => format!("==> {text}"),
-        Event::LeftBehind(operation, ids) => format!("    left out of {operation}: {}", ids.join(", ")),
+        Event::LeftBehind(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
         Event::Note(text) => format!("    {text}"),
         Event::Changes(list) => changes(list).trim_end().to_owned(),
         Event::Stack(stack) => stack_event(stack, colour),
     }
 }
 
-/// Width of the longest status that is common, `UPDATE_COMPLETE_CLEANUP_IN_PROGRESS` apart.
+/// Width of the longest common status; `UPDATE_COMPLETE_CLEANUP_IN_PROGRESS` exceeds it.
 const STATUS_WIDTH: usize = 18;
-/// Width of most types.
+/// Width of most resource types.
 const TYPE_WIDTH: usize = 34;
 
 fn stack_event(event: &StackEvent, colour: bool) -> String {
@@ -195,7 +193,7 @@ fn painted(status: &str, text: &str) -> String {
 pub fn applied(system: &ValidatedSystem, done: &ReconcileReport) -> String {
     let mut text = headline(system, &done.status);
     if done.is_ready() {
-        text.push_str(if done.changed { "changed\n" } else { "nothing was to be done\n" });
+        text.push_str(if done.changed { "changes applied\n" } else { "no changes\n" });
     } else if done.plan.needs_approval(system.spec.approval_policy) {
         text.push('\n');
         text.push_str(&changes(&done.plan.changes));
@@ -208,7 +206,6 @@ pub fn applied(system: &ValidatedSystem, done: &ReconcileReport) -> String {
     text
 }
 
-/// A status.
 pub fn status(system: &ValidatedSystem, status: &DispatchSystemStatus, resources: &[StackResource]) -> String {
     let mut text = headline(system, status);
     text.push_str("\nConditions\n");
@@ -269,7 +266,6 @@ fn output_lines(outputs: &OutputsStatus) -> String {
     })
 }
 
-/// An export.
 pub fn export(export: &ExportStatus) -> String {
     let number = |number: Option<i64>| number.map(|number| number.to_string());
     let moment = |time: Option<&Time>| time.map(|time| time.0.to_string());
@@ -291,7 +287,7 @@ pub fn export(export: &ExportStatus) -> String {
     })
 }
 
-/// What a deletion left.
+/// The result of a deletion, with the retained resources.
 pub fn destroyed(system: &ValidatedSystem, destroyed: &DestroyReport) -> String {
     let name = full_name(system);
     if !destroyed.changed {
@@ -299,7 +295,7 @@ pub fn destroyed(system: &ValidatedSystem, destroyed: &DestroyReport) -> String 
     }
     let mut text = format!("{name}: destroyed\n");
     if !destroyed.kept.is_empty() {
-        text.push_str("\nKept with their data\n");
+        text.push_str("\nRetained with their data\n");
         let width = destroyed.kept.iter().map(|(kind, _)| kind.len()).max().unwrap_or(0);
         for (kind, id) in &destroyed.kept {
             let _ = writeln!(text, "  {kind:<width$}  {id}");

@@ -1,4 +1,4 @@
-//! Snapshots of what people read.
+//! Snapshots of the rendered texts.
 
 use dispatch_api::dispatch_system::ApprovalPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -66,7 +66,7 @@ fn a_plan_is_a_document_too() {
 #[test]
 fn an_empty_plan_says_so() {
     let nothing = Plan::new("hash", StackStep::UpToDate, Vec::new(), Vec::new());
-    assert_eq!(plan(&system(), &nothing), "default/seoul: nothing to do, the environment is as the manifest says\n");
+    assert_eq!(plan(&system(), &nothing), "default/seoul: no changes, the environment matches the manifest\n");
     let mut always = system();
     always.spec.approval_policy = ApprovalPolicy::Always;
     assert!(!plan(&always, &nothing).contains("approval"));
@@ -130,7 +130,7 @@ fn a_status_shows_conditions_outputs_resources_and_the_last_export() {
 }
 
 #[test]
-fn events_are_aligned_and_coloured_only_when_wanted() {
+fn events_are_aligned_and_coloured_only_on_request() {
     let failed = Event::Stack(StackEvent {
         id: "1".to_owned(),
         at: "2024-05-02T03:04:05Z".parse().expect("a time"),

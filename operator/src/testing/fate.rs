@@ -1,31 +1,31 @@
-//! What becomes of a call on an account in memory, and what the calls have done to it.
+//! Fault injection for calls to the in-memory account, and a ledger of their effects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cloud::ports::{Call, PortError, PortErrorKind};
 
-/// What becomes of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
-    /// It is carried out and answered.
+    /// The call takes effect and returns.
     #[default]
     Answered,
-    /// It never arrives, and nothing ever answers.
+    /// The call has no effect and never returns.
     Lost,
-    /// It is carried out, and nothing ever answers.
+    /// The call takes effect and never returns.
     Unanswered,
-    /// It is carried out, and an error answers.
+    /// The call takes effect and returns an error.
     Broken,
 }
 
-/// Decides what becomes of a call, by its name.
+/// Decides the outcome of a call by its name.
 pub type Judge = Arc<dyn Fn(&'static str) -> Fate + Send + Sync>;
 
-/// How often each effect took place. A call that found nothing to do has none.
+/// How often each effect occurred. A call that had nothing to do has none.
 pub type Ledger = BTreeMap<&'static str, usize>;
 
-/// Carries a call out as `judge` says.
+/// Executes a call with the outcome that `judge` decides.
 pub(crate) fn carry_out<T: Send + 'static>(
     judge: Option<Judge>,
     call: &'static str,

@@ -1,4 +1,4 @@
-//! Values and behaving in-memory adapters for tests. Feature `testing`; no release build has it.
+//! Fixtures and in-memory adapters for tests (feature `testing`, never enabled in a release).
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "test support: a wrong fixture must stop the test")]
 
 mod exports;
@@ -22,7 +22,7 @@ pub(crate) use fate::carry_out;
 pub use fate::{Fate, Judge, Ledger};
 pub use world::World;
 
-/// The smallest manifest.
+/// A minimal manifest.
 pub const MANIFEST: &str = "\
 apiVersion: dispatch.coactus.io/v1alpha1
 kind: DispatchSystem
@@ -40,7 +40,7 @@ pub fn system() -> ValidatedSystem {
     ValidatedSystem::try_from_raw(&systems[0]).expect("a valid system")
 }
 
-/// A service account key of the right shape that opens nothing.
+/// A service account key with a valid structure and a dummy private key.
 pub fn fcm_key() -> SecretString {
     let key = serde_json::json!({
         "type": "service_account",
@@ -52,7 +52,7 @@ pub fn fcm_key() -> SecretString {
     SecretString::from(key.to_string())
 }
 
-/// A stack of [`system`] in a state.
+/// The stack of [`system`] in a given state.
 pub fn stack_in(state: &str) -> StackDescription {
     StackDescription {
         arn: "arn:aws:cloudformation:ap-northeast-2:000000000000:stack/coactus-default-seoul/1".to_owned(),
@@ -64,7 +64,7 @@ pub fn stack_in(state: &str) -> StackDescription {
     }
 }
 
-/// A table as the template makes it.
+/// A table as the template creates it.
 pub fn table_look(name: &str) -> TableLook {
     let arn = format!("arn:aws:dynamodb:ap-northeast-2:000000000000:table/{name}");
     TableLook {

@@ -1,4 +1,4 @@
-//! AWS in memory, as far as the engine looks at it.
+//! An AWS account in memory, as far as the engine uses it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 use crate::testing::exports::FakeExports;
 use crate::testing::{Judge, Ledger, carry_out, table_look};
 
-/// Calls that change something.
+/// Calls that change state.
 const MUTATING: [&str; 16] = [
     "create_change_set",
     "execute",
@@ -41,14 +41,14 @@ struct Inner {
     recovery: Recovery,
     push: Option<String>,
     queue: QueueSettings,
-    /// Settings of single queues that were corrected since somebody changed all of them.
+    /// Settings of queues that were corrected since the last [`World::change_visibility`].
     corrected: BTreeMap<&'static str, QueueSettings>,
     queues_gone: bool,
     waiting: u64,
     table: TableLook,
     table_gone: bool,
     expiry: Option<String>,
-    /// Tags of table and bucket an earlier stack has kept.
+    /// Tags of the table and bucket that an earlier stack retained.
     kept: Option<BTreeMap<String, String>>,
     objects: usize,
     refuse_push: bool,
@@ -59,10 +59,9 @@ struct Inner {
     judge: Option<Judge>,
 }
 
-/// One account. Clones share it.
+/// One account. Clones share its state.
 #[derive(Clone)]
 pub struct World {
-    /// Its CloudFormation.
     pub stacks: FakeStacks,
     inner: Arc<Mutex<Inner>>,
 }
@@ -103,7 +102,7 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The engine's ports on this account. The clock stands at 2024-05-02T03:00:00Z.
+    /// The engine's ports, with the clock fixed at 2024-05-02T03:00:00Z.
     pub fn ports(&self) -> Ports {
         Ports {
             stacks: Arc::new(self.stacks.clone()),
@@ -117,20 +116,20 @@ impl World {
         }
     }
 
-    /// `judge` decides from now on what becomes of each call.
+    /// From now on, `judge` decides the outcome of each call.
     pub fn judge(&self, judge: Judge) {
         self.stacks.judge(Arc::clone(&judge));
         self.lock().judge = Some(judge);
     }
 
-    /// What was done to the account since it was opened.
+    /// Effects of all calls so far.
     pub fn ledger(&self) -> Ledger {
         let mut ledger = self.stacks.ledger();
         ledger.extend(self.lock().done.clone());
         ledger
     }
 
-    /// Everything beside the stacks that can be looked at, as text without secrets.
+    /// The state outside the stacks, as text without secrets.
     pub fn data(&self) -> String {
         let (stacks, inner) = (&self.stacks, self.lock());
         let there = stacks.any() || stacks.left().is_some() || inner.kept.is_some();
@@ -144,74 +143,70 @@ impl World {
         )
     }
 
-    /// Somebody switches point-in-time recovery off.
+    /// Disables point-in-time recovery.
     pub fn disable_recovery(&self) {
         self.lock().recovery = Recovery::Disabled;
     }
 
-    /// Somebody changes the visibility timeout of the queues.
+    /// Changes the visibility timeout of all queues.
     pub fn change_visibility(&self, seconds: u32) {
         let mut inner = self.lock();
         inner.queue.visibility_timeout_seconds = seconds;
         inner.corrected.clear();
     }
 
-    /// Messages wait in the queue of offers.
+    /// Sets the number of messages in the `offers` queue.
     pub fn put_messages(&self, messages: u64) {
         self.lock().waiting = messages;
     }
 
-    /// Somebody deletes the queues.
     pub fn delete_queues(&self) {
         self.lock().queues_gone = true;
     }
 
-    /// Somebody deletes the table.
     pub fn delete_table(&self) {
         self.lock().table_gone = true;
     }
 
-    /// Somebody changes the table.
     pub fn change_table(&self, change: impl FnOnce(&mut TableLook)) {
         change(&mut self.lock().table);
     }
 
-    /// Somebody switches the table's time to live off.
+    /// Disables the table's time to live.
     pub fn disable_expiry(&self) {
         self.lock().expiry = None;
     }
 
-    /// An earlier stack of this system has left its table and bucket.
+    /// Adds a table and bucket that an earlier stack of `owner` retained.
     pub fn keep_data(&self, owner: &str) {
         self.lock().kept = Some(BTreeMap::from([(SYSTEM_TAG.to_owned(), owner.to_owned())]));
     }
 
-    /// Somebody takes the tags from table and bucket.
+    /// Removes the tags of table and bucket.
     pub fn untag_data(&self) {
         self.lock().kept = Some(BTreeMap::new());
     }
 
-    /// Puts object versions into the bucket.
+    /// Sets the number of object versions in the bucket.
     pub fn put_objects(&self, versions: usize) {
         self.lock().objects = versions;
     }
 
-    /// SNS refuses credentials from now on, or no longer.
+    /// Whether SNS rejects credentials from now on.
     pub fn refuse_push(&self, refuse: bool) {
         self.lock().refuse_push = refuse;
     }
 
-    /// Credential of the platform application.
+    /// The credential of the platform application.
     pub fn push_credential(&self) -> Option<String> {
         self.lock().push.clone()
     }
 
-    /// The account's exports.
     pub fn change_exports(&self, change: impl FnOnce(&mut FakeExports)) {
         change(&mut self.lock().exports);
     }
 
-    /// Calls made since the last time this was asked: all of them, and those that change something.
+    /// Calls since the last use of this method: all of them, and the mutating ones.
     pub fn take_calls(&self) -> (Vec<&'static str>, Vec<&'static str>) {
         let mut all = self.stacks.take_calls();
         all.extend(std::mem::take(&mut self.lock().calls));
@@ -232,13 +227,13 @@ impl World {
         })
     }
 
-    /// Tags of table and bucket: those of their stack, or as they were left.
+    /// Tags of table and bucket: those of their stack, or of the retained data.
     fn tags_of(&self, inner: &Inner) -> BTreeMap<String, String> {
         let own = || BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]);
         inner.kept.clone().or_else(|| self.stacks.data_tags()).unwrap_or_else(own)
     }
 
-    /// Whether the data are somewhere, in a stack or left by one.
+    /// Whether table and bucket exist, in a stack or retained.
     fn data_is_there(&self) -> bool {
         self.stacks.any() || self.stacks.left().is_some()
     }
@@ -385,7 +380,7 @@ fn queue_of(url: &str) -> &'static str {
 }
 
 impl Queues for World {
-    /// Queues share their settings until one is corrected; each has the dead-letter queue the template gives it.
+    /// Queues share their settings until one is corrected; each has the dead-letter queue of the template.
     fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
         let queue = queue_of(url);
         let name = queue.to_lowercase();
@@ -412,7 +407,7 @@ impl Queues for World {
     }
 }
 
-/// Versions one call removes, as S3 has it.
+/// Limit of versions that one call removes, as in S3.
 const VERSIONS_PER_CALL: usize = 1000;
 
 impl Buckets for World {

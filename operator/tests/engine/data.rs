@@ -1,4 +1,4 @@
-//! Data outlives its stack, comes back into the next one, and goes only when it is to go.
+//! Data outlives its stack, is imported by the next one, and is deleted only on request.
 
 use dispatch_api::conditions::Reason;
 
@@ -6,7 +6,7 @@ use super::*;
 use dispatch_operator::engine::plan::ownership::Adoption;
 
 #[tokio::test(start_paused = true)]
-async fn a_new_stack_takes_in_the_table_and_bucket_an_earlier_one_has_kept() {
+async fn a_new_stack_imports_the_retained_table_and_bucket() {
     let (world, system) = (World::default(), system());
     world.keep_data("default/seoul");
     let done = apply(&world, &system).await;
@@ -14,14 +14,14 @@ async fn a_new_stack_takes_in_the_table_and_bucket_an_earlier_one_has_kept() {
     assert!(world.stacks.imported());
     let template = world.stacks.template(STACK);
     for id in ["Table", "ExportBucket"] {
-        assert_eq!(template["Resources"][id]["DeletionPolicy"], "Retain", "a failed creation gives it back");
+        assert_eq!(template["Resources"][id]["DeletionPolicy"], "Retain", "a failed creation leaves it in place");
     }
     assert!(template["Resources"]["ExportBucket"]["Properties"]["BucketName"].is_string(), "literal names only");
     assert!(!apply(&world, &system).await.changed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_that_is_to_go_with_the_stack_is_taken_in_first_and_given_the_policy_then() {
+async fn imported_data_gets_the_policy_delete_in_a_second_update() {
     let (world, mut system) = (World::default(), system());
     system.deletion_policy = DeletionPolicy::Delete;
     world.keep_data("default/seoul");
@@ -33,7 +33,7 @@ async fn data_that_is_to_go_with_the_stack_is_taken_in_first_and_given_the_polic
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_data_of_another_owner_is_left_outside_unless_adopted() {
+async fn retained_data_of_another_owner_is_imported_only_when_adopted() {
     let (world, system) = (World::default(), system());
     world.keep_data("default/busan");
     let refused = apply(&world, &system).await;
@@ -44,7 +44,7 @@ async fn kept_data_of_another_owner_is_left_outside_unless_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_table_with_other_keys_is_not_taken_in_even_when_adopted() {
+async fn a_retained_table_with_other_keys_is_never_imported() {
     let (world, system) = (World::default(), system());
     world.keep_data("default/seoul");
     world.change_table(|table| drop(table.keys.insert("GSI1".to_owned(), vec!["id".to_owned()])));
@@ -55,7 +55,7 @@ async fn a_kept_table_with_other_keys_is_not_taken_in_even_when_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_with_data_lifts_a_foreign_protection_and_empties_the_bucket_page_by_page() {
+async fn a_deletion_with_data_disables_deletion_protection_and_empties_the_bucket() {
     let (world, mut system) = living().await;
     system.deletion_policy = DeletionPolicy::Delete;
     world.put_objects(2500);
@@ -67,7 +67,7 @@ async fn a_deletion_with_data_lifts_a_foreign_protection_and_empties_the_bucket_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_that_keeps_data_touches_neither_table_nor_bucket() {
+async fn a_deletion_that_retains_data_changes_neither_table_nor_bucket() {
     let (world, system) = living().await;
     world.put_objects(5);
     destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
@@ -75,7 +75,7 @@ async fn a_deletion_that_keeps_data_touches_neither_table_nor_bucket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_that_lost_its_tags_is_marked_before_its_stack_goes_and_so_found_again() {
+async fn untagged_data_is_tagged_before_its_stack_is_deleted_and_imported_again() {
     let (world, system) = living().await;
     world.untag_data();
     destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
@@ -86,7 +86,7 @@ async fn data_that_lost_its_tags_is_marked_before_its_stack_goes_and_so_found_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_of_more_than_a_run_removes_is_told_and_the_stack_stays() {
+async fn a_bucket_too_large_for_one_run_is_reported_and_the_stack_stays() {
     let (world, mut system) = living().await;
     system.deletion_policy = DeletionPolicy::Delete;
     world.put_objects(1_000_001);
@@ -97,7 +97,7 @@ async fn a_bucket_of_more_than_a_run_removes_is_told_and_the_stack_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_waits_for_what_runs_and_a_failed_one_is_tried_again() {
+async fn a_deletion_waits_for_a_running_operation_and_a_failed_one_is_retried() {
     let (world, system) = living().await;
     world.stacks.force(STACK, "UPDATE_IN_PROGRESS");
     let error = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("it runs");
@@ -139,7 +139,7 @@ async fn a_rotated_push_key_reaches_sns_exactly_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_was_interrupted_is_done_again_and_never_believed_done() {
+async fn an_interrupted_rotation_is_repeated() {
     let (world, system) = living().await;
     let (system, settings) = with_push(&system);
     assert!(apply_with(&world, &system, &settings).await.is_ready());
@@ -154,7 +154,7 @@ async fn a_rotation_that_was_interrupted_is_done_again_and_never_believed_done()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_key_sns_refuses_stalls_the_system_and_is_not_repeated_to_anybody() {
+async fn a_push_key_that_sns_rejects_stalls_the_system_and_is_never_shown() {
     let (world, system) = living().await;
     let (system, settings) = with_push(&system);
     world.refuse_push(true);
@@ -169,7 +169,7 @@ async fn a_push_key_sns_refuses_stalls_the_system_and_is_not_repeated_to_anybody
     let refused = apply_with(&world, &system, &rotated(&settings)).await;
     assert_eq!(reason(&refused, ConditionType::Stalled), Reason::InvalidPushCredential);
     assert_eq!(world.stacks.open_change_sets(), 0);
-    assert_eq!(world.push_credential().as_deref(), Some(fcm_key().expose_secret()), "the old one goes on serving");
+    assert_eq!(world.push_credential().as_deref(), Some(fcm_key().expose_secret()), "the old one stays in use");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What somebody changed outside is told field by field, and taken back where the manifest says so.
+//! Changes made outside the engine are reported field by field, and corrected where `driftPolicy` says so.
 
 use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::BillingMode;
@@ -9,7 +9,7 @@ fn message(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
-fn meddle(world: &World) {
+fn tamper(world: &World) {
     world.disable_recovery();
     world.disable_expiry();
     world.change_visibility(45);
@@ -21,7 +21,7 @@ fn meddle(world: &World) {
     });
 }
 
-const TOLD: [&str; 8] = [
+const REPORTED: [&str; 8] = [
     "table.deletionProtection: false instead of true",
     "table's stream: off instead of NEW_AND_OLD_IMAGES",
     "table.billing.mode: Provisioned instead of OnDemand",
@@ -33,20 +33,20 @@ const TOLD: [&str; 8] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn every_changed_field_is_told_and_taken_back() {
+async fn every_changed_field_is_reported_and_corrected() {
     let (world, mut system) = living().await;
-    meddle(&world);
+    tamper(&world);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
-    let told = apply(&world, &system).await;
-    assert!(is_true(&told.status, ConditionType::Drifted));
-    assert_eq!(message(&told, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), TOLD);
+    let reported = apply(&world, &system).await;
+    assert!(is_true(&reported.status, ConditionType::Drifted));
+    assert_eq!(message(&reported, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), REPORTED);
     assert!(world.take_calls().1.is_empty());
 
     system.spec.drift_policy = DriftPolicy::Correct;
-    let mended = apply(&world, &system).await;
-    assert!(mended.is_ready() && mended.changed);
-    assert_eq!(reason(&mended, ConditionType::Drifted), "DriftCorrected");
-    assert_eq!(message(&mended, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), TOLD);
+    let corrected = apply(&world, &system).await;
+    assert!(corrected.is_ready() && corrected.changed);
+    assert_eq!(reason(&corrected, ConditionType::Drifted), "DriftCorrected");
+    assert_eq!(message(&corrected, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), REPORTED);
     let (_, mutating) = world.take_calls();
     assert_eq!(mutating, ["correct_table", "enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
     let again = apply(&world, &system).await;
@@ -54,7 +54,7 @@ async fn every_changed_field_is_told_and_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
+async fn a_tag_removed_by_hand_is_reported_and_restored() {
     let (world, mut system) = (World::default(), system());
     system.spec.aws.tags = [("team".to_owned(), "rides".to_owned()), ("cost".to_owned(), "7".to_owned())].into();
     assert!(apply(&world, &system).await.is_ready());
@@ -62,26 +62,26 @@ async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
     tags.remove("team");
     tags.insert("cost".to_owned(), "8".to_owned());
     tags.insert("organisation".to_owned(), "added".to_owned());
-    let meddled: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    world.stacks.retag(STACK, &meddled);
+    let tampered: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    world.stacks.retag(STACK, &tampered);
     world.take_calls();
 
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
     system.spec.drift_policy = DriftPolicy::ReportOnly;
-    let told = apply_with(&world, &system, &skip).await;
-    assert!(told.is_ready() && is_true(&told.status, ConditionType::Drifted));
+    let reported = apply_with(&world, &system, &skip).await;
+    assert!(reported.is_ready() && is_true(&reported.status, ConditionType::Drifted));
     let differences = "tag cost: 8 instead of 7; tag team: absent instead of rides";
-    assert_eq!(message(&told, ConditionType::Drifted), differences);
+    assert_eq!(message(&reported, ConditionType::Drifted), differences);
     let (all, mutating) = world.take_calls();
     assert_eq!((all.len(), mutating.len()), (4, 0), "the stack is described with its tags");
-    let seen = inspect(&system, &world.ports(), &skip).await.expect("a look");
+    let seen = inspect(&system, &world.ports(), &skip).await.expect("a status");
     assert!(seen.is_ready() && is_true(&seen.status, ConditionType::Drifted));
 
     system.spec.drift_policy = DriftPolicy::Correct;
-    let mended = apply_with(&world, &system, &skip).await;
-    assert!(mended.is_ready() && mended.changed);
+    let corrected = apply_with(&world, &system, &skip).await;
+    assert!(corrected.is_ready() && corrected.changed);
     assert_eq!(
-        (reason(&mended, ConditionType::Drifted).as_str(), message(&mended, ConditionType::Drifted).as_str()),
+        (reason(&corrected, ConditionType::Drifted).as_str(), message(&corrected, ConditionType::Drifted).as_str()),
         ("DriftCorrected", differences)
     );
     assert_eq!(world.stacks.tags(STACK).get("team").map(String::as_str), Some("rides"));
@@ -89,7 +89,7 @@ async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
+async fn tags_added_to_the_stack_are_not_drift() {
     let (world, system) = living().await;
     let mut tags = world.stacks.tags(STACK);
     tags.insert("organisation".to_owned(), "added".to_owned());
@@ -100,9 +100,9 @@ async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_read_the_stream_the_table_has_now() {
+async fn workers_read_the_current_stream_of_the_table() {
     let (world, system) = living().await;
-    meddle(&world);
+    tamper(&world);
     let done = apply(&world, &system).await;
     assert!(done.outputs.is_some_and(|outputs| outputs.stream_arn.ends_with("/stream/2")));
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
@@ -111,14 +111,14 @@ async fn workers_read_the_stream_the_table_has_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_drifted_stays_told_between_the_looks_for_drift() {
+async fn drift_stays_reported_between_drift_detections() {
     let (world, mut system) = living().await;
     world.change_visibility(45);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
-    let told = apply(&world, &system).await;
-    let skip = Settings { drift: DriftDetection::Skip, previous: Some(told.status.clone()), ..Settings::default() };
+    let reported = apply(&world, &system).await;
+    let skip = Settings { drift: DriftDetection::Skip, previous: Some(reported.status.clone()), ..Settings::default() };
     let later = apply_with(&world, &system, &skip).await;
-    assert_eq!(later.status, told.status);
+    assert_eq!(later.status, reported.status);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,11 @@ async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
     world.delete_queues();
     let gone = apply(&world, &system).await;
     assert_eq!(reason(&gone, ConditionType::Stalled), Reason::ResourceGone);
-    assert!(message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"), "{}", message(&gone, ConditionType::Stalled));
+    assert!(
+        message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"),
+        "{}",
+        message(&gone, ConditionType::Stalled)
+    );
     let skip = Settings { drift: DriftDetection::Skip, previous: Some(gone.status), ..Settings::default() };
     assert_eq!(reason(&apply_with(&world, &system, &skip).await, ConditionType::Stalled), Reason::ResourceGone);
 

@@ -1,4 +1,4 @@
-//! A table without its indexes gets them one by one.
+//! Missing indexes of a table are added one by one.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn index_names(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_table_without_indexes_is_taken_in_and_gets_them_one_by_one() {
+async fn a_retained_table_without_indexes_is_imported_and_gets_them_one_by_one() {
     for (missing, updates) in [(&["GSI1", "GSI2"][..], 2), (&["GSI1"], 1), (&["GSI2"], 1)] {
         let world = kept_without(missing);
         let done = apply(&world, &system()).await;
@@ -47,29 +47,31 @@ async fn an_adopted_table_gets_its_missing_index_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_steps_are_told_and_a_restart_between_them_changes_nothing() {
+async fn index_steps_are_reported_and_continue_after_a_restart() {
     let world = kept_without(&["GSI1", "GSI2"]);
     let wait_policy = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total: Duration::ZERO };
     let impatient = Settings { wait_policy, ..Settings::default() };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..30 {
         let done = apply_with(&world, &system(), &impatient).await;
         if reason(&done, ConditionType::Reconciling) == "AddingIndex" {
-            told.push(message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned());
+            reported.push(
+                message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned(),
+            );
             assert!(done.status.outputs.is_none(), "workers wait for the indexes");
         }
         if done.is_ready() {
             break;
         }
     }
-    told.dedup();
-    assert_eq!(told, ["adding index GSI1 (step 1 of 2)", "adding index GSI2 (step 2 of 2)"]);
+    reported.dedup();
+    assert_eq!(reported, ["adding index GSI1 (step 1 of 2)", "adding index GSI2 (step 2 of 2)"]);
     assert!(apply(&world, &system()).await.is_ready());
     assert_eq!(index_names(&world), ["GSI1", "GSI2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_index_waits_until_the_one_before_is_active() {
+async fn the_next_index_waits_until_the_previous_one_is_active() {
     let world = kept_without(&["GSI2"]);
     world.change_table(|table| table.building = vec!["GSI1".to_owned()]);
     let waiting = apply(&world, &system()).await;
@@ -83,7 +85,7 @@ async fn the_next_index_waits_until_the_one_before_is_active() {
     let building = apply(&world, &system()).await;
     assert_eq!(
         message(&building, ConditionType::Reconciling),
-        "index GSI2 of table coactus-default-seoul is being built; it goes on by itself"
+        "index GSI2 of table coactus-default-seoul is being built; the operator will retry"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The engine against an account in memory: what it does, in which order, and what it leaves unchanged.
+//! The engine against an in-memory account: what it does, in which order, and what it does not change.
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 
 mod data;
@@ -69,20 +69,20 @@ fn with_other_table(system: &ValidatedSystem) -> ValidatedSystem {
 #[tokio::test(start_paused = true)]
 async fn a_new_system_is_created_and_ready() {
     let (world, system) = (World::default(), system());
-    let mut told = Vec::new();
-    let mut listen = |event: Event| told.push(event);
+    let mut reported = Vec::new();
+    let mut listen = |event: Event| reported.push(event);
     let done = reconcile(&system, &world.ports(), &Settings::default(), &mut listen).await.expect("created");
     assert!(done.is_ready() && done.changed);
     assert_eq!(done.plan.stack, StackStep::Create);
     assert_eq!(world.stacks.state(STACK), Some(StackState::CreateComplete));
     assert_eq!(world.stacks.open_change_sets(), 0);
-    assert!(told.iter().any(|event| matches!(event, Event::Changes(list) if list.len() > 10)));
+    assert!(reported.iter().any(|event| matches!(event, Event::Changes(list) if list.len() > 10)));
     let outputs = done.outputs.expect("outputs");
     assert_eq!(outputs.cache_url, format!("rediss://master.{STACK}.cache.example:6379"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_system_in_sync_costs_four_looks_and_no_write() {
+async fn a_system_in_sync_costs_four_reads_and_no_write() {
     let (world, system) = living().await;
     let settings = Settings { drift: DriftDetection::Skip, ..Settings::default() };
     for _ in 0..3 {
@@ -101,22 +101,22 @@ async fn an_update_goes_through_a_change_set() {
     let plan = preview(&other, &world.ports(), &Settings::default()).await.expect("a plan");
     let changed: Vec<_> = plan.changes.iter().map(|change| (change.kind, change.logical_id.as_str())).collect();
     assert_eq!(changed, [(ChangeKind::Change, "AppliedInput"), (ChangeKind::Change, "ReplicationGroup")]);
-    assert_eq!(world.stacks.open_change_sets(), 0, "a preview leaves nothing behind");
+    assert_eq!(world.stacks.open_change_sets(), 0, "a preview leaves no change set");
     let done = apply(&world, &other).await;
     assert!(done.is_ready() && done.changed);
-    assert_eq!(done.plan.id, plan.id, "the plan shown is the plan carried out");
+    assert_eq!(done.plan.id, plan.id, "the shown plan is the applied plan");
     assert_eq!(world.stacks.state(STACK), Some(StackState::UpdateComplete));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_creation_shows_the_first_cause_and_is_made_anew_once() {
+async fn a_failed_creation_shows_the_first_cause_and_is_repeated_once() {
     let (world, system) = (World::default(), system());
     world.stacks.doom("Table", "Table already exists");
     let done = apply(&world, &system).await;
     assert!(is_true(&done.status, ConditionType::Stalled));
     let ready = done.status.conditions.iter().find(|c| c.type_ == "Ready").expect("Ready");
     assert_eq!((ready.reason.as_str(), ready.status.as_str()), ("CreateFailed", "False"));
-    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); it waits for you:";
+    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); action required:";
     assert!(ready.message.starts_with(first), "{}", ready.message);
 
     let refused =
@@ -134,7 +134,7 @@ async fn a_failed_creation_shows_the_first_cause_and_is_made_anew_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_update_is_rolled_back_told_and_can_be_tried_again() {
+async fn a_failed_update_is_rolled_back_reported_and_can_be_retried() {
     let (world, system) = living().await;
     world.stacks.doom("ReplicationGroup", "No capacity");
     let done = apply(&world, &longer(&system)).await;
@@ -155,10 +155,10 @@ async fn an_unfinished_rollback_is_continued_before_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_killed_run_handed_over_is_known_by_the_stack() {
+async fn the_stack_proves_what_a_killed_run_submitted() {
     let (world, system) = (World::default(), system());
     world.judge(Arc::new(|call| if call == "execute" { Fate::Unanswered } else { Fate::Answered }));
-    timeout(Duration::from_hours(1), apply(&world, &system)).await.expect_err("it never hears of it");
+    timeout(Duration::from_hours(1), apply(&world, &system)).await.expect_err("it never gets an answer");
     world.judge(Arc::new(|_| Fate::Answered));
     let done = apply(&world, &system).await;
     assert!(done.is_ready());
@@ -168,21 +168,21 @@ async fn what_a_killed_run_handed_over_is_known_by_the_stack() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_a_person_can_mend_is_left_alone() {
+async fn states_that_require_a_person_are_not_changed() {
     let alone = [("DELETE_FAILED", "True"), ("ROLLBACK_FAILED", "True"), ("SOMETHING_NEW", "False")];
     for (state, stalled) in alone {
         let (world, system) = living().await;
         world.stacks.force(STACK, state);
         let done = apply(&world, &system).await;
         assert!(!done.is_ready());
-        let told = done.status.conditions.iter().find(|c| c.type_ == ConditionType::Stalled).expect("Stalled");
-        assert_eq!(told.status, stalled, "{state}");
+        let reported = done.status.conditions.iter().find(|c| c.type_ == ConditionType::Stalled).expect("Stalled");
+        assert_eq!(reported.status, stalled, "{state}");
         assert!(world.take_calls().1.is_empty(), "{state}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operation_of_somebody_else_is_waited_for_and_the_wait_is_bounded() {
+async fn an_operation_of_another_client_is_waited_for_with_a_time_limit() {
     let (world, system) = living().await;
     world.stacks.force(STACK, "UPDATE_IN_PROGRESS");
     let done = apply(&world, &system).await;
@@ -193,7 +193,7 @@ async fn an_operation_of_somebody_else_is_waited_for_and_the_wait_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn danger_to_data_waits_for_the_approval_of_that_very_plan() {
+async fn a_plan_that_endangers_data_waits_for_its_own_approval() {
     let (world, system) = living().await;
     let other = with_other_table(&system);
     let blocked = apply(&world, &other).await;
@@ -209,7 +209,7 @@ async fn danger_to_data_waits_for_the_approval_of_that_very_plan() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_always_even_the_creation_waits_and_the_shown_plan_is_the_approved_one() {
+async fn with_always_the_creation_waits_for_the_approval_of_the_shown_plan() {
     let (world, mut system) = (World::default(), system());
     system.spec.approval_policy = ApprovalPolicy::Always;
     let shown = preview(&system, &world.ports(), &Settings::default()).await.expect("a plan");
@@ -236,7 +236,7 @@ async fn observed_and_suspended_systems_are_never_written_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_of_another_account_are_refused_before_anything_is_asked() {
+async fn credentials_of_another_account_are_rejected_before_any_other_call() {
     let (world, mut system) = (World::default(), system());
     system.spec.aws.account_id = Some("123456789012".to_owned());
     let error = reconcile(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("refused");
@@ -244,7 +244,8 @@ async fn credentials_of_another_account_are_refused_before_anything_is_asked() {
     assert_eq!(world.take_calls().0, ["account"]);
 }
 
-/// Another stack there would be a second one. An old API server enforces no rule, and no rule sees where a role leads.
+/// A stack in another region or account would be a second one. Old API servers do not enforce immutable fields, and no rule
+/// knows the account of a role.
 #[tokio::test(start_paused = true)]
 async fn a_system_never_moves_to_another_region_or_account() {
     let (world, system) = living().await;
@@ -268,7 +269,7 @@ async fn a_system_never_moves_to_another_region_or_account() {
 async fn the_status_names_the_account_and_the_role_without_a_call() {
     let (world, mut system) = living().await;
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
-    let told = |done: &ReconcileReport| {
+    let reported = |done: &ReconcileReport| {
         let found = done
             .status
             .conditions
@@ -277,31 +278,31 @@ async fn the_status_names_the_account_and_the_role_without_a_call() {
             .expect("CredentialsValid");
         (found.status.clone(), found.message.clone())
     };
-    let own = told(&apply_with(&world, &system, &skip).await);
+    let own = reported(&apply_with(&world, &system, &skip).await);
     assert_eq!(own, ("True".to_owned(), "account 000000000000, the operator's own identity".to_owned()));
     system.spec.aws.role_arn = Some("arn:aws:iam::000000000000:role/coactus-city".to_owned());
-    let role = told(&apply_with(&world, &system, &skip).await);
+    let role = reported(&apply_with(&world, &system, &skip).await);
     assert_eq!(role.1, "account 000000000000, role arn:aws:iam::000000000000:role/coactus-city");
-    assert_eq!(world.take_calls().0.len(), 8, "four looks each");
+    assert_eq!(world.take_calls().0.len(), 8, "four reads each");
 }
 
 #[tokio::test(start_paused = true)]
-async fn drift_is_corrected_or_reported_as_the_manifest_says() {
+async fn drift_is_corrected_or_reported_by_drift_policy() {
     let (world, mut system) = living().await;
     world.disable_recovery();
     world.change_visibility(1);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
-    let told = apply(&world, &system).await;
-    assert!(told.is_ready() && is_true(&told.status, ConditionType::Drifted));
+    let reported = apply(&world, &system).await;
+    assert!(reported.is_ready() && is_true(&reported.status, ConditionType::Drifted));
     assert!(world.take_calls().1.is_empty());
     assert!(is_true(
-        &inspect(&system, &world.ports(), &Settings::default()).await.expect("a look").status,
+        &inspect(&system, &world.ports(), &Settings::default()).await.expect("a status").status,
         ConditionType::Drifted
     ));
 
     system.spec.drift_policy = DriftPolicy::Correct;
-    let mended = apply(&world, &system).await;
-    assert!(mended.is_ready() && mended.changed && !is_true(&mended.status, ConditionType::Drifted));
+    let corrected = apply(&world, &system).await;
+    assert!(corrected.is_ready() && corrected.changed && !is_true(&corrected.status, ConditionType::Drifted));
     let (_, mutating) = world.take_calls();
     assert_eq!(mutating, ["enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
     assert!(!apply(&world, &system).await.changed);
@@ -334,7 +335,7 @@ async fn the_push_credential_is_created_rotated_and_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_fails_is_told_with_its_kind_and_the_next_run_goes_on() {
+async fn a_failed_call_is_reported_with_its_kind_and_the_next_run_continues() {
     let (world, system) = (World::default(), system());
     for (call, kind) in [
         ("describe", PortErrorKind::Throttled),
@@ -354,7 +355,7 @@ async fn a_call_that_fails_is_told_with_its_kind_and_the_next_run_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn destroying_keeps_data_unless_told_otherwise_and_is_idempotent() {
+async fn destroying_retains_data_by_default_and_is_idempotent() {
     let (world, system) = living().await;
     let ports = world.ports();
     let gone = destroy(&system, &ports, &Settings::default(), &mut Silent).await.expect("destroyed");
@@ -369,7 +370,7 @@ async fn destroying_keeps_data_unless_told_otherwise_and_is_idempotent() {
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert!(gone.kept.is_empty());
     let (_, mutating) = world.take_calls();
-    assert_eq!(mutating, ["create_change_set", "execute", "delete", "remove_versions"], "the protection goes first");
+    assert_eq!(mutating, ["create_change_set", "execute", "delete", "remove_versions"], "the protection is disabled first");
 }
 
 #[tokio::test(start_paused = true)]

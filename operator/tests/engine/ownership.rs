@@ -1,4 +1,4 @@
-//! What is not ours is left alone.
+//! Resources of other owners are not changed.
 
 use dispatch_api::conditions::Reason;
 
@@ -15,7 +15,7 @@ async fn a_stack_of_another_owner_is_neither_changed_nor_deleted_nor_shown_to_wo
         assert_eq!(reason(&done, ConditionType::Stalled), Reason::OwnedByAnother);
         assert_eq!(reason(&done, ConditionType::StackReady), Reason::OwnedByAnother);
         assert!(done.outputs.is_none(), "its table is not ours");
-        let seen = inspect(&system, &ports, &Settings::default()).await.expect("a look");
+        let seen = inspect(&system, &ports, &Settings::default()).await.expect("a status");
         assert_eq!(reason(&seen, ConditionType::Stalled), Reason::OwnedByAnother);
         let error = preview(&system, &ports, &Settings::default()).await.expect_err("refused");
         assert!(matches!(error, EngineError::OwnedByAnother(_)));
@@ -40,7 +40,7 @@ async fn two_objects_of_one_name_never_fight_over_a_stack() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adopted_stack_becomes_ours_once_and_its_former_owner_lets_go() {
+async fn an_adopted_stack_changes_its_owner_once() {
     let (world, mut first) = (World::default(), system());
     first.uid = Some("first".to_owned());
     assert!(apply(&world, &first).await.is_ready());
@@ -52,6 +52,6 @@ async fn an_adopted_stack_becomes_ours_once_and_its_former_owner_lets_go() {
     assert_eq!(world.stacks.tags(STACK).get(UID_TAG).map(String::as_str), Some("second"));
     assert!(!apply_with(&world, &second, &adopt).await.changed);
     assert_eq!(reason(&apply(&world, &first).await, ConditionType::Stalled), Reason::OwnedByAnother);
-    // Without a cluster there is no UID, and the one that is there stays.
+    // Without a cluster there is no UID, and the recorded one stays.
     assert!(!apply(&world, &system()).await.changed);
 }

@@ -1,4 +1,4 @@
-//! Plans that are shown, approved and refused.
+//! Plans that are shown, approved and rejected.
 
 use dispatch_api::conditions::ConditionType;
 
@@ -14,7 +14,7 @@ fn message(done: &ReconcileReport, kind: ConditionType) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_shows_the_plan_and_carries_nothing_out() {
+async fn a_dry_run_shows_the_plan_and_applies_nothing() {
     let (world, system) = living().await;
     world.change_visibility(1);
     let other = with_other_table(&system);
@@ -37,11 +37,11 @@ async fn a_dry_run_shows_the_plan_and_carries_nothing_out() {
     assert_eq!(world.stacks.state(STACK), Some(StackState::CreateComplete));
     let shown = apply_with(&world, &other, &dry()).await.plan.id;
     let approved = Settings { approval: Approval::Plan(shown), ..Settings::default() };
-    assert!(apply_with(&world, &other, &approved).await.is_ready(), "the plan shown is the plan approved");
+    assert!(apply_with(&world, &other, &approved).await.is_ready(), "the shown plan is the approved plan");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_of_a_system_that_does_not_exist_makes_no_stack_and_of_one_in_sync_is_ready() {
+async fn a_dry_run_creates_no_stack_and_is_ready_when_in_sync() {
     let (world, system) = (World::default(), system());
     let done = apply_with(&world, &system, &dry()).await;
     let plan = done.status.last_plan.clone().expect("a plan");
@@ -53,20 +53,20 @@ async fn a_dry_run_of_a_system_that_does_not_exist_makes_no_stack_and_of_one_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_approval_is_refused_and_the_current_plan_named() {
+async fn a_stale_approval_is_rejected_and_the_current_plan_is_named() {
     let (world, mut system) = living().await;
     system.spec.approval_policy = ApprovalPolicy::Always;
     let old = Settings { approval: Approval::Plan("0ld0ld0ld0ld".to_owned()), ..Settings::default() };
     let refused = apply_with(&world, &longer(&system), &old).await;
     let (text, id) = (message(&refused, ConditionType::Stalled), &refused.plan.id);
-    assert!(text.contains("the approval of plan 0ld0ld0ld0ld does not count"), "{text}");
+    assert!(text.contains("the approval of plan 0ld0ld0ld0ld does not apply"), "{text}");
     assert!(text.contains(&format!("dispatch.coactus.io/approve={id}")) && text.contains(STACK), "{text}");
     assert_eq!(refused.status.last_plan.as_ref().map(|plan| &plan.id), Some(id));
     assert_eq!(world.stacks.open_change_sets(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn change_sets_of_older_inputs_do_not_pile_up_and_those_of_others_stay() {
+async fn change_sets_of_older_inputs_are_removed_and_those_of_others_stay() {
     let (world, mut system) = living().await;
     world.stacks.leave_change_set(STACK, "coactus-of-an-older-input");
     world.stacks.leave_change_set(STACK, "a-persons-own");
@@ -74,5 +74,5 @@ async fn change_sets_of_older_inputs_do_not_pile_up_and_those_of_others_stay() {
     apply(&world, &longer(&system)).await;
     assert_eq!(world.stacks.open_change_sets(), 1);
     let discarded = world.take_calls().1.iter().filter(|call| **call == "discard").count();
-    assert_eq!(discarded, 2, "the older one and its own");
+    assert_eq!(discarded, 2, "the older change set and its own");
 }

@@ -1,4 +1,4 @@
-//! What CloudFormation cannot go on with is left behind when a person names it, and only then.
+//! A resource that failed is skipped only when the caller names it.
 
 use super::*;
 
@@ -11,26 +11,30 @@ fn message(done: &ReconcileReport, kind: ConditionType) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollback_goes_on_without_the_named_resource_and_the_status_remembers_it() {
+async fn a_rollback_skips_the_named_resource_and_the_status_records_it() {
     let (world, system) = living().await;
     world.stacks.fail(STACK, "UPDATE_ROLLBACK_FAILED", &["OffersQueue"]);
     let stuck = apply(&world, &system).await;
     assert_eq!(reason(&stuck, ConditionType::Stalled), "UpdateRollbackFailed");
-    assert!(message(&stuck, ConditionType::Stalled).contains("dispatch.coactus.io/skip-resources"), "{}", message(&stuck, ConditionType::Stalled));
+    assert!(
+        message(&stuck, ConditionType::Stalled).contains("dispatch.coactus.io/skip-resources"),
+        "{}",
+        message(&stuck, ConditionType::Stalled)
+    );
     assert!(message(&stuck, ConditionType::Stalled).contains("(--skip-resource): OffersQueue;"));
 
-    let mut told = Vec::new();
-    let mut listen = |event: Event| told.push(event);
+    let mut reported = Vec::new();
+    let mut listen = |event: Event| reported.push(event);
     let done = reconcile(&system, &world.ports(), &naming(&["OffersQueue"]), &mut listen).await.expect("continued");
     assert!(done.is_ready(), "{:?}", done.status);
     assert_eq!(done.status.skipped_resources, ["OffersQueue"]);
-    assert!(told.iter().any(|event| matches!(event, Event::LeftBehind(_, ids) if ids == &["OffersQueue"])));
+    assert!(reported.iter().any(|event| matches!(event, Event::LeftBehind(_, ids) if ids == &["OffersQueue"])));
     let later = Settings { previous: Some(done.status), ..Settings::default() };
     assert_eq!(apply_with(&world, &system, &later).await.status.skipped_resources, ["OffersQueue"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn resources_that_did_not_fail_are_not_left_out_of_a_rollback() {
+async fn resources_that_did_not_fail_are_not_skipped_in_a_rollback() {
     let (world, system) = living().await;
     world.stacks.fail(STACK, "UPDATE_ROLLBACK_FAILED", &["OffersQueue"]);
     let refused = apply_with(&world, &system, &naming(&["OffersQueue", "Table"])).await;
@@ -40,7 +44,7 @@ async fn resources_that_did_not_fail_are_not_left_out_of_a_rollback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_of_resources_to_leave_behind_mean_nothing_while_nothing_has_failed() {
+async fn resources_to_skip_are_ignored_while_nothing_has_failed() {
     let (world, system) = living().await;
     let done = apply_with(&world, &longer(&system), &naming(&["Table"])).await;
     assert!(done.is_ready() && done.status.skipped_resources.is_empty());
@@ -49,7 +53,7 @@ async fn names_of_resources_to_leave_behind_mean_nothing_while_nothing_has_faile
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_deletion_goes_on_without_the_named_resource_and_reports_it_as_kept() {
+async fn a_failed_deletion_skips_the_named_resource_and_reports_it_as_retained() {
     let (world, system) = living().await;
     world.stacks.fail(STACK, "DELETE_FAILED", &["OffersQueue", "Topic"]);
     let error = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect_err("still failing");
@@ -63,7 +67,7 @@ async fn a_failed_deletion_goes_on_without_the_named_resource_and_reports_it_as_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_that_takes_the_data_leaves_none_behind_by_the_way() {
+async fn a_deletion_with_data_never_skips_data() {
     let (world, mut system) = living().await;
     system.deletion_policy = DeletionPolicy::Delete;
     world.stacks.fail(STACK, "DELETE_FAILED", &["ExportBucket"]);

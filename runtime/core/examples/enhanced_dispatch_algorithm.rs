@@ -10,12 +10,16 @@
 
 use std::collections::HashMap;
 
-use dispatch_core::candidate::{AcceptanceCounts, Availability, Candidate, DriverSnapshot, Search, eligibility, rank};
-use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Matching, Refusal, Rules, Status, Step, step};
+use dispatch_core::candidate::{AcceptanceCounts, Candidate, DriverSnapshot, Search, eligibility};
+use dispatch_core::dispatch::{
+    CandidateRef, Dispatch, DispatchStatus, Event, FollowUp, Matching, Refusal, Rules, Step, step,
+};
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId, IdError, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
 
 /// 2025-05-25 15:30:00 in Seoul, where the seed's story begins.
@@ -71,7 +75,7 @@ impl EnhancedDispatchAlgorithm {
             id: DispatchId::from_suffix(&self.now.0.to_string())?,
             user: UserId::parse(user_id)?,
             driver: None,
-            status: Status::Requested,
+            status: DispatchStatus::Requested,
             offer_seq: 0,
             ver: 1,
             created_at: self.now,
@@ -119,12 +123,12 @@ impl EnhancedDispatchAlgorithm {
         loop {
             let decided = self.decide(dispatch, event)?;
             match decided.state.status {
-                Status::Requested => event = self.next_event(dispatch, &decided),
-                Status::Cancelled => {
+                DispatchStatus::Requested => event = self.next_event(dispatch, &decided),
+                DispatchStatus::Cancelled => {
                     self.handle_dispatch_failure(&decided);
                     return Ok(None);
                 }
-                Status::Accepted | Status::InProgress | Status::Completed => {
+                DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed => {
                     return Ok(Self::assign_driver_to_dispatch(&decided));
                 }
             }
@@ -214,7 +218,7 @@ fn seoul_fares() -> FareTable {
 fn driver(number: u32, lat: f64, lng: f64) -> Outcome<DriverSnapshot> {
     Ok(DriverSnapshot {
         id: DriverId::from_suffix(&format!("{number:05}"))?,
-        availability: Availability::Active,
+        availability: PersonStatus::Active,
         position: Coordinate::new(lat, lng)?,
         seen_at: NOW,
         idle_since: NOW,
@@ -258,7 +262,7 @@ fn somebody_accepts() -> Outcome<String> {
     let (near, next, far) =
         (driver(1, 37.5650, 126.9780)?, driver(2, 37.5690, 126.9784)?, driver(3, 37.5720, 126.9784)?);
     let mut busy = driver(4, 37.5662, 126.9784)?;
-    busy.availability = Availability::Dispatched;
+    busy.availability = PersonStatus::Dispatched;
     let responses = HashMap::from([
         (near.id.clone(), DriverResponse::Rejected),
         (next.id.clone(), DriverResponse::NoAnswer),

@@ -10,16 +10,18 @@
 //! * [`ranking`]: that order with all it depended on, so that it can be explained and made again.
 //! * [`matching`]: which driver is offered which of several requests that wait at once.
 //! * [`dispatch`]: the life of a dispatch and of its offers, `step(state, event, now) -> (state, effects)`.
-//! * [`gps`]: whether the pings of a driver can be believed.
+//! * [`ping_filter`]: whether the pings of a driver can be believed.
+//! * [`person`]: the status of users and drivers, ride and payment types.
 //! * [`route`]: the travelled route of a trip: its length and its simplification.
 
 pub mod candidate;
 pub mod dispatch;
 pub mod fare;
 pub mod geo;
-pub mod gps;
 pub mod ids;
 pub mod matching;
+pub mod person;
+pub mod ping_filter;
 pub mod policy;
 pub mod ranking;
 pub mod route;

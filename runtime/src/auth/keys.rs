@@ -17,8 +17,8 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::token::KEY_ID_BYTES_MAX;
-
+/// Longest key id, bytes.
+pub(super) const KEY_ID_BYTES_MAX: usize = 256;
 /// Keys of one issuer at most; issuers have two or three, one of them coming or going.
 const KEYS_MAX: usize = 64;
 /// Longest document of keys, bytes: 64 keys of 4096 bits with their certificates have less.

@@ -1,37 +1,15 @@
 //! What a caller may do.
 
-use std::fmt;
-
 use dispatch_api::worker_config::ClaimsConfig;
 use dispatch_core::ids::{DriverId, UserId};
 use dispatch_core::time::EpochMs;
+use dispatch_http_types::Scope;
 use serde_json::Value;
 
 use super::token::{ClaimMap, text};
 
 /// Longest subject, characters: that of `OpenID` Connect.
 const SUBJECT_CHARS_MAX: usize = 255;
-
-/// What a caller is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// A user.
-    User,
-    /// A driver.
-    Driver,
-    /// The city's own staff and programs.
-    Operations,
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::User => "user",
-            Self::Driver => "driver",
-            Self::Operations => "operations",
-        })
-    }
-}
 
 /// A caller: somebody may be a user and a driver at once, with the same subject.
 #[derive(Debug, Clone, PartialEq, Eq)]

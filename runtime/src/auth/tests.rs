@@ -15,10 +15,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dispatch_api::worker_config::AuthConfig;
 use dispatch_core::time::EpochMs;
+use dispatch_dev_keys::{Claims, SigningKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{AuthError, Authenticator, Claims, KeySource, SigningKey};
+use super::keys::KeySource;
+use super::{AuthError, Authenticator};
+use crate::ports::Clock as _;
+use crate::ports::clock::SystemClock;
 
 const NOW_S: i64 = 1_750_000_000;
 const NOW: EpochMs = EpochMs(NOW_S * 1000);
@@ -356,4 +360,24 @@ proptest! {
         let authenticator = trusting(&key());
         prop_assert!(runtime.block_on(authenticator.authenticate(&text, NOW)).is_err());
     }
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_folders_key_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dispatch_dev_keys::make(dir.path()).unwrap();
+    let again = dispatch_dev_keys::make(dir.path()).unwrap();
+    let workers = Authenticator::new(&again.auth).unwrap();
+    let now = SystemClock.now();
+    let user = workers.authenticate(&first.tokens.user, now).await.unwrap();
+    assert_eq!(user.user.unwrap().as_str(), "user#00001");
+    assert!(user.driver.is_none() && !user.operations);
+    let operator = workers.authenticate(&again.tokens.operations, now).await.unwrap();
+    assert!(operator.operations && operator.user.is_none());
+    let secret = dir.path().join(dispatch_dev_keys::SIGNING_KEY);
+    let claims = Claims { subject: "driver#7", scopes: &["driver"], lifetime: Duration::from_hours(1) };
+    let minted = workers.authenticate(&dispatch_dev_keys::token(&secret, &claims).unwrap(), now).await.unwrap();
+    assert_eq!(minted.driver.unwrap().as_str(), "driver#7");
+    let other = dispatch_dev_keys::make(tempfile::tempdir().unwrap().path()).unwrap();
+    assert!(workers.authenticate(&other.tokens.user, now).await.is_err(), "another folder is another issuer's key");
 }

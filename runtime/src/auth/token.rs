@@ -7,13 +7,10 @@ use dispatch_core::time::EpochMs;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{Algorithm, PublicKey};
+use super::keys::{Algorithm, KEY_ID_BYTES_MAX, PublicKey};
 
 /// Longest token, bytes: twice what an issuer with many groups makes, and half of what a header may have.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// Longest key id, bytes.
-pub(super) const KEY_ID_BYTES_MAX: usize = 256;
 
 /// By how much the issuer's clock may differ from ours, ms.
 const CLOCK_SKEW_MS: i64 = 60_000;

@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot, Search, eligibility};
+use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot, Search, eligibility};
 use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Rules, Step, step};
 use dispatch_core::geo::{Metres, region_of_address};
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
-use super::gathering::{Listed, for_listing};
+use super::batching::{Listed, for_listing};
 use super::{Engine, EngineError};
 use crate::fleet::fleet_entry;
-use crate::port::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
-use crate::store::entity::PersonStatus;
+use crate::ports::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
 
 /// Steps of one run: each of at most 50 candidates may turn out to be busy in each of a few searches. More would mean that core
 /// and this loop disagree; the sweeper then tries again.
@@ -398,11 +398,7 @@ enum Cache {
 fn snapshot(entry: &FleetEntry, now: EpochMs) -> DriverSnapshot {
     DriverSnapshot {
         id: entry.driver.clone(),
-        availability: match entry.status {
-            PersonStatus::Active => Availability::Active,
-            PersonStatus::Dispatched => Availability::Dispatched,
-            PersonStatus::Inactive => Availability::Inactive,
-        },
+        availability: entry.status,
         position: entry.position,
         seen_at: now,
         idle_since: entry.seen_at,

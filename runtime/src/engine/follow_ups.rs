@@ -12,11 +12,11 @@
 use dispatch_core::dispatch::{Companion, FollowUp, OfferOutcome, Step, TripEvent};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::DriverId;
+use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 
-use super::{Engine, texts};
-use crate::port::{HoldToken, PortError, ResponseKind, ResponseMessage, StoredDispatch, TimerMessage};
-use crate::store::entity::PersonStatus;
+use super::{Engine, notification_text};
+use crate::ports::{HoldToken, PortError, ResponseMessage, StoredDispatch, TimerMessage};
 
 /// Time a reservation outlives its offer: the answer's own write and the clocks' differences.
 const HOLD_GRACE_MS: u64 = 5_000;
@@ -80,7 +80,7 @@ impl Engine {
                 self.release(stored, driver, &token).await;
             }
             FollowUp::Notify(notice) => {
-                let result = self.ports.notifier.publish(&[texts::notice(stored, notice)]).await;
+                let result = self.ports.notifier.publish(&[notification_text::notice(stored, notice)]).await;
                 self.tolerate(stored, result);
             }
             // The algorithm's own, carried out by `advance`.
@@ -107,7 +107,7 @@ impl Engine {
         };
         let lasts_ms = timeout_at.since_ms(offered_at);
         let token = HoldToken::of(&state.id, state.offer_seq);
-        let notification = [texts::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored))];
+        let notification = [notification_text::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored))];
         let (started, held, pushed) = futures::future::join3(
             self.ports.timers.start(&message, lasts_ms),
             self.ports.fleet.hold(driver, &token, lasts_ms + HOLD_GRACE_MS),
@@ -132,17 +132,17 @@ impl Engine {
         let state = &stored.state;
         let now = self.ports.clock.now();
         let policy = self.city.settings().policy.clone();
-        let (rest_ms, response) = match outcome {
-            OfferOutcome::Accepted => (0, ResponseKind::Accepted),
-            OfferOutcome::Rejected => (policy.cool_down_after_reject_ms, ResponseKind::Rejected),
-            OfferOutcome::TimedOut => (policy.cool_down_after_timeout_ms, ResponseKind::TimedOut),
+        let rest_ms = match outcome {
+            OfferOutcome::Accepted => 0,
+            OfferOutcome::Rejected => policy.cool_down_after_reject_ms,
+            OfferOutcome::TimedOut => policy.cool_down_after_timeout_ms,
         };
         let message = ResponseMessage {
             dispatch_id: state.id.to_string(),
             driver_id: driver.to_string(),
             user_id: state.user.to_string(),
             offer_seq,
-            response,
+            response: outcome,
             responded_at: self.city.timestamp_ms(now),
         };
         let token = HoldToken::of(&state.id, offer_seq);

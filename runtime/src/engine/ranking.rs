@@ -6,8 +6,8 @@ use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::ranking::{PickupTime, Ranking, Shortlist, TimeSource, turn_of};
 
 use super::Engine;
+use super::ranking_record::{RankingRecord, TARGET};
 use crate::city::Settings;
-use crate::explain::{RankingRecord, TARGET};
 
 impl Engine {
     /// Decides in which order the drivers of a search are asked. The log line answers why a driver was asked before another: it

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
 
-use crate::port::{Eta, PortError};
+use crate::ports::{Eta, PortError};
 
 /// The router.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use dispatch_core::geo::Coordinate;
 use serde::Deserialize;
 
-use super::router::{RouterError, Row};
+use super::error::{RouterError, Row};
 
 #[derive(Deserialize)]
 struct Table {

@@ -10,10 +10,12 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
-use super::{Router, RouterError, StraightLine};
+use super::error::RouterError;
+use super::router::Router;
+use super::straight_line::StraightLine;
 use crate::city::City;
-use crate::metrics::Metrics;
-use crate::port::{Eta, PortError};
+use crate::ports::{Eta, PortError};
+use crate::telemetry::metrics::Metrics;
 
 const ACTION: &str = "asking the router";
 

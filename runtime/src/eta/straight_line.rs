@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use dispatch_core::geo::Coordinate;
 
 use crate::city::City;
-use crate::port::{Eta, PortError};
+use crate::ports::{Eta, PortError};
 
 /// Knows no roads. Its order is that of distance.
 pub struct StraightLine(City);

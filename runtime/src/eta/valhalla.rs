@@ -6,7 +6,7 @@
 use dispatch_core::geo::Coordinate;
 use serde::{Deserialize, Serialize};
 
-use super::router::{RouterError, Row};
+use super::error::{RouterError, Row};
 
 #[derive(Serialize)]
 pub(super) struct Question {

@@ -1,5 +1,5 @@
 //! Extractors that answer with problem documents: strict JSON bodies, strict queries, ids in paths, the Idempotency-Key.
-//! Who calls is [`caller`](super::caller)'s affair.
+//! Who calls is [`auth`](super::middleware::auth)'s affair.
 
 use std::time::Duration;
 

@@ -9,14 +9,11 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dispatch_core::dispatch::Refusal;
+use dispatch_http_types::{Dispatch, Problem, Scope};
 
-use super::caller::Caller;
-use super::dto::{Dispatch, Problem};
-use super::present;
-use crate::auth::Scope;
+use super::convert;
 use crate::engine::EngineError;
-use crate::port::PortError;
-use crate::store::entity::DispatchStatus;
+use crate::ports::{PortError, StoredDispatch};
 
 /// Begins the `type` of each problem: a tag URI (RFC 4151), which RFC 9457 advises where nothing is to be fetched.
 const TYPE_PREFIX: &str = "tag:coactus.io,2026:dispatch/";
@@ -117,15 +114,15 @@ impl From<PortError> for ApiError {
 }
 
 impl ApiError {
-    /// What `caller` is told of a refused event. An offer that is over may be somebody else's by now, and so is the dispatch then.
-    pub(super) fn of_event(error: EngineError, caller: &Caller) -> Self {
+    /// What a caller is told of a refused event, who `sees` a dispatch or does not. An offer that is over may be somebody else's by now, and so is the dispatch then.
+    pub(super) fn of_event(error: EngineError, sees: impl FnOnce(&StoredDispatch) -> bool) -> Self {
         match error {
             // Whether a dispatch does not exist or is somebody else's is told to nobody.
             EngineError::NotFound | EngineError::Refused { refusal: Refusal::NotYours, .. } => {
                 Self::NotFound { what: "dispatch" }
             }
             EngineError::Refused { refusal, current } => {
-                let current = caller.sees(&current).then(|| Box::new(present::dispatch(&current)));
+                let current = sees(&current).then(|| Box::new(convert::dispatch(&current)));
                 Self::Refused { refusal, current }
             }
             EngineError::Port(error) => Self::Port(error),
@@ -209,10 +206,10 @@ impl ApiError {
                 "a request with this key is being carried out; ask again for its answer".to_owned()
             }
             Self::Refused { refusal: Refusal::WrongStatus(status), .. } => {
-                format!("not possible while the dispatch is {}", DispatchStatus::from(*status).as_str())
+                format!("not possible while the dispatch is {}", status.as_str())
             }
             Self::Refused { refusal: Refusal::OutOfOrder(Some(last)), .. } => {
-                format!("not possible after {}", present::wire_name(&present::trip_event(*last)))
+                format!("not possible after {}", convert::wire_name(last))
             }
             Self::Refused { refusal: Refusal::OutOfOrder(None), .. } => {
                 "the trip events before this one are missing".to_owned()

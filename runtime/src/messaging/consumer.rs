@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::port_error;
-use crate::metrics::Metrics;
-use crate::port::PortError;
+use crate::ports::PortError;
+use crate::telemetry::metrics::Metrics;
 
 /// How long a poll waits for a message. SQS allows 20 s; the poll under way is waited for at the end of a process, which has ten, and
 /// an empty answer every two and a half seconds for each queue costs little.

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::ProvideErrorMetadata;
+use dispatch_http_types::Notification;
 use serde_json::{Map, Value, json};
 
 use super::topic::kind_text;
 use crate::aws::port_error;
-use crate::port::{DevicePush, Notification, Person, PortError};
+use crate::ports::{DevicePush, Person, PortError};
 
 /// [`DevicePush`] over SNS mobile push.
 pub struct SnsDevicePush {
@@ -95,8 +96,9 @@ impl DevicePush for SnsDevicePush {
 
 #[cfg(test)]
 mod tests {
+    use dispatch_http_types::{NotificationBody, NotificationKind};
+
     use super::*;
-    use crate::port::{NotificationBody, NotificationKind};
 
     #[test]
     fn the_endpoint_is_read_from_awss_refusal() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dispatch_http_types::Notification;
 use futures::StreamExt;
 use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
@@ -17,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::keys::Keys;
 use crate::fleet::{ConnectError, RESPONSE_TIMEOUT, RedisConnector};
-use crate::metrics::Metrics;
-use crate::port::{EventStreams, Notification, Person, PortError};
-use crate::pulse::Pulse;
+use crate::ports::{EventStreams, Person, PortError};
+use crate::telemetry::heartbeat::Heartbeat;
+use crate::telemetry::metrics::Metrics;
 
 /// Notifications a listener may be behind. A ride has some ten; who is behind by more does not read.
 const LISTENER_BUFFER: usize = 32;
@@ -97,7 +98,7 @@ impl RedisEvents {
     }
 
     /// One life of the subscription; true where it was made at all.
-    async fn hear(&self, pulse: &Pulse) -> bool {
+    async fn hear(&self, pulse: &Heartbeat) -> bool {
         let subscription = match self.connector.subscribe(&self.channel).await {
             Ok(subscription) => subscription,
             Err(error) => {

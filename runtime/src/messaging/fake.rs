@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use dispatch_http_types::Notification;
 use tokio::sync::mpsc::Receiver;
 
 use super::events::Listeners;
-use crate::port::{
-    DevicePush, EventStreams, Notification, Notifier, OfferTimers, Person, PortError, ResponseMessage, ResponseQueue,
-    TimerMessage,
+use crate::ports::{
+    DevicePush, EventStreams, Notifier, OfferTimers, Person, PortError, ResponseMessage, ResponseQueue, TimerMessage,
 };
 
 /// A list that grows behind a shared reference.

@@ -9,7 +9,7 @@ use dispatch_core::policy::MatchingMode;
 
 use crate::engine::{Engine, EngineError, Trigger};
 use crate::messaging::{Handled, MessageHandler, Received, TimerHandler};
-use crate::port::{StoredDispatch, TimerMessage};
+use crate::ports::{StoredDispatch, TimerMessage};
 use crate::stream::DispatchHandler;
 
 /// Looks for a driver whenever the stream shows a dispatch that waits for one.

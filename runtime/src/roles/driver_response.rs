@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dispatch_core::ids::{DriverId, UserId};
+use dispatch_http_types::Notification;
 
 use crate::engine::{Engine, notifications_of_response};
 use crate::messaging::{Handled, MessageHandler, Received, notification_of};
-use crate::port::{Notification, Person, PortError};
+use crate::ports::{Person, PortError};
 
 /// Tells both apps how an offer ended.
 pub struct Answers(pub Arc<Engine>);

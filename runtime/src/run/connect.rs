@@ -9,28 +9,28 @@ use tokio::sync::{Notify, watch};
 use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
-use crate::clock::SystemClock;
 use crate::eta::Routers;
-use crate::fleet::{Follower, RedisConnector, indexed};
+use crate::fleet::{IndexSync, RedisConnector, indexed};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
-use crate::metrics::Metrics;
-use crate::port::{AnswerStore, Clock, Ports};
+use crate::ports::clock::SystemClock;
+use crate::ports::{Clock, IdempotencyStore, Ports};
 use crate::store::DynamoStore;
 use crate::stream::{Leases, Pace, StreamSource};
+use crate::telemetry::metrics::Metrics;
 
 /// Everything a process is connected to. Nothing is called before its first use.
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
-    pub answers: Arc<dyn AnswerStore>,
+    pub answers: Arc<dyn IdempotencyStore>,
     pub stream: StreamSource,
     /// Offer timers of this process, until somebody runs them.
     pub local_timers: Option<LocalTimers>,
     pub has_platform: bool,
     /// To be run where drivers are searched; without it every search goes to Redis.
-    pub follower: Arc<Follower>,
+    pub follower: Arc<IndexSync>,
     sqs: Sqs,
     config: WorkerConfig,
     metrics: Arc<Metrics>,
@@ -78,7 +78,7 @@ impl Connections {
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
             devices: Arc::new(SnsDevicePush::new(sns, platform)),
-            streams: Arc::clone(&events) as Arc<dyn crate::port::EventStreams>,
+            streams: Arc::clone(&events) as Arc<dyn crate::ports::EventStreams>,
             eta: Arc::new(Routers::new(city.clone(), Arc::clone(metrics))),
             clock,
         };

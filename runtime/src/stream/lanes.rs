@@ -12,12 +12,12 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::DispatchHandler;
-use super::consumer::StreamSource;
-use super::letter::{Reason, item_of, letter};
+use super::dead_letter::{Reason, item_of, letter};
+use super::handler::DispatchHandler;
+use super::source::StreamSource;
 use super::watermark::Watermark;
 use crate::engine::EngineError;
-use crate::port::{PortError, StoredDispatch};
+use crate::ports::{PortError, StoredDispatch};
 
 /// Items of one shard in work at once, where handling one may be to wait for others.
 const LANES: usize = 64;

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::assignment::Shard;
 use super::lease::{CHECKPOINT, COUNTER, Checkpoint, KEY, OWNER, PARENT, REQUESTED_BY, Row};
 use crate::aws::port_error;
-use crate::metrics::Metrics;
-use crate::port::{Clock, PortError};
+use crate::ports::{Clock, PortError};
+use crate::telemetry::metrics::Metrics;
 
 const READING: &str = "reading leases";
 const WRITING: &str = "writing a lease";

@@ -10,16 +10,16 @@ use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::DispatchHandler;
-use super::consumer::StreamSource;
+use super::filter::waiting_dispatch;
+use super::handler::DispatchHandler;
 use super::lanes::{Lanes, Work, locked};
 use super::lease::Checkpoint;
 use super::leases::{Held, LeaseError};
-use super::records::waiting_dispatch;
+use super::source::StreamSource;
 use super::watermark::Watermark;
 use crate::aws::port_error;
-use crate::port::PortError;
-use crate::pulse::Pulse;
+use crate::ports::PortError;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Pause at the tip of the shard: five looks a second, where Lambda has four. It is part of the time to the first offer where that was
 /// not nudged.
@@ -61,7 +61,7 @@ pub(super) struct Reading {
     /// How far behind it is.
     pub(super) lag: Arc<Lag>,
     /// Told when it has read, or handed a record on.
-    pub(super) pulse: Pulse,
+    pub(super) pulse: Heartbeat,
 }
 
 /// How far a reader is behind the table.

@@ -2,7 +2,7 @@
 
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
-use dispatch_runtime::simulate::random::{Actor, Dice, millis};
+use dispatch_simulator::random::{Actor, Dice, millis};
 
 use crate::seoul::Seoul;
 

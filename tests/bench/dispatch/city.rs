@@ -5,10 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dispatch_runtime::auth::{Claims, SigningKey};
-use dispatch_runtime::clock::SystemClock;
-use dispatch_runtime::local_keys::SIGNING_KEY;
-use dispatch_runtime::port::Clock as _;
+use dispatch_dev_keys::{Claims, SIGNING_KEY, SigningKey};
+use dispatch_runtime::ports::Clock as _;
+use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::recorder::Recorder;
 use serde_json::Value;

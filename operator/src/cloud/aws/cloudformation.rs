@@ -1,8 +1,8 @@
 //! CloudFormation stacks.
 //!
-//! Behaviour relied on, all from the API reference: a change set of an existing name is refused with
-//! `AlreadyExistsException`; a change set without changes ends `FAILED`; events come newest first; a deleted stack is described
-//! by its ARN only, and a name that does not exist is a `ValidationError`.
+//! Relies on documented behaviour (API reference): creating a change set with an existing name fails with
+//! `AlreadyExistsException`; a change set without changes ends in `FAILED`; events are listed newest first; a deleted
+//! stack can be described only by its ARN; describing an unknown name fails with `ValidationError`.
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
@@ -25,19 +25,17 @@ use crate::cloud::stack::{
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::sanitize::shown;
 
-/// Pages read at most of one listing (100 events or resources each): far above a template's 500 resources.
+/// Limit of pages read from one listing, with 100 events or resources each. A template has at most 500 resources.
 const PAGES: usize = 50;
-/// CloudFormation gives a change set without changes no code, only these texts (user guide, "Troubleshooting"); they are looked
-/// at for nothing else, and a text that is not recognised is reported as a failure, never taken for success.
+/// CloudFormation reports a change set without changes only through these texts, without a code (user guide,
+/// "Troubleshooting"). They have no other use, and an unknown text is reported as a failure.
 const NO_CHANGES: [&str; 2] = ["The submitted information didn't contain changes", "No updates are to be performed"];
 
-/// CloudFormation.
 pub struct CloudFormation {
     client: Client,
 }
 
 impl CloudFormation {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
@@ -48,7 +46,7 @@ impl StackProvider for CloudFormation {
         Box::pin(async move {
             let answer = match self.client.describe_stacks().stack_name(stack).send().await {
                 Ok(answer) => answer,
-                // `DescribeStacks` of a name that does not exist has no code of its own.
+                // `DescribeStacks` has no specific error code for an unknown name.
                 Err(error) if error.code() == Some("ValidationError") && says_absent(error.message()) => {
                     return Ok(None);
                 }
@@ -96,8 +94,8 @@ impl StackProvider for CloudFormation {
                 ChangeSetKind::Update => call.change_set_type(ChangeSetType::Update),
             };
             if request.existing == OnExisting::Import {
-                // The validation before a deployment refuses names that are taken, which is the point of an import (user guide,
-                // "Validate stack deployments").
+                // Pre-deployment validation rejects names that exist, which an import requires (user guide, "Validate stack
+                // deployments").
                 call = call.import_existing_resources(true).disable_validation(true);
             }
             call = call.on_stack_failure(OnStackFailure::Rollback);
@@ -214,11 +212,11 @@ impl StackProvider for CloudFormation {
     fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>> {
         Box::pin(async move {
             let failed = EventFilter::builder().failed_events(true).build();
-            // A change set is named by its own; a stack by its own (API reference, `DescribeEvents`).
+            // `DescribeEvents` takes the change set's name, or the stack's for its last operation (API reference).
             let call =
                 self.client.describe_events().stack_name(stack).set_change_set_name(change_set.map(str::to_owned));
             let answer = call.filters(failed).send().await;
-            let answer = answer.map_err(|error| port_error("read what the validation refused", error))?;
+            let answer = answer.map_err(|error| port_error("read the validation errors", error))?;
             Ok(answer.operation_events().iter().filter_map(read_refusal).collect())
         })
     }
@@ -295,7 +293,7 @@ fn read_change(change: &SdkChange) -> ResourceChange {
     };
     let mut properties = Vec::new();
     if change.action() == Some(&ChangeAction::Import) {
-        properties.push("taken in as it is".to_owned());
+        properties.push("imported".to_owned());
     }
     let mut forcing = Vec::new();
     for target in change.details().iter().filter_map(|detail| detail.target()) {

@@ -1,5 +1,6 @@
-//! Tables (`DescribeTable`, `DescribeTimeToLive`, `ListTagsOfResource`, `TagResource`, `UpdateTable`, `UpdateTimeToLive`), continuous backups and
-//! exports (`DescribeContinuousBackups`, `UpdateContinuousBackups`, `ExportTableToPointInTime`, `DescribeExport`, `ListExports`).
+//! Tables (`DescribeTable`, `DescribeTimeToLive`, `ListTagsOfResource`, `TagResource`, `UpdateTable`,
+//! `UpdateTimeToLive`), continuous backups and exports (`DescribeContinuousBackups`, `UpdateContinuousBackups`,
+//! `ExportTableToPointInTime`, `DescribeExport`, `ListExports`).
 
 use std::collections::BTreeMap;
 
@@ -23,20 +24,18 @@ use crate::cloud::ports::{
 };
 use crate::engine::plan::template::STREAM_VIEW;
 
-/// Pages of `ListExports` read at most, 25 exports each: DynamoDB lists 90 days, and one export an hour makes 87.
+/// Limit of pages of `ListExports`, with 25 exports each. DynamoDB lists 90 days; hourly exports need 87 pages.
 const LIST_PAGES: usize = 100;
-const CORRECT: &str = "correct the table";
+const CORRECT: &str = "update the table";
 const TAG: &str = "tag the table";
 const START: &str = "start an export";
 const DESCRIBE: &str = "describe an export";
 
-/// DynamoDB.
 pub struct DynamoDb {
     client: Client,
 }
 
 impl DynamoDb {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
@@ -145,7 +144,7 @@ impl Tables for DynamoDb {
 
     fn enable_recovery<'a>(&'a self, table: &'a str) -> Call<'a, ()> {
         Box::pin(async move {
-            let action = "switch point-in-time recovery on";
+            let action = "enable point-in-time recovery";
             let on = PointInTimeRecoverySpecification::builder()
                 .point_in_time_recovery_enabled(true)
                 .build()
@@ -220,10 +219,10 @@ fn read_table(found: &TableDescription) -> TableLook {
     };
     let indexes = found.global_secondary_indexes().iter();
     let indexes = indexes.filter_map(|index| Some((index.index_name()?.to_owned(), keys(index.key_schema()))));
-    // An answer without a status says nothing against an index.
+    // An index without a status counts as active.
     let building = found.global_secondary_indexes().iter();
     let building = building.filter(|index| index.index_status().is_some_and(|status| *status != IndexStatus::Active));
-    // A table that was never anything but provisioned has no summary (API reference, `BillingModeSummary`).
+    // A table that has always been provisioned has no summary (API reference, `BillingModeSummary`).
     let mode = found.billing_mode_summary().and_then(|summary| summary.billing_mode());
     let stream = found.stream_specification().filter(|stream| stream.stream_enabled());
     TableLook {
@@ -261,7 +260,7 @@ fn index_throughput(index: &str, capacity: Throughput) -> Result<GlobalSecondary
 }
 
 fn read(action: &'static str, found: Option<ExportDescription>) -> Result<Export, PortError> {
-    let missing = || PortError::new(action, PortErrorKind::Unavailable, "the answer describes no export");
+    let missing = || PortError::new(action, PortErrorKind::Unavailable, "the response contains no export");
     let export = found.ok_or_else(missing)?;
     let arn = export.export_arn.ok_or_else(missing)?;
     let moment = |at: Option<DateTime>| at.and_then(|at| Timestamp::from_second(at.secs()).ok());

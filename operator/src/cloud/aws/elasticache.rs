@@ -1,4 +1,4 @@
-//! The cache's endpoint, by `DescribeReplicationGroups`: the primary endpoint of the only node group (cluster mode disabled).
+//! The cache's endpoint (`DescribeReplicationGroups`): the primary endpoint of the only node group (cluster mode disabled).
 
 use aws_config::SdkConfig;
 use aws_sdk_elasticache::Client;
@@ -6,16 +6,14 @@ use aws_sdk_elasticache::Client;
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::{CacheEndpoint, Caches, Call, PortErrorKind};
 
-/// Redis' port, where the answer names none.
+/// Used if the response contains no port.
 const DEFAULT_PORT: u16 = 6379;
 
-/// ElastiCache.
 pub struct ElastiCache {
     client: Client,
 }
 
 impl ElastiCache {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }

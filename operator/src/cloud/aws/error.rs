@@ -1,4 +1,4 @@
-//! From the SDK's errors to the engine's, by typed code.
+//! Converts SDK errors by their error code.
 
 use std::error::Error;
 
@@ -7,7 +7,6 @@ use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::sanitize::shown;
 
-/// Translates a failed call.
 pub fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -26,14 +25,14 @@ where
 fn kind_of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> PortErrorKind {
     match error {
         SdkError::ServiceError(_) => error.code().map_or(PortErrorKind::Unavailable, kind_of_code),
-        // A request that could not be built, or credentials that could not be found.
         SdkError::ConstructionFailure(_) => PortErrorKind::Invalid,
+        // Credentials that could not be loaded.
         SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => PortErrorKind::Denied,
         _ => PortErrorKind::Unavailable,
     }
 }
 
-/// Codes from the API references' "Errors" and "Common errors" pages of the services used.
+/// Codes from the "Errors" and "Common errors" pages of the services' API references.
 fn kind_of_code(code: &str) -> PortErrorKind {
     match code {
         "ChangeSetNotFound"
@@ -72,7 +71,7 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "OptInRequired" => PortErrorKind::Denied,
-        // A table that is being created or changed.
+        // A table that is being created or updated.
         "ResourceInUseException"
         | "InternalFailure"
         | "InternalError"
@@ -83,7 +82,7 @@ fn kind_of_code(code: &str) -> PortErrorKind {
     }
 }
 
-/// The innermost cause says most: `connection refused` rather than `dispatch failure`.
+/// The innermost cause is the most specific: `connection refused` rather than `dispatch failure`.
 fn without_answer(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

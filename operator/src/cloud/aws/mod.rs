@@ -1,4 +1,4 @@
-//! Adapters from the engine's ports to AWS. The only module of the operator that holds SDK clients.
+//! Adapters from the engine's ports to AWS. The only module of the operator with SDK clients.
 
 mod cloudformation;
 mod dynamodb;
@@ -22,13 +22,12 @@ use jiff::Timestamp;
 
 use crate::cloud::ports::Ports;
 
-/// Longest time one try of a call may take. CloudFormation's slowest answers (a change set of many resources) come in seconds.
+/// Timeout of one attempt. CloudFormation's slowest responses (a change set with many resources) take seconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest time a call may take with all its tries.
+/// Timeout of a call including its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest time a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Tries of one call: the SDK backs off with jitter between them.
+/// Attempts of one call. The SDK backs off with jitter between them.
 const ATTEMPTS: u32 = 5;
 
 fn loader(region: &str) -> ConfigLoader {
@@ -48,16 +47,15 @@ fn system_clock() -> Timestamp {
     Timestamp::now()
 }
 
-/// Connection settings shared by all clients of one system. Cheap to clone.
+/// SDK configuration shared by all clients of one system. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AwsClients {
     config: SdkConfig,
 }
 
 impl AwsClients {
-    /// Reads credentials the way every AWS tool does (environment, profile, SSO, web identity, container, instance) and, where
-    /// the manifest names a role, assumes that role with them. `endpoint_url` replaces the address of every service; without it
-    /// `AWS_ENDPOINT_URL` counts. No call is made before the first request.
+    /// Uses the default AWS provider chain (environment, profile, SSO, web identity, container, instance) and assumes the
+    /// role that the spec names, if any. `endpoint_url` takes precedence over `AWS_ENDPOINT_URL`. Makes no call itself.
     pub async fn connect(region: &str, endpoint_url: Option<&str>, aws: &AwsSpec) -> Self {
         let mut loader = loader(region);
         if let Some(url) = endpoint_url {
@@ -74,20 +72,19 @@ impl AwsClients {
         Self { config: own.into_builder().credentials_provider(provider).build() }
     }
 
-    /// Talks to an emulator at `endpoint_url`, with credentials that mean nothing anywhere else: an emulator checks none, and
-    /// the real ones of whoever starts it have no business there.
+    /// Connects to an emulator at `endpoint_url` with dummy credentials, so that no real credentials are sent to it.
     pub async fn emulated(region: &str, endpoint_url: &str) -> Self {
         let nobody = Credentials::new("test", "test", None, None, "emulator");
         let loader = loader(region).endpoint_url(endpoint_url).credentials_provider(nobody);
         Self { config: Box::pin(loader.load()).await }
     }
 
-    /// The shared connection settings, for clients the engine has no use for.
+    /// The shared configuration, for clients that are not behind a port.
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 
-    /// The engine's ports on these clients.
+    /// The engine's ports, with these clients.
     pub fn ports(&self) -> Ports {
         Ports {
             stacks: Arc::new(cloudformation::CloudFormation::new(&self.config)),

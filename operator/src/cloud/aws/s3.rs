@@ -1,5 +1,5 @@
-//! The export bucket: its tags (`GetBucketTagging`, `PutBucketTagging`) and, before it is deleted, its emptying (`ListObjectVersions` and
-//! `DeleteObjects`, 1,000 versions at a time: what both take).
+//! The export bucket: tags (`GetBucketTagging`, `PutBucketTagging`) and emptying before deletion (`ListObjectVersions` and
+//! `DeleteObjects`, both limited to 1,000 versions per call).
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,12 @@ use crate::cloud::ports::{Buckets, Call, PortError, PortErrorKind, Removed};
 const TAG: &str = "tag the bucket";
 const REMOVE: &str = "empty the bucket";
 
-/// S3.
 pub struct S3 {
     client: Client,
 }
 
 impl S3 {
-    /// On shared connection settings. A replaced address is spoken to by path: bucket names are no host names there.
+    /// A custom endpoint gets path-style requests: bucket names are not host names there.
     pub fn new(config: &SdkConfig) -> Self {
         let by_path = config.endpoint_url().is_some();
         let config = aws_sdk_s3::config::Builder::from(config).force_path_style(by_path).build();
@@ -34,11 +33,11 @@ impl Buckets for S3 {
             let request = self.client.get_bucket_tagging().bucket(bucket).expected_bucket_owner(owner);
             let answer = match request.send().await {
                 Ok(answer) => answer,
-                // A bucket without tags is an error of its own (API reference, `GetBucketTagging`).
+                // A bucket without tags is reported as an error (API reference, `GetBucketTagging`).
                 Err(error) if error.as_service_error().is_some_and(|e| e.meta().code() == Some("NoSuchTagSet")) => {
                     return Ok(Some(BTreeMap::new()));
                 }
-                Err(error) => match port_error("look for the bucket", error) {
+                Err(error) => match port_error("read the tags of the bucket", error) {
                     error if error.kind == PortErrorKind::NotFound => return Ok(None),
                     error => return Err(error),
                 },
@@ -50,7 +49,7 @@ impl Buckets for S3 {
     fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
         Box::pin(async move {
             let invalid = |error: BuildError| PortError::new(TAG, PortErrorKind::Invalid, error.to_string());
-            // Names that begin with `aws:` are reserved; nobody but AWS sets or removes them.
+            // Tags that begin with `aws:` are reserved; only AWS sets or removes them.
             let own = tags.iter().filter(|(key, _)| !key.starts_with("aws:"));
             let own = own.map(|(key, value)| Tag::builder().key(key).value(value).build());
             let own = own.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
@@ -84,10 +83,10 @@ impl Buckets for S3 {
             let list = list.map_err(|error| PortError::new(REMOVE, PortErrorKind::Invalid, error.to_string()))?;
             let request = self.client.delete_objects().bucket(bucket).expected_bucket_owner(owner).delete(list);
             let answer = request.send().await.map_err(|error| port_error(REMOVE, error))?;
-            // Each object has an answer of its own; a legal hold, for example, refuses one and not the others.
+            // S3 reports a result per object; a legal hold, for example, rejects only its own.
             if let Some(refused) = answer.errors().first() {
                 let code = refused.code().unwrap_or("no code");
-                let text = format!("{code}: {} objects could not be removed", answer.errors().len());
+                let text = format!("{code}: {} objects were not removed", answer.errors().len());
                 return Err(PortError::new(REMOVE, PortErrorKind::Denied, text));
             }
             Ok(Removed { versions, more: page.is_truncated().unwrap_or(false) })

@@ -1,5 +1,5 @@
-//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still `GCM` and
-//! `PlatformCredential` is the whole service-account JSON; there is no principal (SNS developer guide, "FCM token-based
+//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still `GCM`
+//! and `PlatformCredential` is the whole service account JSON, without a principal (SNS developer guide, "FCM token-based
 //! authentication").
 
 use aws_config::SdkConfig;
@@ -13,13 +13,11 @@ const PLATFORM: &str = "GCM";
 const CREDENTIAL: &str = "PlatformCredential";
 const CREATE: &str = "create the platform application";
 
-/// SNS.
 pub struct Sns {
     client: Client,
 }
 
 impl Sns {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
@@ -29,7 +27,7 @@ impl PushPlatforms for Sns {
     fn exists<'a>(&'a self, arn: &'a str) -> Call<'a, bool> {
         Box::pin(async move {
             let request = self.client.get_platform_application_attributes().platform_application_arn(arn);
-            match request.send().await.map_err(|error| port_error("look for the platform application", error)) {
+            match request.send().await.map_err(|error| port_error("read the platform application", error)) {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind == PortErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error),
@@ -46,7 +44,7 @@ impl PushPlatforms for Sns {
                 .platform(PLATFORM)
                 .attributes(CREDENTIAL, credential.expose_secret());
             let answer = request.send().await.map_err(|error| port_error(CREATE, error))?;
-            let missing = || PortError::new(CREATE, PortErrorKind::Unavailable, "the answer names no ARN");
+            let missing = || PortError::new(CREATE, PortErrorKind::Unavailable, "the response contains no ARN");
             answer.platform_application_arn.ok_or_else(missing)
         })
     }

@@ -1,5 +1,5 @@
-//! Queue attributes, by `GetQueueAttributes` and `SetQueueAttributes` (the latter takes up to 60 s to be seen everywhere, and
-//! up to 15 minutes for the retention period).
+//! Queue attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to propagate, of the retention
+//! period up to 15 minutes.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,11 @@ use crate::cloud::ports::{Call, PortError, PortErrorKind, QueueSettings, Queues}
 
 const READ: &str = "read the attributes of a queue";
 
-/// SQS.
 pub struct Sqs {
     client: Client,
 }
 
 impl Sqs {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
@@ -83,11 +81,11 @@ impl Queues for Sqs {
 fn read(attributes: &HashMap<Name, String>) -> Result<QueueSettings, PortError> {
     let seconds = |name: Name| {
         attributes.get(&name).and_then(|text| text.parse().ok()).ok_or_else(|| {
-            PortError::new(READ, PortErrorKind::Unavailable, format!("the answer has no {}", name.as_str()))
+            PortError::new(READ, PortErrorKind::Unavailable, format!("the response contains no {}", name.as_str()))
         })
     };
     let redrive: Option<Value> = attributes.get(&Name::RedrivePolicy).and_then(|text| serde_json::from_str(text).ok());
-    // SQS itself answers with the count as a number or as a string, depending on how it was set.
+    // SQS returns the count as a number or as a string, depending on how it was set.
     let count = redrive.as_ref().and_then(|policy| policy.get("maxReceiveCount")).and_then(|count| match count {
         Value::String(text) => text.parse().ok(),
         other => other.as_u64().and_then(|number| u32::try_from(number).ok()),

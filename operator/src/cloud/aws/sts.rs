@@ -1,4 +1,4 @@
-//! The caller's account, by `GetCallerIdentity`.
+//! The caller's account (`GetCallerIdentity`).
 
 use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
@@ -7,16 +7,15 @@ use tokio::sync::OnceCell;
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::{Call, Identity, PortError, PortErrorKind};
 
-const ACTION: &str = "ask STS for the account";
+const ACTION: &str = "get the account from STS";
 
-/// STS. The account of a set of credentials never changes, so it is asked for once.
+/// Reads the account once: that of a set of credentials never changes.
 pub struct Sts {
     client: Client,
     account: OnceCell<String>,
 }
 
 impl Sts {
-    /// On shared connection settings.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config), account: OnceCell::new() }
     }
@@ -30,7 +29,7 @@ impl Identity for Sts {
                     self.client.get_caller_identity().send().await.map_err(|error| port_error(ACTION, error))?;
                 answer
                     .account
-                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the answer names no account"))
+                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the response contains no account"))
             };
             self.account.get_or_try_init(ask).await.cloned()
         })

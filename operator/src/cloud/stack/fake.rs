@@ -1,4 +1,4 @@
-//! CloudFormation in memory: stacks with states, change sets compared property by property, histories, and failures on demand.
+//! CloudFormation in memory: stacks with states, change sets compared property by property, events and injected failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +14,9 @@ use crate::cloud::stack::{
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::testing::{Judge, Ledger, carry_out};
 
-/// Looks that show an operation as running before they show its end.
+/// Descriptions that show an operation in progress before it is complete.
 const LOOKS_UNTIL_DONE: u8 = 2;
-/// Properties whose change replaces a resource, as CloudFormation documents them for the types used here.
+/// Properties whose change replaces a resource, according to CloudFormation's documentation of the types used here.
 const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
 
 struct Fake {
@@ -26,9 +26,9 @@ struct Fake {
     tags: BTreeMap<String, String>,
     changed_at: i64,
     events: Vec<StackEvent>,
-    /// Logical ids of the resources an operation has failed at.
+    /// Logical ids of the resources that failed.
     failed: BTreeSet<String>,
-    /// Looks left, the state at the end, and the template the stack then has.
+    /// Remaining descriptions in progress, final state, and the stack's template after the operation.
     running: Option<(u8, StackState, Value)>,
 }
 
@@ -38,7 +38,7 @@ struct Set {
     existing: OnExisting,
     kind: ChangeSetKind,
     described: ChangeSet,
-    /// Looks that still find it pending.
+    /// Remaining descriptions that show it pending.
     looks: u8,
 }
 
@@ -48,7 +48,7 @@ struct Inner {
     sets: BTreeMap<(String, String), Set>,
     doomed: Option<(String, String)>,
     imported: bool,
-    /// Tags of the table and bucket a deleted stack has kept.
+    /// Tags of the table and bucket that a deleted stack retained.
     left: Option<BTreeMap<String, String>>,
     computes_slowly: bool,
     done: Ledger,
@@ -58,7 +58,7 @@ struct Inner {
     time: i64,
 }
 
-/// The fake. Clones share one world.
+/// Fake CloudFormation. Clones share their state.
 #[derive(Clone, Default)]
 pub struct FakeStacks(Arc<Mutex<Inner>>);
 
@@ -67,7 +67,7 @@ impl FakeStacks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every change set is pending at the first look from now on.
+    /// From now on, the first description of a change set shows it pending.
     pub fn compute_slowly(&self) {
         self.lock().computes_slowly = true;
     }
@@ -76,29 +76,29 @@ impl FakeStacks {
         self.lock().judge = Some(judge);
     }
 
-    /// What was done since the account was opened.
+    /// Effects since the creation of the fake.
     pub fn ledger(&self) -> Ledger {
         self.lock().done.clone()
     }
 
-    /// Tags of the table and bucket that a deleted stack has kept and no other has taken in.
+    /// Tags of a retained table and bucket that no stack has imported.
     pub fn left(&self) -> Option<BTreeMap<String, String>> {
         self.lock().left.clone()
     }
 
-    /// Tags CloudFormation has handed on to table and bucket.
+    /// Tags that CloudFormation propagated to table and bucket.
     pub fn data_tags(&self) -> Option<BTreeMap<String, String>> {
         let inner = self.lock();
         let mut living = inner.stacks.values().filter(|found| found.holds_data());
         living.next().map(|found| found.tags.clone()).or_else(|| inner.left.clone())
     }
 
-    /// The next operation fails at this resource, for this reason.
+    /// The next operation fails at this resource with this reason.
     pub fn doom(&self, logical_id: &str, reason: &str) {
         self.lock().doomed = Some((logical_id.to_owned(), reason.to_owned()));
     }
 
-    /// Puts a stack into a state, as somebody else might have.
+    /// Puts a stack into a state, as an operation outside the engine does.
     pub fn force(&self, stack: &str, state: &str) {
         if let Some(found) = self.lock().stacks.get_mut(stack) {
             found.state = StackState::parse(state);
@@ -106,7 +106,7 @@ impl FakeStacks {
         }
     }
 
-    /// Puts a stack into a state in which these resources are the ones that failed.
+    /// Puts a stack into a state in which these resources failed.
     pub fn fail(&self, stack: &str, state: &str, logical_ids: &[&str]) {
         self.force(stack, state);
         if let Some(found) = self.lock().stacks.get_mut(stack) {
@@ -114,7 +114,7 @@ impl FakeStacks {
         }
     }
 
-    /// Somebody, or an operator that was stopped in the middle, has left a change set.
+    /// Adds a change set of another client, or of an operator that was killed.
     pub fn leave_change_set(&self, stack: &str, name: &str) {
         let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
         let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
@@ -122,7 +122,7 @@ impl FakeStacks {
         self.lock().sets.insert((stack.to_owned(), name.to_owned()), set);
     }
 
-    /// Every call of this name fails from now on; `None` mends it.
+    /// From now on, every call of this name fails with this kind; `None` ends that.
     pub fn break_call(&self, call: &'static str, kind: Option<PortErrorKind>) {
         let mut inner = self.lock();
         match kind {
@@ -131,7 +131,7 @@ impl FakeStacks {
         }
     }
 
-    /// Calls made since the last time this was asked.
+    /// Calls since the last use of this method.
     pub fn take_calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.lock().calls)
     }
@@ -141,7 +141,7 @@ impl FakeStacks {
         self.lock().stacks.get(stack).map(|found| found.state.clone())
     }
 
-    /// Gives a stack other tags, as another owner's has.
+    /// Replaces the tags of a stack.
     pub fn retag(&self, stack: &str, tags: &[(&str, &str)]) {
         if let Some(found) = self.lock().stacks.get_mut(stack) {
             found.tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -153,12 +153,12 @@ impl FakeStacks {
         self.lock().stacks.get(stack).map(|found| found.tags.clone()).unwrap_or_default()
     }
 
-    /// Whether the last execution took in what existed.
+    /// Whether the last execution imported existing resources.
     pub fn imported(&self) -> bool {
         self.lock().imported
     }
 
-    /// Template a stack has.
+    /// Current template of a stack.
     pub fn template(&self, stack: &str) -> Value {
         self.lock().stacks.get(stack).map(|found| found.template.clone()).unwrap_or_default()
     }
@@ -168,12 +168,12 @@ impl FakeStacks {
         self.lock().stacks.values().any(Fake::holds_data)
     }
 
-    /// Name of the stack that has resources.
+    /// Name of the first stack that has resources.
     pub fn living(&self) -> Option<String> {
         self.lock().stacks.iter().find(|(_, found)| found.holds_data()).map(|(name, _)| name.clone())
     }
 
-    /// Change sets that were left lying about.
+    /// Number of change sets that are neither executed nor deleted.
     pub fn open_change_sets(&self) -> usize {
         self.lock().sets.len()
     }
@@ -201,7 +201,7 @@ impl Inner {
         *self.done.entry(what).or_default() += 1;
     }
 
-    /// By name, or by ARN, under which a deleted stack is still found.
+    /// Finds a stack by name or ARN; a deleted stack only by its ARN.
     fn find(&mut self, stack: &str) -> Option<(&String, &mut Fake)> {
         let by_name = |name: &str, fake: &Fake| name == stack && fake.state != StackState::DeleteComplete;
         self.stacks.iter_mut().find(|(name, fake)| by_name(name, fake) || fake.arn == stack)
@@ -222,7 +222,7 @@ impl Inner {
             fake.running = Some((LOOKS_UNTIL_DONE, StackState::parse(&format!("{verb}_COMPLETE")), target));
             return;
         };
-        // The one that was stopped is told of first at times, and is not the cause.
+        // CloudFormation may report a cancelled resource before the one that caused the failure.
         let failed = format!("{verb}_FAILED");
         let stopped = if verb == "CREATE" { "Resource creation cancelled" } else { "Resource update cancelled" };
         tell(fake, "Bystander", "AWS::SQS::Queue", &failed, Some(stopped));
@@ -278,7 +278,7 @@ fn indexes(template: &Value) -> usize {
     template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().map_or(0, Vec::len)
 }
 
-/// The name the template gives, or one of CloudFormation's making.
+/// The name in the template, or a generated one.
 fn physical_id(logical_id: &str, properties: &Value) -> String {
     let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
     given.map_or_else(|| logical_id.to_lowercase(), str::to_owned)
@@ -341,7 +341,7 @@ impl StackProvider for FakeStacks {
             let refuse = |kind, text: &str| Err(PortError::new("create a change set", kind, text));
             let key = (request.stack.clone(), request.name.clone());
             if inner.sets.contains_key(&key) {
-                return refuse(PortErrorKind::AlreadyExists, "there is one of that name");
+                return refuse(PortErrorKind::AlreadyExists, "the change set exists");
             }
             let template: Value = serde_json::from_str(&request.template).unwrap_or_default();
             let time = inner.time;
@@ -369,7 +369,7 @@ impl StackProvider for FakeStacks {
             }
             let stack = inner.known(&request.stack)?.1;
             let changes = compare(&stack.template, &template);
-            // Outputs cannot be changed by themselves.
+            // A change of outputs alone is no change.
             let same = changes.is_empty() && stack.tags == request.tags;
             let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
             let (tags, existing) = (request.tags.clone(), request.existing);
@@ -399,7 +399,7 @@ impl StackProvider for FakeStacks {
         self.answer("execute", |inner| {
             let missing = || PortError::new("execute the change set", PortErrorKind::NotFound, "no such change set");
             let set = inner.sets.remove(&(stack.to_owned(), name.to_owned())).ok_or_else(missing)?;
-            // An execution removes every other change set of the stack, because none of them is valid any more.
+            // An execution deletes the stack's other change sets, which are no longer valid.
             inner.sets.retain(|(of, _), _| of != stack);
             let verb = if set.kind == ChangeSetKind::Create { "CREATE" } else { "UPDATE" };
             let (name, fake) = inner.known(stack)?;
@@ -463,7 +463,7 @@ impl StackProvider for FakeStacks {
             let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
             let left = keeps.then(|| fake.tags.clone());
             inner.left = left;
-            // Change sets of a stack go with it.
+            // Deleting a stack deletes its change sets.
             inner.sets.retain(|(of, _), _| *of != name);
             inner.did("stack deleted");
             inner.begin(&name, "DELETE", Value::Null);

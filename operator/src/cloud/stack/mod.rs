@@ -1,4 +1,4 @@
-//! CloudFormation as the engine sees it: a small port, the stack's states by their exact names, and what each asks for.
+//! CloudFormation as the engine uses it: the port, the stack states by their exact names, and the next step of each.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use crate::cloud::ResourceChange;
 use crate::cloud::ports::Call;
 
-/// Every `StackStatus` of CloudFormation (API reference, `Stack`), and what is not one of them.
+/// `StackStatus` of CloudFormation; see its API reference, `Stack`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are CloudFormation's own and mean what its API reference says")]
 pub enum StackState {
     CreateInProgress,
     CreateFailed,
@@ -37,11 +36,11 @@ pub enum StackState {
     ImportRollbackInProgress,
     ImportRollbackFailed,
     ImportRollbackComplete,
-    /// A name this program does not know. Nothing is done to such a stack.
+    /// A status that this version does not know. The engine never changes such a stack.
     Unknown(String),
 }
 
-/// Exact names, in one place for both directions.
+/// Names for parsing and formatting.
 const NAMES: [(&str, StackState); 23] = [
     ("CREATE_IN_PROGRESS", StackState::CreateInProgress),
     ("CREATE_FAILED", StackState::CreateFailed),
@@ -68,29 +67,28 @@ const NAMES: [(&str, StackState); 23] = [
     ("IMPORT_ROLLBACK_COMPLETE", StackState::ImportRollbackComplete),
 ];
 
-/// What a stack's state asks for before the wanted template can be compared with it.
+/// The step that a stack's state requires before the desired template can be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// There is no stack: create it.
+    /// The stack does not exist.
     Create,
-    /// It is at rest and can be updated.
+    /// The stack is stable and can be updated.
     Update,
-    /// An operation runs; wait for its end.
+    /// An operation is in progress.
     Wait,
-    /// Its creation failed and was rolled back: CloudFormation allows nothing but deletion. Delete it, then create.
+    /// The creation failed and was rolled back. CloudFormation allows only the deletion of such a stack.
     DeleteThenCreate,
-    /// Its rollback stopped half way: `ContinueUpdateRollback`.
+    /// The rollback failed: `ContinueUpdateRollback`.
     ContinueRollback,
-    /// It failed with rollback switched off: `RollbackStack`.
+    /// An operation failed with rollback disabled: `RollbackStack`.
     RollBack,
-    /// Only a person can go on.
+    /// A person has to act.
     Stalled,
-    /// Not understood: do nothing.
+    /// The state is unknown: do nothing.
     Nothing,
 }
 
 impl StackState {
-    /// Reads CloudFormation's name.
     pub fn parse(name: &str) -> Self {
         NAMES
             .iter()
@@ -98,7 +96,6 @@ impl StackState {
             .map_or_else(|| Self::Unknown(name.to_owned()), |(_, s)| s.clone())
     }
 
-    /// CloudFormation's name.
     pub fn name(&self) -> &str {
         if let Self::Unknown(name) = self {
             return name;
@@ -106,8 +103,8 @@ impl StackState {
         NAMES.iter().find(|(_, state)| state == self).map_or("", |(name, _)| name)
     }
 
-    /// What this state asks for. "Complete" and "failed" cannot be read from the ending of the name: `ROLLBACK_COMPLETE`
-    /// is a dead stack and `UPDATE_ROLLBACK_COMPLETE` a living one.
+    /// The step that this state requires. The suffix of the name does not tell: a stack in `ROLLBACK_COMPLETE` can only be
+    /// deleted, one in `UPDATE_ROLLBACK_COMPLETE` can be updated.
     pub fn next(&self) -> Next {
         match self {
             Self::DeleteComplete | Self::ReviewInProgress => Next::Create,
@@ -133,30 +130,26 @@ impl StackState {
         }
     }
 
-    /// Whether the stack's resources serve: its last operation ended with all of them in place.
+    /// Whether the stack's resources are usable: its last operation ended with all of them in place.
     pub fn serves(&self) -> bool {
         self.next() == Next::Update
     }
 }
 
-/// A stack as described.
+/// A stack as described by CloudFormation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackDescription {
-    /// ARN.
     pub arn: String,
-    /// State.
     pub state: StackState,
     /// CloudFormation's reason for the state.
     pub reason: Option<String>,
-    /// Outputs by key.
     pub outputs: BTreeMap<String, String>,
-    /// Time of the last change, or of the creation.
+    /// Time of the last update, or of the creation.
     pub changed_at: Option<Timestamp>,
-    /// Tags by key.
     pub tags: BTreeMap<String, String>,
 }
 
-/// Whether a change set makes a stack or changes one.
+/// Whether a change set creates a stack or updates one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeSetKind {
     /// `CREATE`
@@ -165,83 +158,77 @@ pub enum ChangeSetKind {
     Update,
 }
 
-/// What a change set does about resources that exist already under the names its template gives.
+/// How a change set treats existing resources with the names of its template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnExisting {
-    /// The creation fails at them.
+    /// The creation fails.
     #[default]
     Refuse,
-    /// They are taken into the stack as they are (`ImportExistingResources`).
+    /// The stack imports them (`ImportExistingResources`).
     Import,
 }
 
-/// What a change set is made of. `Debug` shows no parameter value.
+/// Input of a change set. `Debug` shows no parameter value.
 #[derive(Clone, Debug)]
 pub struct ChangeSetRequest {
-    /// Stack name.
+    /// Name of the stack.
     pub stack: String,
-    /// Name of the change set; the same input has the same name.
+    /// Name of the change set, derived from its input.
     pub name: String,
-    /// Kind.
     pub kind: ChangeSetKind,
-    /// Template, JSON.
+    /// Template as JSON.
     pub template: String,
     /// Values of the template's parameters, some of them secret.
     pub parameters: BTreeMap<String, secrecy::SecretString>,
-    /// Parameters that keep the value the stack has.
+    /// Parameters that keep the stack's current value.
     pub unchanged: Vec<&'static str>,
-    /// Capabilities acknowledged, for example `CAPABILITY_IAM`.
+    /// Acknowledged capabilities, for example `CAPABILITY_IAM`.
     pub capabilities: Vec<&'static str>,
-    /// Tags of the stack, which CloudFormation hands on to its resources.
+    /// Tags of the stack, which CloudFormation propagates to its resources.
     pub tags: BTreeMap<String, String>,
-    /// What becomes of resources that exist already.
     pub existing: OnExisting,
 }
 
-/// How far a change set is.
+/// State of a change set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeSetState {
-    /// Still being computed.
+    /// CloudFormation is computing it.
     Pending,
-    /// Ready to be executed.
+    /// It can be executed.
     Ready,
-    /// There is nothing to change.
+    /// It contains no changes.
     Empty,
-    /// It cannot be executed, for the reason given.
+    /// It cannot be executed, for this reason.
     Failed(String),
 }
 
-/// A change set as described.
+/// A change set as described by CloudFormation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeSet {
-    /// How far it is.
     pub state: ChangeSetState,
-    /// Changes, in CloudFormation's order.
+    /// Changes in CloudFormation's order.
     pub changes: Vec<ResourceChange>,
 }
 
-/// One line of a stack's history.
+/// An event in a stack's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackEvent {
-    /// Identity.
     pub id: String,
-    /// Time.
     pub at: Timestamp,
     /// Logical id of the resource; the stack's name for the stack itself.
     pub logical_id: String,
-    /// Physical id, where it has one already.
+    /// `None` until the resource has one.
     pub physical_id: Option<String>,
     /// Type, for example `AWS::SQS::Queue`.
     pub resource_type: String,
     /// CloudFormation's `ResourceStatus`.
     pub status: String,
-    /// AWS's reason.
     pub reason: Option<String>,
 }
 
 impl StackEvent {
-    /// Whether this event can be the cause of a failed operation. Resources CloudFormation stopped because another one failed
-    /// first are reported as failed too, with a reason that begins like this; there is no code for it.
+    /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that it
+    /// cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no code.
     pub fn is_cause(&self) -> bool {
         const STOPPED: [&str; 3] =
             ["Resource creation cancelled", "Resource update cancelled", "Resource deletion cancelled"];
@@ -253,54 +240,50 @@ impl StackEvent {
 /// A resource of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackResource {
-    /// Logical id.
     pub logical_id: String,
-    /// Physical id.
     pub physical_id: Option<String>,
-    /// Type.
     pub resource_type: String,
     /// CloudFormation's `ResourceStatus`.
     pub status: String,
-    /// AWS's reason.
     pub reason: Option<String>,
 }
 
-/// The two ways back from a failed update.
+/// The two rollbacks of a failed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rollback<'a> {
     /// `ContinueUpdateRollback`, from `UPDATE_ROLLBACK_FAILED`.
     ContinueRollback {
-        /// Logical ids of resources that are left as they are.
+        /// Logical ids of resources to skip.
         skip: &'a [String],
     },
     /// `RollbackStack`, from `CREATE_FAILED` and `UPDATE_FAILED`.
     RollBack,
 }
 
-/// CloudFormation stacks. `stack` is a name or an ARN everywhere; a deleted stack is found by its ARN only.
+/// CloudFormation stacks. `stack` is always a name or an ARN; a deleted stack is found only by its ARN.
 pub trait StackProvider: Send + Sync {
-    /// The stack, or `None`.
+    /// The stack; `None` if it does not exist.
     fn describe<'a>(&'a self, stack: &'a str) -> Call<'a, Option<StackDescription>>;
-    /// Starts the computation of a change set. `AlreadyExists` when one of that name is there.
+    /// Starts the computation of a change set. Fails with `AlreadyExists` if the name is in use.
     fn create_change_set<'a>(&'a self, request: &'a ChangeSetRequest) -> Call<'a, ()>;
     /// State and changes of a change set.
     fn change_set<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ChangeSet>;
-    /// Starts its execution. `token` makes a repeated call harmless.
+    /// Starts the execution of a change set. Idempotent by `token`.
     fn execute<'a>(&'a self, stack: &'a str, name: &'a str, token: &'a str) -> Call<'a, ()>;
-    /// Names of the change sets a stack has.
+    /// Names of a stack's change sets.
     fn change_sets<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<String>>;
-    /// Removes a change set that is not wanted. Idempotent.
+    /// Deletes a change set. Idempotent.
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()>;
-    /// Starts the way back to the last good state.
+    /// Starts a rollback to the last stable state. Idempotent by `token`.
     fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, token: &'a str) -> Call<'a, ()>;
-    /// Starts the deletion; the resources with the logical ids `retain` stay, which only a stack in `DELETE_FAILED` allows. Idempotent.
+    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`. Idempotent.
     fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()>;
-    /// Events newer than the one with id `after`, oldest first; all there are when `after` is `None`.
+    /// Events after the one with id `after`, or all events, oldest first.
     fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>>;
-    /// What CloudFormation's validation before a deployment refused, as sentences that name the resource: of a change set, or of
-    /// the stack's last operation. Such a refusal is no event of a resource.
+    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each naming
+    /// its resource. They do not appear among the stack's events.
     fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>>;
-    /// Resources, in CloudFormation's order.
+    /// Resources in CloudFormation's order.
     fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>>;
 }
 
@@ -309,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_is_named_and_asks_for_one_thing() {
+    fn every_state_has_a_name_and_one_next_step() {
         let expected = [
             ("CREATE_IN_PROGRESS", Next::Wait),
             ("CREATE_FAILED", Next::RollBack),
@@ -344,7 +327,7 @@ mod tests {
         }
     }
 
-    /// The SDK's list is the authority: a status it learns and we do not know fails here.
+    /// Fails if an update of the SDK adds a status that is missing here.
     #[test]
     fn the_sdk_knows_no_other_state() {
         for name in aws_sdk_cloudformation::types::StackStatus::values() {

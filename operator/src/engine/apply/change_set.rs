@@ -1,4 +1,4 @@
-//! Change sets: made or found again, waited for, and not left lying about.
+//! Creates, finds, awaits and removes change sets.
 
 use tokio::time::{Instant, sleep};
 
@@ -7,7 +7,7 @@ use crate::cloud::stack::{ChangeSet, ChangeSetRequest, ChangeSetState};
 use crate::engine::desired::CHANGE_SET_PREFIX;
 use crate::engine::settings::WaitPolicy;
 
-/// Makes a change set, or finds the one an earlier run made from the same input, and waits until it is computed.
+/// Creates a change set, or finds the one that an earlier run created from the same input, and waits until it is computed.
 pub(crate) async fn compute(
     ports: &Ports,
     request: &ChangeSetRequest,
@@ -30,8 +30,8 @@ pub(crate) async fn compute(
     }
 }
 
-/// Removes change sets an earlier run has made from another input and was stopped before it removed them. That this fails is no reason
-/// not to go on: the next execution removes them, too.
+/// Removes change sets that an interrupted run created from another input. A failure is only logged: the next execution
+/// removes them as well.
 async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
     let found = async {
         for name in ports.stacks.change_sets(&request.stack).await? {
@@ -42,16 +42,16 @@ async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
         Ok::<_, PortError>(())
     };
     if let Err(error) = found.await {
-        tracing::warn!(%error, stack = request.stack, "older change sets may be left");
+        tracing::warn!(%error, stack = request.stack, "older change sets may remain");
     }
 }
 
-/// The reasons of a refusal. That they cannot be read must not hide that there was one.
+/// The validation errors of a change set or stack. If they cannot be read, the failure itself is still reported.
 pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str>) -> Vec<String> {
     match ports.stacks.refusals(stack, change_set).await {
         Ok(refusals) => refusals,
         Err(error) => {
-            tracing::warn!(%error, stack, "the reasons of a refusal are not known");
+            tracing::warn!(%error, stack, "cannot read the validation errors");
             Vec::new()
         }
     }

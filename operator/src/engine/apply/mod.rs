@@ -1,4 +1,4 @@
-//! Carries a plan out. Every operation is bounded, idempotent by its token or name, and told to whoever listens.
+//! Applies a plan. Every operation has a time limit, is idempotent by its token or name, and reports its progress.
 
 mod change_set;
 mod repair;
@@ -29,14 +29,14 @@ use change_set::refusals;
 pub(crate) use change_set::compute;
 pub(crate) use stack_waiter::{FinalState, Freshness, StackWaiter};
 
-/// Steps of one stack in one run. The longest sensible way is wait, go back, wait, update; a stack that needs more is not
-/// settling.
+/// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more does
+/// not converge.
 const STEPS_MAX: usize = 6;
 
-/// Whether a run ends with a result, or goes on from it.
+/// Whether a run ends with a result or continues from it.
 type Turn = ControlFlow<StackResult, StackResult>;
 
-/// One run over one system.
+/// One run for one system.
 pub(crate) struct Run<'a> {
     pub system: &'a ValidatedSystem,
     pub desired: &'a Desired,
@@ -47,7 +47,7 @@ pub(crate) struct Run<'a> {
     pub gate: Option<&'a dyn OperationGate>,
     pub credential: Credential,
     pub wait_policy: WaitPolicy,
-    /// Logical ids a person allows to be left behind.
+    /// Logical ids of failed resources that may be skipped.
     pub skip: &'a [String],
     pub progress: &'a mut dyn Progress,
 }
@@ -61,7 +61,7 @@ impl Run<'_> {
         self.progress.report(Event::Rollback(text));
     }
 
-    /// Brings the stack to the wanted input, from whatever state it is in.
+    /// Converges the stack to the desired input from any state.
     pub async fn converge(&mut self, mut found: Option<StackDescription>) -> Result<StackResult, PortError> {
         let mut result = StackResult {
             verdict: Verdict::Untouched,
@@ -72,7 +72,7 @@ impl Run<'_> {
             attempted: false,
             skipped: Vec::new(),
         };
-        // A failed creation is deleted once and a failed update taken back once in one run; a second time would be a loop.
+        // One run deletes a failed creation once and rolls back a failed update once; a second time would be a loop.
         let (mut deleted, mut gone_back) = (false, false);
         for _ in 0..STEPS_MAX {
             if let Some(message) = self.desired.refusal(found.as_ref(), self.adoption) {
@@ -108,7 +108,7 @@ impl Run<'_> {
                 (StackStep::DeleteThenCreate, Some(stack)) if !deleted => {
                     deleted = true;
                     result.changed = true;
-                    self.step(format!("deleting what the failed creation of stack {} left", self.desired.stack));
+                    self.step(format!("deleting stack {} after its failed creation", self.desired.stack));
                     let deletion = Deletion { stack, retain: &[] };
                     delete(self.ports, deletion, self.wait_policy, self.progress).await?.0
                 }
@@ -129,7 +129,7 @@ impl Run<'_> {
                     let verdict = stalled(self.ports, stack).await?;
                     return Ok(StackResult { verdict, stack: found, ..result });
                 }
-                // `next_step` asks for `Create` whenever there is no stack.
+                // Unreachable: without a stack, `next_step` returns `Create`.
                 (_, None) => return Ok(result),
             };
             found = match rest {
@@ -145,18 +145,18 @@ impl Run<'_> {
         Ok(StackResult { verdict, stack: found, ..result })
     }
 
-    /// Makes the stack. It goes on where data that was taken in is due for a policy or an index it could not be taken in with.
+    /// Creates the stack. Continues if imported data still needs a policy or an index with which it could not be imported.
     async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
         let result = self.create(found, result).await?;
         let more = result.verdict == Verdict::Settled && self.next(result.stack.as_ref()) == StackStep::Update;
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
     }
 
-    /// Updates the stack, or brings its table one index nearer to what is wanted.
+    /// Updates the stack, or adds the next missing index of its table.
     async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
         if let Some(steps) = self.desired.index_steps(found.as_ref()) {
             self.step(steps.to_string());
-            // DynamoDB makes one at a time, and the one before may be somebody else's.
+            // DynamoDB creates one index at a time, and another client may have started one.
             if let Some(state) = self.builds_an_index(found.as_ref()).await? {
                 let verdict = Verdict::StillRunning(state);
                 return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
@@ -168,7 +168,7 @@ impl Run<'_> {
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
     }
 
-    /// Takes a failed update back, whichever way its state allows. Answers with the reason where what a person wants left out is not.
+    /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be skipped.
     async fn take_back(
         &mut self,
         step: &StackStep,
@@ -193,7 +193,7 @@ impl Run<'_> {
         next_step(found, self.desired.compare(found), self.retry)
     }
 
-    /// What may be left out of the rollback of a stack, and is told to be.
+    /// Resources to skip in the rollback of a stack; the inner error says why one cannot be skipped.
     async fn skippable(&mut self, stack: &StackDescription) -> Result<Result<Vec<String>, String>, PortError> {
         if self.skip.is_empty() {
             return Ok(Ok(Vec::new()));
@@ -217,14 +217,14 @@ impl Run<'_> {
         follower.until_rest(Freshness::New, self.progress).await
     }
 
-    /// State of a stack whose table still builds an index.
+    /// The state of the stack, if its table has an index that is not active yet.
     async fn builds_an_index(&mut self, found: Option<&StackDescription>) -> Result<Option<StackState>, PortError> {
         let table = self.ports.tables.table(&self.system.names.table).await?;
         let builds = table.is_some_and(|table| !table.building.is_empty());
         Ok(found.filter(|_| builds).map(|stack| stack.state.clone()))
     }
 
-    /// Makes the stack, with the data an earlier one has kept.
+    /// Creates the stack and imports the data that an earlier one retained.
     async fn create(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<StackResult, PortError> {
         let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
         let (reason, message) = match importable(self.system, &kept, self.adoption) {
@@ -233,7 +233,7 @@ impl Run<'_> {
                 return self.change(request, found, result).await;
             }
             Ok(OnExisting::Import) => {
-                self.step(format!("taking in what was kept: {kept}"));
+                self.step(format!("importing retained data: {kept}"));
                 let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::of(table));
                 return self.change(self.desired.import(found.as_ref(), steps.as_ref()), found, result).await;
             }
@@ -243,7 +243,7 @@ impl Run<'_> {
         Ok(StackResult { verdict: Verdict::Refused { reason, message }, stack: found, ..result })
     }
 
-    /// One change set: made, looked at, and executed if it may be.
+    /// Computes a change set and executes it if policy and approval allow it.
     async fn change(
         &mut self,
         request: ChangeSetRequest,
@@ -260,7 +260,7 @@ impl Run<'_> {
                 stacks.discard(&request.stack, &request.name).await?;
                 return Ok(StackResult { verdict: Verdict::Settled, stack: found, ..result });
             }
-            // It is left alone: its name is that of its input, so the next run finds it.
+            // It stays: its name is derived from its input, so the next run finds it.
             ChangeSetState::Pending => return Ok(StackResult { verdict: Verdict::Comparing, stack: found, ..result }),
             ChangeSetState::Failed(reason) => {
                 let refusals = refusals(self.ports, &request.stack, Some(&request.name)).await;
@@ -285,9 +285,9 @@ impl Run<'_> {
             return Ok(StackResult { verdict, stack: found, ..result });
         }
         self.progress.report(Event::Changes(set.changes));
-        // The change set of a new stack has made it, in REVIEW_IN_PROGRESS.
+        // The change set of a new stack has created the stack in REVIEW_IN_PROGRESS.
         let Some(stack) = stacks.describe(&request.stack).await? else {
-            let message = format!("stack {} is gone", request.stack);
+            let message = format!("stack {} does not exist", request.stack);
             return Err(PortError::new("execute the change set", PortErrorKind::NotFound, message));
         };
         let mut follower = StackWaiter::new(stacks, &stack.arn, self.wait_policy).await?;
@@ -301,7 +301,8 @@ impl Run<'_> {
                 (Verdict::Settled, Some(stack))
             }
             FinalState::At(stack) => {
-                // Without a resource that failed it was the validation that refused, which tells its reasons elsewhere.
+                // If no resource failed, pre-deployment validation rejected the change set; its reasons come from
+                // `DescribeEvents`.
                 let by_resource = follower.cause().filter(|event| event.physical_id.as_deref() != Some(&stack.arn));
                 let refusals =
                     if by_resource.is_none() { refusals(self.ports, &stack.arn, None).await } else { Vec::new() };
@@ -319,14 +320,13 @@ impl Run<'_> {
 
 /// A deletion of a stack.
 pub(crate) struct Deletion<'a> {
-    /// The stack.
     pub stack: &'a StackDescription,
-    /// Logical ids of resources that stay although no policy says so.
+    /// Logical ids of resources to retain regardless of their policy.
     pub retain: &'a [String],
 }
 
-/// Deletes a stack and follows the deletion. Answers with where it came to rest, the cause of a failure, and the resources that
-/// CloudFormation kept.
+/// Deletes a stack and waits for the end. Returns the final state, the cause of a failure, and the resources that
+/// CloudFormation retained.
 pub(crate) async fn delete(
     ports: &Ports,
     Deletion { stack, retain }: Deletion<'_>,
@@ -339,8 +339,8 @@ pub(crate) async fn delete(
     Ok((rest, follower.cause().map(describe_cause), follower.kept()))
 }
 
-/// The token of an operation on a stack in the state it is in: a repetition after a crash is the same operation, one after the
-/// next change, or one that leaves other resources behind, is another.
+/// The idempotency token of an operation on a stack in its current state. A repetition after a crash has the same token; an
+/// operation after another change, or one that skips other resources, does not.
 fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     use sha2::{Digest as _, Sha256};
     let digest =
@@ -349,18 +349,19 @@ fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     format!("{operation}-{}", hex.get(..32).unwrap_or(&hex))
 }
 
-/// What a person can leave behind of a stack that failed. That it is not known must not hide why it failed.
+/// Advice on which resources of a failed stack can be skipped. Empty if they cannot be read, so that the cause of the
+/// failure is still reported.
 pub(crate) async fn advice(ports: &Ports, stack: &StackDescription) -> String {
     match ports.stacks.resources(&stack.arn).await {
         Ok(resources) => skip_resources::advice(&stack.state, &resources),
         Err(error) => {
-            tracing::warn!(%error, stack = stack.arn, "what could be left behind is not known");
+            tracing::warn!(%error, stack = stack.arn, "cannot read which resources can be skipped");
             String::new()
         }
     }
 }
 
-/// What holds a stack up that is not touched again: the cause of its last operation's end, if its history names one.
+/// The verdict on a stack that is not changed again: the cause of its last failure, if its events name one.
 async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
     let events = ports.stacks.events_since(&stack.arn, None).await?;
     let advice =
@@ -381,7 +382,7 @@ fn failed(state: StackState, cause: Option<&StackEvent>, reason: Option<&str>) -
     let cause = match (cause, reason) {
         (Some(event), _) => describe_cause(event),
         (None, Some(reason)) => reason.to_owned(),
-        (None, None) => "CloudFormation gives no reason".to_owned(),
+        (None, None) => "CloudFormation reports no reason".to_owned(),
     };
     Verdict::Failed { state, cause }
 }
@@ -391,7 +392,7 @@ fn describe_cause(event: &StackEvent) -> String {
     format!("{} ({}) {}: {reason}", event.logical_id, event.resource_type, event.status)
 }
 
-/// The verdict on a stack that is only looked at.
+/// The verdict on a stack that is only inspected.
 pub(crate) fn look(stack: Option<&StackDescription>, input: Input) -> Verdict {
     match next_step(stack, input, Retry::Allowed) {
         StackStep::UpToDate => Verdict::Settled,
@@ -403,10 +404,10 @@ pub(crate) fn look(stack: Option<&StackDescription>, input: Input) -> Verdict {
             let state = stack.map_or(StackState::DeleteComplete, |stack| stack.state.clone());
             let what_next = match step {
                 StackStep::DeleteThenCreate => {
-                    "its creation failed; the next apply deletes what is left and creates it"
+                    "the creation failed; the next apply deletes the stack and creates it again"
                 }
-                StackStep::ContinueRollback => "its rollback stopped half way; the next apply continues it",
-                _ => "its last operation failed; the next apply rolls it back",
+                StackStep::ContinueRollback => "the rollback failed; the next apply continues it",
+                _ => "the last operation failed; the next apply rolls it back",
             };
             let reason = stack.and_then(|stack| stack.reason.as_deref()).map(|text| format!(" ({text})"));
             Verdict::Failed { state, cause: format!("{what_next}{}", reason.unwrap_or_default()) }

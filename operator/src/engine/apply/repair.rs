@@ -1,4 +1,4 @@
-//! The parts CloudFormation does not carry, brought to what is wanted.
+//! Converges the resources managed outside CloudFormation.
 
 use dispatch_api::conditions::Reason;
 
@@ -10,8 +10,8 @@ use crate::engine::outputs::ArnBase;
 use crate::engine::plan::{Credential, DirectResources, DirectStep};
 
 impl Run<'_> {
-    /// Gives the platform application the wanted credential before the stack records it, so that a run that stops in between does it
-    /// again and none believes it done. Answers with a verdict where SNS refuses the credential.
+    /// Sends the desired credential to the platform application before the stack records it, so that an interrupted run
+    /// repeats it. Returns a verdict if SNS rejects the credential.
     pub(super) async fn rotate(&mut self, found: Option<&StackDescription>) -> Result<Option<Verdict>, PortError> {
         let base = found.and_then(|stack| ArnBase::of(&stack.arn));
         let (Some(credential), Some(base), Credential::Changed) = (&self.desired.fcm, base, self.credential) else {
@@ -25,7 +25,7 @@ impl Run<'_> {
         accepted(self.ports.push.update(&arn, credential).await).map(Result::err)
     }
 
-    /// Mends the parts CloudFormation does not carry. Answers with a verdict where AWS refuses what the manifest wants of them.
+    /// Repairs the resources managed outside CloudFormation. Returns a verdict if AWS rejects a setting of the spec.
     pub async fn repair(
         &mut self,
         steps: &[DirectStep],
@@ -57,7 +57,7 @@ impl Run<'_> {
                     self.ports.push.delete(&parts.push_arn).await?;
                     parts.push_exists = false;
                 }
-                // The stack's update has done it.
+                // The update of the stack has corrected them.
                 DirectStep::CorrectTags { .. } => {}
                 DirectStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
                 DirectStep::CorrectTable { correction, .. } => {
@@ -72,13 +72,13 @@ impl Run<'_> {
     }
 }
 
-/// Tells a service account key SNS refuses from a call that failed. AWS's text is left out: it speaks of the key.
+/// Separates a service account key that SNS rejects from a failed call. Omits AWS's message, which may quote the key.
 fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortError> {
     match answer {
         Err(error) if error.kind == PortErrorKind::Invalid => {
             let code = error.message.split(':').next().unwrap_or_default();
             let field = crate::engine::desired::FCM_FIELD;
-            let message = format!("SNS refuses the service account key of {field} ({code}); give another one");
+            let message = format!("{field}: SNS rejects the service account key ({code}); provide another one");
             Ok(Err(Verdict::Refused { reason: Reason::InvalidPushCredential, message }))
         }
         other => other.map(Ok),

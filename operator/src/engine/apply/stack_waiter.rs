@@ -1,4 +1,4 @@
-//! Follows an operation of CloudFormation to its end.
+//! Waits for the end of a CloudFormation operation.
 
 use std::sync::Arc;
 
@@ -9,29 +9,29 @@ use crate::cloud::stack::{Next, StackDescription, StackEvent, StackProvider, Sta
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::WaitPolicy;
 
-/// Which rest counts.
+/// Which stable state ends a wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Any: the operation is somebody else's or an earlier run's.
+    /// Any: the operation was started by an earlier run or another client.
     Any,
-    /// Only one the stack's history shows to be newer than the follower: CloudFormation goes on showing the old state for a
-    /// moment after it has accepted an operation.
+    /// Only one that an event since the start of the wait confirms: CloudFormation still reports the old state for a moment
+    /// after it accepts an operation.
     New,
 }
 
-/// Where it came to rest.
+/// How a wait ended.
 #[derive(Clone, Debug)]
 pub(crate) enum FinalState {
-    /// In a state that does not change by itself.
+    /// The stack is in a stable state.
     At(StackDescription),
-    /// The stack is gone.
+    /// The stack does not exist.
     Gone,
-    /// Nowhere yet, and wait_policy has ended.
+    /// The wait policy ended first.
     StillRunning(StackDescription),
 }
 
-/// The first event that failed by itself in the last operation of a stack's history, which is given oldest first. A rollback
-/// belongs to the operation it undoes.
+/// The event that caused the failure of the last operation. `events` are oldest first. A rollback belongs to the operation
+/// that it undoes.
 pub(crate) fn last_cause<'a>(events: &'a [StackEvent], arn: &str) -> Option<&'a StackEvent> {
     let begins = |event: &StackEvent| {
         event.physical_id.as_deref() == Some(arn)
@@ -41,7 +41,7 @@ pub(crate) fn last_cause<'a>(events: &'a [StackEvent], arn: &str) -> Option<&'a 
     events.iter().skip(start).find(|event| event.is_cause())
 }
 
-/// Reads a stack's history from a point in time on.
+/// Waits for a stack and collects its events meanwhile.
 pub(crate) struct StackWaiter<'a> {
     stacks: &'a Arc<dyn StackProvider>,
     arn: String,
@@ -53,7 +53,7 @@ pub(crate) struct StackWaiter<'a> {
 }
 
 impl<'a> StackWaiter<'a> {
-    /// Begins now: what has happened before is not told again.
+    /// Starts after the latest event, so that older ones are not reported.
     pub async fn new(
         stacks: &'a Arc<dyn StackProvider>,
         arn: &str,
@@ -64,17 +64,17 @@ impl<'a> StackWaiter<'a> {
         Ok(Self { stacks, arn, wait_policy, seen, own_status: None, cause: None, kept: Vec::new() })
     }
 
-    /// The chronologically first event that failed by itself.
+    /// The first event that can be the cause of a failure.
     pub fn cause(&self) -> Option<&StackEvent> {
         self.cause.as_ref()
     }
 
-    /// Resources a deletion has kept.
+    /// Resources that a deletion retained.
     pub fn kept(&self) -> Vec<StackEvent> {
         self.kept.clone()
     }
 
-    /// Looks, at growing intervals, until the stack rests.
+    /// Polls at growing intervals until the stack is in a stable state.
     pub async fn until_rest(
         &mut self,
         freshness: Freshness,
@@ -84,7 +84,7 @@ impl<'a> StackWaiter<'a> {
         let mut pause = self.wait_policy.first;
         loop {
             let Some(stack) = self.stacks.describe(&self.arn).await? else { return Ok(FinalState::Gone) };
-            // Events are read after the state, so that a state at rest comes with all its events.
+            // Events are read after the state, so that a final state has all its events.
             self.read_events(progress).await?;
             if stack.state == StackState::DeleteComplete {
                 return Ok(FinalState::Gone);

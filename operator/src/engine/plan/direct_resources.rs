@@ -1,4 +1,4 @@
-//! The parts CloudFormation does not carry: what was found of them and what is to be done about it.
+//! Resources managed outside CloudFormation: their observed state and the steps that correct it.
 
 use dispatch_api::dispatch_system::{BillingMode, CapacitySpec, DriftPolicy, QueueSpec};
 use dispatch_api::validate::ValidatedSystem;
@@ -6,81 +6,75 @@ use dispatch_api::validate::ValidatedSystem;
 use crate::cloud::ports::{CacheEndpoint, QueueSettings, Recovery, TableCorrection, TableLook, Throughput};
 use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 
-/// One queue as found.
+/// Observed state of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueLook {
     /// `offers`, `responses` or `notifications`.
     pub name: &'static str,
-    /// URL.
     pub url: String,
-    /// ARN its dead-letter queue has.
+    /// ARN of its dead-letter queue.
     pub dead_letter_arn: String,
-    /// Settings; `None` when the queue is gone.
+    /// Settings; `None` if the queue does not exist.
     pub settings: Option<QueueSettings>,
 }
 
-/// The parts as found.
+/// Observed state of the direct resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectResources {
-    /// The table; `None` when it is gone.
+    /// The table; `None` if it does not exist.
     pub table: Option<TableLook>,
-    /// Point-in-time recovery of the table; `None` when nobody looked.
+    /// Point-in-time recovery of the table; `None` if not inspected.
     pub recovery: Option<Recovery>,
-    /// Attribute of the table's time to live, where it is on; `None` when nobody looked.
+    /// Time-to-live attribute of the table, `Some(None)` if disabled; `None` if not inspected.
     pub expiry: Option<Option<String>>,
-    /// ARN the platform application has or would have.
+    /// ARN that the platform application has or would have.
     pub push_arn: String,
-    /// Whether the platform application exists.
     pub push_exists: bool,
     /// Endpoint of the managed cache.
     pub cache: Option<CacheEndpoint>,
-    /// The queues; empty when nobody looked.
+    /// The queues; empty if not inspected.
     pub queues: Vec<QueueLook>,
 }
 
-/// One thing to do.
+/// A step for a direct resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectStep {
-    /// Switch point-in-time recovery on again.
+    /// Enable point-in-time recovery.
     EnableRecovery,
-    /// Make the platform application.
+    /// Create the platform application.
     CreatePush,
-    /// Give the platform application the wanted credential.
+    /// Update the credential of the platform application.
     UpdatePush,
-    /// Remove the platform application.
+    /// Delete the platform application.
     DeletePush,
-    /// Give the stack its tags back, which the stack's own update does.
+    /// Restore the tags of the stack, through an update of the stack.
     CorrectTags {
-        /// What differs, for people.
+        /// Differences, for people.
         differences: Vec<String>,
     },
-    /// Give the table its settings back.
+    /// Restore the settings of the table.
     CorrectTable {
-        /// What it is to have.
         correction: TableCorrection,
-        /// What differs, for people.
+        /// Differences, for people.
         differences: Vec<String>,
     },
-    /// Give a queue its settings back.
+    /// Restore the settings of a queue.
     CorrectQueue {
-        /// Which.
         name: &'static str,
-        /// Its URL.
         url: String,
-        /// What it is to have.
         settings: QueueSettings,
-        /// What differs, for people.
+        /// Differences, for people.
         differences: Vec<String>,
     },
 }
 
 impl DirectStep {
-    /// Whether this undoes a change somebody made behind the operator's back.
+    /// Whether this step reverts a change made outside the operator.
     pub fn corrects_drift(&self) -> bool {
         !self.differences().is_empty()
     }
 
-    /// What somebody changed behind the operator's back, one field of the manifest each: what it is instead of what it should be.
+    /// Changes made outside the operator, one per field: the observed value and the specified one.
     pub fn differences(&self) -> Vec<String> {
         match self {
             Self::EnableRecovery => vec![differs("table.pointInTimeRecovery", "false", "true")],
@@ -95,10 +89,10 @@ impl DirectStep {
 impl std::fmt::Display for DirectStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::EnableRecovery => write!(f, "switch point-in-time recovery of the table on"),
+            Self::EnableRecovery => write!(f, "enable point-in-time recovery of the table"),
             Self::CreatePush => write!(f, "create the SNS platform application for FCM"),
             Self::UpdatePush => write!(f, "update the credential of the SNS platform application for FCM"),
-            Self::DeletePush => write!(f, "remove the SNS platform application for FCM"),
+            Self::DeletePush => write!(f, "delete the SNS platform application for FCM"),
             Self::CorrectTags { differences }
             | Self::CorrectTable { differences, .. }
             | Self::CorrectQueue { differences, .. } => {
@@ -108,29 +102,28 @@ impl std::fmt::Display for DirectStep {
     }
 }
 
-/// What was found and what is to be done.
+/// Steps, drift and problems of the direct resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectFinding {
-    /// To be done now.
+    /// Steps to execute now.
     pub steps: Vec<DirectStep>,
-    /// Drift that is only reported, because `driftPolicy` says so.
+    /// Drift that is only reported, as `driftPolicy` specifies.
     pub reported: Vec<DirectStep>,
-    /// What no step can mend and time may.
+    /// Problems that no step solves and that may resolve with time.
     pub problems: Vec<String>,
-    /// Resources of the stack that somebody deleted, and what a person can do.
+    /// Resources of the stack that were deleted, and what a person can do.
     pub gone: Vec<String>,
 }
 
-/// Whether the credential on record is the wanted one.
+/// Whether the recorded credential is the desired one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// It is, or none is wanted.
+    /// It is, or none is desired.
     Same,
-    /// It is another one.
     Changed,
 }
 
-/// Compares the parts with the manifest.
+/// Compares the direct resources with the manifest.
 pub fn direct_steps(system: &ValidatedSystem, parts: &DirectResources, credential: Credential) -> DirectFinding {
     let mut finding = DirectFinding::default();
     let mut drift = Vec::new();
@@ -161,7 +154,7 @@ pub fn direct_steps(system: &ValidatedSystem, parts: &DirectResources, credentia
     for look in &parts.queues {
         match &look.settings {
             None => finding.gone.push(format!(
-                "queue {} is gone: destroy the system with deletionPolicy Retain and apply it again, which keeps its data",
+                "queue {} is gone: destroy the system with deletionPolicy: Retain and apply it again to import its data",
                 look.name
             )),
             Some(found) => drift.extend(queue_step(look, found, wanted_queue(system, look.name))),
@@ -196,7 +189,7 @@ fn table_step(system: &ValidatedSystem, found: &TableLook, expiry: Option<&Optio
     }
     match found.stream_view.as_deref() {
         Some(STREAM_VIEW) => {}
-        // Only a stream that is off can be switched on.
+        // DynamoDB can enable a stream only while it is disabled.
         None => {
             differences.push(differs("table's stream", "off", STREAM_VIEW));
             correction.stream = Some(());
@@ -214,7 +207,7 @@ fn table_step(system: &ValidatedSystem, found: &TableLook, expiry: Option<&Optio
     }
     if let Some(attribute) = expiry.filter(|attribute| attribute.as_deref() != Some(TTL_ATTRIBUTE)) {
         differences.push(differs("table's time to live", attribute.as_deref().unwrap_or("off"), TTL_ATTRIBUTE));
-        // Another attribute would first have to be switched off, which takes up to an hour to be allowed again.
+        // Another attribute would first have to be disabled, after which DynamoDB refuses changes for up to an hour.
         correction.expiry = attribute.is_none().then(|| TTL_ATTRIBUTE.to_owned());
     }
     if differences.is_empty() { None } else { Some(DirectStep::CorrectTable { correction, differences }) }

@@ -1,4 +1,4 @@
-//! What is to be done, decided from what is wanted and what was found. Pure: nothing here reads or writes anything.
+//! Plans: what to do, derived from the desired and the observed state. Pure: nothing here reads or writes anything.
 
 mod direct_resources;
 pub mod exports;
@@ -20,73 +20,68 @@ use crate::cloud::stack::{Next, StackDescription, StackState};
 pub use direct_resources::{Credential, DirectFinding, DirectResources, DirectStep, QueueLook, direct_steps};
 pub use retained::{ImportRefusal, RetainedData, importable};
 
-/// Hexadecimal digits of a plan's identity: enough to tell plans apart, few enough to type.
+/// Hexadecimal digits of a plan id: enough to distinguish plans, few enough to type.
 const PLAN_ID_DIGITS: usize = 12;
-/// Changes a status lists. A person reads the dangerous ones, which come first; `plan` of the command line lists all.
+/// Maximum number of changes in a status. Changes that endanger data come first; the command `plan` lists all.
 const LISTED_MAX: usize = 20;
 
 /// What a person has approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Approval {
-    /// Nothing.
     #[default]
     None,
-    /// Any replacement or removal of a resource that holds data; counts under `approvalPolicy: OnReplacement`.
+    /// Any replacement or removal of a resource with data; applies with `approvalPolicy: OnReplacement`.
     Replacements,
-    /// The plan of this identity, and no other.
+    /// The plan with this id, and no other.
     Plan(String),
 }
 
-/// Whether template, tags and secrets are those the stack was last brought to.
+/// Whether template, tags and secrets are the ones that were last applied to the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// They are.
     Applied,
-    /// They are others.
     Different,
 }
 
-/// Whether an input that failed before may be tried again.
+/// Whether an input that failed before may be applied again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Yes.
     Allowed,
     /// Not until the manifest changes.
     Refused,
 }
 
-/// What is to be done with the stack next.
+/// The next operation on the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StackStep {
-    /// Nothing: the template and parameters applied are the wanted ones.
+    /// None: the desired template and parameters are applied.
     UpToDate,
-    /// Create it.
     Create,
-    /// Compare and update it through a change set.
+    /// Compare and update through a change set.
     Update,
-    /// Wait for the operation that runs.
+    /// Wait for the operation in progress.
     Wait,
-    /// Delete what a failed creation left, then create.
+    /// Delete the remains of a failed creation, then create.
     DeleteThenCreate,
     /// `ContinueUpdateRollback`.
     ContinueRollback,
     /// `RollbackStack`.
     RollBack,
-    /// Nothing can be done without a person.
+    /// A person has to act.
     Stalled(StackState),
-    /// The state is not understood.
+    /// The state is unknown to this version.
     LeaveAlone(StackState),
 }
 
 impl StackStep {
-    /// Whether CloudFormation is given something to do, and not only waited for or left alone.
+    /// Whether the step starts an operation on the stack.
     pub fn begins_an_operation(&self) -> bool {
         use StackStep::{ContinueRollback, Create, DeleteThenCreate, RollBack, Update};
         matches!(self, Create | Update | DeleteThenCreate | ContinueRollback | RollBack)
     }
 }
 
-/// Decides the next step. With the wanted input on record CloudFormation need not be asked.
+/// Decides the next step. If the desired input is already applied, CloudFormation is not called.
 pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -> StackStep {
     let Some(stack) = found else { return StackStep::Create };
     let failed_before = matches!(stack.state, StackState::RollbackComplete | StackState::UpdateRollbackComplete);
@@ -106,25 +101,25 @@ pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -
     }
 }
 
-/// Everything that is to be done.
+/// The stack operation, its resource changes, and the steps for direct resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Identity: equal plans have equal ids, and an approval names one.
+    /// Id of the plan. Equal plans have equal ids, and an approval names one.
     pub id: String,
-    /// Step of the stack.
+    /// Operation on the stack.
     pub stack: StackStep,
-    /// Resources touched by it.
+    /// Resource changes of that operation.
     pub changes: Vec<ResourceChange>,
-    /// Steps of the parts CloudFormation does not carry.
+    /// Steps for the direct resources.
     pub parts: Vec<DirectStep>,
 }
 
 impl Plan {
-    /// Puts a plan together. `wanted` is the hash of template and parameters.
+    /// Creates a plan. `wanted` is the hash of template and parameters.
     pub fn new(wanted: &str, stack: StackStep, changes: Vec<ResourceChange>, parts: Vec<DirectStep>) -> Self {
         let mut digest = Sha256::new();
         digest.update(wanted);
-        // The template and a change set list the same resources in different orders.
+        // A template and a change set list the same resources in different orders.
         let mut sorted: Vec<_> = changes.iter().collect();
         sorted.sort_unstable_by_key(|change| &change.logical_id);
         for change in sorted {
@@ -134,12 +129,12 @@ impl Plan {
         Self { id, stack, changes, parts }
     }
 
-    /// Whether carrying it out changes nothing.
+    /// Whether the plan changes nothing.
     pub fn is_empty(&self) -> bool {
         self.stack == StackStep::UpToDate && self.parts.is_empty()
     }
 
-    /// Whether `policy` wants a person to look first.
+    /// Whether `policy` requires an approval.
     pub fn needs_approval(&self, policy: ApprovalPolicy) -> bool {
         match policy {
             ApprovalPolicy::Auto => false,
@@ -148,7 +143,7 @@ impl Plan {
         }
     }
 
-    /// Whether it may be carried out with what was approved. An approval of another plan is no approval.
+    /// Whether the plan may be executed with this approval. An approval of another plan does not count.
     pub fn may_run(&self, policy: ApprovalPolicy, approval: &Approval) -> bool {
         if !self.needs_approval(policy) {
             return true;
@@ -189,13 +184,13 @@ impl Plan {
             .collect()
     }
 
-    /// In one line: how many of what, and which data is in danger.
+    /// The plan in one line: the number of changes of each kind, and the data at risk.
     pub fn in_words(&self) -> String {
         let LastPlan { add, change, replace, remove, .. } = self.summary();
         let words = format!("{add} to add, {change} to change, {replace} to replace, {remove} to remove");
         let danger = self.changes.iter().filter(|change| change.endangers_data());
         let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
-        if danger.is_empty() { words } else { format!("{words}; data in danger: {}", danger.join(", ")) }
+        if danger.is_empty() { words } else { format!("{words}; data at risk: {}", danger.join(", ")) }
     }
 }
 
@@ -296,7 +291,7 @@ mod tests {
             ("Table", "replace", "True")
         );
         assert!(first.endangers_data && !shown.changes[1].endangers_data);
-        let words = "0 to add, 30 to change, 1 to replace, 0 to remove; data in danger: Table (replace)";
+        let words = "0 to add, 30 to change, 1 to replace, 0 to remove; data at risk: Table (replace)";
         assert_eq!(plan.in_words(), words);
     }
 

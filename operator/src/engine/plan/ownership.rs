@@ -1,40 +1,41 @@
-//! Whose a stack, a table or a bucket is, read from its tags. Pure.
+//! Ownership of stacks, tables and buckets, determined by their tags. Pure.
 //!
-//! Names are derived from namespace and name, so two clusters, or two people, can mean the same stack. What does not carry this
-//! system's tag is never changed or deleted, unless a person adopts it.
+//! Names are derived from namespace and name, so two clusters, or two people, can refer to the same stack. A resource
+//! without the tag of this system is never changed or deleted unless a person adopts it.
 
 use std::collections::BTreeMap;
 
+use dispatch_api::annotations::ADOPT;
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::cloud::stack::{Next, StackDescription};
 use crate::engine::desired::TEMPLATE_DIGEST;
 
-/// Tag with the namespace and name of the system that owns a resource.
+/// Tag with namespace and name of the system that owns a resource.
 pub const SYSTEM_TAG: &str = "coactus:system";
-/// Tag with the Kubernetes UID of the object that owns a stack; absent on stacks made without a cluster.
+/// Tag with the Kubernetes UID of the object that owns a stack; absent on stacks created without a cluster.
 pub const UID_TAG: &str = "coactus:uid";
 
-/// Whether a stack that is somebody else's may be taken over.
+/// Whether a stack of another owner may be adopted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Adoption {
-    /// No: it is left alone and told.
+    /// No: it is reported and not changed.
     #[default]
     Refuse,
-    /// Yes: a person has said so.
+    /// Yes: a person has requested it.
     Take,
 }
 
-/// Whose something is.
+/// Owner of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// This system's.
+    /// This system.
     Ours,
-    /// Not this system's; the text says whose, as far as its tags tell.
+    /// Another owner, described as far as the tags allow.
     Another(String),
 }
 
-/// What this system's resources are tagged with.
+/// The tags of the resources of a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     system: String,
@@ -42,7 +43,6 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Of a system.
     pub fn of(system: &ValidatedSystem) -> Self {
         Self { system: format!("{}/{}", system.namespace, system.name), uid: system.uid.clone() }
     }
@@ -52,7 +52,7 @@ impl Owner {
         &self.system
     }
 
-    /// Whose a stack is. One that only a change set has made holds nothing yet and may have no tags.
+    /// Owner of a stack. A stack that only a change set created contains no resources and may have no tags.
     pub fn of_stack(&self, stack: &StackDescription) -> Ownership {
         if stack.state.next() == Next::Create && stack.tags.is_empty() {
             return Ownership::Ours;
@@ -65,30 +65,32 @@ impl Owner {
         }
     }
 
-    /// Whose a kept table or bucket is. It outlives the object that made it, so its UID does not count.
+    /// Owner of a retained table or bucket. It outlives the object that created it, so the UID does not count.
     pub fn of_data(&self, tags: &BTreeMap<String, String>) -> Ownership {
         match tags.get(SYSTEM_TAG) {
             Some(found) if *found == self.system => Ownership::Ours,
             Some(found) => Ownership::Another(format!("system {found}")),
-            None => Ownership::Another(format!("an owner unknown here (it has no tag {SYSTEM_TAG})")),
+            None => Ownership::Another(format!("an unknown owner (it has no tag {SYSTEM_TAG})")),
         }
     }
 
-    /// Why this stack must be left alone; `None` when it need not be. Only a stack of this program's template can be adopted:
-    /// anything else would be replaced piece by piece.
+    /// Why this stack must not be changed; `None` if it may be. Only a stack created from this program's template can
+    /// be adopted; the resources of any other stack would be replaced one by one.
     pub fn refusal(&self, stack: &StackDescription, adoption: Adoption) -> Option<String> {
         let Ownership::Another(whose) = self.of_stack(stack) else { return None };
-        let told = format!("stack {} belongs to {whose}; it is neither changed nor deleted", stack.arn);
+        let refusal = format!("stack {} belongs to {whose} and is neither changed nor deleted", stack.arn);
         match adoption {
-            Adoption::Refuse => Some(format!("{told}. To take it over, adopt it explicitly")),
+            Adoption::Refuse => {
+                Some(format!("{refusal}; to take it over, adopt it explicitly (annotation {ADOPT}, --adopt)"))
+            }
             Adoption::Take if stack.outputs.contains_key(TEMPLATE_DIGEST) => None,
             Adoption::Take => {
-                Some(format!("{told}. It cannot be adopted: it was not made from this program's template"))
+                Some(format!("{refusal}; it cannot be adopted: it was not created from this program's template"))
             }
         }
     }
 
-    /// The tags of ownership to put on a stack. Without a cluster the UID that is there stays.
+    /// The ownership tags of a stack. Without a cluster, an existing UID is preserved.
     pub fn tags(&self, found: Option<&StackDescription>) -> BTreeMap<String, String> {
         let kept = found.filter(|stack| self.of_stack(stack) == Ownership::Ours).and_then(|s| s.tags.get(UID_TAG));
         let uid = self.uid.as_ref().or(kept).map(|uid| (UID_TAG.to_owned(), uid.clone()));

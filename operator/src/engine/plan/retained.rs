@@ -1,8 +1,9 @@
-//! Data an earlier stack of the same name has kept, and whether a new stack may take it in. Pure.
+//! Data that an earlier stack of the same system retained, and whether a new stack may import it. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use dispatch_api::annotations::ADOPT;
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::cloud::ports::TableLook;
@@ -10,7 +11,7 @@ use crate::cloud::stack::OnExisting;
 use crate::engine::plan::ownership::{Adoption, Owner, Ownership};
 use crate::engine::plan::template;
 
-/// What there is beside a stack that does not exist.
+/// Retained resources of a system without a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetainedData {
     /// The table and its tags.
@@ -27,19 +28,19 @@ impl fmt::Display for RetainedData {
     }
 }
 
-/// Why kept data stays outside.
+/// Why retained data is not imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportRefusal {
-    /// It is somebody else's.
+    /// It belongs to another owner.
     Another(String),
-    /// It is not what the template describes; CloudFormation would take it in as it is and take it for what it is not.
+    /// It does not match the template. CloudFormation would import it unchanged and record it as matching.
     Unfit(String),
 }
 
-/// Whether the new stack takes in what is there.
+/// Whether the new stack imports the retained data.
 ///
-/// A table that lacks an index is taken in without it, and the index is added afterwards; one with other keys under a name of ours is
-/// another table.
+/// A table that lacks an index is imported without it, and the index is added afterwards. A table with other keys is
+/// refused.
 pub fn importable(
     system: &ValidatedSystem,
     kept: &RetainedData,
@@ -50,7 +51,9 @@ pub fn importable(
     let bucket = kept.bucket.as_ref().map(|(name, tags)| (format!("bucket {name}"), tags));
     for (what, tags) in [table, bucket].into_iter().flatten() {
         if let (Ownership::Another(whose), Adoption::Refuse) = (owner.of_data(tags), adoption) {
-            let text = format!("{what} exists and belongs to {whose}. To take it in, adopt it explicitly");
+            let text = format!(
+                "{what} exists and belongs to {whose}; to import it, adopt it explicitly (annotation {ADOPT}, --adopt)"
+            );
             return Err(ImportRefusal::Another(text));
         }
     }
@@ -67,7 +70,8 @@ pub fn importable(
         if !wrong.is_empty() {
             let (name, wrong) = (&table.name, wrong.join("; "));
             let text = format!(
-                "table {name} cannot be taken into the stack: {wrong}. Give spec.table.name another name, or move the table away"
+                "table {name} cannot be imported into the stack: {wrong}; action required: set another \
+                 spec.table.name, or move the table"
             );
             return Err(ImportRefusal::Unfit(text));
         }
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_kept_table_is_taken_in_and_another_ones_only_when_adopted() {
+    fn retained_data_of_another_owner_is_imported_only_when_adopted() {
         let system = system();
         assert_eq!(importable(&system, &RetainedData::default(), Adoption::Refuse), Ok(OnExisting::Refuse));
         assert_eq!(importable(&system, &kept("default/seoul"), Adoption::Refuse), Ok(OnExisting::Import));
@@ -98,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_an_index_is_taken_in_and_one_with_other_keys_is_not() {
+    fn a_table_without_an_index_is_imported_and_one_with_other_keys_is_not() {
         let mut kept = kept("default/seoul");
         let change = |kept: &mut RetainedData, keys: Option<&str>| {
             if let Some((table, _)) = &mut kept.table {
@@ -110,8 +114,8 @@ mod tests {
         assert_eq!(importable(&system(), &kept, Adoption::Refuse), Ok(OnExisting::Import));
         change(&mut kept, Some("userId"));
         let refused = importable(&system(), &kept, Adoption::Take).expect_err("other keys");
-        let text = "table coactus-default-seoul cannot be taken into the stack: index GSI2 has keys [userId] instead of [GSI2PK, GSI2SK]. \
-                    Give spec.table.name another name, or move the table away";
+        let text = "table coactus-default-seoul cannot be imported into the stack: index GSI2 has keys [userId] \
+                    instead of [GSI2PK, GSI2SK]; action required: set another spec.table.name, or move the table";
         assert_eq!(refused, ImportRefusal::Unfit(text.to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! Resources a person allows to be left behind, where CloudFormation cannot go on with them. Pure.
+//! Resources that a person allows to be skipped because CloudFormation cannot process them. Pure.
 
 use dispatch_api::annotations::SKIP_RESOURCES;
 use dispatch_api::dispatch_system::DeletionPolicy;
@@ -6,7 +6,7 @@ use dispatch_api::dispatch_system::DeletionPolicy;
 use crate::cloud::stack::{StackResource, StackState};
 use crate::engine::plan::template::DATA_RESOURCES;
 
-/// Reads the annotation: logical ids with commas between them.
+/// Parses the annotation: logical ids separated by commas.
 pub fn read_ids(text: &str) -> Vec<String> {
     let mut ids: Vec<String> = text.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect();
     ids.sort_unstable();
@@ -14,7 +14,7 @@ pub fn read_ids(text: &str) -> Vec<String> {
     ids
 }
 
-/// Status of the resources CloudFormation allows to be left behind in a state of the stack; `None` where it allows none (API
+/// Status of the resources that CloudFormation allows to be skipped in a stack state; `None` if it allows none (API
 /// reference, `ResourcesToSkip` and `RetainResources`).
 pub fn status_left(state: &StackState) -> Option<&'static str> {
     match state {
@@ -24,28 +24,29 @@ pub fn status_left(state: &StackState) -> Option<&'static str> {
     }
 }
 
-/// Logical ids that could be left behind.
+/// Logical ids of the resources that can be skipped.
 pub fn candidates(state: &StackState, resources: &[StackResource]) -> Vec<String> {
     let Some(status) = status_left(state) else { return Vec::new() };
     resources.iter().filter(|resource| resource.status == status).map(|resource| resource.logical_id.clone()).collect()
 }
 
-/// What a person can do where only leaving something behind helps; nothing where nothing can be left.
+/// What a person can do if skipping a resource is the only way; empty if no resource can be skipped.
 pub fn advice(state: &StackState, resources: &[StackResource]) -> String {
     let candidates = candidates(state, resources);
     if candidates.is_empty() {
         return String::new();
     }
     format!(
-        ". What cannot be mended can be left behind by naming it in the annotation {SKIP_RESOURCES} (--skip-resource): {}",
+        ". Resources that cannot be repaired can be skipped with the annotation {SKIP_RESOURCES} (--skip-resource): {}",
         candidates.join(", ")
     )
 }
 
-/// What is left behind of what a person has named: all of it or, with the reason, nothing.
+/// The resources to skip: all that a person named, or an error.
 ///
-/// Only resources CloudFormation has failed at are: a stack forgets what is left out of its deletion, and takes what is left out of its
-/// rollback for rolled back. Data that `deletionPolicy: Delete` says must go is not left behind by the way.
+/// Only resources that failed in CloudFormation can be skipped: a stack no longer manages a resource that its deletion
+/// skips, and treats a resource that its rollback skips as rolled back. Data that `deletionPolicy: Delete` requires to
+/// be deleted is not skipped.
 pub fn skippable(
     asked: &[String],
     state: &StackState,
@@ -57,21 +58,22 @@ pub fn skippable(
     for id in asked {
         let Some(found) = resources.iter().find(|resource| resource.logical_id == *id) else {
             return Err(format!(
-                "{SKIP_RESOURCES} names {id}, which the stack does not have; {}",
+                "{SKIP_RESOURCES} names {id}, which is not a resource of the stack; {}",
                 possible(&candidates)
             ));
         };
         if found.status != status {
             let is = &found.status;
             return Err(format!(
-                "{SKIP_RESOURCES} names {id}, which is in {is} and not in {status}; {}",
+                "{SKIP_RESOURCES} names {id}, which is in {is}; only resources in {status} can be skipped; {}",
                 possible(&candidates)
             ));
         }
         let data = *state == StackState::DeleteFailed && DATA_RESOURCES.contains(&id.as_str());
         if data && policy == DeletionPolicy::Delete {
             return Err(format!(
-                "{SKIP_RESOURCES} names {id}, whose data deletionPolicy: Delete says must go; to keep it set deletionPolicy: Retain"
+                "{SKIP_RESOURCES} names {id}, whose data deletionPolicy: Delete requires to be deleted; to retain it, \
+                 set deletionPolicy: Retain"
             ));
         }
     }
@@ -80,9 +82,9 @@ pub fn skippable(
 
 fn possible(candidates: &[String]) -> String {
     if candidates.is_empty() {
-        "nothing can be left behind".to_owned()
+        "no resource can be skipped".to_owned()
     } else {
-        format!("what can be left behind: {}", candidates.join(", "))
+        format!("resources that can be skipped: {}", candidates.join(", "))
     }
 }
 
@@ -105,20 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn only_what_failed_can_be_left_behind_and_only_when_named() {
+    fn only_failed_resources_can_be_skipped_and_only_when_named() {
         let resources =
             [resource("A", "UPDATE_FAILED"), resource("B", "UPDATE_COMPLETE"), resource("C", "UPDATE_FAILED")];
         let state = StackState::UpdateRollbackFailed;
         let judge = |text: &str| skippable(&ids(text), &state, &resources, DeletionPolicy::Retain);
         assert_eq!(judge(""), Ok(Vec::new()));
         assert_eq!(judge(" C , A,,A"), Ok(vec!["A".to_owned(), "C".to_owned()]));
-        let refused = judge("A,B").expect_err("B is well");
+        let refused = judge("A,B").expect_err("B did not fail");
         assert!(refused.contains("names B, which is in UPDATE_COMPLETE") && refused.ends_with("A, C"), "{refused}");
-        assert!(judge("D").expect_err("unknown").contains("D, which the stack does not have"));
+        assert!(judge("D").expect_err("unknown").contains("D, which is not a resource of the stack"));
     }
 
     #[test]
-    fn in_any_other_state_nothing_is_left_behind() {
+    fn in_any_other_state_nothing_is_skipped() {
         let resources = [resource("A", "UPDATE_FAILED")];
         for name in aws_sdk_cloudformation::types::StackStatus::values() {
             let state = StackState::parse(name);
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_must_go_is_not_left_behind_by_the_way() {
+    fn data_that_must_be_deleted_is_not_skipped() {
         let resources = [resource("ExportBucket", "DELETE_FAILED"), resource("OffersQueue", "DELETE_FAILED")];
         let state = StackState::DeleteFailed;
         let judge = |text: &str, policy| skippable(&ids(text), &state, &resources, policy);

@@ -1,4 +1,4 @@
-//! What only a cluster adds to a status: the worker pool, objects that cannot be read or validated, and deletion. Pure.
+//! What a cluster adds to a status: workers, objects that cannot be read or validated, and deletion. Pure.
 
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
 use dispatch_api::dispatch_system::DispatchSystemStatus;
@@ -9,37 +9,35 @@ use crate::engine::status::{Frame, is_true};
 /// The one of `Ready`, `Reconciling` and `Stalled` that is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemPhase {
-    /// It serves and is as wanted.
+    /// The system serves and matches its spec.
     Ready,
-    /// The operator goes on by itself.
+    /// The operator is working on it, or will retry.
     Reconciling,
-    /// Somebody has to change something.
+    /// The operator cannot continue until something changes.
     Stalled,
 }
 
-/// How the worker pool stands.
+/// State of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkersState {
     /// Every role has its replicas.
     Serving,
-    /// They are being rolled out.
     RollingOut,
-    /// The cluster has given up on them.
+    /// A Deployment exceeded its progress deadline.
     Failing,
-    /// The environment they need is not there yet.
+    /// The stack is not complete yet.
     NotStarted,
     /// `spec.suspend` has stopped them.
     Suspended,
-    /// The manifest is only observed.
+    /// `spec.managementPolicy` is `Observe`.
     Unmanaged,
 }
 
-/// The worker pool as found.
+/// The workers as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkersFinding {
-    /// How it stands.
     pub state: WorkersState,
-    /// In words.
+    /// Message of the condition.
     pub message: String,
 }
 
@@ -56,7 +54,8 @@ impl WorkersFinding {
     }
 }
 
-/// Adds the worker pool to a status that speaks of AWS only. A system without workers serves nobody, so `Ready` needs both.
+/// Adds the workers to a status that describes AWS only. A system without workers serves no requests, so `Ready` needs
+/// both.
 pub fn with_workers(
     mut status: DispatchSystemStatus,
     workers: &WorkersFinding,
@@ -77,8 +76,7 @@ pub fn with_workers(
     status
 }
 
-/// The status of an object whose reconcile did not come to an end: the rest of what was known stays as it is, with the
-/// generation it spoke of.
+/// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it describes.
 pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message: &str) -> DispatchSystemStatus {
     let mut status = frame.previous.cloned().unwrap_or_default();
     status.observed_generation = frame.generation;
@@ -93,7 +91,7 @@ pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message
     status
 }
 
-/// The status of an object that is being deleted. `blocked` says why that does not go on.
+/// The status of an object that is being deleted. `blocked` says why the deletion cannot proceed.
 pub fn deletion(frame: &Frame<'_>, blocked: Option<(Reason, &str)>, doing: &str) -> DispatchSystemStatus {
     let mut status = match blocked {
         Some((reason, message)) => unfinished(frame, SystemPhase::Stalled, reason, message),
@@ -107,7 +105,7 @@ pub fn deletion(frame: &Frame<'_>, blocked: Option<(Reason, &str)>, doing: &str)
     status
 }
 
-/// Where nobody looked at the parts that drift, what was last corrected of them stays told until the next look.
+/// If this run did not check for drift, keeps the last `DriftCorrected` until the next check.
 pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> DispatchSystemStatus {
     let found =
         |status: &DispatchSystemStatus| status.conditions.iter().position(|c| c.type_ == ConditionType::Drifted);
@@ -122,17 +120,17 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
     status
 }
 
-/// Whether a system that is not ready waits neither for AWS nor for the operator, but for a person.
+/// Whether a system that is not ready waits for a person, and neither for AWS nor for the operator.
 pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
     reason(status).is_some_and(crate::engine::status::waits)
 }
 
-/// Whether a system waits until other stacks are done.
+/// Whether a system waits for a free slot for its stack operation.
 pub fn waits_for_operation_slot(status: &DispatchSystemStatus) -> bool {
     reason(status) == Some(Reason::WaitingForOperationSlot)
 }
 
-/// Whether an operation of its stack runs, or is about to.
+/// Whether an operation of its stack is in progress, or about to start.
 pub fn operates(status: &DispatchSystemStatus) -> bool {
     matches!(reason(status), Some(Reason::StackBusy | Reason::ComputingChanges | Reason::AddingIndex))
 }
@@ -155,7 +153,7 @@ fn set_phase(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (System
     }
 }
 
-/// A status that was put together from an older look takes its times from what is written now.
+/// Sets the transition times of a status that was assembled from an earlier one.
 fn settle_times(status: &mut DispatchSystemStatus, frame: &Frame<'_>) {
     for condition in &mut status.conditions {
         let before = frame.previous.and_then(|p| p.conditions.iter().find(|c| c.type_ == condition.type_));
@@ -179,7 +177,7 @@ mod tests {
     use jiff::Timestamp;
 
     #[test]
-    fn credentials_that_are_refused_show_in_their_condition() {
+    fn rejected_credentials_show_in_their_condition() {
         let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
         for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
@@ -190,7 +188,7 @@ mod tests {
         let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
         assert!(
             status.conditions.iter().all(|c| c.type_ != ConditionType::CredentialsValid),
-            "it says nothing of them"
+            "throttling says nothing about credentials"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Whether names and addresses are where `spec.connection` wants them. Pure.
+//! Whether names and addresses are published as `spec.connection` asks. Pure.
 
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
 use dispatch_api::dispatch_system::DispatchSystemStatus;
@@ -7,36 +7,34 @@ use dispatch_api::validate::ValidatedSystem;
 use crate::engine::status::Frame;
 use crate::engine::status::cluster::put;
 
-/// Reasons that wait for a person.
+/// Reasons that require action by a person.
 pub const NOT_PUBLISHED: [Reason; 2] = [Reason::NameTaken, Reason::SecretsNotWritable];
 
-/// How the objects of the connection stand.
+/// State of the connection's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// All that is wanted is there.
     Published,
-    /// The Secret is made at the next look.
+    /// The next reconcile creates the Secret.
     Publishing,
-    /// The environment is not there yet.
+    /// The stack is not complete yet.
     Waiting,
-    /// The manifest is only observed.
+    /// `spec.managementPolicy` is `Observe`.
     Unmanaged,
-    /// Somebody else has an object of this kind and name.
+    /// Another owner has an object of this kind and name.
     Taken(&'static str, String),
-    /// The operator may not write the Secret; in the API server's words.
+    /// The operator is not permitted to write the Secret; with the API server's message.
     Denied(String),
 }
 
 /// The connection as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionFinding {
-    /// How it stands.
     pub state: ConnectionState,
-    /// Name of the Secret that is or will be ours.
+    /// Name of the Secret that the system owns or is about to create.
     pub secret_name: Option<String>,
 }
 
-/// Adds the connection to a status. Where nothing is wanted there is no condition, unless something is in the way.
+/// Adds the connection to a status. Without `spec.connection` there is no condition, unless a conflict has to be reported.
 pub fn with_connection(
     mut status: DispatchSystemStatus,
     found: ConnectionFinding,
@@ -62,24 +60,26 @@ fn told(state: &ConnectionState) -> (ConditionStatus, Reason, String) {
             (ConditionStatus::True, Reason::Published, "names and addresses are published".to_owned())
         }
         ConnectionState::Publishing => {
-            (ConditionStatus::False, Reason::Publishing, "the Secret is being made".to_owned())
+            (ConditionStatus::False, Reason::Publishing, "the Secret is being created".to_owned())
         }
         ConnectionState::Waiting => (
             ConditionStatus::False,
             Reason::WaitingForStack,
-            "names and addresses are published when the stack is complete".to_owned(),
+            "names and addresses are published once the stack is complete".to_owned(),
         ),
         ConnectionState::Unmanaged => (
             ConditionStatus::Unknown,
             Reason::ObserveOnly,
-            "spec.managementPolicy is Observe: nothing is published".to_owned(),
+            "nothing is published because spec.managementPolicy is Observe".to_owned(),
         ),
         ConnectionState::Taken(kind, name) => {
-            let message = format!("{kind} {name} is somebody else's and is left as it is; choose another name");
+            let message =
+                format!("{kind} {name} belongs to another owner and is not changed; action required: choose another name");
             (ConditionStatus::False, Reason::NameTaken, message)
         }
         ConnectionState::Denied(words) => {
-            let message = format!("the operator may not write Secrets; install it with that right: {words}");
+            let message =
+                format!("the operator is not permitted to write Secrets; action required: grant the permission: {words}");
             (ConditionStatus::False, Reason::SecretsNotWritable, message)
         }
     }

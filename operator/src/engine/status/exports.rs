@@ -1,5 +1,5 @@
-//! What scheduled exports add to a status: a condition of their own, and how far they are. They say nothing of whether a system serves,
-//! so the phase is not touched. Pure.
+//! What scheduled exports add to a status: a condition and their progress. A failed export does not affect whether the
+//! system serves, so the phase does not change. Pure.
 
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportScheduleStatus, ExportStatus};
@@ -8,32 +8,30 @@ use crate::engine::plan::exports::{COMPLETED, IN_PROGRESS};
 use crate::engine::status::Frame;
 use crate::engine::status::cluster::put;
 
-/// Whether exports are made.
+/// State of the export schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExportsState {
-    /// No schedule.
+    /// The spec has no schedule.
     #[default]
     Off,
-    /// By their schedule.
     Scheduled,
-    /// The one that is due could not be started, and why.
+    /// The due export could not be started, for this reason.
     NotStarted(String),
-    /// `spec.suspend` holds them back.
+    /// `spec.suspend` is true.
     Suspended,
-    /// The manifest is only observed.
+    /// `spec.managementPolicy` is `Observe`.
     Unmanaged,
 }
 
-/// Exports as found.
+/// The exports as found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExportsFinding {
-    /// Whether they are made.
     pub state: ExportsState,
-    /// The last one.
+    /// The latest export.
     pub last: Option<ExportStatus>,
-    /// Its slot, as the city's clock shows it.
+    /// Scheduled time of the latest export, in the city's time zone.
     pub slot: Option<String>,
-    /// How far the schedule is.
+    /// Progress of the schedule.
     pub progress: Option<ExportScheduleStatus>,
 }
 
@@ -57,11 +55,11 @@ fn told(found: &ExportsFinding, frame: &Frame<'_>) -> Option<(ConditionStatus, R
     match &found.state {
         ExportsState::Off => return None,
         ExportsState::Suspended => {
-            let message = "spec.suspend is true: no export is started; the last one missed is made up for afterwards";
+            let message = "suspended: no export starts until spec.suspend is false; then the latest missed one starts";
             return Some((ConditionStatus::Unknown, Reason::Suspended, message.to_owned()));
         }
         ExportsState::Unmanaged => {
-            let message = "spec.managementPolicy is Observe: no export is started";
+            let message = "no export starts because spec.managementPolicy is Observe";
             return Some((ConditionStatus::Unknown, Reason::ObserveOnly, message.to_owned()));
         }
         ExportsState::NotStarted(why) => return Some((ConditionStatus::False, Reason::ExportNotStarted, why.clone())),
@@ -71,22 +69,22 @@ fn told(found: &ExportsFinding, frame: &Frame<'_>) -> Option<(ConditionStatus, R
         return Some((
             ConditionStatus::True,
             Reason::Scheduled,
-            "the first export comes with the next time of the schedule".to_owned(),
+            "the first export starts at the next time of the schedule".to_owned(),
         ));
     };
     let what = found.slot.as_ref().map_or_else(|| last.export_arn.clone(), |slot| format!("the export of {slot}"));
     Some(match last.state.as_str() {
-        // What failed before has not succeeded yet.
+        // After a failure the condition stays false until an export completes.
         IN_PROGRESS => {
-            (ConditionStatus::from(!failed_before(frame)), Reason::Exporting, format!("{what} is under way"))
+            (ConditionStatus::from(!failed_before(frame)), Reason::Exporting, format!("{what} is in progress"))
         }
         COMPLETED => (ConditionStatus::True, Reason::ExportCompleted, format!("{what} is complete")),
         _ => {
-            let failure = last.failure.as_deref().unwrap_or("no reason is given");
+            let failure = last.failure.as_deref().unwrap_or("no reason given");
             (
                 ConditionStatus::False,
                 Reason::ExportFailed,
-                format!("{what} failed: {failure}; the next one covers what it would have covered"),
+                format!("{what} failed: {failure}; the next export also covers its period"),
             )
         }
     })

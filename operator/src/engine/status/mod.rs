@@ -1,7 +1,7 @@
-//! From what happened to the status people and programs read. Pure, and the only place that writes conditions.
+//! Builds a system's status from what a run found and did. Pure, and the only place that writes conditions.
 //!
-//! Exactly one of `Ready`, `Reconciling` and `Stalled` is true at any time (kstatus); every condition carries the generation it
-//! speaks of.
+//! Exactly one of `Ready`, `Reconciling` and `Stalled` is true at any time (kstatus). Every condition carries the
+//! generation it describes.
 
 mod cluster;
 mod connection;
@@ -27,35 +27,31 @@ pub use cluster::{
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
 
-/// What the status is made of.
+/// Input of [`of`].
 pub struct Facts<'a> {
-    /// The system.
     pub system: &'a ValidatedSystem,
-    /// How it ended with the stack.
+    /// How the run ended for the stack.
     pub verdict: &'a Verdict,
-    /// The stack as last seen.
+    /// The stack as last described.
     pub stack: Option<&'a StackDescription>,
-    /// Hash of the wanted input, when the stack has it.
+    /// Hash of the desired input, if the stack has it.
     pub applied_hash: Option<String>,
-    /// Hash of the wanted input, when it was handed to CloudFormation in this run.
+    /// Hash of the desired input, if this run submitted it to CloudFormation.
     pub attempted_hash: Option<String>,
-    /// Account AWS has answered for.
+    /// AWS account of the stack.
     pub account: &'a str,
-    /// What a person has approved.
     pub approval: &'a Approval,
-    /// How far the indexes of a table that was taken in without them are.
+    /// Progress of the indexes that an imported table lacks.
     pub index_steps: Option<&'a IndexSteps>,
-    /// Resources that were left out of a rollback in this run.
+    /// Logical ids that this run skipped in a rollback.
     pub skipped: &'a [String],
-    /// Names and addresses.
     pub outputs: Option<&'a OutputsStatus>,
-    /// What is still wrong with the parts beside the stack.
+    /// Remaining problems and drift of the resources managed outside CloudFormation.
     pub finding: &'a DirectFinding,
-    /// What was to be done.
+    /// What this run planned.
     pub plan: &'a Plan,
-    /// The status before.
+    /// Status before this run.
     pub previous: Option<&'a DispatchSystemStatus>,
-    /// Now.
     pub now: Timestamp,
 }
 
@@ -78,7 +74,7 @@ pub fn stalled_for(status: &DispatchSystemStatus, reason: Reason) -> bool {
         .any(|c| c.type_ == ConditionType::Stalled && c.status == ConditionStatus::True && c.reason == reason)
 }
 
-/// Writes the status.
+/// The status of a system after a run.
 pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     let said = phase(facts);
     let stack_ready = stack_condition(facts);
@@ -99,7 +95,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
                 (ConditionType::Drifted, ConditionStatus::False, Reason::DriftCorrected, drift_corrected(facts.plan))
             }
             (true, false) => {
-                (ConditionType::Drifted, ConditionStatus::False, Reason::InSync, "no drift was found".to_owned())
+                (ConditionType::Drifted, ConditionStatus::False, Reason::InSync, "no drift detected".to_owned())
             }
         },
         pending(facts),
@@ -126,7 +122,7 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
         skipped_resources: skipped(facts),
         failures_in_a_row: None,
         last_handled_reconcile_at: facts.previous.and_then(|previous| previous.last_handled_reconcile_at.clone()),
-        // While an operation runs the stack tells no outputs, and those it had go on serving.
+        // A stack reports no outputs during an operation; the previous ones stay valid.
         outputs: facts
             .outputs
             .cloned()
@@ -138,14 +134,14 @@ pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
     }
 }
 
-/// Who the operator is at AWS.
+/// The AWS identity of the operator for this system.
 fn identity(facts: &Facts<'_>) -> String {
     let own = "the operator's own identity";
     let role = facts.system.spec.aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}"));
     format!("account {}, {role}", facts.account)
 }
 
-/// What was left behind stays told for as long as the stack lives.
+/// Skipped resources stay in the status for as long as the stack exists.
 fn skipped(facts: &Facts<'_>) -> Vec<String> {
     let before = facts.previous.filter(|previous| previous.stack_arn == facts.stack.map(|stack| stack.arn.clone()));
     match (facts.skipped, before) {
@@ -154,28 +150,33 @@ fn skipped(facts: &Facts<'_>) -> Vec<String> {
     }
 }
 
-/// What the system is doing, which AWS object it is about, and what comes next. Since when is the condition's own time; no time stands in
-/// the words, so that a status which says the same is the same.
+/// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition has
+/// its own), so that an unchanged status stays equal.
 fn phase(facts: &Facts<'_>) -> Said {
     let mut said = finding(facts);
     let stack = &facts.system.names.stack;
     let next = match (&said.phase, facts.verdict) {
         (SystemPhase::Ready, _) => return said,
         (SystemPhase::Reconciling, _) if waits(said.reason) => return said,
-        (SystemPhase::Reconciling, _) => "it goes on by itself".to_owned(),
+        // These messages already name the stack and the next step.
+        (_, Verdict::Waiting | Verdict::Blocked | Verdict::Stalled(_)) => return said,
+        (SystemPhase::Reconciling, Verdict::Comparing | Verdict::StillRunning(_)) => {
+            "the operator will check again".to_owned()
+        }
+        (SystemPhase::Reconciling, _) => "the operator will retry".to_owned(),
         (SystemPhase::Stalled, Verdict::Failed { .. }) => {
             format!(
-                "it waits for you: change the spec, or give the annotation {RECONCILE_REQUESTED_AT} a new value to try the same again"
+                "action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to retry"
             )
         }
-        (SystemPhase::Stalled, _) => "it waits for you".to_owned(),
+        (SystemPhase::Stalled, _) => "action required".to_owned(),
     };
     let about = if said.message.contains(stack.as_str()) { String::new() } else { format!(" (stack {stack})") };
     said.message = format!("{}{about}; {next}", said.message);
     said
 }
 
-/// Reasons of systems that are not ready and on which the operator does not work: their words say why and until when.
+/// Reasons for which the operator neither works nor retries; the message says why and what ends it.
 fn waits(reason: Reason) -> bool {
     matches!(
         reason,
@@ -196,25 +197,25 @@ fn finding(facts: &Facts<'_>) -> Said {
             SystemPhase::Reconciling,
             Reason::UnknownStackState,
             format!(
-                "stack {stack} is in state {}, which this version does not know; nothing is done until it is in another one",
+                "stack {stack} is in {}, a state that this version does not know; nothing is changed until the state changes",
                 state.name()
             ),
         ),
         Verdict::Comparing => say(
             SystemPhase::Reconciling,
             Reason::ComputingChanges,
-            format!("CloudFormation compares stack {stack} with the manifest"),
+            format!("CloudFormation is computing the changes of stack {stack}"),
         ),
         Verdict::Waiting => say(
             SystemPhase::Reconciling,
             Reason::WaitingForOperationSlot,
-            format!("as many other stacks are being changed as may be at once; stack {stack} follows when one is done"),
+            format!("waiting: the limit of concurrent stack operations is reached; stack {stack} is queued"),
         ),
         Verdict::StillRunning(state) if facts.index_steps.is_some() => {
             let step = facts.index_steps.map(ToString::to_string).unwrap_or_default();
             let (table, state) = (&facts.system.names.table, state.name());
             let message =
-                format!("{step} to table {table}: stack {stack} is in {state}; DynamoDB makes one index at a time");
+                format!("{step} to table {table}: stack {stack} is in {state}; DynamoDB creates one index at a time");
             say(SystemPhase::Reconciling, Reason::AddingIndex, message)
         }
         Verdict::StillRunning(state) => {
@@ -222,15 +223,15 @@ fn finding(facts: &Facts<'_>) -> Said {
         }
         _ if facts.system.spec.suspend => {
             let message =
-                format!("stack {stack} stays as it is and the workers are stopped until spec.suspend is false");
+                format!("suspended: stack {stack} is not changed and the workers are stopped until spec.suspend is false");
             say(SystemPhase::Reconciling, Reason::Suspended, message)
         }
         Verdict::Untouched if facts.plan.stack == StackStep::Create => {
-            let message = format!("stack {stack} does not exist yet, and {} makes none", only_looks(facts));
+            let message = format!("stack {stack} does not exist; {}", next_apply(facts, "creates it"));
             say(SystemPhase::Reconciling, Reason::NotCreated, message)
         }
         Verdict::Untouched => {
-            let message = format!("stack {stack} differs from the manifest, and {} changes nothing", only_looks(facts));
+            let message = format!("stack {stack} differs from the spec; {}", next_apply(facts, "updates it"));
             say(SystemPhase::Reconciling, Reason::ChangesPending, message)
         }
         Verdict::Settled if !facts.finding.gone.is_empty() => {
@@ -242,19 +243,19 @@ fn finding(facts: &Facts<'_>) -> Said {
         Verdict::Settled if facts.outputs.is_none() => say(
             SystemPhase::Reconciling,
             Reason::OutputsMissing,
-            format!("stack {stack} does not show all its outputs"),
+            format!("stack {stack} does not report all its outputs yet"),
         ),
         Verdict::Settled => {
-            say(SystemPhase::Ready, Reason::InSync, "the environment is as the manifest says".to_owned())
+            say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned())
         }
     }
 }
 
-/// What it is that only looked.
-fn only_looks(facts: &Facts<'_>) -> &'static str {
+/// What becomes of a difference that was found without write access: `verb` says what an apply does about it.
+fn next_apply(facts: &Facts<'_>, verb: &str) -> String {
     match facts.system.spec.management_policy {
-        ManagementPolicy::Observe => "managementPolicy: Observe",
-        ManagementPolicy::Full => "this look",
+        ManagementPolicy::Observe => "nothing is changed because spec.managementPolicy is Observe".to_owned(),
+        ManagementPolicy::Full => format!("the next apply {verb}"),
     }
 }
 
@@ -279,22 +280,22 @@ fn failed_reason(state: &StackState) -> Reason {
 }
 
 fn stalled_message(stack: &str, state: &StackState) -> String {
-    let what_now = match state {
-        StackState::DeleteFailed => "see its events for the resource that could not be deleted, then delete it again",
+    let action = match state {
+        StackState::DeleteFailed => "find the resource that cannot be deleted in the stack's events, then delete again",
         StackState::RollbackFailed => {
-            "delete the stack, keeping the resources that cannot be deleted, then apply again"
+            "delete the stack, retaining the resources that cannot be deleted, then apply again"
         }
         StackState::RollbackComplete | StackState::UpdateRollbackComplete => {
-            "the same input failed before; change the manifest"
+            "change the spec; the same input failed before"
         }
-        _ => "see its events, and bring it to rest by hand",
+        _ => "see the stack's events and bring it to a stable state",
     };
-    format!("stack {stack} is in {}: {what_now}", state.name())
+    format!("stack {stack} is in {}; action required: {action}", state.name())
 }
 
 fn stack_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
     let Some(stack) = facts.stack else {
-        return (ConditionStatus::False, Reason::NotCreated, "there is no stack".to_owned());
+        return (ConditionStatus::False, Reason::NotCreated, "the stack does not exist".to_owned());
     };
     if matches!(facts.verdict, Verdict::Refused { reason: Reason::OwnedByAnother, .. }) {
         return (ConditionStatus::False, Reason::OwnedByAnother, stack.state.name().to_owned());
@@ -309,17 +310,19 @@ fn stack_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
 
 fn parts_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
     if !facts.stack.is_some_and(|stack| stack.state.serves()) {
-        return (ConditionStatus::Unknown, Reason::StackNotReady, "looked at once the stack is complete".to_owned());
+        let message = "resources managed outside CloudFormation are inspected once the stack is complete";
+        return (ConditionStatus::Unknown, Reason::StackNotReady, message.to_owned());
     }
     let wrong: Vec<&str> = facts.finding.gone.iter().chain(&facts.finding.problems).map(String::as_str).collect();
     if wrong.is_empty() {
-        (ConditionStatus::True, Reason::InSync, "the parts beside the stack are as wanted".to_owned())
+        let message = "resources managed outside CloudFormation match the spec";
+        (ConditionStatus::True, Reason::InSync, message.to_owned())
     } else {
         (ConditionStatus::False, Reason::DirectResourcesNotReady, wrong.join("; "))
     }
 }
 
-/// Only a plan that was made resource by resource has an identity that an approval can name.
+/// Only a plan that lists its resources has an id that an approval can name.
 fn pending(facts: &Facts<'_>) -> (ConditionType, ConditionStatus, Reason, String) {
     let kind = ConditionType::PlanPending;
     match facts.verdict {
@@ -329,21 +332,21 @@ fn pending(facts: &Facts<'_>) -> (ConditionType, ConditionStatus, Reason, String
             kind,
             ConditionStatus::True,
             Reason::ChangesPending,
-            "the manifest has changes that are not applied".to_owned(),
+            "the spec has changes that are not applied".to_owned(),
         ),
-        _ => (kind, ConditionStatus::False, Reason::NothingPending, "no plan waits".to_owned()),
+        _ => (kind, ConditionStatus::False, Reason::NothingPending, "no plan is pending".to_owned()),
     }
 }
 
-/// What the plan is, that it waits, and how it is approved. An approval of an older plan is named, so that nobody wonders.
+/// The plan and how to approve it. Names an approval of another plan, which has no effect.
 fn approval_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stale = match facts.approval {
-        Approval::Plan(other) if other != id => format!("the approval of plan {other} does not count for it; "),
+        Approval::Plan(other) if other != id => format!("the approval of plan {other} does not apply to it; "),
         _ => String::new(),
     };
     format!(
-        "plan {id} of stack {} waits for you: {words}; {stale}approve it with the annotation {APPROVE}={id} (--approve {id})",
+        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation {APPROVE}={id} (--approve {id})",
         facts.system.names.stack
     )
 }
@@ -352,7 +355,7 @@ fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
     format!(
-        "plan {id} of stack {stack} is not carried out: {words}; remove the annotation {DRY_RUN} to have it carried out"
+        "dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it"
     )
 }
 
@@ -360,14 +363,13 @@ fn drift_corrected(plan: &Plan) -> String {
     plan.parts.iter().flat_map(DirectStep::differences).collect::<Vec<_>>().join("; ")
 }
 
-/// What every condition of one status shares.
+/// What all conditions of one status share.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
-    /// Generation the status speaks of.
+    /// Generation the status describes.
     pub generation: i64,
-    /// The status before.
+    /// Status before this run.
     pub previous: Option<&'a DispatchSystemStatus>,
-    /// Now.
     pub now: Timestamp,
 }
 
@@ -377,7 +379,7 @@ fn write(facts: &Facts<'_>, told: (ConditionType, ConditionStatus, Reason, Strin
 }
 
 impl Frame<'_> {
-    /// The time of a condition is that of its last change of status, so that a status that says the same is the same.
+    /// A condition keeps its transition time while its status stays the same, so that an unchanged status stays equal.
     fn write(&self, told: (ConditionType, ConditionStatus, Reason, String)) -> Condition {
         let (kind, status, reason, message) = told;
         let before = self.previous.and_then(|previous| previous.conditions.iter().find(|c| c.type_ == kind));
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_of_the_trio_is_true_whatever_happens() {
+    fn exactly_one_phase_condition_is_true_in_every_state() {
         for verdict in verdicts() {
             for state in [None].into_iter().chain(aws_sdk_cloudformation::types::StackStatus::values().iter().map(Some))
             {
@@ -461,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ready_says_which_stack_and_what_comes_next() {
+    fn every_message_that_is_not_ready_names_the_stack_and_the_next_step() {
         for verdict in verdicts() {
             for suspend in [false, true] {
                 let status = status_of(&verdict, Some("UPDATE_COMPLETE"), suspend);
@@ -472,12 +474,12 @@ mod tests {
                 let text = &ready.message;
                 assert!(text.contains("stack coactus-default-seoul"), "{verdict:?}: {text}");
                 let next = [
-                    "by itself",
-                    "waits for you",
+                    "the operator will",
+                    "action required",
                     " until ",
-                    "changes nothing",
-                    "makes none",
-                    "to have it carried out",
+                    "is queued",
+                    "the next apply",
+                    "to apply it",
                 ];
                 assert!(next.iter().any(|words| text.contains(words)), "{verdict:?}: {text}");
             }
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_bounded_one_by_one_and_together_and_steer_no_terminal() {
+    fn messages_are_bounded_and_contain_no_control_characters() {
         let cause = format!("Table CREATE_FAILED: \u{1b}[2J{}", "long ".repeat(100_000));
         let verdict = Verdict::Failed { state: StackState::RollbackComplete, cause };
         let status = status_of(&verdict, Some("ROLLBACK_COMPLETE"), false);
@@ -501,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_status_has_the_same_times() {
+    fn an_unchanged_condition_keeps_its_transition_time() {
         let first = status_of(&Verdict::Settled, Some("CREATE_COMPLETE"), false);
         let system = system();
         let plan = Plan::new("h", StackStep::Update, Vec::new(), Vec::new());

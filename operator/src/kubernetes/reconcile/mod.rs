@@ -1,7 +1,7 @@
 //! One reconcile of one object: reads it, reconciles AWS if that is due, then the workers, and writes the status.
 
 mod cleanup;
-mod connection;
+pub mod connection;
 pub mod exports;
 pub mod queue_drain;
 pub mod worker_deployments;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ranking::rank;
 
 pub(crate) const NOW: EpochMs = EpochMs(1_000_000);
 
@@ -25,7 +26,7 @@ prop_compose! {
         drivers.into_iter().enumerate().map(|(n, (at, availability, idle, limits, auto_accept, answers, resting))| {
             DriverSnapshot {
                 id: DriverId::from_suffix(&format!("{n:05}")).unwrap(),
-                availability: [Availability::Active, Availability::Dispatched, Availability::Active][usize::from(availability)],
+                availability: [PersonStatus::Active, PersonStatus::Dispatched, PersonStatus::Active][usize::from(availability)],
                 position: Coordinate::new(
                     37.5662 + f64::from(at.0 - 20) * 0.002,
                     126.9784 + f64::from(at.1 - 20) * 0.002,
@@ -61,7 +62,7 @@ proptest! {
         for (place, candidate) in ranked.iter().enumerate() {
             let driver = snapshot(&drivers, candidate);
             prop_assert_eq!(candidate.priority, place);
-            prop_assert_eq!(driver.availability, Availability::Active);
+            prop_assert_eq!(driver.availability, PersonStatus::Active);
             prop_assert!(!driver.resting && !search.asked.contains(&driver.id));
             prop_assert!(candidate.distance <= driver.max_distance);
             prop_assert!(driver.minimum_fare <= search.estimated_fare);
@@ -120,7 +121,7 @@ proptest! {
 fn among_equals_the_seeds_criteria_decide_one_after_the_other() {
     let base = DriverSnapshot {
         id: DriverId::from_suffix("5-id").unwrap(),
-        availability: Availability::Active,
+        availability: PersonStatus::Active,
         position: pickup(),
         seen_at: NOW,
         idle_since: EpochMs(100),

@@ -2,8 +2,8 @@
 
 use super::guard::{Guard, stands};
 use super::{
-    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, Event, FollowUp, Notice, OfferOutcome, Record, RecordType,
-    Refusal, Rules, SEARCH_PAUSE_MS, Status, Step, TripEvent, TripTotals,
+    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, DispatchStatus, Event, EventType, FollowUp, Notice,
+    OfferOutcome, Record, Refusal, Rules, SEARCH_PAUSE_MS, Step, TripEvent, TripTotals,
 };
 use crate::ids::{DriverId, UserId};
 
@@ -40,7 +40,7 @@ fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
 }
 
 /// A change of the stored dispatch that begins as `state` with one record.
-fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+fn change(before: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut state = before.clone();
     if stands(Guard::VersionCounts) {
         state.ver += 1;
@@ -55,7 +55,7 @@ fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rul
 }
 
 fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
-    if dispatch.status != Status::Requested {
+    if dispatch.status != DispatchStatus::Requested {
         return unchanged(dispatch, Vec::new());
     }
     if let Some(driver) = dispatch.driver.as_ref().filter(|_| stands(Guard::OneOfferAtATime)) {
@@ -83,7 +83,7 @@ fn attempts_used_up(dispatch: &Dispatch) -> bool {
 
 fn waits_for_a_candidate(dispatch: &Dispatch) -> bool {
     let offered = dispatch.driver.is_some() && stands(Guard::OneOfferAtATime);
-    dispatch.status == Status::Requested && !offered && !attempts_used_up(dispatch)
+    dispatch.status == DispatchStatus::Requested && !offered && !attempts_used_up(dispatch)
 }
 
 fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Rules<'_>) -> Step {
@@ -130,7 +130,7 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
         return unchanged(dispatch, vec![FollowUp::ReleaseHold(driver.clone())]);
     };
     let timeout_at = rules.now.plus_ms(rules.policy.offer_timeout_ms);
-    let mut step = change(dispatch, RecordType::DriverAssigned, "드라이버 배정 완료", rules);
+    let mut step = change(dispatch, EventType::DriverAssigned, "드라이버 배정 완료", rules);
     step.state.driver = Some(driver.clone());
     if stands(Guard::OfferNumberGrows) {
         step.state.offer_seq += 1;
@@ -155,7 +155,7 @@ fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Resu
         let was_asked = dispatch.matching.asked.contains(driver);
         return Err(if was_asked { Refusal::OfferOver } else { Refusal::NotYours });
     }
-    let open = dispatch.status == Status::Requested || !stands(Guard::OpenRequestIsAnswered);
+    let open = dispatch.status == DispatchStatus::Requested || !stands(Guard::OpenRequestIsAnswered);
     let live = dispatch.offer_seq == offer_seq || !stands(Guard::LiveOfferIsAnswered);
     if !open || !live {
         return Err(Refusal::OfferOver);
@@ -166,13 +166,13 @@ fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Resu
 fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
     let already = dispatch.driver.as_ref() == Some(&driver)
         && dispatch.offer_seq == offer_seq
-        && matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+        && matches!(dispatch.status, DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed);
     if already {
         return Ok(unchanged(dispatch, Vec::new()));
     }
     live_offer_of(dispatch, &driver, offer_seq)?;
-    let mut step = change(dispatch, RecordType::DriverAccepted, "드라이버 수락", rules);
-    step.state.status = Status::Accepted;
+    let mut step = change(dispatch, EventType::DriverAccepted, "드라이버 수락", rules);
+    step.state.status = DispatchStatus::Accepted;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
     if stands(Guard::AcceptOccupiesDriver) {
@@ -185,7 +185,7 @@ fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_
 fn timed_out(dispatch: &Dispatch, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
     let its_own = dispatch.offer_seq == offer_seq || !stands(Guard::TimerEndsItsOwnOffer);
     match &dispatch.driver {
-        Some(driver) if dispatch.status == Status::Requested && its_own => {
+        Some(driver) if dispatch.status == DispatchStatus::Requested && its_own => {
             Ok(end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules))
         }
         _ => Err(Refusal::OfferOver),
@@ -198,7 +198,7 @@ fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules
         OfferOutcome::TimedOut => "응답 시간 초과 - 다음 드라이버 검색 중",
         OfferOutcome::Accepted | OfferOutcome::Rejected => "드라이버 거절 - 다음 드라이버 검색 중",
     };
-    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    let mut step = change(dispatch, EventType::DriverRejected, details, rules);
     if stands(Guard::EndedOfferHasNoDriver) {
         step.state.driver = None;
     }
@@ -210,7 +210,7 @@ fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules
 /// Ends the live offer of a driver who turned out not to be free: nobody's answer, so nothing is counted or announced.
 fn void_offer(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Step {
     let details = "드라이버 배정 불가 - 다음 드라이버 검색 중";
-    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    let mut step = change(dispatch, EventType::DriverRejected, details, rules);
     step.state.driver = None;
     close_offer(&mut step.state);
     step.follow_ups.push(FollowUp::ReleaseHold(driver));
@@ -225,14 +225,14 @@ fn close_offer(state: &mut Dispatch) {
 /// No driver takes it (the seed's `handleDispatchFailure`).
 fn fail(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     let mut step =
-        cancelled(dispatch, RecordType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
+        cancelled(dispatch, EventType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
     step.follow_ups.push(FollowUp::Notify(Notice::DispatchFailed(dispatch.user.clone())));
     step
 }
 
-fn cancelled(dispatch: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+fn cancelled(dispatch: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut step = change(dispatch, record_type, details, rules);
-    step.state.status = Status::Cancelled;
+    step.state.status = DispatchStatus::Cancelled;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
     if stands(Guard::CancelledFreesUser) {
@@ -246,16 +246,16 @@ fn cancel_by_user(dispatch: &Dispatch, user: &UserId, rules: Rules<'_>) -> Resul
     if dispatch.user != *user {
         return Err(Refusal::NotYours);
     }
-    if dispatch.status == Status::Cancelled {
+    if dispatch.status == DispatchStatus::Cancelled {
         return Ok(unchanged(dispatch, Vec::new()));
     }
-    let riding = dispatch.status == Status::InProgress && stands(Guard::RideIsNotCancelled);
-    if riding || dispatch.status == Status::Completed {
+    let riding = dispatch.status == DispatchStatus::InProgress && stands(Guard::RideIsNotCancelled);
+    if riding || dispatch.status == DispatchStatus::Completed {
         return Err(Refusal::WrongStatus(dispatch.status));
     }
-    let mut step = cancelled(dispatch, RecordType::CancelledByUser, "사용자 취소", rules);
+    let mut step = cancelled(dispatch, EventType::CancelledByUser, "사용자 취소", rules);
     if let Some(driver) = &dispatch.driver {
-        if dispatch.status == Status::Accepted {
+        if dispatch.status == DispatchStatus::Accepted {
             step.companions.push(Companion::FreeDriver(driver.clone()));
         } else {
             step.state.driver = None;
@@ -271,13 +271,13 @@ fn cancel_by_driver(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> 
         return Err(Refusal::NotYours);
     }
     match dispatch.status {
-        Status::Accepted => {
-            let mut step = cancelled(dispatch, RecordType::CancelledByDriver, "드라이버 취소", rules);
+        DispatchStatus::Accepted => {
+            let mut step = cancelled(dispatch, EventType::CancelledByDriver, "드라이버 취소", rules);
             step.companions.push(Companion::FreeDriver(driver));
             step.follow_ups.push(FollowUp::Notify(Notice::DriverCancelled(dispatch.user.clone())));
             Ok(step)
         }
-        Status::Cancelled => Ok(unchanged(dispatch, Vec::new())),
+        DispatchStatus::Cancelled => Ok(unchanged(dispatch, Vec::new())),
         other => Err(Refusal::WrongStatus(other)),
     }
 }
@@ -287,13 +287,14 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
         return Err(Refusal::NotYours);
     }
     let needed = match event {
-        TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => Status::Accepted,
-        TripEvent::TripStarted => Status::InProgress,
-        TripEvent::PaymentCompleted => Status::Completed,
+        TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => DispatchStatus::Accepted,
+        TripEvent::TripStarted => DispatchStatus::InProgress,
+        TripEvent::PaymentCompleted => DispatchStatus::Completed,
         // The end of a trip comes with its totals, as an event of its own.
         TripEvent::TripCompleted => return Err(Refusal::OutOfOrder(dispatch.last_trip_event)),
     };
-    let rides = matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+    let rides =
+        matches!(dispatch.status, DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed);
     if rides && dispatch.last_trip_event == Some(event) {
         return Ok(unchanged(dispatch, Vec::new()));
     }
@@ -304,16 +305,16 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
         return Err(Refusal::OutOfOrder(dispatch.last_trip_event));
     }
     let (record_type, details) = match event {
-        TripEvent::PickupStarted => (RecordType::PickupStarted, "픽업 이동 시작"),
-        TripEvent::DriverArrived => (RecordType::DriverArrived, "드라이버 도착"),
-        TripEvent::PassengerPickedUp => (RecordType::PassengerPickedUp, "승객 탑승"),
-        TripEvent::TripStarted => (RecordType::TripStarted, "운행 시작"),
-        TripEvent::TripCompleted | TripEvent::PaymentCompleted => (RecordType::PaymentCompleted, "결제 완료"),
+        TripEvent::PickupStarted => (EventType::PickupStarted, "픽업 이동 시작"),
+        TripEvent::DriverArrived => (EventType::DriverArrived, "드라이버 도착"),
+        TripEvent::PassengerPickedUp => (EventType::PassengerPickedUp, "승객 탑승"),
+        TripEvent::TripStarted => (EventType::TripStarted, "운행 시작"),
+        TripEvent::TripCompleted | TripEvent::PaymentCompleted => (EventType::PaymentCompleted, "결제 완료"),
     };
     let mut step = change(dispatch, record_type, details, rules);
     step.state.last_trip_event = Some(event);
     if event == TripEvent::PassengerPickedUp {
-        step.state.status = Status::InProgress;
+        step.state.status = DispatchStatus::InProgress;
         step.state.trip_started_at = Some(rules.now);
     }
     step.follow_ups.push(FollowUp::Notify(Notice::TripProgress(dispatch.user.clone(), event)));
@@ -330,9 +331,9 @@ fn trip_completed(
         return Err(Refusal::NotYours);
     }
     match dispatch.status {
-        Status::InProgress => {
-            let mut step = change(dispatch, RecordType::TripCompleted, "운행 완료", rules);
-            step.state.status = Status::Completed;
+        DispatchStatus::InProgress => {
+            let mut step = change(dispatch, EventType::TripCompleted, "운행 완료", rules);
+            step.state.status = DispatchStatus::Completed;
             step.state.last_trip_event = Some(TripEvent::TripCompleted);
             step.companions = vec![
                 Companion::FreeUser(dispatch.user.clone()),
@@ -344,7 +345,7 @@ fn trip_completed(
             step.follow_ups.push(FollowUp::Notify(notice));
             Ok(step)
         }
-        Status::Completed => Ok(unchanged(dispatch, Vec::new())),
+        DispatchStatus::Completed => Ok(unchanged(dispatch, Vec::new())),
         other => Err(Refusal::WrongStatus(other)),
     }
 }

@@ -26,7 +26,7 @@ fn requested() -> Dispatch {
         id: DispatchId::from_suffix("1").unwrap(),
         user: user(),
         driver: None,
-        status: Status::Requested,
+        status: DispatchStatus::Requested,
         offer_seq: 0,
         ver: 1,
         created_at: EpochMs(0),
@@ -113,13 +113,13 @@ fn pauses_ms() -> impl Strategy<Value = u64> {
 }
 
 /// The edges of the diagram in `dispatch`.
-fn is_an_edge(from: Status, to: Status) -> bool {
+fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
     from == to
         || matches!(
             (from, to),
-            (Status::Requested, Status::Accepted | Status::Cancelled)
-                | (Status::Accepted, Status::InProgress | Status::Cancelled)
-                | (Status::InProgress, Status::Completed)
+            (DispatchStatus::Requested, DispatchStatus::Accepted | DispatchStatus::Cancelled)
+                | (DispatchStatus::Accepted, DispatchStatus::InProgress | DispatchStatus::Cancelled)
+                | (DispatchStatus::InProgress, DispatchStatus::Completed)
         )
 }
 
@@ -177,7 +177,7 @@ fn check(before: &Dispatch, step: &Step, now: EpochMs) {
     );
     if before.status.is_terminal() {
         let paid = after.last_trip_event == Some(TripEvent::PaymentCompleted);
-        assert!(!step.changed || (before.status == Status::Completed && paid), "a terminal dispatch changed");
+        assert!(!step.changed || (before.status == DispatchStatus::Completed && paid), "a terminal dispatch changed");
         assert!(step.companions.is_empty());
     }
     if after.status.is_terminal() && !before.status.is_terminal() {
@@ -209,7 +209,7 @@ proptest! {
                 check(&decided.state, &again, now);
                 if decided.changed {
                     let offer_or_end = again.changed && !again.companions.is_empty();
-                    prop_assert!(!offer_or_end || again.state.status == Status::Cancelled);
+                    prop_assert!(!offer_or_end || again.state.status == DispatchStatus::Cancelled);
                 }
             }
             state = decided.state;
@@ -217,9 +217,9 @@ proptest! {
         let ended = u32::from(state.status.is_terminal());
         prop_assert_eq!(others.user_freed, ended);
         prop_assert_eq!(others.histories, ended);
-        prop_assert_eq!(others.completed_rides, u32::from(state.status == Status::Completed));
+        prop_assert_eq!(others.completed_rides, u32::from(state.status == DispatchStatus::Completed));
         let taken = others.on_this_dispatch.values().filter(|on| **on).count();
-        prop_assert_eq!(taken, usize::from(matches!(state.status, Status::Accepted | Status::InProgress)));
+        prop_assert_eq!(taken, usize::from(matches!(state.status, DispatchStatus::Accepted | DispatchStatus::InProgress)));
     }
 
     /// With nobody answering and nobody found, waking alone ends every request in bounded time.
@@ -247,7 +247,7 @@ proptest! {
             }
             state = decided.state;
         }
-        prop_assert_eq!(state.status, Status::Cancelled);
+        prop_assert_eq!(state.status, DispatchStatus::Cancelled);
         prop_assert_eq!(state.offer_seq, u32::from(drivers));
     }
 }

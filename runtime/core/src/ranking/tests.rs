@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::candidate::Availability;
 use crate::candidate::tests::{NOW, drivers, pickup, search};
+use crate::person::PersonStatus;
 
 fn many(share: u8) -> DispatchPolicy {
     DispatchPolicy { max_candidates: 50, exploration_share_percent: share, ..DispatchPolicy::default() }
@@ -125,7 +125,7 @@ fn new_drivers_have_their_turn_in_the_share_of_dispatches_that_is_theirs() {
 fn a_new_driver_waits_behind_the_usual_best_on_any_other_turn() {
     let driver = |name: &str, metres: f64, offered: u32| DriverSnapshot {
         id: DriverId::from_suffix(name).unwrap(),
-        availability: Availability::Active,
+        availability: PersonStatus::Active,
         position: Coordinate::new(37.5662 + metres / 111_226.0, 126.9784).unwrap(),
         seen_at: NOW,
         idle_since: NOW,
@@ -147,7 +147,7 @@ fn a_new_driver_waits_behind_the_usual_best_on_any_other_turn() {
 fn a_record_somebody_changed_leads_to_another_order() {
     let drivers = [1_u32, 2].map(|number| DriverSnapshot {
         id: DriverId::from_suffix(&number.to_string()).unwrap(),
-        availability: Availability::Active,
+        availability: PersonStatus::Active,
         position: pickup(),
         seen_at: NOW,
         idle_since: NOW,

@@ -1,7 +1,7 @@
 //! What must be true whatever happens. A promise about a moment is judged where the write happens and remembered by the state, a promise
 //! about a state is judged on every state.
 
-use dispatch_core::dispatch::Status;
+use dispatch_core::dispatch::DispatchStatus;
 use stateright::Property;
 
 use super::row::{DISPATCHES, DRIVERS, Row, Setting};
@@ -25,13 +25,13 @@ pub enum Promise {
     NeverToldNo,
 }
 
-fn is_an_edge(from: Status, to: Status) -> bool {
+fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
     from == to
         || matches!(
             (from, to),
-            (Status::Requested, Status::Accepted | Status::Cancelled)
-                | (Status::Accepted, Status::InProgress | Status::Cancelled)
-                | (Status::InProgress, Status::Completed)
+            (DispatchStatus::Requested, DispatchStatus::Accepted | DispatchStatus::Cancelled)
+                | (DispatchStatus::Accepted, DispatchStatus::InProgress | DispatchStatus::Cancelled)
+                | (DispatchStatus::InProgress, DispatchStatus::Completed)
         )
 }
 
@@ -68,7 +68,7 @@ fn broken_by_offer(before: &Row, after: &Row) -> Option<Promise> {
 }
 
 fn accepts_rightly(before: &Row, task: &Task) -> bool {
-    if task.after.status() != Status::Accepted || before.status() == Status::Accepted {
+    if task.after.status() != DispatchStatus::Accepted || before.status() == DispatchStatus::Accepted {
         return true;
     }
     let Cause::Accept(driver, offer_seq) = task.cause else { return false };

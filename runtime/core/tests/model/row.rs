@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use dispatch_core::dispatch::{CANDIDATES_FRESH_MS, CandidateRef, Dispatch, Matching, Status, TripEvent};
+use dispatch_core::dispatch::{CANDIDATES_FRESH_MS, CandidateRef, Dispatch, DispatchStatus, Matching, TripEvent};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::time::EpochMs;
@@ -21,8 +21,13 @@ const ASKED_MAX: usize = 3;
 pub const NOW: EpochMs = EpochMs(1_000_000);
 
 /// The statuses, in the order of a ride.
-const STATUSES: [Status; 5] =
-    [Status::Requested, Status::Accepted, Status::InProgress, Status::Completed, Status::Cancelled];
+const STATUSES: [DispatchStatus; 5] = [
+    DispatchStatus::Requested,
+    DispatchStatus::Accepted,
+    DispatchStatus::InProgress,
+    DispatchStatus::Completed,
+    DispatchStatus::Cancelled,
+];
 
 /// A driver's number.
 pub type Driver = u8;
@@ -124,18 +129,18 @@ impl Row {
         Self { offer_seq: ended, ver: 1 + 2 * ended, attempt: ended, asked: row_of(asked), ..Self::requested() }
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> DispatchStatus {
         STATUSES[usize::from(self.status)]
     }
 
     /// Whether a driver is asked and has not answered.
     pub fn is_offered(&self) -> bool {
-        self.status() == Status::Requested && self.driver.is_some()
+        self.status() == DispatchStatus::Requested && self.driver.is_some()
     }
 
     /// The driver who is on it.
     pub fn rider(&self) -> Option<Driver> {
-        self.driver.filter(|_| matches!(self.status(), Status::Accepted | Status::InProgress))
+        self.driver.filter(|_| matches!(self.status(), DispatchStatus::Accepted | DispatchStatus::InProgress))
     }
 
     /// The same with the two drivers exchanged.

@@ -1,7 +1,8 @@
 //! What a worker has in hand between reading a dispatch and writing it, and everything it can begin with.
 
 use dispatch_core::dispatch::{
-    Companion, Dispatch, Event, FollowUp, Guard, Refusal, Rules, Status, Step, TripEvent, TripTotals, step, without,
+    Companion, Dispatch, DispatchStatus, Event, FollowUp, Guard, Refusal, Rules, Step, TripEvent, TripTotals, step,
+    without,
 };
 use dispatch_core::policy::DispatchPolicy;
 
@@ -241,7 +242,10 @@ impl Core {
         let task = self.apply(dispatch, row, cause);
         match (cause, &task) {
             (Cause::Accept(driver, offer_seq), Err(_)) => {
-                let rides = matches!(row.status(), Status::Accepted | Status::InProgress | Status::Completed);
+                let rides = matches!(
+                    row.status(),
+                    DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed
+                );
                 if rides && row.driver == Some(driver) && row.offer_seq == offer_seq {
                     return Err(ToldNo);
                 }
@@ -253,7 +257,7 @@ impl Core {
             (Cause::Timer(offer_seq, _), Err(_)) if row.is_offered() && offer_seq < row.offer_seq => {
                 seen.mark(Branch::LateTimer);
             }
-            (Cause::CancelByUser(Who::Owner), Err(_)) if row.status() == Status::InProgress => {
+            (Cause::CancelByUser(Who::Owner), Err(_)) if row.status() == DispatchStatus::InProgress => {
                 seen.mark(Branch::CancelRefused);
             }
             _ => {}

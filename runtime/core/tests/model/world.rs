@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use dispatch_core::dispatch::{Guard, Status};
+use dispatch_core::dispatch::{DispatchStatus, Guard};
 use stateright::{Model, Property};
 
 use super::promise::{Promise, broken_by, properties};
@@ -213,7 +213,7 @@ impl World {
             Cause::CancelByUser(Who::Owner) if before.is_offered() => self.seen.mark(Branch::CancelDuringOffer),
             Cause::CancelByDriver(_) => self.seen.mark(Branch::DriverCancels),
             Cause::Trip(_, Report::Completed) => self.seen.mark(Branch::Completed),
-            Cause::Sweep(_) if task.after.status() == Status::Cancelled => {
+            Cause::Sweep(_) if task.after.status() == DispatchStatus::Cancelled => {
                 self.seen.mark(if used_up { Branch::AttemptsUsedUp } else { Branch::NobodyFree });
             }
             // Such an offer is accepted by whoever made it, unless that worker died.
@@ -257,10 +257,10 @@ impl World {
             let row = state.rows[dispatch];
             let report = |report| row.driver.map(|driver| Cause::Trip(driver, report));
             let cause = match row.status() {
-                Status::Requested => None,
-                Status::Accepted => report(Report::PickedUp),
-                Status::InProgress => report(Report::Completed),
-                Status::Completed | Status::Cancelled => return,
+                DispatchStatus::Requested => None,
+                DispatchStatus::Accepted => report(Report::PickedUp),
+                DispatchStatus::InProgress => report(Report::Completed),
+                DispatchStatus::Completed | DispatchStatus::Cancelled => return,
             };
             let mut task = match cause {
                 Some(cause) => self.core.apply(dispatch, row, cause).unwrap_or_default(),

@@ -57,7 +57,7 @@ async fn an_early_timer_waits_and_a_due_one_ends_the_offer_once() {
     assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
     assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
     assert_eq!(world.events().await.iter().filter(|kind| **kind == EventType::DriverRejected).count(), 1);
-    assert_eq!(world.responses.sent.take()[0].response, ResponseKind::TimedOut);
+    assert_eq!(world.responses.sent.take()[0].response, OfferOutcome::TimedOut);
     // Nobody has pinged for two minutes, so nobody can be asked until they do.
     for number in 1..=2 {
         world.driver(number, false).await;
@@ -80,7 +80,7 @@ async fn a_request_nobody_can_take_is_searched_again_and_fails_when_its_time_is_
     assert_eq!(world.timers.started.take().len(), 1);
     world.clock.advance_ms(58_000);
     world.engine.advance_by_id(&id, Trigger::Event).await.unwrap();
-    assert_eq!(world.stored().await.state.status, Status::Cancelled);
+    assert_eq!(world.stored().await.state.status, DispatchStatus::Cancelled);
     assert_eq!(world.events().await.last(), Some(&EventType::CancelledBySystem));
     assert_eq!(world.notified(), [(NotificationKind::DispatchFailed, "user#00001".to_owned())]);
     let user = world.store.user(&user_id()).await.unwrap().unwrap();

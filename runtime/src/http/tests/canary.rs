@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{World, access, wide_limits, with_json};
-use crate::faults::{FailAt, Failing, Faults};
 use crate::http::{HttpRole, router};
+use crate::testing::faults::{FailAt, Failing, Faults};
 
 const PHONES: [&str; 2] = ["01098761234", "01012348765"];
 const COORDINATES: [&str; 4] = ["37.512349", "126.987654", "37.498761", "126.954321"];

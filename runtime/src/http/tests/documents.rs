@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use dispatch_http_types as dto;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::http::{dto, openapi};
+use crate::http::openapi;
 
 #[test]
 fn the_committed_openapi_document_is_what_the_code_says() {

@@ -3,12 +3,12 @@
 use axum::http::StatusCode;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use serde_json::{Value, json};
 
 use super::{World, pickup};
-use crate::faults::FailAt;
-use crate::port::Fleet as _;
-use crate::store::entity::PersonStatus;
+use crate::ports::Fleet as _;
+use crate::testing::faults::FailAt;
 
 fn at(lat: f64) -> Value {
     json!({"lat": lat, "lng": 126.9785, "accuracyMeters": 8.5, "timestamp": "1999-01-01T00:00:00Z"})

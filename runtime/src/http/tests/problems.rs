@@ -13,7 +13,7 @@ use dispatch_core::time::EpochMs;
 use serde_json::{Value, json};
 
 use super::{Answer, World, driver_profile, pickup, ride_request, user_profile, with_json};
-use crate::port::{
+use crate::ports::{
     Commit, Created, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
 };
 

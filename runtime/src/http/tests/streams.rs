@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
+use dispatch_dev_keys::Claims;
+use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::{ISSUER, World, without_body};
-use crate::auth::Claims;
 use crate::http::{HttpRole, StreamPlaces, router};
-use crate::port::{EventStreams as _, Notification, NotificationBody, NotificationKind};
+use crate::ports::EventStreams as _;
 
 fn offer(recipient: &str) -> Notification {
     Notification {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dispatch_api::worker_config::{LimitsConfig, RateConfig};
+use dispatch_http_types::Notification;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -14,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Who, World, access, wide_limits};
-use crate::http::serve::{Bounds, serve};
+use crate::http::listener::{Bounds, serve};
 use crate::http::{Admission, HttpRole, router};
-use crate::port::{EventStreams, Notification, Person, PortError};
+use crate::ports::{EventStreams, Person, PortError};
 
 struct Server {
     address: SocketAddr,

@@ -1,9 +1,9 @@
 //! Which scheduled export is due, and what it covers. Pure.
 //!
-//! Of the slots that passed while nothing could be exported only the last one is made up for. A slot whose export failed is not
-//! repeated: the next slot's export covers what it would have covered. Incremental exports follow each other without a hole: each
-//! begins where the last completed one ended, and what is more than a day, the longest period DynamoDB takes, is closed by several
-//! of them, one after the other.
+//! Of the slots that passed while no export was possible, only the last is caught up. A slot whose export failed is not
+//! repeated; the export of the next slot covers its period. Incremental exports are contiguous: each starts where the
+//! last completed one ended. A gap longer than a day, the longest period that DynamoDB accepts, is closed by several
+//! exports in sequence.
 
 use dispatch_api::dispatch_system::{ExportScheduleStatus, ExportStatus, ExportType};
 use dispatch_api::schedule::{Schedule, Slots};
@@ -12,56 +12,46 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cloud::ports::{Export, ExportExtent};
 
-/// DynamoDB's words for the state of an export.
+/// Export states of DynamoDB.
 pub const IN_PROGRESS: &str = "IN_PROGRESS";
-/// It is in the bucket.
 pub const COMPLETED: &str = "COMPLETED";
-/// It is not.
 pub const FAILED: &str = "FAILED";
 
 /// Shortest period of an incremental export (DynamoDB developer guide, "Requesting a table export").
 pub const PERIOD_MIN: SignedDuration = SignedDuration::from_mins(15);
-/// Longest.
+/// Longest period of an incremental export (same source).
 pub const PERIOD_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// Changes are readable this long after they were made (DynamoDB API reference, `LatestRestorableDateTime`: typically five minutes).
+/// Delay until changes can be exported (DynamoDB API reference, `LatestRestorableDateTime`: typically five minutes).
 const SETTLE: SignedDuration = SignedDuration::from_mins(5);
-/// What is older cannot be exported (DynamoDB developer guide, "Point-in-time recovery": 35 days).
+/// Age beyond which changes cannot be exported (DynamoDB developer guide, "Point-in-time recovery": 35 days).
 const RECOVERY_MAX: SignedDuration = SignedDuration::from_hours(35 * 24);
-/// An export without an end after this long is taken for failed. Exports take minutes; of many terabytes, hours.
+/// Time after which an unfinished export counts as failed. Exports take minutes; those of many terabytes take hours.
 const END_WITHIN: SignedDuration = SignedDuration::from_hours(48);
 
-/// What the decision is made from.
+/// Input of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The schedule.
     pub schedule: &'a Schedule,
-    /// What the manifest wants.
+    /// Type in the manifest.
     pub wanted: ExportType,
-    /// Days an export is kept.
     pub retention_days: u32,
-    /// How far the schedule is.
+    /// Progress of the schedule.
     pub progress: &'a ExportScheduleStatus,
     /// The last export, which has ended.
     pub last: Option<&'a ExportStatus>,
-    /// Now.
     pub now: Timestamp,
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing before then.
+    /// Nothing before this time.
     At(Timestamp),
-    /// An export, for this slot.
-    Now {
-        /// Slot.
-        slot: Timestamp,
-        /// What it covers.
-        extent: ExportExtent,
-    },
+    /// An export for this slot.
+    Now { slot: Timestamp, extent: ExportExtent },
 }
 
-/// Decides; `None` only at the ends of the calendar.
+/// Decides; `None` only at the limits of the calendar.
 pub fn decide(facts: &Facts<'_>) -> Option<Due> {
     let Slots { last: latest, next } = facts.schedule.around(facts.now)?;
     let new = latest > handled(facts.progress);
@@ -89,7 +79,7 @@ pub fn decide(facts: &Facts<'_>) -> Option<Due> {
     Some(Due::Now { slot, extent: ExportExtent::Incremental { from: *covered, to } })
 }
 
-/// The slot of an export that has completed; it may need another one.
+/// The slot of a completed export, whose period may need another export.
 fn unfinished(last: Option<&ExportStatus>) -> Option<Timestamp> {
     let last = last.filter(|last| last.state == COMPLETED)?;
     last.slot.as_ref().map(|slot| slot.0)
@@ -99,14 +89,15 @@ fn handled(progress: &ExportScheduleStatus) -> Timestamp {
     progress.handled_until.as_ref().map_or(progress.since.0, |handled| handled.0.max(progress.since.0))
 }
 
-/// How far a schedule is when it is looked at: as before, or at its beginning. What exports of another schedule cover counts on.
+/// The progress of a schedule: the recorded one, or a new one for a changed schedule. What exports of another schedule
+/// cover remains valid.
 pub fn seen(schedule: &str, before: Option<&ExportScheduleStatus>, now: Timestamp) -> ExportScheduleStatus {
     if let Some(same) = before.filter(|before| before.schedule == schedule) {
         return same.clone();
     }
     ExportScheduleStatus {
         schedule: schedule.to_owned(),
-        // The API server keeps seconds.
+        // The API server stores whole seconds.
         since: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
         handled_until: None,
         next_export_at: None,
@@ -115,30 +106,30 @@ pub fn seen(schedule: &str, before: Option<&ExportScheduleStatus>, now: Timestam
     }
 }
 
-/// The slot after the last one handled. It moves only when an export is started.
+/// The slot after the last handled one. It advances only when an export is started.
 pub fn next_slot(schedule: &Schedule, progress: &ExportScheduleStatus) -> Option<Time> {
     schedule.around(handled(progress)).map(|slots| Time(slots.next))
 }
 
-/// When two slots will have passed since what is covered, without a completed export.
+/// The time at which two slots have passed since the covered time without a completed export.
 pub fn deadline(schedule: &Schedule, progress: &ExportScheduleStatus) -> Option<Timestamp> {
     let covered = progress.covered_until.as_ref().map_or(progress.since.0, |covered| covered.0.max(progress.since.0));
     let first = schedule.around(covered)?.next;
     schedule.around(first).map(|slots| slots.next)
 }
 
-/// Takes a completed export into account.
+/// Updates the progress with a completed export.
 pub fn cover(progress: &mut ExportScheduleStatus, export: &ExportStatus) {
-    // Where DynamoDB tells no moment, the slot is before it: something is exported twice rather than never.
-    let told = export.export_time.as_deref().and_then(|time| time.parse().ok());
-    let Some(until) = told.or_else(|| export.slot.as_ref().map(|slot| slot.0)) else { return };
+    // Without an export time, the earlier slot is used: data is exported twice rather than not at all.
+    let reported = export.export_time.as_deref().and_then(|time| time.parse().ok());
+    let Some(until) = reported.or_else(|| export.slot.as_ref().map(|slot| slot.0)) else { return };
     progress.covered_until = Some(Time(until));
     if export.export_type == Some(ExportType::Full) {
         progress.last_full_at = Some(Time(until));
     }
 }
 
-/// An export as the status shows it.
+/// An export as shown in the status.
 pub fn status_of(export: Export, slot: Option<Timestamp>) -> ExportStatus {
     ExportStatus {
         export_arn: export.arn,
@@ -156,13 +147,13 @@ pub fn status_of(export: Export, slot: Option<Timestamp>) -> ExportStatus {
     }
 }
 
-/// A running export that nothing more is expected of.
+/// The failed status of an export that is no longer listed or does not end; `None` while it may still end.
 pub fn given_up(running: &ExportStatus, now: Timestamp, found: bool) -> Option<ExportStatus> {
     let began = running.started_at.as_ref().or(running.slot.as_ref());
     let overdue = began.is_some_and(|began| now.duration_since(began.0) > END_WITHIN);
     let failure = match (found, overdue) {
-        (false, _) => "DynamoDB knows this export no more".to_owned(),
-        (true, true) => format!("no end was seen within {} hours; it is followed no more", END_WITHIN.as_hours()),
+        (false, _) => "DynamoDB no longer lists this export".to_owned(),
+        (true, true) => format!("it did not end within {} hours and is no longer tracked", END_WITHIN.as_hours()),
         (true, false) => return None,
     };
     Some(ExportStatus { state: FAILED.to_owned(), failure: Some(failure), ..running.clone() })

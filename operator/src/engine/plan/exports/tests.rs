@@ -11,7 +11,7 @@ fn schedule(text: &str, zone: &str) -> Schedule {
     Schedule::parse(text, TimeZone::get(zone).unwrap()).unwrap()
 }
 
-/// A schedule that was seen first at `since`, and how far it is.
+/// The progress of a schedule that was first observed at `since`.
 fn progress(since: &str, handled: Option<&str>, covered: Option<&str>) -> ExportScheduleStatus {
     let time = |text: &str| Time(at(text));
     ExportScheduleStatus {
@@ -24,7 +24,7 @@ fn progress(since: &str, handled: Option<&str>, covered: Option<&str>) -> Export
     }
 }
 
-/// Every day at four in Seoul, which is at 19:00 UTC the day before.
+/// Every day at 04:00 in Seoul, which is 19:00 UTC of the day before.
 fn daily(wanted: ExportType, progress: &ExportScheduleStatus, last: Option<&ExportStatus>, now: &str) -> Due {
     let schedule = schedule("0 4 * * *", "Asia/Seoul");
     decide(&Facts { schedule: &schedule, wanted, retention_days: 365, progress, last, now: at(now) }).unwrap()
@@ -50,7 +50,7 @@ fn a_new_schedule_exports_nothing_for_times_before_it_was_seen() {
 }
 
 #[test]
-fn of_the_times_missed_only_the_last_is_made_up_for_and_only_once() {
+fn of_missed_times_only_the_last_is_caught_up_and_only_once() {
     let before = progress("2024-04-01T00:00:00Z", Some("2024-04-20T19:00:00Z"), None);
     assert_eq!(daily(ExportType::Full, &before, None, "2024-05-02T03:00:00Z"), full("2024-05-01T19:00:00Z"));
     let after = progress("2024-04-01T00:00:00Z", Some("2024-05-01T19:00:00Z"), None);
@@ -60,21 +60,21 @@ fn of_the_times_missed_only_the_last_is_made_up_for_and_only_once() {
 }
 
 #[test]
-fn incremental_exports_begin_with_a_full_one_and_follow_each_other_without_a_hole() {
+fn incremental_exports_start_with_a_full_one_and_are_contiguous() {
     let new = progress("2024-04-01T00:00:00Z", Some("2024-04-30T19:00:00Z"), None);
     assert_eq!(daily(ExportType::Incremental, &new, None, "2024-05-01T19:01:00Z"), full("2024-05-01T19:00:00Z"));
-    // That full one shows the table as it was at 19:02.
+    // The full export has the export time 19:02.
     let mut chain = progress("2024-04-01T00:00:00Z", Some("2024-05-01T19:00:00Z"), Some("2024-05-01T19:02:00Z"));
     let last = completed("2024-05-01T19:00:00Z");
     let decide = |chain: &ExportScheduleStatus, now| daily(ExportType::Incremental, chain, Some(&last), now);
     assert_eq!(decide(&chain, "2024-05-01T19:20:00Z"), Due::At(at("2024-05-02T19:00:00Z")));
     let readable = Due::At(at("2024-05-02T19:05:00Z"));
-    assert_eq!(decide(&chain, "2024-05-02T19:00:00Z"), readable, "the last changes are not readable yet");
+    assert_eq!(decide(&chain, "2024-05-02T19:00:00Z"), readable, "the last changes cannot be exported yet");
     let first = period("2024-05-02T19:00:00Z", "2024-05-01T19:02:00Z", "2024-05-02T19:00:00Z");
     assert_eq!(decide(&chain, "2024-05-02T19:05:00Z"), first);
-    assert_eq!(decide(&chain, "2024-05-02T23:00:00Z"), first, "asked again it is the same");
+    assert_eq!(decide(&chain, "2024-05-02T23:00:00Z"), first, "a repeated decision is the same");
     chain.covered_until = Some(Time(at("2024-05-02T18:50:00Z")));
-    assert_eq!(decide(&chain, "2024-05-02T19:05:00Z"), Due::At(at("2024-05-03T19:00:00Z")), "too short a period");
+    assert_eq!(decide(&chain, "2024-05-02T19:05:00Z"), Due::At(at("2024-05-03T19:00:00Z")), "the period is too short");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_failed_export_is_not_repeated_and_the_next_covers_what_it_would_have_covere
     let decide = |now| daily(ExportType::Incremental, &chain, Some(&last), now);
     assert_eq!(decide("2024-05-01T20:00:00Z"), Due::At(at("2024-05-02T19:00:00Z")));
     let (slot, from, to) = ("2024-05-02T19:00:00Z", "2024-04-30T19:00:00Z", "2024-05-01T19:00:00Z");
-    assert_eq!(decide("2024-05-02T19:05:00Z"), period(slot, from, to), "and a second period follows it");
+    assert_eq!(decide("2024-05-02T19:05:00Z"), period(slot, from, to), "a second period follows");
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn the_base_of_incremental_exports_is_renewed_before_it_leaves_the_bucket() {
     assert_eq!(decide(&chain), full("2024-05-01T19:00:00Z"), "183 of 365 days");
     chain.last_full_at = Some(Time(at("2023-11-01T19:00:00Z")));
     assert_ne!(decide(&chain), full("2024-05-01T19:00:00Z"));
-    // Beyond the backups nothing can be continued.
+    // Incremental exports cannot continue beyond the backups.
     chain.covered_until = Some(Time(at("2024-03-27T18:59:00Z")));
     assert_eq!(decide(&chain), full("2024-05-01T19:00:00Z"));
 }
 
 #[test]
-fn another_schedule_begins_anew_and_keeps_what_is_covered() {
+fn a_changed_schedule_starts_over_and_keeps_what_is_covered() {
     let before = progress("2024-04-01T00:00:00Z", Some("2024-05-01T19:00:00Z"), Some("2024-05-01T19:00:00Z"));
     let now = at("2024-05-02T03:00:00.25Z");
     assert_eq!(seen("any", Some(&before), now), before);
@@ -144,7 +144,7 @@ fn exports_are_late_after_two_slots() {
     assert_eq!(deadline(&schedule, &chain), Some(at("2024-05-03T19:00:00Z")));
 }
 
-/// Runs a schedule for a while with an operator that is away now and then, and gives the exports that were made.
+/// Runs a schedule with an operator that reconciles at the given intervals, in minutes, and returns the exports.
 fn run(schedule: &Schedule, wanted: ExportType, looks: &[i64]) -> Vec<(Timestamp, Timestamp, ExportExtent)> {
     let mut now = at("2024-02-20T00:00:00Z");
     let mut progress = seen("any", None, now);
@@ -152,7 +152,7 @@ fn run(schedule: &Schedule, wanted: ExportType, looks: &[i64]) -> Vec<(Timestamp
     let mut made = Vec::new();
     for minutes in looks {
         now += SignedDuration::from_mins(*minutes);
-        // Every export is over before the next look.
+        // Every export ends before the next reconcile.
         for _ in 0..100 {
             let facts = Facts { schedule, wanted, retention_days: 365, progress: &progress, last: last.as_ref(), now };
             let Some(Due::Now { slot, extent }) = decide(&facts) else { break };
@@ -183,9 +183,9 @@ fn run(schedule: &Schedule, wanted: ExportType, looks: &[i64]) -> Vec<(Timestamp
     made
 }
 
-/// Also where the clock is put forward: that of New York was on 10 March.
+/// Includes a forward clock change: New York, 10 March.
 #[test]
-fn every_slot_is_exported_while_the_operator_looks() {
+fn every_slot_is_exported_while_the_operator_runs() {
     for zone in ["Asia/Seoul", "America/New_York"] {
         for text in ["0 4 * * *", "30 2 * * *", "0 2,14 * * *"] {
             let schedule = schedule(text, zone);
@@ -201,7 +201,7 @@ fn every_slot_is_exported_while_the_operator_looks() {
 }
 
 proptest! {
-    /// Whatever the operator misses: no slot has two exports, slots only rise, and none is exported before it comes.
+    /// Whatever the operator misses, no slot is exported twice or early, and slots only increase.
     #[test]
     fn no_slot_is_exported_twice(
         looks in prop::collection::vec(1_i64..3000, 1..60),
@@ -216,9 +216,9 @@ proptest! {
         }
     }
 
-    /// Incremental exports cover every moment since the first full one, and keep to DynamoDB's bounds.
+    /// Incremental exports cover all time since the first full one, within the bounds of DynamoDB.
     #[test]
-    fn incremental_exports_leave_no_hole(
+    fn incremental_exports_leave_no_gap(
         looks in prop::collection::vec(1_i64..20_000, 1..40),
         zone in prop::sample::select(vec!["Asia/Seoul", "America/New_York"]),
         text in prop::sample::select(vec!["0 4 * * *", "0 */6 * * *", "0 0 * * 0", "*/10 * * * *"]),

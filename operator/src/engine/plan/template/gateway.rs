@@ -5,6 +5,7 @@
 
 use dispatch_api::dispatch_system::{GatewaySpec, JwtSpec, UpstreamSpec, VpcLinkSpec};
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_http_types::{ROUTES, Route};
 use serde_json::{Value, json};
 
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, attribute, reference, sub};
@@ -15,27 +16,6 @@ pub(super) const VPC_LINK: &str = "VpcLink";
 const API: &str = "HttpApi";
 const AUTHORIZER: &str = "JwtAuthorizer";
 const INTEGRATION: &str = "WorkersIntegration";
-
-/// Every route of the public API: logical id and route key. Anything else is answered 404 by the gateway.
-pub const ROUTES: [(&str, &str); 17] = [
-    ("RouteCreateDispatch", "POST /v1/dispatches"),
-    ("RouteGetDispatch", "GET /v1/dispatches/{dispatchId}"),
-    ("RouteRespondToDispatch", "POST /v1/dispatches/{dispatchId}/response"),
-    ("RouteAddDispatchEvent", "POST /v1/dispatches/{dispatchId}/events"),
-    ("RouteCancelDispatch", "POST /v1/dispatches/{dispatchId}/cancel"),
-    ("RouteListUserDispatches", "GET /v1/users/{userId}/dispatches"),
-    ("RouteListDriverDispatches", "GET /v1/drivers/{driverId}/dispatches"),
-    ("RoutePutUser", "PUT /v1/users/{userId}"),
-    ("RouteGetUser", "GET /v1/users/{userId}"),
-    ("RoutePutDriver", "PUT /v1/drivers/{driverId}"),
-    ("RouteGetDriver", "GET /v1/drivers/{driverId}"),
-    ("RoutePutUserDevice", "PUT /v1/users/{userId}/device"),
-    ("RoutePutDriverDevice", "PUT /v1/drivers/{driverId}/device"),
-    ("RoutePutDriverAvailability", "PUT /v1/drivers/{driverId}/availability"),
-    ("RoutePostDriverLocations", "POST /v1/drivers/{driverId}/locations"),
-    ("RoutePostLocationsBatch", "POST /v1/locations/batch"),
-    ("RouteGetEvents", "GET /v1/events"),
-];
 
 /// The longest an HTTP API waits for its integration.
 const INTEGRATION_TIMEOUT_MS: u32 = 30_000;
@@ -87,8 +67,8 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         part.resource(VPC_LINK, vpc_link(system, link));
     }
     part.resource(INTEGRATION, integration(gateway.upstream));
-    for (logical_id, key) in ROUTES {
-        part.resource(logical_id, route(key));
+    for route in ROUTES {
+        part.resource(logical_id(route), resource_of(route));
     }
     part.resource("DefaultStage", stage(gateway.spec));
     part.output(outputs::API_ENDPOINT, &attribute(API, "ApiEndpoint"));
@@ -145,12 +125,31 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
     )
 }
 
-fn route(key: &str) -> Resource {
+/// The logical id of a route. The first operations were deployed under names that are not their operation ids; a new name would have
+/// CloudFormation make the route again while the old one still holds its key.
+fn logical_id(route: &Route) -> String {
+    let mut name = match route.operation_id {
+        "respondToOffer" => "RespondToDispatch",
+        "reportTripEvent" => "AddDispatchEvent",
+        "putAvailability" => "PutDriverAvailability",
+        "postLocation" => "PostDriverLocations",
+        "postLocations" => "PostLocationsBatch",
+        "streamEvents" => "GetEvents",
+        other => other,
+    }
+    .to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    format!("Route{name}")
+}
+
+fn resource_of(route: &Route) -> Resource {
     Resource::new(
         "AWS::ApiGatewayV2::Route",
         json!({
             "ApiId": reference(API),
-            "RouteKey": key,
+            "RouteKey": route.key(),
             "AuthorizationType": "JWT",
             "AuthorizerId": reference(AUTHORIZER),
             "Target": sub(&format!("integrations/${{{INTEGRATION}}}")),

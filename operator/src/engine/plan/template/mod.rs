@@ -37,7 +37,6 @@ use sha2::{Digest, Sha256};
 use crate::engine::plan::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
 use fragment::TemplateFragment;
-pub use gateway::ROUTES;
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
 /// Largest template CloudFormation takes in the request itself, in bytes ("CloudFormation quotas": template body size in a

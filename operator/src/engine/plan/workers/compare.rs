@@ -1,23 +1,23 @@
-//! Whether an object in the cluster is still the one that was applied, so that one that is costs no write.
+//! Whether an object in the cluster still equals the applied one, so that an unchanged object is not written.
 
 use serde_json::Value;
 
-/// Annotation with the digest of the object as it was last applied. What was left out since then shows in nothing else.
+/// Annotation with the digest of the object as last applied. Only the digest shows that a field was removed.
 pub const APPLIED: &str = "dispatch.coactus.io/applied";
 
-/// Whether `live` has to be applied again: another object is wanted, or somebody changed a field the operator sets. Fields the
-/// operator does not set are the cluster's own.
+/// Whether `live` must be applied again: the desired object changed, or a field that the operator sets was changed.
+/// Fields that the operator does not set belong to the cluster.
 pub fn differs(wanted: &Value, live: &Value) -> bool {
     let digest = |object: &Value| object["metadata"]["annotations"][APPLIED].clone();
     digest(wanted) != digest(live) || !holds(wanted, live)
 }
 
-/// Whether everything `wanted` says is so in `live`.
+/// Whether `live` contains everything in `wanted`.
 fn holds(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| match live.get(key) {
             Some(found) => holds(value, found),
-            // The API server does not store what is empty.
+            // The API server does not store empty values.
             None => is_empty(value),
         }),
         (Value::Array(wanted), Value::Array(live)) => {
@@ -39,7 +39,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A Kubernetes quantity in thousandths; the API server writes `1000m` as `1`. Digits beyond thousandths are refused.
+/// A Kubernetes quantity in thousandths; the API server writes `1000m` as `1`. More than three decimal places are
+/// refused.
 fn quantity(text: &str) -> Option<u128> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -75,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_adds_is_no_difference() {
+    fn fields_added_by_the_cluster_are_not_differences() {
         let wanted = object("a", &json!({ "ports": [{ "port": 80 }], "selector": { "a": "b" }, "empty": {} }));
         let live = object("a", &json!({ "ports": [{ "port": 80, "nodePort": 3 }], "selector": { "a": "b" }, "x": 1 }));
         assert!(!differs(&wanted, &live));
     }
 
     #[test]
-    fn a_changed_a_lost_and_an_added_entry_are_differences() {
+    fn changed_missing_and_added_entries_are_differences() {
         let wanted = object("a", &json!({ "replicas": 2, "list": [1] }));
         for live in
             [json!({ "replicas": 3, "list": [1] }), json!({ "list": [1] }), json!({ "replicas": 2, "list": [1, 2] })]
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_no_more_shows_in_the_digest() {
+    fn a_removed_field_changes_the_digest() {
         let spec = json!({ "replicas": 2 });
         assert!(differs(&object("b", &spec), &object("a", &spec)));
     }

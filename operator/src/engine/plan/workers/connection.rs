@@ -1,5 +1,5 @@
-//! Names and addresses for other programs of the city: a `ConfigMap` with what is no secret and, where one is wanted, a Secret with the
-//! cache's address and token.
+//! Names and addresses for other programs of the city: a `ConfigMap` with the public values and, if specified, a Secret
+//! with the address and token of the cache.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ pub fn config_map_name(system: &ValidatedSystem) -> String {
     system.spec.connection.config_map_name.clone().unwrap_or_else(|| format!("{}-connection", system.name))
 }
 
-/// What is no secret; the cache's address holds no token.
+/// The public values. The address of the cache contains no token.
 pub(super) fn config_map(pool: &Pool<'_>) -> Result<ConfigMap, PoolError> {
     let (system, outputs) = (pool.system, serde_json::to_value(pool.outputs)?);
     let (city, region) = (system.spec.city.clone(), system.spec.region.clone());
@@ -34,12 +34,12 @@ pub(super) fn config_map(pool: &Pool<'_>) -> Result<ConfigMap, PoolError> {
     })
 }
 
-/// What is one: `cacheUrl`, and `cacheAuthToken` where the cache has a token, which `cacheUrl` then carries, too.
+/// The Secret with `cacheUrl` and, if the cache has a token, `cacheAuthToken`; `cacheUrl` then also contains the token.
 pub fn secret(system: &ValidatedSystem, name: &str, outputs: &OutputsStatus, token: Option<&SecretString>) -> Secret {
     let mut data = BTreeMap::from([("cacheUrl".to_owned(), cache_url(&outputs.cache_url, token))]);
     data.extend(token.map(|token| ("cacheAuthToken".to_owned(), token.expose_secret().to_owned())));
     let mut secret = Secret { metadata: metadata(system, name.to_owned(), None), ..Secret::default() };
-    // A digest of names alone: one of values would tell something about them to whoever may see no more than annotations.
+    // The digest covers names only: a digest of the values would reveal information to readers of the annotations.
     let keys: Vec<&String> = data.keys().collect();
     let digest = hex(&Sha256::digest(format!("{name} {keys:?}")));
     secret.metadata.annotations = Some(BTreeMap::from([(APPLIED.to_owned(), digest)]));
@@ -47,12 +47,13 @@ pub fn secret(system: &ValidatedSystem, name: &str, outputs: &OutputsStatus, tok
     secret
 }
 
-/// Whether the Secret has to be applied again.
+/// Whether the Secret must be applied again.
 pub fn secret_differs(wanted: &Secret, live: &Secret) -> Result<bool, PoolError> {
     Ok(differs(&serde_json::to_value(wanted)?, &serde_json::to_value(live)?))
 }
 
-/// Whether an object was made for this system, by its owner. An object of an earlier system of this name was not.
+/// Whether an object was created for this system, by its owner reference. An object of an earlier system of this name
+/// was not.
 pub fn is_ours(system: &ValidatedSystem, found: &impl ResourceExt) -> bool {
     system.uid.is_some() && found.owner_references().iter().any(|owner| Some(&owner.uid) == system.uid.as_ref())
 }
@@ -65,14 +66,14 @@ fn cache_url(address: &str, token: Option<&SecretString>) -> String {
     }
 }
 
-/// What has a meaning in an address is written as `%` and two digits (RFC 3986, section 2.1).
+/// Percent-encodes reserved characters (RFC 3986, section 2.1).
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(byte)),
             _ => {
-                // Writing to a text never fails.
+                // Writing to a String cannot fail.
                 let _ = write!(escaped, "%{byte:02X}");
             }
         }

@@ -1,8 +1,8 @@
 //! The worker pool as Kubernetes objects. Pure: the same system, outputs and cluster give the same objects.
 //!
-//! One Deployment for each of the seed's four functions, so that each is sized and rolled out alone; around them a service account
-//! (whose annotations carry the AWS identity), the worker configuration, Services of the HTTP roles, a network policy and, where the
-//! cluster serves their kinds, disruption budgets and autoscalers.
+//! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately. The other
+//! objects are a service account (its annotations carry the AWS identity), the worker configuration, Services of the
+//! HTTP roles, a network policy and, if the cluster serves their kinds, disruption budgets and autoscalers.
 
 mod compare;
 pub mod connection;
@@ -28,16 +28,17 @@ use crate::engine::worker_config::{WorkerOverrides, worker_config};
 
 pub use compare::{APPLIED, differs};
 
-/// Label that names the system an object belongs to; the operator finds its objects by it.
+/// Label with the name of the system that an object belongs to. The operator lists its objects by it.
 pub const SYSTEM_LABEL: &str = "dispatch.coactus.io/system";
-/// Label value of everything the operator makes.
+/// Value of the label `app.kubernetes.io/managed-by`.
 pub const MANAGED_BY: &str = "dispatch-operator";
-/// Annotation of a Pod: digest of what its process reads at its start only. Another digest is another roll-out.
+/// Pod annotation with the digest of the configuration that a worker reads only at start. A changed digest starts a
+/// rolling update.
 pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
 /// File of the worker configuration in its `ConfigMap`.
 const CONFIG_FILE: &str = "worker.json";
 
-/// What the cluster serves beyond what every cluster does.
+/// Optional API versions that the cluster serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// `policy/v1` (Kubernetes 1.21).
@@ -46,32 +47,29 @@ pub struct Served {
     pub autoscalers: bool,
 }
 
-/// Everything the objects are made of.
+/// Input of the objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool<'a> {
-    /// The system.
     pub system: &'a ValidatedSystem,
-    /// Names and addresses of its resources.
     pub outputs: &'a OutputsStatus,
-    /// Image of the runtime where the manifest names none.
+    /// Image of the runtime if the manifest names none.
     pub image: &'a str,
-    /// Address that replaces AWS's own.
+    /// Endpoint that replaces the AWS endpoints.
     pub endpoint_url: Option<&'a str>,
-    /// Version of the Secret with the cache's AUTH token, so that another token rolls the workers out.
+    /// Version of the Secret with the Redis AUTH token, so that a changed token restarts the workers.
     pub cache_secret_version: Option<&'a str>,
-    /// What the cluster serves.
     pub served: Served,
 }
 
 /// Why there are no objects.
 #[derive(Debug, Error)]
 pub enum PoolError {
-    /// An object cannot be written as JSON.
-    #[error("a worker object cannot be written down")]
+    /// An object cannot be serialized.
+    #[error("cannot serialize a worker object")]
     Write(#[from] serde_json::Error),
 }
 
-/// Kinds of objects the operator makes, in the order they are applied.
+/// Kinds of objects that the operator creates, in the order in which they are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own")]
 pub enum ChildKind {
@@ -85,7 +83,6 @@ pub enum ChildKind {
 }
 
 impl ChildKind {
-    /// All of them, in order.
     pub const ALL: [Self; 7] = [
         Self::ServiceAccount,
         Self::ConfigMap,
@@ -111,7 +108,7 @@ impl ChildKind {
         }
     }
 
-    /// Whether a cluster has it.
+    /// Whether the cluster serves this kind.
     pub fn is_served(self, served: Served) -> bool {
         match self {
             Self::PodDisruptionBudget => served.disruption_budgets,
@@ -121,27 +118,25 @@ impl ChildKind {
     }
 }
 
-/// One object.
+/// An object of the worker pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
-    /// Kind.
     pub kind: ChildKind,
-    /// Name.
     pub name: String,
-    /// The whole object.
+    /// The complete object.
     pub body: Value,
 }
 
-/// One role of the runtime.
+/// A role of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Name, as `--role` has it.
+    /// Name, as in `--role`.
     pub name: &'static str,
     /// Whether it serves the HTTP API.
     pub http: bool,
 }
 
-/// The four roles with their sizes.
+/// The four roles with their numbers of replicas.
 pub fn roles(system: &ValidatedSystem) -> [(Role, &RoleScaling); 4] {
     let roles = &system.spec.workers.roles;
     [
@@ -152,12 +147,12 @@ pub fn roles(system: &ValidatedSystem) -> [(Role, &RoleScaling); 4] {
     ]
 }
 
-/// Name of a role's Deployment and of what belongs to it.
+/// Name of the Deployment of a role and of its related objects.
 pub fn role_name(system: &ValidatedSystem, role: Role) -> String {
     format!("{}-{}", system.name, role.name)
 }
 
-/// All objects, in the order they are to be applied.
+/// All objects, in the order in which they are applied.
 pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let system = pool.system;
     let overrides =
@@ -188,14 +183,14 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     Ok(children)
 }
 
-/// What was left out because the cluster does not serve it, in words.
+/// Objects that are skipped because the cluster does not serve their kind, as text.
 pub fn left_out(system: &ValidatedSystem, served: Served) -> Vec<&'static str> {
     let mut out = Vec::new();
     if !served.disruption_budgets {
         out.push("disruption budgets (the cluster does not serve policy/v1)");
     }
     if !served.autoscalers && roles(system).iter().any(|(_, scaling)| scaling.autoscaling.is_some()) {
-        out.push("autoscaling (the cluster does not serve autoscaling/v2; minReplicas are run)");
+        out.push("autoscaling (the cluster does not serve autoscaling/v2; minReplicas are used)");
     }
     out
 }
@@ -208,7 +203,7 @@ fn child<T: Serialize>(kind: ChildKind, object: T) -> Result<Child, PoolError> {
     Ok(Child { kind, name, body })
 }
 
-/// Name, labels and owner of an object; with the owner it goes, too.
+/// Name, labels and owner of an object. The object is deleted with its owner.
 fn metadata(system: &ValidatedSystem, name: String, component: Option<&str>) -> ObjectMeta {
     let owner = system.uid.as_ref().map(|uid| OwnerReference {
         api_version: DispatchSystem::api_version(&()).into_owned(),
@@ -234,7 +229,7 @@ fn labels(system: &ValidatedSystem, component: Option<&str>) -> BTreeMap<String,
     labels
 }
 
-/// The labels Pods are selected by. A Deployment's selector can never be changed, so these never are.
+/// Labels that select the Pods. The selector of a Deployment is immutable, so these labels must never change.
 fn selector_labels(system: &ValidatedSystem, component: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "dispatch-runtime".to_owned()),
@@ -258,7 +253,7 @@ fn service_account(system: &ValidatedSystem) -> ServiceAccount {
     let mut metadata = metadata(system, workers_name(system), None);
     let annotations = &system.spec.workers.service_account_annotations;
     metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
-    // AWS identities are projected into the Pod by EKS; the API server's own token is of no use to a worker.
+    // EKS projects AWS credentials into the Pod. A worker does not use the token of the API server.
     ServiceAccount { metadata, automount_service_account_token: Some(false), ..ServiceAccount::default() }
 }
 
@@ -271,7 +266,7 @@ fn config_map(system: &ValidatedSystem, config: &WorkerConfig) -> Result<ConfigM
     })
 }
 
-/// Digest of what a worker reads only when it starts.
+/// Digest of the configuration that a worker reads only at start.
 fn restart_digest(config: &WorkerConfig, cache_secret_version: Option<&str>) -> Result<String, PoolError> {
     let value = serde_json::to_value(config.read_at_start())?;
     Ok(hex(&Sha256::digest(format!("{value} {}", cache_secret_version.unwrap_or_default()))))

@@ -10,11 +10,11 @@ use crate::engine::plan::workers::pods::{ADMIN_PORT, HTTP_PORT};
 use crate::engine::plan::workers::{Pool, Role, metadata, role_name, selector, selector_labels, workers_name};
 use dispatch_api::validate::ValidatedSystem;
 
-/// Ports beyond the cache's that workers call: DNS, AWS over TLS, and the credentials endpoint of EKS Pod Identity (port 80).
 const HTTPS: u16 = 443;
+/// Port of the credentials endpoint of EKS Pod Identity.
 const POD_IDENTITY: u16 = 80;
 const DNS: u16 = 53;
-/// Port of Redis where an address names none.
+/// Default port of Redis.
 const REDIS: u16 = 6379;
 
 pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
@@ -35,7 +35,7 @@ pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
     }
 }
 
-/// Workers are reached on their two ports and reach DNS, AWS, Redis, the issuer's keys and the router; nothing else.
+/// Workers are reached on their two ports, and reach DNS, AWS, Redis, the keys of the token issuer and the router.
 pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     let system = pool.system;
     let port = |protocol: &str, number: i32| NetworkPolicyPort {
@@ -46,9 +46,9 @@ pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     let tcp = |number: u16| port("TCP", number.into());
     let mut calls: Vec<u16> = vec![HTTPS, POD_IDENTITY, port_of(&pool.outputs.cache_url).unwrap_or(REDIS)];
     calls.extend(pool.endpoint_url.and_then(port_of));
-    // The issuer's keys.
+    // Keys of the token issuer.
     calls.extend(crate::engine::worker_config::auth(&system.spec.api).and_then(|auth| port_of(&auth.jwks_url?)));
-    // The router. Its usual port over HTTP is that of Pod Identity.
+    // The router. Port 80 is already allowed for Pod Identity.
     calls.extend(system.spec.dispatch.eta.url.as_deref().and_then(port_of));
     calls.sort_unstable();
     calls.dedup();
@@ -68,7 +68,7 @@ pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
     }
 }
 
-/// Port an address names: what follows its last colon.
+/// Port in an address: the number after its last colon.
 fn port_of(url: &str) -> Option<u16> {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default();

@@ -18,22 +18,23 @@ use crate::engine::plan::workers::{
 };
 use crate::engine::worker_config::CACHE_AUTH_TOKEN_ENV;
 
-/// Port of the HTTP API; the runtime's default.
+/// Port of the HTTP API, the default of the runtime.
 pub(super) const HTTP_PORT: i32 = 8080;
-/// Port of `/livez`, `/readyz` and `/metrics`; the runtime's default.
+/// Port of `/livez`, `/readyz` and `/metrics`, the default of the runtime.
 pub(super) const ADMIN_PORT: i32 = 9090;
-/// Time a Pod that is told to end still takes requests, s: its node and the Service's other nodes hear of the end side by side with it. (A sleep
-/// of the kubelet's own, `preStop.sleep`, is not known to clusters before 1.30.)
+/// Time that a terminating Pod still accepts requests, s. The endpoints of the Service are updated concurrently with
+/// the termination. (`preStop.sleep` of the kubelet requires Kubernetes 1.30.)
 const LINGER_S: u16 = 5;
-/// Time from SIGTERM to SIGKILL, s. A worker lingers, then drains for at most 10 s; the rest is slack for a loaded node.
+/// Time from SIGTERM to SIGKILL, s. A worker lingers, then drains for at most 10 s; the rest is slack for a loaded
+/// node.
 const GRACE_S: i64 = 30;
-/// Replicas where the manifest says nothing: one may go while the other serves.
+/// Replicas if the manifest sets none: one can terminate while the other serves.
 const REPLICAS: u32 = 2;
-/// Time a roll-out may make no progress before the cluster calls it failed, s. An image is pulled in less.
+/// Time that a roll-out may make no progress before Kubernetes reports it as failed, s. Pulling an image takes less.
 const PROGRESS_DEADLINE_S: i32 = 300;
-/// Old `ReplicaSet`s kept for `kubectl rollout undo`.
+/// Number of old `ReplicaSet`s for `kubectl rollout undo`.
 const REVISIONS: i32 = 3;
-/// User and group of the image; any number but 0.
+/// User and group of the image: any number except 0.
 const USER: i64 = 65_532;
 const CONFIG_DIR: &str = "/etc/dispatch";
 const CONFIG_VOLUME: &str = "config";
@@ -70,7 +71,7 @@ pub(super) fn deployment(pool: &Pool<'_>, role: Role, scaling: &RoleScaling, dig
     }
 }
 
-/// Absent where an autoscaler decides.
+/// `None` if an autoscaler controls the replicas.
 fn replicas(pool: &Pool<'_>, scaling: &RoleScaling) -> Option<i32> {
     if pool.system.spec.suspend {
         return Some(0);
@@ -99,7 +100,7 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
         label_selector: Some(selector(system, Some(role.name))),
         max_skew: 1,
         topology_key: "topology.kubernetes.io/zone".to_owned(),
-        // Better two workers in one zone than one worker.
+        // Two workers in one zone are better than one worker.
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         ..TopologySpreadConstraint::default()
     };
@@ -114,7 +115,7 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
             run_as_group: Some(USER),
-            // The projected AWS token is readable by its group.
+            // The projected AWS token is readable by this group.
             fs_group: Some(USER),
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
@@ -179,7 +180,7 @@ fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
     let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
-    // The token stays in the Secret its owner keeps; no worker object has a copy of it.
+    // The token stays in the Secret of its owner; no worker object contains a copy.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };
         all.push(EnvVar {

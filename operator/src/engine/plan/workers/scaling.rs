@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::engine::plan::workers::{Role, metadata, role_name, selector};
 
-/// A node may be drained while all but one worker of a role serve.
+/// At most one worker of a role is unavailable while nodes are drained.
 pub(super) fn disruption_budget(system: &ValidatedSystem, role: Role) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: metadata(system, role_name(system, role), Some(role.name)),

@@ -91,7 +91,7 @@ fn an_autoscaled_role_leaves_its_replicas_to_the_autoscaler_where_there_is_one()
 }
 
 #[test]
-fn workers_are_rolled_out_for_what_they_cannot_take_over_and_for_nothing_else() {
+fn workers_are_rolled_out_only_for_changes_that_they_cannot_reload() {
     let before = digest_of(&build(&in_cluster(), ALL));
     let text = format!("{}  dispatch: {{ maxCandidates: 8 }}\n", crate::testing::MANIFEST);
     let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
@@ -134,7 +134,7 @@ fn the_auth_token_is_read_from_its_own_secret_and_appears_nowhere() {
     assert_eq!(token["valueFrom"]["secretKeyRef"], json!({ "name": "redis", "key": "token" }));
 }
 
-/// The "restricted" profile of Kubernetes' Pod security standards, field by field.
+/// The profile "restricted" of the Kubernetes Pod security standards, field by field.
 #[test]
 fn every_pod_satisfies_the_restricted_profile() {
     for child in build(&in_cluster(), ALL).iter().filter(|child| child.kind == ChildKind::Deployment) {

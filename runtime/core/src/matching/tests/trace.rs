@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::candidate::{AcceptanceCounts, Availability, DriverSnapshot, Search, rank};
+use crate::candidate::{AcceptanceCounts, DriverSnapshot, Search};
 use crate::geo::{Coordinate, Metres};
 use crate::ids::{DispatchId, DriverId};
 use crate::matching::{LIST_MAX, Plan, Request, edges, offer_order, plan};
+use crate::person::PersonStatus;
 use crate::policy::DispatchPolicy;
+use crate::ranking::rank;
 use crate::time::EpochMs;
 
 /// Numbers by lot that repeat with their seed (splitmix64).
@@ -71,7 +73,7 @@ fn rides(per_window_percent: u32, lots: &mut Lots) -> Vec<Ride> {
 fn drivers(count: u32, lots: &mut Lots) -> Vec<DriverSnapshot> {
     let one = |number| DriverSnapshot {
         id: DriverId::from_suffix(&format!("{number:05}")).unwrap(),
-        availability: Availability::Active,
+        availability: PersonStatus::Active,
         position: place(lots),
         seen_at: EpochMs::default(),
         idle_since: EpochMs::default(),
@@ -160,7 +162,7 @@ impl City {
 
     fn refresh(&mut self, now: EpochMs) {
         for (driver, free_at) in self.drivers.iter_mut().zip(&self.free_at) {
-            driver.availability = if *free_at <= now { Availability::Active } else { Availability::Dispatched };
+            driver.availability = if *free_at <= now { PersonStatus::Active } else { PersonStatus::Dispatched };
             driver.seen_at = now;
         }
     }

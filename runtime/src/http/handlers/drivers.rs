@@ -1,0 +1,123 @@
+//! Drivers: profiles and availability.
+
+use axum::Json;
+use axum::extract::State;
+use dispatch_core::ids::DriverId;
+use dispatch_core::person::PersonStatus;
+use dispatch_http_types::{AvailabilityStatus, DriverProfile, PutAvailability, PutDriver};
+
+use super::dispatches::current_of;
+use crate::fleet::fleet_entry;
+use crate::http::extract::{InPath, JsonBody};
+use crate::http::middleware::auth::{AsDriver, Caller};
+use crate::http::openapi::{BodyRefusals, Conflict, DriverPath, Missing, Refusals};
+use crate::http::problem::ApiError;
+use crate::http::state::AppState;
+use crate::http::{convert, validate};
+use crate::ports::{AvailabilityChange, FleetEntry, Person, PortError};
+use crate::store::entity::DriverItem;
+
+/// Make or change a driver's profile. A new driver is `INACTIVE`.
+#[utoipa::path(
+    put, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "putDriver",
+    security(("bearer" = ["driver"])),
+    request_body = PutDriver,
+    params(DriverPath),
+    responses((status = 200, description = "The profile as it now is", body = DriverProfile), Missing, BodyRefusals)
+)]
+pub async fn put_driver(
+    State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
+    InPath(id): InPath<DriverId>,
+    JsonBody(body): JsonBody<PutDriver>,
+) -> Result<Json<DriverProfile>, ApiError> {
+    caller.must_be(&Person::Driver(id.clone()))?;
+    let profile = validate::driver_profile(body)?;
+    let ports = &app.engine.ports;
+    let item = ports.profiles.put_driver(&id, profile, ports.clock.now()).await?;
+    if item.current_status.status != PersonStatus::Inactive {
+        refresh_cache(&app, &item).await;
+    }
+    Ok(Json(convert::driver(item)))
+}
+
+/// Read a driver's own profile.
+#[utoipa::path(
+    get, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "getDriver",
+    security(("bearer" = ["driver"]), ("bearer" = ["operations"])),
+    params(DriverPath),
+    responses(
+        (status = 200, description = "The profile", body = DriverProfile),
+        Missing,
+        Refusals,
+    )
+)]
+pub async fn get_driver(
+    State(app): State<AppState>,
+    caller: Caller,
+    InPath(id): InPath<DriverId>,
+) -> Result<Json<DriverProfile>, ApiError> {
+    caller.may_read(&Person::Driver(id.clone()))?;
+    let found = app.engine.ports.profiles.drivers(std::slice::from_ref(&id)).await?.pop();
+    Ok(Json(convert::driver(found.ok_or(ApiError::NotFound { what: "driver" })?)))
+}
+
+/// Begin or end to be offered dispatches.
+#[utoipa::path(
+    put, path = "/v1/drivers/{driverId}/availability", tag = "status-update", operation_id = "putAvailability",
+    security(("bearer" = ["driver"])),
+    request_body = PutAvailability,
+    params(DriverPath),
+    responses(
+        (status = 200, description = "The profile as it now is", body = DriverProfile),
+        Missing,
+        Conflict,
+        BodyRefusals,
+    )
+)]
+pub async fn put_availability(
+    State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
+    InPath(id): InPath<DriverId>,
+    JsonBody(body): JsonBody<PutAvailability>,
+) -> Result<Json<DriverProfile>, ApiError> {
+    caller.must_be(&Person::Driver(id.clone()))?;
+    let (position, location) = validate::location("location", &body.location)?;
+    let ports = &app.engine.ports;
+    let now = ports.clock.now();
+    let status = match body.status {
+        AvailabilityStatus::Active => PersonStatus::Active,
+        AvailabilityStatus::Inactive => PersonStatus::Inactive,
+    };
+    match ports.profiles.set_availability(&id, status, &location, now).await? {
+        AvailabilityChange::Done(item) => {
+            let cached = match (body.status, fleet_entry(&item)) {
+                // The item's time has whole seconds; the cache orders pings by milliseconds.
+                (AvailabilityStatus::Active, Some(entry)) => {
+                    ports.fleet.put(&[FleetEntry { position, seen_at: now, ..entry }]).await
+                }
+                _ => ports.fleet.set_status(&id, status, None).await,
+            };
+            note_cache(&app, cached);
+            Ok(Json(convert::driver(*item)))
+        }
+        AvailabilityChange::OnDispatch { current } => {
+            Err(ApiError::DriverBusy { current: current_of(&app, current).await? })
+        }
+        AvailabilityChange::UnknownDriver => Err(ApiError::NotFound { what: "driver" }),
+    }
+}
+
+async fn refresh_cache(app: &AppState, item: &DriverItem) {
+    if let Some(entry) = fleet_entry(item) {
+        note_cache(app, app.engine.ports.fleet.put(&[entry]).await);
+    }
+}
+
+/// The table has decided already: a cache that cannot hear of it now learns it with the driver's next ping.
+fn note_cache(app: &AppState, cached: Result<(), PortError>) {
+    if let Err(error) = cached {
+        app.engine.metrics.port_error(&error);
+        tracing::warn!(%error, "the cache did not hear of a driver's change");
+    }
+}

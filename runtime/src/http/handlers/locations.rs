@@ -1,0 +1,187 @@
+//! Positions of drivers. A ping costs the cache one call and the table nothing, save one chunk of a live route in every few
+//! dozen pings and one read where the cache has forgotten the driver.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::ping_filter;
+use dispatch_core::route::RoutePoint;
+use dispatch_http_types::{LocationsTaken, PostLocation, PostLocations};
+
+use crate::fleet::{ROUTE_CHUNK_POINTS, fleet_entry};
+use crate::http::extract::{InPath, JsonBody};
+use crate::http::middleware::auth::{AsDriver, AsOperations};
+use crate::http::openapi::{BodyRefusals, DriverPath, Missing};
+use crate::http::problem::ApiError;
+use crate::http::state::AppState;
+use crate::http::validate;
+use crate::ports::{Person, Ping, PortError, Recorded, RouteTail};
+
+/// Positions of one batch.
+const BATCH_MAX: usize = 500;
+
+/// Drivers read from the table at once, the bound of `ProfileStore::drivers`.
+const PROFILES_AT_ONCE: usize = 100;
+
+/// Report where a driver is.
+#[utoipa::path(
+    post, path = "/v1/drivers/{driverId}/locations", tag = "status-update", operation_id = "postLocation",
+    security(("bearer" = ["driver"])),
+    request_body = PostLocation,
+    params(DriverPath),
+    responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), Missing, BodyRefusals)
+)]
+pub async fn post_one(
+    State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
+    InPath(driver): InPath<DriverId>,
+    JsonBody(body): JsonBody<PostLocation>,
+) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    caller.must_be(&Person::Driver(driver.clone()))?;
+    let position = validate::coordinate("", body.lat, body.lng)?;
+    let accuracy_m = validate::ping_accuracy("", body.accuracy_meters)?;
+    let phone_at = validate::ping_time("", body.timestamp.as_deref())?;
+    let mut given = Given::default();
+    given.add(Ping { driver, position, at: app.engine.ports.clock.now(), phone_at }, accuracy_m);
+    take(&app, given).await
+}
+
+/// Report where several drivers are: the way for a fleet operator's gateway.
+#[utoipa::path(
+    post, path = "/v1/locations/batch", tag = "status-update", operation_id = "postLocations",
+    security(("bearer" = ["operations"])),
+    request_body = PostLocations,
+    responses((status = 202, description = "How many were taken and dropped", body = LocationsTaken), BodyRefusals)
+)]
+pub async fn post_batch(
+    State(app): State<AppState>,
+    _: AsOperations,
+    JsonBody(body): JsonBody<PostLocations>,
+) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    if !(1..=BATCH_MAX).contains(&body.locations.len()) {
+        return Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")));
+    }
+    let now = app.engine.ports.clock.now();
+    let mut taken = Given::default();
+    for (index, given) in body.locations.into_iter().enumerate() {
+        let entry = validate::Entry(index);
+        let driver = validate::driver_id(&format_args!("{entry}driverId"), given.driver_id)?;
+        let position = validate::coordinate(&entry, given.lat, given.lng)?;
+        let accuracy_m = validate::ping_accuracy(&entry, given.accuracy_meters)?;
+        let phone_at = validate::ping_time(&entry, given.timestamp.as_deref())?;
+        taken.add(Ping { driver, position, at: now, phone_at }, accuracy_m);
+    }
+    take(&app, taken).await
+}
+
+/// Positions as they were sent.
+#[derive(Default)]
+struct Given {
+    /// Those worth taking.
+    pings: Vec<Ping>,
+    /// How many more are too far off.
+    inaccurate: u32,
+}
+
+impl Given {
+    fn add(&mut self, ping: Ping, accuracy_m: Option<f64>) {
+        if ping_filter::is_accurate(accuracy_m) {
+            self.pings.push(ping);
+        } else {
+            self.inaccurate += 1;
+        }
+    }
+}
+
+async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    let Given { pings, inaccurate } = given;
+    let metrics = &app.engine.metrics;
+    let recorded = app.engine.ports.fleet.record(&pings).await;
+    let mut recorded = recorded.inspect_err(|error| {
+        metrics.port_error(error);
+        metrics.pings("refused", u32::try_from(pings.len()).unwrap_or(u32::MAX));
+    })?;
+    introduce_unknown(app, &pings, &mut recorded).await?;
+    let (mut accepted, mut outdated, mut implausible, mut unknown) = (0, 0, 0, 0);
+    let mut points = Vec::new();
+    for (ping, recorded) in pings.iter().zip(recorded) {
+        match recorded {
+            Recorded::Seen => accepted += 1,
+            Recorded::OnDispatch(dispatch) => {
+                points.push((dispatch, RoutePoint { position: ping.position, at: ping.at }));
+                accepted += 1;
+            }
+            Recorded::Outdated => outdated += 1,
+            Recorded::Implausible => implausible += 1,
+            Recorded::Unknown => unknown += 1,
+        }
+    }
+    extend_routes(app, &points).await;
+    metrics.pings("taken", accepted);
+    metrics.pings("outdated", outdated);
+    metrics.pings("inaccurate", inaccurate);
+    metrics.pings("implausible", implausible);
+    metrics.pings("unknown", unknown);
+    let dropped = outdated + inaccurate + implausible + unknown;
+    Ok((StatusCode::ACCEPTED, Json(LocationsTaken { accepted, dropped })))
+}
+
+/// Tells the cache of the drivers it has forgotten, and records their pings again. Who has no profile stays unknown.
+async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recorded]) -> Result<(), ApiError> {
+    let unknown: Vec<usize> =
+        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == Recorded::Unknown).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let ports = &app.engine.ports;
+    let ids: BTreeSet<DriverId> = unknown.iter().map(|index| pings[*index].driver.clone()).collect();
+    let ids: Vec<DriverId> = ids.into_iter().collect();
+    let mut entries = Vec::with_capacity(ids.len());
+    for some in ids.chunks(PROFILES_AT_ONCE) {
+        entries.extend(ports.profiles.drivers(some).await?.iter().filter_map(fleet_entry));
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    ports.fleet.put(&entries).await?;
+    let known: BTreeSet<&DriverId> = entries.iter().map(|entry| &entry.driver).collect();
+    let again: Vec<usize> = unknown.into_iter().filter(|index| known.contains(&pings[*index].driver)).collect();
+    let repeated: Vec<Ping> = again.iter().map(|index| pings[*index].clone()).collect();
+    for (index, answer) in again.into_iter().zip(ports.fleet.record(&repeated).await?) {
+        recorded[index] = answer;
+    }
+    Ok(())
+}
+
+/// Adds points to the routes of trips. What fails here costs route points, never a ping: all have been recorded.
+async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
+    if points.is_empty() {
+        return;
+    }
+    let failed = |error: PortError| {
+        app.engine.metrics.port_error(&error);
+        tracing::warn!(%error, "routes could not be extended");
+    };
+    match app.engine.ports.fleet.push_route(points).await {
+        Ok(tails) => {
+            for (dispatch, tail) in tails {
+                store_chunks(app, &dispatch, tail).await.unwrap_or_else(failed);
+            }
+        }
+        Err(error) => failed(error),
+    }
+}
+
+/// Stores what a tail has of whole chunks. A chunk is written first and trimmed afterwards: a crash in between, or another request that
+/// got the same points, writes it again, which changes nothing.
+async fn store_chunks(app: &AppState, dispatch: &DispatchId, tail: RouteTail) -> Result<(), PortError> {
+    let ports = &app.engine.ports;
+    for (number, chunk) in (tail.next_chunk..).zip(tail.points.chunks_exact(ROUTE_CHUNK_POINTS)) {
+        ports.dispatches.append_route(dispatch, number, chunk).await?;
+        ports.fleet.trim_route(dispatch, number, chunk.len()).await?;
+    }
+    Ok(())
+}
