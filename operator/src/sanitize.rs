@@ -1,13 +1,14 @@
 //! Makes text from outside safe for statuses, terminals and logs. Pure.
 
-/// Limit of a message, in bytes. A status has about ten conditions, and Kubernetes limits the size of an object. The full
-/// text is in the stack's events.
+/// Limit of a message, in bytes. A status has about ten conditions, and Kubernetes limits the size of an object. The
+/// full text is in the stack's events.
 pub const MESSAGE_MAX: usize = 1024;
 /// Replaces the truncated rest of a message.
 const CUT: &str = "…";
 
-/// One line of printable text of at most [`MESSAGE_MAX`] bytes. Line breaks and tabs become spaces; other characters that
-/// control a terminal or reorder text are escaped. The input comes from AWS and contains names and values that users chose.
+/// One line of printable text of at most [`MESSAGE_MAX`] bytes. Line breaks and tabs become spaces; other characters
+/// that control a terminal or reorder text are escaped. The input comes from AWS and contains names and values that
+/// users chose.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MESSAGE_MAX));
     // Length of the prefix that still leaves room for `CUT`.

@@ -1,5 +1,5 @@
-//! Reconciles of the controller on a real API server, with AWS in memory: what the status contains, and what is not written
-//! twice.
+//! Reconciles of the controller on a real API server, with AWS in memory: what the status contains, and what is not
+//! written twice.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! The operator's engine against an emulated AWS endpoint, and the controller's objects on a real API server. Without an
-//! API server the latter tests fail, unless `DISPATCH_SKIP_ENVTEST=1` is set.
+//! The operator's engine against an emulated AWS endpoint, and the controller's objects on a real API server. Without
+//! an API server the latter tests fail, unless `DISPATCH_SKIP_ENVTEST=1` is set.
 
 mod connection;
 mod controller;
@@ -41,8 +41,10 @@ fn behaviours(readme: &str) -> Vec<Behaviour<'_>> {
     let mut all: Vec<Behaviour<'_>> = Vec::new();
     for line in readme.lines() {
         if let Some(heading) = line.strip_prefix("### ") {
-            let numbered = heading.split_once(". ").and_then(|(number, title)| Some((number.parse::<usize>().ok()?, title)));
-            let (number, title) = numbered.map_or((None, heading), |(number, title)| (Some(number), title));
+            let (number, title) = match heading.split_once(". ") {
+                Some((number, title)) => (number.parse::<usize>().ok(), title),
+                None => (None, heading),
+            };
             all.push(Behaviour { number, title, tests: Vec::new() });
         } else if let (Some(test), Some(behaviour)) = (line.strip_prefix("- `"), all.last_mut()) {
             behaviour.tests.push(test.trim_end_matches('`'));

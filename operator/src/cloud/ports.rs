@@ -255,7 +255,8 @@ pub trait Buckets: Send + Sync {
     fn tags<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>>;
     /// Replaces all tags of a bucket except AWS's own.
     fn set_tags<'a>(&'a self, bucket: &'a str, owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()>;
-    /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as empty.
+    /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as
+    /// empty.
     fn remove_versions<'a>(&'a self, bucket: &'a str, owner: &'a str) -> Call<'a, Removed>;
 }
 

@@ -19,8 +19,8 @@ Examples:
   dispatch-operator destroy -f examples/seoul.yaml
   dispatch-operator destroy -f examples/seoul.yaml --yes    # in a script
 
-With deletionPolicy Retain (the default) the table and the bucket are retained and listed at the end; the next apply imports
-them. With Delete they are deleted too, the bucket with every version of its objects.";
+With deletionPolicy Retain (the default) the table and the bucket are retained and listed at the end; the next apply
+imports them. With Delete they are deleted too, the bucket with every version of its objects.";
 
 /// Arguments of `destroy`.
 #[derive(Args, Clone, Debug)]
@@ -70,7 +70,10 @@ fn confirmed(system: &ValidatedSystem) -> Result<bool, CommandError> {
         DeletionPolicy::Retain => "Its table and bucket are retained.",
         DeletionPolicy::Delete => "ITS TABLE AND BUCKET ARE DELETED WITH ALL DATA.",
     };
-    eprint!("This deletes stack {}. {data}\nType the system's name ({}) to continue: ", system.names.stack, system.name);
+    eprint!(
+        "This deletes stack {}. {data}\nType the system's name ({}) to continue: ",
+        system.names.stack, system.name
+    );
     // A failed flush is harmless; the answer decides.
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

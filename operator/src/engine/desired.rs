@@ -20,17 +20,17 @@ use crate::engine::secrets::Secrets;
 
 /// Stack output with the digest of the template and tags last applied.
 ///
-/// An output, not a tag: CloudFormation propagates a stack's tags to its resources, so a digest in a tag would change every
-/// resource on every update. Outputs alone cannot be updated (user guide, "Outputs"), so the digests are also metadata of
-/// [`RECORD`]: a new digest changes a resource, and the outputs follow.
+/// An output, not a tag: CloudFormation propagates a stack's tags to its resources, so a digest in a tag would change
+/// every resource on every update. Outputs alone cannot be updated (user guide, "Outputs"), so the digests are also
+/// metadata of [`RECORD`]: a new digest changes a resource, and the outputs follow.
 pub const TEMPLATE_DIGEST: &str = "AppliedTemplateDigest";
 /// Stack output with the digest of the secrets last applied.
 pub const SECRETS_DIGEST: &str = "AppliedSecretsDigest";
 
 /// Replaces the digest after an import, until the spec is applied to the imported data.
 const IMPORTED: &str = "imported";
-/// Logical id of the resource with the digests in its metadata. A wait condition handle creates nothing, costs nothing and
-/// requires no permission.
+/// Logical id of the resource with the digests in its metadata. A wait condition handle creates nothing, costs nothing
+/// and requires no permission.
 pub const RECORD: &str = "AppliedInput";
 
 /// Prefix of the names of this program's change sets.
@@ -84,7 +84,8 @@ impl Desired {
         Self::assemble(system, account, Given { parameters, fcm, secrets_digest, unchanged: Vec::new() })
     }
 
-    /// The desired input without the secrets, which are assumed to be those already applied. The stack keeps their values.
+    /// The desired input without the secrets, which are assumed to be those already applied. The stack keeps their
+    /// values.
     pub fn without_secrets(
         system: &ValidatedSystem,
         found: Option<&StackDescription>,
@@ -148,7 +149,8 @@ impl Desired {
     }
 
     /// Tags that were removed from, or changed on, a stack with this input: the current and the desired value of each.
-    /// Added tags are ignored, because an organisation may require them. Makes no call: the stack's description has them.
+    /// Added tags are ignored, because an organisation may require them. Makes no call: the stack's description has
+    /// them.
     pub fn tag_drift(&self, found: Option<&StackDescription>) -> Vec<String> {
         let Some(stack) = found.filter(|_| self.applied(found) == Input::Applied) else { return Vec::new() };
         let wanted = self.wanted_tags(found);
@@ -193,10 +195,10 @@ impl Desired {
 
     /// The change set that creates the stack and imports the data that an earlier one retained.
     ///
-    /// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place. Otherwise
-    /// both policies mean the same, so the digests stay, unless the spec's policy is `Delete`: CloudFormation imports only
-    /// resources with a retaining policy, so the next comparison has to find a difference.
-    /// A table that lacks indexes is imported without them; they are added one by one.
+    /// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place.
+    /// Otherwise both policies mean the same, so the digests stay, unless the spec's policy is `Delete`: CloudFormation
+    /// imports only resources with a retaining policy, so the next comparison has to find a difference. A table that
+    /// lacks indexes is imported without them; they are added one by one.
     pub fn import(&self, found: Option<&StackDescription>, steps: Option<&IndexSteps>) -> ChangeSetRequest {
         let mut request = self.change_set(ChangeSetKind::Create, found);
         request.existing = OnExisting::Import;
@@ -220,8 +222,8 @@ impl Desired {
         found.and_then(|stack| stack.outputs.get(TEMPLATE_DIGEST)).and_then(|record| IndexSteps::read(record))
     }
 
-    /// The change set that updates `found` to this input, or adds the next missing index of its table. Its name is derived
-    /// from both, so that a run after an interrupted one finds the same change set.
+    /// The change set that updates `found` to this input, or adds the next missing index of its table. Its name is
+    /// derived from both, so that a run after an interrupted one finds the same change set.
     pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
         let living = found.filter(|_| kind == ChangeSetKind::Update);
         let base = living.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
@@ -276,8 +278,8 @@ fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Res
     })
 }
 
-/// Salted with the system's name, so that cities with the same key have different digests. The secrets are long random keys,
-/// which a digest does not reveal.
+/// Salted with the system's name, so that cities with the same key have different digests. The secrets are long random
+/// keys, which a digest does not reveal.
 fn digest_of_secrets(
     system: &ValidatedSystem,
     parameters: &BTreeMap<String, SecretString>,

@@ -23,8 +23,8 @@ use crate::engine::plan::{Approval, Credential, Retry};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::Settings;
 
-/// Limit of pages of 1,000 object versions removed in one run: a million, about ten minutes. A larger bucket takes several
-/// runs, or a lifecycle rule.
+/// Limit of pages of 1,000 object versions removed in one run: a million, about ten minutes. A larger bucket takes
+/// several runs, or a lifecycle rule.
 const EMPTYING_PAGES: usize = 1000;
 
 /// Result of a deletion.
@@ -113,8 +113,8 @@ pub async fn destroy(
     if system.deletion_policy == DeletionPolicy::Delete {
         open_data(system, ports, &found, progress).await?;
     }
-    // The application is deleted before the stack: its ARN is derived from that of the stack, so an interrupted run still
-    // finds it.
+    // The application is deleted before the stack: its ARN is derived from that of the stack, so an interrupted run
+    // still finds it.
     if let Some(base) = ArnBase::of(&found.arn) {
         let arn = base.platform_application(&system.names.platform_application);
         if ports.push.exists(&arn).await? {
@@ -240,8 +240,8 @@ async fn prepare(
     }
 }
 
-/// Removes what prevents CloudFormation from deleting the data: a deletion protection of the table that was enabled outside
-/// the engine, and all object versions in the stack's bucket.
+/// Removes what prevents CloudFormation from deleting the data: a deletion protection of the table that was enabled
+/// outside the engine, and all object versions in the stack's bucket.
 async fn open_data(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -275,8 +275,8 @@ async fn open_data(
     Err(DestroyError::BucketNotEmpty { bucket, removed })
 }
 
-/// Tags retained data with its owner, because the next stack imports only data with that tag. Usually CloudFormation has
-/// already set the tag.
+/// Tags retained data with its owner, because the next stack imports only data with that tag. Usually CloudFormation
+/// has already set the tag.
 async fn mark(
     system: &ValidatedSystem,
     ports: &Ports,

@@ -18,7 +18,8 @@ pub enum EngineError {
     },
     /// The region or account of the spec is not the one that has the stack.
     #[error(
-        "{field}: the stack is in {was} and cannot be moved; restore the previous value or create another object. Nothing was changed"
+        "{field}: the stack is in {was} and cannot be moved; restore the previous value or create another object. \
+         Nothing was changed"
     )]
     Moved {
         /// Field of the spec that changed.

@@ -37,7 +37,8 @@ pub enum ExportError {
     RecoveryOff,
     /// An incremental export continues an earlier one.
     #[error(
-        "spec.export.type: Incremental is not allowed: no export has completed in the last 90 days; start a Full export first"
+        "spec.export.type: Incremental is not allowed: no export has completed in the last 90 days; start a Full \
+         export first"
     )]
     NothingToContinue,
     /// DynamoDB exports periods of at least 15 minutes.
@@ -154,8 +155,8 @@ pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<O
     }
 }
 
-/// Waits until an export has completed or failed, or until the wait policy ends. The export of a small table takes about
-/// five minutes.
+/// Waits until an export has completed or failed, or until the wait policy ends. The export of a small table takes
+/// about five minutes.
 pub async fn follow(
     started: ExportStatus,
     ports: &Ports,

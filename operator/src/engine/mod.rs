@@ -1,6 +1,6 @@
 //! The engine: `observe -> validate -> plan -> apply -> status`, one module each. `plan` and `status` are pure; only
-//! `observe`, `apply`, `destroy` and `export` make calls, through the [ports](crate::cloud::ports). The command line and
-//! the Kubernetes controller both use [`reconcile::reconcile`].
+//! `observe`, `apply`, `destroy` and `export` make calls, through the [ports](crate::cloud::ports). The command line
+//! and the Kubernetes controller both use [`reconcile::reconcile`].
 
 pub mod apply;
 pub mod desired;

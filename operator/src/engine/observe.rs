@@ -1,7 +1,7 @@
 //! Reads the current state from AWS.
 //!
-//! Without drift detection this takes four calls: the stack, the table, the platform application and, if the stack has one,
-//! the cache. Drift detection adds one for the table's backups, one for its time to live and one for each queue.
+//! Without drift detection this takes four calls: the stack, the table, the platform application and, if the stack has
+//! one, the cache. Drift detection adds one for the table's backups, one for its time to live and one for each queue.
 
 use dispatch_api::validate::ValidatedSystem;
 

@@ -1,5 +1,5 @@
-//! Collects names and addresses for the workers from the stack's outputs and the resources managed outside CloudFormation.
-//! Pure.
+//! Collects names and addresses for the workers from the stack's outputs and the resources managed outside
+//! CloudFormation. Pure.
 
 use std::collections::BTreeMap;
 

@@ -44,9 +44,10 @@ impl ReconcileReport {
 
 /// Converges the environment to the spec, subject to its policies, and reports the status.
 ///
-/// Changes that AWS rejects or rolls back are reported in the status ([`ReconcileReport::is_ready`] is then false). An error
-/// means that a call failed; the caller should retry later, or ask for action if [`EngineError::passes_with_time`] is false.
-/// With `managementPolicy: Observe` or `suspend: true` it makes no mutating call.
+/// Changes that AWS rejects or rolls back are reported in the status ([`ReconcileReport::is_ready`] is then false). An
+/// error means that a call failed; the caller should retry later, or ask for action if
+/// [`EngineError::passes_with_time`] is false. With `managementPolicy: Observe` or `suspend: true` it makes no mutating
+/// call.
 pub async fn reconcile(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -89,7 +90,8 @@ pub async fn reconcile(
         }
     }
     let changed = stack.changed || !steps.is_empty();
-    // A process that was killed after it submitted the input could not record that; a stack that has the input proves it.
+    // A process that was killed after it submitted the input could not record that; a stack that has the input proves
+    // it.
     stack.attempted |= desired.compare(stack.stack.as_ref()) == Input::Applied;
     match tags {
         Some(tags) if stack.changed => steps.push(tags),
@@ -109,8 +111,8 @@ pub async fn reconcile(
     }))
 }
 
-/// Reports the state of the environment and changes nothing, whatever the policies are. Drift is reported, not corrected.
-/// Requires no secret: missing ones are assumed to be those already applied.
+/// Reports the state of the environment and changes nothing, whatever the policies are. Drift is reported, not
+/// corrected. Requires no secret: missing ones are assumed to be those already applied.
 pub async fn inspect(
     system: &ValidatedSystem,
     ports: &Ports,
@@ -184,8 +186,8 @@ async fn examine(
 
 /// What [`reconcile`] would do, resource by resource.
 ///
-/// CloudFormation compares an existing stack through a temporary change set. With `Observe` or `suspend` no change set is
-/// created, and the plan says only whether anything differs.
+/// CloudFormation compares an existing stack through a temporary change set. With `Observe` or `suspend` no change set
+/// is created, and the plan says only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, EngineError> {
     let (found, account) = find(system, ports, settings).await?;
     let desired = Desired::of(system, &settings.secrets, &account)?;
@@ -299,8 +301,8 @@ fn owned_and_stable<'a>(desired: &Desired, found: Option<&'a StackDescription>) 
     found.filter(|stack| stack.state.serves() && desired.owns(Some(stack)))
 }
 
-/// The controller does not repeat what it attempted for the same generation; an explicit request does. The stack's state
-/// shows whether the attempt failed.
+/// The controller does not repeat what it attempted for the same generation; an explicit request does. The stack's
+/// state shows whether the attempt failed.
 fn retry(system: &ValidatedSystem, desired: &Desired, settings: &Settings) -> Retry {
     let attempt = settings.previous.as_ref().and_then(|previous| previous.last_attempt.as_ref());
     let tried =

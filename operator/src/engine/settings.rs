@@ -9,8 +9,8 @@ use crate::engine::plan::Approval;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::secrets::Secrets;
 
-/// Whether to detect drift. It costs additional calls, so the controller does so every `driftIntervalSeconds` of the spec
-/// and not at every reconcile.
+/// Whether to detect drift. It costs additional calls, so the controller does so every `driftIntervalSeconds` of the
+/// spec and not at every reconcile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriftDetection {
     Skip,

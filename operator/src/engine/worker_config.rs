@@ -10,8 +10,8 @@ use dispatch_api::worker_config::{
 /// Environment variable that carries the Redis AUTH token to a worker.
 pub const CACHE_AUTH_TOKEN_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN";
 
-/// Header in which the system's API Gateway forwards the client address. A mapping cannot set the usual headers, and their
-/// value may begin with what the client sent.
+/// Header in which the system's API Gateway forwards the client address. A mapping cannot set the usual headers, and
+/// their value may begin with what the client sent.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
 
 /// Replacements for a local run.

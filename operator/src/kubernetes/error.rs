@@ -196,7 +196,7 @@ mod tests {
     fn messages_of_limits_and_failures_say_what_happens_next() {
         let error = port(PortErrorKind::Denied);
         let words = limit_reached(&error, "coactus-default-seoul");
-        assert!(words.starts_with("could not try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
+        assert!(words.starts_with("cannot try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
         assert!(words.contains("every 30 minutes") && words.contains("reconcile-requested-at"), "{words}");
         let words = tried_again(&error, "coactus-default-seoul");
         assert!(words.contains("coactus-default-seoul") && words.contains("the operator will retry"), "{words}");

@@ -116,7 +116,8 @@ async fn a_failed_creation_shows_the_first_cause_and_is_repeated_once() {
     assert!(is_true(&done.status, ConditionType::Stalled));
     let ready = done.status.conditions.iter().find(|c| c.type_ == "Ready").expect("Ready");
     assert_eq!((ready.reason.as_str(), ready.status.as_str()), ("CreateFailed", "False"));
-    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); action required:";
+    let first = "Table (AWS::DynamoDB::Table) CREATE_FAILED: Table already exists (stack coactus-default-seoul); \
+                 action required:";
     assert!(ready.message.starts_with(first), "{}", ready.message);
 
     let refused =
@@ -244,8 +245,8 @@ async fn credentials_of_another_account_are_rejected_before_any_other_call() {
     assert_eq!(world.take_calls().0, ["account"]);
 }
 
-/// A stack in another region or account would be a second one. Old API servers do not enforce immutable fields, and no rule
-/// knows the account of a role.
+/// A stack in another region or account would be a second one. Old API servers do not enforce immutable fields, and no
+/// rule knows the account of a role.
 #[tokio::test(start_paused = true)]
 async fn a_system_never_moves_to_another_region_or_account() {
     let (world, system) = living().await;
@@ -370,7 +371,7 @@ async fn destroying_retains_data_by_default_and_is_idempotent() {
     let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert!(gone.kept.is_empty());
     let (_, mutating) = world.take_calls();
-    assert_eq!(mutating, ["create_change_set", "execute", "delete", "remove_versions"], "the protection is disabled first");
+    assert_eq!(mutating, ["create_change_set", "execute", "delete", "remove_versions"], "protection first");
 }
 
 #[tokio::test(start_paused = true)]

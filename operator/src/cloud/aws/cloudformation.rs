@@ -94,8 +94,8 @@ impl StackProvider for CloudFormation {
                 ChangeSetKind::Update => call.change_set_type(ChangeSetType::Update),
             };
             if request.existing == OnExisting::Import {
-                // Pre-deployment validation rejects names that exist, which an import requires (user guide, "Validate stack
-                // deployments").
+                // Pre-deployment validation rejects names that exist, which an import requires (user guide, "Validate
+                // stack deployments").
                 call = call.import_existing_resources(true).disable_validation(true);
             }
             call = call.on_stack_failure(OnStackFailure::Rollback);

@@ -1,4 +1,5 @@
-//! The cache's endpoint (`DescribeReplicationGroups`): the primary endpoint of the only node group (cluster mode disabled).
+//! The cache's endpoint (`DescribeReplicationGroups`): the primary endpoint of the only node group (cluster mode
+//! disabled).
 
 use aws_config::SdkConfig;
 use aws_sdk_elasticache::Client;

@@ -54,8 +54,9 @@ pub struct AwsClients {
 }
 
 impl AwsClients {
-    /// Uses the default AWS provider chain (environment, profile, SSO, web identity, container, instance) and assumes the
-    /// role that the spec names, if any. `endpoint_url` takes precedence over `AWS_ENDPOINT_URL`. Makes no call itself.
+    /// Uses the default AWS provider chain (environment, profile, SSO, web identity, container, instance) and assumes
+    /// the role that the spec names, if any. `endpoint_url` takes precedence over `AWS_ENDPOINT_URL`. Makes no call
+    /// itself.
     pub async fn connect(region: &str, endpoint_url: Option<&str>, aws: &AwsSpec) -> Self {
         let mut loader = loader(region);
         if let Some(url) = endpoint_url {

@@ -1,5 +1,5 @@
-//! The export bucket: tags (`GetBucketTagging`, `PutBucketTagging`) and emptying before deletion (`ListObjectVersions` and
-//! `DeleteObjects`, both limited to 1,000 versions per call).
+//! The export bucket: tags (`GetBucketTagging`, `PutBucketTagging`) and emptying before deletion (`ListObjectVersions`
+//! and `DeleteObjects`, both limited to 1,000 versions per call).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still `GCM`
-//! and `PlatformCredential` is the whole service account JSON, without a principal (SNS developer guide, "FCM token-based
-//! authentication").
+//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still
+//! `GCM` and `PlatformCredential` is the whole service account JSON, without a principal (SNS developer guide, "FCM
+//! token-based authentication").
 
 use aws_config::SdkConfig;
 use aws_sdk_sns::Client;

@@ -1,5 +1,5 @@
-//! Queue attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to propagate, of the retention
-//! period up to 15 minutes.
+//! Queue attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to propagate, of the
+//! retention period up to 15 minutes.
 
 use std::collections::HashMap;
 

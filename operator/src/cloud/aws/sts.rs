@@ -29,7 +29,7 @@ impl Identity for Sts {
                     self.client.get_caller_identity().send().await.map_err(|error| port_error(ACTION, error))?;
                 answer
                     .account
-                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the response contains no account"))
+                    .ok_or_else(|| PortError::new(ACTION, PortErrorKind::Unavailable, "the response has no account"))
             };
             self.account.get_or_try_init(ask).await.cloned()
         })

@@ -1,4 +1,5 @@
-//! CloudFormation in memory: stacks with states, change sets compared property by property, events and injected failures.
+//! CloudFormation in memory: stacks with states, change sets compared property by property, events and injected
+//! failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -217,7 +218,7 @@ impl Inner {
         let Some(fake) = self.stacks.get_mut(name) else { return };
         fake.changed_at = time;
         fake.state = StackState::parse(&format!("{verb}_IN_PROGRESS"));
-        tell(fake, name, "AWS::CloudFormation::Stack", &format!("{verb}_IN_PROGRESS"), None);
+        record(fake, name, "AWS::CloudFormation::Stack", &format!("{verb}_IN_PROGRESS"), None);
         let Some((logical_id, reason)) = doomed else {
             fake.running = Some((LOOKS_UNTIL_DONE, StackState::parse(&format!("{verb}_COMPLETE")), target));
             return;
@@ -225,8 +226,8 @@ impl Inner {
         // CloudFormation may report a cancelled resource before the one that caused the failure.
         let failed = format!("{verb}_FAILED");
         let stopped = if verb == "CREATE" { "Resource creation cancelled" } else { "Resource update cancelled" };
-        tell(fake, "Bystander", "AWS::SQS::Queue", &failed, Some(stopped));
-        tell(fake, &logical_id, "AWS::DynamoDB::Table", &failed, Some(&reason));
+        record(fake, "Bystander", "AWS::SQS::Queue", &failed, Some(stopped));
+        record(fake, &logical_id, "AWS::DynamoDB::Table", &failed, Some(&reason));
         let end = match verb {
             "CREATE" => StackState::RollbackComplete,
             "UPDATE" => StackState::UpdateRollbackComplete,
@@ -251,11 +252,11 @@ impl Fake {
         let status = end.name().to_owned();
         self.state = end;
         self.template = template;
-        tell(self, name, "AWS::CloudFormation::Stack", &status, None);
+        record(self, name, "AWS::CloudFormation::Stack", &status, None);
     }
 }
 
-fn tell(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, reason: Option<&str>) {
+fn record(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, reason: Option<&str>) {
     let own = resource_type == "AWS::CloudFormation::Stack";
     fake.events.push(StackEvent {
         id: format!("{}-{}", fake.arn, fake.events.len()),
@@ -470,7 +471,7 @@ impl StackProvider for FakeStacks {
             let fake = inner.known(stack)?.1;
             for id in retain {
                 let kind = template["Resources"][id]["Type"].as_str().unwrap_or_default();
-                tell(fake, id, kind, "DELETE_SKIPPED", None);
+                record(fake, id, kind, "DELETE_SKIPPED", None);
             }
             if fails {
                 fake.running = Some((LOOKS_UNTIL_DONE, StackState::DeleteFailed, template));

@@ -103,8 +103,8 @@ impl StackState {
         NAMES.iter().find(|(_, state)| state == self).map_or("", |(name, _)| name)
     }
 
-    /// The step that this state requires. The suffix of the name does not tell: a stack in `ROLLBACK_COMPLETE` can only be
-    /// deleted, one in `UPDATE_ROLLBACK_COMPLETE` can be updated.
+    /// The step that this state requires. The suffix of the name is misleading: a stack in `ROLLBACK_COMPLETE` can only
+    /// be deleted, one in `UPDATE_ROLLBACK_COMPLETE` can be updated.
     pub fn next(&self) -> Next {
         match self {
             Self::DeleteComplete | Self::ReviewInProgress => Next::Create,
@@ -227,8 +227,9 @@ pub struct StackEvent {
 }
 
 impl StackEvent {
-    /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that it
-    /// cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no code.
+    /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that
+    /// it cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no
+    /// code.
     pub fn is_cause(&self) -> bool {
         const STOPPED: [&str; 3] =
             ["Resource creation cancelled", "Resource update cancelled", "Resource deletion cancelled"];
@@ -276,12 +277,13 @@ pub trait StackProvider: Send + Sync {
     fn discard<'a>(&'a self, stack: &'a str, name: &'a str) -> Call<'a, ()>;
     /// Starts a rollback to the last stable state. Idempotent by `token`.
     fn roll_back<'a>(&'a self, stack: &'a str, way: Rollback<'a>, token: &'a str) -> Call<'a, ()>;
-    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`. Idempotent.
+    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`.
+    /// Idempotent.
     fn delete<'a>(&'a self, stack: &'a str, retain: &'a [String], token: &'a str) -> Call<'a, ()>;
     /// Events after the one with id `after`, or all events, oldest first.
     fn events_since<'a>(&'a self, stack: &'a str, after: Option<&'a str>) -> Call<'a, Vec<StackEvent>>;
-    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each naming
-    /// its resource. They do not appear among the stack's events.
+    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each
+    /// naming its resource. They do not appear among the stack's events.
     fn refusals<'a>(&'a self, stack: &'a str, change_set: Option<&'a str>) -> Call<'a, Vec<String>>;
     /// Resources in CloudFormation's order.
     fn resources<'a>(&'a self, stack: &'a str) -> Call<'a, Vec<StackResource>>;

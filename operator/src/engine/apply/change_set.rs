@@ -7,7 +7,8 @@ use crate::cloud::stack::{ChangeSet, ChangeSetRequest, ChangeSetState};
 use crate::engine::desired::CHANGE_SET_PREFIX;
 use crate::engine::settings::WaitPolicy;
 
-/// Creates a change set, or finds the one that an earlier run created from the same input, and waits until it is computed.
+/// Creates a change set, or finds the one that an earlier run created from the same input, and waits until it is
+/// computed.
 pub(crate) async fn compute(
     ports: &Ports,
     request: &ChangeSetRequest,

@@ -29,8 +29,8 @@ use change_set::refusals;
 pub(crate) use change_set::compute;
 pub(crate) use stack_waiter::{FinalState, Freshness, StackWaiter};
 
-/// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more does
-/// not converge.
+/// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more
+/// does not converge.
 const STEPS_MAX: usize = 6;
 
 /// Whether a run ends with a result or continues from it.
@@ -145,7 +145,8 @@ impl Run<'_> {
         Ok(StackResult { verdict, stack: found, ..result })
     }
 
-    /// Creates the stack. Continues if imported data still needs a policy or an index with which it could not be imported.
+    /// Creates the stack. Continues if imported data still needs a policy or an index with which it could not be
+    /// imported.
     async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
         let result = self.create(found, result).await?;
         let more = result.verdict == Verdict::Settled && self.next(result.stack.as_ref()) == StackStep::Update;
@@ -168,7 +169,8 @@ impl Run<'_> {
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
     }
 
-    /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be skipped.
+    /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be
+    /// skipped.
     async fn take_back(
         &mut self,
         step: &StackStep,
@@ -339,8 +341,8 @@ pub(crate) async fn delete(
     Ok((rest, follower.cause().map(describe_cause), follower.kept()))
 }
 
-/// The idempotency token of an operation on a stack in its current state. A repetition after a crash has the same token; an
-/// operation after another change, or one that skips other resources, does not.
+/// The idempotency token of an operation on a stack in its current state. A repetition after a crash has the same
+/// token; an operation after another change, or one that skips other resources, does not.
 fn token(operation: &str, stack: &StackDescription, left: &[String]) -> String {
     use sha2::{Digest as _, Sha256};
     let digest =

@@ -14,8 +14,8 @@ use crate::engine::settings::WaitPolicy;
 pub(crate) enum Freshness {
     /// Any: the operation was started by an earlier run or another client.
     Any,
-    /// Only one that an event since the start of the wait confirms: CloudFormation still reports the old state for a moment
-    /// after it accepts an operation.
+    /// Only one that an event since the start of the wait confirms: CloudFormation still reports the old state for a
+    /// moment after it accepts an operation.
     New,
 }
 
@@ -30,8 +30,8 @@ pub(crate) enum FinalState {
     StillRunning(StackDescription),
 }
 
-/// The event that caused the failure of the last operation. `events` are oldest first. A rollback belongs to the operation
-/// that it undoes.
+/// The event that caused the failure of the last operation. `events` are oldest first. A rollback belongs to the
+/// operation that it undoes.
 pub(crate) fn last_cause<'a>(events: &'a [StackEvent], arn: &str) -> Option<&'a StackEvent> {
     let begins = |event: &StackEvent| {
         event.physical_id.as_deref() == Some(arn)

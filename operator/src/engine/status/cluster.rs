@@ -76,7 +76,8 @@ pub fn with_workers(
     status
 }
 
-/// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it describes.
+/// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it
+/// describes.
 pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message: &str) -> DispatchSystemStatus {
     let mut status = frame.previous.cloned().unwrap_or_default();
     status.observed_generation = frame.generation;

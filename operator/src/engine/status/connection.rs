@@ -34,7 +34,8 @@ pub struct ConnectionFinding {
     pub secret_name: Option<String>,
 }
 
-/// Adds the connection to a status. Without `spec.connection` there is no condition, unless a conflict has to be reported.
+/// Adds the connection to a status. Without `spec.connection` there is no condition, unless a conflict has to be
+/// reported.
 pub fn with_connection(
     mut status: DispatchSystemStatus,
     found: ConnectionFinding,
@@ -73,13 +74,15 @@ fn told(state: &ConnectionState) -> (ConditionStatus, Reason, String) {
             "nothing is published because spec.managementPolicy is Observe".to_owned(),
         ),
         ConnectionState::Taken(kind, name) => {
-            let message =
-                format!("{kind} {name} belongs to another owner and is not changed; action required: choose another name");
+            let message = format!(
+                "{kind} {name} belongs to another owner and is not changed; action required: choose another name"
+            );
             (ConditionStatus::False, Reason::NameTaken, message)
         }
         ConnectionState::Denied(words) => {
-            let message =
-                format!("the operator is not permitted to write Secrets; action required: grant the permission: {words}");
+            let message = format!(
+                "the operator is not permitted to write Secrets; action required: grant the permission: {words}"
+            );
             (ConditionStatus::False, Reason::SecretsNotWritable, message)
         }
     }

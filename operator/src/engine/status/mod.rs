@@ -150,8 +150,8 @@ fn skipped(facts: &Facts<'_>) -> Vec<String> {
     }
 }
 
-/// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition has
-/// its own), so that an unchanged status stays equal.
+/// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition
+/// has its own), so that an unchanged status stays equal.
 fn phase(facts: &Facts<'_>) -> Said {
     let mut said = finding(facts);
     let stack = &facts.system.names.stack;
@@ -161,18 +161,20 @@ fn phase(facts: &Facts<'_>) -> Said {
         // These messages already name the stack and the next step.
         (_, Verdict::Waiting | Verdict::Blocked | Verdict::Stalled(_)) => return said,
         (SystemPhase::Reconciling, Verdict::Comparing | Verdict::StillRunning(_)) => {
-            "the operator will check again".to_owned()
+            "; the operator will check again".to_owned()
         }
-        (SystemPhase::Reconciling, _) => "the operator will retry".to_owned(),
+        (SystemPhase::Reconciling, _) => "; the operator will retry".to_owned(),
         (SystemPhase::Stalled, Verdict::Failed { .. }) => {
             format!(
-                "action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to retry"
+                "; action required: change the spec, or set the annotation {RECONCILE_REQUESTED_AT} to a new value to \
+                 retry"
             )
         }
-        (SystemPhase::Stalled, _) => "action required".to_owned(),
+        (SystemPhase::Stalled, _) if said.message.contains("action required") => String::new(),
+        (SystemPhase::Stalled, _) => "; action required".to_owned(),
     };
     let about = if said.message.contains(stack.as_str()) { String::new() } else { format!(" (stack {stack})") };
-    said.message = format!("{}{about}; {next}", said.message);
+    said.message = format!("{}{about}{next}", said.message);
     said
 }
 
@@ -197,7 +199,7 @@ fn finding(facts: &Facts<'_>) -> Said {
             SystemPhase::Reconciling,
             Reason::UnknownStackState,
             format!(
-                "stack {stack} is in {}, a state that this version does not know; nothing is changed until the state changes",
+                "stack {stack} is in {}, a state that this version does not know; nothing is done until it changes",
                 state.name()
             ),
         ),
@@ -223,7 +225,7 @@ fn finding(facts: &Facts<'_>) -> Said {
         }
         _ if facts.system.spec.suspend => {
             let message =
-                format!("suspended: stack {stack} is not changed and the workers are stopped until spec.suspend is false");
+                format!("suspended: stack {stack} is not changed and workers are stopped until spec.suspend is false");
             say(SystemPhase::Reconciling, Reason::Suspended, message)
         }
         Verdict::Untouched if facts.plan.stack == StackStep::Create => {
@@ -245,13 +247,11 @@ fn finding(facts: &Facts<'_>) -> Said {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        Verdict::Settled => {
-            say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned())
-        }
+        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned()),
     }
 }
 
-/// What becomes of a difference that was found without write access: `verb` says what an apply does about it.
+/// What happens next about a difference that this run does not resolve. `verb` is what an apply does about it.
 fn next_apply(facts: &Facts<'_>, verb: &str) -> String {
     match facts.system.spec.management_policy {
         ManagementPolicy::Observe => "nothing is changed because spec.managementPolicy is Observe".to_owned(),
@@ -346,7 +346,8 @@ fn approval_message(facts: &Facts<'_>) -> String {
         _ => String::new(),
     };
     format!(
-        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation {APPROVE}={id} (--approve {id})",
+        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation \
+         {APPROVE}={id} (--approve {id})",
         facts.system.names.stack
     )
 }
@@ -354,9 +355,7 @@ fn approval_message(facts: &Facts<'_>) -> String {
 fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
-    format!(
-        "dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it"
-    )
+    format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
 }
 
 fn drift_corrected(plan: &Plan) -> String {
@@ -473,14 +472,8 @@ mod tests {
                 }
                 let text = &ready.message;
                 assert!(text.contains("stack coactus-default-seoul"), "{verdict:?}: {text}");
-                let next = [
-                    "the operator will",
-                    "action required",
-                    " until ",
-                    "is queued",
-                    "the next apply",
-                    "to apply it",
-                ];
+                let next =
+                    ["the operator will", "action required", " until ", "is queued", "the next apply", "to apply it"];
                 assert!(next.iter().any(|words| text.contains(words)), "{verdict:?}: {text}");
             }
         }
