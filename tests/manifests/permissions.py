@@ -1,5 +1,8 @@
-"""Prints AWS's published permissions from the data of the template linter: for each given resource type, the permissions
-of CloudFormation's handlers; for each service, its actions and whether they can be limited to resources."""
+"""Prints AWS's published permissions from the data of the template linter.
+
+For each given resource type: the permissions of CloudFormation's handlers. For each service: its actions, and whether they
+can be limited to resources.
+"""
 
 import json
 import pathlib

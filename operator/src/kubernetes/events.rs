@@ -190,7 +190,7 @@ fn export(before: Option<&ExportStatus>, after: Option<&ExportStatus>) -> Vec<Ob
             events.push(ObjectEvent::new(EventReason::ExportCompleted, format!("export {arn} completed{items}")));
         }
         FAILED => {
-            let failure = after.failure.as_deref().unwrap_or("DynamoDB reports no reason");
+            let failure = after.failure.as_deref().unwrap_or("no reason given");
             events.push(ObjectEvent::new(EventReason::ExportFailed, format!("export {arn} failed: {failure}")));
         }
         _ => {}

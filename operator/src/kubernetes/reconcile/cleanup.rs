@@ -59,7 +59,7 @@ pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Ou
         return removal.blocked(Reason::RoleNotAllowed, &refusal).await;
     }
     if system.spec.management_policy == ManagementPolicy::Observe {
-        return removal.finish("spec.managementPolicy is Observe: the environment is not changed").await;
+        return removal.finish("the environment is not changed because spec.managementPolicy is Observe").await;
     }
     if let Some(words) = removal.draining(&system).await? {
         removal.doing(&words).await?;

@@ -59,11 +59,11 @@ pub async fn ensure(
     setting: Setting<'_>,
 ) -> Result<Ensured, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
-        let message = "spec.managementPolicy is Observe: the workers are not changed".to_owned();
+        let message = "the workers are not changed because spec.managementPolicy is Observe".to_owned();
         return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
     }
     let Some(outputs) = outputs else {
-        let message = "the workers start when the stack is complete".to_owned();
+        let message = "the workers start once the stack is complete".to_owned();
         return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
     let Setting { image, endpoint_url, cache_secret_version, served, mode } = setting;

@@ -303,8 +303,8 @@ async fn an_export_that_cannot_be_started_is_reported_once_and_retried_with_back
         bench.step().await;
         bench.wait(SignedDuration::from_mins(1)).await;
     }
-    let told = "the export of 2024-05-03T04:00+09:00 was not started: cannot start an export: AccessDenied: no";
-    assert_eq!(bench.ready(), (ConditionStatus::False, Reason::ExportNotStarted, told));
+    let message = "the export of 2024-05-03T04:00+09:00 was not started: cannot start an export: AccessDenied: no";
+    assert_eq!(bench.ready(), (ConditionStatus::False, Reason::ExportNotStarted, message));
     assert_eq!(
         (bench.calls().len(), bench.writes, bench.published.as_slice()),
         (10, 2, [EventReason::ExportFailed].as_slice())
