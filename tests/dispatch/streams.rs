@@ -517,7 +517,7 @@ async fn a_shard_that_nobody_reads_although_it_is_listed_is_a_dead_process_and_a
     // It is back, but for reading.
     world.fake.recover("DescribeStream");
     until("the process to count as dead", async || worker.metrics.silent_loop()).await;
-    assert_eq!(worker.metrics.silent_loop(), Some("the reader of a shard"));
+    assert_eq!(worker.metrics.silent_loop(), Some("the shard reader"));
     world.fake.recover("GetShardIterator");
     world.fake.recover("GetRecords");
     until("the process to live again", async || worker.metrics.silent_loop().is_none().then_some(())).await;
