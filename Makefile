@@ -39,12 +39,12 @@ nightly: ## Run both campaigns, the second one even if the first one fails
 
 .PHONY: bench
 bench: tools-local ## Measure against the specification's algorithm (20 minutes); writes BENCHMARKS.md and docs/bench
-	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-local
+	cargo build --locked --profile bench -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-operator -p dispatch-local
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
 bench-quick: tools-local ## Run the benchmarks at a small size, for correctness only; writes no figures
-	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-local
+	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-operator -p dispatch-local
 	target/debug/dispatch-bench --quick
 
 .PHONY: lint

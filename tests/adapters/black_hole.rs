@@ -12,8 +12,8 @@ use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::{RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{
-    AnswerStore as _, Clock as _, DevicePush as _, DispatchStore as _, EventStreams as _, Fleet as _, HoldToken,
-    KeyedRequest, Notifier as _, OfferTimers as _, Person, PortError, ProfileStore as _, ResponseMessage,
+    Clock as _, DevicePush as _, DispatchStore as _, EventStreams as _, Fleet as _, HoldToken, IdempotencyStore as _,
+    IdempotentRequest, Notifier as _, OfferTimers as _, Person, PortError, ProfileStore as _, ResponseMessage,
     ResponseQueue as _, StoredAnswer, TimerMessage,
 };
 use dispatch_runtime::store::DynamoStore;
@@ -64,7 +64,7 @@ async fn every_call_of_aws_ends_in_time() {
     let (user, driver) = (UserId::parse("user#1").unwrap(), DriverId::parse("driver#1").unwrap());
     let id = DispatchId::parse("dispatch#1").unwrap();
     let person = Person::Driver(driver.clone());
-    let keyed = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
+    let keyed = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
     let timer = TimerMessage {
         dispatch_id: id.to_string(),
         driver_id: None,

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::process::{Dice, Process, Surroundings, free_port, number, runtime, simulator};
+use crate::process::{Dice, Process, Surroundings, free_port, number, simulator};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;
@@ -282,7 +282,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     let mut hand_overs = std::mem::take(&mut *pool.hand_overs.lock().unwrap());
     hand_overs.sort();
     println!(
-        "{requests} requests, {rounds} kills and {rounds} requeue, hand-over p50 {:?} max {:?} of {}",
+        "{requests} requests, {rounds} kills and {rounds} pauses, hand-over p50 {:?} max {:?} of {}",
         hand_overs.get(hand_overs.len() / 2).copied().unwrap_or_default(),
         hand_overs.last().copied().unwrap_or_default(),
         hand_overs.len()

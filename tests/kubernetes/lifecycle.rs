@@ -1,4 +1,4 @@
-//! The life of a system that is there: edits, requests, requeue, drift and secrets.
+//! The life of a system that is there: edits, requests, pauses, drift and secrets.
 
 use std::time::{Duration, Instant};
 

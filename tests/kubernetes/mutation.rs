@@ -170,7 +170,7 @@ impl Lane {
             return Ok(());
         }
         let _ = self.city.take_mutations();
-        let status = self.city.pass().await?;
+        let status = self.city.reconcile().await?;
         match City::stalled(&status).filter(|told| told.starts_with("InvalidSpec: ")) {
             Some(message) if message.contains(&format!("spec.{}", node.path[0])) && message.contains(&last) => {
                 self.tally.by_operator += 1;
@@ -341,7 +341,7 @@ async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()>
         assert!(messages.iter().any(|message| message.contains("immutable")), "{name}: {messages:?}");
         let _ = lane.city.take_mutations();
         lane.city.change(&changed).await?;
-        let status = lane.city.pass().await?;
+        let status = lane.city.reconcile().await?;
         let told = City::stalled(&status).unwrap_or_default();
         assert!(told.contains(&node.name()), "{name}: {told}");
         assert!(lane.city.take_mutations().is_empty(), "{name}");

@@ -84,7 +84,7 @@ impl Stage {
     async fn pool(&self) -> anyhow::Result<Option<String>> {
         let (served, mode) = (Served::default(), Mode::CarryOut);
         let setting = Setting { image: "runtime", endpoint_url: None, cache_secret_version: None, served, mode };
-        Ok(pool::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
+        Ok(worker_deployments::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }
 
     fn field(&self, object: &str, path: &str) -> anyhow::Result<String> {

@@ -13,12 +13,12 @@ use dispatch_operator::engine::plan::workers::Served;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::kubernetes::infra::cluster::Cluster;
-use dispatch_operator::kubernetes::infra::event_recorder::Announcer;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
-use dispatch_operator::kubernetes::reconcile::pass;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::{MANIFEST, World};
 use dispatch_tests::apiserver::ApiServer;
 use jiff::Timestamp;
@@ -72,7 +72,7 @@ impl Stage {
         let resync = Duration::from_mins(5);
         Context {
             aws: Arc::new(OneWorld(self.world.clone())),
-            announcer: Announcer::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
+            recorder: EventRecorder::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
             cluster,
             metrics,
             options: Options {
@@ -97,7 +97,7 @@ impl Stage {
     async fn until(&self, process: &Context, place: &str, text: &str) -> anyhow::Result<Value> {
         let mut seen = Value::Null;
         for _ in 0..PASSES_MAX {
-            pass(process, &("default".to_owned(), "seoul".to_owned())).await?;
+            reconcile(process, &("default".to_owned(), "seoul".to_owned())).await?;
             seen = self.object()?;
             if seen.pointer(place).and_then(Value::as_str) == Some(text) {
                 return Ok(seen);
@@ -124,13 +124,13 @@ async fn a_slot_and_a_connection_reach_the_status_of_the_object_and_are_written_
     stage.until(&process, "/status/connectionSecretName", "city").await?;
     let object = stage.until(&process, next, "2024-05-02T19:00:00Z").await?;
     assert_eq!(reason(&object, "ExportsReady"), "Scheduled");
-    pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+    reconcile(&process, &("default".to_owned(), "seoul".to_owned())).await?;
     let object = stage.object()?;
     assert_eq!(reason(&object, "ConnectionPublished"), "Published");
     let data = stage.server.kubectl(&["get", "secret", "city", "--output=jsonpath={.data.cacheUrl}"])?;
     ensure!(!data.is_empty());
     for _ in 0..10 {
-        pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+        reconcile(&process, &("default".to_owned(), "seoul".to_owned())).await?;
     }
     assert_eq!(stage.object()?["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
 

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::{Method, Request, Response, StatusCode};
+use dispatch_api::conditions::EventReason;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::Ports;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options, Outcome};
 use dispatch_operator::kubernetes::controller::attend;
-use dispatch_operator::kubernetes::events::{Announcement, Reason};
+use dispatch_operator::kubernetes::events::ObjectEvent;
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::kubernetes::infra::cluster::{Cluster, Stored};
-use dispatch_operator::kubernetes::infra::event_recorder::Announcer;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
-use dispatch_operator::kubernetes::reconcile::pass;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
 use kube::Client;
@@ -179,7 +180,7 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
     assert!(served.disruption_budgets && served.autoscalers);
     let context = Context {
         aws: Arc::new(Account(world.ports(), trouble)),
-        announcer: Announcer::new(client, "one", Fence::open(), Arc::clone(&metrics)),
+        recorder: EventRecorder::new(client, "one", Fence::open(), Arc::clone(&metrics)),
         cluster,
         metrics,
         options: Options {
@@ -197,21 +198,21 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
     Ok((memory, world, context))
 }
 
-async fn one_pass(context: &Context) -> anyhow::Result<Passed> {
-    Ok(pass(context, &("default".to_owned(), "seoul".to_owned())).await?)
+async fn one_reconcile(context: &Context) -> anyhow::Result<Outcome> {
+    Ok(reconcile(context, &("default".to_owned(), "seoul".to_owned())).await?)
 }
 
 #[tokio::test]
-async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down() -> anyhow::Result<()> {
+async fn one_reconcile_makes_everything_the_next_nothing_and_a_deletion_takes_it_down() -> anyhow::Result<()> {
     let (memory, world, context) = cluster().await?;
     insta::assert_snapshot!("discovery", memory.take_calls());
-    assert_eq!(one_pass(&context).await?.outcome, "waiting", "its Deployments were made in this pass");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "waiting", "its Deployments were made in this pass");
     insta::assert_snapshot!("create", memory.take_calls());
-    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "ready");
     memory.take_calls();
 
     world.take_calls();
-    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "ready");
     let quiet = memory.take_calls();
     assert!(quiet.lines().all(|call| call.starts_with("GET ")), "{quiet}");
     insta::assert_snapshot!("in_sync", quiet);
@@ -232,7 +233,7 @@ async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down
         if !memory.objects().contains_key(SYSTEM) {
             break;
         }
-        one_pass(&context).await?;
+        one_reconcile(&context).await?;
     }
     insta::assert_snapshot!("delete", memory.take_calls());
     assert!(!memory.objects().contains_key(SYSTEM));
@@ -247,7 +248,7 @@ async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow
     let object = memory.objects().get(SYSTEM).context("the object")?.clone();
     let about: Stored = serde_json::from_value(object)?;
     for text in ["Table CREATE_FAILED: no", "Table CREATE_FAILED: no", "Topic CREATE_FAILED: no"] {
-        context.announcer.tell(&about, vec![Announcement::new(Reason::Stalled, text)]).await;
+        context.recorder.publish(&about, vec![ObjectEvent::new(EventReason::Stalled, text)]).await;
     }
     let calls = memory.take_calls();
     let verbs: Vec<&str> = calls.lines().filter_map(|call| call.split(' ').next()).collect();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dispatch_api::conditions::ConditionType;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::aws::AwsClients;
@@ -23,9 +24,9 @@ pub fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
     Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
 }
 
-/// The emulator is done at once; the long requeue are for AWS.
+/// The emulator is done at once; the long pauses are for AWS.
 pub fn settings() -> Settings {
-    let patience = WaitPolicy {
+    let wait_policy = WaitPolicy {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(200),
         total: Duration::from_mins(2),
@@ -62,7 +63,7 @@ impl Account {
 }
 
 /// Reason and message of a condition.
-pub fn told(done: &ReconcileReport, kind: &str) -> (String, String) {
+pub fn told(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }

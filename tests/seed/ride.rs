@@ -19,7 +19,8 @@ use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_operator::engine::progress::Silent;
-use dispatch_operator::engine::reconcile::{self, reconcile};
+use dispatch_operator::engine::reconcile::reconcile;
+use dispatch_operator::engine::settings;
 use dispatch_operator::engine::worker_config::{WorkerOverrides, worker_config};
 use dispatch_runtime::city::{City, Settings, parse_timestamp};
 use dispatch_runtime::engine::{Engine, Trigger};
@@ -85,7 +86,7 @@ impl Stack {
         let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
         let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
-        let settings = reconcile::Settings::default();
+        let settings = settings::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let config = worker_config(&system, &made.outputs.unwrap(), &WorkerOverrides::default());
         Self { _ministack: ministack, clients, config }

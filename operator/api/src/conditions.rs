@@ -45,12 +45,6 @@ macro_rules! spelled {
             }
         }
 
-        impl PartialEq<str> for $name {
-            fn eq(&self, text: &str) -> bool {
-                self.as_str() == text
-            }
-        }
-
         impl PartialEq<$name> for String {
             fn eq(&self, variant: &$name) -> bool {
                 self == variant.as_str()

@@ -257,7 +257,7 @@ mod tests {
             status(&[("Ready", "False", "CreateFailed", "c"), ("Stalled", "True", "CreateFailed", "Table no")]);
         let told = events_between(None, &failed);
         assert_eq!(told, [ObjectEvent::new(EventReason::Stalled, "Table no")]);
-        assert!(told[0].reason.warns());
+        assert!(told[0].reason.is_warning());
         assert_eq!(events_between(Some(&failed), &failed), []);
     }
 

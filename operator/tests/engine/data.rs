@@ -37,7 +37,7 @@ async fn kept_data_of_another_owner_is_left_outside_unless_adopted() {
     let (world, system) = (World::default(), system());
     world.keep_data("default/busan");
     let refused = apply(&world, &system).await;
-    assert_eq!(reason(&refused, STALLED), Reason::OwnedByAnother);
+    assert_eq!(reason(&refused, ConditionType::Stalled), Reason::OwnedByAnother);
     assert!(world.take_calls().1.is_empty());
     let adopt = Settings { adoption: Adoption::Take, ..Settings::default() };
     assert!(apply_with(&world, &system, &adopt).await.is_ready());
@@ -50,7 +50,7 @@ async fn a_kept_table_with_other_keys_is_not_taken_in_even_when_adopted() {
     world.change_table(|table| drop(table.keys.insert("GSI1".to_owned(), vec!["id".to_owned()])));
     let adopt = Settings { adoption: Adoption::Take, ..Settings::default() };
     let refused = apply_with(&world, &system, &adopt).await;
-    assert_eq!(reason(&refused, STALLED), Reason::NotAdoptable);
+    assert_eq!(reason(&refused, ConditionType::Stalled), Reason::NotAdoptable);
     assert!(world.take_calls().1.is_empty());
 }
 
@@ -159,7 +159,7 @@ async fn a_push_key_sns_refuses_stalls_the_system_and_is_not_repeated_to_anybody
     let (system, settings) = with_push(&system);
     world.refuse_push(true);
     let refused = apply_with(&world, &system, &settings).await;
-    assert_eq!(reason(&refused, STALLED), Reason::InvalidPushCredential);
+    assert_eq!(reason(&refused, ConditionType::Stalled), Reason::InvalidPushCredential);
     let text = format!("{:?}", refused.status);
     assert!(text.contains("spec.notifications.fcm") && !text.contains("PRIVATE KEY"), "{text}");
     world.refuse_push(false);
@@ -167,7 +167,7 @@ async fn a_push_key_sns_refuses_stalls_the_system_and_is_not_repeated_to_anybody
 
     world.refuse_push(true);
     let refused = apply_with(&world, &system, &rotated(&settings)).await;
-    assert_eq!(reason(&refused, STALLED), Reason::InvalidPushCredential);
+    assert_eq!(reason(&refused, ConditionType::Stalled), Reason::InvalidPushCredential);
     assert_eq!(world.stacks.open_change_sets(), 0);
     assert_eq!(world.push_credential().as_deref(), Some(fcm_key().expose_secret()), "the old one goes on serving");
 }

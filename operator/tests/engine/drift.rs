@@ -1,12 +1,11 @@
 //! What somebody changed outside is told field by field, and taken back where the manifest says so.
 
-use Reason::ResourceGone;
 use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::BillingMode;
 
 use super::*;
 
-fn message(done: &ReconcileReport, kind: &str) -> String {
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
@@ -39,19 +38,19 @@ async fn every_changed_field_is_told_and_taken_back() {
     meddle(&world);
     system.spec.drift_policy = DriftPolicy::ReportOnly;
     let told = apply(&world, &system).await;
-    assert!(is_true(&told.status, DRIFTED));
-    assert_eq!(message(&told, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    assert!(is_true(&told.status, ConditionType::Drifted));
+    assert_eq!(message(&told, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), TOLD);
     assert!(world.take_calls().1.is_empty());
 
     system.spec.drift_policy = DriftPolicy::Correct;
     let mended = apply(&world, &system).await;
     assert!(mended.is_ready() && mended.changed);
-    assert_eq!(reason(&mended, DRIFTED), "DriftCorrected");
-    assert_eq!(message(&mended, DRIFTED).split("; ").collect::<Vec<_>>(), TOLD);
+    assert_eq!(reason(&mended, ConditionType::Drifted), "DriftCorrected");
+    assert_eq!(message(&mended, ConditionType::Drifted).split("; ").collect::<Vec<_>>(), TOLD);
     let (_, mutating) = world.take_calls();
     assert_eq!(mutating, ["correct_table", "enable_recovery", "correct_queue", "correct_queue", "correct_queue"]);
     let again = apply(&world, &system).await;
-    assert!(!again.changed && !is_true(&again.status, DRIFTED));
+    assert!(!again.changed && !is_true(&again.status, ConditionType::Drifted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,19 +69,19 @@ async fn a_tag_taken_from_the_stack_by_hand_is_told_and_given_back() {
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
     system.spec.drift_policy = DriftPolicy::ReportOnly;
     let told = apply_with(&world, &system, &skip).await;
-    assert!(told.is_ready() && is_true(&told.status, DRIFTED));
+    assert!(told.is_ready() && is_true(&told.status, ConditionType::Drifted));
     let differences = "tag cost: 8 instead of 7; tag team: absent instead of rides";
-    assert_eq!(message(&told, DRIFTED), differences);
+    assert_eq!(message(&told, ConditionType::Drifted), differences);
     let (all, mutating) = world.take_calls();
     assert_eq!((all.len(), mutating.len()), (4, 0), "the stack is described with its tags");
     let seen = inspect(&system, &world.ports(), &skip).await.expect("a look");
-    assert!(seen.is_ready() && is_true(&seen.status, DRIFTED));
+    assert!(seen.is_ready() && is_true(&seen.status, ConditionType::Drifted));
 
     system.spec.drift_policy = DriftPolicy::Correct;
     let mended = apply_with(&world, &system, &skip).await;
     assert!(mended.is_ready() && mended.changed);
     assert_eq!(
-        (reason(&mended, DRIFTED).as_str(), message(&mended, DRIFTED).as_str()),
+        (reason(&mended, ConditionType::Drifted).as_str(), message(&mended, ConditionType::Drifted).as_str()),
         ("DriftCorrected", differences)
     );
     assert_eq!(world.stacks.tags(STACK).get("team").map(String::as_str), Some("rides"));
@@ -97,7 +96,7 @@ async fn tags_somebody_added_to_the_stack_are_nobodys_drift() {
     let more: Vec<_> = tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     world.stacks.retag(STACK, &more);
     let done = apply(&world, &system).await;
-    assert!(done.is_ready() && !done.changed && !is_true(&done.status, DRIFTED));
+    assert!(done.is_ready() && !done.changed && !is_true(&done.status, ConditionType::Drifted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,15 +126,19 @@ async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
     let (world, system) = living().await;
     world.delete_queues();
     let gone = apply(&world, &system).await;
-    assert_eq!(reason(&gone, STALLED), Reason::ResourceGone);
-    assert!(message(&gone, STALLED).contains("queue offers is gone: destroy"), "{}", message(&gone, STALLED));
+    assert_eq!(reason(&gone, ConditionType::Stalled), Reason::ResourceGone);
+    assert!(
+        message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"),
+        "{}",
+        message(&gone, ConditionType::Stalled)
+    );
     let skip = Settings { drift: DriftDetection::Skip, previous: Some(gone.status), ..Settings::default() };
-    assert_eq!(reason(&apply_with(&world, &system, &skip).await, STALLED), Reason::ResourceGone);
+    assert_eq!(reason(&apply_with(&world, &system, &skip).await, ConditionType::Stalled), Reason::ResourceGone);
 
     let (world, system) = living().await;
     world.delete_table();
     let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
     let gone = apply_with(&world, &system, &skip).await;
-    assert!(message(&gone, STALLED).contains("restore it from a backup"));
+    assert!(message(&gone, ConditionType::Stalled).contains("restore it from a backup"));
     assert!(world.take_calls().1.is_empty());
 }

@@ -13,7 +13,7 @@ fn kept_without(indexes: &[&str]) -> World {
     world
 }
 
-fn message(done: &ReconcileReport, kind: &str) -> String {
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
@@ -49,13 +49,15 @@ async fn an_adopted_table_gets_its_missing_index_too() {
 #[tokio::test(start_paused = true)]
 async fn the_steps_are_told_and_a_restart_between_them_changes_nothing() {
     let world = kept_without(&["GSI1", "GSI2"]);
-    let patience = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total: Duration::ZERO };
+    let wait_policy = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total: Duration::ZERO };
     let impatient = Settings { wait_policy, ..Settings::default() };
     let mut told = Vec::new();
     for _ in 0..30 {
         let done = apply_with(&world, &system(), &impatient).await;
-        if reason(&done, "Reconciling") == "AddingIndex" {
-            told.push(message(&done, "Reconciling").split(" to table").next().unwrap_or_default().to_owned());
+        if reason(&done, ConditionType::Reconciling) == "AddingIndex" {
+            told.push(
+                message(&done, ConditionType::Reconciling).split(" to table").next().unwrap_or_default().to_owned(),
+            );
             assert!(done.status.outputs.is_none(), "workers wait for the indexes");
         }
         if done.is_ready() {
@@ -73,7 +75,7 @@ async fn the_next_index_waits_until_the_one_before_is_active() {
     let world = kept_without(&["GSI2"]);
     world.change_table(|table| table.building = vec!["GSI1".to_owned()]);
     let waiting = apply(&world, &system()).await;
-    assert_eq!(reason(&waiting, "Reconciling"), "AddingIndex");
+    assert_eq!(reason(&waiting, ConditionType::Reconciling), "AddingIndex");
     assert_eq!(index_names(&world), ["GSI1"]);
     assert!(waiting.status.outputs.is_none());
     world.change_table(|table| table.building.clear());
@@ -82,7 +84,7 @@ async fn the_next_index_waits_until_the_one_before_is_active() {
     world.change_table(|table| table.building = vec!["GSI2".to_owned()]);
     let building = apply(&world, &system()).await;
     assert_eq!(
-        message(&building, "Reconciling"),
+        message(&building, ConditionType::Reconciling),
         "index GSI2 of table coactus-default-seoul is being built; it goes on by itself"
     );
 }

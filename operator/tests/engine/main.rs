@@ -49,7 +49,7 @@ async fn living() -> (World, ValidatedSystem) {
     (world, system)
 }
 
-fn reason(done: &ReconcileReport, kind: &str) -> String {
+fn reason(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.reason.clone()).unwrap_or_default()
 }
 
@@ -186,7 +186,7 @@ async fn an_operation_of_somebody_else_is_waited_for_and_the_wait_is_bounded() {
     let (world, system) = living().await;
     world.stacks.force(STACK, "UPDATE_IN_PROGRESS");
     let done = apply(&world, &system).await;
-    assert_eq!(reason(&done, "Reconciling"), "StackBusy");
+    assert_eq!(reason(&done, ConditionType::Reconciling), "StackBusy");
     let (all, mutating) = world.take_calls();
     assert!(mutating.is_empty());
     assert!(all.len() < 800, "an hour at growing intervals: {}", all.len());
@@ -258,7 +258,7 @@ async fn a_system_never_moves_to_another_region_or_account() {
         let settings = Settings { previous: Some(previous.clone()), ..Settings::default() };
         let error = reconcile(system, &world.ports(), &settings, &mut Silent).await.expect_err(field);
         assert!(error.to_string().starts_with(field), "{error}");
-        look(system, &world.ports(), &settings).await.expect_err(field);
+        inspect(system, &world.ports(), &settings).await.expect_err(field);
         preview(system, &world.ports(), &settings).await.expect_err(field);
     }
     assert!(world.take_calls().1.is_empty());

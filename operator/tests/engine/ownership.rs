@@ -1,6 +1,5 @@
 //! What is not ours is left alone.
 
-use Reason::OwnedByAnother;
 use dispatch_api::conditions::Reason;
 
 use super::*;
@@ -13,11 +12,11 @@ async fn a_stack_of_another_owner_is_neither_changed_nor_deleted_nor_shown_to_wo
         world.stacks.retag(STACK, tags);
         let ports = world.ports();
         let done = apply(&world, &longer(&system)).await;
-        assert_eq!(reason(&done, STALLED), Reason::OwnedByAnother);
-        assert_eq!(reason(&done, "StackReady"), Reason::OwnedByAnother);
+        assert_eq!(reason(&done, ConditionType::Stalled), Reason::OwnedByAnother);
+        assert_eq!(reason(&done, ConditionType::StackReady), Reason::OwnedByAnother);
         assert!(done.outputs.is_none(), "its table is not ours");
         let seen = inspect(&system, &ports, &Settings::default()).await.expect("a look");
-        assert_eq!(reason(&seen, STALLED), Reason::OwnedByAnother);
+        assert_eq!(reason(&seen, ConditionType::Stalled), Reason::OwnedByAnother);
         let error = preview(&system, &ports, &Settings::default()).await.expect_err("refused");
         assert!(matches!(error, EngineError::OwnedByAnother(_)));
         let error = destroy(&system, &ports, &Settings::default(), &mut Silent).await.expect_err("refused");
@@ -35,7 +34,7 @@ async fn two_objects_of_one_name_never_fight_over_a_stack() {
     second.uid = Some("second".to_owned());
     world.take_calls();
     let refused = apply(&world, &second).await;
-    assert_eq!(reason(&refused, STALLED), Reason::OwnedByAnother);
+    assert_eq!(reason(&refused, ConditionType::Stalled), Reason::OwnedByAnother);
     assert!(world.take_calls().1.is_empty());
     assert!(!apply(&world, &first).await.changed);
 }
@@ -52,7 +51,7 @@ async fn an_adopted_stack_becomes_ours_once_and_its_former_owner_lets_go() {
     assert!(done.is_ready() && done.changed, "{:?}", done.status);
     assert_eq!(world.stacks.tags(STACK).get(UID_TAG).map(String::as_str), Some("second"));
     assert!(!apply_with(&world, &second, &adopt).await.changed);
-    assert_eq!(reason(&apply(&world, &first).await, STALLED), Reason::OwnedByAnother);
+    assert_eq!(reason(&apply(&world, &first).await, ConditionType::Stalled), Reason::OwnedByAnother);
     // Without a cluster there is no UID, and the one that is there stays.
     assert!(!apply(&world, &system()).await.changed);
 }

@@ -1,6 +1,5 @@
 //! Plans that are shown, approved and refused.
 
-use ConditionType::Ready;
 use dispatch_api::conditions::ConditionType;
 
 use super::*;
@@ -10,7 +9,7 @@ fn dry() -> Settings {
     Settings { mode: Mode::DryRun, ..Settings::default() }
 }
 
-fn message(done: &ReconcileReport, kind: &str) -> String {
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
@@ -23,7 +22,7 @@ async fn a_dry_run_shows_the_plan_and_carries_nothing_out() {
         let done = apply_with(&world, &other, &settings).await;
         assert!(!done.changed && !done.is_ready());
         assert_eq!(
-            (reason(&done, PLAN_PENDING), reason(&done, ConditionType::Ready)),
+            (reason(&done, ConditionType::PlanPending), reason(&done, ConditionType::Ready)),
             ("DryRun".to_owned(), "DryRun".to_owned())
         );
         let plan = done.status.last_plan.expect("a plan");
@@ -50,7 +49,7 @@ async fn a_dry_run_of_a_system_that_does_not_exist_makes_no_stack_and_of_one_in_
     assert!(world.take_calls().1.is_empty() && !world.stacks.any());
     assert!(apply(&world, &system).await.is_ready());
     let done = apply_with(&world, &system, &dry()).await;
-    assert!(done.is_ready() && !is_true(&done.status, PLAN_PENDING));
+    assert!(done.is_ready() && !is_true(&done.status, ConditionType::PlanPending));
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +58,7 @@ async fn a_stale_approval_is_refused_and_the_current_plan_named() {
     system.spec.approval_policy = ApprovalPolicy::Always;
     let old = Settings { approval: Approval::Plan("0ld0ld0ld0ld".to_owned()), ..Settings::default() };
     let refused = apply_with(&world, &longer(&system), &old).await;
-    let (text, id) = (message(&refused, STALLED), &refused.plan.id);
+    let (text, id) = (message(&refused, ConditionType::Stalled), &refused.plan.id);
     assert!(text.contains("the approval of plan 0ld0ld0ld0ld does not count"), "{text}");
     assert!(text.contains(&format!("dispatch.coactus.io/approve={id}")) && text.contains(STACK), "{text}");
     assert_eq!(refused.status.last_plan.as_ref().map(|plan| &plan.id), Some(id));

@@ -6,7 +6,7 @@ fn naming(ids: &[&str]) -> Settings {
     Settings { skip: ids.iter().map(|id| (*id).to_owned()).collect(), ..Settings::default() }
 }
 
-fn message(done: &ReconcileReport, kind: &str) -> String {
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
@@ -15,9 +15,13 @@ async fn a_rollback_goes_on_without_the_named_resource_and_the_status_remembers_
     let (world, system) = living().await;
     world.stacks.fail(STACK, "UPDATE_ROLLBACK_FAILED", &["OffersQueue"]);
     let stuck = apply(&world, &system).await;
-    assert_eq!(reason(&stuck, STALLED), "UpdateRollbackFailed");
-    assert!(message(&stuck, STALLED).contains("dispatch.coactus.io/skip-resources"), "{}", message(&stuck, STALLED));
-    assert!(message(&stuck, STALLED).contains("(--skip-resource): OffersQueue;"));
+    assert_eq!(reason(&stuck, ConditionType::Stalled), "UpdateRollbackFailed");
+    assert!(
+        message(&stuck, ConditionType::Stalled).contains("dispatch.coactus.io/skip-resources"),
+        "{}",
+        message(&stuck, ConditionType::Stalled)
+    );
+    assert!(message(&stuck, ConditionType::Stalled).contains("(--skip-resource): OffersQueue;"));
 
     let mut told = Vec::new();
     let mut listen = |event: Event| told.push(event);
@@ -34,8 +38,8 @@ async fn resources_that_did_not_fail_are_not_left_out_of_a_rollback() {
     let (world, system) = living().await;
     world.stacks.fail(STACK, "UPDATE_ROLLBACK_FAILED", &["OffersQueue"]);
     let refused = apply_with(&world, &system, &naming(&["OffersQueue", "Table"])).await;
-    assert_eq!(reason(&refused, STALLED), "SkipRefused");
-    assert!(message(&refused, STALLED).contains("names Table, which is in CREATE_COMPLETE"));
+    assert_eq!(reason(&refused, ConditionType::Stalled), "SkipRefused");
+    assert!(message(&refused, ConditionType::Stalled).contains("names Table, which is in CREATE_COMPLETE"));
     assert!(world.take_calls().1.is_empty());
 }
 

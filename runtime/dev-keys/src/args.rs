@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Claims, SigningError, token};
+use crate::folder::token;
+use crate::signing::{Claims, SigningError};
 
 /// `keys`: pass its folder to [`make`](crate::make).
 #[derive(Debug, Clone, Args)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use dispatch_api::worker_config::{LocalAccess, SampleTokens};
+use dispatch_core::time::EpochMs;
 
-use crate::now;
 use crate::signing::{Claims, SigningError, SigningKey};
 
 /// File of the secret, in the folder of the keys.
@@ -55,6 +55,12 @@ fn samples(key: &SigningKey) -> Result<SampleTokens, SigningError> {
 /// A token signed with the key in a file, dated now.
 pub fn token(key: &Path, claims: &Claims<'_>) -> Result<String, SigningError> {
     SigningKey::read(key)?.token(claims, now())
+}
+
+/// The time by which tokens are dated.
+#[expect(clippy::disallowed_methods, reason = "a token is dated by the machine's clock")]
+fn now() -> EpochMs {
+    EpochMs(jiff::Timestamp::now().as_millisecond())
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use dispatch_dev_keys::{Claims, SigningKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{AuthError, Authenticator, KeySource};
+use super::keys::KeySource;
+use super::{AuthError, Authenticator};
 use crate::ports::Clock as _;
 use crate::ports::clock::SystemClock;
 

@@ -13,17 +13,17 @@ type Lock = Arc<tokio::sync::Mutex<Done>>;
 
 /// The dispatches somebody is at. There are as many as there are lanes, nudges, timers and sweepers at work.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<DispatchId, Lock>>);
+pub(super) struct DispatchLocks(Mutex<HashMap<DispatchId, Lock>>);
 
 /// The right to move a dispatch on. It ends with this value, also when it is dropped in the middle.
 pub(super) struct Turn<'a> {
-    turns: &'a Turns,
+    turns: &'a DispatchLocks,
     id: &'a DispatchId,
     lock: Option<Lock>,
     held: Option<OwnedMutexGuard<Done>>,
 }
 
-impl Turns {
+impl DispatchLocks {
     /// Waits for the turn. Whoever has it makes a bounded number of calls, each of which ends in time.
     pub(super) async fn enter<'a>(&'a self, id: &'a DispatchId) -> Turn<'a> {
         let lock = Arc::clone(self.locked().entry(id.clone()).or_default());
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_has_the_turn_and_the_next_hears_what_was_done() {
-        let (turns, one, other) = (Turns::default(), id(1), id(2));
+        let (turns, one, other) = (DispatchLocks::default(), id(1), id(2));
         let mut first = turns.enter(&one).await;
         assert!(!first.was_done(0));
         let mut second = Box::pin(turns.enter(&one));
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_leaves_nothing_behind() {
-        let (turns, one) = (Turns::default(), id(1));
+        let (turns, one) = (DispatchLocks::default(), id(1));
         let first = turns.enter(&one).await;
         assert!(tokio::time::timeout(Duration::from_secs(1), turns.enter(&one)).await.is_err());
         assert_eq!(turns.locked().len(), 1);

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Trigger};
+use super::Engine;
+use super::advance::Trigger;
 use crate::ports::StoredDispatch;
 
 /// Searches that wait. More come only while the table or Redis hangs, and then the stream is early enough.
@@ -20,9 +21,9 @@ const AT_ONCE: usize = 32;
 
 /// Where nudges go; nowhere in a process that does not search.
 #[derive(Default)]
-pub(super) struct Nudged(OnceLock<Sender<StoredDispatch>>);
+pub(super) struct LocalWaker(OnceLock<Sender<StoredDispatch>>);
 
-impl Nudged {
+impl LocalWaker {
     /// Hands a dispatch on that waits for a driver; one that does not is left alone.
     pub(super) fn nudge(&self, stored: &StoredDispatch) {
         let waits = stored.state.status == DispatchStatus::Requested && !stored.state.has_live_offer();
@@ -34,20 +35,20 @@ impl Nudged {
 }
 
 /// The nudges of one process.
-pub struct Nudges {
+pub struct LocalWakeups {
     receiver: Receiver<StoredDispatch>,
 }
 
 impl Engine {
     /// The nudges from now on; `None` where somebody has them already.
-    pub fn nudges(&self) -> Option<Nudges> {
+    pub fn nudges(&self) -> Option<LocalWakeups> {
         let (sender, receiver) = channel(WAITING_MAX);
         self.nudged.0.set(sender).ok()?;
-        Some(Nudges { receiver })
+        Some(LocalWakeups { receiver })
     }
 }
 
-impl Nudges {
+impl LocalWakeups {
     /// Follows nudges until `shutdown`, and finishes what is in work then.
     pub async fn run(mut self, engine: &Arc<Engine>, shutdown: &CancellationToken) {
         let mut running = JoinSet::new();

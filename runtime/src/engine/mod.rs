@@ -28,11 +28,11 @@ use thiserror::Error;
 use advance::ArmedWakes;
 pub use advance::Trigger;
 use batching::Gathering;
-use dispatch_lock::Turns;
-use local_wakeups::Nudged;
-pub use local_wakeups::Nudges;
+use dispatch_lock::DispatchLocks;
+use local_wakeups::LocalWaker;
+pub use local_wakeups::LocalWakeups;
 pub use notification_text::response as notifications_of_response;
-use offer_cache::KnownOffers;
+use offer_cache::OfferCache;
 
 use crate::city::City;
 use crate::ports::{Commit, Created, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
@@ -54,10 +54,10 @@ pub struct Engine {
     /// What it counts.
     pub metrics: Arc<Metrics>,
     wakes: ArmedWakes,
-    known: KnownOffers,
-    nudged: Nudged,
+    known: OfferCache,
+    nudged: LocalWaker,
     gathering: Gathering,
-    turns: Turns,
+    turns: DispatchLocks,
 }
 
 /// An event that took effect, or whose effect was there already.
@@ -106,10 +106,10 @@ impl Engine {
             city,
             metrics,
             wakes: ArmedWakes::default(),
-            known: KnownOffers::default(),
-            nudged: Nudged::default(),
+            known: OfferCache::default(),
+            nudged: LocalWaker::default(),
             gathering: Gathering::default(),
-            turns: Turns::default(),
+            turns: DispatchLocks::default(),
         }
     }
 

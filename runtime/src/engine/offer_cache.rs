@@ -43,7 +43,7 @@ impl Known {
 
 /// A memory of bounded size.
 #[derive(Default)]
-pub(super) struct KnownOffers(Mutex<Generations>);
+pub(super) struct OfferCache(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
@@ -57,7 +57,7 @@ impl Generations {
     }
 }
 
-impl KnownOffers {
+impl OfferCache {
     /// Takes note of a dispatch as it was stored; what is older than what is known changes nothing.
     pub(super) fn note(&self, stored: &StoredDispatch) {
         let mut known = self.locked();

@@ -9,10 +9,10 @@ use dispatch_core::geo::Coordinate;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::straight_line::StraightLine;
 use super::breaker::Breaker;
 use super::error::RouterError;
 use super::router::Router;
+use super::straight_line::StraightLine;
 use crate::city::City;
 use crate::ports::{Eta, PortError};
 use crate::telemetry::metrics::Metrics;

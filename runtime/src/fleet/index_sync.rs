@@ -8,13 +8,14 @@ use dispatch_core::ids::DriverId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::connect::{ConnectError, RedisConnector};
 use super::feed::{Entries, changes};
 use super::index::DriverIndex;
 use super::indexed::{IndexedFleet, Shared};
-use super::{ConnectError, RedisConnector, RedisFleet};
+use super::redis::RedisFleet;
 use crate::city::City;
 use crate::ports::{Clock, PortError};
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of one read of the feed, and time from one look whether the cache is warm to the next: within it the index notices
@@ -32,7 +33,7 @@ const ANEW_EVERY: Duration = Duration::from_mins(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows the feed of one city for one [`IndexedFleet`].
-pub struct Follower {
+pub struct IndexSync {
     redis: Arc<RedisFleet>,
     shared: Arc<Shared>,
     connector: RedisConnector,
@@ -61,14 +62,14 @@ pub fn indexed(
     city: City,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-) -> Result<(IndexedFleet, Follower), ConnectError> {
+) -> Result<(IndexedFleet, IndexSync), ConnectError> {
     let redis = Arc::new(RedisFleet::new(connector, city, clock)?);
     let shared = Arc::new(Shared::default());
     let fleet = IndexedFleet::new(Arc::clone(&redis), Arc::clone(&shared), Arc::clone(&metrics));
-    Ok((fleet, Follower { redis, shared, connector: connector.clone(), metrics }))
+    Ok((fleet, IndexSync { redis, shared, connector: connector.clone(), metrics }))
 }
 
-impl Follower {
+impl IndexSync {
     /// Follows until `shutdown`.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let pulse = self.metrics.pulse("the follower of the driver index");
@@ -98,14 +99,14 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, pulse: &Pulse) -> Lost {
+    async fn follow(&self, pulse: &Heartbeat) -> Lost {
         match self.try_follow(pulse).await {
             Ok(never) => match never {},
             Err(lost) => lost,
         }
     }
 
-    async fn try_follow(&self, pulse: &Pulse) -> Result<std::convert::Infallible, Lost> {
+    async fn try_follow(&self, pulse: &Heartbeat) -> Result<std::convert::Infallible, Lost> {
         let mut connection = self.redis.feed_connection(&self.connector, BLOCK).await?;
         let begun = Instant::now();
         // First where the feed is, then the drivers: what changes in between is told after that place.

@@ -18,9 +18,9 @@ use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 
-use super::RedisFleet;
 use super::feed::Change;
 use super::index::{DriverIndex, LiveDriver, Wanted};
+use super::redis::RedisFleet;
 use crate::ports::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
 use crate::telemetry::metrics::Metrics;
 
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-/// The fleet in Redis with an index in memory. It searches there once a [`Follower`](super::Follower) runs for it.
+/// The fleet in Redis with an index in memory. It searches there once a [`IndexSync`](super::IndexSync) runs for it.
 pub struct IndexedFleet {
     redis: Arc<RedisFleet>,
     shared: Arc<Shared>,

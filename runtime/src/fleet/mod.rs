@@ -3,7 +3,7 @@
 //! Every key is spelled in [`keys`]. What must change together changes in one Lua script ([`scripts`]); all keys of a city share
 //! one hash tag and so one slot.
 //!
-//! [`IndexedFleet`] searches a copy in the process's own memory, which a [`Follower`] keeps; [`RedisFleet`] searches in Redis.
+//! [`IndexedFleet`] searches a copy in the process's own memory, which a [`IndexSync`] keeps; [`RedisFleet`] searches in Redis.
 
 mod connect;
 mod error;
@@ -26,7 +26,7 @@ use dispatch_core::time::EpochMs;
 
 pub(crate) use connect::RESPONSE_TIMEOUT;
 pub use connect::{ConnectError, RedisConnector};
-pub use index_sync::{Follower, indexed};
+pub use index_sync::{IndexSync, indexed};
 pub use indexed::IndexedFleet;
 pub use redis::RedisFleet;
 

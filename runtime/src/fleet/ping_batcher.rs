@@ -83,9 +83,9 @@ struct Shared<S> {
 }
 
 /// The queue.
-pub(super) struct Drain<S = Recorder>(Arc<Shared<S>>);
+pub(super) struct PingBatcher<S = Recorder>(Arc<Shared<S>>);
 
-impl<S: Sink> Drain<S> {
+impl<S: Sink> PingBatcher<S> {
     /// An empty queue in front of `sink`.
     pub(super) fn new(sink: S) -> Self {
         Self(Arc::new(Shared { sink, waiting: Mutex::default(), came: Notify::new(), enough: Notify::new() }))
@@ -245,10 +245,10 @@ mod tests {
         if ping.driver.as_str().ends_with(['1', '3', '5', '7', '9']) { Recorded::Outdated } else { Recorded::Seen }
     }
 
-    fn queue(calls_let_through: usize, is_down: bool) -> (Arc<Drain<Arc<Slow>>>, Arc<Slow>) {
+    fn queue(calls_let_through: usize, is_down: bool) -> (Arc<PingBatcher<Arc<Slow>>>, Arc<Slow>) {
         let let_through = Semaphore::new(calls_let_through);
         let sink = Arc::new(Slow { let_through, calls: Mutex::default(), is_down });
-        (Arc::new(Drain::new(Arc::clone(&sink))), sink)
+        (Arc::new(PingBatcher::new(Arc::clone(&sink))), sink)
     }
 
     fn ping(number: usize) -> Ping {

@@ -20,7 +20,7 @@ use super::error::failed;
 use super::feed::Entries;
 use super::index::LiveDriver;
 use super::keys::{self, Keys};
-use super::ping_batcher::Drain;
+use super::ping_batcher::PingBatcher;
 use super::record_pings::Recorder;
 use super::scripts::{PUT_VALUES, Scripts};
 use super::{
@@ -53,7 +53,7 @@ pub struct RedisFleet {
     keys: Keys,
     city: City,
     clock: Arc<dyn Clock>,
-    pings: Drain,
+    pings: PingBatcher,
 }
 
 impl RedisFleet {
@@ -67,7 +67,7 @@ impl RedisFleet {
             city: city.clone(),
             clock: Arc::clone(&clock),
         };
-        Ok(Self { connection, scripts, keys, city, clock, pings: Drain::new(recorder) })
+        Ok(Self { connection, scripts, keys, city, clock, pings: PingBatcher::new(recorder) })
     }
 
     async fn call<T: FromRedisValue>(

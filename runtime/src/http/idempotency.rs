@@ -22,7 +22,7 @@ use ulid::Ulid;
 use super::middleware::auth::Caller;
 use super::problem::ApiError;
 use super::state::AppState;
-use crate::ports::{Begun, KeyedRequest, PortError, StoredAnswer};
+use crate::ports::{IdempotencyState, IdempotentRequest, PortError, StoredAnswer};
 
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -42,10 +42,10 @@ pub(super) struct Asked<'a, T> {
 }
 
 impl<T: Serialize> Asked<'_, T> {
-    fn request(&self, key: &str) -> KeyedRequest {
+    fn request(&self, key: &str) -> IdempotentRequest {
         // A document that was read can be written; what could not would only be like itself.
         let body = serde_json::to_vec(self.body).unwrap_or_default();
-        KeyedRequest {
+        IdempotentRequest {
             key: digest(&[self.caller.subject().as_bytes(), self.operation.as_bytes(), key.as_bytes()]),
             asked: digest(&[self.of.as_bytes(), &body]),
             holder: Ulid::generate().to_string(),
@@ -77,17 +77,17 @@ pub(super) async fn once<T: Serialize>(
     let Some(key) = &asked.key else { return work.await.map(IntoResponse::into_response) };
     let request = asked.request(key);
     match app.answers.begin(&request, app.engine.ports.clock.now()).await? {
-        Begun::First => {}
-        Begun::Before(answer) => return Ok(replayed(answer)),
-        Begun::UnderWay { for_ms } => return Err(ApiError::KeyInUse { after_s: for_ms.div_ceil(1000) }),
-        Begun::Another => return Err(ApiError::KeyReused),
+        IdempotencyState::New => {}
+        IdempotencyState::Completed(answer) => return Ok(replayed(answer)),
+        IdempotencyState::InProgress { for_ms } => return Err(ApiError::KeyInUse { after_s: for_ms.div_ceil(1000) }),
+        IdempotencyState::KeyReused => return Err(ApiError::KeyReused),
     }
     let done = work.await;
     note(app, end(app, &request, done.as_ref().ok()).await);
     done.map(IntoResponse::into_response)
 }
 
-async fn end(app: &AppState, request: &KeyedRequest, done: Option<&Json<Dispatch>>) -> Result<(), PortError> {
+async fn end(app: &AppState, request: &IdempotentRequest, done: Option<&Json<Dispatch>>) -> Result<(), PortError> {
     let body = done.and_then(|Json(dispatch)| serde_json::to_string(dispatch).ok());
     match body {
         Some(body) => {

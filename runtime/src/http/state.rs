@@ -8,7 +8,7 @@ use super::middleware::limits::{Admission, StreamPlaces};
 use super::middleware::rate_limit::Rates;
 use crate::auth::Authenticator;
 use crate::engine::Engine;
-use crate::ports::AnswerStore;
+use crate::ports::IdempotencyStore;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct AppState {
     /// Who may call, and how often.
     pub access: Access,
     /// Answers to requests that may be repeated.
-    pub answers: Arc<dyn AnswerStore>,
+    pub answers: Arc<dyn IdempotencyStore>,
     /// Ends the event streams.
     pub shutdown: CancellationToken,
     /// Bound of requests served at once.
@@ -41,7 +41,7 @@ impl AppState {
     pub fn new(
         engine: Arc<Engine>,
         access: Access,
-        answers: Arc<dyn AnswerStore>,
+        answers: Arc<dyn IdempotencyStore>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {

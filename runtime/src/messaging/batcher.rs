@@ -51,7 +51,7 @@ struct State<T> {
 }
 
 /// Gathers entries for one kind of call.
-pub(super) struct Gather<T, C> {
+pub(super) struct Batcher<T, C> {
     call: Arc<C>,
     state: Arc<Mutex<State<T>>>,
 }
@@ -60,7 +60,7 @@ fn locked<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T: Send + 'static, C: BatchCall<T> + 'static> Gather<T, C> {
+impl<T: Send + 'static, C: BatchCall<T> + 'static> Batcher<T, C> {
     pub(super) fn new(call: C) -> Self {
         Self { call: Arc::new(call), state: Arc::new(Mutex::new(State { waiting: VecDeque::new(), calls: 0 })) }
     }
@@ -173,9 +173,9 @@ mod tests {
         }
     }
 
-    fn slow(permits: usize) -> (Arc<Slow>, Arc<Gather<u32, Arc<Slow>>>) {
+    fn slow(permits: usize) -> (Arc<Slow>, Arc<Batcher<u32, Arc<Slow>>>) {
         let slow = Arc::new(Slow { sent: Mutex::default(), permits: Semaphore::new(permits) });
-        (slow.clone(), Arc::new(Gather::new(slow)))
+        (slow.clone(), Arc::new(Batcher::new(slow)))
     }
 
     fn sizes(slow: &Slow) -> Vec<usize> {

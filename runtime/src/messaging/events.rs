@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::keys::Keys;
 use crate::fleet::{ConnectError, RESPONSE_TIMEOUT, RedisConnector};
 use crate::ports::{EventStreams, Person, PortError};
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::Metrics;
 
 /// Notifications a listener may be behind. A ride has some ten; who is behind by more does not read.
@@ -98,7 +98,7 @@ impl RedisEvents {
     }
 
     /// One life of the subscription; true where it was made at all.
-    async fn hear(&self, pulse: &Pulse) -> bool {
+    async fn hear(&self, pulse: &Heartbeat) -> bool {
         let subscription = match self.connector.subscribe(&self.channel).await {
             Ok(subscription) => subscription,
             Err(error) => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{OfferTimers, PortError, TimerMessage};
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Timers on their way to the queue.
 const ON_THE_WAY_MAX: usize = 1_024;
@@ -62,7 +62,7 @@ impl OfferTimers for LocalFirst {
 impl LocalTimers {
     /// Fires timers until `shutdown`. Those that still run are then left to the durable ones. As long as as many fire as may it gives no
     /// sign of life: each is a few calls that end in time.
-    pub async fn run(mut self, handler: Arc<dyn TimerHandler>, pulse: Pulse, shutdown: &CancellationToken) {
+    pub async fn run(mut self, handler: Arc<dyn TimerHandler>, pulse: Heartbeat, shutdown: &CancellationToken) {
         let mut running = Running::default();
         let mut firing: JoinSet<Option<(Instant, TimerMessage)>> = JoinSet::new();
         loop {
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::messaging::fake::FakeTimers;
-    use crate::telemetry::heartbeat::{Pulses, SILENCE_MAX};
+    use crate::telemetry::heartbeat::{Heartbeats, SILENCE_MAX};
 
     struct Shared(Arc<FakeTimers>);
 
@@ -171,7 +171,7 @@ mod tests {
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
-        let pulse = Pulses::default().begin("timers");
+        let pulse = Heartbeats::default().begin("timers");
         let running = tokio::spawn(async move { local.run(handler, pulse, &end).await });
         for (offer, delay_ms) in
             [(Some(2), 20_000), (Some(3), 10_000), (None, 1), (Some(4), 20_000), (Some(6), 999_000)]
@@ -202,7 +202,7 @@ mod tests {
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
-        let pulse = Pulses::default().begin("timers");
+        let pulse = Heartbeats::default().begin("timers");
         let running = tokio::spawn(async move { local.run(handler, pulse, &end).await });
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(fired.0.lock().unwrap().len(), ON_THE_WAY_MAX);
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn timers_give_signs_of_life_until_as_many_hang_as_may_fire() {
         let (timers, local) = LocalFirst::new(Arc::new(Shared(Arc::default())));
-        let (pulses, end) = (Pulses::default(), CancellationToken::new());
+        let (pulses, end) = (Heartbeats::default(), CancellationToken::new());
         let pulse = pulses.begin("timers");
         let stop = end.clone();
         let running = tokio::spawn(async move { local.run(Arc::new(Stuck), pulse, &stop).await });

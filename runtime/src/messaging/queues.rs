@@ -6,7 +6,7 @@ use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use serde::Serialize;
 
-use super::batcher::{BatchCall, Gather, all_failed, results};
+use super::batcher::{BatchCall, Batcher, all_failed, results};
 use crate::aws::{port_error, refused_entry};
 use crate::ports::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
 use crate::stream::DeadLetters;
@@ -64,12 +64,12 @@ impl BatchCall<Letter> for Sending {
 }
 
 /// [`OfferTimers`] as delayed messages of the `offers` queue.
-pub struct SqsTimers(Gather<Letter, Sending>);
+pub struct SqsTimers(Batcher<Letter, Sending>);
 
 impl SqsTimers {
     /// Timers in the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
-        Self(Gather::new(Sending { client, url: url.to_owned(), action: "starting a timer" }))
+        Self(Batcher::new(Sending { client, url: url.to_owned(), action: "starting a timer" }))
     }
 }
 
@@ -82,7 +82,7 @@ fn broken(action: &'static str, source: impl std::error::Error + Send + Sync + '
 }
 
 async fn send<T: Serialize>(
-    gather: &Gather<Letter, Sending>,
+    gather: &Batcher<Letter, Sending>,
     message: &T,
     delay_seconds: Option<i32>,
 ) -> Result<(), PortError> {
@@ -98,12 +98,12 @@ impl OfferTimers for SqsTimers {
 }
 
 /// [`ResponseQueue`] as the `responses` queue.
-pub struct SqsResponses(Gather<Letter, Sending>);
+pub struct SqsResponses(Batcher<Letter, Sending>);
 
 impl SqsResponses {
     /// Answers into the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
-        Self(Gather::new(Sending { client, url: url.to_owned(), action: "sending an answer" }))
+        Self(Batcher::new(Sending { client, url: url.to_owned(), action: "sending an answer" }))
     }
 }
 

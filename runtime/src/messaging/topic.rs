@@ -5,7 +5,7 @@ use aws_sdk_sns::Client;
 use aws_sdk_sns::types::{BatchResultErrorEntry, MessageAttributeValue, PublishBatchRequestEntry};
 use dispatch_http_types::{Notification, NotificationKind};
 
-use super::batcher::{BatchCall, Gather, all_failed, results};
+use super::batcher::{BatchCall, Batcher, all_failed, results};
 use super::consumer::Received;
 use crate::aws::{port_error, refused_entry};
 use crate::ports::{Notifier, PortError};
@@ -17,7 +17,7 @@ const ID: &str = "id";
 const ACTION: &str = "publishing a notification";
 
 /// [`Notifier`] over SNS `PublishBatch`.
-pub struct SnsNotifier(Gather<PublishBatchRequestEntry, Publishing>);
+pub struct SnsNotifier(Batcher<PublishBatchRequestEntry, Publishing>);
 
 struct Publishing {
     client: Client,
@@ -27,7 +27,7 @@ struct Publishing {
 impl SnsNotifier {
     /// Publishes to the topic.
     pub fn new(client: Client, topic_arn: &str) -> Self {
-        Self(Gather::new(Publishing { client, topic_arn: topic_arn.to_owned() }))
+        Self(Batcher::new(Publishing { client, topic_arn: topic_arn.to_owned() }))
     }
 }
 

@@ -1,8 +1,12 @@
-//! The machine's clock.
+//! The time.
 
 use dispatch_core::time::EpochMs;
 
-use crate::ports::Clock;
+/// The time.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> EpochMs;
+}
 
 /// [`Clock`] as the machine has it.
 #[derive(Debug, Clone, Copy, Default)]

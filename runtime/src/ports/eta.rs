@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use dispatch_core::geo::Coordinate;
 
-use super::PortError;
+use super::error::PortError;
 
 /// Somebody who knows the city's roads. Only an order is made of what it says: an offer never waits for it for longer than the
 /// policy's `eta_timeout_ms`, and without its answer drivers are ranked by distance.

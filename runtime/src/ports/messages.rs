@@ -5,7 +5,8 @@ use dispatch_core::dispatch::OfferOutcome;
 use dispatch_http_types::Notification;
 use serde::{Deserialize, Serialize};
 
-use super::{Person, PortError};
+use super::error::PortError;
+use super::profiles::Person;
 
 /// A delayed message of the `offers` queue: the seed's SQS message, and a wake-up without a driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, Trigger};
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Time between two rounds on average: together with [`YOUNG_MS`] it bounds what a lost message costs a user.
 const EVERY: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub async fn sweep(engine: &Arc<Engine>) {
 }
 
 /// One round; each dispatch that was looked at is a sign of life, because a round of many may take minutes.
-async fn round(engine: &Arc<Engine>, pulse: Option<&Pulse>) {
+async fn round(engine: &Arc<Engine>, pulse: Option<&Heartbeat>) {
     let now = engine.ports.clock.now();
     let before = dispatch_core::time::EpochMs(now.0.saturating_sub(YOUNG_MS));
     let open = match engine.ports.dispatches.open_since_before(before, ROUND_MAX).await {

@@ -10,12 +10,12 @@ use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::eta::Routers;
-use crate::fleet::{Follower, RedisConnector, indexed};
+use crate::fleet::{IndexSync, RedisConnector, indexed};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
 use crate::ports::clock::SystemClock;
-use crate::ports::{AnswerStore, Clock, Ports};
+use crate::ports::{Clock, IdempotencyStore, Ports};
 use crate::store::DynamoStore;
 use crate::stream::{Leases, Pace, StreamSource};
 use crate::telemetry::metrics::Metrics;
@@ -24,13 +24,13 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
-    pub answers: Arc<dyn AnswerStore>,
+    pub answers: Arc<dyn IdempotencyStore>,
     pub stream: StreamSource,
     /// Offer timers of this process, until somebody runs them.
     pub local_timers: Option<LocalTimers>,
     pub has_platform: bool,
     /// To be run where drivers are searched; without it every search goes to Redis.
-    pub follower: Arc<Follower>,
+    pub follower: Arc<IndexSync>,
     sqs: Sqs,
     config: WorkerConfig,
     metrics: Arc<Metrics>,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::city::Settings;
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Time between two looks. Watching the content works for a file, a renamed file and a mounted `ConfigMap` alike, and a small
 /// file costs nothing to read.
@@ -20,7 +20,7 @@ pub(super) struct TakenOver {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) stream_arn: watch::Sender<String>,
     /// Sign of life of whoever follows.
-    pub(super) pulse: Pulse,
+    pub(super) pulse: Heartbeat,
 }
 
 /// Follows the file until `shutdown`. A file that is missing or wrong changes nothing.
@@ -72,7 +72,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::telemetry::heartbeat::{Pulses, SILENCE_MAX};
+    use crate::telemetry::heartbeat::{Heartbeats, SILENCE_MAX};
 
     fn config() -> WorkerConfig {
         let dispatch = json!({
@@ -106,7 +106,7 @@ mod tests {
         let mut current = config();
         let (settings, receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
         let (stream_arn, followed_arn) = watch::channel(current.table.stream_arn.clone());
-        let to = TakenOver { settings, stream_arn, pulse: Pulses::default().begin("the configuration") };
+        let to = TakenOver { settings, stream_arn, pulse: Heartbeats::default().begin("the configuration") };
         let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;
         let mut changed = config();
         changed.dispatch.offer_timeout_ms = 20_000;
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_away_is_no_silence() {
-        let (pulses, shutdown, current) = (Pulses::default(), CancellationToken::new(), config());
+        let (pulses, shutdown, current) = (Heartbeats::default(), CancellationToken::new(), config());
         let (settings, _receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
         let (stream_arn, _followed) = watch::channel(current.table.stream_arn.clone());
         let to = TakenOver { settings, stream_arn, pulse: pulses.begin("the configuration") };

@@ -25,7 +25,7 @@ use crate::fleet::ConnectError;
 use crate::http::listener::{Bounds, serve as serve_connections};
 use crate::http::{Access, AdminState, AppState, HttpRole, Rates, Readiness, admin_router, router};
 use crate::messaging::Consumer;
-use crate::ports::AnswerStore;
+use crate::ports::IdempotencyStore;
 use crate::roles::{Algorithm, Answers, Deliveries, OfferTimeouts, Role, Roles, Sweeper};
 use crate::stream::StreamConsumer;
 use crate::telemetry::metrics::Metrics;
@@ -158,7 +158,7 @@ impl Process {
         &mut self,
         roles: &Roles,
         address: SocketAddr,
-        answers: Arc<dyn AnswerStore>,
+        answers: Arc<dyn IdempotencyStore>,
     ) -> Result<(), RunError> {
         let http: BTreeSet<HttpRole> = roles.0.iter().filter_map(|role| role.http()).collect();
         if http.is_empty() {

@@ -150,7 +150,7 @@ impl Codec {
             id: id("PK", DispatchId::parse(&item.pk))?,
             user: id("userId", item.user_id.parse())?,
             driver: item.driver_id.as_ref().map(|driver| id("driverId", driver.parse())).transpose()?,
-            status: item.status.into(),
+            status: item.status,
             offer_seq: item.offer_seq,
             ver: item.ver,
             created_at,
@@ -241,7 +241,7 @@ impl Codec {
     /// An entry of `events`.
     pub(super) fn event(&self, record: &Record) -> EventEntry {
         EventEntry {
-            event_type: record.record_type.into(),
+            event_type: record.record_type,
             timestamp: self.city.timestamp(record.at),
             details: record.details.to_owned(),
         }

@@ -28,8 +28,9 @@ use super::keys::{self, Shards};
 use super::plan::{Involved, Plan, PlanError, involved, is_free};
 use crate::city::City;
 use crate::ports::{
-    AnswerStore, AvailabilityChange, Begun, Commit, Created, DispatchStore, DriverProfile, KeyedRequest, NewDispatch,
-    Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch, TravelledRoute, UserProfile,
+    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyState, IdempotencyStore,
+    IdempotentRequest, NewDispatch, Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch,
+    TravelledRoute, UserProfile,
 };
 
 /// Items by primary key.
@@ -244,19 +245,19 @@ impl DispatchStore for MemoryStore {
 }
 
 #[async_trait]
-impl AnswerStore for MemoryStore {
-    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
+impl IdempotencyStore for MemoryStore {
+    async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
         let mut table = self.lock();
         match table.answers.get(&request.key) {
             Some(found) if !found.is_free(request, now) => Ok(found.clone().says(request, now)),
             _ => {
                 table.answers.insert(request.key.clone(), AnswerItem::begun(request, now));
-                Ok(Begun::First)
+                Ok(IdempotencyState::New)
             }
         }
     }
 
-    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
+    async fn keep(&self, request: &IdempotentRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
         let mut table = self.lock();
         let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
         if let Some(item) = held {
@@ -267,7 +268,7 @@ impl AnswerStore for MemoryStore {
         Ok(())
     }
 
-    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError> {
+    async fn forget(&self, request: &IdempotentRequest) -> Result<(), PortError> {
         let mut table = self.lock();
         let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
         if let Some(item) = held {

@@ -1,4 +1,4 @@
-//! The port [`AnswerStore`] on DynamoDB: one item for each request under an Idempotency-Key, which DynamoDB removes by its time to
+//! The port [`IdempotencyStore`] on DynamoDB: one item for each request under an Idempotency-Key, which DynamoDB removes by its time to
 //! live.
 
 use async_trait::async_trait;
@@ -10,7 +10,9 @@ use super::convert::{read_item, write_item};
 use super::error::{DynamoFailure, Meaning};
 use super::expression::{Expression, key, number, text};
 use super::{DynamoStore, broken, keys};
-use crate::ports::{ANSWER_KEPT_MS, AnswerStore, Begun, HELD_MS, KeyedRequest, PortError, StoredAnswer};
+use crate::ports::{
+    ANSWER_KEPT_MS, HELD_MS, IdempotencyState, IdempotencyStore, IdempotentRequest, PortError, StoredAnswer,
+};
 
 /// `EntityType` of such an item.
 const ANSWER: &str = "ANSWER";
@@ -45,7 +47,7 @@ pub(super) struct AnswerItem {
 }
 
 impl AnswerItem {
-    pub(super) fn begun(request: &KeyedRequest, now: EpochMs) -> Self {
+    pub(super) fn begun(request: &IdempotentRequest, now: EpochMs) -> Self {
         Self {
             pk: keys::answer_pk(&request.key),
             sk: keys::ANSWER_SK.to_owned(),
@@ -60,15 +62,17 @@ impl AnswerItem {
     }
 
     /// What this item, which is in the way, says of a request.
-    pub(super) fn says(self, request: &KeyedRequest, now: EpochMs) -> Begun {
+    pub(super) fn says(self, request: &IdempotentRequest, now: EpochMs) -> IdempotencyState {
         if self.asked != request.asked {
-            return Begun::Another;
+            return IdempotencyState::KeyReused;
         }
         match (self.status, self.body) {
-            (Some(status), Some(body)) => Begun::Before(StoredAnswer { status, body }),
+            (Some(status), Some(body)) => IdempotencyState::Completed(StoredAnswer { status, body }),
             // Our own item, whose answer was lost on the way.
-            _ if self.holder == request.holder => Begun::First,
-            _ => Begun::UnderWay { for_ms: u64::try_from(self.held_until.saturating_sub(now.0)).unwrap_or(0) },
+            _ if self.holder == request.holder => IdempotencyState::New,
+            _ => IdempotencyState::InProgress {
+                for_ms: u64::try_from(self.held_until.saturating_sub(now.0)).unwrap_or(0),
+            },
         }
     }
 }
@@ -77,7 +81,7 @@ impl AnswerItem {
 impl AnswerItem {
     /// Whether nothing is in the way of a request: the item is old, was given up, or its holder is gone. DynamoDB's condition of
     /// [`DynamoStore::begin`] says the same.
-    pub(super) fn is_free(&self, request: &KeyedRequest, now: EpochMs) -> bool {
+    pub(super) fn is_free(&self, request: &IdempotentRequest, now: EpochMs) -> bool {
         self.expires_at <= now.0.div_euclid(1000)
             || self.asked == NOTHING
             || (self.status.is_none() && self.held_until <= now.0 && self.asked == request.asked)
@@ -95,10 +99,10 @@ pub(super) fn expires_at(now: EpochMs) -> i64 {
 }
 
 #[async_trait]
-impl AnswerStore for DynamoStore {
+impl IdempotencyStore for DynamoStore {
     /// `PutItem IF nothing is in the way`. A holder that is gone is followed only by the same request: what it had begun may have
     /// taken place.
-    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
+    async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
         let item = write_item(ANSWER, &AnswerItem::begun(request, now)).map_err(|error| broken(BEGIN, error))?;
         let (pk, mut tries) = (keys::answer_pk(&request.key), self.tries());
         loop {
@@ -114,7 +118,7 @@ impl AnswerStore for DynamoStore {
                 .expression_attribute_values(":now", number(now.0))
                 .expression_attribute_values(":asked", text(&request.asked));
             let failure = match put.send().await {
-                Ok(_) => return Ok(Begun::First),
+                Ok(_) => return Ok(IdempotencyState::New),
                 Err(error) => DynamoFailure::of(&error),
             };
             let gone = match failure.meaning {
@@ -123,7 +127,7 @@ impl AnswerStore for DynamoStore {
                     Some(found) => {
                         let found: AnswerItem = read_item(ANSWER, found).map_err(|error| broken(BEGIN, error))?;
                         let says = found.says(request, now);
-                        if matches!(says, Begun::First) {
+                        if matches!(says, IdempotencyState::New) {
                             self.metrics.lost_answer_found();
                         }
                         return Ok(says);
@@ -138,7 +142,7 @@ impl AnswerStore for DynamoStore {
         }
     }
 
-    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
+    async fn keep(&self, request: &IdempotentRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
         let mut update = Expression::default();
         update.set("status", number(answer.status.into()));
         update.set("body", text(&answer.body));
@@ -146,7 +150,7 @@ impl AnswerStore for DynamoStore {
         self.of_holder(KEEP, request, update).await
     }
 
-    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError> {
+    async fn forget(&self, request: &IdempotentRequest) -> Result<(), PortError> {
         let mut update = Expression::default();
         update.set("asked", text(NOTHING));
         self.of_holder(FORGET, request, update).await
@@ -158,7 +162,7 @@ impl DynamoStore {
     async fn of_holder(
         &self,
         action: &'static str,
-        request: &KeyedRequest,
+        request: &IdempotentRequest,
         mut update: Expression,
     ) -> Result<(), PortError> {
         update.equals("holder", AttributeValue::S(request.holder.clone()));

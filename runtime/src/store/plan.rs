@@ -150,7 +150,7 @@ impl Codec {
     ) -> DispatchItem {
         let state = &step.state;
         let mut item = before.item.clone();
-        item.status = state.status.into();
+        item.status = state.status;
         item.driver_id = state.driver.as_ref().map(ToString::to_string);
         item.updated_at = self.city.timestamp(now);
         item.offer_seq = state.offer_seq;

@@ -1,7 +1,7 @@
 //! The two writes that decide: a new dispatch, and a step.
 
 use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem};
-use dispatch_core::dispatch::{DispatchStatus, Step};
+use dispatch_core::dispatch::Step;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use serde::Serialize;
@@ -309,7 +309,7 @@ fn guard_person(update: &mut Expression, guard: &Guard) {
 /// The dispatch's update on condition that it is still the one the step was decided on: version, status, offer and driver.
 fn dispatch_update(before: &StoredDispatch, after: &DispatchItem) -> Result<Expression, ItemError> {
     let mut update = Expression::between(&write_item(DISPATCH, &before.item)?, &write_item(DISPATCH, after)?);
-    let status: DispatchStatus = before.state.status.into();
+    let status = before.state.status;
     update.equals("status", text(status.as_str()));
     update.counts("offerSeq", before.state.offer_seq);
     update.counts("ver", before.state.ver);

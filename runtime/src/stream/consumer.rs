@@ -17,7 +17,7 @@ use super::leases::{Held, LeaseError, Snapshot};
 use super::shard::{Ending, Lag, Reading, read_shard};
 use super::source::StreamSource;
 use crate::ports::PortError;
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Time between two log lines about how far the stream is behind; a metric is made of them.
 const LAG_LOGGED_EVERY: Duration = Duration::from_secs(30);
@@ -81,7 +81,7 @@ struct Holding {
     lease: Arc<Held>,
     stop: CancellationToken,
     lag: Arc<Lag>,
-    pulse: Pulse,
+    pulse: Heartbeat,
     then: Then,
 }
 

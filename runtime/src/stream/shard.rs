@@ -19,7 +19,7 @@ use super::source::StreamSource;
 use super::watermark::Watermark;
 use crate::aws::port_error;
 use crate::ports::PortError;
-use crate::telemetry::heartbeat::Pulse;
+use crate::telemetry::heartbeat::Heartbeat;
 
 /// Pause at the tip of the shard: five looks a second, where Lambda has four. It is part of the time to the first offer where that was
 /// not nudged.
@@ -61,7 +61,7 @@ pub(super) struct Reading {
     /// How far behind it is.
     pub(super) lag: Arc<Lag>,
     /// Told when it has read, or handed a record on.
-    pub(super) pulse: Pulse,
+    pub(super) pulse: Heartbeat,
 }
 
 /// How far a reader is behind the table.

@@ -31,28 +31,28 @@ enum Watched {
 
 /// The loops of a process.
 #[derive(Debug, Default)]
-pub struct Pulses(Mutex<Vec<Watched>>);
+pub struct Heartbeats(Mutex<Vec<Watched>>);
 
 /// The sign a loop gives.
 #[derive(Debug, Clone)]
-pub struct Pulse(Arc<Loop>);
+pub struct Heartbeat(Arc<Loop>);
 
-impl Pulses {
+impl Heartbeats {
     /// A loop that begins, and is never silent for longer than [`SILENCE_MAX`]. It is watched until the process ends: one that breaks is
     /// not forgotten.
-    pub fn begin(&self, name: &'static str) -> Pulse {
+    pub fn begin(&self, name: &'static str) -> Heartbeat {
         let begun = Loop::begun(name, SILENCE_MAX);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Watched::Always(Arc::clone(&begun)));
-        Pulse(begun)
+        Heartbeat(begun)
     }
 
     /// A loop that begins, is never silent for longer than `longest`, and is forgotten when its pulse is dropped.
-    pub fn begin_while_held(&self, name: &'static str, longest: Duration) -> Pulse {
+    pub fn begin_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
         let begun = Loop::begun(name, longest);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.alive().is_some());
         all.push(Watched::WhileHeld(Arc::downgrade(&begun)));
-        Pulse(begun)
+        Heartbeat(begun)
     }
 
     /// A loop that has been silent for longer than it may be.
@@ -82,7 +82,7 @@ impl Loop {
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// The loop came round.
     pub fn beat(&self) {
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_stands_still_is_told_and_one_that_goes_on_is_not() {
-        let pulses = Pulses::default();
+        let pulses = Heartbeats::default();
         let (stands, goes) = (pulses.begin("stands"), pulses.begin("goes"));
         for _ in 0..4 {
             assert_eq!(pulses.silent(), None);
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_has_ended_is_forgotten_where_somebody_else_watches_its_end() {
-        let pulses = Pulses::default();
+        let pulses = Heartbeats::default();
         let longest = Duration::from_secs(1);
         let pulse = pulses.begin_while_held("a reader", longest);
         tokio::time::advance(longest * 2).await;

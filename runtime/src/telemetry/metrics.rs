@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 use crate::ports::PortError;
-use crate::telemetry::heartbeat::{Pulse, Pulses};
+use crate::telemetry::heartbeat::{Heartbeat, Heartbeats};
 
 /// Requests stored; exposed, like every counter, with the suffix `_total`.
 pub const DISPATCH_REQUESTS: &str = "dispatch_requests";
@@ -171,7 +171,7 @@ pub struct Metrics {
     shed: Counter,
     /// When a request was last shed.
     last_shed: Mutex<Option<Instant>>,
-    pulses: Pulses,
+    pulses: Heartbeats,
 }
 
 impl Default for Metrics {
@@ -216,7 +216,7 @@ impl Metrics {
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             shed: Counter::default(),
             last_shed: Mutex::default(),
-            pulses: Pulses::default(),
+            pulses: Heartbeats::default(),
         };
         metrics.register();
         metrics
@@ -417,12 +417,12 @@ impl Metrics {
     }
 
     /// A loop of this process that begins; it gives a sign of life each time it comes round.
-    pub fn pulse(&self, name: &'static str) -> Pulse {
+    pub fn pulse(&self, name: &'static str) -> Heartbeat {
         self.pulses.begin(name)
     }
 
     /// A loop that begins and ends while the process runs, and is watched in between.
-    pub fn pulse_while_held(&self, name: &'static str, longest: Duration) -> Pulse {
+    pub fn pulse_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
         self.pulses.begin_while_held(name, longest)
     }
 

@@ -10,8 +10,8 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_runtime::ports::{
-    AnswerStore as _, AvailabilityChange, Begun, Commit, Created, DispatchStore as _, KeyedRequest, Person,
-    ProfileStore as _, StoredAnswer,
+    AvailabilityChange, Commit, Created, DispatchStore as _, IdempotencyState, IdempotencyStore as _,
+    IdempotentRequest, Person, ProfileStore as _, StoredAnswer,
 };
 use dispatch_runtime::store::DynamoStore;
 use dispatch_tests::recorder::{Fate, Recorder};
@@ -95,12 +95,12 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     assert_eq!(table.partition("driver#1").await.len(), 2, "the profile and one entry of its history");
 
     // A request under a key: begun once, by us.
-    let request = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
+    let request = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
     lose(&proxy, 0, 1);
-    assert!(matches!(store.begin(&request, now).await.unwrap(), Begun::First));
+    assert!(matches!(store.begin(&request, now).await.unwrap(), IdempotencyState::New));
     assert!(proxy.calls().len() > 1, "the answer was lost");
-    let another = KeyedRequest { holder: "another".to_owned(), ..request.clone() };
-    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::UnderWay { .. }));
+    let another = IdempotentRequest { holder: "another".to_owned(), ..request.clone() };
+    assert!(matches!(store.begin(&another, now).await.unwrap(), IdempotencyState::InProgress { .. }));
 
     // What only overwrites itself may simply be sent again: the SDK does so in a process, here nobody does.
     let dispatch = DispatchId::parse("dispatch#1").unwrap();
@@ -115,7 +115,9 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     assert!(store.set_device(&Person::Driver(driver), endpoint).await.unwrap());
     store.keep(&request, &kept, now).await.unwrap();
     assert_eq!(store.read_route(&dispatch).await.unwrap().len(), 1);
-    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::Before(answer) if answer.body == "{}"));
+    assert!(
+        matches!(store.begin(&another, now).await.unwrap(), IdempotencyState::Completed(answer) if answer.body == "{}")
+    );
 }
 
 #[tokio::test]

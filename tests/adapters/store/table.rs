@@ -9,7 +9,7 @@ use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::ports::{
-    AnswerStore, AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, ProfileStore,
+    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyStore, NewDispatch, ProfileStore,
     StoredDispatch, TravelledRoute, UserProfile,
 };
 use dispatch_runtime::store::entity::{DriverPreferences, Location, UserPreferences, VehicleInfo};
@@ -44,7 +44,7 @@ impl Table {
         }
     }
 
-    pub fn answers(&self) -> Arc<dyn AnswerStore> {
+    pub fn answers(&self) -> Arc<dyn IdempotencyStore> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             Self::Dynamo(table) => Arc::new(table.store.clone()),

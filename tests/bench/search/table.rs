@@ -15,7 +15,6 @@ use aws_sdk_dynamodb::types::{
 use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot, Search};
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::DriverId;
-use dispatch_core::person::PersonStatus;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::store::entity::DriverItem;

@@ -191,7 +191,7 @@ impl Stacks {
     }
 }
 
-fn converge(stack: &mut Stack) {
+fn settle(stack: &mut Stack) {
     if let Some((_, end)) = stack.running.filter(|(ends, _)| Instant::now() >= *ends) {
         (stack.state, stack.running) = (end, None);
         stack.tell(end, None);

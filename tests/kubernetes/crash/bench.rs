@@ -17,7 +17,7 @@ use dispatch_operator::kubernetes::infra::cluster::Cluster;
 use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
-use dispatch_operator::kubernetes::infra::throttled::{Guard, Rate, guarded};
+use dispatch_operator::kubernetes::infra::throttled::{RateLimiter, Throttle, throttled};
 use dispatch_operator::kubernetes::object::Key;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
@@ -129,17 +129,21 @@ impl Bench {
     pub fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
         let client = wire.client(&self.client);
         let (metrics, fence) = (Arc::new(Metrics::new()), Fence::open());
-        let guard =
-            Guard { fence: fence.clone(), rate: Arc::new(Rate::per_second(u32::MAX)), metrics: Arc::clone(&metrics) };
+        let guard = Throttle {
+            fence: fence.clone(),
+            rate: Arc::new(RateLimiter::per_second(u32::MAX)),
+            metrics: Arc::clone(&metrics),
+        };
         let events = if run.prepares { Fence::closed() } else { Fence::open() };
         Arc::new(Context {
             cluster: Cluster::new(client.clone(), fence, Arc::clone(&metrics)),
-            aws: Arc::new(Account(guarded(&run.world.ports(), &guard))),
+            aws: Arc::new(Account(throttled(&run.world.ports(), &guard))),
             recorder: EventRecorder::new(client, "campaign", events, Arc::clone(&metrics)),
             metrics,
             options: options(run.prepares),
             clock: now,
             served: self.served,
+            objects: Objects::new(20),
         })
     }
 

@@ -1,7 +1,6 @@
 //! An operator that is not killed but misled: it reads what was true before, it does not see that an object went and came, or another
 //! one works on the same object at the same time.
 
-use Reason::OwnedByAnother;
 use anyhow::Context as _;
 use dispatch_api::conditions::Reason;
 use dispatch_operator::kubernetes::controller::attend;
@@ -104,6 +103,6 @@ async fn an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(bench: &Benc
     let status = bench.system().await?.context("the system")?.data["status"].clone();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let stalled = conditions.iter().find(|condition| condition["type"] == "Stalled").context("Stalled")?;
-    anyhow::ensure!(stalled["reason"] == Reason::OwnedByAnother && stalled["status"] == "True", "{stalled}");
+    anyhow::ensure!(stalled["reason"] == Reason::OwnedByAnother.as_str() && stalled["status"] == "True", "{stalled}");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use dispatch_api::annotations::APPROVE;
+use dispatch_api::conditions::ConditionType;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::engine::plan::workers::{self, ChildKind, Pool, Served};
@@ -16,7 +17,7 @@ use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
 use dispatch_operator::kubernetes::policy::tenancy;
-use dispatch_operator::kubernetes::reconcile::pass;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -100,8 +101,8 @@ impl City {
     }
 
     /// Reconciles once.
-    pub async fn pass(&self) -> anyhow::Result<DispatchSystemStatus> {
-        pass(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
+    pub async fn reconcile(&self) -> anyhow::Result<DispatchSystemStatus> {
+        reconcile(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
         self.status().await
     }
 
@@ -116,11 +117,11 @@ impl City {
         let mut last = String::new();
         for _ in 0..PASSES_MAX {
             let generation = self.stored().await?.metadata.generation;
-            let status = self.pass().await?;
+            let status = self.reconcile().await?;
             let rolled_out = self.roll_out().await?;
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             let (reason, message) = ready.map(|c| (c.reason.as_str(), c.message.as_str())).unwrap_or_default();
-            let rests = is_true(&status, "Ready") || reason == "Suspended";
+            let rests = is_true(&status, ConditionType::Ready) || reason == "Suspended";
             let publishing = status.conditions.iter().any(|condition| condition.reason == "Publishing");
             if rests && !publishing && !rolled_out && Some(status.observed_generation) == generation {
                 return Ok(status);
@@ -131,7 +132,7 @@ impl City {
                 last = format!("{reason}: {message}");
                 continue;
             }
-            if is_true(&status, "Stalled") {
+            if is_true(&status, ConditionType::Stalled) {
                 bail!("stalled: {reason}: {message}");
             }
             if reason == "StackBusy" {
@@ -146,7 +147,7 @@ impl City {
     /// Reason and message of an object only a person can go on with.
     pub fn stalled(status: &DispatchSystemStatus) -> Option<String> {
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
-        stalled.filter(|_| !is_true(status, "Ready")).map(|c| format!("{}: {}", c.reason, c.message))
+        stalled.filter(|_| !is_true(status, ConditionType::Ready)).map(|c| format!("{}: {}", c.reason, c.message))
     }
 
     /// Does what the Deployment controller would do. Answers with whether there was anything to do.
@@ -242,7 +243,7 @@ impl City {
         self.api().delete(&self.name, &DeleteParams::default()).await?;
         for _ in 0..PASSES_MAX {
             // The next look would be some seconds away; what a new process does is the same, at once.
-            pass(&context(&self.bench), &(NAMESPACE.to_owned(), self.name.clone())).await?;
+            reconcile(&context(&self.bench), &(NAMESPACE.to_owned(), self.name.clone())).await?;
             self.roll_out().await?;
             if self.api().get_opt(&self.name).await?.is_none() {
                 return Ok(());

@@ -210,6 +210,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::Replacement;
 
     fn stack(state: &str) -> StackDescription {
         StackDescription {

@@ -185,7 +185,7 @@ mod tests {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
             let told = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
             let told = told.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
-            assert_eq!(told, Some((ConditionStatus::False, reason, "account 1 instead of 2")));
+            assert_eq!(told, Some(("False", reason.as_str(), "account 1 instead of 2")));
         }
         let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
         assert!(

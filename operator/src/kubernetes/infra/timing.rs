@@ -57,7 +57,7 @@ mod tests {
 
     fn status(kind: ConditionType, value: &str, since: i64) -> DispatchSystemStatus {
         let condition = Condition {
-            type_: kind.to_owned(),
+            type_: kind.to_string(),
             status: value.to_owned(),
             reason: "R".to_owned(),
             message: String::new(),

@@ -1,7 +1,7 @@
 //! One reconcile of one object: what the API server has, what AWS has, the workers, and the status of it all.
 
 mod cleanup;
-mod connection;
+pub mod connection;
 pub mod exports;
 pub mod queue_drain;
 pub mod worker_deployments;

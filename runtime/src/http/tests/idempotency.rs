@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, World, with_json};
 use crate::http::{HttpRole, router};
-use crate::ports::{AnswerStore, Begun, KeyedRequest, PortError, StoredAnswer};
+use crate::ports::{IdempotencyState, IdempotencyStore, IdempotentRequest, PortError, StoredAnswer};
 use crate::store::fake::MemoryStore;
 
 async fn post(world: &World, path: &str, key: &str, body: &Value) -> Answer {
@@ -111,14 +111,14 @@ async fn a_key_is_free_again_after_a_day() {
     world.clock.advance_ms(11 * 3_600_000);
     let kept = post(&world, &path, "key-1", &answer("REJECT")).await;
     assert_eq!(kept.header("idempotent-replayed"), "true");
-    let request = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "1".to_owned() };
+    let request = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "1".to_owned() };
     let (day, now) = (24 * 3_600_000, world.now());
     let kept = StoredAnswer { status: 200, body: "{}".to_owned() };
-    assert!(matches!(world.store.begin(&request, now).await, Ok(Begun::First)));
+    assert!(matches!(world.store.begin(&request, now).await, Ok(IdempotencyState::New)));
     world.store.keep(&request, &kept, now).await.unwrap();
-    let another = KeyedRequest { asked: "b".to_owned(), holder: "2".to_owned(), ..request };
-    assert!(matches!(world.store.begin(&another, now.plus_ms(day - 1000)).await, Ok(Begun::Another)));
-    assert!(matches!(world.store.begin(&another, now.plus_ms(day)).await, Ok(Begun::First)));
+    let another = IdempotentRequest { asked: "b".to_owned(), holder: "2".to_owned(), ..request };
+    assert!(matches!(world.store.begin(&another, now.plus_ms(day - 1000)).await, Ok(IdempotencyState::KeyReused)));
+    assert!(matches!(world.store.begin(&another, now.plus_ms(day)).await, Ok(IdempotencyState::New)));
 }
 
 #[tokio::test]
@@ -163,18 +163,18 @@ struct Dying {
 }
 
 #[async_trait]
-impl AnswerStore for Dying {
-    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
+impl IdempotencyStore for Dying {
+    async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
         self.seen.begun.fetch_add(1, Ordering::SeqCst);
         self.inner.begin(request, now).await
     }
 
-    async fn keep(&self, _: &KeyedRequest, _: &StoredAnswer, _: EpochMs) -> Result<(), PortError> {
+    async fn keep(&self, _: &IdempotentRequest, _: &StoredAnswer, _: EpochMs) -> Result<(), PortError> {
         self.seen.lost.fetch_add(1, Ordering::SeqCst);
         unavailable()
     }
 
-    async fn forget(&self, _: &KeyedRequest) -> Result<(), PortError> {
+    async fn forget(&self, _: &IdempotentRequest) -> Result<(), PortError> {
         unavailable()
     }
 }
@@ -182,16 +182,16 @@ impl AnswerStore for Dying {
 struct Down;
 
 #[async_trait]
-impl AnswerStore for Down {
-    async fn begin(&self, _: &KeyedRequest, _: EpochMs) -> Result<Begun, PortError> {
+impl IdempotencyStore for Down {
+    async fn begin(&self, _: &IdempotentRequest, _: EpochMs) -> Result<IdempotencyState, PortError> {
         unavailable()
     }
 
-    async fn keep(&self, _: &KeyedRequest, _: &StoredAnswer, _: EpochMs) -> Result<(), PortError> {
+    async fn keep(&self, _: &IdempotentRequest, _: &StoredAnswer, _: EpochMs) -> Result<(), PortError> {
         unavailable()
     }
 
-    async fn forget(&self, _: &KeyedRequest) -> Result<(), PortError> {
+    async fn forget(&self, _: &IdempotentRequest) -> Result<(), PortError> {
         unavailable()
     }
 }

@@ -17,7 +17,9 @@ use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 use crate::city::{City, Settings};
-use crate::ports::{AnswerStore as _, DispatchStore as _, KeyedRequest, NewDispatch, PortError, StoredDispatch};
+use crate::ports::{
+    DispatchStore as _, IdempotencyStore as _, IdempotentRequest, NewDispatch, PortError, StoredDispatch,
+};
 use crate::store::DynamoStore;
 use crate::store::entity::Location;
 
@@ -84,7 +86,7 @@ fn stored(store: &DynamoStore) -> StoredDispatch {
 
 #[tokio::test]
 async fn tries_are_made_at_one_layer() {
-    let keyed = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
+    let keyed = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
     // A cancelled transaction is tried again here, never by the SDK.
     let conflict = Failing::with(StatusCode::BAD_REQUEST, CONFLICT).await;
     assert_eq!(conflict.calls(conflict.store.create(new())).await, 5);

@@ -5,8 +5,9 @@ use super::*;
 use crate::cloud::ports::ExportRequest;
 use crate::engine::plan::exports::FAILED;
 use crate::engine::status::{Frame, with_exports};
-use crate::kubernetes::events::{Reason, announcements};
+use crate::kubernetes::events::events_between;
 use crate::testing::{World, stack_in, system};
+use dispatch_api::conditions::{ConditionStatus, ConditionType, EventReason, Reason};
 use dispatch_api::dispatch_system::{ExportType, OutputsStatus};
 
 /// One system whose exports are stepped as the controller steps them, and the status it has stored.
@@ -18,13 +19,13 @@ struct Bench {
     metrics: Metrics,
     now: Timestamp,
     writes: usize,
-    told: Vec<Reason>,
+    told: Vec<EventReason>,
 }
 
-fn condition(kind: &str, status: &str) -> Condition {
+fn condition(kind: ConditionType, status: ConditionStatus) -> Condition {
     Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
+        type_: kind.to_string(),
+        status: status.to_string(),
         reason: "Test".to_owned(),
         message: String::new(),
         observed_generation: Some(0),
@@ -39,8 +40,8 @@ impl Bench {
         system.spec.export.schedule = Some("0 4 * * *".to_owned());
         let stored = DispatchSystemStatus {
             conditions: vec![
-                condition(conditions::READY, ConditionStatus::True),
-                condition(conditions::STACK_READY, ConditionStatus::True),
+                condition(ConditionType::Ready, ConditionStatus::True),
+                condition(ConditionType::StackReady, ConditionStatus::True),
             ],
             stack_arn: Some(stack_in("CREATE_COMPLETE").arn),
             outputs: Some(OutputsStatus { export_bucket: "bucket".to_owned(), ..OutputsStatus::default() }),
@@ -118,9 +119,11 @@ impl Bench {
         panic!("it never settles: {:#?}", self.stored);
     }
 
-    fn ready(&self) -> (&str, &str, &str) {
-        let found = self.stored.conditions.iter().find(|c| c.type_ == conditions::EXPORTS_READY).expect("a condition");
-        (&found.status, &found.reason, &found.message)
+    fn ready(&self) -> (ConditionStatus, Reason, &str) {
+        let found =
+            self.stored.conditions.iter().find(|c| c.type_ == ConditionType::ExportsReady).expect("a condition");
+        let status = ConditionStatus::parse(&found.status).expect("a status");
+        (status, Reason::parse(&found.reason).expect("a reason"), &found.message)
     }
 
     fn last(&self) -> &ExportStatus {
@@ -141,7 +144,7 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next() {
     let mut bench = Bench::seen().await;
-    assert_eq!(bench.ready().1, "Scheduled");
+    assert_eq!(bench.ready().1, Reason::Scheduled);
     let progress = bench.stored.export_schedule.clone().expect("a schedule");
     assert_eq!(progress.next_export_at, Some(Time("2024-05-02T19:00:00Z".parse().unwrap())));
     let next = bench.step().await.expect("the next slot");
@@ -151,8 +154,8 @@ async fn a_slot_is_exported_followed_and_told_and_costs_nothing_until_the_next()
     bench.until("2024-05-02T19:00:10Z").await;
     assert_eq!(bench.step().await, Some(Duration::from_secs(30)));
     assert_eq!(bench.calls(), ["start_export"]);
-    assert_eq!((bench.last().state.as_str(), bench.ready().1), (IN_PROGRESS, "Exporting"));
-    assert!(status::is_true(&bench.stored, conditions::READY), "a running export changes nothing about the system");
+    assert_eq!((bench.last().state.as_str(), bench.ready().1), (IN_PROGRESS, Reason::Exporting));
+    assert!(status::is_true(&bench.stored, ConditionType::Ready), "a running export changes nothing about the system");
     bench.step().await;
     assert!(bench.calls().is_empty(), "it was looked at a moment ago");
     let writes = bench.writes;
@@ -249,12 +252,12 @@ async fn what_was_missed_while_suspended_is_made_up_for_once() {
 #[tokio::test(start_paused = true)]
 async fn an_export_waits_for_its_stack() {
     let mut bench = Bench::seen().await;
-    bench.stored.conditions[1] = condition(conditions::STACK_READY, ConditionStatus::False);
+    bench.stored.conditions[1] = condition(ConditionType::StackReady, ConditionStatus::False);
     bench.until("2024-05-03T01:00:00Z").await;
     let writes = bench.writes;
     assert_eq!(bench.step().await, None);
     assert_eq!((bench.calls(), bench.writes), (vec![], writes));
-    bench.stored.conditions[1] = condition(conditions::STACK_READY, ConditionStatus::True);
+    bench.stored.conditions[1] = condition(ConditionType::StackReady, ConditionStatus::True);
     bench.converge().await;
     assert_eq!((bench.started().len(), bench.ready().1), (1, Reason::ExportCompleted));
 }
@@ -269,16 +272,22 @@ async fn a_failed_export_is_a_condition_and_an_event_and_the_next_slot_tries_aga
     assert_eq!((on, reason), (ConditionStatus::False, Reason::ExportFailed));
     assert!(message.starts_with("the export of 2024-05-03T04:00+09:00 failed: S3NoSuchBucket: gone"), "{message}");
     assert_eq!(bench.last().state, FAILED);
-    assert!(status::is_true(&bench.stored, conditions::READY) && !status::is_true(&bench.stored, conditions::STALLED));
+    assert!(
+        status::is_true(&bench.stored, ConditionType::Ready) && !status::is_true(&bench.stored, ConditionType::Stalled)
+    );
     assert_eq!(bench.told, [EventReason::ExportStarted, EventReason::ExportFailed]);
-    assert!(EventReason::ExportFailed.warns());
+    assert!(EventReason::ExportFailed.is_warning());
     bench.world.change_exports(|exports| exports.end = Some(Ok(())));
     bench.until("2024-05-03T18:00:00Z").await;
     bench.converge().await;
     assert_eq!(bench.started().len(), 1);
     bench.until("2024-05-03T19:00:10Z").await;
     bench.step().await;
-    assert_eq!((bench.ready().0, bench.ready().1), (ConditionStatus::False, "Exporting"), "nothing has succeeded yet");
+    assert_eq!(
+        (bench.ready().0, bench.ready().1),
+        (ConditionStatus::False, Reason::Exporting),
+        "nothing has succeeded yet"
+    );
     bench.converge().await;
     assert_eq!((bench.ready().0, bench.started().len()), (ConditionStatus::True, 2));
 }
@@ -334,7 +343,7 @@ async fn without_a_schedule_there_is_no_condition_and_a_running_export_is_still_
     bench.converge().await;
     assert_eq!(bench.last().state, COMPLETED);
     assert_eq!(bench.stored.export_schedule, None);
-    assert!(bench.stored.conditions.iter().all(|c| c.type_ != conditions::EXPORTS_READY));
+    assert!(bench.stored.conditions.iter().all(|c| c.type_ != ConditionType::ExportsReady));
     bench.wait(SignedDuration::from_hours(48)).await;
     bench.calls();
     assert_eq!((bench.step().await, bench.calls()), (None, vec![]));
