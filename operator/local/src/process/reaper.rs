@@ -1,9 +1,9 @@
-//! The guard: a tiny shell process that ends the children when the operator cannot.
+//! The reaper: a small shell process that ends the children if this program cannot.
 //!
-//! A normal end, Ctrl-C and SIGTERM are handled by the operator itself. SIGKILL and a crash are not: the kernel closes the
-//! operator's end of a pipe then, the guard reads end-of-file and ends every process group it was told of. A pipe works on
-//! every Unix, needs no unsafe code, and, unlike `prctl(PR_SET_PDEATHSIG)`, does not fire when the *thread* that started a
-//! child ends. The guard is in a process group of its own, so a signal to the operator's group leaves it at work.
+//! This program handles a normal end, Ctrl-C and SIGTERM, but not SIGKILL or a crash. Then the kernel closes this end of
+//! a pipe; the reaper reads end-of-file and ends every process group on its list. A pipe works on every Unix, needs no
+//! unsafe code and, unlike `prctl(PR_SET_PDEATHSIG)`, does not fire when the *thread* that started a child ends. The
+//! reaper has a process group of its own, so a signal to this program's group does not reach it.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -11,8 +11,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// What the guard runs: it keeps a list of process groups by `add` and `forget` lines, and at end-of-file sends them
-/// SIGTERM, waits up to three seconds for them to end, and sends SIGKILL to the rest.
+/// Keeps a list of process groups from `add` and `remove` lines. At end-of-file it sends them SIGTERM, waits up to three
+/// seconds for them to end, and sends SIGKILL to the rest.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=
@@ -33,9 +33,9 @@ for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
 exit 0
 "#;
 
-/// The running guard. Dropping it has the same effect as the operator's death.
+/// The running reaper. Dropping it has the same effect as a crash of this program.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Reaper {
     state: Mutex<State>,
 }
 
@@ -46,31 +46,31 @@ struct State {
     groups: BTreeSet<u32>,
 }
 
-impl Guard {
-    /// Starts the guard. Fails when `sh` cannot be started.
-    pub fn start() -> io::Result<Self> {
+impl Reaper {
+    /// Fails if `sh` cannot be started.
+    pub(crate) fn start() -> io::Result<Self> {
         let (shell, pipe) = start_shell()?;
         Ok(Self { state: Mutex::new(State { shell, pipe: Some(pipe), groups: BTreeSet::new() }) })
     }
 
-    /// Puts a process group under the guard's watch.
-    pub fn add(&self, group: u32) -> io::Result<()> {
+    /// Adds a process group to the list.
+    pub(crate) fn add(&self, group: u32) -> io::Result<()> {
         self.with_state(|state| {
             state.groups.insert(group);
-            state.say("add", group)
+            state.send("add", group)
         })
     }
 
-    /// Takes a process group that has ended out of the guard's watch: its number may be given to somebody else.
-    pub fn forget(&self, group: u32) -> io::Result<()> {
+    /// Removes a process group that has ended: the system may reuse its number.
+    pub(crate) fn remove(&self, group: u32) -> io::Result<()> {
         self.with_state(|state| {
             state.groups.remove(&group);
-            state.say("forget", group)
+            state.send("remove", group)
         })
     }
 
-    /// Ends the guard, and with it every group it still knows. Blocks for at most about four seconds.
-    pub fn finish(self) -> io::Result<()> {
+    /// Ends the reaper and every process group on its list. Blocks for at most about four seconds.
+    pub(crate) fn finish(self) -> io::Result<()> {
         self.with_state(|state| {
             drop(state.pipe.take());
             state.shell.wait().map(drop)
@@ -88,8 +88,8 @@ impl Guard {
 }
 
 impl State {
-    /// Tells the guard; when somebody killed it, starts a new one that learns all groups.
-    fn say(&mut self, verb: &str, group: u32) -> io::Result<()> {
+    /// Sends a line. If the reaper was killed, a new one starts with the whole list.
+    fn send(&mut self, verb: &str, group: u32) -> io::Result<()> {
         if let Some(pipe) = &mut self.pipe
             && writeln!(pipe, "{verb} {group}").is_ok()
         {
@@ -99,7 +99,7 @@ impl State {
         for group in &self.groups {
             writeln!(pipe, "add {group}")?;
         }
-        // The old shell is gone: waiting only takes it from the process table.
+        // The old shell has ended: waiting removes it from the process table.
         let _ = std::mem::replace(&mut self.shell, shell).wait();
         self.pipe = Some(pipe);
         Ok(())
@@ -108,13 +108,13 @@ impl State {
 
 fn start_shell() -> io::Result<(Child, ChildStdin)> {
     let mut shell = Command::new("sh")
-        .args(["-c", SCRIPT, "dispatch-guard"])
+        .args(["-c", SCRIPT, "dispatch-reaper"])
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let pipe = shell.stdin.take().ok_or_else(|| io::Error::other("the guard has no standard input"))?;
+    let pipe = shell.stdin.take().ok_or_else(|| io::Error::other("the reaper has no standard input"))?;
     Ok((shell, pipe))
 }
 
@@ -130,55 +130,55 @@ mod tests {
         Command::new("sh").args(["-c", "sleep 600 & wait"]).process_group(0).spawn().unwrap()
     }
 
-    fn group_lives(group: u32) -> bool {
+    fn group_is_alive(group: u32) -> bool {
         test_kill_process_group(Pid::from_raw(i32::try_from(group).unwrap()).unwrap()).is_ok()
     }
 
     fn wait_until_gone(child: &mut Child) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while child.try_wait().unwrap().is_none() || group_lives(child.id()) {
-            assert!(Instant::now() < deadline, "process group {} still lives", child.id());
+        while child.try_wait().unwrap().is_none() || group_is_alive(child.id()) {
+            assert!(Instant::now() < deadline, "process group {} is still alive", child.id());
             std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 
     #[test]
-    fn a_lost_operator_takes_its_children_and_grandchildren_along() {
-        let guard = Guard::start().unwrap();
+    fn a_crash_ends_children_and_grandchildren() {
+        let reaper = Reaper::start().unwrap();
         let (mut first, mut second) = (sleeper(), sleeper());
-        guard.add(first.id()).unwrap();
-        guard.add(second.id()).unwrap();
-        // Dropping closes the pipe, as the kernel does for a killed operator.
-        drop(guard);
+        reaper.add(first.id()).unwrap();
+        reaper.add(second.id()).unwrap();
+        // Dropping closes the pipe, as the kernel does for a killed program.
+        drop(reaper);
         wait_until_gone(&mut first);
         wait_until_gone(&mut second);
     }
 
     #[test]
-    fn a_forgotten_group_is_left_alone() {
-        let guard = Guard::start().unwrap();
+    fn a_removed_group_is_left_alone() {
+        let reaper = Reaper::start().unwrap();
         let mut child = sleeper();
-        guard.add(child.id()).unwrap();
-        guard.forget(child.id()).unwrap();
-        guard.finish().unwrap();
-        assert!(group_lives(child.id()));
+        reaper.add(child.id()).unwrap();
+        reaper.remove(child.id()).unwrap();
+        reaper.finish().unwrap();
+        assert!(group_is_alive(child.id()));
         kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
         wait_until_gone(&mut child);
     }
 
     #[test]
-    fn a_killed_guard_is_replaced_and_learns_all_groups() {
-        let guard = Guard::start().unwrap();
+    fn a_killed_reaper_is_replaced_and_learns_all_groups() {
+        let reaper = Reaper::start().unwrap();
         let (mut first, mut second) = (sleeper(), sleeper());
-        guard.add(first.id()).unwrap();
-        let shell = guard.shell_id();
+        reaper.add(first.id()).unwrap();
+        let shell = reaper.shell_id();
         kill_process(Pid::from_raw(i32::try_from(shell).unwrap()).unwrap(), Signal::KILL).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while guard.shell_id() == shell {
-            assert!(Instant::now() < deadline, "the guard was not replaced");
-            guard.add(second.id()).unwrap();
+        while reaper.shell_id() == shell {
+            assert!(Instant::now() < deadline, "the reaper was not replaced");
+            reaper.add(second.id()).unwrap();
         }
-        guard.finish().unwrap();
+        reaper.finish().unwrap();
         wait_until_gone(&mut first);
         wait_until_gone(&mut second);
     }

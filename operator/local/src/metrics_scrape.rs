@@ -1,26 +1,26 @@
-//! Traffic numbers, read from the runtime's Prometheus page.
+//! Traffic figures, from the runtime's Prometheus page.
 
 use std::time::Duration;
 
-/// Counters shown to people.
+/// Counters that the view and the summary show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
+pub(crate) struct TrafficCounts {
     /// Dispatches requested.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Offers made to drivers.
-    pub offers: u64,
+    pub(crate) offers: u64,
     /// Offers accepted.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Rides completed.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Dispatches cancelled.
-    pub cancelled: u64,
+    pub(crate) cancelled: u64,
 }
 
-impl Counts {
-    /// Reads the text exposition format, as far as counters need it: a family's samples are summed over their labels, and
-    /// lines that are no such sample are passed over.
-    pub fn parse(page: &str) -> Self {
+impl TrafficCounts {
+    /// Reads the counters of a page in the text exposition format. Samples of a family are summed over their labels; all
+    /// other lines are ignored.
+    pub(crate) fn parse(page: &str) -> Self {
         let mut counts = Self::default();
         for line in page.lines() {
             if let Some((name, value)) = sample(line)
@@ -54,11 +54,11 @@ impl Counts {
     }
 }
 
-/// Name and whole value of a sample line: `name{labels} value [timestamp]`.
+/// Name and value of a sample line, `name{labels} value [timestamp]`; `None` if the value is not a count.
 fn sample(line: &str) -> Option<(&str, u64)> {
     let name_end = line.find(['{', ' '])?;
     let (name, rest) = line.split_at(name_end);
-    // A label value may hold a space or an escaped quote, but a counter's value follows the last brace.
+    // A label value may contain a space or an escaped quote; the counter's value follows the last brace.
     let value = rest.rsplit_once('}').map_or(rest, |(_, value)| value).split_whitespace().next()?;
     let value: f64 = value.parse().ok()?;
     // Counters of events are whole numbers far below 2^53, above which a float is no longer exact.
@@ -66,22 +66,22 @@ fn sample(line: &str) -> Option<(&str, u64)> {
     (0.0..9_007_199_254_740_992.0).contains(&value).then_some((name, value as u64))
 }
 
-/// Totals over all lives of the runtime. A runtime begins at zero again after a restart; what the last one had counted when it
-/// was last read is kept, as Prometheus' `increase` does.
+/// Totals over all restarts of the runtime. A restarted runtime counts from zero; the last known counts of its
+/// predecessor are added, as by Prometheus' `increase`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    before: Counts,
-    current: Counts,
+pub(crate) struct TrafficTotals {
+    before: TrafficCounts,
+    current: TrafficCounts,
     rate_base: Option<(Duration, u64)>,
     rate: Option<u64>,
 }
 
-/// Span over which the request rate is taken: long enough to be calm at two requests a second.
+/// Span of the request rate: long enough to be steady at two requests per second.
 const RATE_SPAN: Duration = Duration::from_secs(10);
 
-impl Traffic {
-    /// Takes in one reading; `at` is the time since the run began.
-    pub fn observe(&mut self, counts: Counts, at: Duration) {
+impl TrafficTotals {
+    /// Adds a sample; `at` is the time since the run started.
+    pub(crate) fn observe(&mut self, counts: TrafficCounts, at: Duration) {
         if counts.requests < self.current.requests || counts.offers < self.current.offers {
             self.before = self.totals();
         }
@@ -98,13 +98,12 @@ impl Traffic {
         }
     }
 
-    /// Totals since the run began.
-    pub fn totals(&self) -> Counts {
+    /// Totals since the start of the run.
+    pub(crate) fn totals(&self) -> TrafficCounts {
         self.before.combine(self.current, u64::saturating_add)
     }
 
-    /// One line for people.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let all = self.totals();
         let rate = self.rate.map_or_else(String::new, |tenths| format!(" ({}.{}/s)", tenths / 10, tenths % 10));
         format!(
@@ -129,7 +128,7 @@ dispatch_offers_total{outcome="rejected, \"busy\" } 7"} 9 1700000000000
 dispatch_accepted_total{city="seoul"} 30.0
 dispatch_completed_total 2.8e1
 dispatch_cancelled_total{by="user"} 1
-dispatch_cancelled_total{by="nobody answered"} 2
+dispatch_cancelled_total{by="system"} 2
 dispatch_stage_seconds_bucket{le="+Inf"} 12
 dispatch_offers_created 1.7e9
 # EOF
@@ -137,14 +136,14 @@ dispatch_offers_created 1.7e9
 
     #[test]
     fn counters_are_summed_over_their_labels() {
-        let counts = Counts::parse(PAGE);
-        assert_eq!(counts, Counts { requests: 42, offers: 39, accepted: 30, completed: 28, cancelled: 3 });
+        let counts = TrafficCounts::parse(PAGE);
+        assert_eq!(counts, TrafficCounts { requests: 42, offers: 39, accepted: 30, completed: 28, cancelled: 3 });
     }
 
     #[test]
-    fn a_restarted_runtime_counts_on() {
-        let mut traffic = Traffic::default();
-        let counts = |requests| Counts { requests, offers: requests, ..Counts::default() };
+    fn counts_continue_after_a_restart() {
+        let mut traffic = TrafficTotals::default();
+        let counts = |requests| TrafficCounts { requests, offers: requests, ..TrafficCounts::default() };
         traffic.observe(counts(10), Duration::from_secs(1));
         traffic.observe(counts(3), Duration::from_secs(2));
         traffic.observe(counts(5), Duration::from_secs(3));
@@ -152,10 +151,10 @@ dispatch_offers_created 1.7e9
     }
 
     #[test]
-    fn the_rate_is_taken_over_ten_seconds() {
-        let mut traffic = Traffic::default();
+    fn the_rate_is_that_of_ten_seconds() {
+        let mut traffic = TrafficTotals::default();
         for second in 0..=20 {
-            let counts = Counts { requests: second * 2, ..Counts::default() };
+            let counts = TrafficCounts { requests: second * 2, ..TrafficCounts::default() };
             traffic.observe(counts, Duration::from_secs(second));
         }
         assert_eq!(traffic.line(), "40 requests (2.0/s), 0 offers, 0 accepted, 0 completed, 0 cancelled");
@@ -164,12 +163,12 @@ dispatch_offers_created 1.7e9
     proptest! {
         #[test]
         fn no_page_breaks_the_reader(page in "\\PC*(\n\\PC*){0,5}") {
-            let _ = Counts::parse(&page);
+            let _ = TrafficCounts::parse(&page);
         }
 
         #[test]
         fn every_written_counter_is_read(value in 0_u64..1_000_000_000, label in "[a-z ]{0,12}") {
-            let counts = Counts::parse(&format!("dispatch_offers_total{{reason=\"{label}\"}} {value}\n"));
+            let counts = TrafficCounts::parse(&format!("dispatch_offers_total{{reason=\"{label}\"}} {value}\n"));
             prop_assert_eq!(counts.offers, value);
         }
     }

@@ -1,59 +1,43 @@
-//! The worker configuration of a local run, kept in a file that the runtime follows.
+//! The worker configuration of a local run, in a file that the runtime watches.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use dispatch_api::worker_config::WorkerConfig;
 
-/// What a change of the configuration asks of running workers.
+use crate::state_dir::write_atomically;
+
+/// What a change of the configuration requires of running workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerChange {
-    /// Nothing.
+pub(crate) enum WorkerUpdate {
     None,
-    /// They take it over from the file.
+    /// The workers reload the file themselves.
     Reload,
-    /// They must be started again.
+    /// The workers must restart.
     Restart,
 }
 
-/// Compares the configuration in force with the new one.
-pub fn worker_change(old: &WorkerConfig, new: &WorkerConfig) -> WorkerChange {
+/// Compares the current configuration with the new one.
+pub(crate) fn required_update(old: &WorkerConfig, new: &WorkerConfig) -> WorkerUpdate {
     if old == new {
-        WorkerChange::None
+        WorkerUpdate::None
     } else if new.needs_restart(old) {
-        WorkerChange::Restart
+        WorkerUpdate::Restart
     } else {
-        WorkerChange::Reload
+        WorkerUpdate::Reload
     }
 }
 
-/// Writes the file so that a reader sees the old or the new document and never a part: a temporary file beside it, then a
-/// rename. Only the owner may read it.
-pub fn write(path: &Path, config: &WorkerConfig) -> io::Result<()> {
+/// Replaces the file. Only the owner may read it.
+pub(crate) fn write(path: &Path, config: &WorkerConfig) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(config)?;
     json.push(b'\n');
     write_atomically(path, &json)
 }
 
-/// The same for any bytes.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    // What a killed run left behind may have other permissions.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -83,15 +67,15 @@ mod tests {
     #[test]
     fn only_the_algorithm_and_the_stream_are_reloaded() {
         let old = config();
-        assert_eq!(worker_change(&old, &old), WorkerChange::None);
+        assert_eq!(required_update(&old, &old), WorkerUpdate::None);
         let mut rules = old.clone();
         rules.dispatch.offer_timeout_ms = 20_000;
         rules.dispatch.fare.base = 5000;
         rules.table.stream_arn = "arn of a later stream".to_owned();
-        assert_eq!(worker_change(&old, &rules), WorkerChange::Reload);
+        assert_eq!(required_update(&old, &rules), WorkerUpdate::Reload);
         let mut queue = rules.clone();
         queue.queues.offers_url = "other".to_owned();
-        assert_eq!(worker_change(&old, &queue), WorkerChange::Restart);
+        assert_eq!(required_update(&old, &queue), WorkerUpdate::Restart);
     }
 
     #[test]

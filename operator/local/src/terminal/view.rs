@@ -1,81 +1,64 @@
-//! What people see of a local run: a state and its pure rendering.
+//! The view of a run: its state, and its rendering as text. Pure.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::traffic::Traffic;
+use dispatch_api::worker_config::SampleTokens;
 
-/// State of the whole system, as the status conditions say it.
+use crate::endpoints::{Endpoints, emulator_credentials};
+use crate::metrics_scrape::TrafficTotals;
+
+/// State of the system, in the terms of its status conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SystemState {
-    /// Not yet there, or a change is under way; with the step.
+pub(crate) enum SystemState {
+    /// A change is in progress; with its step.
     Reconciling(String),
-    /// Everything serves and matches the manifest.
+    /// Everything runs and matches the manifest.
     Ready,
-    /// Something needs a person; with the reason.
+    /// Action is required; with the reason.
     Stalled(String),
-    /// The run is ending; with what it waits for.
+    /// The run is ending; with the program that is being stopped.
     Stopping(String),
 }
 
-/// Addresses of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints {
-    /// The runtime's HTTP API.
-    pub http: String,
-    /// Web versions of the user app and the driver app.
-    pub apps: String,
-    /// Health and metrics of the runtime.
-    pub admin: String,
-    /// AWS.
-    pub aws: String,
-    /// AWS region, for the example command.
-    pub region: String,
-    /// Redis.
-    pub redis: String,
-}
-
-/// State of the runtime child.
+/// State of the runtime process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuntimeState {
+pub(crate) struct RuntimeState {
     /// Process id while it runs.
-    pub pid: Option<u32>,
-    /// Whether it answered that it is ready at the last look.
-    pub ready: bool,
-    /// Starts after a death of its own.
-    pub restarts: u32,
+    pub(crate) pid: Option<u32>,
+    /// Whether the last probe found it ready.
+    pub(crate) ready: bool,
+    /// Restarts after a crash.
+    pub(crate) restarts: u32,
 }
 
-/// Everything shown.
+/// Everything that is shown.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// `namespace/name`.
-    pub system: String,
-    /// State of the system.
-    pub state: SystemState,
-    /// Name and CloudFormation state of the stack.
-    pub stack: Option<(String, String)>,
-    /// Addresses.
-    pub endpoints: Endpoints,
-    /// Whether AWS is the emulator this run started, whose credentials are `test`.
-    pub emulated: bool,
-    /// The runtime.
-    pub runtime: RuntimeState,
-    /// Traffic.
-    pub traffic: Traffic,
-    /// The manifest that is followed.
-    pub manifest: String,
-    /// What is wrong with its last edit; the edit before stays in force.
-    pub manifest_error: Option<String>,
-    /// The simulation under way.
-    pub simulation: Option<String>,
+    pub(crate) system: String,
+    pub(crate) state: SystemState,
+    /// Name and CloudFormation status of the stack.
+    pub(crate) stack: Option<(String, String)>,
+    pub(crate) endpoints: Endpoints,
+    /// Whether AWS is an emulator, with credentials that every emulator accepts.
+    pub(crate) emulated: bool,
+    /// The file with these addresses.
+    pub(crate) env_file: String,
+    pub(crate) runtime: RuntimeState,
+    pub(crate) traffic: TrafficTotals,
+    /// The manifest's file.
+    pub(crate) manifest: String,
+    /// Errors of its last edit; the version before stays in effect.
+    pub(crate) manifest_error: Option<String>,
+    /// The running simulation.
+    pub(crate) simulation: Option<String>,
 }
 
 /// Whether escape sequences for colour may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// Plain text.
+pub(crate) enum Colour {
     Off,
-    /// ANSI colours.
     On,
 }
 
@@ -94,7 +77,8 @@ impl Colour {
 }
 
 impl SystemState {
-    fn words(&self) -> (&'static str, &'static str, &str) {
+    /// Name, colour code and detail.
+    fn parts(&self) -> (&'static str, &'static str, &str) {
         match self {
             Self::Reconciling(step) => ("Reconciling", YELLOW, step),
             Self::Ready => ("Ready", GREEN, ""),
@@ -103,9 +87,9 @@ impl SystemState {
         }
     }
 
-    /// The state and its reason on one line.
-    pub fn line(&self) -> String {
-        match self.words() {
+    /// The state and its detail on one line.
+    pub(crate) fn line(&self) -> String {
+        match self.parts() {
             (word, _, "") => word.to_owned(),
             (word, _, reason) => format!("{word}: {reason}"),
         }
@@ -113,9 +97,9 @@ impl SystemState {
 }
 
 impl View {
-    /// The block of the live view, one string a line, none wider than `width` columns.
-    pub fn block(&self, width: usize, elapsed: Duration, colour: Colour) -> Vec<String> {
-        let (word, code, reason) = self.state.words();
+    /// The block of the live view, one string per line, none wider than `width` columns.
+    pub(crate) fn block(&self, width: usize, elapsed: Duration, colour: Colour) -> Vec<String> {
+        let (word, code, reason) = self.state.parts();
         let head = format!("{}  up {}  ", self.system, clock(elapsed));
         let room = width.saturating_sub(columns(&head) + word.len() + 2);
         let mut lines = vec![format!("{head}{}  {}", colour.paint(code, word), cut(reason, room))];
@@ -125,15 +109,14 @@ impl View {
             lines.push(format!("{}{}", colour.paint(DIM, &label), cut(&text, room)));
         }
         if let Some(error) = &self.manifest_error {
-            let text = format!("  manifest refused, the last good one stays in force: {}", first_line(error));
+            let text = format!("  manifest invalid, the previous version stays in effect: {}", first_line(error));
             lines.push(colour.paint(RED, &cut(&text, width)));
         }
         lines
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let stack =
-            self.stack.as_ref().map_or_else(|| "none yet".to_owned(), |(name, state)| format!("{name}  {state}"));
+        let stack = self.stack.as_ref().map_or_else(|| "none".to_owned(), |(name, state)| format!("{name}  {state}"));
         let mut rows = vec![
             ("stack", stack),
             ("runtime", self.runtime_line()),
@@ -143,7 +126,7 @@ impl View {
             ("metrics", format!("{}/metrics", self.endpoints.admin)),
             ("AWS", format!("{}  ({})", self.endpoints.aws, self.aws_access())),
             ("Redis", self.endpoints.redis.clone()),
-            ("manifest", format!("{}  (edits are followed)", self.manifest)),
+            ("manifest", format!("{}  (applied when it changes)", self.manifest)),
         ];
         if let Some(simulation) = &self.simulation {
             rows.push(("simulation", simulation.clone()));
@@ -165,22 +148,27 @@ impl View {
     }
 
     fn aws_access(&self) -> String {
-        let credentials = if self.emulated { "credentials test, test" } else { "your own credentials" };
+        let credentials = if self.emulated { "credentials test, test" } else { "your credentials" };
         format!("region {}, {credentials}", self.endpoints.region)
     }
 
-    /// Commands to look around with, each working as it is printed.
-    pub fn examples(&self) -> Vec<String> {
+    /// Commands to inspect the system with. Each works as it is printed.
+    pub(crate) fn examples(&self) -> Vec<String> {
         let Endpoints { aws, region, redis, .. } = &self.endpoints;
-        let credentials = if self.emulated { "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test " } else { "" };
+        let credentials = if self.emulated {
+            emulator_credentials().map(|(name, value)| format!("{name}={value} ")).concat()
+        } else {
+            String::new()
+        };
         vec![
+            format!(". {}   # these addresses, as environment variables", self.env_file),
             format!("{credentials}aws --endpoint-url {aws} --region {region} cloudformation list-stacks"),
             format!("redis-cli -u {redis} --scan"),
         ]
     }
 
-    /// The addresses, said once where there is no live view.
-    pub fn addresses(&self) -> Vec<String> {
+    /// The addresses, which are printed once if there is no live view.
+    pub(crate) fn addresses(&self) -> Vec<String> {
         vec![
             format!("apps      {}", self.endpoints.apps),
             format!("HTTP API  {}", self.endpoints.http),
@@ -191,14 +179,26 @@ impl View {
     }
 }
 
-/// Column at which the values of the block begin.
+/// Column at which the values of the block start.
 const LABEL_COLUMNS: usize = 14;
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Columns a text takes. Hangul and other wide letters take two.
+/// Sample tokens for the HTTP API as lines for a shell, and the command that makes others.
+pub(crate) fn token_lines(tokens: &SampleTokens, signing_key: &Path) -> Vec<String> {
+    let program =
+        std::env::current_exe().map_or_else(|_| "dispatch-local".to_owned(), |path| path.display().to_string());
+    vec![
+        format!("export USER_TOKEN={}", tokens.user),
+        format!("export DRIVER_TOKEN={}", tokens.driver),
+        format!("export OPERATIONS_TOKEN={}", tokens.operations),
+        format!("{program} token --key {} --sub user#00002 --scope user   # another token", signing_key.display()),
+    ]
+}
+
+/// Columns of a text on a terminal. Hangul and other wide letters take two.
 fn columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
 }
@@ -210,7 +210,7 @@ fn char_columns(c: char) -> usize {
     }
 }
 
-/// A text that takes at most `width` columns and is one line: a wrapped line would break the redrawing.
+/// The first line of a text, cut to `width` columns: a wrapped line would break the redrawing.
 fn cut(text: &str, width: usize) -> String {
     let text = first_line(text);
     if columns(text) <= width {
@@ -239,12 +239,12 @@ fn clock(elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::Counts;
+    use crate::metrics_scrape::TrafficCounts;
 
     fn view() -> View {
-        let mut traffic = Traffic::default();
-        let counts = Counts { requests: 120, offers: 160, accepted: 116, completed: 90, cancelled: 2 };
-        traffic.observe(Counts { requests: 100, ..counts }, Duration::from_secs(50));
+        let mut traffic = TrafficTotals::default();
+        let counts = TrafficCounts { requests: 120, offers: 160, accepted: 116, completed: 90, cancelled: 2 };
+        traffic.observe(TrafficCounts { requests: 100, ..counts }, Duration::from_secs(50));
         traffic.observe(counts, Duration::from_mins(1));
         View {
             system: "default/seoul".to_owned(),
@@ -254,11 +254,12 @@ mod tests {
                 apps: "http://127.0.0.1:8000".to_owned(),
                 http: "http://127.0.0.1:8080".to_owned(),
                 admin: "http://127.0.0.1:9090".to_owned(),
-                aws: "http://127.0.0.1:4566".to_owned(),
+                aws: "http://127.0.0.1:41234".to_owned(),
                 region: "ap-northeast-2".to_owned(),
                 redis: "redis://127.0.0.1:6379".to_owned(),
             },
             emulated: true,
+            env_file: ".local/seoul/env".to_owned(),
             runtime: RuntimeState { pid: Some(4242), ready: true, restarts: 0 },
             traffic,
             manifest: "examples/seoul.yaml".to_owned(),
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_shown_where_it_is() {
+    fn problems_are_shown_where_they_are() {
         let mut view = view();
         view.state =
             SystemState::Stalled("stack is ROLLBACK_COMPLETE: Table: the limit of tables is reached".to_owned());
@@ -299,7 +300,7 @@ mod tests {
         view.manifest_error = Some("x".repeat(300));
         for width in [0, 1, 20, 40, 80, 200] {
             for line in view.block(width, Duration::ZERO, Colour::Off) {
-                // The head's fixed words are never cut; no terminal is narrower than they are.
+                // The fixed text of the first line is not cut; no terminal is narrower.
                 assert!(columns(&line) <= width.max(45), "{width}: {line:?}");
             }
         }

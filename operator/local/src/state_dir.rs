@@ -1,76 +1,67 @@
-//! The state folder of a local run: logs, the worker configuration, and the emulator's data.
+//! The state folder of a local run: keys, logs, worker configuration, and the emulator's data.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use dispatch_dev_keys::SIGNING_KEY;
 use thiserror::Error;
 
 use crate::process::Program;
 
-/// Lines of a log shown when its program failed.
+/// Lines of a log that are shown when its program failed.
 const TAIL_LINES: usize = 12;
 
-/// Bytes of a log read for them.
+/// Bytes of a log that are read for them.
 const TAIL_BYTES: u64 = 8 * 1024;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// The folder or a file in it cannot be made.
-    #[error("cannot use the state folder {path}; choose another with --state-dir")]
-    Unusable {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Another run uses it.
+    /// The folder, or a file in it, cannot be created or read.
+    #[error("cannot use the state folder {0}; choose another with --state-dir")]
+    Unusable(PathBuf, #[source] io::Error),
+    /// Another run holds the lock. `pid` is empty if that run has not written it yet.
     #[error(
-        "another `dispatch-operator local` (process {pid}) runs in {path}; stop it, or choose another folder with --state-dir"
+        "another `dispatch-local run` (process {pid}) uses {path}; stop it, or choose another folder with --state-dir"
     )]
-    InUse {
-        /// The folder.
-        path: PathBuf,
-        /// Its process id, as far as it wrote it.
-        pid: String,
-    },
+    InUse { path: PathBuf, pid: String },
 }
 
-/// Whether what the emulator keeps outlives a run.
+/// What outlives a run, besides the signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Each run starts with an empty AWS.
-    Nothing,
-    /// The emulator's state is written when it ends and read when it starts.
+pub(crate) enum Persistence {
+    /// Nothing: each run starts with an empty AWS.
+    None,
+    /// The emulator writes its state when it ends, and reads it when it starts.
     EmulatorState,
 }
 
-/// The folder, held for this run by a lock that the kernel releases whatever happens to the process.
+/// The folder, held for this run by a lock that the kernel releases however the process ends.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     root: PathBuf,
     _lock: File,
 }
 
 impl StateDir {
-    /// Makes the folder, takes its lock, empties the logs, and, unless it is kept, removes what the last emulator left.
-    pub fn open(root: &Path, keep: Keep) -> Result<Self, StateError> {
-        let unusable = |source| StateError::Unusable { path: root.to_owned(), source };
+    /// Creates the folder, takes its lock, empties the logs and removes the state of the last emulator unless it
+    /// persists.
+    pub(crate) fn open(root: &Path, persistence: Persistence) -> Result<Self, StateError> {
+        let unusable = |source| StateError::Unusable(root.to_owned(), source);
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(unusable)?;
-        // Children are given absolute paths: they may change their working directory.
+        // Children may change their working directory, so their paths are absolute.
         let root = fs::canonicalize(root).map_err(unusable)?;
         let lock = take_lock(&root)?;
         let state = Self { root, _lock: lock };
-        state.prepare(keep).map_err(unusable)?;
+        state.prepare(persistence).map_err(unusable)?;
         Ok(state)
     }
 
-    fn prepare(&self, keep: Keep) -> io::Result<()> {
+    fn prepare(&self, persistence: Persistence) -> io::Result<()> {
         let emulator = self.root.join("ministack");
-        if keep == Keep::Nothing && emulator.exists() {
+        if persistence == Persistence::None && emulator.exists() {
             fs::remove_dir_all(&emulator)?;
         }
         for dir in [
@@ -82,7 +73,7 @@ impl StateDir {
         ] {
             fs::create_dir_all(dir)?;
         }
-        for program in [Program::Ministack, Program::Redis, Program::Runtime, Program::Simulator] {
+        for program in [Program::Emulator, Program::Redis, Program::Runtime, Program::Simulator] {
             File::create(self.log(program))?;
         }
         match fs::remove_file(self.simulation()) {
@@ -91,59 +82,79 @@ impl StateDir {
         }
     }
 
-    /// The folder.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Log of a child.
-    pub fn log(&self, program: Program) -> PathBuf {
+    pub(crate) fn log(&self, program: Program) -> PathBuf {
         self.root.join("logs").join(format!("{}.log", program.name()))
     }
 
-    /// The worker configuration.
-    pub fn worker_config(&self) -> PathBuf {
+    pub(crate) fn worker_config(&self) -> PathBuf {
         self.root.join("worker.json")
     }
 
-    /// The run's own keys. They outlive it, so that a token from a terminal is good tomorrow, too.
-    pub fn keys(&self) -> PathBuf {
+    /// Addresses of the run, as a file for shells.
+    pub(crate) fn env_file(&self) -> PathBuf {
+        self.root.join("env")
+    }
+
+    /// Folder of the signing key. It outlives the run, so that a token in a terminal is still valid in the next one.
+    pub(crate) fn keys(&self) -> PathBuf {
         self.root.join("auth")
     }
 
-    /// The secret one, under the name the runtime gives it.
-    pub fn signing_key(&self) -> PathBuf {
-        self.keys().join("signing-key.json")
+    pub(crate) fn signing_key(&self) -> PathBuf {
+        self.keys().join(SIGNING_KEY)
     }
 
-    /// The simulator's own summary.
-    pub fn simulation(&self) -> PathBuf {
+    /// The summary that the simulator writes.
+    pub(crate) fn simulation(&self) -> PathBuf {
         self.root.join("simulation.json")
     }
 
-    /// The emulator's services.
-    pub fn emulator_state(&self) -> PathBuf {
+    /// The program of the emulator.
+    pub(crate) fn emulator_app(&self) -> PathBuf {
+        self.root.join("ministack/city_emulator.py")
+    }
+
+    pub(crate) fn emulator_state(&self) -> PathBuf {
         self.root.join("ministack/state")
     }
 
-    /// The emulator's buckets.
-    pub fn emulator_objects(&self) -> PathBuf {
+    /// Content of the emulated buckets.
+    pub(crate) fn emulator_objects(&self) -> PathBuf {
         self.root.join("ministack/s3")
     }
 
-    /// The emulator's temporary files.
-    pub fn emulator_temporary(&self) -> PathBuf {
+    pub(crate) fn emulator_temporary(&self) -> PathBuf {
         self.root.join("ministack/tmp")
     }
 
-    /// The last lines of a child's log, for the message that it failed.
-    pub fn log_tail(&self, program: Program) -> String {
+    /// The last lines of a program's log; empty if there are none.
+    pub(crate) fn log_tail(&self, program: Program) -> String {
         tail(&self.log(program)).unwrap_or_default()
     }
 }
 
+/// Replaces a file so that a reader sees the old or the new content, never a part: a temporary file beside it, then a
+/// rename. Only the owner may read it.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    // The temporary file of a killed run may have other permissions.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
 fn take_lock(root: &Path) -> Result<File, StateError> {
-    let unusable = |source| StateError::Unusable { path: root.to_owned(), source };
+    let unusable = |source| StateError::Unusable(root.to_owned(), source);
     let path = root.join("lock");
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
@@ -178,30 +189,30 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_refused_with_the_process_that_uses_it() {
         let dir = tempfile::tempdir().unwrap();
-        let first = StateDir::open(dir.path(), Keep::Nothing).unwrap();
-        let error = StateDir::open(dir.path(), Keep::Nothing).unwrap_err();
+        let first = StateDir::open(dir.path(), Persistence::None).unwrap();
+        let error = StateDir::open(dir.path(), Persistence::None).unwrap_err();
         assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(first);
-        assert!(StateDir::open(dir.path(), Keep::Nothing).is_ok());
+        assert!(StateDir::open(dir.path(), Persistence::None).is_ok());
     }
 
     #[test]
     fn a_run_starts_with_an_empty_emulator_unless_it_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), Keep::Nothing).unwrap();
+        let state = StateDir::open(dir.path(), Persistence::None).unwrap();
         let item = state.emulator_state().join("dynamodb.json");
         fs::write(&item, "{}").unwrap();
         drop(state);
-        drop(StateDir::open(dir.path(), Keep::EmulatorState).unwrap());
+        drop(StateDir::open(dir.path(), Persistence::EmulatorState).unwrap());
         assert!(item.exists());
-        drop(StateDir::open(dir.path(), Keep::Nothing).unwrap());
+        drop(StateDir::open(dir.path(), Persistence::None).unwrap());
         assert!(!item.exists());
     }
 
     #[test]
     fn the_tail_of_a_log_is_its_last_lines() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path(), Keep::Nothing).unwrap();
+        let state = StateDir::open(dir.path(), Persistence::None).unwrap();
         assert_eq!(state.log_tail(Program::Redis), "");
         let lines: Vec<String> = (1..=20).map(|line| format!("line {line}")).collect();
         fs::write(state.log(Program::Redis), lines.join("\n")).unwrap();
@@ -212,7 +223,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_made_says_what_to_do() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = StateDir::open(&file.path().join("under"), Keep::Nothing).unwrap_err();
+        let error = StateDir::open(&file.path().join("under"), Persistence::None).unwrap_err();
         assert!(error.to_string().ends_with("choose another with --state-dir"), "{error}");
     }
 }

@@ -1,53 +1,44 @@
-//! Values of `local`'s options that have a form of their own.
+//! Option values with a syntax of their own.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Longest `--for`: a day. Longer runs want `make up`.
+/// Longest `--for`. A run without `--for` has no limit.
 const RUN_MAX: Duration = Duration::from_hours(24);
 
-/// Most drivers one simulator is asked for; each is a task that pings.
+/// Most drivers of one simulator; each is a task that sends pings.
 const DRIVERS_MAX: u32 = 20_000;
 
-/// Most requests a second one simulator is asked for.
+/// Most requests per second of one simulator.
 const RATE_MAX: f64 = 1_000.0;
 
-/// Seed where none is given: every run plays the same city.
+/// Default seed: every run plays the same city.
 const SEED: u64 = 42;
 
-/// What the simulator is to play.
+/// Traffic to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Simulation {
-    /// Drivers on duty.
+    /// Number of drivers on duty.
     pub drivers: u32,
-    /// Requests a second.
+    /// Requests per second, on average.
     pub rate: f64,
     /// Seed of every random choice.
     pub seed: u64,
 }
 
-/// Why a value is refused.
+/// Why an option value is refused.
 #[derive(Debug, Error, PartialEq)]
 pub enum OptionError {
-    /// Not `key=value` pairs.
     #[error("{0:?} is not drivers=NUMBER,rate=REQUESTS_PER_SECOND[,seed=NUMBER]")]
     SimulationForm(String),
-    /// A key that is not known, or twice there.
+    /// An unknown or repeated key.
     #[error("{0:?} is not allowed here; allowed are drivers, rate and seed, each once")]
     SimulationKey(String),
-    /// A value out of bounds.
+    /// A value that is not a number, or out of bounds.
     #[error("{key}={value}: {allowed}")]
-    SimulationValue {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-    /// Not a duration.
+    SimulationValue { key: &'static str, value: String, allowed: &'static str },
     #[error("{0:?} is not a duration like 90s, 5m or 1h, of at most 24h")]
     Duration(String),
 }
@@ -73,11 +64,11 @@ impl FromStr for Simulation {
             return Err(OptionError::SimulationForm(text.to_owned()));
         };
         Ok(Self {
-            drivers: value("drivers", drivers, "1 to 20000 is allowed", |n: &u32| (1..=DRIVERS_MAX).contains(n))?,
-            rate: value("rate", rate, "more than 0 and up to 1000 requests a second is allowed", |n: &f64| {
+            drivers: value("drivers", drivers, "must be 1 to 20000", |n: &u32| (1..=DRIVERS_MAX).contains(n))?,
+            rate: value("rate", rate, "must be more than 0 and at most 1000 requests per second", |n: &f64| {
                 *n > 0.0 && *n <= RATE_MAX
             })?,
-            seed: seed.map_or(Ok(SEED), |seed| value("seed", seed, "a whole number is allowed", |_: &u64| true))?,
+            seed: seed.map_or(Ok(SEED), |seed| value("seed", seed, "must be a whole number", |_: &u64| true))?,
         })
     }
 }
@@ -88,24 +79,24 @@ fn value<T: FromStr>(
     allowed: &'static str,
     within: impl Fn(&T) -> bool,
 ) -> Result<T, OptionError> {
-    let refused = || OptionError::SimulationValue { key, value: text.to_owned(), allowed };
-    text.parse().ok().filter(within).ok_or_else(refused)
+    let refusal = || OptionError::SimulationValue { key, value: text.to_owned(), allowed };
+    text.parse().ok().filter(within).ok_or_else(refusal)
 }
 
 /// Reads `90s`, `5m` or `1h`.
-pub fn duration(text: &str) -> Result<Duration, OptionError> {
-    let refused = || OptionError::Duration(text.to_owned());
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refused)?;
+pub(crate) fn duration(text: &str) -> Result<Duration, OptionError> {
+    let refusal = || OptionError::Duration(text.to_owned());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refusal)?;
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err(refused()),
+        _ => return Err(refusal()),
     };
-    let number: u64 = number.parse().map_err(|_| refused())?;
-    let duration = Duration::from_secs(number.checked_mul(seconds).ok_or_else(refused)?);
-    if duration.is_zero() || duration > RUN_MAX { Err(refused()) } else { Ok(duration) }
+    let number: u64 = number.parse().map_err(|_| refusal())?;
+    let duration = Duration::from_secs(number.checked_mul(seconds).ok_or_else(refusal)?);
+    if duration.is_zero() || duration > RUN_MAX { Err(refusal()) } else { Ok(duration) }
 }
 
 #[cfg(test)]
@@ -113,13 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_simulation_names_drivers_and_rate_and_perhaps_a_seed() {
+    fn a_simulation_has_drivers_a_rate_and_optionally_a_seed() {
         assert_eq!("drivers=300,rate=2".parse(), Ok(Simulation { drivers: 300, rate: 2.0, seed: SEED }));
         assert_eq!("rate=0.5, seed=7, drivers=1".parse(), Ok(Simulation { drivers: 1, rate: 0.5, seed: 7 }));
     }
 
     #[test]
-    fn a_wrong_simulation_is_refused_with_what_is_allowed() {
+    fn a_wrong_simulation_is_refused_with_the_allowed_values() {
         let refused = |text: &str| text.parse::<Simulation>().unwrap_err().to_string();
         insta::assert_snapshot!([
             "", "drivers=300", "drivers", "drivers=300,rate=2,cars=1", "drivers=1,drivers=2,rate=1", "drivers=0,rate=1",
@@ -132,10 +123,10 @@ mod tests {
         "drivers" is not drivers=NUMBER,rate=REQUESTS_PER_SECOND[,seed=NUMBER]
         "cars" is not allowed here; allowed are drivers, rate and seed, each once
         "drivers" is not allowed here; allowed are drivers, rate and seed, each once
-        drivers=0: 1 to 20000 is allowed
-        rate=0: more than 0 and up to 1000 requests a second is allowed
-        rate=NaN: more than 0 and up to 1000 requests a second is allowed
-        seed=-1: a whole number is allowed
+        drivers=0: must be 1 to 20000
+        rate=0: must be more than 0 and at most 1000 requests per second
+        rate=NaN: must be more than 0 and at most 1000 requests per second
+        seed=-1: must be a whole number
         "#);
     }
 

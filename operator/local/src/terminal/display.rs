@@ -1,28 +1,27 @@
-//! Puts the view on the terminal: a block redrawn in place, or lines where the output is no terminal.
+//! Shows the view: a block that is redrawn in place on a terminal, lines elsewhere.
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
-use crate::view::{Colour, View};
+use crate::terminal::view::{Colour, View};
 
-/// Where there is no live view, one traffic line in this time.
-const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
+/// Interval of the traffic lines without a live view.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Columns assumed when the terminal does not say.
+/// Columns if the terminal does not report them.
 const DEFAULT_COLUMNS: usize = 100;
 
-/// How the view is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Redrawn in place.
+    /// A block that is redrawn in place.
     Live(Colour),
-    /// A line when something changes.
+    /// A line for each change.
     Lines,
 }
 
-/// The output of a run. Failures to write are passed over: the run matters more than its picture.
-pub struct Display<W> {
+/// The output of a run. Errors of writing are ignored: the run matters more than its display.
+pub(crate) struct Display<W> {
     out: W,
     mode: Mode,
     drawn: usize,
@@ -31,8 +30,8 @@ pub struct Display<W> {
 }
 
 impl Display<io::Stdout> {
-    /// Standard output: live on a terminal that understands it. `NO_COLOR` (<https://no-color.org>) is respected.
-    pub fn stdout() -> Self {
+    /// Standard output, live on a terminal that is not dumb. Respects `NO_COLOR` (<https://no-color.org>).
+    pub(crate) fn stdout() -> Self {
         let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
         let mode = if io::stdout().is_terminal() && !dumb {
             let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -49,29 +48,29 @@ impl<W: Write> Display<W> {
         Self { out, mode, drawn: 0, last_state: None, last_traffic: None }
     }
 
-    /// Says something that stays: in live mode above the block.
-    pub fn say(&mut self, text: &str) {
+    /// Prints lines that stay, in live mode above the block.
+    pub(crate) fn print(&mut self, text: &str) {
         let _ = self.erase().and_then(|()| writeln!(self.out, "{text}")).and_then(|()| self.out.flush());
     }
 
-    /// Shows the view as it is now; called at most once a second and after something happened.
-    pub fn show(&mut self, view: &View, elapsed: Duration) {
+    /// Shows the view. Called each second and after each change.
+    pub(crate) fn show(&mut self, view: &View, elapsed: Duration) {
         let _ = match self.mode {
             Mode::Live(colour) => self.redraw(&view.block(terminal_columns(), elapsed, colour)),
             Mode::Lines => self.lines(view, elapsed),
         };
     }
 
-    /// Says how to look around: the addresses, where they are not shown all the time, and example commands.
-    pub fn welcome(&mut self, view: &View) {
+    /// Prints the addresses, unless the live view shows them, and example commands.
+    pub(crate) fn print_help(&mut self, view: &View) {
         if self.mode == Mode::Lines {
-            self.say(&view.addresses().join("\n"));
+            self.print(&view.addresses().join("\n"));
         }
-        self.say(&view.examples().join("\n"));
+        self.print(&view.examples().join("\n"));
     }
 
-    /// Takes the block away.
-    pub fn finish(&mut self) {
+    /// Removes the block.
+    pub(crate) fn finish(&mut self) {
         let _ = self.erase().and_then(|()| self.out.flush());
     }
 
@@ -84,7 +83,7 @@ impl<W: Write> Display<W> {
         self.out.flush()
     }
 
-    /// Moves to the first line of the block and clears from there to the end of the screen.
+    /// Moves to the first line of the block and clears the screen from there.
     fn erase(&mut self) -> io::Result<()> {
         if self.drawn > 0 {
             write!(self.out, "\u{1b}[{}F\u{1b}[J", self.drawn)?;
@@ -102,7 +101,7 @@ impl<W: Write> Display<W> {
         let traffic = view.traffic.line();
         let due = match &self.last_traffic {
             None => view.traffic.totals().requests > 0,
-            Some((at, last)) => elapsed >= *at + TRAFFIC_EVERY && *last != traffic,
+            Some((at, last)) => elapsed >= *at + TRAFFIC_INTERVAL && *last != traffic,
         };
         if due {
             writeln!(self.out, "traffic   {traffic}")?;
@@ -122,8 +121,9 @@ fn terminal_columns() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::{Counts, Traffic};
-    use crate::view::{Endpoints, RuntimeState, SystemState};
+    use crate::endpoints::Endpoints;
+    use crate::metrics_scrape::{TrafficCounts, TrafficTotals};
+    use crate::terminal::view::{RuntimeState, SystemState};
 
     fn view() -> View {
         let address = || "http://127.0.0.1:1".to_owned();
@@ -140,8 +140,9 @@ mod tests {
                 redis: address(),
             },
             emulated: true,
+            env_file: ".local/seoul/env".to_owned(),
             runtime: RuntimeState::default(),
-            traffic: Traffic::default(),
+            traffic: TrafficTotals::default(),
             manifest: "seoul.yaml".to_owned(),
             manifest_error: None,
             simulation: None,
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_terminal_only_changes_are_said_and_traffic_each_ten_seconds() {
+    fn without_a_terminal_changes_are_printed_and_traffic_each_ten_seconds() {
         let mut display = Display::new(Vec::new(), Mode::Lines);
         let mut view = view();
         for second in 0..25 {
@@ -157,7 +158,10 @@ mod tests {
                 view.state = SystemState::Ready;
             }
             if second >= 5 {
-                view.traffic.observe(Counts { requests: second, ..Counts::default() }, Duration::from_secs(second));
+                view.traffic.observe(
+                    TrafficCounts { requests: second, ..TrafficCounts::default() },
+                    Duration::from_secs(second),
+                );
             }
             display.show(&view, Duration::from_secs(second));
         }
@@ -170,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn a_live_block_is_taken_away_before_anything_else_is_written() {
+    fn a_live_block_is_removed_before_anything_else_is_printed() {
         let mut display = Display::new(Vec::new(), Mode::Live(Colour::Off));
         display.show(&view(), Duration::ZERO);
         let height = display.drawn;
         display.out.clear();
-        display.say("the runtime died");
+        display.print("the runtime died");
         assert_eq!(
             String::from_utf8(display.out.clone()).unwrap(),
             format!("\u{1b}[{height}F\u{1b}[Jthe runtime died\n")
