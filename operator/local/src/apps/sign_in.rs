@@ -3,7 +3,7 @@
 //! Only the pages of this server may ask. Browsers send `Origin` with every POST, so a request without it is not from a
 //! page; programs use `dispatch-local token`. `Sec-Fetch-Site` is checked too where a browser sends it.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use axum::Json;
@@ -52,7 +52,7 @@ impl SignInLimiter {
 
     /// Counts a request. Returns false if it exceeds the rate.
     fn try_acquire(&self) -> bool {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket.lock();
         let (tokens, since) = *bucket;
         let now = Instant::now();
         let tokens = (tokens + (now - since).as_secs_f64() * RATE_PER_SECOND).min(BURST);

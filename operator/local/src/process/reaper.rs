@@ -5,11 +5,11 @@
 //! unsafe code and, unlike `prctl(PR_SET_PDEATHSIG)`, does not fire when the *thread* that started a child ends. The
 //! reaper has a process group of its own, so a signal to this program's group does not reach it.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 /// Keeps a list of process groups from `add` and `remove` lines. At end-of-file it sends them SIGTERM, waits up to three
 /// seconds for them to end, and sends SIGKILL to the rest.
@@ -78,12 +78,12 @@ impl Reaper {
     }
 
     fn with_state<T>(&self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.state.lock())
     }
 
     #[cfg(test)]
     fn shell_id(&self) -> u32 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).shell.id()
+        self.state.lock().shell.id()
     }
 }
 
