@@ -83,7 +83,7 @@ async fn logs_metrics_and_problems_of_a_ride_with_failures_name_nobody_and_no_pl
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let metrics = world.state.engine.metrics.encode().unwrap();
     assert!(
-        logged.contains("a token is refused") && logged.contains("path=\"/v1/dispatches/{dispatchId}/response\""),
+        logged.contains("token rejected") && logged.contains("path=\"/v1/dispatches/{dispatchId}/response\""),
         "{logged}"
     );
     assert!(told.0.len() > 12, "{:#?}", told.0);

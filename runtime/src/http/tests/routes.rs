@@ -39,7 +39,8 @@ fn the_document_has_exactly_the_routes_of_the_list() {
     assert_eq!(documented, listed);
 }
 
-/// What the router knows of a path and a method, asked without a query, a body or an id that anything could be done with.
+/// What the router knows of a path and a method, asked without a query, a body or an id that anything could be done
+/// with.
 async fn is_served(method: &str, path: &str) -> bool {
     let world = World::new();
     let api = router(world.state.clone(), &HttpRole::ALL.into());
