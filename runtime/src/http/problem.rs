@@ -169,7 +169,9 @@ impl ApiError {
             Self::Refused { refusal: Refusal::OfferOver, .. } => {
                 kind(StatusCode::CONFLICT, "offer-over", "The offer is no longer open")
             }
-            Self::Refused { .. } => kind(StatusCode::CONFLICT, "wrong-state", "The state of the dispatch does not allow this"),
+            Self::Refused { .. } => {
+                kind(StatusCode::CONFLICT, "wrong-state", "The state of the dispatch does not allow this")
+            }
             Self::Overloaded => kind(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many concurrent requests"),
             Self::TimedOut => kind(StatusCode::SERVICE_UNAVAILABLE, "timed-out", "The request timed out"),
             Self::Contended | Self::NoKeys | Self::Port(PortError::Unavailable { .. }) => {

@@ -39,7 +39,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
     responses(
         (status = 200, description = "The stream of events; each `data` is a Notification", body = String,
             content_type = "text/event-stream",
-            example = "event: OFFER\nid: dispatch#00001:1:offer\ndata: {\"id\":\"dispatch#00001:1:offer\",\"recipient\":\"driver#00001\",\"kind\":\"OFFER\",\"body\":{\"message\":\"새로운 배차 요청이 있습니다\",\"dispatchId\":\"dispatch#00001\",\"pickupAddress\":\"서울시 중구 명동\",\"destinationAddress\":\"서울시 종로구 종로\",\"estimatedFare\":12000,\"estimatedDistance\":\"2.5km\",\"offerSeq\":1}}\n\n"),
+            example = "event: OFFER\nid: dispatch#00001:1:OFFER\ndata: {\"id\":\"dispatch#00001:1:OFFER\",\"recipient\":\"driver#00001\",\"kind\":\"OFFER\",\"body\":{\"message\":\"새로운 배차 요청이 있습니다\",\"dispatchId\":\"dispatch#00001\",\"pickupAddress\":\"서울시 중구 명동\",\"destinationAddress\":\"서울시 종로구 종로\",\"estimatedFare\":12000,\"estimatedDistance\":\"2.5km\",\"offerSeq\":1}}\n\n"),
         Missing,
         Refusals,
     )
