@@ -122,8 +122,8 @@ pub struct DriverPreferences {
     /// farther away.
     #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub max_distance: f64,
-    /// Whether every offer is accepted on the driver's behalf at once, where the city allows it. At a similar distance,
-    /// drivers with automatic acceptance are offered a dispatch first.
+    /// Whether every offer is accepted on the driver's behalf immediately, if the city allows it. At a similar
+    /// distance, drivers with automatic acceptance are offered a dispatch first.
     pub auto_accept: bool,
     /// The lowest estimated fare, in whole units of the city's currency. The driver is not offered dispatches below it.
     #[schema(maximum = 10_000_000)]

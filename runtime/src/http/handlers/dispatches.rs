@@ -151,7 +151,7 @@ pub async fn read(
 /// List a user's dispatches.
 ///
 /// Returns the dispatches that the user requested, newest first, one page at a time. A new dispatch may be missing for
-/// a moment; reading it by its id shows it at once.
+/// a moment; read it by its id to see it immediately.
 #[utoipa::path(
     get, path = "/v1/users/{userId}/dispatches", tag = "save-dispatch", operation_id = "listUserDispatches",
     security(("bearer" = ["user"]), ("bearer" = ["operations"])),

@@ -23,7 +23,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of a client's request id.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
-/// Surrounds every request. A request beyond the limit is rejected at once instead of queued, so that its client
+/// Surrounds every request. A request beyond the limit is rejected immediately instead of queued, so that its client
 /// receives `Retry-After` in time. The deadline covers the head of the response; only event streams send a body after
 /// it, and they have their own limits.
 pub async fn around(State(app): State<AppState>, request: Request, next: Next) -> Response {
