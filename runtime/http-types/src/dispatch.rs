@@ -47,7 +47,13 @@ pub struct Dispatch {
     /// While `REQUESTED`, the driver who has the open offer, or null if no offer is open. From `ACCEPTED` on, the
     /// driver of the ride. Null if the dispatch was cancelled before a driver accepted it.
     pub driver_id: Option<String>,
-    /// The current state of the dispatch. `COMPLETED` and `CANCELLED` are final.
+    /// The current state of the dispatch:
+    ///
+    /// - `REQUESTED`: a driver is being searched for.
+    /// - `ACCEPTED`: a driver accepted and drives to the pickup.
+    /// - `IN_PROGRESS`: the passenger is on board.
+    /// - `COMPLETED`: the ride has ended. Final.
+    /// - `CANCELLED`: the user, the driver or the system cancelled; the last of `events` says which. Final.
     pub status: DispatchStatus,
     /// When the ride was requested, in the city's time zone.
     #[schema(format = DateTime)]
@@ -81,7 +87,8 @@ pub struct Dispatch {
 /// One entry in the history of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventEntry {
-    /// What happened.
+    /// What happened. `DRIVER_ASSIGNED` means that a driver received an offer, `DRIVER_REJECTED` that the driver rejected
+    /// it, did not answer or was no longer free, and `CANCELLED_BY_SYSTEM` that no driver was found.
     #[serde(rename = "type")]
     pub event_type: EventType,
     /// When it happened, in the city's time zone.

@@ -136,7 +136,7 @@ pub struct DriverPreferences {
 #[schema(example = json!({"status": "ACTIVE", "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
         "lastLocationUpdate": "2025-05-25T15:29:00+09:00", "currentDispatchId": null}))]
 pub struct CurrentStatus {
-    /// Whether the user or driver is free, on a dispatch, or unavailable.
+    /// `ACTIVE`: free. `DISPATCHED`: on a dispatch. `INACTIVE`: not available; a driver receives no offers.
     pub status: PersonStatus,
     /// The location stored with the profile. A driver's position reports do not change it.
     pub current_location: Location,

@@ -3,7 +3,7 @@
 //! Drivers register, become available, drive around, send positions, listen to their event streams, and accept, reject
 //! or ignore offers. Users request rides, wait, and sometimes cancel. Rides are shortened so that they end within the
 //! run. After the traffic the simulator waits for all rides to end, reads every dispatch again, and the
-//! [auditor](mod@audit) looks for what must never happen.
+//! [auditor](mod@audit) reports what must never happen.
 //!
 //! The [`schedule`] of a run depends only on its seed. So do a driver's answers and delays, in the order of the offers
 //! that the driver receives. The simulator knows nothing of what is behind the API, so the same command works for a

@@ -1,4 +1,4 @@
-//! The drivers and requests of a run, drawn from the seed before anything is sent.
+//! The drivers and requests of a run, drawn from the random seed before anything is sent.
 
 use dispatch_core::person::RideType;
 use dispatch_http_types::{DriverPreferences, VehicleInfo};

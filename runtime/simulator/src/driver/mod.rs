@@ -1,7 +1,7 @@
 //! The behaviour of a driver: a state machine without clock or network.
 //!
 //! The service is the source of truth about a ride, and its notifications can be late, repeated or lost. A driver
-//! therefore looks up its state at the service after every reconnect ([`Input::Connected`]) and from time to time, and
+//! therefore reads its state from the service after every reconnect ([`Input::Connected`]) and from time to time, and
 //! continues from there.
 
 use std::time::Duration;
