@@ -6,10 +6,12 @@
 //! * [`modules`] reads the modules of a crate with their items, imports and paths,
 //! * [`imports`] resolves those paths to the files that define what they name,
 //! * [`circles`] finds the circles among them,
+//! * [`words`] searches names and prose for words that are out of use (`banned.txt`).
 
 pub mod circles;
 pub mod imports;
 pub mod lexis;
 pub mod modules;
 pub mod production;
+pub mod words;
 pub mod workspace;
