@@ -1,16 +1,16 @@
 -- Health of a DispatchSystem for Argo CD (resource.customizations.health.dispatch.coactus.io_DispatchSystem).
--- Argo CD itself shows an object that is being deleted as Progressing and does not ask.
+-- Argo CD does not call the script for an object that is being deleted; it always shows such an object as Progressing.
 local function progressing(message)
   return { status = "Progressing", message = message }
 end
 
 local status = obj.status
 if status == nil or status.conditions == nil then
-  return progressing("The operator has not seen the system yet")
+  return progressing("The operator has not observed the system yet")
 end
--- Nothing that is said of an older spec counts. -1 is the definition's default, before the first look.
+-- Conditions of an older spec do not count. The resource definition sets -1 before the first reconcile.
 if status.observedGeneration == nil or status.observedGeneration ~= obj.metadata.generation then
-  return progressing("The operator has not seen the latest change yet")
+  return progressing("The operator has not observed the latest change yet")
 end
 
 local conditions = {}
@@ -28,7 +28,7 @@ end
 if is("Stalled") then
   return { status = "Degraded", message = message("Stalled") }
 end
--- Both wait for a person on purpose, whatever else is going on.
+-- Suspension and pending plans wait for the user on purpose, so they take precedence over Ready and Reconciling.
 if is("Paused") then
   return { status = "Suspended", message = message("Paused") }
 end

@@ -1,54 +1,30 @@
 //! The command line.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use dispatch_api::dispatch_system::DeletionPolicy;
-
-use crate::commands::{apply, crd, destroy, export, plan, run, status, template};
-use crate::local::LocalArgs;
+use crate::commands::options::Global;
+use crate::commands::{apply, crd, destroy, export, local, plan, run, status, template};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or nothing to do
-  1  something failed
-  2  wrong usage or invalid manifest; nothing was asked of AWS
-  3  changes are pending: `plan --exit-code` found some, or `apply` waits for an approval
-  4  the system is not ready, or cannot become ready without a person
+  1  failure
+  2  wrong usage or invalid manifest; no call was made to AWS
+  3  changes are pending: `plan --exit-code` found changes, or `apply` waits for approval
+  4  the system is not ready, or requires action
 
-Credentials are found the way every AWS tool finds them (environment, profile, SSO, web identity, instance).";
+Credentials come from the default AWS provider chain (environment, profile, SSO, web identity, container, instance).";
 
-/// The control plane of Coactus Dispatch: turns a `DispatchSystem` manifest into a city's whole AWS environment.
+/// The operator of Coactus Dispatch: reconciles a `DispatchSystem` manifest into a city's AWS environment.
 #[derive(Debug, Parser)]
 #[command(name = "dispatch-operator", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Settings of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Settings of every command.
-#[derive(Args, Clone, Debug)]
-pub struct Global {
-    /// Address that replaces AWS's own for every service.
-    #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL", hide_env_values = true)]
-    pub endpoint_url: Option<String>,
-    /// What is logged to stderr, for example `info` or `dispatch_operator=debug,aws_config=info`.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILTER",
-        env = "DISPATCH_LOG",
-        hide_env_values = true,
-        default_value = "warn"
-    )]
-    pub log: String,
-}
-
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the custom resource definition.
@@ -57,101 +33,19 @@ pub enum Command {
     Template(template::TemplateArgs),
     /// Show what `apply` would add, change, replace and remove.
     Plan(plan::PlanArgs),
-    /// Bring the environment to what the manifest says.
+    /// Create or update the environment to match the manifest.
     Apply(apply::ApplyArgs),
-    /// Show how the environment stands; changes nothing.
+    /// Show the state of the environment without changing it.
     Status(status::StatusArgs),
-    /// Take the environment down, as far as the manifest's deletionPolicy says.
+    /// Delete the environment, subject to the manifest's deletionPolicy.
     Destroy(destroy::DestroyArgs),
-    /// Export the table to the city's bucket.
+    /// Export the table to the city's S3 bucket.
     Export(export::ExportArgs),
-    /// Watch the `DispatchSystem` objects of a cluster and do for each what `apply` does, plus its workers.
+    /// Run the controller: reconcile the `DispatchSystem` objects of a cluster and run their workers.
     Run(Box<run::RunArgs>),
-    /// Run a whole city on this machine: emulated AWS, Redis, the engine, the workers and, if wanted, simulated traffic.
-    Local(Box<LocalArgs>),
-}
-
-/// The manifests of a command.
-#[derive(Args, Clone, Debug)]
-pub struct Manifests {
-    /// Manifest file with one or more `DispatchSystem` documents; `-` is standard input. May be repeated; the systems are handled
-    /// one after another.
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
-}
-
-/// The secrets a manifest names.
-#[derive(Args, Clone, Debug)]
-pub struct SecretFiles {
-    /// Value of a secret the manifest names, read from a file. May be repeated.
-    #[arg(long = "secret", value_name = "NAME/KEY=FILE")]
-    pub secrets: Vec<SecretFile>,
-}
-
-/// One `NAME/KEY=FILE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretFile {
-    /// Name of the secret.
-    pub name: String,
-    /// Key in it.
-    pub key: String,
-    /// File with its value.
-    pub file: PathBuf,
-}
-
-impl std::str::FromStr for SecretFile {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = "it must be NAME/KEY=FILE, for example fcm/service-account.json=./key.json";
-        let (reference, file) = text.split_once('=').ok_or(form)?;
-        let (name, key) = reference.split_once('/').ok_or(form)?;
-        if name.is_empty() || key.is_empty() || file.is_empty() {
-            return Err(form);
-        }
-        Ok(Self { name: name.to_owned(), key: key.to_owned(), file: file.into() })
-    }
-}
-
-/// What becomes of table and bucket at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum DataPolicy {
-    /// They stay.
-    Retain,
-    /// They go.
-    Delete,
-}
-
-impl From<DataPolicy> for DeletionPolicy {
-    fn from(policy: DataPolicy) -> Self {
-        match policy {
-            DataPolicy::Retain => Self::Retain,
-            DataPolicy::Delete => Self::Delete,
-        }
-    }
-}
-
-/// Form of a result on stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// YAML.
-    Yaml,
-    /// JSON.
-    Json,
-}
-
-/// Form of a document on stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DocumentFormat {
-    /// YAML.
-    #[default]
-    Yaml,
-    /// JSON.
-    Json,
+    /// Moved to `dispatch-local`, which runs a city on this machine.
+    #[command(hide = true)]
+    Local(local::LocalArgs),
 }
 
 #[cfg(test)]
@@ -163,16 +57,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_secret_has_a_name_a_key_and_a_file() {
-        let secret: SecretFile = "fcm/account.json=/run/key=1.json".parse().expect("a secret");
-        assert_eq!((secret.name.as_str(), secret.key.as_str()), ("fcm", "account.json"));
-        assert_eq!(secret.file, PathBuf::from("/run/key=1.json"));
-        for wrong in ["fcm", "fcm=file", "/key=file", "fcm/key=", "fcm/=x"] {
-            assert!(wrong.parse::<SecretFile>().is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -1,32 +1,18 @@
-//! The control plane of Coactus Dispatch: turns a `DispatchSystem` into its AWS environment and keeps it that way.
+//! The control plane of Coactus Dispatch: reconciles a `DispatchSystem` into its AWS environment and keeps it in sync.
 //!
-//! The engine is `observe -> validate -> plan -> apply -> status`, one module each. `plan` and `status` are pure; only `observe`
-//! and `apply` (and their siblings `destroy` and `export`) make calls, through the [`ports`]; only [`aws`] holds SDK clients. The
-//! command line and the Kubernetes controller drive the same [`reconcile::reconcile`].
+//! | module | contents |
+//! | --- | --- |
+//! | [`engine`] | `observe -> validate -> plan -> apply -> status`, shared by the command line and the controller |
+//! | [`cloud`] | the ports to AWS, CloudFormation's states, and all SDK clients |
+//! | [`kubernetes`] | the controller: watches objects, calls the engine, runs the workers |
+//! | [`commands`], [`args`], [`render`] | the command line |
 
-pub mod apply;
 pub mod args;
-pub mod aws;
+pub mod cloud;
 pub mod commands;
-pub mod desired;
-pub mod destroy;
-pub mod export;
-pub mod images;
+pub mod engine;
 pub mod kubernetes;
-pub mod local;
-pub mod observe;
-pub mod outputs;
-pub mod plan;
-pub mod ports;
-pub mod print;
-pub mod progress;
-pub mod reconcile;
-pub mod secrets;
-#[cfg(test)]
-mod sequences;
-pub mod stack;
-pub mod status;
+pub mod render;
+pub mod sanitize;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod text;
-pub mod worker_config;

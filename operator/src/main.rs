@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use dispatch_operator::args::Cli;
-use dispatch_operator::commands::{self, Exit};
+use dispatch_operator::commands;
+use dispatch_operator::commands::output::Exit;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -13,7 +14,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match EnvFilter::try_new(&cli.global.log) {
         Ok(filter) => {
-            // Colours are for terminals; a log that is collected holds text alone.
+            // Collected logs must not contain escape sequences.
             let colours = std::io::stderr().is_terminal();
             tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
         }

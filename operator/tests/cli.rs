@@ -1,11 +1,11 @@
-//! The program as people start it: its exit codes and what it says where.
+//! The program on the command line: exit codes and output.
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Nobody listens there.
+/// An endpoint without a listener.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 fn operator(words: &[&str], input: &str) -> Output {
@@ -19,7 +19,7 @@ fn operator(words: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // A program that refuses its command line does not read its input.
+    // A program that rejects its command line does not read its input.
     let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
     child.wait_with_output().expect("the program ends")
 }
@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn documents_go_to_stdout_and_ask_nobody() {
+fn documents_go_to_stdout_without_any_call() {
     let crd = operator(&["crd", "-o", "json"], "");
     assert_eq!(crd.status.code(), Some(0));
     let crd: serde_json::Value = serde_json::from_slice(&crd.stdout).expect("JSON");
@@ -47,19 +47,19 @@ fn documents_go_to_stdout_and_ask_nobody() {
 }
 
 #[test]
-fn a_wrong_manifest_is_told_line_by_line_and_nobody_is_asked() {
+fn a_wrong_manifest_is_reported_line_by_line_without_any_call() {
     let wrong = seoul().replace("city: seoul", "city: SEOUL").replace("timezone: Asia/Seoul", "timezone: Asia/Soul");
     let refused = operator(&["apply", "-f", "-"], &wrong);
     assert_eq!(refused.status.code(), Some(2));
-    let told = text(&refused.stderr);
-    assert!(told.lines().any(|line| line.starts_with("-: spec.city")), "{told}");
-    assert!(told.lines().any(|line| line.starts_with("-: spec.timezone")), "{told}");
-    assert!(!told.contains("connect"), "{told}");
+    let reported = text(&refused.stderr);
+    assert!(reported.lines().any(|line| line.starts_with("-: spec.city")), "{reported}");
+    assert!(reported.lines().any(|line| line.starts_with("-: spec.timezone")), "{reported}");
+    assert!(!reported.contains("connect"), "{reported}");
     assert_eq!(text(&refused.stdout), "");
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_two() {
+fn a_wrong_command_line_exits_with_2() {
     for words in [&["apply"][..], &["plan", "-f", "-", "--secret", "fcm"], &["--log", "=,=", "crd"], &["nothing"]] {
         assert_eq!(operator(words, "").status.code(), Some(2), "{words:?}");
     }
@@ -67,12 +67,12 @@ fn a_wrong_command_line_ends_with_two() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/no/such/file.yaml"));
     let unasked = operator(&["destroy", "-f", "-"], &seoul());
-    assert_eq!(unasked.status.code(), Some(2), "there is nobody to confirm it");
+    assert_eq!(unasked.status.code(), Some(2), "it cannot be confirmed");
 }
 
 #[test]
-fn an_endpoint_that_does_not_answer_ends_with_one() {
+fn an_unreachable_endpoint_exits_with_1() {
     let failed = operator(&["status", "-f", "-"], &seoul());
     assert_eq!(failed.status.code(), Some(1));
-    assert!(text(&failed.stderr).starts_with("error: could not describe the stack"), "{}", text(&failed.stderr));
+    assert!(text(&failed.stderr).starts_with("error: cannot describe the stack"), "{}", text(&failed.stderr));
 }

@@ -1,10 +1,10 @@
-//! `dispatch-runtime`: the data plane of one city.
+//! `dispatch-runtime`: the worker that dispatches the rides of one city.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use dispatch_runtime::args::{Args, Command};
-use dispatch_runtime::{explain, local_keys, run, simulate, telemetry};
+use dispatch_runtime::{explain, run, telemetry};
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
@@ -13,10 +13,7 @@ fn main() -> anyhow::Result<ExitCode> {
             telemetry::init(args.log_format);
             async_runtime()?.block_on(run::serve(serve))?;
         }
-        Command::Simulate(city) => return Ok(async_runtime()?.block_on(simulate::run(*city))?.into()),
         Command::Explain(args) => return Ok(explain::run(&args)?),
-        Command::Keys(keys) => println!("{}", serde_json::to_string(&local_keys::make(&keys.dir)?)?),
-        Command::Token(token) => println!("{}", local_keys::token(&token)?),
         Command::Openapi => println!("{}", dispatch_runtime::http::openapi().to_pretty_json()?),
     }
     Ok(ExitCode::SUCCESS)

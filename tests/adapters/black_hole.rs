@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::worker_config::{AwsEndpoint, CacheConfig};
+use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
-use dispatch_runtime::clock::SystemClock;
+use dispatch_core::person::PersonStatus;
+use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::{RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{
-    AnswerStore as _, Clock as _, DevicePush as _, DispatchStore as _, EventStreams as _, Fleet as _, HoldToken,
-    KeyedRequest, Notification, NotificationBody, NotificationKind, Notifier as _, OfferTimers as _, Person, PortError,
-    ProfileStore as _, ResponseKind, ResponseMessage, ResponseQueue as _, StoredAnswer, TimerMessage,
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{
+    Clock as _, DevicePush as _, DispatchStore as _, EventStreams as _, Fleet as _, HoldToken, IdempotencyStore as _,
+    IdempotentRequest, Notifier as _, OfferTimers as _, Person, PortError, ProfileStore as _, ResponseMessage,
+    ResponseQueue as _, StoredAnswer, TimerMessage,
 };
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::PersonStatus;
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::REGION;
 use tokio::net::TcpListener;
 
@@ -62,7 +64,7 @@ async fn every_call_of_aws_ends_in_time() {
     let (user, driver) = (UserId::parse("user#1").unwrap(), DriverId::parse("driver#1").unwrap());
     let id = DispatchId::parse("dispatch#1").unwrap();
     let person = Person::Driver(driver.clone());
-    let keyed = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
+    let keyed = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
     let timer = TimerMessage {
         dispatch_id: id.to_string(),
         driver_id: None,
@@ -76,7 +78,7 @@ async fn every_call_of_aws_ends_in_time() {
         driver_id: driver.to_string(),
         user_id: user.to_string(),
         offer_seq: 1,
-        response: ResponseKind::Rejected,
+        response: OfferOutcome::Rejected,
         responded_at: String::new(),
     };
     let new = crate::store::a_request(&user, now);
@@ -135,7 +137,7 @@ async fn every_call_of_redis_ends_in_time() {
     let (driver, id) = (DriverId::parse("driver#1").unwrap(), DispatchId::parse("dispatch#1").unwrap());
     let (token, now) = (HoldToken::of(&id, 1), SystemClock.now());
     let center = dispatch_core::geo::Coordinate::new(37.5, 127.0).unwrap();
-    let ping = [dispatch_runtime::port::Ping { driver: driver.clone(), position: center, at: now, phone_at: None }];
+    let ping = [dispatch_runtime::ports::Ping { driver: driver.clone(), position: center, at: now, phone_at: None }];
     let notification = notification();
     tokio::join!(
         ends("record", REDIS_WITHIN, fleet.record(&ping)),

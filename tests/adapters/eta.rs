@@ -12,9 +12,9 @@ use dispatch_core::policy::DispatchPolicy;
 use dispatch_runtime::city::{City, Settings};
 use dispatch_runtime::eta::fake::FakeRouter;
 use dispatch_runtime::eta::{Routers, StraightLine};
-use dispatch_runtime::faults::{Failing, Faults};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{Eta, PortError};
+use dispatch_runtime::ports::{Eta, PortError};
+use dispatch_runtime::telemetry::metrics::Metrics;
+use dispatch_runtime::testing::faults::{Failing, Faults};
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::fleet::fake::FakeFleet;
-use dispatch_runtime::port::{Clock as _, Fleet, FleetEntry, Ping};
-use dispatch_runtime::store::entity::{DriverPreferences, PersonStatus};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{Clock as _, Fleet, FleetEntry, Ping};
+use dispatch_runtime::store::entity::DriverPreferences;
 
 use crate::support::seoul;
 

@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use aws_sdk_sqs::types::QueueAttributeName;
 use dispatch_core::ids::DriverId;
+use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 use dispatch_runtime::messaging::{
     Consumer, Handled, MessageHandler, Received, SnsDevicePush, SnsNotifier, SqsTimers, notification_of,
 };
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{
-    DevicePush as _, Notification, NotificationBody, NotificationKind, Notifier as _, OfferTimers as _, Person,
-    TimerMessage,
-};
+use dispatch_runtime::ports::{DevicePush as _, Notifier as _, OfferTimers as _, Person, TimerMessage};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::recorder::{Recorded, Recorder};
 use tokio::time::{Duration, Instant};

@@ -11,13 +11,13 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use dispatch_core::dispatch::Event;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
-use dispatch_runtime::clock::FakeClock;
 use dispatch_runtime::engine::{Engine, EngineError};
 use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{PortError, Ports};
+use dispatch_runtime::ports::clock::FakeClock;
+use dispatch_runtime::ports::{PortError, Ports};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use serde_json::Value;
 
 use crate::store::dynamodb::{Aws, DynamoTable};

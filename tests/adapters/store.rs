@@ -7,7 +7,7 @@ pub mod table;
 
 use dispatch_core::ids::UserId;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::port::{NewDispatch, UserProfile};
+use dispatch_runtime::ports::{NewDispatch, UserProfile};
 use table::Table;
 
 /// What some user says of itself.

@@ -9,12 +9,12 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     StreamSpecification, StreamViewType,
 };
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::engine::EngineError;
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{PortError, StoredDispatch};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{PortError, StoredDispatch};
 use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::stream::{DeadLetters, DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use dispatch_runtime::clock::SystemClock;
-use dispatch_runtime::port::Clock as _;
+use dispatch_runtime::ports::Clock as _;
+use dispatch_runtime::ports::clock::SystemClock;
 
 /// The machine, the commit and the day.
 #[derive(Debug, Clone, PartialEq, Eq)]

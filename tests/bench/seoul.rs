@@ -5,11 +5,11 @@ use std::f64::consts::TAU;
 use dispatch_core::candidate::AcceptanceCounts;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::DriverId;
+use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::index::{DriverIndex, LiveDriver};
-use dispatch_runtime::simulate::random::{Actor, Dice};
-use dispatch_runtime::simulate::town::Town;
-use dispatch_runtime::store::entity::PersonStatus;
+use dispatch_simulator::map::Town;
+use dispatch_simulator::random::{Actor, Dice};
 
 /// City Hall.
 const CENTER: (f64, f64) = (37.5663, 126.9779);

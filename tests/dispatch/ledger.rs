@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dispatch_runtime::city::parse_timestamp;
-use dispatch_runtime::simulate::audit::{DriverEnd, Ending, History, audit};
+use dispatch_simulator::audit::{DriverEnd, Ending, History, audit};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 

@@ -5,23 +5,24 @@ use std::time::Duration;
 
 use dispatch_core::fare::FareTable;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::{Settings, parse_timestamp};
-use dispatch_runtime::clock::{FakeClock, SystemClock};
 use dispatch_runtime::engine::Engine;
 use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{
+use dispatch_runtime::ports::clock::{FakeClock, SystemClock};
+use dispatch_runtime::ports::{
     AvailabilityChange, Clock as _, Created, DriverProfile, NewDispatch, Ports, ProfileStore as _, UserProfile,
 };
 use dispatch_runtime::roles::{Algorithm, OfferTimeouts, sweep};
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::{DriverItem, Location, PersonStatus, UserItem};
+use dispatch_runtime::store::entity::{DriverItem, Location, UserItem};
 use dispatch_runtime::stream::{Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::streams::FakeStreams;
 use dispatch_tests::support::{sdk, seoul, until};
 use serde_json::{Value, json};

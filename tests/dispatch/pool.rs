@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::process::{Dice, Process, Surroundings, free_port, number, runtime};
+use crate::process::{Dice, Process, Surroundings, free_port, number, simulator};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;
@@ -139,7 +139,7 @@ impl Pool {
         }
     }
 
-    /// Pauses a worker for longer than its leases last. When it goes on it finds them lost: all but one that was handed to it in the
+    /// RequeuePolicy a worker for longer than its leases last. When it goes on it finds them lost: all but one that was handed to it in the
     /// moment in which it stopped.
     async fn pause(&self, slot: &Process, more: Duration) {
         let lost = "dispatch_stream_lease_changes_total{change=\"lost\"}";
@@ -211,16 +211,16 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
 /// A city's traffic over the public API, with its auditor.
 fn simulate(pool: &Pool, port: u16, (seconds, seed): (u64, u64)) -> Child {
     let summary = pool.summary();
-    Command::new(runtime())
+    Command::new(simulator())
         .env("DISPATCH_SIGNING_KEY", pool.city.signing_key())
-        .args(["simulate", "--api", &format!("http://127.0.0.1:{port}"), "--drivers", "60", "--rate", "1.5"])
+        .args(["--api", &format!("http://127.0.0.1:{port}"), "--drivers", "60", "--rate", "1.5"])
         .args(["--for", &format!("{seconds}s"), "--seed", &seed.to_string(), "--drain-timeout", "3m", "--summary"])
         .arg(&summary)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(summary.with_extension("log")).unwrap())
         .spawn()
-        .expect("dispatch-runtime was built before")
+        .expect("dispatch-simulator was built before")
 }
 
 /// Every request has come to its end, and every offer was made once.

@@ -16,8 +16,17 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The program under test, which `make build` makes.
 pub fn runtime() -> PathBuf {
+    program("dispatch-runtime")
+}
+
+/// What plays a city against it, which `make build` makes, too.
+pub fn simulator() -> PathBuf {
+    program("dispatch-simulator")
+}
+
+fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("this program has a path");
-    tests.parent().and_then(Path::parent).expect("target/debug/deps").join("dispatch-runtime")
+    tests.parent().and_then(Path::parent).expect("target/debug/deps").join(name)
 }
 
 /// A port nobody listens on at the moment.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Where tests of the data plane are.
-const PLACES: [&str; 5] = ["dispatch", "adapters", "seed", "../runtime/src", "../runtime/core"];
+const PLACES: [&str; 6] = ["dispatch", "adapters", "seed", "../runtime/src", "../runtime/core", "../runtime/simulator"];
 
 fn sources(folder: &Path, text: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -47,7 +47,7 @@ fn sums(folder: &str) -> BTreeMap<&'static str, u64> {
 #[test]
 fn every_rare_branch_of_a_campaign_was_taken() {
     // What is looked for is what the program counts; a family shows itself only when something was.
-    let names = include_str!("../../runtime/src/metrics.rs");
+    let names = include_str!("../../runtime/src/telemetry/metrics.rs");
     for wanted in WANTED {
         let name = wanted.split('{').next().unwrap_or(wanted);
         let name = name.trim_end_matches("_total").trim_end_matches("_seconds_count");

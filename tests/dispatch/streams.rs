@@ -9,13 +9,13 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::engine::EngineError;
 use dispatch_runtime::messaging::SqsDeadLetters;
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{PortError, StoredDispatch};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{PortError, StoredDispatch};
 use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::stream::{DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::streams::{FakeStreams, Hidden, dispatch_record};
 use dispatch_tests::support::{sdk, seoul, until};
@@ -517,7 +517,7 @@ async fn a_shard_that_nobody_reads_although_it_is_listed_is_a_dead_process_and_a
     // It is back, but for reading.
     world.fake.recover("DescribeStream");
     until("the process to count as dead", async || worker.metrics.silent_loop()).await;
-    assert_eq!(worker.metrics.silent_loop(), Some("the reader of a shard"));
+    assert_eq!(worker.metrics.silent_loop(), Some("the shard reader"));
     world.fake.recover("GetShardIterator");
     world.fake.recover("GetRecords");
     until("the process to live again", async || worker.metrics.silent_loop().is_none().then_some(())).await;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{LimitsConfig, RateConfig, WorkerConfig};
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::progress::Silent;
-use dispatch_operator::reconcile::{self, reconcile};
-use dispatch_operator::worker_config::{WorkerOverrides, worker_config};
-use dispatch_runtime::local_keys;
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::engine::progress::Silent;
+use dispatch_operator::engine::reconcile::reconcile;
+use dispatch_operator::engine::settings;
+use dispatch_operator::engine::worker_config::{WorkerOverrides, worker_config};
 use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::redis::RedisServer;
 use dispatch_tests::streams::FakeStreams;
@@ -37,7 +37,7 @@ impl City {
         let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
         let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
-        let settings = reconcile::Settings::default();
+        let settings = settings::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let keys = TempDir::new().unwrap();
         // The simulator is one subject at one address.
@@ -46,7 +46,7 @@ impl City {
         let overrides = WorkerOverrides {
             endpoint_url: None,
             cache_url: Some(redis.url()),
-            auth: Some(local_keys::make(keys.path()).unwrap().auth),
+            auth: Some(dispatch_dev_keys::make(keys.path()).unwrap().auth),
             limits: Some(limits),
         };
         let config = worker_config(&system, &made.outputs.unwrap(), &overrides);
@@ -55,7 +55,7 @@ impl City {
 
     /// What the city's tokens are signed with.
     pub fn signing_key(&self) -> PathBuf {
-        self.keys.path().join(local_keys::SIGNING_KEY)
+        self.keys.path().join(dispatch_dev_keys::SIGNING_KEY)
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use dispatch_core::ids::DispatchId;
-use dispatch_runtime::auth::{Claims, SigningKey};
-use dispatch_runtime::clock::SystemClock;
-use dispatch_runtime::port::Clock as _;
+use dispatch_dev_keys::{Claims, SigningKey};
+use dispatch_runtime::ports::Clock as _;
+use dispatch_runtime::ports::clock::SystemClock;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};

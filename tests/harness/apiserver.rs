@@ -1,4 +1,4 @@
-//! `etcd` and `kube-apiserver`, as children of the test.
+//! `etcd` and `kube-apiserver` as child processes of the test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,18 +9,18 @@ use tempfile::TempDir;
 
 use crate::server::free_port;
 
-/// Longest time to wait for the server; it takes about ten seconds on a busy machine with two cores.
+/// Start timeout. The server takes about ten seconds on a busy machine with two cores.
 const START_WITHIN: Duration = Duration::from_mins(2);
-/// Another process may take a free port before the child does; then others are tried.
+/// Attempts with new ports: another process may take a free port before the child binds it.
 const PORTS_TRIED: usize = 3;
 const TOKEN: &str = "test-admin";
-/// The service account of `manifests/`, whose rights are what the shipped roles give it.
+/// The service account of `manifests/`, which has only the permissions of the shipped roles.
 const OPERATOR: &str = "coactus-system:dispatch-operator";
 const OPERATOR_TOKEN: &str = "test-operator";
 
-/// A running API server without any object of ours. Both programs are killed when it is dropped.
+/// A running, empty API server. Both processes are killed on drop.
 ///
-/// It is a server and nothing else: no controller makes Pods of Deployments or collects garbage.
+/// No controllers run: nothing creates Pods for Deployments or collects garbage.
 pub struct ApiServer {
     children: Vec<Child>,
     port: u16,
@@ -28,8 +28,8 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts a server with the programs in the folder that `KUBEBUILDER_ASSETS` names. Returns `None` only where
-    /// `DISPATCH_SKIP_ENVTEST=1` asks to skip the tests that need one.
+    /// Starts a server with the programs in the folder that `KUBEBUILDER_ASSETS` names. Returns `None` only if
+    /// `DISPATCH_SKIP_ENVTEST=1` is set, which skips the tests that need a server.
     pub async fn start() -> anyhow::Result<Option<Self>> {
         let Some(assets) = assets()? else { return Ok(None) };
         let mut last = None;
@@ -42,30 +42,30 @@ impl ApiServer {
         Err(last.unwrap_or_else(|| anyhow::anyhow!("the API server was never started")))
     }
 
-    /// A kubeconfig of a user who may do everything.
+    /// Kubeconfig of a cluster administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }
 
-    /// Its address, `https://127.0.0.1:…`, with a certificate nobody knows.
+    /// Address of the server, `https://127.0.0.1:…`, with a self-signed certificate.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// Makes a kubeconfig of the operator's service account, which may do what the installed roles allow it. `server` is the address to
-    /// use: the server's own, or that of a recorder in front of it.
+    /// Writes a kubeconfig for the operator's service account, which has the permissions of the installed roles.
+    /// `server` is the address to use: that of the server, or of a recorder in front of it.
     pub fn operator_kubeconfig(&self, name: &str, server: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join(format!("kubeconfig-{name}"));
         write_kubeconfig(&path, server, OPERATOR_TOKEN)?;
         Ok(path)
     }
 
-    /// Folder of this server, which is removed with it.
+    /// Temporary folder of this server, removed on drop.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Runs `kubectl` and answers with its standard output; an error has all it said.
+    /// Runs `kubectl` and returns its standard output; an error contains all of its output.
     pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = self.try_kubectl(args)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -73,14 +73,14 @@ impl ApiServer {
         Ok(text(&output.stdout))
     }
 
-    /// Runs `kubectl`, whatever becomes of it.
+    /// Runs `kubectl` and returns its output, even if it fails.
     pub fn try_kubectl(&self, args: &[&str]) -> anyhow::Result<Output> {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--cache-dir").arg(self.folder.path().join("cache"));
-        command.args(args).stdin(Stdio::null()).output().context("kubectl cannot be run")
+        command.args(args).stdin(Stdio::null()).output().context("cannot run kubectl")
     }
 
-    /// Writes a file into the server's own folder, for `kubectl -f`.
+    /// Writes a file into the server's folder, for `kubectl -f`.
     pub fn file(&self, name: &str, text: &str) -> anyhow::Result<String> {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text)?;
@@ -90,10 +90,10 @@ impl ApiServer {
     /// Installs the resource definition and waits until it is served.
     pub fn install_crd(&self) -> anyhow::Result<()> {
         let crd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd.yaml");
-        // kubectl takes what it knows of fields from the server, and this one has not heard of CEL rules.
+        // kubectl validates with the server's schema, and this server does not know CEL rules.
         self.kubectl(&["create", "--validate=false", "-f", &crd.display().to_string()])?;
         let name = "crd/dispatchsystems.dispatch.coactus.io";
-        // A definition that has no conditions yet is an error to `kubectl wait`, and no reason to wait; names it has.
+        // `kubectl wait` fails for a definition that has no conditions yet, so wait for its accepted names first.
         let named = "--for=jsonpath={.status.acceptedNames.kind}=DispatchSystem";
         self.kubectl(&["wait", named, "--timeout=60s", name])?;
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
@@ -130,7 +130,7 @@ impl ApiServer {
             format!("--service-account-signing-key-file={}", at("sa.key")),
             "--authorization-mode=RBAC".to_owned(),
             format!("--token-auth-file={}", at("tokens.csv")),
-            // Room for the Services of a large fleet.
+            // Large enough for the Services of a large fleet.
             "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
             "--allow-privileged=true".to_owned(),
             "--disable-admission-plugins=ServiceAccount".to_owned(),
@@ -159,7 +159,7 @@ impl ApiServer {
                     bail!("a program of the API server on port {} ended with {status}", self.port);
                 }
             }
-            // The bootstrap roles and the default namespace come a moment after the server.
+            // The bootstrap roles and the default namespace are created shortly after the server is up.
             let ready = self.try_kubectl(&["get", "--raw", "/readyz"])?.status.success();
             if ready && self.try_kubectl(&["get", "namespace", "default"])?.status.success() {
                 return Ok(());
@@ -174,7 +174,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        // The server first, so that it does not miss its store. All fail only when they have ended by themselves.
+        // The server first, so that it does not lose its store. Each call fails only if the process has already exited.
         for child in self.children.iter_mut().rev() {
             let _ = child.kill();
             let _ = child.wait();
@@ -182,7 +182,7 @@ impl Drop for ApiServer {
     }
 }
 
-/// The folder with the programs, or `None` where `DISPATCH_SKIP_ENVTEST=1` is set. A missing folder is an error: a test
+/// The folder with the programs, or `None` if `DISPATCH_SKIP_ENVTEST=1` is set. A missing folder is an error: a test
 /// that cannot run must not pass.
 fn assets() -> anyhow::Result<Option<PathBuf>> {
     if std::env::var_os("DISPATCH_SKIP_ENVTEST").is_some_and(|value| value == "1") {
@@ -197,16 +197,16 @@ fn assets() -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(PathBuf::from(assets)))
 }
 
-/// The key the server signs service account tokens with.
+/// Generates the key with which the server signs service account tokens.
 fn make_key(path: &Path) -> anyhow::Result<()> {
     let made = Command::new("openssl").args(["genrsa", "-out"]).arg(path).arg("2048").output();
-    let made = made.context("openssl cannot be run")?;
+    let made = made.context("cannot run openssl")?;
     ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
     Ok(())
 }
 
 fn write_kubeconfig(path: &Path, server: &str, token: &str) -> anyhow::Result<()> {
-    // Only a server with TLS has a certificate to be looked at.
+    // The option is valid only for a server with TLS.
     let verify = if server.starts_with("https") { ", insecure-skip-tls-verify: true" } else { "" };
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\

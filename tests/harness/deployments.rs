@@ -1,5 +1,5 @@
-//! A stand-in for the controller of Deployments, which an API server alone does not have: it says of every Deployment that its Pods
-//! are there.
+//! A fake Deployment controller, for an API server without controllers: it reports the Pods of every Deployment as
+//! available.
 
 use std::path::Path;
 
@@ -14,28 +14,28 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Statuses written at once.
+/// Concurrent status writes.
 const CONCURRENCY: usize = 4;
 
-/// What becomes of the Pods of all Deployments.
+/// What the controller reports about the Pods of all Deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pods {
-    /// They are there at once, in the number wanted.
+    /// All replicas are available at once.
     Serve,
-    /// They are made and never become available.
+    /// All replicas exist but never become available.
     NeverReady,
-    /// Nothing happens.
+    /// Nothing: the status is not written.
     Untouched,
 }
 
-/// Writes the status of every Deployment of the cluster until it is dropped.
+/// Writes the status of every Deployment in the cluster until it is dropped.
 pub struct Deployments {
     pods: watch::Sender<Pods>,
     working: JoinHandle<()>,
 }
 
 impl Deployments {
-    /// Starts with the user of a kubeconfig; all Pods serve.
+    /// Starts as the user of a kubeconfig, with [`Pods::Serve`].
     pub async fn start(kubeconfig: &Path) -> anyhow::Result<Self> {
         let client = client(kubeconfig).await?;
         let (pods, wanted) = watch::channel(Pods::Serve);
@@ -43,7 +43,7 @@ impl Deployments {
         Ok(Self { pods, working })
     }
 
-    /// From now on, for all that are there and all that come.
+    /// Changes what is reported, for existing and new Deployments.
     pub fn let_pods(&self, pods: Pods) {
         self.pods.send_replace(pods);
     }
@@ -55,9 +55,9 @@ impl Drop for Deployments {
     }
 }
 
-/// A client with the user of a kubeconfig.
+/// A Kubernetes client for the user of a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
-    let file = Kubeconfig::read_from(kubeconfig).context("the kubeconfig cannot be read")?;
+    let file = Kubeconfig::read_from(kubeconfig).context("cannot read the kubeconfig")?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
@@ -66,7 +66,7 @@ async fn work(client: Client, mut wanted: watch::Receiver<Pods>) {
     loop {
         let pods = *wanted.borrow_and_update();
         tokio::select! {
-            // A new wish begins with the list of all.
+            // A change restarts the watch, which begins with a list of all Deployments.
             changed = wanted.changed() => if changed.is_err() { return },
             () = follow(&client, pods) => {}
         }
@@ -79,7 +79,7 @@ async fn follow(client: &Client, pods: Pods) {
     }
     let all: Api<Deployment> = Api::all(client.clone());
     let seen = watcher(all, watcher::Config::default()).default_backoff().applied_objects();
-    // The watch and each write are tried again by the next event.
+    // Failures are retried by the next event.
     let seen = seen.into_stream().filter_map(|found| async { found.ok() });
     seen.for_each_concurrent(CONCURRENCY, |deployment| async move {
         if let Some(status) = status(&deployment, pods) {
@@ -89,7 +89,7 @@ async fn follow(client: &Client, pods: Pods) {
     .await;
 }
 
-/// The status a Deployment is to have, where it has another one.
+/// The status a Deployment should have; `None` if it already has it.
 fn status(deployment: &Deployment, pods: Pods) -> Option<DeploymentStatus> {
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let available = if pods == Pods::Serve { replicas } else { 0 };
@@ -106,7 +106,7 @@ fn status(deployment: &Deployment, pods: Pods) -> Option<DeploymentStatus> {
     (without_zeros(&wanted) != without_zeros(&previous)).then_some(wanted)
 }
 
-/// The API server leaves zeros out.
+/// The API server omits zeros.
 fn without_zeros(status: &DeploymentStatus) -> DeploymentStatus {
     let counts = |count: Option<i32>| count.filter(|count| *count != 0);
     DeploymentStatus {
@@ -123,6 +123,6 @@ async fn write(client: &Client, deployment: &Deployment, status: &DeploymentStat
     let (Some(namespace), Some(name)) = (&deployment.metadata.namespace, &deployment.metadata.name) else { return };
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let patch = json!({ "status": status });
-    // It may be gone, and a newer one has an event of its own.
+    // The Deployment may be gone, and a newer version triggers another event.
     let _ = api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
 }

@@ -1,7 +1,8 @@
-//! A small AWS for many systems: stacks that take their time, and what the operator looks at beside them.
+//! A minimal fake of AWS for tests with many systems: stacks whose operations take time, and the other services the
+//! operator reads.
 //!
-//! Each call is recorded with its moment. Stacks hold nothing but what is asked for: their tags, their outputs, and the settings of the
-//! table and the queues that their template gives. For everything finer there is `ministack`.
+//! Each call is recorded with its time. Stacks store only what the operator reads: their tags, their outputs, and the
+//! settings of table and queues from their template. Tests that need more use `ministack`.
 
 mod queries;
 mod stacks;
@@ -20,35 +21,35 @@ use tokio::task::JoinHandle;
 
 use stacks::Stacks;
 
-/// Account of everything.
+/// Account id.
 pub const ACCOUNT: &str = "000000000000";
 
-/// How stack operations go.
+/// How stack operations behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
-    /// How long an operation takes.
+    /// Duration of an operation.
     pub operation: Duration,
-    /// Stacks whose name contains this fail at their creation.
+    /// The creation of stacks whose name contains this text fails.
     pub failing: &'static str,
 }
 
-/// One call.
+/// A recorded call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// When it came.
+    /// Time of arrival.
     pub at: Instant,
-    /// Its name in the service's own words.
+    /// Name of the AWS operation.
     pub operation: String,
 }
 
 impl Recorded {
-    /// Whether it changes something.
+    /// Whether it can change something.
     pub fn changes(&self) -> bool {
         !["Describe", "Get", "List"].iter().any(|verb| self.operation.starts_with(verb))
     }
 }
 
-/// The running fake. Ends when dropped.
+/// The running fake, stopped on drop.
 pub struct FakeAws {
     url: String,
     world: Arc<World>,
@@ -61,7 +62,7 @@ struct World {
 }
 
 impl FakeAws {
-    /// Starts one on a free port.
+    /// Starts it on a free port.
     pub async fn start(behaviour: Behaviour) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -69,23 +70,23 @@ impl FakeAws {
         let router = Router::new().fallback(answer).with_state(Arc::clone(&world));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                println!("the fake AWS ended: {error}");
+                println!("the fake AWS failed: {error}");
             }
         });
         Ok(Self { url, world, serving })
     }
 
-    /// Address of every service.
+    /// Endpoint of every service.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Calls since the last time this was asked, in order.
+    /// Calls since the last call of this function, in order.
     pub fn take_calls(&self) -> Vec<Recorded> {
         std::mem::take(&mut lock(&self.world.calls))
     }
 
-    /// Most operations that ever ran at one moment.
+    /// Maximum number of concurrent operations so far.
     pub fn most_operations(&self) -> usize {
         lock(&self.world.stacks).most_operations()
     }
@@ -111,7 +112,7 @@ async fn answer(State(world): State<Arc<World>>, method: Method, headers: Header
             let fields = queries::fields(&body);
             (fields.get("Action").cloned().unwrap_or_default(), Request::Query(fields))
         }
-        // Buckets are asked about only before a stack is made, and none has been kept.
+        // Bucket tags are read only before a stack is created, and there are no retained buckets.
         None => ("GetBucketTagging".to_owned(), Request::Bucket),
     };
     lock(&world.calls).push(Recorded { at: Instant::now(), operation: operation.clone() });
@@ -144,7 +145,7 @@ enum Request {
     Bucket,
 }
 
-/// DynamoDB and SQS.
+/// Answers the JSON protocols: DynamoDB and SQS.
 fn json_answer(stacks: &mut Stacks, operation: &str, request: &Value) -> Response {
     let found = match operation {
         "DescribeTable" => stacks.table(text(request, "TableName")).map(|table| json!({ "Table": table })),

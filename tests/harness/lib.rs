@@ -1,4 +1,4 @@
-//! What the suites share: real services as children that die with the test.
+//! Shared by the test suites: real services as child processes that end with the test, fakes, and recorders.
 
 pub mod apiserver;
 pub mod deployments;

@@ -1,4 +1,4 @@
-//! `dispatch-operator run` as a child of the test.
+//! `dispatch-operator run` as a child process of the test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,27 +10,27 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::ministack::REGION;
 use crate::server::{answers_http, free_port};
 
-/// Longest time until it answers; it takes half a second on a free machine.
+/// Start timeout. The operator takes half a second on an idle machine.
 const START_WITHIN: Duration = Duration::from_mins(1);
-/// Time between two looks at the process.
+/// Polling interval.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How an operator is started.
+/// Start parameters of an operator.
 #[derive(Clone, Debug)]
 pub struct Setup<'a> {
-    /// Name of this replica; also of its log.
+    /// Name of this replica and of its log.
     pub name: &'a str,
-    /// Its user and the address of the API server.
+    /// User and address of the API server.
     pub kubeconfig: &'a Path,
-    /// Address that replaces AWS's own.
+    /// Endpoint of all AWS services.
     pub aws: &'a str,
     /// Folder of the log.
     pub folder: &'a Path,
-    /// More arguments of `run`.
+    /// Additional arguments of `run`.
     pub args: &'a [&'a str],
 }
 
-/// A running operator. Killed when dropped.
+/// A running operator, killed on drop.
 pub struct OperatorProcess {
     child: Child,
     port: u16,
@@ -38,7 +38,7 @@ pub struct OperatorProcess {
 }
 
 impl OperatorProcess {
-    /// Starts the program of this build and waits until it is ready: it watches, or waits for the lease.
+    /// Starts the program of this build and waits until it is ready: it watches objects, or waits for the lease.
     pub async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
         let mut running = Self::spawn(setup)?;
         let deadline = Instant::now() + START_WITHIN;
@@ -54,12 +54,12 @@ impl OperatorProcess {
         Ok(running)
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     pub fn spawn(setup: &Setup<'_>) -> anyhow::Result<Self> {
         let program = program()?;
         let port = free_port()?;
         let log = setup.folder.join(format!("{}.log", setup.name));
-        // One log for all starts under one name.
+        // All starts under one name append to one log.
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let child = Command::new(&program)
             .args(["--log", "dispatch_operator=debug", "--endpoint-url", setup.aws, "run", "--pod-name", setup.name])
@@ -79,7 +79,7 @@ impl OperatorProcess {
         Ok(Self { child, port, log })
     }
 
-    /// Its log so far.
+    /// The log so far.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(&self.log)?)
     }
@@ -89,24 +89,24 @@ impl OperatorProcess {
         Ok(reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.error_for_status()?.text().await?)
     }
 
-    /// Sum of all series whose line begins with `name`, for example a counter's name with its first labels.
+    /// Sum of all series whose line starts with `name`, such as a metric name with its first labels.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let text = self.metrics().await?;
         let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
         Ok(values.filter_map(|value| value.parse::<f64>().ok()).sum())
     }
 
-    /// One of the sizes of `/proc/<pid>/status`, for example `VmHWM`, in KiB.
+    /// A size from `/proc/<pid>/status` such as `VmHWM`, KiB.
     pub fn memory(&self, size: &str) -> anyhow::Result<usize> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(size)?.strip_prefix(':'));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("the process has such a size")?;
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no such size in /proc/<pid>/status")?;
         Ok(kib.parse()?)
     }
 
-    /// Time of processors it has taken so far.
+    /// CPU time used so far.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        // Nanoseconds on a processor are the first number; it counts the first thread alone, so all of them are summed up.
+        // The first number is the CPU time of one thread, ns, so sum over all threads.
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?;
         let mut sum = Duration::ZERO;
         for thread in threads {
@@ -117,17 +117,17 @@ impl OperatorProcess {
         Ok(sum)
     }
 
-    /// Asks it to end, as the kubelet does. Does not wait.
+    /// Sends SIGTERM, as the kubelet does, and does not wait.
     pub fn terminate(&self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)
     }
 
-    /// Takes the processor away from it, as a node that hangs does.
+    /// Stops the process with SIGSTOP, as if its node hangs.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Gives the processor back.
+    /// Continues the process with SIGCONT.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -137,14 +137,14 @@ impl OperatorProcess {
         Ok(kill_process(id, signal)?)
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has exited.
     pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
@@ -161,19 +161,19 @@ impl OperatorProcess {
 
 impl Drop for OperatorProcess {
     fn drop(&mut self) {
-        // Both fail only when it has ended by itself.
+        // Both fail only if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The program beside the folder of the running test: `target/debug/dispatch-operator`.
+/// The program next to the folder of the running test: `target/debug/dispatch-operator`.
 fn program() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).context("a test is in a folder of the target folder")?;
     let program = folder.join("dispatch-operator");
     if !program.exists() {
-        bail!("{} is not built; `make build` does it", program.display());
+        bail!("{} is not built; run `make build`", program.display());
     }
     Ok(program)
 }

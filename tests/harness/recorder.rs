@@ -1,7 +1,7 @@
-//! A recording endpoint: an HTTP proxy that writes down every call it hands on, and answers some in a way the test chooses.
+//! A recording HTTP proxy: it records every call it forwards, and can interfere with calls as the test chooses.
 //!
-//! It stands in front of the emulator of AWS or of the API server. Each client under observation gets one of its own, so that what it
-//! did is known by the address it was given. Bodies are handed on and not kept: they may hold secrets.
+//! It runs in front of an AWS emulator or an API server. Each observed client gets its own recorder, so that calls can
+//! be attributed to clients. Bodies are forwarded but not stored, because they may contain secrets.
 
 mod names;
 
@@ -25,48 +25,49 @@ use tokio::task::JoinHandle;
 
 use names::Subject;
 
-/// Largest request: a template of CloudFormation or an object of Kubernetes has a megabyte at most.
+/// Maximum request size. A CloudFormation template or a Kubernetes object has at most a megabyte.
 const REQUEST_MAX: usize = 8 << 20;
-/// Longest time the server behind it may take to begin its answer.
+/// Timeout until the upstream server begins its response.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
-/// Whether a call changes something.
+/// Whether a call can change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It only looks.
+    /// It only reads.
     Reads,
-    /// It may change something.
+    /// It can change something.
     Writes,
 }
 
-/// One call, as the endpoint saw it.
+/// A recorded call.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// Place among all calls of this recorder, from 0; [`Recorder::clear`] begins anew.
+    /// Index among the calls of this recorder, from 0; [`Recorder::clear`] resets it.
     pub number: usize,
-    /// `cloudformation`, `dynamodb` …; of Kubernetes the resource, for example `deployments` or `dispatchsystems/status`.
+    /// AWS service such as `cloudformation`; for Kubernetes the resource, such as `deployments` or
+    /// `dispatchsystems/status`.
     pub service: String,
-    /// `DescribeStacks` …; of Kubernetes the verb, for example `list` or `patch`.
+    /// AWS operation such as `DescribeStacks`; for Kubernetes the verb, such as `list` or `patch`.
     pub operation: String,
-    /// What it does.
+    /// Whether it reads or writes.
     pub effect: Effect,
-    /// Path without the query: of Kubernetes it names the object.
+    /// Path without the query; for Kubernetes it names the object.
     pub path: String,
-    /// The table, the queue's address or the topic a JSON request to AWS names; empty where it names none.
+    /// Table, queue URL or topic that a JSON request to AWS names; empty if it names none.
     pub resource: String,
-    /// Partition key of the item a request to DynamoDB is about, of a transaction the first: its tries have that in common. Empty for
-    /// everything else.
+    /// Partition key of the item in a request to DynamoDB, of the first one in a transaction: all attempts of a request
+    /// share it. Empty for other requests.
     pub item: String,
-    /// When it came in.
+    /// Time of arrival.
     pub begun: Instant,
-    /// When its answer began, or the connection was cut; `None` while it is under way or held.
+    /// Time when its response began or the connection was cut; `None` while it is in progress or held.
     pub ended: Option<Instant>,
-    /// Status of the answer, whether it reached the client or not; `None` where there was none.
+    /// Status of the response, even if it did not reach the client; `None` if there was none.
     pub status: Option<u16>,
 }
 
 impl Recorded {
-    /// Whether it changes something.
+    /// Whether it can change something.
     pub fn writes(&self) -> bool {
         self.effect == Effect::Writes
     }
@@ -79,42 +80,42 @@ impl fmt::Display for Recorded {
     }
 }
 
-/// What becomes of a call.
+/// What the recorder does with a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is handed on and answered.
+    /// Forward it and return the response.
     Pass,
-    /// It is not handed on; this is its answer.
+    /// Do not forward it, and return this response.
     Answer {
-        /// Status.
+        /// HTTP status.
         status: u16,
-        /// `content-type` of the body.
+        /// Content type of the body.
         kind: &'static str,
-        /// Body.
+        /// Response body.
         body: String,
     },
-    /// It is not handed on; the connection is cut.
+    /// Do not forward it, and cut the connection.
     CutBefore,
-    /// It takes effect; the connection is cut instead of an answer.
+    /// Forward it, and cut the connection instead of returning the response.
     CutAfter,
-    /// It is not handed on and gets no answer, until the client goes.
+    /// Do not forward it, and do not respond until the client disconnects.
     HoldBefore,
-    /// It takes effect and gets no answer, until the client goes.
+    /// Forward it, and do not respond until the client disconnects.
     HoldAfter,
 }
 
-/// What a recorder is in front of.
+/// The server behind a recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upstream {
-    /// An endpoint of AWS.
+    /// An AWS endpoint.
     Aws,
-    /// An API server.
+    /// A Kubernetes API server.
     Kubernetes,
 }
 
 type Rule = Arc<dyn Fn(&Recorded) -> Fate + Send + Sync>;
 
-/// A running recorder. The connections through it are cut when it is dropped.
+/// A running recorder. Its connections are cut on drop.
 pub struct Recorder {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -127,7 +128,7 @@ struct Shared {
     client: reqwest::Client,
     calls: Mutex<Vec<Recorded>>,
     rule: Mutex<Option<Rule>>,
-    /// Rises with every change of `calls`.
+    /// Incremented with every change of `calls`.
     changed: watch::Sender<u64>,
     held: watch::Sender<usize>,
     alive: watch::Receiver<()>,
@@ -135,12 +136,13 @@ struct Shared {
 }
 
 impl Recorder {
-    /// In front of an endpoint of AWS, for example an emulator's `http://127.0.0.1:…`.
+    /// Starts one in front of an AWS endpoint, such as an emulator's `http://127.0.0.1:…`.
     pub async fn aws(upstream: &str) -> anyhow::Result<Self> {
         Self::start(Upstream::Aws, upstream).await
     }
 
-    /// In front of an API server, `https://127.0.0.1:…`, whose certificate is not looked at. It answers plain HTTP itself.
+    /// Starts one in front of an API server, `https://127.0.0.1:…`, without verifying its certificate. The recorder
+    /// itself serves plain HTTP.
     pub async fn kubernetes(upstream: &str) -> anyhow::Result<Self> {
         Self::start(Upstream::Kubernetes, upstream).await
     }
@@ -148,7 +150,7 @@ impl Recorder {
     async fn start(kind: Upstream, upstream: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        // Only servers of this machine are behind it, and redirects are the client's business.
+        // The upstream is always on this machine, and redirects are returned to the client.
         let client = reqwest::Client::builder()
             .danger_accept_invalid_certs(true)
             .redirect(reqwest::redirect::Policy::none())
@@ -170,37 +172,37 @@ impl Recorder {
         Ok(Self { address, shared, accepting })
     }
 
-    /// Its address, `http://127.0.0.1:…`.
+    /// Address of the recorder, `http://127.0.0.1:…`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All calls since the start or [`Self::clear`], in the order they came in.
+    /// All calls since the start or [`Self::clear`], in order of arrival.
     pub fn calls(&self) -> Vec<Recorded> {
         self.shared.calls().clone()
     }
 
-    /// The calls that may have changed something.
+    /// The calls that can change something.
     pub fn writes(&self) -> Vec<Recorded> {
         self.shared.calls().iter().filter(|call| call.writes()).cloned().collect()
     }
 
-    /// Forgets the calls; the numbers begin at 0 again. Calls that are under way are forgotten too.
+    /// Drops all recorded calls, those in progress as well, and restarts the numbers at 0.
     pub fn clear(&self) {
         self.shared.calls().clear();
     }
 
-    /// From now on `rule` decides what becomes of a call.
+    /// From now on `rule` decides what happens to each call.
     pub fn interfere(&self, rule: impl Fn(&Recorded) -> Fate + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rule));
     }
 
-    /// From now on every call passes. Those that are held stay so.
+    /// From now on every call is forwarded. Held calls stay held.
     pub fn stop_interfering(&self) {
         *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits until the calls are as wanted.
+    /// Waits until the calls satisfy a predicate.
     pub async fn until(&self, within: Duration, wanted: impl Fn(&[Recorded]) -> bool) -> anyhow::Result<()> {
         let mut changed = self.shared.changed.subscribe();
         let waiting = async {
@@ -212,7 +214,7 @@ impl Recorder {
         tokio::time::timeout(within, waiting).await.with_context(|| format!("not seen within {within:?}"))?
     }
 
-    /// Waits until `count` calls were held since the start.
+    /// Waits until `count` calls have been held since the start.
     pub async fn until_held(&self, count: usize, within: Duration) -> anyhow::Result<()> {
         let mut held = self.shared.held.subscribe();
         let waiting = held.wait_for(|held| *held >= count);
@@ -226,7 +228,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.accepting.abort();
-        // Ends every connection.
+        // Cuts every connection.
         self.shared.life.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -275,7 +277,7 @@ impl Shared {
     }
 }
 
-/// An error of the service makes hyper cut the connection without an answer.
+/// An error returned by the service makes hyper cut the connection without a response.
 fn cut() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
@@ -291,9 +293,9 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // An error is the client's going, or a connection that is cut on purpose.
+        // An error means that the client disconnected, or that the connection was cut on purpose.
         _ = serving => {}
-        // The recorder is gone.
+        // The recorder was dropped.
         _ = alive.changed() => {}
     }
 }
@@ -325,7 +327,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let status = answered.as_ref().ok().map(|answer| answer.status().as_u16());
     match fate {
         Fate::HoldAfter => {
-            // The effect has taken place when the whole answer is there.
+            // The effect has taken place once the whole response has arrived.
             if let Ok(answer) = answered {
                 let _ = to_bytes(answer.into_body(), usize::MAX).await;
             }
@@ -346,7 +348,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     }
 }
 
-/// Hands a request on; the answer comes as a stream, because a watch has no end.
+/// Forwards a request. The response is streamed, because a watch does not end.
 async fn hand_on(shared: &Shared, request: Request<Body>, body: Bytes) -> anyhow::Result<Response<Body>> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut headers = request.headers().clone();
@@ -367,7 +369,7 @@ async fn hand_on(shared: &Shared, request: Request<Body>, body: Bytes) -> anyhow
     Ok(response.body(Body::from_stream(answer.bytes_stream()))?)
 }
 
-/// What is between two neighbours only (RFC 9110, 7.6.1).
+/// Removes hop-by-hop headers (RFC 9110, 7.6.1).
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::TE, header::TRAILER, header::UPGRADE] {
         headers.remove(name);
@@ -385,7 +387,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A server that counts what reaches it, and a recorder in front.
+    /// A server that counts its requests, and a recorder in front of it.
     async fn counted() -> (Arc<AtomicU32>, Recorder) {
         let count = Arc::new(AtomicU32::new(0));
         let counting = Arc::clone(&count);
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_are_handed_on_lost_or_answered_as_told() {
+    async fn calls_are_forwarded_cut_or_answered_as_the_rule_says() {
         let (count, recorder) = counted().await;
         assert_eq!(call(&recorder, "CreateThing").await.ok().as_deref(), Some("1"));
         recorder.interfere(|call| match call.number {
@@ -432,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_held_call_is_waited_for_and_has_had_its_effect_or_not() {
+    async fn a_call_is_held_before_or_after_its_effect() {
         let (count, recorder) = counted().await;
         recorder.interfere(|call| if call.number == 0 { Fate::HoldBefore } else { Fate::HoldAfter });
         for (held, effects) in [(1, 0), (2, 1)] {

@@ -1,11 +1,11 @@
-//! `redis-server` as a child of the test.
+//! `redis-server` as a child process of the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::server::Server;
 
-/// A running server, empty, that keeps nothing on disk. Killed when dropped.
+/// A running, initially empty server without persistence, killed on drop.
 pub struct RedisServer(Server);
 
 fn command(port: u16, folder: &Path) -> Command {
@@ -17,22 +17,22 @@ fn command(port: u16, folder: &Path) -> Command {
 }
 
 impl RedisServer {
-    /// Starts one on a free port and waits until it answers. The program is `DISPATCH_REDIS_SERVER`, or `redis-server`.
+    /// Starts it on a free port and waits until it answers. The program is `DISPATCH_REDIS_SERVER`, or `redis-server`.
     pub async fn start() -> anyhow::Result<Self> {
         Ok(Self(Server::start(command, answers_ping).await?))
     }
 
-    /// Ends it at once.
+    /// Kills the process.
     pub fn kill(&mut self) {
         self.0.kill();
     }
 
-    /// Starts it again where it was, empty.
+    /// Restarts it on the same port, empty.
     pub async fn revive(&mut self) -> anyhow::Result<()> {
         self.0.revive(&command, &answers_ping).await
     }
 
-    /// Its address, `redis://127.0.0.1:…`.
+    /// Address of the server, `redis://127.0.0.1:…`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.0.port())
     }

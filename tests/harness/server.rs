@@ -1,4 +1,4 @@
-//! A real server as a child of the test: started on a free port, awaited, killed when dropped.
+//! A real server as a child process of the test: started on a free port, awaited, killed on drop.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-/// Longest time to wait for an answer; the slowest of them take two to four seconds on a busy machine with two cores.
+/// Start timeout. The slowest server takes two to four seconds on a busy machine with two cores.
 const START_WITHIN: Duration = Duration::from_mins(1);
-/// Another process may take the free port before the child does; then another one is tried.
+/// Attempts with a new port: another process may take the free port before the child binds it.
 const PORTS_TRIED: usize = 3;
 
-/// A running server with a folder of its own.
+/// A running server with its own temporary folder.
 pub(crate) struct Server {
     child: Child,
     port: u16,
@@ -22,7 +22,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts what `command` makes of a port and an empty folder, and waits until `answers` says that it does.
+    /// Starts the command that `command` returns for a port and an empty folder, and waits until `answers` returns
+    /// true.
     pub(crate) async fn start<A, F>(command: impl Fn(u16, &Path) -> Command, answers: A) -> anyhow::Result<Self>
     where
         A: Fn(u16) -> F,
@@ -38,19 +39,19 @@ impl Server {
         Err(last.unwrap_or_else(|| anyhow::anyhow!("no server was ever started")))
     }
 
-    /// Port it listens on, on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends it at once.
+    /// Kills the process.
     pub(crate) fn kill(&mut self) {
-        // Both fail only when it has ended by itself.
+        // Both fail only if the process has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again on its port and in its folder, after [`Self::kill`].
+    /// Restarts it on the same port and in the same folder, after [`Self::kill`].
     pub(crate) async fn revive<A, F>(
         &mut self,
         command: &impl Fn(u16, &Path) -> Command,
@@ -108,18 +109,25 @@ impl Drop for Server {
     }
 }
 
-/// A port nobody listens on at the moment.
+/// A port that is free at the moment.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Whether an HTTP address answers with success.
+/// Whether a GET request succeeds.
 pub(crate) async fn answers_http(url: String) -> bool {
     reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success())
 }
 
-/// The program an environment variable names, or that of the workspace's virtual environment.
+/// The program that an environment variable names, or else the one in the workspace's virtual environment.
 pub(crate) fn python_program(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable)
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name), PathBuf::from)
+}
+
+/// Another program of the Python environment that `program` belongs to. A link is followed: environments of pipx link
+/// single programs into a folder on `PATH`.
+pub(crate) fn python_sibling(program: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let real = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
+    Ok(real.with_file_name(name))
 }

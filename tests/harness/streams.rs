@@ -1,7 +1,8 @@
-//! A scripted server of DynamoDB Streams. It does what no emulator here can: split and rotate shards, show them late, trim them,
-//! repeat records, let iterators expire, throttle, close a stream and open another. What both can is held to one test.
+//! A scripted fake of DynamoDB Streams. It does what the emulators cannot: split and rotate shards, list them late,
+//! trim them, repeat records, expire iterators, throttle, disable a stream and enable another. What both can do is
+//! verified by a common conformance test.
 //!
-//! Records are JSON in DynamoDB's own shape; see [`dispatch_record`].
+//! Records are in DynamoDB's JSON format; see [`dispatch_record`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +16,10 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Records of one answer: few, so that reading takes several.
+/// Records per response: few, so that a shard takes several reads.
 const RECORDS_MAX: usize = 50;
 
-/// A running server. It ends when it is dropped.
+/// A running server, stopped on drop.
 pub struct FakeStreams {
     script: Arc<Mutex<Script>>,
     endpoint: String,
@@ -29,7 +30,7 @@ pub struct FakeStreams {
 struct Script {
     streams: BTreeMap<String, Stream>,
     sequence: u64,
-    /// Iterators of an earlier generation have expired.
+    /// Generation of valid iterators; older ones have expired.
     generation: u64,
     page: Option<usize>,
     repeat: usize,
@@ -59,20 +60,20 @@ impl Drop for FakeStreams {
 }
 
 impl FakeStreams {
-    /// Starts one without any stream.
+    /// Starts a server without streams.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let script = Arc::new(Mutex::new(Script { repeat: 1, ..Script::default() }));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&script));
         let server = tokio::spawn(async move {
-            // It ends with the test; nobody could be told of a failure.
+            // The server ends with the test; there is nowhere to report a failure.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { script, endpoint, server })
     }
 
-    /// Its address.
+    /// Endpoint of the server.
     pub fn endpoint(&self) -> String {
         self.endpoint.clone()
     }
@@ -87,7 +88,8 @@ impl FakeStreams {
         change(found.unwrap_or_else(|| unknown(shard)))
     }
 
-    /// A stream of the table `dispatch` that was switched on at `label`, with these shards; gives its ARN. Ids of shards are unique over all streams.
+    /// Adds a stream of the table `dispatch`, enabled at `label`, with these shards, and returns its ARN. Shard ids
+    /// must be unique across all streams.
     pub fn open_stream(&self, label: &str, shards: &[&str]) -> String {
         let arn = format!("arn:aws:dynamodb:ap-northeast-2:000000000000:table/dispatch/stream/{label}");
         let shards = shards.iter().map(|id| Shard::new(id, None)).collect();
@@ -95,7 +97,7 @@ impl FakeStreams {
         arn
     }
 
-    /// Switches a stream off: its shards get no more records, and stay readable.
+    /// Disables a stream: its shards are closed but stay readable.
     pub fn disable(&self, arn: &str) {
         let mut script = self.script();
         let Some(stream) = script.streams.get_mut(arn) else { return };
@@ -103,7 +105,7 @@ impl FakeStreams {
         stream.shards.iter_mut().for_each(|shard| shard.closed = true);
     }
 
-    /// Appends a record to a shard and gives its sequence number.
+    /// Appends a record to a shard and returns its sequence number.
     pub fn append(&self, shard: &str, mut record: Value) -> String {
         let mut script = self.script();
         script.sequence += 1;
@@ -114,13 +116,13 @@ impl FakeStreams {
         number
     }
 
-    /// Ends a shard; those that carry it on are listed as `children`.
+    /// Closes a shard and lists `children` as its successors.
     pub fn split(&self, shard: &str, children: &[&str]) {
         self.add_children(shard, children);
         self.with_shard(shard, |shard| shard.closed = true);
     }
 
-    /// Lists children of a shard that goes on, as DynamoDB does for a moment.
+    /// Lists children of a shard that is still open, as DynamoDB does for a moment.
     pub fn add_children(&self, shard: &str, children: &[&str]) {
         let mut script = self.script();
         let stream = script.streams.values_mut().find(|stream| stream.shards.iter().any(|found| found.id == shard));
@@ -128,45 +130,45 @@ impl FakeStreams {
         stream.shards.extend(children.iter().map(|id| Shard::new(id, Some(shard))));
     }
 
-    /// Leaves a shard out of the list, or shows it again.
+    /// Hides a shard from the list, or shows it again.
     pub fn set_hidden(&self, shard: &str, is: Hidden) {
         self.with_shard(shard, |shard| shard.hidden = is == Hidden::Yes);
     }
 
-    /// Drops a shard with its records, as happens 24 hours after it ended.
+    /// Removes a shard with its records, as happens 24 hours after it was closed.
     pub fn remove(&self, shard: &str) {
         for stream in self.script().streams.values_mut() {
             stream.shards.retain(|found| found.id != shard);
         }
     }
 
-    /// Drops the oldest records of a shard up to the last `keep`.
+    /// Trims a shard to its last `keep` records.
     pub fn trim(&self, shard: &str, keep: usize) {
         self.with_shard(shard, |shard| shard.trimmed = shard.records.len().saturating_sub(keep));
     }
 
-    /// From now on no iterator given so far is of use.
+    /// Expires all iterators returned so far.
     pub fn expire_iterators(&self) {
         self.script().generation += 1;
     }
 
-    /// Answers the next `times` calls of an operation with this error.
+    /// Fails the next `times` calls of an operation with this error code.
     pub fn fail(&self, operation: &str, code: &str, times: usize) {
         let failures = std::iter::repeat_n((operation.to_owned(), code.to_owned()), times);
         self.script().failures.extend(failures);
     }
 
-    /// Answers an operation again.
+    /// Removes the remaining failures of an operation.
     pub fn recover(&self, operation: &str) {
         self.script().failures.retain(|(failing, _)| failing != operation);
     }
 
-    /// Lists so many shards a page.
+    /// Sets the number of shards per page.
     pub fn set_page(&self, shards: usize) {
         self.script().page = Some(shards);
     }
 
-    /// Gives each record so many times in a row.
+    /// Returns each record `times` times in succession.
     pub fn set_repeat(&self, times: usize) {
         self.script().repeat = times;
     }
@@ -177,16 +179,16 @@ impl FakeStreams {
     }
 }
 
-/// Whether a shard is left out of the list.
+/// Whether a shard is hidden from the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hidden {
-    /// It is.
+    /// The shard is not listed.
     Yes,
-    /// It is not.
+    /// The shard is listed.
     No,
 }
 
-#[expect(clippy::panic, reason = "a script that names no shard of its own is a broken test")]
+#[expect(clippy::panic, reason = "a script that names an unknown shard is a broken test")]
 fn unknown(shard: &str) -> ! {
     panic!("the script has no shard {shard}")
 }
@@ -324,7 +326,7 @@ fn text<'a>(request: &'a Value, name: &str) -> &'a str {
     request[name].as_str().unwrap_or_default()
 }
 
-/// The record of an item of the table that was changed to this.
+/// The stream record of a change to this item.
 pub fn record_of(item: &Value) -> Value {
     let keys = json!({ "PK": attribute(&item["PK"]), "SK": attribute(&item["SK"]) });
     let image: Map<String, Value> = item
@@ -341,12 +343,12 @@ pub fn record_of(item: &Value) -> Value {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "a server has a clock of its own")]
+#[expect(clippy::disallowed_methods, reason = "a server has its own clock")]
 fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// The record of the seed's dispatch under another id, waiting for a driver, in its version `ver`.
+/// The stream record of the dispatch in spec §7.1 with another id, waiting for a driver, in version `ver`.
 pub fn dispatch_record(id: &str, ver: u32) -> Value {
     let mut item: Value =
         serde_json::from_str(include_str!("../fixtures/seed/7.1-dispatch-requested.json")).unwrap_or_default();
@@ -356,7 +358,7 @@ pub fn dispatch_record(id: &str, ver: u32) -> Value {
     record_of(&item)
 }
 
-/// A JSON value as DynamoDB's own JSON has it.
+/// A JSON value in DynamoDB's JSON format.
 fn attribute(value: &Value) -> Value {
     match value {
         Value::Null => json!({ "NULL": true }),

@@ -1,4 +1,4 @@
-//! Small things the suites share.
+//! Helpers shared by the test suites.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::ministack::REGION;
 
-/// Longest time to wait for what must happen.
+/// Timeout of [`until`].
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Seoul with the usual rules.
+/// Seoul with the default rules.
 #[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the time zone database is linked in")]
 pub fn seoul() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
@@ -24,18 +24,18 @@ pub fn seoul() -> City {
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 
-/// Settings of AWS clients for an emulator.
+/// Configuration of AWS clients for an emulator.
 pub async fn sdk(endpoint: &str) -> SdkConfig {
-    let nobody = Credentials::new("test", "test", None, None, "test");
+    let credentials = Credentials::new("test", "test", None, None, "test");
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).region(Region::new(REGION));
-    loader.endpoint_url(endpoint).credentials_provider(nobody).load().await
+    loader.endpoint_url(endpoint).credentials_provider(credentials).load().await
 }
 
-/// Asks until the answer is there.
+/// Polls `ask` until it returns a value.
 ///
 /// # Panics
 ///
-/// Where it does not come in time: the test has failed.
+/// If it returns none in time, which fails the test.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + WITHIN;
     loop {

@@ -1,5 +1,6 @@
-//! The operator is killed at every call it makes, before the call takes effect and after it with the answer lost, and another one takes
-//! its place: it must end where an undisturbed one ends, with as many things made and removed. Then it must want to write no more.
+//! Kills the operator at every call it makes, before the call takes effect and after it with the response lost, and
+//! starts a new one. The new operator must reach the state of an undisturbed one, with the same number of creations and
+//! deletions, and then write nothing more.
 
 mod bench;
 mod fault;
@@ -21,13 +22,13 @@ use oracle::Left;
 use scenario::Scenario;
 use table::Outcome;
 
-/// Namespaces worked in at once. The API server is the bottleneck; three keep two cores busy.
+/// Namespaces used in parallel. The API server is the bottleneck; three keep two cores busy.
 const LANES: usize = 3;
-/// Operators of one run; a second fault is never injected.
+/// Operators started in one run. Only the first one gets a fault.
 const OPERATORS_MAX: usize = 3;
 
 #[tokio::test]
-async fn an_operator_killed_at_any_call_ends_where_an_undisturbed_one_ends() -> anyhow::Result<()> {
+async fn an_operator_killed_at_any_call_reaches_the_state_of_an_undisturbed_one() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
     server.install_crd()?;
     let begun = Instant::now();
@@ -40,11 +41,12 @@ async fn an_operator_killed_at_any_call_ends_where_an_undisturbed_one_ends() -> 
             format!("{}, call {} ({}), {}: {:#?}", run.scenario, run.index, run.call, run.point.words(), run.wrong)
         })
         .collect();
-    assert!(wrong.is_empty(), "{} runs ended elsewhere:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} runs ended in a different state:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
 
-/// Every lane is a thread of its own, on which nothing happens at once: where an operator was killed is certain.
+/// Every lane is a single thread, so nothing runs concurrently in it and the call at which an operator is killed is
+/// deterministic.
 fn campaign(kubeconfig: &Path, scenarios: &'static [Scenario]) -> anyhow::Result<Vec<Outcome>> {
     let lane = |index: usize| {
         let kubeconfig = PathBuf::from(kubeconfig);
@@ -62,7 +64,7 @@ fn campaign(kubeconfig: &Path, scenarios: &'static [Scenario]) -> anyhow::Result
     Ok(outcomes)
 }
 
-/// A lane's share of all runs, each compared with an undisturbed run in the same namespace.
+/// Runs a lane's share of all faults, each compared with an undisturbed run in the same namespace.
 async fn work(kubeconfig: &Path, lane: usize, scenarios: &[Scenario]) -> anyhow::Result<Vec<Outcome>> {
     let bench = Bench::open(kubeconfig, format!("lane-{lane}")).await?;
     let mut outcomes = Vec::new();
@@ -89,22 +91,22 @@ async fn work(kubeconfig: &Path, lane: usize, scenarios: &[Scenario]) -> anyhow:
     Ok(outcomes)
 }
 
-/// A call that only reads has no effect: the world after it is the world before the next call, at which the operator is killed anyway.
-/// With `DISPATCH_CAMPAIGN=full` it is killed after it as well, and its answer is lost.
+/// The points at which a call is struck. A read has no effect: the state after it is the state before the next call, at
+/// which the operator is killed anyway. With `DISPATCH_CAMPAIGN=full`, reads are struck at every point as well.
 fn points(scenario: Scenario, call: &str) -> Vec<Point> {
     let full = std::env::var_os("DISPATCH_CAMPAIGN").is_some_and(|value| value == "full");
     let mut points = if full || table::writes(call) { Point::ALL.to_vec() } else { vec![Point::KilledBefore] };
     if scenario == Scenario::CutShort {
-        // Its deletion comes while the operator is dead.
+        // In this scenario the object is deleted while the operator is dead.
         points.retain(|point| *point != Point::AnswerLost);
     }
     points
 }
 
-/// What one run left, or what was wrong at its end; and the calls of its first operator.
+/// What one run left, or what was wrong at its end, and the calls of its first operator.
 type Done = (Result<Left, Vec<String>>, Vec<String>);
 
-/// One run from an empty namespace and account, which are left empty again.
+/// One run, starting with an empty namespace and account.
 async fn once(bench: &Bench, scenario: Scenario, strike: Option<(usize, Point)>) -> anyhow::Result<Done> {
     bench.clear().await?;
     let run = Run::default();
@@ -125,7 +127,7 @@ async fn once(bench: &Bench, scenario: Scenario, strike: Option<(usize, Point)>)
         (ended, _) = bench.operate(&run, None).await?;
     }
     if scenario == Scenario::Drift {
-        // What was corrected stays told until the next look.
+        // A corrected drift stays in the status until the next drift detection.
         bench.idle(&run).await;
     }
     let left = Left::of(bench, &run).await?;

@@ -1,7 +1,7 @@
-//! Every way an object can go.
+//! Deletion of a system in every situation.
 
 use anyhow::{Context as _, ensure};
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_tests::deployments::Pods;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -15,23 +15,23 @@ struct Scene<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_object_goes_when_its_environment_has_gone_as_far_as_its_policy_says() -> anyhow::Result<()> {
+async fn an_object_is_gone_once_its_environment_is_deleted_as_far_as_its_policy_allows() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     let operator = stage.operator(&["--resync-seconds=2"]).await?;
     let scene = Scene { stage: &stage, operator: &operator, aws: stage.aws().await };
     for namespace in ["retain", "delete", "suspended", "create", "broken", "cascade", "never", "observe"] {
         stage.namespace(namespace)?;
     }
-    scene.an_object_deleted_while_its_stack_is_made_leaves_no_stack().await?;
+    scene.an_object_deleted_while_its_stack_is_created_leaves_no_stack().await?;
     tokio::try_join!(
-        scene.the_data_stays_by_default_and_comes_back(),
-        scene.nothing_stays_where_the_data_may_go(),
-        scene.a_suspended_object_goes(),
-        scene.an_object_goes_without_its_secret_and_with_a_broken_spec(),
+        scene.data_is_retained_by_default_and_imported_again(),
+        scene.nothing_is_retained_with_the_policy_delete(),
+        scene.a_suspended_object_is_deleted(),
+        scene.an_object_without_its_secret_and_with_an_invalid_spec_is_deleted(),
         scene.a_foreground_cascade_waits_for_the_environment(),
-        scene.an_object_nothing_was_made_for_goes_at_once(),
+        scene.an_object_without_resources_is_deleted_at_once(),
     )?;
-    scene.an_observed_environment_is_left_as_it_is().await?;
+    scene.an_observed_environment_is_not_changed().await?;
     operator.was_never_denied()?;
     Ok(())
 }
@@ -53,36 +53,36 @@ impl Scene<'_> {
     async fn gone(&self, namespace: &str) -> anyhow::Result<()> {
         self.stage.delete(namespace, "seoul")?;
         self.stage.until_gone((namespace, "seoul")).await?;
-        ensure!(!self.has_stack(namespace).await?, "the object went before its stack");
+        ensure!(!self.has_stack(namespace).await?, "the object was gone before its stack");
         Ok(())
     }
 
-    async fn the_data_stays_by_default_and_comes_back(&self) -> anyhow::Result<()> {
+    async fn data_is_retained_by_default_and_imported_again(&self) -> anyhow::Result<()> {
         self.made("retain", &json!({})).await?;
         self.gone("retain").await?;
         assert!(self.has_table("retain").await?);
-        let told = self.stage.until_event(("retain", "seoul"), "Deleted").await?;
-        let note = told["note"].as_str().unwrap_or_default();
-        assert!(note.contains("kept: AWS::DynamoDB::Table coactus-retain-seoul"), "{note}");
+        let deleted = self.stage.until_event(("retain", "seoul"), "Deleted").await?;
+        let note = deleted["note"].as_str().unwrap_or_default();
+        assert!(note.contains("retained: AWS::DynamoDB::Table coactus-retain-seoul"), "{note}");
         self.made("retain", &json!({})).await?;
         Ok(())
     }
 
-    async fn nothing_stays_where_the_data_may_go(&self) -> anyhow::Result<()> {
+    async fn nothing_is_retained_with_the_policy_delete(&self) -> anyhow::Result<()> {
         self.made("delete", &json!({ "deletionPolicy": "Delete" })).await?;
         self.gone("delete").await?;
         assert!(!self.has_table("delete").await?);
         Ok(())
     }
 
-    async fn a_suspended_object_goes(&self) -> anyhow::Result<()> {
+    async fn a_suspended_object_is_deleted(&self) -> anyhow::Result<()> {
         self.made("suspended", &json!({})).await?;
         self.stage.patch("suspended", "seoul", &json!({ "spec": { "suspend": true } }))?;
         self.stage.until(("suspended", "seoul"), "paused", |system| is_true(system, "Paused")).await?;
         self.gone("suspended").await
     }
 
-    async fn an_object_deleted_while_its_stack_is_made_leaves_no_stack(&self) -> anyhow::Result<()> {
+    async fn an_object_deleted_while_its_stack_is_created_leaves_no_stack(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         self.operator.aws.clear();
         stage.apply("create", &city("seoul", &json!({})))?;
@@ -92,7 +92,7 @@ impl Scene<'_> {
         self.gone("create").await
     }
 
-    async fn an_object_goes_without_its_secret_and_with_a_broken_spec(&self) -> anyhow::Result<()> {
+    async fn an_object_without_its_secret_and_with_an_invalid_spec_is_deleted(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         let key = dispatch_operator::testing::fcm_key();
         let secret = json!({
@@ -104,7 +104,7 @@ impl Scene<'_> {
         let made = self.made("broken", &json!({ "notifications": fcm })).await?;
         let push = made["status"]["outputs"]["platformApplicationArn"].as_str().context("an application")?;
         stage.api.kubectl(&["delete", "secret", "-n", "broken", "fcm"])?;
-        // What this API server stores and a newer one would refuse.
+        // A spec that this API server stores and a newer one would reject.
         let wrong = json!({ "spec": {
             "region": "us-east-1", "dispatch": { "offerTimeoutSeconds": 600 },
             "queues": { "offers": { "retentionSeconds": 100 } }, "timezone": "Asia/Nowhere",
@@ -113,8 +113,8 @@ impl Scene<'_> {
         let refused = |system: &Value| condition(system, "Stalled").is_some_and(|c| c["reason"] == "InvalidSpec");
         stage.until(("broken", "seoul"), "refused", refused).await?;
         self.gone("broken").await?;
-        assert!(!self.aws.ports().push.exists(push).await?, "the push application goes as well");
-        assert!(self.has_table("broken").await?, "the data stays by default");
+        assert!(!self.aws.ports().push.exists(push).await?, "the push application is deleted as well");
+        assert!(self.has_table("broken").await?, "data is retained by default");
         Ok(())
     }
 
@@ -127,24 +127,24 @@ impl Scene<'_> {
         let ours = |child: &&Value| child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dispatch-operator";
         let children = children["items"].as_array().context("a list")?;
         assert_eq!(children.iter().filter(ours).count(), 11);
-        assert!(children.iter().filter(ours).all(owned), "the collector of garbage finds and waits for them");
+        assert!(children.iter().filter(ours).all(owned), "the garbage collector finds them and waits for them");
         stage.api.kubectl(&["delete", "-n", "cascade", "dsys", "seoul", "--cascade=foreground", "--wait=false"])?;
-        // The collector, which this cluster lacks, has the other finalizer.
+        // The other finalizer belongs to the garbage collector, which this cluster does not run.
         let done = |system: &Value| system["metadata"]["finalizers"] == json!(["foregroundDeletion"]);
-        stage.until(("cascade", "seoul"), "let go by the operator", done).await?;
-        ensure!(!self.has_stack("cascade").await?, "the operator let go before the stack was gone");
+        stage.until(("cascade", "seoul"), "released by the operator", done).await?;
+        ensure!(!self.has_stack("cascade").await?, "the operator removed its finalizer before the stack was gone");
         stage.patch("cascade", "seoul", &json!({ "metadata": { "finalizers": null } }))?;
         stage.until_gone(("cascade", "seoul")).await
     }
 
-    async fn an_object_nothing_was_made_for_goes_at_once(&self) -> anyhow::Result<()> {
+    async fn an_object_without_resources_is_deleted_at_once(&self) -> anyhow::Result<()> {
         self.stage.apply("never", &city("seoul", &json!({ "timezone": "Asia/Nowhere" })))?;
         let refused = |system: &Value| is_true(system, "Stalled");
         self.stage.until(("never", "seoul"), "refused", refused).await?;
         self.gone("never").await
     }
 
-    async fn an_observed_environment_is_left_as_it_is(&self) -> anyhow::Result<()> {
+    async fn an_observed_environment_is_not_changed(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         self.made("observe", &json!({})).await?;
         stage.patch("observe", "seoul", &json!({ "spec": { "managementPolicy": "Observe" } }))?;

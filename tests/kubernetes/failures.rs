@@ -1,4 +1,4 @@
-//! What cannot be done, and how it is told.
+//! Failures and how they are reported.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ struct Scene<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_done_is_told_by_its_first_cause_and_stands_in_nobodys_way() -> anyhow::Result<()> {
+async fn failures_are_reported_with_their_first_cause_and_do_not_affect_other_systems() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     for namespace in ["failed", "rules", "fixed", "malformed", "well"] {
         stage.namespace(namespace)?;
@@ -20,15 +20,15 @@ async fn what_cannot_be_done_is_told_by_its_first_cause_and_stands_in_nobodys_wa
     malformed(&stage)?;
     let operator = stage.operator(&["--resync-seconds=2"]).await?;
     let scene = Scene { stage: &stage, operator: &operator };
-    scene.a_malformed_object_stalls_nobody().await?;
+    scene.a_malformed_object_does_not_affect_the_others().await?;
     scene.a_failed_stack_shows_its_first_cause_and_recovers_with_the_next_spec().await?;
-    scene.rules_between_fields_are_told_by_their_paths().await?;
-    scene.immutable_fields_are_told_by_their_paths_and_change_nothing().await?;
+    scene.rules_between_fields_are_reported_with_the_path_of_the_field().await?;
+    scene.immutable_fields_are_reported_with_their_paths_and_change_nothing().await?;
     operator.was_never_denied()?;
     Ok(())
 }
 
-/// Puts an object into the store that no client of today's definition could: with a definition that checks nothing.
+/// Stores an object that the current definition would not accept, by relaxing the definition for a moment.
 fn malformed(stage: &Stage) -> anyhow::Result<()> {
     let anything = json!([{
         "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
@@ -55,14 +55,15 @@ fn malformed(stage: &Stage) -> anyhow::Result<()> {
 const FAILED: (&str, &str) = ("failed", "seoul");
 
 impl Scene<'_> {
-    async fn a_malformed_object_stalls_nobody(&self) -> anyhow::Result<()> {
+    async fn a_malformed_object_does_not_affect_the_others(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         stage.apply("well", &city("seoul", &json!({})))?;
         stage.until_ready(("well", "seoul")).await?;
         let log = self.operator.process.log()?;
-        let line = log.lines().find(|line| line.contains("malformed")).context("the malformed object was met")?;
+        let line =
+            log.lines().find(|line| line.contains("malformed")).context("the log mentions the malformed object")?;
         println!("{line}");
-        // It goes like any other.
+        // It can be deleted like any other.
         stage.delete("malformed", "seoul")?;
         stage.until_gone(("malformed", "seoul")).await
     }
@@ -88,7 +89,7 @@ impl Scene<'_> {
             described(&stage.api.kubectl(&["describe", "dsys", "-n", FAILED.0, "seoul"])?)
         );
         let attempts = self.attempts();
-        let patch = json!({ "metadata": { "annotations": { "somebody": "else" } } });
+        let patch = json!({ "metadata": { "annotations": { "example.com/other": "value" } } });
         stage.patch(FAILED.0, FAILED.1, &patch)?;
 
         stage.patch(
@@ -97,7 +98,7 @@ impl Scene<'_> {
             &json!({ "spec": { "cache": { "subnetIds": [], "securityGroupIds": [] } } }),
         )?;
         stage.until_ready(FAILED).await?;
-        assert_eq!(self.attempts(), attempts + 1, "the same spec is not tried again, the next one is");
+        assert_eq!(self.attempts(), attempts + 1, "the same spec is not retried, the next one is tried");
         Ok(())
     }
 
@@ -108,15 +109,15 @@ impl Scene<'_> {
     async fn refused(&self, at: (&str, &str), path: &str) -> anyhow::Result<Value> {
         let invalid = |system: &Value| {
             let stalled = condition(system, "Stalled");
-            let told = stalled.and_then(|stalled| stalled["message"].as_str()).unwrap_or_default();
+            let message = stalled.and_then(|stalled| stalled["message"].as_str()).unwrap_or_default();
             stalled.is_some_and(|stalled| stalled["status"] == "True" && stalled["reason"] == "InvalidSpec")
-                && told.starts_with(&format!("{path}: "))
+                && message.starts_with(&format!("{path}: "))
                 && system["status"]["observedGeneration"] == system["metadata"]["generation"]
         };
         self.stage.until(at, &format!("refused for {path}"), invalid).await
     }
 
-    async fn rules_between_fields_are_told_by_their_paths(&self) -> anyhow::Result<()> {
+    async fn rules_between_fields_are_reported_with_the_path_of_the_field(&self) -> anyhow::Result<()> {
         let rules = [
             (
                 "timers",
@@ -135,14 +136,14 @@ impl Scene<'_> {
             let at = ("rules", name);
             let invalid = |system: &Value| is_true(system, "Stalled");
             let refused = self.stage.until(at, "refused", invalid).await?;
-            let told = condition(&refused, "Stalled").context("a condition")?;
-            let message = told["message"].as_str().unwrap_or_default();
-            ensure!(told["reason"] == "InvalidSpec" && message.starts_with(path), "{name}: {told}");
+            let stalled = condition(&refused, "Stalled").context("a condition")?;
+            let message = stalled["message"].as_str().unwrap_or_default();
+            ensure!(stalled["reason"] == "InvalidSpec" && message.starts_with(path), "{name}: {stalled}");
         }
         Ok(())
     }
 
-    async fn immutable_fields_are_told_by_their_paths_and_change_nothing(&self) -> anyhow::Result<()> {
+    async fn immutable_fields_are_reported_with_their_paths_and_change_nothing(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         let at = ("fixed", "seoul");
         stage.apply(at.0, &city("seoul", &json!({})))?;
@@ -160,7 +161,7 @@ impl Scene<'_> {
             stage.patch(at.0, at.1, &json!({ "spec": back }))?;
             stage.until_ready(at).await?;
         }
-        assert_eq!(self.operator.aws.writes().len(), writes, "nothing was changed at AWS");
+        assert_eq!(self.operator.aws.writes().len(), writes, "nothing was changed in AWS");
         let now = stage.until_ready(at).await?;
         assert_eq!(now["status"]["outputs"], ready["status"]["outputs"]);
         Ok(())

@@ -1,4 +1,5 @@
-//! Many systems on one operator: what it takes of memory and of AWS, how it comes back, and whether some keep others waiting.
+//! Many systems on one operator: memory and AWS calls, behaviour after a restart, and whether failing systems delay the
+//! others.
 
 use std::time::{Duration, Instant};
 
@@ -16,24 +17,25 @@ use serde_json::json;
 use tempfile::TempDir;
 
 const SYSTEMS: usize = 500;
-/// Namespaces they are spread over, as those of the teams that run some cities each.
+/// Namespaces of the systems, like those of teams that run some cities each.
 const NAMESPACES: usize = 25;
-/// Configured rate of AWS calls, and what may come on top of it in a second: the burst, and what eight reconciles hold ready.
+/// Configured rate of AWS calls, and what may exceed it within a second: the burst and one call of each of eight
+/// reconciles.
 const CALLS_PER_SECOND: usize = 250;
 const ON_TOP: usize = 10 + 8;
-/// Stack operations allowed at once; fewer than the reconciles that could begin them.
+/// Limit of concurrent stack operations; lower than the number of concurrent reconciles.
 const OPERATIONS: usize = 6;
-/// Also the time over which the first looks after a start are spread.
+/// Resync interval, over which the first inspections after a start are spread as well.
 const RESYNC: Duration = Duration::from_secs(30);
-/// Most memory the operator may ever have held.
+/// Limit of the operator's peak memory.
 const MEMORY_MAX_KIB: usize = 80 * 1024;
-/// Longest time for what takes two minutes on a free machine with two cores; most of it is the API server's.
+/// Timeout of what takes two minutes on an idle machine with two cores, most of them spent in the API server.
 const WITHIN: Duration = Duration::from_mins(5);
 /// Systems of a small group.
 const FEW: usize = 20;
 /// Systems whose stacks fail.
 const FAILING: usize = 50;
-/// How much longer a small group may take beside systems that fail.
+/// How much longer a small group may take next to failing systems.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
 struct Fleet {
@@ -70,7 +72,7 @@ impl Fleet {
         OperatorProcess::start(&setup).await
     }
 
-    /// Makes so many systems.
+    /// Creates `count` systems.
     async fn create(&self, name: &str, count: usize) -> anyhow::Result<()> {
         let resource = ApiResource::erase::<DispatchSystem>(&());
         let make = |at: usize| {
@@ -95,7 +97,7 @@ fn namespace(at: usize) -> String {
     format!("team-{}", at % NAMESPACES)
 }
 
-/// Waits until so many systems have a condition, and says how long that took.
+/// Waits until `count` systems have a condition, and returns how long that took.
 async fn until(operator: &OperatorProcess, condition: &str, count: usize) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let series = format!("dispatch_operator_systems{{condition=\"{condition}\"}}");
@@ -109,22 +111,22 @@ async fn until(operator: &OperatorProcess, condition: &str, count: usize) -> any
     }
 }
 
-/// Waits for the first look at every system, and answers with the calls until then.
-async fn until_all_have_looked(fleet: &Fleet) -> anyhow::Result<Vec<Recorded>> {
+/// Waits until every system was inspected, and returns the calls until then.
+async fn until_all_are_inspected(fleet: &Fleet) -> anyhow::Result<Vec<Recorded>> {
     let begun = Instant::now();
     let mut calls = Vec::new();
     loop {
         calls.extend(fleet.aws.take_calls());
-        let looks = calls.iter().filter(|call: &&Recorded| call.operation == "DescribeStacks").count();
-        if looks >= SYSTEMS {
+        let inspections = calls.iter().filter(|call: &&Recorded| call.operation == "DescribeStacks").count();
+        if inspections >= SYSTEMS {
             return Ok(calls);
         }
-        ensure!(begun.elapsed() < WITHIN, "{looks} looks");
+        ensure!(begun.elapsed() < WITHIN, "{inspections} inspections");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// Calls of the busiest second.
+/// Number of calls in the busiest second.
 fn busiest(calls: &[Recorded]) -> usize {
     let mut first = 0;
     let mut most = 0;
@@ -143,7 +145,7 @@ fn span(calls: &[Recorded]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampede() -> anyhow::Result<()> {
+async fn five_hundred_systems_stay_within_memory_and_call_rate_also_after_a_restart() -> anyhow::Result<()> {
     let Some(fleet) = Fleet::start().await? else { return Ok(()) };
     fleet.create("city", SYSTEMS).await?;
 
@@ -154,8 +156,9 @@ async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampe
     let reconciles = operator.metric("dispatch_operator_reconciles_total").await?;
     let seconds = operator.metric("dispatch_operator_reconcile_duration_seconds_sum").await?;
     println!(
-        "{SYSTEMS} systems: ready after {:.1} s, {:.1} s of them on a processor; {} AWS calls, {} in the busiest second (allowed {CALLS_PER_SECOND} and a burst); \
-         {} operations at once at most (allowed {OPERATIONS}); {reconciles} reconciles of {:.0} ms; memory {} KiB, at most {} KiB",
+        "{SYSTEMS} systems: ready after {:.1} s, {:.1} s of CPU time; {} AWS calls, {} in the busiest second \
+         (limit {CALLS_PER_SECOND} plus a burst); at most {} concurrent operations (limit {OPERATIONS}); \
+         {reconciles} reconciles of {:.0} ms; memory {} KiB, peak {} KiB",
         settled.as_secs_f64(),
         operator.processor_time()?.as_secs_f64(),
         calls.len(),
@@ -168,19 +171,19 @@ async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampe
     assert!(busiest(&calls) <= CALLS_PER_SECOND + ON_TOP);
     assert!(fleet.aws.most_operations() <= OPERATIONS);
     let made = calls.iter().filter(|call| call.operation == "ExecuteChangeSet").count();
-    assert_eq!(made, SYSTEMS, "every stack is made once");
+    assert_eq!(made, SYSTEMS, "every stack is created once");
 
     operator.terminate()?;
     operator.ended(Duration::from_secs(20)).await?;
     fleet.aws.take_calls();
     let operator = fleet.operator("second").await?;
     until(&operator, "Ready", SYSTEMS).await?;
-    let calls = until_all_have_looked(&fleet).await?;
+    let calls = until_all_are_inspected(&fleet).await?;
     let writes = operator.metric("dispatch_operator_kubernetes_writes_total").await?;
     let early = calls.iter().filter(|call| call.at.duration_since(calls[0].at) < RESYNC / 6).count();
     println!(
         "restart: {} AWS calls over {:.1} s, {early} calls in the first {:?}, {} in the busiest second; \
-         {:.0} writes to Kubernetes; memory at most {} KiB",
+         {:.0} writes to Kubernetes; peak memory {} KiB",
         calls.len(),
         span(&calls).as_secs_f64(),
         RESYNC / 6,
@@ -190,16 +193,14 @@ async fn five_hundred_systems_keep_to_memory_and_rate_and_a_restart_is_no_stampe
     );
     assert!(calls.iter().all(|call| !call.changes()));
     assert!(writes < 0.5);
-    assert!(early * 3 < calls.len(), "the first sixth of the time has a third of the calls");
+    assert!(early * 3 < calls.len(), "a third of the calls falls into the first sixth of the time");
     assert!(busiest(&calls) <= CALLS_PER_SECOND + ON_TOP);
 
     let alone = few(&fleet, &operator, "early", SYSTEMS + FEW).await?;
     fleet.create("failing", FAILING).await?;
     until(&operator, "Stalled", FAILING).await?;
     let beside = few(&fleet, &operator, "late", SYSTEMS + 2 * FEW).await?;
-    println!(
-        "{FEW} more systems are ready after {alone:.1?}, and after {beside:.1?} beside {FAILING} that have failed"
-    );
+    println!("{FEW} more systems are ready after {alone:.1?}, and next to {FAILING} failed ones after {beside:.1?}");
     assert!(beside < alone + DELAY_MAX);
     assert!(operator.memory("VmHWM")? <= MEMORY_MAX_KIB && peak <= MEMORY_MAX_KIB);
     Ok(())

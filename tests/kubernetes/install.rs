@@ -1,4 +1,4 @@
-//! What is shipped, as an API server takes it.
+//! Everything that is shipped is accepted by an API server.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::stage::{HOME, Stage, city, kustomize, root};
 
-/// What an API server before 1.21 does not serve.
+/// The kind that API servers before 1.21 do not serve.
 const NOT_SERVED: &str = "PodDisruptionBudget of policy/v1";
 
 fn documents(path: &str) -> anyhow::Result<Vec<Value>> {
@@ -16,13 +16,13 @@ fn documents(path: &str) -> anyhow::Result<Vec<Value>> {
     Ok(serde_yaml::Deserializer::from_str(&text).map(Value::deserialize).collect::<Result<_, _>>()?)
 }
 
-/// All objects that are shipped, with the place they come from.
+/// All objects that are shipped, with the file or folder they come from.
 fn shipped() -> anyhow::Result<Vec<(String, Vec<Value>)>> {
     let mut all = Vec::new();
     for folder in ["manifests/overlays/cluster-wide", "manifests/overlays/namespaced", "examples/fleet"] {
         all.push((folder.to_owned(), kustomize(folder)?));
     }
-    // The rules of manifests/monitoring are a file for Prometheus and no object.
+    // manifests/monitoring holds a rule file for Prometheus, not a Kubernetes object.
     let mut files = vec!["manifests/crd.yaml".to_owned()];
     for entry in std::fs::read_dir(root().join("examples"))? {
         let path = entry?.path();
@@ -39,7 +39,7 @@ fn shipped() -> anyhow::Result<Vec<(String, Vec<Value>)>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_shipped_is_accepted_and_the_operator_lives_in_one_namespace() -> anyhow::Result<()> {
+async fn everything_shipped_is_accepted_and_the_operator_runs_in_one_namespace() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("namespaced").await? else { return Ok(()) };
     dry_run(&stage)?;
     one_namespace(&stage).await
@@ -48,7 +48,7 @@ async fn everything_shipped_is_accepted_and_the_operator_lives_in_one_namespace(
 fn dry_run(stage: &Stage) -> anyhow::Result<()> {
     let served = stage.api.kubectl(&["api-versions"])?;
     let served: BTreeSet<&str> = served.lines().collect();
-    let mut left_out = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
     let mut namespaces: BTreeSet<String> = ["default", HOME].map(str::to_owned).into();
     for (from, objects) in shipped()? {
         let (known, unknown): (Vec<Value>, Vec<Value>) = objects
@@ -63,7 +63,7 @@ fn dry_run(stage: &Stage) -> anyhow::Result<()> {
                 object["metadata"]["name"],
                 text("apiVersion")
             );
-            left_out.insert(format!("{} of {}", text("kind"), text("apiVersion")));
+            skipped.insert(format!("{} of {}", text("kind"), text("apiVersion")));
         }
         for object in &known {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
@@ -76,16 +76,16 @@ fn dry_run(stage: &Stage) -> anyhow::Result<()> {
         }
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": known });
         let path = stage.api.file("dry-run.json", &list.to_string())?;
-        // This server has not heard of the rules in the definition.
+        // This server does not know the validation rules in the definition.
         let validate = if from.ends_with("crd.yaml") { "--validate=false" } else { "--validate=true" };
-        let told = stage.api.kubectl(&["apply", "--dry-run=server", validate, "-f", &path]).context(from.clone())?;
+        let output = stage.api.kubectl(&["apply", "--dry-run=server", validate, "-f", &path]).context(from.clone())?;
         assert_eq!(
-            told.lines().filter(|line| line.ends_with("(server dry run)")).count(),
+            output.lines().filter(|line| line.ends_with("(server dry run)")).count(),
             known.len(),
-            "{from}: {told}"
+            "{from}: {output}"
         );
     }
-    assert!(left_out.iter().all(|kind| kind == NOT_SERVED), "{left_out:?}");
+    assert!(skipped.iter().all(|kind| kind == NOT_SERVED), "{skipped:?}");
     Ok(())
 }
 
@@ -97,7 +97,7 @@ async fn one_namespace(stage: &Stage) -> anyhow::Result<()> {
     stage.apply(HOME, &city("seoul", &json!({})))?;
     stage.until_ready((HOME, "seoul")).await?;
     let other = stage.system("default", "seoul").await?.context("the object")?;
-    assert_eq!(other["status"]["observedGeneration"], -1, "it is nobody's");
+    assert_eq!(other["status"]["observedGeneration"], -1, "an object outside the watched namespace is not reconciled");
     stage.delete(HOME, "seoul")?;
     stage.until_gone((HOME, "seoul")).await?;
     let outside = operator.kubernetes.calls().into_iter().filter(|call| call.path.contains("/namespaces/default"));

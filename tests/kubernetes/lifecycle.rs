@@ -1,18 +1,17 @@
-//! The life of a system that is there: edits, requests, pauses, drift and secrets.
+//! Day-2 operations on a running system: edits, reconcile requests, suspension, drift and Secrets.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::stage::{Replica, Stage, city, condition, is_ready, is_true};
 
-/// Longest time until a changed Secret is seen.
+/// Timeout until a changed Secret takes effect.
 const SECRET_SEEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// What every scene has.
 struct Scene<'a> {
     stage: &'a Stage,
     operator: &'a Replica,
@@ -20,23 +19,23 @@ struct Scene<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_living_system_is_edited_asked_paused_mended_and_given_new_secrets() -> anyhow::Result<()> {
+async fn a_running_system_is_edited_repaired_suspended_and_given_new_secrets() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
-    // Looks come by events alone, but for the Secrets, which have their own interval.
+    // With this resync interval, only events trigger reconciles, and the Secrets, which have their own interval.
     let operator = stage.operator(&["--resync-seconds=600"]).await?;
     let scene = Scene { stage: &stage, operator: &operator, aws: stage.aws().await };
     for namespace in ["life", "secret", "observed"] {
         stage.namespace(namespace)?;
     }
-    let secret = scene.a_rotated_secret_is_seen_in_time();
+    let secret = scene.a_rotated_secret_takes_effect_in_time();
     let life = async {
         scene.an_edit_reaches_aws().await?;
-        scene.a_request_is_followed_once_and_echoed().await?;
-        scene.drift_is_told_and_taken_back().await
+        scene.a_request_triggers_one_reconcile_and_is_echoed().await?;
+        scene.drift_is_reported_and_corrected().await
     };
     tokio::try_join!(secret, life)?;
-    scene.a_paused_system_is_not_written_to().await?;
-    scene.an_observed_system_is_read_and_no_more().await?;
+    scene.a_suspended_system_is_not_changed().await?;
+    scene.an_observed_system_is_only_read().await?;
     operator.was_never_denied()?;
     Ok(())
 }
@@ -48,10 +47,12 @@ impl Scene<'_> {
     async fn request(&self, at: (&str, &str), token: &str) -> anyhow::Result<Value> {
         let patch = json!({ "metadata": { "annotations": { "dispatch.coactus.io/reconcile-requested-at": token } } });
         self.stage.patch(at.0, at.1, &patch)?;
-        self.stage.until(at, "asked", |system| system["status"]["lastHandledReconcileAt"] == token).await
+        self.stage
+            .until(at, "reconciled on request", |system| system["status"]["lastHandledReconcileAt"] == token)
+            .await
     }
 
-    /// Everything the operator may have changed at AWS so far.
+    /// All AWS calls of the operator so far that can write.
     fn writes(&self) -> Vec<String> {
         self.operator.aws.writes().iter().map(ToString::to_string).collect()
     }
@@ -75,29 +76,29 @@ impl Scene<'_> {
         Ok(())
     }
 
-    async fn a_request_is_followed_once_and_echoed(&self) -> anyhow::Result<()> {
+    async fn a_request_triggers_one_reconcile_and_is_echoed(&self) -> anyhow::Result<()> {
         self.request(LIFE, "first").await?;
         let described = |calls: &[dispatch_tests::recorder::Recorded]| {
             calls.iter().filter(|call| call.operation == "DescribeStacks").count()
         };
         let before = described(&self.operator.aws.calls());
         let after_request = self.request(LIFE, "second").await?;
-        assert!(described(&self.operator.aws.calls()) > before, "a request is a look at AWS");
-        // The same token again, with something that does not concern the operator: nothing to do, and nothing written.
+        assert!(described(&self.operator.aws.calls()) > before, "a request triggers an inspection of AWS");
+        // The same token again, with an annotation of another owner: no reconcile of AWS and no write.
         let patch = json!({ "metadata": { "annotations": {
-            "dispatch.coactus.io/reconcile-requested-at": "second", "somebody": "else",
+            "dispatch.coactus.io/reconcile-requested-at": "second", "example.com/other": "value",
         } } });
         self.stage.patch(LIFE.0, LIFE.1, &patch)?;
-        let looks = described(&self.operator.aws.calls());
-        // The next request is answered after it, so what it asked for would have been done by then.
+        let inspections = described(&self.operator.aws.calls());
+        // The next request is handled after it, so any reconcile it triggered would have happened by then.
         self.request(LIFE, "third").await?;
-        let one_more = described(&self.operator.aws.calls()) - looks;
-        assert!(one_more <= 2, "{one_more} looks for one request");
+        let one_more = described(&self.operator.aws.calls()) - inspections;
+        assert!(one_more <= 2, "{one_more} inspections for one request");
         assert!(is_ready(&after_request));
         Ok(())
     }
 
-    async fn drift_is_told_and_taken_back(&self) -> anyhow::Result<()> {
+    async fn drift_is_reported_and_corrected(&self) -> anyhow::Result<()> {
         let ready = self.stage.until_ready(LIFE).await?;
         let url = ready["status"]["outputs"]["offersQueueUrl"].as_str().context("a queue")?;
         let ports = self.aws.ports();
@@ -112,15 +113,15 @@ impl Scene<'_> {
         let change = tables.update_continuous_backups().table_name(table).point_in_time_recovery_specification(off);
         change.send().await?;
 
-        let mended = self.request(LIFE, "look for drift").await?;
-        let told = condition(&mended, "Drifted").context("a condition")?;
-        assert_eq!(told["reason"], "DriftCorrected");
-        let message = told["message"].as_str().unwrap_or_default();
+        let corrected = self.request(LIFE, "detect drift").await?;
+        let drifted = condition(&corrected, "Drifted").context("a condition")?;
+        assert_eq!(drifted["reason"], "DriftCorrected");
+        let message = drifted["message"].as_str().unwrap_or_default();
         for field in ["queues.offers.visibilityTimeoutSeconds", "table.pointInTimeRecovery: false instead of true"] {
             assert!(message.contains(field), "{field}: {message}");
         }
         assert_eq!(ports.queues.settings(url).await?, Some(wanted));
-        assert_eq!(ports.tables.recovery(table).await?, Some(dispatch_operator::ports::Recovery::Enabled));
+        assert_eq!(ports.tables.recovery(table).await?, Some(dispatch_operator::cloud::ports::Recovery::Enabled));
         let events = self.stage.events(LIFE.0, LIFE.1)?;
         let about = |reason: &str| {
             events
@@ -131,14 +132,14 @@ impl Scene<'_> {
         Ok(())
     }
 
-    async fn a_paused_system_is_not_written_to(&self) -> anyhow::Result<()> {
+    async fn a_suspended_system_is_not_changed(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         let before = self.writes();
         let pause = json!({ "spec": { "suspend": true, "aws": { "tags": { "team": "later" } } } });
         stage.patch(LIFE.0, LIFE.1, &pause)?;
         let stopped = |system: &Value| is_true(system, "Paused");
         let paused = stage.until(LIFE, "paused", stopped).await?;
-        // Never "current" for kstatus, although nothing is being done.
+        // Never "current" for kstatus, although the operator does nothing.
         assert!(!is_true(&paused, "Ready") && is_true(&paused, "Reconciling"));
         assert_eq!(condition(&paused, "WorkersReady").context("workers")?["reason"], "Suspended");
         stage.until_event(LIFE, "Paused").await?;
@@ -148,16 +149,16 @@ impl Scene<'_> {
         stage.patch(LIFE.0, LIFE.1, &json!({ "spec": { "suspend": false } }))?;
         stage.until_ready(LIFE).await?;
         stage.until_event(LIFE, "Resumed").await?;
-        assert!(self.writes().len() > before.len(), "what was held back is done now");
+        assert!(self.writes().len() > before.len(), "the held-back changes are applied now");
         Ok(())
     }
 
-    async fn an_observed_system_is_read_and_no_more(&self) -> anyhow::Result<()> {
+    async fn an_observed_system_is_only_read(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         let before = self.writes();
         let at = ("observed", "seoul");
         stage.apply(at.0, &city("seoul", &json!({ "managementPolicy": "Observe" })))?;
-        let seen = stage.until(at, "looked at", |system| condition(system, "StackReady").is_some()).await?;
+        let seen = stage.until(at, "inspected", |system| condition(system, "StackReady").is_some()).await?;
         assert_eq!(condition(&seen, "Ready").context("ready")?["reason"], "NotCreated");
         assert_eq!(seen["metadata"]["finalizers"], Value::Null, "nothing to clean up");
         assert_eq!(self.writes(), before);
@@ -167,7 +168,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    async fn a_rotated_secret_is_seen_in_time(&self) -> anyhow::Result<()> {
+    async fn a_rotated_secret_takes_effect_in_time(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         let at = ("secret", "seoul");
         let fcm = json!({ "fcm": { "serviceAccountSecretRef": { "name": "fcm", "key": "key.json" } } });
@@ -175,7 +176,7 @@ impl Scene<'_> {
         let missing =
             |system: &Value| condition(system, "Ready").is_some_and(|ready| ready["reason"] == "SecretMissing");
         let waiting = stage.until(at, "waiting for its secret", missing).await?;
-        assert!(is_true(&waiting, "Reconciling"), "it may come");
+        assert!(is_true(&waiting, "Reconciling"), "the Secret may still be created");
         let key = dispatch_operator::testing::fcm_key();
         let key = key.expose_secret();
         let made = self.put_secret(at.0, key)?;
@@ -196,7 +197,7 @@ impl Scene<'_> {
         let log = self.operator.process.log()?;
         let object = stage.system(at.0, at.1).await?.context("the object")?.to_string();
         for text in [&log, &object] {
-            assert!(!text.contains("PRIVATE KEY") && !text.contains("coactus-rotated"), "the key shows");
+            assert!(!text.contains("PRIVATE KEY") && !text.contains("coactus-rotated"), "the key is exposed");
         }
         Ok(())
     }

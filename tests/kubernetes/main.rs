@@ -1,5 +1,5 @@
-//! The operator as it runs in a cluster: the program itself on a real API server, with the rights that are shipped, and an emulated
-//! AWS. `kubectl` is the person.
+//! The operator as it runs in a cluster: the program itself on a real API server, with the shipped permissions and an
+//! emulated AWS, driven by `kubectl`.
 //!
 //! Every test fails where `KUBEBUILDER_ASSETS` names no API server, unless `DISPATCH_SKIP_ENVTEST=1` is set.
 //! `scripts/test.sh` finds a server, or lists these tests as skipped.

@@ -1,8 +1,9 @@
-//! Every field of the spec is changed, given wrong values and given its old value back.
+//! Changes every field of the spec, gives it invalid values, and reverts it.
 //!
-//! A right value is reached and makes a difference; a wrong one is refused, by the API server or by the operator, with the field's
-//! name, and nothing of it is done; after the revert everything is as before; and a sequence of changes ends where a new object of the
-//! last spec ends. Fields, kinds of values and limits come from the schema, so that a new field is in the campaign by itself.
+//! A valid value takes effect and makes a difference. An invalid one is rejected with the field's name, by the API
+//! server or by the operator, and has no effect. After the revert everything is as before. A sequence of changes ends
+//! in the same state as a new object with the last spec. Fields, types and limits come from the schema, so a new field
+//! is covered automatically.
 
 mod account;
 mod city;
@@ -53,7 +54,7 @@ impl Tally {
     }
 }
 
-/// One object and the fields that are tried on it, one after another.
+/// One object and the fields that are tested on it, one after another.
 struct Lane {
     city: City,
     base: Value,
@@ -78,16 +79,16 @@ impl Lane {
         self.wrong.push(format!("{}: {text}", self.city.name()));
     }
 
-    /// The whole campaign over one node.
+    /// Tests one node with all its values.
     async fn node(&mut self, node: &Node) -> anyhow::Result<()> {
         self.tally.fields += 1;
         let name = node.name();
-        // The object as stored has its defaults.
+        // The stored object contains the defaults.
         let now = node.get(&self.city.stored().await?.data["spec"]);
         let changes = node.is_leaf() && !values::FIXED.contains(&name.as_str());
         let right = if changes { values::right(node, &now) } else { vec![now.clone()] };
         if right.is_empty() {
-            self.complain(&format!("{name} has no right value but the one in use; name one"));
+            self.complain(&format!("{name} has no valid value other than the current one; add one to values.rs"));
             return Ok(());
         }
         let wrong = node.wrong(&now, &right[0]).into_iter();
@@ -104,8 +105,8 @@ impl Lane {
             before = self.right_value(node, &value, before).await.with_context(|| format!("{name}: {value:.60}"))?;
         }
         self.city.change(&self.base.clone()).await?;
-        self.city.settle().await.with_context(|| format!("{name} back at its old value"))?;
-        self.is_as_first(&format!("{name} back at its old value")).await?;
+        self.city.settle().await.with_context(|| format!("{name} after the revert"))?;
+        self.is_as_first(&format!("{name} after the revert")).await?;
         self.tally.reverted += 1;
         Ok(())
     }
@@ -119,12 +120,12 @@ impl Lane {
         Ok(())
     }
 
-    /// What was refused is not done in part, and the last good state goes on.
+    /// A rejected change has no effect, and the last good state is kept.
     async fn is_untouched(&mut self, what: &str) -> anyhow::Result<()> {
         let state = self.city.state().await?;
         for part in ["account", "children"] {
             for difference in differences(&self.first[part], &state[part]) {
-                self.complain(&format!("{what}: it was refused and partly done: {difference}"));
+                self.complain(&format!("{what}: it was rejected but took effect: {difference}"));
             }
         }
         if state["status"]["outputs"] != self.first["status"]["outputs"] {
@@ -143,7 +144,7 @@ impl Lane {
             (false, None) => self.tally.reached += 1,
             (true, Some(_)) => self.tally.silent += 1,
             (true, None) => self.complain(&format!("{name}: {value} makes no difference")),
-            (false, Some(_)) => self.complain(&format!("{name} is said to make no difference and does")),
+            (false, Some(_)) => self.complain(&format!("{name} is listed as silent but makes a difference")),
         }
         Ok(after)
     }
@@ -165,37 +166,37 @@ impl Lane {
             Ok(stored) => stored,
         };
         if stored.data["spec"] == before {
-            // An unknown field, or the absence of one that has a default.
+            // An unknown field was pruned, or a missing field got its default.
             self.tally.pruned += 1;
             return Ok(());
         }
         let _ = self.city.take_mutations();
-        let status = self.city.pass().await?;
-        match City::stalled(&status).filter(|told| told.starts_with("InvalidSpec: ")) {
+        let status = self.city.reconcile().await?;
+        match City::stalled(&status).filter(|stalled| stalled.starts_with("InvalidSpec: ")) {
             Some(message) if message.contains(&format!("spec.{}", node.path[0])) && message.contains(&last) => {
                 self.tally.by_operator += 1;
             }
             Some(message) => self.complain(&format!("{shown}: the operator does not name it: {message:.200}")),
-            None => self.complain(&format!("{shown}: nobody refuses it")),
+            None => self.complain(&format!("{shown}: it is not rejected")),
         }
         let mutations = self.city.take_mutations();
         if !mutations.is_empty() {
-            self.complain(&format!("{shown}: it was refused, and AWS was changed by {mutations:?}"));
+            self.complain(&format!("{shown}: it was rejected, but AWS was changed by {mutations:?}"));
         }
         self.is_untouched(&shown).await?;
         self.city.change(&self.base.clone()).await?;
         self.city.settle().await?;
-        self.is_as_first(&format!("{shown} and back")).await
+        self.is_as_first(&format!("{shown} after the revert")).await
     }
 
-    /// All changes one after another, against a new object of the last spec.
+    /// Applies all changes one after another, and compares the result with a new object that has the last spec.
     async fn sequence(mut self, nodes: &[&Node]) -> anyhow::Result<(Tally, Vec<String>)> {
         let mut spec = self.base.clone();
         for node in nodes.iter().filter(|node| node.is_leaf() && !values::FIXED.contains(&node.name().as_str())) {
             let now = node.get(&self.city.stored().await?.data["spec"]);
             let Some(value) = values::right(node, &now).pop() else { continue };
             let next = changed(node, &spec, &value);
-            // Under these the rest of the sequence would only wait.
+            // With these values the rest of the sequence would have no effect.
             let waits =
                 next["suspend"] == true || next["managementPolicy"] == "Observe" || next["approvalPolicy"] == "Always";
             if waits || !is_right(&next) {
@@ -207,16 +208,16 @@ impl Lane {
         }
         let reached = self.city.state().await?;
         let name = self.city.name().to_owned();
-        let mut fresh = self.city.begin_anew(&spec).await?;
-        fresh.settle().await.context("a new object of the last spec")?;
+        let mut fresh = self.city.replace(&spec).await?;
+        fresh.settle().await.context("a new object with the last spec")?;
         for difference in differences(&reached, &fresh.state().await?) {
-            self.wrong.push(format!("{name}: a new object ends elsewhere: {difference}"));
+            self.wrong.push(format!("{name}: a new object ends in a different state: {difference}"));
         }
         Ok((self.tally, self.wrong))
     }
 }
 
-/// `spec` with another value in a field, without what does not go together with it.
+/// `spec` with another value in a field, and without the fields that are incompatible with it.
 fn changed(node: &Node, spec: &Value, value: &Value) -> Value {
     let mut changed = node.set(spec, value);
     for neighbour in values::removes(&node.name()) {
@@ -233,7 +234,7 @@ fn is_right(spec: &Value) -> bool {
     ValidatedSystem::of_object(&metadata, spec).is_ok()
 }
 
-/// Where two values differ, in words.
+/// Descriptions of the differences between two values.
 fn differences(before: &Value, after: &Value) -> Vec<String> {
     fn compare(at: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
         match (before, after) {
@@ -291,7 +292,7 @@ async fn lane(bench: Bench, stage: String, nodes: Vec<&Node>) -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_field_is_reached_or_refused_and_reverts_to_what_was() -> anyhow::Result<()> {
+async fn every_field_takes_effect_or_is_rejected_and_can_be_reverted() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
     server.install_crd()?;
     secrets(&server)?;
@@ -320,9 +321,9 @@ async fn every_field_is_reached_or_refused_and_reverts_to_what_was() -> anyhow::
     Ok(())
 }
 
-/// Rules refuse these changes where the API server has rules; the operator does so whatever the server does.
+/// The validation rules reject these changes where the API server enforces them; the operator rejects them in any case.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()> {
+async fn immutable_fields_are_rejected_with_and_without_validation_rules() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
     server.install_crd()?;
     let bench = Bench { client: client(&server).await?, accounts: Arc::new(Accounts::default()) };
@@ -332,7 +333,7 @@ async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()>
     let mut lane = Box::pin(Lane::open_with(&bench, "fixed", base.clone())).await?;
     let all = nodes(&schema["properties"]["spec"]);
     for name in values::FIXED {
-        let node = all.iter().find(|node| node.name() == name).ok_or_else(|| anyhow!("{name} is no field"))?;
+        let node = all.iter().find(|node| node.name() == name).ok_or_else(|| anyhow!("{name} is not a field"))?;
         let changed = node.set(&base, &values::other(name));
         let object = |spec: &Value| json!({ "metadata": { "name": "fixed", "namespace": "default" }, "spec": spec });
         let rules = kube_cel::Validator::new().validate(&schema, &object(&changed), Some(&object(&base)));
@@ -341,17 +342,17 @@ async fn what_is_fixed_is_refused_with_rules_and_without() -> anyhow::Result<()>
         assert!(messages.iter().any(|message| message.contains("immutable")), "{name}: {messages:?}");
         let _ = lane.city.take_mutations();
         lane.city.change(&changed).await?;
-        let status = lane.city.pass().await?;
-        let told = City::stalled(&status).unwrap_or_default();
-        assert!(told.contains(&node.name()), "{name}: {told}");
+        let status = lane.city.reconcile().await?;
+        let stalled = City::stalled(&status).unwrap_or_default();
+        assert!(stalled.contains(&node.name()), "{name}: {stalled}");
         assert!(lane.city.take_mutations().is_empty(), "{name}");
         lane.is_untouched(name).await?;
         lane.city.change(&base).await?;
         lane.city.settle().await?;
-        lane.is_as_first(&format!("{name} back at its old value")).await?;
+        lane.is_as_first(&format!("{name} after the revert")).await?;
     }
     assert_eq!(lane.wrong, [""; 0]);
-    // A deletion goes where the stack is, whatever the spec says by then.
+    // A deletion uses the region of the stack, even if the spec has changed since.
     let moved = json!("us-east-1");
     let mut elsewhere = base.clone();
     elsewhere["region"] = moved;

@@ -1,4 +1,4 @@
-//! What a person with `kubectl` does and sees.
+//! What a user of `kubectl` does and sees.
 
 use std::process::{Child, Command, Stdio};
 
@@ -26,7 +26,7 @@ impl Wait {
         Ok(Self(child.context("kubectl wait")?))
     }
 
-    fn goes_on(&mut self) -> anyhow::Result<()> {
+    fn is_still_waiting(&mut self) -> anyhow::Result<()> {
         ensure!(self.0.try_wait()?.is_none(), "kubectl wait returned early");
         Ok(())
     }
@@ -39,27 +39,27 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        // Both fail only when it has ended by itself.
+        // Both fail only if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Whether a wait of two seconds is in vain.
-fn waits_in_vain(stage: &Stage) -> anyhow::Result<bool> {
+/// Whether a wait of two seconds times out.
+fn wait_times_out(stage: &Stage) -> anyhow::Result<bool> {
     let waited = stage.api.try_kubectl(&["wait", "--for=condition=Ready", "--timeout=2s", "dsys/seoul"])?;
     Ok(!waited.status.success())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_wait_returns_when_the_spec_is_done_and_columns_and_describe_tell_how_it_stands() -> anyhow::Result<()>
+async fn kubectl_wait_returns_when_the_spec_is_applied_and_columns_and_describe_show_the_status() -> anyhow::Result<()>
 {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     stage.deployments.let_pods(Pods::NeverReady);
-    let told = stage.api.kubectl(&["apply", "-f", &file("examples/seoul.yaml")])?;
-    assert_eq!(told.trim(), "dispatchsystem.dispatch.coactus.io/seoul created");
-    // Nobody has looked yet: not done, for kubectl as for anything that reads kstatus.
-    assert!(waits_in_vain(&stage)?);
+    let output = stage.api.kubectl(&["apply", "-f", &file("examples/seoul.yaml")])?;
+    assert_eq!(output.trim(), "dispatchsystem.dispatch.coactus.io/seoul created");
+    // No operator runs yet: neither kubectl nor a reader of kstatus may take the object for done.
+    assert!(wait_times_out(&stage)?);
     let new = stage.system(SEOUL.0, SEOUL.1).await?.context("the object")?;
     assert_eq!(new["status"], json!({ "conditions": [], "observedGeneration": -1 }));
 
@@ -68,17 +68,17 @@ async fn kubectl_wait_returns_when_the_spec_is_done_and_columns_and_describe_tel
     let rolling = |system: &serde_json::Value| condition(system, "Ready").is_some_and(|c| c["reason"] == "RollingOut");
     let waiting = stage.until(SEOUL, "waiting for its workers", rolling).await?;
     assert!(is_true(&waiting, "StackReady") && is_true(&waiting, "Reconciling") && !is_true(&waiting, "WorkersReady"));
-    wait.goes_on()?;
+    wait.is_still_waiting()?;
     stage.deployments.let_pods(Pods::Serve);
     wait.succeeds()?;
     stage.until_ready(SEOUL).await?;
 
-    // Ready is of the spec before until somebody has looked at the new one.
+    // Ready refers to the previous spec until the operator has observed the new one.
     operator.process.freeze()?;
     stage.patch("default", "seoul", &json!({ "spec": { "aws": { "tags": { "team": "another" } } } }))?;
-    assert!(waits_in_vain(&stage)?);
+    assert!(wait_times_out(&stage)?);
     let mut wait = Wait::start(&stage)?;
-    wait.goes_on()?;
+    wait.is_still_waiting()?;
     operator.process.thaw()?;
     wait.succeeds()?;
     let edited = stage.system(SEOUL.0, SEOUL.1).await?.context("the object")?;
@@ -110,7 +110,7 @@ async fn kubectl_wait_returns_when_the_spec_is_done_and_columns_and_describe_tel
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_create_that_is_killed_half_way_ends_as_an_undisturbed_one_does() -> anyhow::Result<()> {
+async fn a_creation_killed_half_way_reaches_the_state_of_an_undisturbed_one() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     let mut operator = stage.operator(&["--resync-seconds=2"]).await?;
     let seoul = std::fs::read_to_string(file("examples/seoul.yaml"))?;
@@ -144,7 +144,7 @@ async fn a_create_that_is_killed_half_way_ends_as_an_undisturbed_one_does() -> a
         let storm = stage.until_ready((&namespace, "seoul")).await?;
         let place = |system: &serde_json::Value, namespace: &str| {
             let mut status = system["status"].clone();
-            // How it came to this differs: what was tried last is not what is there.
+            // The history differs: the last attempt does not describe the present state.
             for history in ["conditions", "lastAttempt", "lastPlan"] {
                 status[history] = json!(null);
             }
@@ -153,7 +153,7 @@ async fn a_create_that_is_killed_half_way_ends_as_an_undisturbed_one_does() -> a
         assert_eq!(place(&storm, &namespace), place(&calm, "calm"), "{operation} {fate:?}");
         let writes = operator.aws.writes().len();
         println!("killed at {operation}, {fate:?}: {writes} AWS writes; undisturbed {calm_writes}");
-        // The call that was under way, and the change set where it had not been executed.
+        // The repeated call, and the change set if it had not been executed.
         assert!(writes <= calm_writes + 2, "{:#?}", operator.aws.writes());
     }
     operator.was_never_denied()?;

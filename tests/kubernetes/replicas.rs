@@ -1,4 +1,4 @@
-//! Two replicas: one writes, whatever becomes of the other.
+//! Two replicas: only one writes, whatever happens to the other.
 
 use std::time::{Duration, Instant};
 
@@ -15,28 +15,29 @@ use tokio::task::JoinHandle;
 use crate::stage::{HOME, Replica, SOON, Stage, city};
 
 const ARGS: [&str; 3] = ["--leader-elect", "--leader-elect-namespace=coactus-system", "--resync-seconds=2"];
-/// Hand-over of a replica that is asked to end.
+/// Time limit of a hand-over from a replica that is asked to stop.
 const ORDERLY: Duration = Duration::from_secs(5);
-/// Hand-over of one that has no chance: the life of a lease, and a look of the one that waits, with its jitter and its call.
+/// Time limit of a hand-over from a replica that is killed: the lease duration plus one poll of the waiting replica,
+/// with jitter and call.
 const SUDDEN: Duration = Duration::from_secs(15 + 3);
 /// Time between two edits; each makes the leader write to Kubernetes and to AWS.
 const EDIT_EVERY: Duration = Duration::from_millis(400);
 
-/// Edits a system again and again, so that there is always something to write.
+/// Keeps editing a system, so that there is always something to write.
 fn keep_editing(stage: &Stage, namespace: &'static str) -> JoinHandle<()> {
     let resource = ApiResource::erase::<DispatchSystem>(&());
     let systems: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), namespace, &resource);
     tokio::spawn(async move {
         for edit in 0.. {
             let patch = json!({ "spec": { "aws": { "tags": { "edit": format!("{edit}") } } } });
-            // One that fails is followed by the next.
+            // A failed edit is followed by the next one.
             let _ = systems.patch("seoul", &PatchParams::default(), &Patch::Merge(&patch)).await;
             tokio::time::sleep(EDIT_EVERY).await;
         }
     })
 }
 
-/// Waits until a replica holds the lease, and answers how long it took.
+/// Waits until a replica holds the lease, and returns how long that took.
 async fn until_leads(stage: &Stage, name: &str) -> anyhow::Result<Duration> {
     let leases: Api<Lease> = Api::namespaced(stage.client.clone(), HOME);
     let begun = Instant::now();
@@ -51,7 +52,7 @@ async fn until_leads(stage: &Stage, name: &str) -> anyhow::Result<Duration> {
     }
 }
 
-/// Everything a replica may have changed: not the lease itself, which is how they agree.
+/// All writes of a replica except those to the lease, which both replicas may write.
 fn writes(replica: &Replica) -> Vec<Recorded> {
     let mut all = replica.kubernetes.writes();
     all.retain(|call| call.service != "leases");
@@ -59,7 +60,7 @@ fn writes(replica: &Replica) -> Vec<Recorded> {
     all
 }
 
-/// Waits until a replica has written something after a moment.
+/// Waits until a replica has written something after `after`.
 async fn until_writes(replica: &Replica, after: Instant) -> anyhow::Result<()> {
     replica.aws.until(SOON, |calls| calls.iter().any(|call| call.writes() && call.begun > after)).await
 }
@@ -78,7 +79,7 @@ async fn of_two_replicas_one_writes_and_the_other_takes_over_in_time() -> anyhow
 
     a.process.terminate()?;
     let orderly = until_leads(&stage, "replica-b").await?;
-    ensure!(a.process.ended(SOON).await?.success(), "a replica that is asked to end has not failed");
+    ensure!(a.process.ended(SOON).await?.success(), "a replica that is asked to stop must exit successfully");
     until_writes(&b, Instant::now()).await?;
     a.start_again().await?;
 
@@ -91,8 +92,8 @@ async fn of_two_replicas_one_writes_and_the_other_takes_over_in_time() -> anyhow
     let frozen = until_leads(&stage, "replica-b").await?;
     until_writes(&b, Instant::now()).await?;
     a.process.thaw()?;
-    // It sees for itself that it leads no more.
-    ensure!(!a.process.ended(SOON).await?.success(), "a replica that lost its lease says so");
+    // It notices that it is no longer the leader.
+    ensure!(!a.process.ended(SOON).await?.success(), "a replica that lost its lease must exit with an error");
     until_writes(&b, Instant::now()).await?;
     editing.abort();
 
@@ -105,7 +106,8 @@ async fn of_two_replicas_one_writes_and_the_other_takes_over_in_time() -> anyhow
     b.was_never_denied()
 }
 
-/// The writes of two replicas follow each other in four turns, and none begins while one of the other is under way.
+/// The two replicas write in four alternating periods, and no write begins while one of the other replica is in
+/// progress.
 fn never_two_writers(a: &[Recorded], b: &[Recorded]) -> anyhow::Result<()> {
     for one in a {
         for other in b {
@@ -119,7 +121,7 @@ fn never_two_writers(a: &[Recorded], b: &[Recorded]) -> anyhow::Result<()> {
     let mut turns: Vec<char> = turns.into_iter().map(|(_, who)| who).collect();
     turns.dedup();
     println!("{} writes of replica-a, {} of replica-b, turns: {turns:?}", a.len(), b.len());
-    turns.first().context("somebody wrote")?;
-    ensure!(turns == ['a', 'b', 'a', 'b'], "a replica wrote out of turn: {turns:?}");
+    turns.first().context("no replica wrote")?;
+    ensure!(turns == ['a', 'b', 'a', 'b'], "a replica wrote without leading: {turns:?}");
     Ok(())
 }

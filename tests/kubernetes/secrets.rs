@@ -1,4 +1,5 @@
-//! A city with every secret there is, whose AWS fails for a while: what the operator logs, counts, tells and writes names none of them.
+//! A city with every kind of secret, whose AWS fails for a while: no log line, metric, event or object exposes any of
+//! them.
 
 use std::time::Duration;
 
@@ -10,22 +11,22 @@ use serde_json::{Value, json};
 use crate::stage::{Replica, Stage, city, condition, is_ready, is_true};
 
 const AT: (&str, &str) = ("city", "seoul");
-/// The tokens of Redis, before and after.
+/// Redis tokens, before and after the rotation.
 const TOKENS: [&str; 2] = ["canary-0123456789-token-before", "canary-9876543210-token-after"];
-/// Projects of the push keys, which stand in the keys alone.
+/// Project ids of the push keys, which appear only in the keys.
 const PROJECTS: [&str; 2] = ["canary-project-before", "canary-project-after"];
-/// How every secret here begins, how a Secret spells that, and what a key has around its own.
+/// The common prefix of all secrets here, the same in base64, and a marker of private keys.
 const SECRETS: [&str; 3] = ["canary-", "Y2FuYXJ5L", "PRIVATE KEY"];
-/// Longest time until a changed Secret is seen.
+/// Timeout until a changed Secret takes effect.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
-/// Everything but Secrets that a namespace may have.
+/// All kinds except Secrets that the operator writes in a namespace.
 const KINDS: &str = "dsys,deployments,configmaps,services,serviceaccounts,networkpolicies,events.v1.events.k8s.io";
 
-/// Puts the Secrets, with this project's key and this token.
+/// Creates or updates the Secrets with this project's key and this token.
 fn put_secrets(stage: &Stage, project: &str, token: &str) -> anyhow::Result<()> {
     let key = dispatch_operator::testing::fcm_key();
     let key = key.expose_secret().replace("coactus-test", project).replace("not a key", "canary-key");
-    ensure!(key.contains(project) && key.contains("canary-key"), "the key has other words");
+    ensure!(key.contains(project) && key.contains("canary-key"), "the test key no longer contains the replaced text");
     let items = [("fcm", "key.json", key.as_str()), ("redis", "token", token)].map(|(name, field, value)| {
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { field: value } })
     });
@@ -33,8 +34,8 @@ fn put_secrets(stage: &Stage, project: &str, token: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Everything anybody can read of it, by where it stands.
-async fn told(stage: &Stage, operator: &Replica) -> anyhow::Result<Vec<(&'static str, String)>> {
+/// Everything a user can read about the city, by its source.
+async fn visible_texts(stage: &Stage, operator: &Replica) -> anyhow::Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("the log", operator.process.log()?),
         ("the metrics", operator.process.metrics().await?),
@@ -43,18 +44,18 @@ async fn told(stage: &Stage, operator: &Replica) -> anyhow::Result<Vec<(&'static
     ])
 }
 
-async fn nothing_is_told(stage: &Stage, operator: &Replica) -> anyhow::Result<()> {
-    for (place, text) in told(stage, operator).await? {
+async fn no_secret_is_exposed(stage: &Stage, operator: &Replica) -> anyhow::Result<()> {
+    for (place, text) in visible_texts(stage, operator).await? {
         ensure!(text.len() > 100, "{place}: {text}");
         for secret in SECRETS {
-            ensure!(!text.contains(secret), "{place} tells {secret}");
+            ensure!(!text.contains(secret), "{place} contains {secret}");
         }
         println!("searched {place}: {} bytes", text.len());
     }
     Ok(())
 }
 
-/// Calls of AWS that are given secrets are refused, then answered by nobody.
+/// Makes AWS reject the calls that carry secrets, and drop the responses of others.
 fn refuse(operator: &Replica) {
     operator.aws.interfere(|call: &Recorded| {
         let refusal = |kind: &str| {
@@ -73,7 +74,7 @@ fn refuse(operator: &Replica) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_the_operator_says_of_a_city_tells_its_secrets_whatever_fails() -> anyhow::Result<()> {
+async fn no_output_of_the_operator_exposes_a_secret_whatever_fails() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     let operator = stage.operator(&["--resync-seconds=2"]).await?;
     stage.namespace(AT.0)?;
@@ -89,33 +90,33 @@ async fn nothing_the_operator_says_of_a_city_tells_its_secrets_whatever_fails() 
     stage.until(AT, "failing", fails).await?;
     let refused = |calls: &[Recorded]| calls.iter().filter(|call| call.status == Some(400)).count() >= 2;
     operator.aws.until(SEEN_WITHIN, refused).await?;
-    nothing_is_told(&stage, &operator).await?;
+    no_secret_is_exposed(&stage, &operator).await?;
 
-    // Without the right to write Secrets it says so; the city is ready all the same.
+    // Without the permission to write Secrets the operator reports it, and the city is ready nevertheless.
     operator.aws.stop_interfering();
     stage.until_ready(AT).await?;
-    nothing_is_told(&stage, &operator).await?;
+    no_secret_is_exposed(&stage, &operator).await?;
     put_secrets(&stage, PROJECTS[1], TOKENS[0])?;
     let rotated = |calls: &[Recorded]| {
         calls.iter().any(|call| call.operation == "SetPlatformApplicationAttributes" && call.status == Some(200))
     };
     operator.aws.until(SEEN_WITHIN, rotated).await?;
     stage.until(AT, "ready with its new key", is_ready).await?;
-    nothing_is_told(&stage, &operator).await?;
-    // A new token replaces the cache, so it waits for a person.
+    no_secret_is_exposed(&stage, &operator).await?;
+    // A new token replaces the cache, so the plan waits for an approval.
     put_secrets(&stage, PROJECTS[1], TOKENS[1])?;
     let waiting = stage.until(AT, "waiting", |system| is_true(system, "Stalled")).await?;
-    nothing_is_told(&stage, &operator).await?;
+    no_secret_is_exposed(&stage, &operator).await?;
     let message = condition(&waiting, "Stalled").and_then(|stalled| stalled["message"].as_str());
     let plan = message.and_then(|text| text.split_whitespace().nth(1)).context("plan … waits")?;
     stage.patch(AT.0, AT.1, &json!({ "metadata": { "annotations": { "dispatch.coactus.io/approve": plan } } }))?;
     stage.until(AT, "ready with its new token", is_ready).await?;
-    nothing_is_told(&stage, &operator).await?;
+    no_secret_is_exposed(&stage, &operator).await?;
     stage.delete(AT.0, AT.1)?;
     stage.until_gone(AT).await?;
     let log = operator.process.log()?;
     for secret in SECRETS {
-        ensure!(!log.contains(secret), "the log tells {secret}");
+        ensure!(!log.contains(secret), "the log contains {secret}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What `kubectl` prints, without what differs from run to run.
+//! Normalizes the output of `kubectl`: replaces what differs from run to run.
 
 use regex::{Captures, Regex};
 
@@ -11,15 +11,15 @@ fn settled(text: &str) -> String {
     let text = replaced(&text, r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID");
     let text = replaced(&text, r"\b[0-9a-f]{64}\b", "DIGEST");
     let text = replaced(&text, r"localhost:\d+", "localhost:PORT");
-    // Newer API servers serve it.
-    let text = replaced(&text, r"; left out: disruption budgets \(the cluster does not serve policy/v1\)", "");
-    // A plan's identity follows from the template; the emulator's account number has the same length.
+    // Newer API servers serve it, and the message then has no such part.
+    let text = replaced(&text, r"; skipped: disruption budgets \(the cluster does not serve policy/v1\)", "");
+    // A plan id is derived from the template; the emulator's account id has the same length and is kept.
     let plan = Regex::new(r"\b[0-9a-f]{12}\b").expect("a pattern");
     let kept = |found: &Captures<'_>| if &found[0] == "000000000000" { found[0].to_owned() } else { "PLAN".to_owned() };
     plan.replace_all(&text, kept).into_owned()
 }
 
-/// A table: cells with bars between them, because the width of a column follows the longest age in it.
+/// A table with cells separated by bars: the width of a column depends on the longest age in it.
 pub fn table(text: &str) -> String {
     let cells = |line: &str| {
         let line = replaced(line.trim_end(), r" {2,}", " | ");
@@ -28,7 +28,8 @@ pub fn table(text: &str) -> String {
     settled(&text.lines().map(cells).collect::<Vec<_>>().join("\n"))
 }
 
-/// What `kubectl describe` prints from the status on. Events are sorted and told once: several come in one second.
+/// The output of `kubectl describe` from the status on. Events are sorted and deduplicated, because several have the
+/// same second.
 pub fn described(text: &str) -> String {
     let status = text.find("\nStatus:").map_or(text, |start| &text[start + 1..]);
     let (status, events) = status.split_once("\nEvents:\n").unwrap_or((status, ""));

@@ -1,5 +1,5 @@
-//! The place the scenes are played: an API server with the shipped rights, an emulated AWS, recorders in front of both, and a stand-in
-//! for the controller of Deployments.
+//! Test environment: an API server with the shipped permissions, an emulated AWS, recorders in front of both, and a
+//! fake Deployment controller.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use dispatch_api::dispatch_system::DispatchSystem;
-use dispatch_operator::aws::AwsClients;
+use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_tests::apiserver::ApiServer;
 use dispatch_tests::deployments::{Deployments, client};
 use dispatch_tests::ministack::{Ministack, REGION};
@@ -18,14 +18,14 @@ use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde_json::Value;
 
-/// Longest time for what takes a few seconds on a free machine.
+/// Timeout of what takes a few seconds on an idle machine.
 pub const SOON: Duration = Duration::from_secs(40);
-/// Time between two looks.
+/// Polling interval.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The operator's own namespace.
 pub const HOME: &str = "coactus-system";
 
-/// Everything but the operator.
+/// The environment without the operator.
 pub struct Stage {
     pub api: ApiServer,
     pub client: Client,
@@ -71,12 +71,12 @@ impl Stage {
         Ok(Some(Self { api, client, deployments, ministack }))
     }
 
-    /// Clients of AWS, for what a person does outside.
+    /// AWS clients, for changes made outside the operator.
     pub async fn aws(&self) -> AwsClients {
         AwsClients::emulated(REGION, &self.ministack.endpoint()).await
     }
 
-    /// Starts an operator that runs alone.
+    /// Starts an operator with a single replica.
     pub async fn operator(&self, args: &[&str]) -> anyhow::Result<Replica> {
         self.replica("operator", args).await
     }
@@ -93,13 +93,13 @@ impl Stage {
         Ok(Replica { process, aws, kubernetes, name: name.to_owned(), kubeconfig, args, folder })
     }
 
-    /// Makes a namespace.
+    /// Creates a namespace.
     pub fn namespace(&self, name: &str) -> anyhow::Result<()> {
         self.api.kubectl(&["create", "namespace", name])?;
         Ok(())
     }
 
-    /// Applies a text, as `kubectl apply -f -` does.
+    /// Applies a manifest, as `kubectl apply -f -` does.
     pub fn apply(&self, namespace: &str, text: &str) -> anyhow::Result<String> {
         let name = format!("apply-{namespace}.yaml");
         self.api.kubectl(&["apply", "-n", namespace, "-f", &self.api.file(&name, text)?])
@@ -111,7 +111,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Deletes an object without waiting for its end.
+    /// Deletes an object without waiting until it is gone.
     pub fn delete(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
         self.api.kubectl(&["delete", "-n", namespace, "dsys", name, "--wait=false"])?;
         Ok(())
@@ -124,7 +124,7 @@ impl Stage {
         Ok(systems.get_opt(name).await?.map(serde_json::to_value).transpose()?)
     }
 
-    /// Waits until an object is as wanted, and answers with it.
+    /// Waits until an object satisfies a predicate, and returns it.
     pub async fn until(&self, at: (&str, &str), what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let deadline = Instant::now() + SOON;
         loop {
@@ -140,7 +140,7 @@ impl Stage {
         }
     }
 
-    /// Waits until an object is ready for the spec it has now.
+    /// Waits until an object is ready for its current spec.
     pub async fn until_ready(&self, at: (&str, &str)) -> anyhow::Result<Value> {
         self.until(at, "ready", is_ready).await
     }
@@ -163,7 +163,7 @@ impl Stage {
         Ok(items.iter().filter(|event| event["regarding"]["name"] == name).cloned().collect())
     }
 
-    /// Waits until an event with this reason was told about an object, and answers with it.
+    /// Waits until an event with this reason is published about an object, and returns it.
     pub async fn until_event(&self, at: (&str, &str), reason: &str) -> anyhow::Result<Value> {
         let deadline = Instant::now() + SOON;
         loop {
@@ -171,15 +171,15 @@ impl Stage {
             if let Some(found) = events.iter().find(|event| event["reason"] == reason) {
                 return Ok(found.clone());
             }
-            let told: Vec<&Value> = events.iter().map(|event| &event["reason"]).collect();
-            ensure!(Instant::now() < deadline, "no event {reason} of {at:?}, but {told:?}");
+            let published: Vec<&Value> = events.iter().map(|event| &event["reason"]).collect();
+            ensure!(Instant::now() < deadline, "no event {reason} about {at:?}, only {published:?}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
 impl Replica {
-    /// Starts it again after its end, with the same recorders.
+    /// Restarts the process after its end, with the same recorders.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         let endpoint = self.aws.endpoint();
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
@@ -189,18 +189,18 @@ impl Replica {
         Ok(())
     }
 
-    /// No request of its was refused for a missing right.
+    /// Fails if a request was denied for a missing permission.
     pub fn was_never_denied(&self) -> anyhow::Result<()> {
         let calls = self.kubernetes.calls();
         let denied: Vec<String> =
             calls.iter().filter(|call| matches!(call.status, Some(401 | 403))).map(ToString::to_string).collect();
-        ensure!(denied.is_empty(), "the shipped roles lack rights: {denied:#?}");
+        ensure!(denied.is_empty(), "the shipped roles lack permissions: {denied:#?}");
         ensure!(calls.len() > 5, "the recorder saw {} calls", calls.len());
         Ok(())
     }
 }
 
-/// What kustomize makes of a folder.
+/// The objects that kustomize renders from a folder.
 pub fn kustomize(folder: &str) -> anyhow::Result<Vec<Value>> {
     use serde::Deserialize as _;
     let output = Command::new("kubectl").args(["kustomize", folder]).current_dir(root()).output()?;
@@ -219,12 +219,12 @@ pub fn is_true(system: &Value, kind: &str) -> bool {
     condition(system, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
-/// Whether it is ready, for the spec it has now.
+/// Whether it is ready for its current spec.
 pub fn is_ready(system: &Value) -> bool {
     system["metadata"]["generation"] == system["status"]["observedGeneration"] && is_true(system, "Ready")
 }
 
-/// A system with what a scene adds to its spec, as JSON.
+/// A minimal system with additional spec fields, as JSON.
 pub fn city(name: &str, spec: &Value) -> String {
     let mut system = serde_json::json!({
         "apiVersion": "dispatch.coactus.io/v1alpha1",

@@ -1,4 +1,4 @@
-//! A system in sync is looked at, and nothing else.
+//! A system in sync is inspected and not changed.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::stage::{SOON, Stage, file};
 
-/// Looks that are counted.
+/// Number of resyncs that are counted.
 const RESYNCS: usize = 10;
-/// Calls of AWS one look may make.
+/// AWS calls allowed per resync.
 const CALLS_MAX: usize = 4;
 
-/// Version of every object of a namespace.
+/// Resource version of every object in a namespace.
 fn versions(stage: &Stage, namespace: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let kinds = "dsys,deployments,configmaps,services,serviceaccounts,networkpolicies,secrets,events.v1.events.k8s.io";
     let all: Value = serde_json::from_str(&stage.api.kubectl(&["get", kinds, "-n", namespace, "-o", "json"])?)?;
@@ -24,28 +24,28 @@ fn versions(stage: &Stage, namespace: &str) -> anyhow::Result<BTreeMap<String, S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_looks_at_a_system_in_sync_write_nothing_and_cost_four_calls_each() -> anyhow::Result<()> {
+async fn ten_resyncs_of_a_system_in_sync_write_nothing_and_make_four_calls_each() -> anyhow::Result<()> {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
     let operator = stage.operator(&["--resync-seconds=1"]).await?;
     stage.namespace("steady")?;
     stage.apply("steady", &std::fs::read_to_string(file("examples/seoul.yaml"))?)?;
     stage.until_ready(("steady", "seoul")).await?;
     stage.until_event(("steady", "seoul"), "Ready").await?;
-    let looks = |calls: &[dispatch_tests::recorder::Recorded]| {
+    let inspections = |calls: &[dispatch_tests::recorder::Recorded]| {
         calls.iter().filter(|call| call.operation == "DescribeStacks").count()
     };
-    // What followed from the last change has been seen with the next look.
+    // After two more inspections, the effects of the last change have settled.
     operator.aws.clear();
-    operator.aws.until(SOON, |calls| looks(calls) >= 2).await?;
+    operator.aws.until(SOON, |calls| inspections(calls) >= 2).await?;
 
     let before = versions(&stage, "steady")?;
     let written = operator.process.metric("dispatch_operator_kubernetes_writes_total").await?;
-    let told = operator.process.metric("dispatch_operator_events_total").await?;
+    let published = operator.process.metric("dispatch_operator_events_total").await?;
     operator.kubernetes.clear();
     operator.aws.clear();
-    operator.aws.until(SOON, |calls| looks(calls) > RESYNCS).await?;
+    operator.aws.until(SOON, |calls| inspections(calls) > RESYNCS).await?;
     let aws = operator.aws.calls();
-    let last = aws.iter().rposition(|call| call.operation == "DescribeStacks").context("a look")?;
+    let last = aws.iter().rposition(|call| call.operation == "DescribeStacks").context("no inspection")?;
     let aws = &aws[..last];
     let kubernetes = operator.kubernetes.calls();
 
@@ -53,7 +53,7 @@ async fn ten_looks_at_a_system_in_sync_write_nothing_and_cost_four_calls_each() 
     for call in aws {
         *counts.entry(format!("{} {}", call.service, call.operation)).or_default() += 1;
     }
-    println!("AWS calls of {RESYNCS} looks: {} in all, {counts:#?}", aws.len());
+    println!("AWS calls of {RESYNCS} resyncs: {} in all, {counts:#?}", aws.len());
     println!("mutating AWS calls: {}", aws.iter().filter(|call| call.writes()).count());
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
     for call in &kubernetes {
@@ -61,13 +61,13 @@ async fn ten_looks_at_a_system_in_sync_write_nothing_and_cost_four_calls_each() 
     }
     println!("Kubernetes calls meanwhile: {} in all, {asked:#?}", kubernetes.len());
     println!("Kubernetes writes: {}", kubernetes.iter().filter(|call| call.writes()).count());
-    assert_eq!(looks(aws), RESYNCS);
+    assert_eq!(inspections(aws), RESYNCS);
     assert!(aws.len() <= RESYNCS * CALLS_MAX, "{} calls", aws.len());
     assert!(aws.iter().chain(&kubernetes).all(|call| !call.writes()));
     assert_eq!(versions(&stage, "steady")?, before, "an object was written to");
     let close = |a: f64, b: f64| (a - b).abs() < 0.5;
     assert!(close(operator.process.metric("dispatch_operator_kubernetes_writes_total").await?, written));
-    assert!(close(operator.process.metric("dispatch_operator_events_total").await?, told));
+    assert!(close(operator.process.metric("dispatch_operator_events_total").await?, published));
     operator.was_never_denied()?;
     Ok(())
 }

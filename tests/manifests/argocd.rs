@@ -1,4 +1,4 @@
-//! Argo CD's health script, run on its test data by Lua 5.1, the version Argo CD embeds.
+//! Runs Argo CD's health script on its test data with Lua 5.1, the version that Argo CD embeds.
 
 use std::process::Command;
 
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::objects::{documents, files, output_of, python, root, text};
 
-/// Runs the script given as the first argument with the object given as the second, as JSON, in the global `obj`, without
-/// Lua's libraries for files and processes. `unpack` turns tables into plain data.
+/// Runs the script in the first argument with the JSON object in the second as the global `obj`, without Lua's
+/// libraries for files and processes.
 const RUN: &str = r#"
 import json, sys
 from lupa import lua51
@@ -28,12 +28,12 @@ print(json.dumps(dict(lua.execute(sys.argv[1]))))
 
 fn health(object: &serde_json::Value) -> serde_json::Value {
     let script = text("manifests/argocd/health.lua");
-    let said = output_of(Command::new(python()).args(["-c", RUN, &script, &object.to_string()]));
-    serde_json::from_str(&said).expect("JSON")
+    let output = output_of(Command::new(python()).args(["-c", RUN, &script, &object.to_string()]));
+    serde_json::from_str(&output).expect("JSON")
 }
 
 #[test]
-fn every_state_has_the_health_people_expect() {
+fn every_state_has_the_documented_health() {
     let tests = documents(&text("manifests/argocd/health_test.yaml")).remove(0);
     let tests = tests["tests"].as_array().expect("tests");
     for test in tests {
@@ -41,9 +41,9 @@ fn every_state_has_the_health_people_expect() {
         let object = documents(&text(&format!("manifests/argocd/{input}"))).remove(0);
         assert_eq!(health(&object), test["healthStatus"], "{input}");
     }
-    let told: Vec<_> = tests.iter().filter_map(|test| test["healthStatus"]["status"].as_str()).collect();
+    let covered: Vec<_> = tests.iter().filter_map(|test| test["healthStatus"]["status"].as_str()).collect();
     for state in ["Healthy", "Progressing", "Degraded", "Suspended"] {
-        assert!(told.contains(&state), "no test ends {state}");
+        assert!(covered.contains(&state), "no test expects {state}");
     }
     let data = files("manifests/argocd/testdata");
     assert_eq!(data.len(), tests.len(), "every file below {} is used once", root().display());

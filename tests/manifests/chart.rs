@@ -1,4 +1,4 @@
-//! The Helm chart: rendered by `helm` where it is on PATH; what can be checked without it is checked everywhere.
+//! The Helm chart, rendered by `helm` if it is on PATH. Checks that do not need it always run.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ fn of<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("a {kind}"))
 }
 
-/// Links, so that no copy can grow old.
+/// Symbolic links, so that there are no copies to keep in sync.
 #[test]
 fn the_chart_shares_its_files_with_kustomize() {
     for (file, of) in [
@@ -36,9 +36,9 @@ fn the_chart_shares_its_files_with_kustomize() {
     }
 }
 
-/// Checked by the JSON schema library that comes with the template linter.
+/// Uses the JSON schema library that the template linter depends on.
 #[test]
-fn the_schema_takes_the_defaults_and_refuses_mistakes() {
+fn the_schema_accepts_the_defaults_and_rejects_mistakes() {
     let check = "import json, sys, jsonschema; s = json.load(open(sys.argv[1])); \
                  v = jsonschema.Draft7Validator(s); jsonschema.Draft7Validator.check_schema(s); \
                  print(sum(1 for _ in v.iter_errors(json.loads(sys.argv[2]))))";
@@ -82,7 +82,7 @@ fn the_chart_installs_what_kustomize_installs() {
             kinds.sort();
         }
         assert_eq!(kinds[0], kinds[1]);
-        // The chart writes its own labels and names of cluster-wide objects; what the objects say is the same.
+        // The chart sets other labels and other names of cluster-wide objects; the rest must be equal.
         let pod = |objects: &[Value]| {
             let mut pod = of(objects, "Deployment")["spec"]["template"]["spec"].clone();
             pod.as_object_mut().expect("a Pod").remove("topologySpreadConstraints");
@@ -113,8 +113,8 @@ fn the_chart_installs_what_kustomize_installs() {
 }
 
 #[test]
-fn the_chart_gives_the_right_to_write_secrets_where_it_is_asked_for() {
-    if !has("helm", "the_chart_gives_the_right_to_write_secrets_where_it_is_asked_for") {
+fn the_chart_grants_the_permission_to_write_secrets_only_on_request() {
+    if !has("helm", "the_chart_grants_the_permission_to_write_secrets_only_on_request") {
         return;
     }
     for namespaced in ["namespaced=true", "namespaced=false"] {
@@ -125,8 +125,8 @@ fn the_chart_gives_the_right_to_write_secrets_where_it_is_asked_for() {
 }
 
 #[test]
-fn the_definition_is_installed_whole_and_kept() {
-    if !has("helm", "the_definition_is_installed_whole_and_kept") {
+fn the_definition_is_installed_unchanged_and_kept() {
+    if !has("helm", "the_definition_is_installed_unchanged_and_kept") {
         return;
     }
     let mut installed = of(&render(&[]), "CustomResourceDefinition").clone();
@@ -137,8 +137,8 @@ fn the_definition_is_installed_whole_and_kept() {
 }
 
 #[test]
-fn what_can_be_switched_on_is_well_formed() {
-    if !has("helm", "what_can_be_switched_on_is_well_formed") {
+fn optional_objects_are_well_formed() {
+    if !has("helm", "optional_objects_are_well_formed") {
         return;
     }
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));

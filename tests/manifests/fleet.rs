@@ -5,7 +5,7 @@ use std::process::Command;
 
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::plan::template;
+use dispatch_operator::engine::plan::template;
 
 use crate::objects::{has, output_of};
 

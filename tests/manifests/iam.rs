@@ -1,5 +1,6 @@
-//! The operator's IAM policies, made from what it does: its own calls are read off the adapters' sources, CloudFormation's calls
-//! off the resource types of the rendered templates and the permissions their handlers are published with.
+//! Generates the operator's IAM policies from what it does: its own calls come from the sources of the adapters,
+//! CloudFormation's calls from the resource types of the rendered templates and the published permissions of their
+//! handlers.
 
 mod reference;
 
@@ -7,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::plan::template;
+use dispatch_operator::engine::plan::template;
 use regex::Regex;
 use serde_json::{Value, json};
 
 use self::reference::{ACCESS_LOGS, ALONGSIDE, RENAMED, Reference, UNUSED, resources_of};
 use crate::objects::{assert_generated, files, strings, text};
 
-/// IAM's limit on a managed policy, in characters without white space ("IAM and AWS STS quotas").
+/// IAM's limit for a managed policy, in characters without white space ("IAM and AWS STS quotas").
 const POLICY_CHARACTERS: usize = 6_144;
 
 type Actions = BTreeMap<String, BTreeSet<String>>;
@@ -24,17 +25,17 @@ fn add(actions: &mut Actions, action: &str) {
     actions.entry(service.to_owned()).or_default().insert(name.to_owned());
 }
 
-/// `create_change_set` is `CreateChangeSet`.
+/// `create_change_set` becomes `CreateChangeSet`.
 fn operation(method: &str) -> String {
     method.split('_').flat_map(|word| [word[..1].to_uppercase(), word[1..].to_owned()]).collect()
 }
 
-/// Every operation the adapters send, by service.
+/// Every operation that the adapters call, by service.
 fn calls() -> Actions {
     let client = Regex::new(r"aws_sdk_(\w+)::Client;").expect("a pattern");
     let call = Regex::new(r"\bclient\s*\.(\w+)\(\)").expect("a pattern");
     let mut calls = Actions::new();
-    for file in files("operator/src/aws") {
+    for file in files("operator/src/cloud/aws") {
         let source = std::fs::read_to_string(&file).expect("a source");
         let production = source.split("#[cfg(test)]").next().unwrap_or_default();
         let Some(service) = client.captures(production) else {
@@ -53,7 +54,7 @@ fn calls() -> Actions {
             }
         }
     }
-    if text("operator/src/aws.rs").contains("AssumeRoleProvider") {
+    if text("operator/src/cloud/aws/mod.rs").contains("AssumeRoleProvider") {
         add(&mut calls, "sts:AssumeRole");
     }
     calls
@@ -70,12 +71,12 @@ fn policy(statements: &[Value]) -> Value {
     policy
 }
 
-/// `dynamodb` is `Dynamodb`; a statement id has letters and digits only.
+/// `dynamodb` becomes `Dynamodb`; a statement id may contain only letters and digits.
 fn sid(service: &str) -> String {
     operation(&service.replace('-', "_"))
 }
 
-/// Statements for actions on the product's own resources, and one for those AWS cannot limit to resources.
+/// Statements for actions on the product's resources, and one for actions that AWS cannot limit to resources.
 fn statements(actions: &Actions, aws: &Reference) -> Vec<Value> {
     let mut statements = Vec::new();
     let mut unlimited = Vec::new();
@@ -95,16 +96,16 @@ fn statements(actions: &Actions, aws: &Reference) -> Vec<Value> {
 
 fn operator_policy(aws: &Reference) -> Value {
     let mut actions = calls();
-    // Anybody may ask who they are ("GetCallerIdentity": no permissions are required).
-    actions.get_mut("sts").expect("the account is asked for").remove("GetCallerIdentity");
+    // Needs no permission ("GetCallerIdentity": no permissions are required).
+    actions.get_mut("sts").expect("the adapters call STS").remove("GetCallerIdentity");
     for (service, names) in &actions {
         for name in names {
-            assert!(aws.knows(service, name), "{service}:{name} is no action: see `RENAMED`");
+            assert!(aws.knows(service, name), "{service}:{name} is not an IAM action: see `RENAMED`");
         }
     }
     let mut own = statements(&actions, aws);
     for statement in &mut own {
-        // A stack without the product's tag is never made under these names.
+        // Stacks of these names are created only with the product's tag, see `TaggedStacks`.
         if statement["Sid"] == "Cloudformation" {
             let creation = json!("cloudformation:CreateChangeSet");
             statement["Action"].as_array_mut().expect("a list").retain(|action| *action != creation);
@@ -119,13 +120,13 @@ fn operator_policy(aws: &Reference) -> Value {
     }));
     for (call, statement) in ALONGSIDE {
         let (service, name) = call.split_once(':').expect("a service");
-        assert!(actions.get(service).is_some_and(|names| names.contains(name)), "{call} is not called any more");
+        assert!(actions.get(service).is_some_and(|names| names.contains(name)), "{call} is no longer called");
         own.push(statement());
     }
     policy(&own)
 }
 
-/// Every example, so that every resource type a template can have is there.
+/// The templates of all examples, which together contain every resource type.
 fn templates() -> Vec<Value> {
     let examples = files("examples").into_iter().filter(|file| {
         file.extension().is_some_and(|extension| extension == "yaml")
@@ -145,10 +146,12 @@ fn resource_types(templates: &[Value]) -> BTreeSet<String> {
         .collect()
 }
 
-/// What CloudFormation does in the operator's name. `aws:CalledVia` keeps these rights out of the operator's own hands
-/// ("Forward access sessions" in the IAM user guide; "FAS requests and permission evaluation" in CloudFormation's).
+/// Permissions of CloudFormation when it acts for the operator. `aws:CalledVia` prevents the operator from using them
+/// directly ("Forward access sessions" in the IAM user guide; "FAS requests and permission evaluation" in the
+/// CloudFormation user guide).
 ///
-/// One policy for what holds data and one for the rest, because a single one would be over IAM's limit.
+/// One policy covers the services that hold data and another one the rest, because a single policy would exceed IAM's
+/// limit.
 fn provisioning_policies(types: &BTreeSet<String>, aws: &Reference) -> [Value; 2] {
     let mut actions = Actions::new();
     for kind in types {
@@ -159,16 +162,16 @@ fn provisioning_policies(types: &BTreeSet<String>, aws: &Reference) -> [Value; 2
     for action in ACCESS_LOGS {
         add(&mut actions, action);
     }
-    let roles = actions.get_mut("iam").expect("roles are made");
+    let roles = actions.get_mut("iam").expect("templates contain roles");
     let bounded: BTreeSet<String> = roles.extract_if(.., |name| reference::BOUNDED.contains(&name.as_str())).collect();
     let linked = roles.remove("CreateServiceLinkedRole");
     let stores = actions.extract_if(.., |service, _| reference::STORES.contains(&service.as_str())).collect();
     let mut made = statements(&actions, aws);
-    // Whoever may write policies without a boundary may write themselves any right.
+    // A principal that may write policies without a boundary can grant itself any permission.
     let mut within = allow("WorkerRolesWithinTheBoundary", "iam", &bounded, resources_of("iam"));
     within["Condition"] = json!({ "StringLike": { "iam:PermissionsBoundary": reference::BOUNDARY } });
     made.push(within);
-    assert!(linked, "VPC links, caches and scaling have roles of their services");
+    assert!(linked, "VPC links, caches and scaling need service-linked roles");
     made.push(json!({
         "Sid": "ServiceLinkedRoles",
         "Effect": "Allow",
@@ -185,7 +188,7 @@ fn provisioning_policies(types: &BTreeSet<String>, aws: &Reference) -> [Value; 2
     })
 }
 
-/// What any worker role of any city can have at most: the union of the policies the templates write.
+/// The maximum permissions of any worker role: the union of the policies in the templates.
 fn boundary(templates: &[Value], aws: &Reference) -> Value {
     let mut actions = Actions::new();
     for resource in templates.iter().flat_map(|template| template["Resources"].as_object().expect("resources").values())
@@ -209,7 +212,7 @@ fn boundary(templates: &[Value], aws: &Reference) -> Value {
 }
 
 #[test]
-fn the_policies_are_what_the_sources_ask_for() {
+fn the_policies_match_the_sources() {
     let templates = templates();
     let types = resource_types(&templates);
     let aws = Reference::of(&types);
@@ -227,10 +230,10 @@ fn the_policies_are_what_the_sources_ask_for() {
 }
 
 #[test]
-fn every_resource_type_of_the_builders_is_in_a_template() {
+fn every_resource_type_in_the_sources_is_in_a_template() {
     let literal = Regex::new(r#""(AWS::[A-Za-z0-9]+::[A-Za-z0-9]+)""#).expect("a pattern");
     let mut written = BTreeSet::new();
-    for file in files("operator/src/plan/template") {
+    for file in files("operator/src/engine/plan/template") {
         if file.to_string_lossy().contains("tests") || file.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
@@ -240,16 +243,16 @@ fn every_resource_type_of_the_builders_is_in_a_template() {
     assert_eq!(written, resource_types(&templates()));
 }
 
-/// A permission that is left out for a reason is still published for a type that is used.
+/// Every omitted permission must still be published for a resource type in use.
 #[test]
-fn what_is_left_out_is_still_there_to_be_left_out() {
+fn every_omitted_permission_is_still_published() {
     let types = resource_types(&templates());
     let aws = Reference::of(&types);
     for (reason, actions) in UNUSED {
         for action in actions {
             let published =
                 types.iter().any(|kind| aws.handlers(kind).iter().any(|found| reference::covers(action, found)));
-            assert!(published, "{action} ({reason}) is asked for by no type");
+            assert!(published, "{action} ({reason}) is not published for any resource type in use");
         }
     }
 }
@@ -261,10 +264,10 @@ fn nothing_is_granted_without_a_limit() {
         for statement in policy["Statement"].as_array().expect("statements") {
             let actions = strings(&statement["Action"]);
             assert!(!actions.is_empty() && actions.iter().all(|action| !action.contains('*')), "{file}: {statement}");
-            assert!(!actions.contains(&"iam:PassRole"), "{file}: no service is handed a role");
+            assert!(!actions.contains(&"iam:PassRole"), "{file}: no role is passed to a service");
             assert!(statement["Resource"] != "*" || statement["Sid"] == "NotLimitable", "{file}: {statement}");
         }
-        assert!(!policy.to_string().contains("DeleteRolePermissionsBoundary"), "{file}: a boundary stays");
+        assert!(!policy.to_string().contains("DeleteRolePermissionsBoundary"), "{file}: boundaries are never removed");
     }
     for document in ["operator-policy", "workers-boundary"] {
         let text = text(&format!("manifests/iam/{document}.json"));
@@ -274,7 +277,7 @@ fn nothing_is_granted_without_a_limit() {
     }
 }
 
-/// EKS Pod Identity hands the role to this service account alone.
+/// EKS Pod Identity gives the role only to this service account.
 #[test]
 fn the_trust_names_one_service_account() {
     let trust: Value = serde_json::from_str(&text("manifests/iam/operator-trust.json")).expect("JSON");

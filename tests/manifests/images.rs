@@ -1,12 +1,12 @@
-//! One name for each image, wherever it stands.
+//! Each image has the same name everywhere.
 
-use dispatch_operator::images::{OPERATOR, RUNTIME};
+use dispatch_operator::engine::images::{OPERATOR, RUNTIME};
 use regex::Regex;
 
 use crate::objects::{documents, files, text};
 
 #[test]
-fn every_manifest_names_the_images_the_operator_knows() {
+fn every_manifest_uses_the_image_names_of_the_operator() {
     let base = documents(&text("manifests/base/kustomization.yaml")).remove(0);
     let image = &base["images"][0];
     let word = |field: &str| image[field].as_str().expect("a text").to_owned();

@@ -1,5 +1,5 @@
-//! What is shipped in `manifests/` and `examples/fleet`, held against the rules of ARCHITECTURE.md, against the sources it speaks of,
-//! and, where `KUBEBUILDER_ASSETS` names one, against a real API server.
+//! Checks `manifests/` and `examples/fleet` against the rules of ARCHITECTURE.md and against the sources they refer to.
+//! `tests/kubernetes` applies them to a real API server.
 
 #[cfg(test)]
 mod argocd;

@@ -1,4 +1,4 @@
-//! Rules and dashboard speak of metrics that exist, with labels they have.
+//! Rules and dashboard use only metrics that exist.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::objects::{documents, files, text};
 
-/// What may follow a registered name in the exposition: units the registry adds, and what the type adds.
+/// Suffixes of a registered name in the exposition format: those of units and of metric types.
 const SUFFIXES: [&str; 8] =
     ["", "_total", "_seconds", "_seconds_bucket", "_seconds_count", "_seconds_sum", "_bucket", "_count"];
 
-/// Every name the sources of both programs register, as it can be exposed.
+/// Every name that the sources of both programs register, with all suffixes.
 fn exposed() -> BTreeSet<String> {
     let constant = Regex::new(r#"const [A-Z_]+: &str =\s*"(dispatch_[a-z_]+)";"#).expect("a pattern");
     let mut names = BTreeSet::new();
@@ -56,40 +56,40 @@ fn expressions_of_dashboard() -> Vec<String> {
 }
 
 #[test]
-fn every_metric_that_is_asked_for_exists() {
+fn every_metric_in_use_exists() {
     let exposed = exposed();
     for (what, expressions) in [("rules.yaml", expressions_of_rules()), ("dashboard.json", expressions_of_dashboard())]
     {
         let used = used(&expressions);
-        assert!(!used.is_empty(), "{what} asks for nothing");
+        assert!(!used.is_empty(), "{what} uses no metric");
         let unknown: Vec<_> = used.difference(&exposed).collect();
-        assert!(unknown.is_empty(), "{what} asks for {unknown:?}");
+        assert!(unknown.is_empty(), "{what} uses unknown metrics: {unknown:?}");
     }
 }
 
 #[test]
-fn every_metric_of_the_operator_is_asked_for() {
+fn every_metric_of_the_operator_is_in_use() {
     let constant = Regex::new(r#"const [A-Z_]+: &str =\s*"(dispatch_operator_[a-z_]+)";"#).expect("a pattern");
-    let source = text("operator/src/kubernetes/metrics.rs");
+    let source = text("operator/src/kubernetes/infra/metrics.rs");
     let expressions = [expressions_of_rules(), expressions_of_dashboard()].concat();
     let used = used(&expressions);
     let names: Vec<&str> =
         constant.captures_iter(&source).filter_map(|found| found.get(1)).map(|m| m.as_str()).collect();
     assert!(names.len() >= 16, "{names:?}");
     for name in names {
-        assert!(used.iter().any(|used| used.starts_with(name)), "nobody looks at {name}");
+        assert!(used.iter().any(|used| used.starts_with(name)), "neither an alert nor a panel uses {name}");
     }
 }
 
 #[test]
-fn every_panel_has_a_place_of_its_own() {
+fn panels_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(&text("manifests/monitoring/dashboard.json")).expect("JSON");
     let mut taken = BTreeSet::new();
     for panel in dashboard["panels"].as_array().expect("panels") {
         let at = |side: &str| panel["gridPos"][side].as_u64().expect("a number");
         for x in at("x")..at("x") + at("w") {
             for y in at("y")..at("y") + at("h") {
-                assert!(x < 24 && taken.insert((x, y)), "{} lies on another panel", panel["title"]);
+                assert!(x < 24 && taken.insert((x, y)), "{} overlaps another panel", panel["title"]);
             }
         }
     }

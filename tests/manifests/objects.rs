@@ -1,4 +1,4 @@
-//! Reading what is shipped.
+//! Helpers for reading the shipped files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// The two ways the operator is installed with kustomize.
+/// The two kustomize overlays of the operator.
 pub const OVERLAYS: [&str; 2] = ["manifests/overlays/cluster-wide", "manifests/overlays/namespaced"];
 
 pub fn root() -> PathBuf {
@@ -17,7 +17,7 @@ pub fn text(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All documents of a YAML text; empty ones are left out.
+/// All documents of a YAML text except empty ones.
 pub fn documents(text: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(text)
         .map(|document| Value::deserialize(document).expect("YAML"))
@@ -25,19 +25,19 @@ pub fn documents(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The Python of the workspace's virtual environment, which the tests' tools live in.
+/// The Python of the workspace's virtual environment, which contains the tools of the tests.
 pub fn python() -> PathBuf {
     root().join(".venv/bin/python")
 }
 
-/// Standard output of a program that has to succeed.
+/// Standard output of a program that must succeed.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.current_dir(root()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Whether a program can be started. Where it cannot, the test says by name that it was left out.
+/// Whether a program can be started. If not, reports that the test is skipped.
 pub fn has(program: &str, test: &str) -> bool {
     let found = Command::new(program).arg("help").output().is_ok();
     if !found {
@@ -46,12 +46,12 @@ pub fn has(program: &str, test: &str) -> bool {
     found
 }
 
-/// What kustomize makes of a folder.
+/// The output of kustomize for a folder.
 pub fn kustomize(folder: &str) -> String {
     output_of(Command::new("kubectl").args(["kustomize", folder]))
 }
 
-/// The files of a folder and of those below it.
+/// All files in a folder, recursively.
 pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -65,7 +65,7 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Compares a generated file with what it should hold, or writes it where `UPDATE_GENERATED` is set.
+/// Compares a generated file with its expected content, or writes it if `UPDATE_GENERATED` is set.
 pub fn assert_generated(path: &str, made: &Value) {
     let made = format!("{made:#}\n");
     if std::env::var_os("UPDATE_GENERATED").is_some() {

@@ -1,10 +1,10 @@
-//! The Pods of the operator: restricted, bounded, reachable only where they have to be.
+//! The Pods of the operator: restricted security, resource limits and network access.
 
 use serde_json::{Value, json};
 
 use crate::objects::{OVERLAYS, documents, has, kustomize, text};
 
-/// Kubernetes' "Pod Security Standards", level restricted, and the project's own additions.
+/// Checks the level "restricted" of the Kubernetes Pod Security Standards, and additional rules of this project.
 pub fn assert_restricted(pod: &Value) {
     for field in ["hostNetwork", "hostPID", "hostIPC"] {
         assert!(pod[field].is_null(), "{field}");
@@ -16,13 +16,13 @@ pub fn assert_restricted(pod: &Value) {
     for volume in pod["volumes"].as_array().into_iter().flatten() {
         assert!(volume["hostPath"].is_null(), "{volume}");
     }
-    assert!(pod["initContainers"].is_null(), "there are none to check");
+    assert!(pod["initContainers"].is_null(), "init containers are not checked here");
     for container in pod["containers"].as_array().expect("containers") {
         let security = &container["securityContext"];
         assert_eq!(security["allowPrivilegeEscalation"], false);
         assert_eq!(security["capabilities"], json!({ "drop": ["ALL"] }));
         assert!(security["privileged"].is_null());
-        // Beyond the standard.
+        // Not required by the standard.
         assert_eq!(security["readOnlyRootFilesystem"], true);
         let resources = &container["resources"];
         assert!(resources["requests"]["cpu"].is_string() && resources["requests"]["memory"].is_string(), "{resources}");
@@ -41,10 +41,10 @@ fn the_operator_runs_restricted() {
     assert_restricted(&deployment["spec"]["template"]["spec"]);
 }
 
-/// Which addresses the operator may open connections to, and who may read its metrics.
+/// Checks which addresses the operator may connect to, and who may read its metrics.
 pub fn assert_closed(policy: &Value) {
     let spec = &policy["spec"];
-    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]), "what is not listed is denied");
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]), "everything else must be denied");
     let ingress = spec["ingress"].as_array().expect("ingress");
     assert_eq!(ingress.len(), 1);
     assert!(ingress[0]["from"][0]["namespaceSelector"]["matchLabels"].is_object());
@@ -53,7 +53,11 @@ pub fn assert_closed(policy: &Value) {
         for block in rule["to"].as_array().expect("to").iter().filter_map(|to| to.get("ipBlock")) {
             match block["cidr"].as_str().expect("a CIDR") {
                 "0.0.0.0/0" => {
-                    assert_eq!(block["except"], json!(["169.254.0.0/16"]), "the metadata service is out of reach");
+                    assert_eq!(
+                        block["except"],
+                        json!(["169.254.0.0/16"]),
+                        "the instance metadata service must be blocked"
+                    );
                 }
                 "::/0" => assert_eq!(block["except"], json!(["fd00:ec2::/32", "fe80::/10"])),
                 agent => assert!(["169.254.170.23/32", "fd00:ec2::23/128"].contains(&agent), "{agent}"),
@@ -63,15 +67,15 @@ pub fn assert_closed(policy: &Value) {
 }
 
 #[test]
-fn the_network_is_closed_but_for_what_is_listed() {
+fn the_network_policy_allows_only_the_listed_peers() {
     let policies = documents(&text("manifests/base/network-policy.yaml"));
     let [policy] = policies.as_slice() else { panic!("one policy") };
     assert_closed(policy);
 }
 
 #[test]
-fn every_selector_finds_the_operator() {
-    if !has("kubectl", "every_selector_finds_the_operator") {
+fn every_selector_matches_the_operator() {
+    if !has("kubectl", "every_selector_matches_the_operator") {
         return;
     }
     for overlay in OVERLAYS {

@@ -1,10 +1,10 @@
-//! What the operator may do in the cluster.
+//! The operator's permissions in the cluster.
 
 use serde_json::{Value, json};
 
 use crate::objects::{OVERLAYS, documents, has, kustomize, root, strings, text};
 
-/// Rights by which a workload could give itself more rights, or act as somebody else.
+/// Verbs with which a workload could extend its own permissions or impersonate another identity.
 const NEVER: [&str; 5] = ["*", "escalate", "bind", "impersonate", "approve"];
 const NEVER_ON: [&str; 8] = [
     "*",
@@ -19,31 +19,31 @@ const NEVER_ON: [&str; 8] = [
 
 pub fn assert_minimal(role: &Value) {
     for rule in role["rules"].as_array().expect("rules") {
-        let said = rule.to_string();
-        assert!(strings(&rule["verbs"]).iter().all(|verb| !NEVER.contains(verb)), "{said}");
-        assert!(strings(&rule["resources"]).iter().all(|resource| !NEVER_ON.contains(resource)), "{said}");
-        assert!(!strings(&rule["apiGroups"]).contains(&"*") && rule["nonResourceURLs"].is_null(), "{said}");
+        let shown = rule.to_string();
+        assert!(strings(&rule["verbs"]).iter().all(|verb| !NEVER.contains(verb)), "{shown}");
+        assert!(strings(&rule["resources"]).iter().all(|resource| !NEVER_ON.contains(resource)), "{shown}");
+        assert!(!strings(&rule["apiGroups"]).contains(&"*") && rule["nonResourceURLs"].is_null(), "{shown}");
         let of_systems = strings(&rule["resources"]).contains(&"dispatchsystems");
         let forbidden: &[&str] =
             if of_systems { &["create", "delete", "deletecollection"] } else { &["deletecollection"] };
-        assert!(strings(&rule["verbs"]).iter().all(|verb| !forbidden.contains(verb)), "{said}");
+        assert!(strings(&rule["verbs"]).iter().all(|verb| !forbidden.contains(verb)), "{shown}");
         if strings(&rule["resources"]).contains(&"secrets") {
-            assert_eq!(strings(&rule["verbs"]), ["get"], "secrets are read by name and no further");
+            assert_eq!(strings(&rule["verbs"]), ["get"], "Secrets may only be read by name");
         }
     }
 }
 
-/// Verbs of every rule by which Secrets can be written.
+/// Verbs of every rule that allows more than reading Secrets by name.
 pub fn writes_secrets(objects: &[Value]) -> Vec<Value> {
     let rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
     let of_secrets = rules.filter(|rule| strings(&rule["resources"]).contains(&"secrets"));
     of_secrets.map(|rule| rule["verbs"].clone()).filter(|verbs| *verbs != json!(["get"])).collect()
 }
 
-/// The component can be put on either overlay, adds one rule to the operator's own role and to no other, and lists nothing.
+/// The component works with both overlays and adds one rule to the operator's role only, without `list`.
 #[test]
-fn the_right_to_write_secrets_is_given_apart() {
-    if !has("kubectl", "the_right_to_write_secrets_is_given_apart") {
+fn the_permission_to_write_secrets_is_optional() {
+    if !has("kubectl", "the_permission_to_write_secrets_is_optional") {
         return;
     }
     let here = root().join("target/tmp/connection-secrets");
@@ -64,12 +64,12 @@ fn the_right_to_write_secrets_is_given_apart() {
                 rules.retain(|rule| rule["verbs"] != json!(["create", "patch", "delete"]));
             }
         }
-        assert!(with == plain, "{overlay}: something else changes");
+        assert!(with == plain, "{overlay}: the component changes something else");
     }
 }
 
 #[test]
-fn no_right_is_wider_than_the_work() {
+fn permissions_are_minimal() {
     for overlay in OVERLAYS {
         for file in crate::objects::files(overlay).into_iter().chain(crate::objects::files("manifests/base")) {
             let text = std::fs::read_to_string(&file).expect("a manifest");
@@ -83,9 +83,9 @@ fn no_right_is_wider_than_the_work() {
     }
 }
 
-/// A change of the operator's rights is seen as a change of this snapshot.
+/// A change of the operator's permissions shows up as a change of this snapshot.
 #[test]
-fn the_rights_are_the_reviewed_ones() {
+fn the_permissions_are_the_reviewed_ones() {
     let mut lines = Vec::new();
     for file in ["manifests/overlays/cluster-wide/cluster-role.yaml", "manifests/base/lease.yaml"] {
         for role in documents(&text(file)).iter().filter(|object| object["rules"].is_array()) {
@@ -115,8 +115,8 @@ fn one_namespace_has_the_same_rules_as_the_cluster() {
 }
 
 #[test]
-fn the_namespaced_overlay_asks_for_nothing_outside_its_namespace() {
-    if !has("kubectl", "the_namespaced_overlay_asks_for_nothing_outside_its_namespace") {
+fn the_namespaced_overlay_needs_nothing_outside_its_namespace() {
+    if !has("kubectl", "the_namespaced_overlay_needs_nothing_outside_its_namespace") {
         return;
     }
     for overlay in OVERLAYS {
@@ -138,13 +138,13 @@ fn the_namespaced_overlay_asks_for_nothing_outside_its_namespace() {
 }
 
 #[test]
-fn nothing_of_kustomize_makes_a_namespace_or_a_definition() {
+fn kustomize_creates_neither_namespaces_nor_definitions() {
     for file in crate::objects::files("manifests/base").into_iter().chain(crate::objects::files("manifests/overlays")) {
         let text = std::fs::read_to_string(&file).expect("a manifest");
         for object in documents(&text) {
             let kind = object["kind"].as_str().expect("a kind");
             let shown = file.strip_prefix(root()).expect("below the root").display();
-            assert!(!["Namespace", "CustomResourceDefinition"].contains(&kind), "{shown} makes a {kind}");
+            assert!(!["Namespace", "CustomResourceDefinition"].contains(&kind), "{shown} creates a {kind}");
         }
     }
 }

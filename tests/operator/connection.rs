@@ -1,18 +1,18 @@
-//! The connection's objects on a real API server, written by a user who has the rights the manifests give the operator.
+//! The connection's objects on a real API server, written with the permissions that the manifests grant the operator.
 
 use std::sync::Arc;
 
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::connection::Connection;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pool::{self, Setting};
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::reconcile::Mode;
-use dispatch_operator::secrets::Secrets;
-use dispatch_operator::status::{ConnectionFinding, ConnectionState};
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::engine::secrets::Secrets;
+use dispatch_operator::engine::settings::Mode;
+use dispatch_operator::engine::status::{ConnectionFinding, ConnectionState};
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::reconcile::connection::Connection;
+use dispatch_operator::kubernetes::reconcile::worker_deployments::{self, Setting};
 use dispatch_operator::testing::system;
 use dispatch_tests::apiserver::ApiServer;
 
@@ -20,7 +20,7 @@ use crate::support::{OPERATOR, allow_secrets, operator_of};
 
 const TOKEN: &str = "a-token/with@signs";
 
-/// A system in a cluster, and the operator's hands in it.
+/// A system in a cluster, and the operator's client.
 struct Stage {
     server: ApiServer,
     cluster: Cluster,
@@ -32,7 +32,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// With the rights of the cluster-wide overlay.
+    /// With the permissions of the cluster-wide overlay.
     async fn start() -> anyhow::Result<Option<Self>> {
         let Some(server) = ApiServer::start().await? else { return Ok(None) };
         let metrics = Arc::new(Metrics::new());
@@ -72,7 +72,7 @@ impl Stage {
         Ok(state)
     }
 
-    /// Steps until the name is in the status and the Secret is there.
+    /// Steps until the name is in the status and the Secret exists.
     async fn publish(&mut self) -> anyhow::Result<ConnectionState> {
         match self.step().await? {
             ConnectionState::Publishing => self.step().await,
@@ -80,11 +80,11 @@ impl Stage {
         }
     }
 
-    /// Applies the worker objects and says whose name is taken.
+    /// Applies the worker objects and returns the name that another owner has, if any.
     async fn pool(&self) -> anyhow::Result<Option<String>> {
         let (served, mode) = (Served::default(), Mode::CarryOut);
         let setting = Setting { image: "runtime", endpoint_url: None, cache_secret_version: None, served, mode };
-        Ok(pool::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
+        Ok(worker_deployments::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }
 
     fn field(&self, object: &str, path: &str) -> anyhow::Result<String> {
@@ -107,11 +107,11 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn a_connection_secret_is_made_kept_moved_and_removed() -> anyhow::Result<()> {
+async fn a_connection_secret_is_created_maintained_renamed_and_removed() -> anyhow::Result<()> {
     let Some(mut stage) = Stage::start().await? else { return Ok(()) };
     stage.allow_secrets()?;
     stage.want_secret(Some("city"));
-    assert_eq!(stage.step().await?, ConnectionState::Publishing, "the name is in the status first");
+    assert_eq!(stage.step().await?, ConnectionState::Publishing, "the name is recorded in the status first");
     assert!(!stage.exists("secret/city")?);
     assert_eq!(stage.step().await?, ConnectionState::Published);
     assert_eq!(stage.secret("city", "cacheUrl")?, "rediss://:a-token%2Fwith%40signs@master.example:6379");
@@ -136,7 +136,7 @@ async fn a_connection_secret_is_made_kept_moved_and_removed() -> anyhow::Result<
     assert_eq!(stage.secret("city", "cacheAuthToken")?, "another");
     stage.system.spec.cache.auth_secret_ref = None;
     stage.step().await?;
-    assert_eq!(stage.field("secret/city", "{{ len .data }}")?, "1", "a token that is gone is taken away");
+    assert_eq!(stage.field("secret/city", "{{ len .data }}")?, "1", "a removed token is deleted");
 
     stage.want_secret(Some("moved"));
     assert_eq!(stage.publish().await?, ConnectionState::Published);
@@ -149,7 +149,7 @@ async fn a_connection_secret_is_made_kept_moved_and_removed() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_secret_of_somebody_else_is_neither_changed_nor_removed() -> anyhow::Result<()> {
+async fn a_secret_of_another_owner_is_neither_changed_nor_removed() -> anyhow::Result<()> {
     let Some(mut stage) = Stage::start().await? else { return Ok(()) };
     stage.allow_secrets()?;
     stage.server.kubectl(&["create", "secret", "generic", "theirs", "--from-literal=cacheUrl=x"])?;
@@ -159,14 +159,14 @@ async fn a_secret_of_somebody_else_is_neither_changed_nor_removed() -> anyhow::R
     stage.want_secret(Some("ours"));
     assert_eq!(stage.publish().await?, ConnectionState::Published);
     assert!(stage.exists("secret/theirs")? && stage.exists("secret/ours")?);
-    // A system that was deleted and made anew is another owner.
+    // A system that was deleted and created again is another owner.
     stage.system.uid = Some("3a5f1c9e-0000-4000-8000-000000000002".to_owned());
     assert_eq!(stage.step().await?, ConnectionState::Taken("Secret", "ours".to_owned()));
     Ok(())
 }
 
 #[tokio::test]
-async fn without_the_right_to_write_secrets_the_operator_says_so() -> anyhow::Result<()> {
+async fn a_missing_permission_to_write_secrets_is_reported() -> anyhow::Result<()> {
     let Some(mut stage) = Stage::start().await? else { return Ok(()) };
     stage.want_secret(Some("city"));
     let denied = stage.publish().await?;
@@ -187,7 +187,7 @@ async fn without_the_right_to_write_secrets_the_operator_says_so() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn the_connections_config_map_goes_where_it_is_wanted_and_takes_no_other_name() -> anyhow::Result<()> {
+async fn the_connection_config_map_follows_its_name_and_overwrites_no_other() -> anyhow::Result<()> {
     let Some(mut stage) = Stage::start().await? else { return Ok(()) };
     assert_eq!(stage.pool().await?, None);
     assert_eq!(stage.field("configmap/seoul-connection", "{{ .data.tableName }}")?, "coactus-default-seoul");
@@ -195,7 +195,7 @@ async fn the_connections_config_map_goes_where_it_is_wanted_and_takes_no_other_n
     stage.system.spec.connection.config_map_name = Some("theirs".to_owned());
     assert_eq!(stage.pool().await?, Some("theirs".to_owned()));
     assert_eq!(stage.field("configmap/theirs", "{{ .data }}")?, "map[tableName:x]");
-    assert!(!stage.exists("configmap/seoul-connection")?, "the old name is wanted no more");
+    assert!(!stage.exists("configmap/seoul-connection")?, "the old name is no longer in use");
     let writes = stage.writes()?;
     stage.pool().await?;
     assert_eq!(stage.writes()?, writes);
@@ -206,7 +206,7 @@ async fn the_connections_config_map_goes_where_it_is_wanted_and_takes_no_other_n
     assert_eq!(city, "seoul ap-northeast-2 coactus-default-seoul-exports-000000000000");
     assert!(!stage.server.kubectl(&["get", "configmap", "city", "--output=yaml"])?.contains("a-token"));
     stage.server.kubectl(&["label", "configmap", "city", "app.kubernetes.io/managed-by-"])?;
-    assert_eq!(stage.pool().await?, None, "an object of ours without its label is ours");
+    assert_eq!(stage.pool().await?, None, "an owned object without its label is still owned");
     stage.system.spec.connection.config_map_name = None;
     assert_eq!(stage.pool().await?, None);
     assert!(!stage.exists("configmap/city")? && stage.exists("configmap/seoul-connection")?);

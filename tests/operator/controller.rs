@@ -1,4 +1,5 @@
-//! Reconciles of the controller on a real API server, with AWS in memory: what is in the status, and what is not written again.
+//! Reconciles of the controller on a real API server, with AWS in memory: what the status contains, and what is not
+//! written twice.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,16 +9,17 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::ports::Ports;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::{MANIFEST, World};
 use dispatch_tests::apiserver::ApiServer;
 use jiff::Timestamp;
@@ -25,9 +27,9 @@ use serde_json::Value;
 
 use crate::support::{allow_secrets, operator_of};
 
-/// Reconciles until a status says what is waited for; the environment takes a few.
-const PASSES_MAX: usize = 20;
-/// The world's own time: noon in Seoul.
+/// Limit of reconciles until the status has the expected value.
+const RECONCILES_MAX: usize = 20;
+/// Current time of the fakes: noon in Seoul.
 static NOW: AtomicI64 = AtomicI64::new(1_714_618_800);
 
 fn clock() -> Timestamp {
@@ -37,7 +39,7 @@ fn clock() -> Timestamp {
 /// The same account for every system.
 struct OneWorld(World);
 
-impl PortsSource for OneWorld {
+impl ClientPool for OneWorld {
     fn ports<'a>(&'a self, _system: &'a ValidatedSystem) -> Pin<Box<dyn Future<Output = Ports> + Send + 'a>> {
         Box::pin(async { self.0.ports() })
     }
@@ -52,7 +54,7 @@ struct Stage {
 impl Stage {
     async fn start(manifest: &str) -> anyhow::Result<Option<Self>> {
         let Some(server) = ApiServer::start().await? else { return Ok(None) };
-        // kubectl takes what it knows of fields from the server, which may be older than the definition's rules.
+        // kubectl validates with the server's schema, which may be older than the rules of the definition.
         let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/crd.yaml");
         server.kubectl(&["create", "--validate=false", "-f", definition])?;
         let name = "crd/dispatchsystems.dispatch.coactus.io";
@@ -64,14 +66,14 @@ impl Stage {
         Ok(Some(Self { server, client, world: World::default() }))
     }
 
-    /// A process without any memory.
+    /// An operator process without cached state.
     fn process(&self) -> Context {
         let (fence, metrics) = (Fence::open(), Arc::new(Metrics::new()));
         let cluster = Cluster::new(self.client.clone(), fence.clone(), Arc::clone(&metrics));
         let resync = Duration::from_mins(5);
-        Context::new(Parts {
+        Context {
             aws: Arc::new(OneWorld(self.world.clone())),
-            announcer: Announcer::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
+            recorder: EventRecorder::new(self.client.clone(), "test", fence, Arc::clone(&metrics)),
             cluster,
             metrics,
             options: Options {
@@ -79,24 +81,24 @@ impl Stage {
                 endpoint_url: None,
                 resync,
                 spread: Duration::ZERO,
-                pauses: Pauses::default(),
-                stack_operations: 20,
+                requeue: RequeuePolicy::default(),
                 defaults: Defaults::default(),
             },
             clock,
             served: Served::default(),
-        })
+            objects: Objects::new(20),
+        }
     }
 
     fn object(&self) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&self.server.kubectl(&["get", "dispatchsystem", "seoul", "--output=json"])?)?)
     }
 
-    /// Reconciles until the status has this text at this place.
+    /// Reconciles until the object has this text at this JSON pointer.
     async fn until(&self, process: &Context, place: &str, text: &str) -> anyhow::Result<Value> {
         let mut seen = Value::Null;
-        for _ in 0..PASSES_MAX {
-            pass(process, &("default".to_owned(), "seoul".to_owned())).await?;
+        for _ in 0..RECONCILES_MAX {
+            reconcile(process, &("default".to_owned(), "seoul".to_owned())).await?;
             seen = self.object()?;
             if seen.pointer(place).and_then(Value::as_str) == Some(text) {
                 return Ok(seen);
@@ -113,7 +115,7 @@ fn reason(object: &Value, kind: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_slot_and_a_connection_reach_the_status_of_the_object_and_are_written_once() -> anyhow::Result<()> {
+async fn a_scheduled_export_and_a_connection_reach_the_status_and_are_written_once() -> anyhow::Result<()> {
     let manifest = format!(
         "{MANIFEST}  export: {{ schedule: '0 4 * * *' }}\n  connection: {{ configMapName: city, secretName: city }}\n"
     );
@@ -123,17 +125,17 @@ async fn a_slot_and_a_connection_reach_the_status_of_the_object_and_are_written_
     stage.until(&process, "/status/connectionSecretName", "city").await?;
     let object = stage.until(&process, next, "2024-05-02T19:00:00Z").await?;
     assert_eq!(reason(&object, "ExportsReady"), "Scheduled");
-    pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+    reconcile(&process, &("default".to_owned(), "seoul".to_owned())).await?;
     let object = stage.object()?;
     assert_eq!(reason(&object, "ConnectionPublished"), "Published");
     let data = stage.server.kubectl(&["get", "secret", "city", "--output=jsonpath={.data.cacheUrl}"])?;
     ensure!(!data.is_empty());
     for _ in 0..10 {
-        pass(&process, &("default".to_owned(), "seoul".to_owned())).await?;
+        reconcile(&process, &("default".to_owned(), "seoul".to_owned())).await?;
     }
     assert_eq!(stage.object()?["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
 
-    // Four in the morning. Every look is one of another process, which waits for none that was before it.
+    // 04:00. Each reconcile runs in a new process, which does not wait for an earlier one.
     let slot = 1_714_618_800 + 16 * 3600 + 10;
     NOW.store(slot, Ordering::Relaxed);
     stage.world.change_exports(|exports| exports.now = clock());

@@ -1,15 +1,15 @@
-//! Data outlives its stack, comes back into the next one, and goes only when it is to go.
+//! Data outlives its stack, is imported by the next one, and is deleted only on request.
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_api::conditions::{INVALID_PUSH_CREDENTIAL, OWNED_BY_ANOTHER, STALLED};
-use dispatch_operator::destroy::destroy;
-use dispatch_operator::progress::{Event, Silent};
-use dispatch_operator::reconcile::reconcile;
+use dispatch_api::conditions::{ConditionType, Reason};
+use dispatch_operator::engine::destroy::destroy;
+use dispatch_operator::engine::progress::{Event, Silent};
+use dispatch_operator::engine::reconcile::reconcile;
 use dispatch_operator::testing::fcm_key;
 use secrecy::ExposeSecret as _;
 
-use crate::support::{Account, SEOUL, apply, seoul, settings, told};
+use crate::support::{Account, SEOUL, apply, condition, seoul, settings};
 
 /// Writes an item as a worker would.
 async fn write(account: &Account, table: &str) -> anyhow::Result<()> {
@@ -47,19 +47,19 @@ async fn a_destroyed_system_that_is_applied_again_has_its_data() -> anyhow::Resu
     let (again, events) = apply(&system, &account.ports).await?;
     assert!(again.is_ready(), "{:#?}", again.status);
     assert!(
-        events.iter().any(|event| matches!(event, Event::Step(text) if text.starts_with("taking in what was kept")))
+        events.iter().any(|event| matches!(event, Event::Step(text) if text.starts_with("importing retained data")))
     );
-    assert_eq!(items(&account, &outputs.table_name).await?, 1, "the item is still there");
+    assert_eq!(items(&account, &outputs.table_name).await?, 1, "the item still exists");
     assert_eq!(again.outputs.context("outputs")?.export_bucket, outputs.export_bucket);
     assert!(!apply(&system, &account.ports).await?.0.changed);
-    // And once more: what was taken in is kept again.
+    // Imported data is retained again.
     destroy(&system, &account.ports, &settings(), &mut Silent).await?;
     assert_eq!(items(&account, &outputs.table_name).await?, 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_not_taken_in() -> anyhow::Result<()> {
+async fn a_table_of_another_owner_is_not_imported() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let first = seoul(SEOUL)?;
     assert!(apply(&first, &account.ports).await?.0.is_ready());
@@ -68,15 +68,15 @@ async fn a_table_of_somebody_else_is_not_taken_in() -> anyhow::Result<()> {
     let mut other = seoul(&named)?;
     other.names.table.clone_from(&first.names.table);
     let (refused, _) = apply(&other, &account.ports).await?;
-    let (reason, message) = told(&refused, STALLED);
-    assert_eq!(reason, OWNED_BY_ANOTHER);
+    let (reason, message) = condition(&refused, ConditionType::Stalled);
+    assert_eq!(reason, Reason::OwnedByAnother);
     assert!(message.contains("default/seoul"), "{message}");
     assert!(account.ports.stacks.describe(&other.names.stack).await?.is_none());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_system_whose_data_may_go_leaves_nothing_though_its_bucket_was_full() -> anyhow::Result<()> {
+async fn a_deletion_with_data_leaves_nothing_even_with_a_full_bucket() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let text = SEOUL.replace("deletionPolicy: Retain ", "deletionPolicy: Delete ");
     let system = seoul(&text)?;
@@ -96,7 +96,7 @@ async fn a_system_whose_data_may_go_leaves_nothing_though_its_bucket_was_full() 
 }
 
 #[tokio::test]
-async fn data_that_was_kept_once_can_go_with_the_next_stack() -> anyhow::Result<()> {
+async fn retained_data_can_be_deleted_with_the_next_stack() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let keeping = seoul(SEOUL)?;
     let outputs = apply(&keeping, &account.ports).await?.0.outputs.context("outputs")?;
@@ -127,7 +127,7 @@ async fn a_rotated_push_key_is_recorded_by_the_stack_and_not_sent_again() -> any
         let done = reconcile(&system, &account.ports, &settings, &mut listen).await?;
         assert!(done.is_ready(), "{:#?}", done.status);
         assert_eq!(done.changed, run == 0);
-        assert_ne!(told(&done, STALLED).0, INVALID_PUSH_CREDENTIAL);
+        assert_ne!(condition(&done, ConditionType::Stalled).0, Reason::InvalidPushCredential);
     }
     assert_eq!(sent, 1);
     Ok(())

@@ -1,13 +1,13 @@
-//! What somebody changes at AWS behind the engine's back.
+//! Changes made in AWS outside the engine.
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::{StreamSpecification, TimeToLiveSpecification};
-use dispatch_api::conditions::{DRIFTED, RESOURCE_GONE, STALLED};
+use dispatch_api::conditions::{ConditionType, Reason};
 
-use crate::support::{Account, SEOUL, apply, seoul, told};
+use crate::support::{Account, SEOUL, apply, condition, seoul};
 
 #[tokio::test]
-async fn table_settings_changed_by_hand_are_told_and_taken_back() -> anyhow::Result<()> {
+async fn table_settings_changed_by_hand_are_reported_and_corrected() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let system = seoul(SEOUL)?;
     let outputs = apply(&system, &account.ports).await?.0.outputs.context("outputs")?;
@@ -24,16 +24,16 @@ async fn table_settings_changed_by_hand_are_told_and_taken_back() -> anyhow::Res
     reporting.spec.drift_policy = dispatch_api::dispatch_system::DriftPolicy::ReportOnly;
     let (seen, events) = apply(&reporting, &account.ports).await?;
     assert_eq!(events, []);
-    let message = told(&seen, DRIFTED).1;
+    let message = condition(&seen, ConditionType::Drifted).1;
     for field in ["table.deletionProtection", "table's stream: off", "table's time to live: off"] {
         assert!(message.contains(field), "{field}: {message}");
     }
-    let (mended, _) = apply(&system, &account.ports).await?;
-    assert!(mended.is_ready() && mended.changed, "{:#?}", mended.status);
-    assert_eq!(told(&mended, DRIFTED), ("DriftCorrected".to_owned(), message));
+    let (corrected, _) = apply(&system, &account.ports).await?;
+    assert!(corrected.is_ready() && corrected.changed, "{:#?}", corrected.status);
+    assert_eq!(condition(&corrected, ConditionType::Drifted), ("DriftCorrected".to_owned(), message));
     let found = account.ports.tables.table(table).await?.context("the table")?;
     assert_eq!(found.deletion_protection, protection);
-    assert_eq!(mended.outputs.context("outputs")?.stream_arn, found.stream_arn.context("a stream")?);
+    assert_eq!(corrected.outputs.context("outputs")?.stream_arn, found.stream_arn.context("a stream")?);
     assert_eq!(account.ports.tables.expiry(table).await?.as_deref(), Some("expiresAt"));
     let (same, _) = apply(&system, &account.ports).await?;
     assert!(same.is_ready() && !same.changed);
@@ -48,13 +48,13 @@ async fn a_queue_deleted_by_hand_comes_back_with_a_new_stack_and_the_old_data() 
     let queues = aws_sdk_sqs::Client::new(account.aws.config());
     queues.delete_queue().queue_url(&outputs.offers_queue_url).send().await?;
     let (gone, _) = apply(&system, &account.ports).await?;
-    let (reason, message) = told(&gone, STALLED);
-    assert_eq!(reason, RESOURCE_GONE);
+    let (reason, message) = condition(&gone, ConditionType::Stalled);
+    assert_eq!(reason, Reason::ResourceGone);
     assert!(message.contains("queue offers"), "{message}");
 
     let settings = crate::support::settings();
-    let mut silent = dispatch_operator::progress::Silent;
-    dispatch_operator::destroy::destroy(&system, &account.ports, &settings, &mut silent).await?;
+    let mut silent = dispatch_operator::engine::progress::Silent;
+    dispatch_operator::engine::destroy::destroy(&system, &account.ports, &settings, &mut silent).await?;
     assert!(apply(&system, &account.ports).await?.0.is_ready());
     Ok(())
 }

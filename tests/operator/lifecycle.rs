@@ -1,20 +1,21 @@
-//! One system from nothing to nothing: create, no-op, update, drift, destroy.
+//! The whole life of a system: create, no-op, update, drift, destroy.
 
 use anyhow::Context as _;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::destroy::destroy;
-use dispatch_operator::export;
-use dispatch_operator::plan::{ChangeKind, PartStep, ResourceChange, StackStep};
-use dispatch_operator::ports::QueueSettings;
-use dispatch_operator::progress::{Event, Silent};
-use dispatch_operator::reconcile::{preview, reconcile};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::QueueSettings;
+use dispatch_operator::cloud::{ChangeKind, ResourceChange};
+use dispatch_operator::engine::destroy::destroy;
+use dispatch_operator::engine::export;
+use dispatch_operator::engine::plan::{DirectStep, StackStep};
+use dispatch_operator::engine::progress::{Event, Silent};
+use dispatch_operator::engine::reconcile::{preview, reconcile};
 use dispatch_operator::testing::fcm_key;
 use dispatch_tests::ministack::{Ministack, REGION};
 
 use crate::support::{SEOUL, apply, seoul, settings};
 
 #[tokio::test]
-async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow::Result<()> {
+async fn a_system_is_created_unchanged_updated_corrected_and_destroyed() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
     let ports = aws.ports();
@@ -35,12 +36,12 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 
     let (same, events) = apply(&system, &ports).await?;
     assert!(same.is_ready() && !same.changed, "{:#?}", same.status);
-    assert_eq!(events, [], "nothing happens and nothing is told");
+    assert_eq!(events, [], "nothing happens and nothing is reported");
     assert!(preview(&system, &ports, &settings()).await?.is_empty());
 
     let longer = seoul(&SEOUL.replacen("retentionSeconds: 345600", "retentionSeconds: 600000", 1))?;
     let plan = preview(&longer, &ports, &settings()).await?;
-    // What reads the queue's attributes is listed too: CloudFormation cannot know beforehand that they stay the same.
+    // Resources that read the queue's attributes are listed too: CloudFormation cannot predict that they stay the same.
     let queue = plan.changes.iter().find(|change| change.logical_id == "OffersQueue").context("the queue's change")?;
     assert_eq!((queue.kind, queue.properties.join(",")), (ChangeKind::Change, "MessageRetentionPeriod".to_owned()));
     assert!(!plan.changes.iter().any(ResourceChange::endangers_data), "{:#?}", plan.changes);
@@ -52,16 +53,16 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 
     let shorter = QueueSettings { visibility_timeout_seconds: 1, ..settings_of_offers };
     ports.queues.correct(&outputs.offers_queue_url, &shorter).await?;
-    let (mended, _) = apply(&longer, &ports).await?;
-    assert!(mended.is_ready() && mended.changed);
+    let (corrected, _) = apply(&longer, &ports).await?;
+    assert!(corrected.is_ready() && corrected.changed);
     assert!(
-        matches!(mended.plan.parts.as_slice(), [PartStep::CorrectQueue { name: "offers", .. }]),
+        matches!(corrected.plan.parts.as_slice(), [DirectStep::CorrectQueue { name: "offers", .. }]),
         "{:?}",
-        mended.plan
+        corrected.plan
     );
 
     let exported = export::start(&longer, &ports, &mut Silent).await?;
-    let exported = export::follow(exported, &ports, settings().patience, &mut Silent).await?;
+    let exported = export::follow(exported, &ports, settings().wait_policy, &mut Silent).await?;
     assert_eq!(exported.state, "COMPLETED");
     assert_eq!(export::last(&longer, &ports).await?, Some(exported));
 
@@ -73,7 +74,7 @@ async fn a_system_is_created_left_alone_updated_mended_and_destroyed() -> anyhow
 }
 
 #[tokio::test]
-async fn a_system_whose_data_may_go_leaves_nothing() -> anyhow::Result<()> {
+async fn a_deletion_with_data_leaves_nothing() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
     let system = seoul(&SEOUL.replace("deletionPolicy: Retain ", "deletionPolicy: Delete "))?;
@@ -85,7 +86,7 @@ async fn a_system_whose_data_may_go_leaves_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_push_credential_reaches_sns_and_leaves_with_the_system() -> anyhow::Result<()> {
+async fn the_push_credential_reaches_sns_and_is_deleted_with_the_system() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
     let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
     let fcm = "notifications: { fcm: { serviceAccountSecretRef: { name: fcm, key: key.json } } }\n  cache:";

@@ -1,6 +1,5 @@
-//! The operator's engine against a real (emulated) AWS endpoint, through the library that the command line and the controller
-//! use; and what the controller publishes, against a real API server. Those tests fail where there is none, unless
-//! `DISPATCH_SKIP_ENVTEST=1` is set.
+//! The operator's engine against an emulated AWS endpoint, and the controller's objects on a real API server. Without
+//! an API server the latter tests fail, unless `DISPATCH_SKIP_ENVTEST=1` is set.
 
 mod connection;
 mod controller;
@@ -25,36 +24,55 @@ fn sources(folder: &Path, text: &mut String) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where tests of the operator are. `tests/kubernetes` needs an API server; its sources are there without one.
+/// Folders with tests of the operator.
 const PLACES: [&str; 7] =
     ["operator", "manifests", "kubernetes", "architecture", "../operator/src", "../operator/tests", "../operator/api"];
-/// Rows of the table: every behaviour has its number for good.
-const ROWS: usize = 54;
+/// Numbered behaviours of the README. A behaviour keeps its number.
+const BEHAVIOURS: usize = 54;
+
+/// A heading `### 12. Title` or `### Title` of the README, with the tests listed below it as "- `name`".
+struct Behaviour<'a> {
+    number: Option<usize>,
+    title: &'a str,
+    tests: Vec<&'a str>,
+}
+
+fn behaviours(readme: &str) -> Vec<Behaviour<'_>> {
+    let mut all: Vec<Behaviour<'_>> = Vec::new();
+    for line in readme.lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            let (number, title) = match heading.split_once(". ") {
+                Some((number, title)) => (number.parse::<usize>().ok(), title),
+                None => (None, heading),
+            };
+            all.push(Behaviour { number, title, tests: Vec::new() });
+        } else if let (Some(test), Some(behaviour)) = (line.strip_prefix("- `"), all.last_mut()) {
+            behaviour.tests.push(test.trim_end_matches('`'));
+        }
+    }
+    all
+}
 
 #[test]
-fn every_row_is_there_and_every_test_the_readme_names_exists() -> anyhow::Result<()> {
+fn every_behaviour_is_listed_and_every_named_test_exists() -> anyhow::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     for place in PLACES.into_iter().map(|place| here.join(place)).filter(|place| place.is_dir()) {
         sources(&place, &mut text)?;
     }
     let readme = std::fs::read_to_string(here.join("operator/README.md"))?;
-    let rows = readme.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
-        Some((cells.next()?.parse::<usize>().ok()?, cells.next()?, cells.next()?))
-    });
     let exists = |name: &str| text.contains(&format!("fn {name}("));
     let named = readme.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2);
     let missing: Vec<&str> = named.filter(|name| !exists(name)).collect();
     assert_eq!(missing, [""; 0]);
     let mut numbers = Vec::new();
-    for (number, behaviour, tests) in rows {
-        numbers.push(number);
-        assert!(!behaviour.is_empty(), "row {number} says nothing");
-        let tests = tests.split(", ").map(|test| test.trim_matches('`'));
-        let wrong: Vec<&str> = tests.filter(|test| *test != "see suite" && !exists(test)).collect();
-        assert_eq!(wrong, [""; 0], "row {number}");
+    for Behaviour { number, title, tests } in behaviours(&readme) {
+        numbers.extend(number);
+        assert!(!title.is_empty(), "behaviour {number:?} has no title");
+        assert!(!tests.is_empty(), "behaviour without a test: {title}");
+        let wrong: Vec<&str> = tests.into_iter().filter(|test| !exists(test)).collect();
+        assert_eq!(wrong, [""; 0], "{title}");
     }
-    assert_eq!(numbers, (1..=ROWS).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=BEHAVIOURS).collect::<Vec<_>>());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The exact calls of one reconcile on a cluster that serves everything, seen by an API server in memory. AWS is in memory, too.
+//! The exact calls of one reconcile, recorded by an in-memory API server that serves all APIs. AWS is in memory too.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::{Method, Request, Response, StatusCode};
+use dispatch_api::conditions::EventReason;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::announce::{Announcement, Reason};
-use dispatch_operator::kubernetes::cluster::{Cluster, Stored};
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options, Outcome};
 use dispatch_operator::kubernetes::controller::attend;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, Passed, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::ports::Ports;
+use dispatch_operator::kubernetes::events::ObjectEvent;
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::{Cluster, Stored};
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
 use kube::Client;
@@ -27,12 +29,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 const SYSTEM: &str = "/apis/dispatch.coactus.io/v1alpha1/namespaces/default/dispatchsystems/seoul";
-/// Another object, whose account may be in trouble.
+/// Another object, whose AWS account may fail.
 const BUSAN: &str = "busan";
-/// Passes a deletion may take.
-const PASSES_MAX: usize = 10;
+/// Limit of reconciles for a deletion.
+const RECONCILES_MAX: usize = 10;
 
-/// An API server in memory, as far as the operator uses one. Its Deployments serve at once.
+/// An in-memory API server, as far as the operator uses one. Its Deployments are ready at once.
 #[derive(Default)]
 struct Memory {
     objects: Mutex<BTreeMap<String, Value>>,
@@ -44,7 +46,7 @@ impl Memory {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The calls since the last time, one a line.
+    /// Calls since the last use of this method, one per line.
     fn take_calls(&self) -> String {
         std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner)).join("\n")
     }
@@ -90,7 +92,7 @@ impl Memory {
                 let mut object = objects.get(at).cloned().unwrap_or_else(|| json!({ "metadata": { "uid": path } }));
                 merge(&mut object, &sent);
                 if path.contains("/deployments/") {
-                    // Where an autoscaler has the number, an API server begins with one.
+                    // If an autoscaler sets the replicas, an API server defaults them to one.
                     let count = object["spec"]["replicas"].as_i64().unwrap_or(1);
                     object["spec"]["replicas"] = json!(count);
                     object["status"] = json!({
@@ -115,7 +117,7 @@ fn is_collection(path: &str) -> bool {
     path.split("/namespaces/").nth(1).is_some_and(|rest| rest.matches('/').count() == 1)
 }
 
-/// As RFC 7386, which is all the operator's patches need.
+/// A merge patch (RFC 7386), which is sufficient for the operator's patches.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -132,7 +134,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// What becomes of somebody who asks for the account of [`BUSAN`].
+/// What happens on access to the account of [`BUSAN`].
 #[derive(Clone, Copy)]
 enum Trouble {
     None,
@@ -142,11 +144,11 @@ enum Trouble {
 
 struct Account(Ports, Trouble);
 
-impl PortsSource for Account {
+impl ClientPool for Account {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         Box::pin(async {
             match self.1 {
-                Trouble::Panics if system.name == BUSAN => std::panic::resume_unwind(Box::new("nobody foresaw this")),
+                Trouble::Panics if system.name == BUSAN => std::panic::resume_unwind(Box::new("an unexpected panic")),
                 Trouble::Hangs if system.name == BUSAN => std::future::pending().await,
                 _ => self.0.clone(),
             }
@@ -154,7 +156,7 @@ impl PortsSource for Account {
     }
 }
 
-/// A cluster with one object, and an operator on it.
+/// A cluster with one object and an operator.
 async fn cluster() -> anyhow::Result<(Arc<Memory>, World, Context)> {
     troubled(Trouble::None).await
 }
@@ -176,9 +178,9 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
     let cluster = Cluster::new(client.clone(), Fence::open(), Arc::clone(&metrics));
     let served = cluster.served().await?;
     assert!(served.disruption_budgets && served.autoscalers);
-    let context = Context::new(Parts {
+    let context = Context {
         aws: Arc::new(Account(world.ports(), trouble)),
-        announcer: Announcer::new(client, "one", Fence::open(), Arc::clone(&metrics)),
+        recorder: EventRecorder::new(client, "one", Fence::open(), Arc::clone(&metrics)),
         cluster,
         metrics,
         options: Options {
@@ -186,31 +188,31 @@ async fn troubled(trouble: Trouble) -> anyhow::Result<(Arc<Memory>, World, Conte
             endpoint_url: None,
             resync: Duration::from_mins(5),
             spread: Duration::ZERO,
-            pauses: Pauses::default(),
-            stack_operations: 20,
+            requeue: RequeuePolicy::default(),
             defaults: Defaults::default(),
         },
         clock: world.ports().clock,
         served,
-    });
+        objects: Objects::new(20),
+    };
     Ok((memory, world, context))
 }
 
-async fn one_pass(context: &Context) -> anyhow::Result<Passed> {
-    Ok(pass(context, &("default".to_owned(), "seoul".to_owned())).await?)
+async fn one_reconcile(context: &Context) -> anyhow::Result<Outcome> {
+    Ok(reconcile(context, &("default".to_owned(), "seoul".to_owned())).await?)
 }
 
 #[tokio::test]
-async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down() -> anyhow::Result<()> {
+async fn one_reconcile_creates_everything_the_next_writes_nothing_and_a_deletion_removes_it() -> anyhow::Result<()> {
     let (memory, world, context) = cluster().await?;
     insta::assert_snapshot!("discovery", memory.take_calls());
-    assert_eq!(one_pass(&context).await?.outcome, "waiting", "its Deployments were made in this pass");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "waiting", "its Deployments are new");
     insta::assert_snapshot!("create", memory.take_calls());
-    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "ready");
     memory.take_calls();
 
     world.take_calls();
-    assert_eq!(one_pass(&context).await?.outcome, "ready");
+    assert_eq!(one_reconcile(&context).await?.result.as_str(), "ready");
     let quiet = memory.take_calls();
     assert!(quiet.lines().all(|call| call.starts_with("GET ")), "{quiet}");
     insta::assert_snapshot!("in_sync", quiet);
@@ -222,16 +224,16 @@ async fn one_pass_makes_everything_the_next_nothing_and_a_deletion_takes_it_down
         assert!(memory.objects().contains_key(made), "{made}");
     }
     let message = memory.objects().get(SYSTEM).context("the object")?["status"].to_string();
-    assert!(!message.contains("left out"), "{message}");
+    assert!(!message.contains("left out") && !message.contains("skipped"), "{message}");
 
     if let Some(object) = memory.objects().get_mut(SYSTEM) {
         object["metadata"]["deletionTimestamp"] = json!("2024-05-02T03:00:00Z");
     }
-    for _ in 0..PASSES_MAX {
+    for _ in 0..RECONCILES_MAX {
         if !memory.objects().contains_key(SYSTEM) {
             break;
         }
-        one_pass(&context).await?;
+        one_reconcile(&context).await?;
     }
     insta::assert_snapshot!("delete", memory.take_calls());
     assert!(!memory.objects().contains_key(SYSTEM));
@@ -246,7 +248,7 @@ async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow
     let object = memory.objects().get(SYSTEM).context("the object")?.clone();
     let about: Stored = serde_json::from_value(object)?;
     for text in ["Table CREATE_FAILED: no", "Table CREATE_FAILED: no", "Topic CREATE_FAILED: no"] {
-        context.announcer.tell(&about, vec![Announcement::new(Reason::Stalled, text)]).await;
+        context.recorder.publish(&about, vec![ObjectEvent::new(EventReason::Stalled, text)]).await;
     }
     let calls = memory.take_calls();
     let verbs: Vec<&str> = calls.lines().filter_map(|call| call.split(' ').next()).collect();
@@ -254,15 +256,15 @@ async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow
     Ok(())
 }
 
-/// What two reconciles at once left, of which the one of [`BUSAN`] is in trouble.
+/// Result of two concurrent reconciles, of which that of [`BUSAN`] fails.
 struct Beside {
-    /// Status of the other object, which was attended to twice.
+    /// Status of the other object, which was reconciled twice.
     good: Value,
-    /// Time the other one took.
+    /// Duration of the other object's reconciles.
     took: Duration,
-    /// Reason why the one in trouble is not ready.
+    /// Reason of the failing object's `Ready`.
     reason: String,
-    /// When it is tried again.
+    /// When the failing object is retried.
     next: Option<Duration>,
     metrics: String,
 }
@@ -293,24 +295,24 @@ fn ready(status: &Value) -> &Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reconcile_that_panics_ends_alone_and_is_counted() -> anyhow::Result<()> {
+async fn a_reconcile_that_panics_affects_no_other_and_is_counted() -> anyhow::Result<()> {
     let Beside { good, reason, next, metrics, .. } = Box::pin(beside(Trouble::Panics)).await?;
     assert_eq!(ready(&good)["status"], "True", "{good:#}");
     assert_eq!(reason, "InternalError");
-    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is tried again: {next:?}");
+    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is retried: {next:?}");
     assert!(metrics.contains("dispatch_operator_reconcile_panics_total 1"), "{metrics}");
     Ok(())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reconcile_that_hangs_ends_alone_at_its_deadline() -> anyhow::Result<()> {
+async fn a_reconcile_that_hangs_affects_no_other_and_ends_at_its_deadline() -> anyhow::Result<()> {
     let begun = Instant::now();
     let Beside { good, took, reason, next, metrics } = Box::pin(beside(Trouble::Hangs)).await?;
     assert_eq!(ready(&good)["status"], "True", "{good:#}");
-    assert!(took < Duration::from_secs(1), "it waited for the one that hangs: {took:?}");
+    assert!(took < Duration::from_secs(1), "it waited for the hanging reconcile: {took:?}");
     assert_eq!(begun.elapsed().as_secs(), 90);
     assert_eq!(reason, "DeadlineExceeded");
-    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is tried again: {next:?}");
+    assert!(next.is_some_and(|next| next < Duration::from_secs(10)), "it is retried: {next:?}");
     assert!(metrics.contains("dispatch_operator_reconcile_errors_total{kind=\"deadline\"} 1"), "{metrics}");
     Ok(())
 }

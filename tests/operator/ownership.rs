@@ -1,19 +1,20 @@
-//! What carries another owner's tags is left alone.
+//! Resources with another owner's tags are not changed.
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::Tag;
-use dispatch_api::conditions::{OWNED_BY_ANOTHER, STALLED};
-use dispatch_operator::destroy::{DestroyError, destroy};
-use dispatch_operator::plan::ownership::{Adoption, SYSTEM_TAG, UID_TAG};
-use dispatch_operator::progress::Silent;
-use dispatch_operator::reconcile::{Settings, reconcile};
+use dispatch_api::conditions::{ConditionType, Reason};
+use dispatch_operator::engine::destroy::{DestroyError, destroy};
+use dispatch_operator::engine::plan::ownership::{Adoption, SYSTEM_TAG, UID_TAG};
+use dispatch_operator::engine::progress::Silent;
+use dispatch_operator::engine::reconcile::reconcile;
+use dispatch_operator::engine::settings::Settings;
 
-use crate::support::{Account, SEOUL, apply, seoul, settings, told};
+use crate::support::{Account, SEOUL, apply, condition, seoul, settings};
 
 const FOREIGN: &str = r#"{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}"#;
 
 #[tokio::test]
-async fn a_stack_somebody_else_made_under_our_name_is_left_as_it_is() -> anyhow::Result<()> {
+async fn a_stack_that_another_client_made_under_our_name_is_not_changed() -> anyhow::Result<()> {
     let account = Account::start().await?;
     let system = seoul(SEOUL)?;
     let stacks = aws_sdk_cloudformation::Client::new(account.aws.config());
@@ -24,8 +25,8 @@ async fn a_stack_somebody_else_made_under_our_name_is_left_as_it_is() -> anyhow:
     for adoption in [Adoption::Refuse, Adoption::Take] {
         let settings = Settings { adoption, ..settings() };
         let done = reconcile(&system, &account.ports, &settings, &mut Silent).await?;
-        let (reason, message) = told(&done, STALLED);
-        assert_eq!(reason, OWNED_BY_ANOTHER);
+        let (reason, message) = condition(&done, ConditionType::Stalled);
+        assert_eq!(reason, Reason::OwnedByAnother);
         assert!(message.contains(made.stack_id().context("an id")?) && message.contains(SYSTEM_TAG), "{message}");
     }
     let refused = destroy(&system, &account.ports, &settings(), &mut Silent).await;
@@ -43,7 +44,7 @@ async fn a_stack_of_another_object_is_adopted_only_when_asked() -> anyhow::Resul
     let mut second = first.clone();
     second.uid = Some("22222222-bbbb".to_owned());
     let (refused, events) = apply(&second, &account.ports).await?;
-    assert_eq!(told(&refused, STALLED).0, OWNED_BY_ANOTHER);
+    assert_eq!(condition(&refused, ConditionType::Stalled).0, Reason::OwnedByAnother);
     assert_eq!(events, []);
 
     let adopt = Settings { adoption: Adoption::Take, ..settings() };
@@ -52,6 +53,6 @@ async fn a_stack_of_another_object_is_adopted_only_when_asked() -> anyhow::Resul
     let stack = account.ports.stacks.describe(&second.names.stack).await?.context("the stack")?;
     assert_eq!(stack.tags.get(UID_TAG), second.uid.as_ref());
     assert!(!apply(&second, &account.ports).await?.0.changed);
-    assert_eq!(told(&apply(&first, &account.ports).await?.0, STALLED).0, OWNED_BY_ANOTHER);
+    assert_eq!(condition(&apply(&first, &account.ports).await?.0, ConditionType::Stalled).0, Reason::OwnedByAnother);
     Ok(())
 }

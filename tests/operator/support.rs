@@ -1,57 +1,57 @@
-//! What the suites share.
+//! Shared helpers of the suites.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dispatch_api::conditions::ConditionType;
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::ports::Ports;
-use dispatch_operator::progress::Event;
-use dispatch_operator::reconcile::{Patience, Reconciled, Settings, reconcile};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::progress::Event;
+use dispatch_operator::engine::reconcile::{ReconcileReport, reconcile};
+use dispatch_operator::engine::settings::{Settings, WaitPolicy};
 use dispatch_tests::apiserver::ApiServer;
 use dispatch_tests::ministack::{Ministack, REGION};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// A manifest that works as it is.
+/// The example manifest.
 pub const SEOUL: &str = include_str!("../../examples/seoul.yaml");
 
-/// The system of a text.
+/// Parses and validates a manifest.
 pub fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
     let systems = read_manifests(text)?;
     Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
 }
 
-/// The emulator is done at once; the long pauses are for AWS.
+/// Settings with short pauses: the emulator finishes at once.
 pub fn settings() -> Settings {
-    let patience = Patience {
+    let wait_policy = WaitPolicy {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(200),
         total: Duration::from_mins(2),
     };
-    Settings { patience, ..Settings::default() }
+    Settings { wait_policy, ..Settings::default() }
 }
 
-/// Reconciles once and collects what is told.
-pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(Reconciled, Vec<Event>)> {
+/// Reconciles once and collects the progress events.
+pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(ReconcileReport, Vec<Event>)> {
     let mut events = Vec::new();
     let mut listen = |event| events.push(event);
     let done = reconcile(system, ports, &settings(), &mut listen).await?;
     Ok((done, events))
 }
 
-/// An empty emulator, its clients and the engine's ports on it.
+/// An empty emulator, its clients and the engine's ports.
 pub struct Account {
-    /// Kept running by this.
+    /// The emulator runs until this is dropped.
     _ministack: Ministack,
-    /// Clients, for what a person might do outside.
+    /// Clients for changes outside the engine.
     pub aws: AwsClients,
-    /// Ports.
     pub ports: Ports,
 }
 
 impl Account {
-    /// Starts one.
     pub async fn start() -> anyhow::Result<Self> {
         let ministack = Ministack::start().await?;
         let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
@@ -61,19 +61,19 @@ impl Account {
 }
 
 /// Reason and message of a condition.
-pub fn told(done: &Reconciled, kind: &str) -> (String, String) {
+pub fn condition(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }
 
-/// User of the operator on an API server, without any right but those the manifests give.
+/// User of the operator on an API server, with no permissions other than those of the manifests.
 pub const OPERATOR: &str = "dispatch-operator";
 
 fn manifest(path: &str) -> String {
     format!("{}/../manifests/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A client of the operator's user, with the rights of the cluster-wide overlay.
+/// A client of the operator's user, with the permissions of the cluster-wide overlay.
 pub async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
     server.kubectl(&["apply", "-f", &manifest("overlays/cluster-wide/cluster-role.yaml")])?;
     let user = format!("--user={OPERATOR}");
@@ -85,7 +85,7 @@ pub async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
     Ok(kube::Client::try_from(config)?)
 }
 
-/// Gives the right that the kustomize component gives.
+/// Grants the permission of the kustomize component.
 pub fn allow_secrets(server: &ApiServer) -> anyhow::Result<()> {
     let rule = std::fs::read_to_string(manifest("components/connection-secrets/rule.yaml"))?;
     let patch = serde_json::to_string(&serde_yaml::from_str::<serde_yaml::Value>(&rule)?)?;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_runtime::port::{NotificationBody, TimerMessage};
+use dispatch_http_types::NotificationBody;
+use dispatch_runtime::ports::TimerMessage;
 use dispatch_runtime::store::entity::{
     DispatchItem, DriverCompletedRideItem, DriverItem, DriverPreferences, DriverStatusHistoryItem, EventEntry,
     RouteEntry, UserDispatchHistoryItem, UserItem,

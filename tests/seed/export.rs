@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType,
 };
 use dispatch_api::dispatch_system::ExportFormat;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::ports::{Export, ExportExtent, ExportRequest, Ports};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::cloud::ports::{Export, ExportExtent, ExportRequest, Ports};
 use dispatch_tests::moto::Moto;
 use serde_json::Value;
 
@@ -61,12 +61,12 @@ async fn exported(ports: &Ports, table_arn: String) -> anyhow::Result<Export> {
         extent: ExportExtent::Full,
         token: "export-of-the-test".to_owned(),
     };
-    let mut export = ports.tables.start_export(&request).await?;
+    let mut export = ports.exports.start(&request).await?;
     let deadline = tokio::time::Instant::now() + EXPORTED_WITHIN;
     while export.state == "IN_PROGRESS" {
         ensure!(tokio::time::Instant::now() < deadline, "the export did not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        export = ports.tables.export(&export.arn).await?;
+        export = ports.exports.describe(&export.arn).await?;
     }
     Ok(export)
 }

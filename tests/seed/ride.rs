@@ -13,27 +13,29 @@ use dispatch_core::dispatch::{Event, TripEvent};
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use dispatch_operator::aws::AwsClients;
-use dispatch_operator::progress::Silent;
-use dispatch_operator::reconcile::{self, reconcile};
-use dispatch_operator::worker_config::{WorkerOverrides, worker_config};
+use dispatch_operator::cloud::aws::AwsClients;
+use dispatch_operator::engine::progress::Silent;
+use dispatch_operator::engine::reconcile::reconcile;
+use dispatch_operator::engine::settings;
+use dispatch_operator::engine::worker_config::{WorkerOverrides, worker_config};
 use dispatch_runtime::city::{City, Settings, parse_timestamp};
-use dispatch_runtime::clock::FakeClock;
 use dispatch_runtime::engine::{Engine, Trigger};
 use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeResponses, FakeTimers};
 use dispatch_runtime::messaging::{SnsNotifier, SqsTimers};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{
+use dispatch_runtime::ports::clock::FakeClock;
+use dispatch_runtime::ports::{
     AvailabilityChange, Clock, Created, DriverProfile, NewDispatch, OfferTimers as _, Ping, Ports, ProfileStore as _,
     Recorded, UserProfile,
 };
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::{DriverItem, Location, PersonStatus, UserItem};
+use dispatch_runtime::store::entity::{DriverItem, Location, UserItem};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::redis::RedisServer;
 use jiff::tz::TimeZone;
@@ -84,7 +86,7 @@ impl Stack {
         let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
         let system = ValidatedSystem::try_from_raw(&manifests[0]).unwrap();
-        let settings = reconcile::Settings::default();
+        let settings = settings::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let config = worker_config(&system, &made.outputs.unwrap(), &WorkerOverrides::default());
         Self { _ministack: ministack, clients, config }

@@ -1,51 +1,267 @@
-//! Condition types and reasons of a `DispatchSystem`. They are API: scripts and health checks read them.
+//! Condition types, statuses and reasons. They are API: scripts, health checks and alerts read them, so each is spelled
+//! only here. `docs/operating.md` contains the tables that [`table`] renders.
 
-/// Summary: the whole system serves and matches its spec.
-pub const READY: &str = "Ready";
-/// The operator is working towards the spec (kstatus: in progress).
-pub const RECONCILING: &str = "Reconciling";
-/// The operator cannot go on until somebody changes something (kstatus: failed).
-pub const STALLED: &str = "Stalled";
-/// The CloudFormation stack is complete.
-pub const STACK_READY: &str = "StackReady";
-/// The parts CloudFormation cannot carry are as they should be.
-pub const DATA_PLANE_READY: &str = "DataPlaneReady";
-/// The worker pool serves.
-pub const WORKERS_READY: &str = "WorkersReady";
-/// Scheduled exports of the table succeed. Absent where none are scheduled; says nothing of whether the system serves.
-pub const EXPORTS_READY: &str = "ExportsReady";
-/// Names and addresses are where `spec.connection` wants them. Absent where it wants nothing; says nothing of whether the system serves.
-pub const CONNECTION_PUBLISHED: &str = "ConnectionPublished";
-/// Somebody changed a resource behind the operator's back.
-pub const DRIFTED: &str = "Drifted";
-/// A plan waits for an approval.
-pub const PLAN_PENDING: &str = "PlanPending";
-/// AWS takes the credentials, they are of the account the manifest names, and the namespace may use their role. Names account and role.
-pub const CREDENTIALS_VALID: &str = "CredentialsValid";
-/// The system is suspended.
-pub const PAUSED: &str = "Paused";
-/// Deletion cannot finish.
-pub const DELETION_BLOCKED: &str = "DeletionBlocked";
+/// Declares an enum of API names: each variant has its spelling and a sentence for the documentation.
+macro_rules! spelled {
+    (
+        $(#[$attribute:meta])*
+        pub enum $name:ident {
+            $($(#[$variant_attribute:meta])* $variant:ident = $text:literal: $meaning:literal,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $(#[doc = $meaning] $(#[$variant_attribute])* $variant,)+
+        }
 
-/// Reason of `Stalled`: the stack, or data that was kept, carries another owner's tags.
-pub const OWNED_BY_ANOTHER: &str = "OwnedByAnother";
-/// Reason of `Stalled`: data that was kept is not what the template describes.
-pub const NOT_ADOPTABLE: &str = "NotAdoptable";
-/// Reason of `Stalled`: SNS refuses the service account key.
-pub const INVALID_PUSH_CREDENTIAL: &str = "InvalidPushCredential";
-/// Reason of `Stalled`: the namespace may not use the role the manifest names.
-pub const ROLE_NOT_ALLOWED: &str = "RoleNotAllowed";
-/// Reason of `Stalled`: the credentials are of another account than the manifest names.
-pub const WRONG_ACCOUNT: &str = "WrongAccount";
-/// Reason of `Reconciling`: AWS refuses the credentials, or they lack a right.
-pub const AWS_ACCESS_DENIED: &str = "AwsAccessDenied";
-/// Reason of `Stalled` and `PlanPending`: a plan waits for an approval.
-pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
-/// Reason of `Reconciling` and `PlanPending`: there is a plan, and the annotation says that it is not to be carried out.
-pub const DRY_RUN: &str = "DryRun";
-/// Reason of `Stalled`: the same kind of failure came so often in a row that it does not pass by itself.
-pub const RETRY_LIMIT_REACHED: &str = "RetryLimitReached";
-/// Reason of `Stalled`: a resource of the stack was deleted outside.
-pub const RESOURCE_GONE: &str = "ResourceGone";
-/// Reason of `Reconciling`: as many other stacks are being changed as may be at once.
-pub const WAITING_FOR_TURN: &str = "WaitingForTurn";
+        impl $name {
+            /// All variants, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The spelling in the API.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The meaning, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $meaning,)+
+                }
+            }
+
+            /// The variant with this spelling; `None` for an unknown one, for example from another version.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl PartialEq<$name> for String {
+            fn eq(&self, variant: &$name) -> bool {
+                self == variant.as_str()
+            }
+        }
+    };
+}
+
+spelled! {
+    /// Condition types. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True` at any time.
+    pub enum ConditionType {
+        Ready = "Ready": "The system serves and matches its spec.",
+        Reconciling = "Reconciling": "The operator is working towards the spec, or will retry.",
+        Stalled = "Stalled": "The operator cannot continue until the spec, a permission or an approval changes.",
+        StackReady = "StackReady": "The CloudFormation stack is complete.",
+        DirectResourcesReady = "DirectResourcesReady": "The resources managed outside CloudFormation match the spec.",
+        WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
+        ExportsReady = "ExportsReady":
+            "Scheduled exports of the table succeed. Absent without a schedule; not part of `Ready`.",
+        ConnectionPublished = "ConnectionPublished":
+            "Names and addresses are published. Absent unless `spec.connection` is set; not part of `Ready`.",
+        Drifted = "Drifted": "A resource was changed outside the operator.",
+        PlanPending = "PlanPending": "A plan waits for an approval, or is shown but not executed.",
+        CredentialsValid = "CredentialsValid":
+            "AWS accepts the credentials, the account matches the spec, and the namespace allows the role.",
+        Paused = "Paused": "The system is suspended.",
+        DeletionBlocked = "DeletionBlocked": "The deletion cannot finish.",
+    }
+}
+
+spelled! {
+    /// Statuses of a condition.
+    pub enum ConditionStatus {
+        True = "True": "The condition holds.",
+        False = "False": "The condition does not hold.",
+        Unknown = "Unknown": "The operator did not check, or the result is inconclusive.",
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+spelled! {
+    /// Condition reasons.
+    pub enum Reason {
+        Accepted = "Accepted": "AWS accepts the credentials.",
+        Active = "Active": "The system is not suspended.",
+        AddingIndex = "AddingIndex":
+            "The stack adds a missing index to an imported table; DynamoDB creates one index at a time.",
+        ApprovalRequired = "ApprovalRequired": "A plan waits for an approval.",
+        AwsAccessDenied = "AwsAccessDenied": "AWS rejects the credentials, or they lack a permission.",
+        AwsQuotaExceeded = "AwsQuotaExceeded": "An AWS quota is reached.",
+        AwsRefused = "AwsRefused": "AWS rejects a request as invalid.",
+        AwsThrottled = "AwsThrottled": "AWS throttles the operator's calls.",
+        AwsUnavailable = "AwsUnavailable": "AWS cannot be reached or does not answer in time.",
+        ChangeSetFailed = "ChangeSetFailed": "CloudFormation could not create the change set.",
+        ChangesPending = "ChangesPending": "The spec has changes that are not applied.",
+        ComputingChanges = "ComputingChanges": "CloudFormation computes a change set.",
+        CreateFailed = "CreateFailed": "The stack could not be created.",
+        DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
+        DeleteFailed = "DeleteFailed": "The stack could not be deleted.",
+        DeletePreparationFailed = "DeletePreparationFailed": "The stack could not be prepared for the deletion.",
+        Deleting = "Deleting": "The system is being deleted.",
+        DirectResourcesNotReady = "DirectResourcesNotReady":
+            "A resource managed outside CloudFormation does not match the spec yet.",
+        DriftCorrected = "DriftCorrected": "A change made outside the operator was reverted.",
+        DriftDetected = "DriftDetected": "A change made outside the operator was found.",
+        DryRun = "DryRun": "The plan is shown but not executed, because of the dry-run annotation.",
+        ExportCompleted = "ExportCompleted": "The latest scheduled export is complete.",
+        ExportFailed = "ExportFailed": "The latest scheduled export failed.",
+        Exporting = "Exporting": "A scheduled export is in progress.",
+        ExportNotStarted = "ExportNotStarted": "A scheduled export could not be started.",
+        InSync = "InSync": "The observed state matches the spec.",
+        InternalError = "InternalError": "The operator has a defect; its log has the details.",
+        InvalidPushCredential = "InvalidPushCredential": "SNS rejects the service account key.",
+        InvalidSecret = "InvalidSecret": "A Secret that the spec names has an unusable value.",
+        InvalidSpec = "InvalidSpec": "The spec is invalid; the message names the field.",
+        KubernetesUnavailable = "KubernetesUnavailable":
+            "The Kubernetes API server cannot be reached or rejects a call.",
+        NameTaken = "NameTaken": "An object of that name exists and has another owner.",
+        NotAdoptable = "NotAdoptable": "Retained data does not match what the template describes.",
+        NotCreated = "NotCreated": "The stack does not exist.",
+        NothingPending = "NothingPending": "No plan is pending.",
+        ObserveOnly = "ObserveOnly": "`spec.managementPolicy` is `Observe`.",
+        OutputsMissing = "OutputsMissing": "The stack lacks an output.",
+        OwnedByAnother = "OwnedByAnother": "The stack, or retained data, carries another owner's tags.",
+        Publishing = "Publishing": "The connection Secret is being created.",
+        Published = "Published": "Names and addresses are published.",
+        ResourceGone = "ResourceGone": "A resource of the stack was deleted outside the operator.",
+        RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
+        RoleNotAllowed = "RoleNotAllowed": "The namespace does not allow the role that the spec names.",
+        RollingOut = "RollingOut": "The worker Deployments are rolling out.",
+        Scheduled = "Scheduled": "The first scheduled export is due at the next time of the schedule.",
+        SecretMissing = "SecretMissing": "A Secret that the spec names does not exist or lacks the key.",
+        SecretsNotWritable = "SecretsNotWritable": "The operator is not permitted to write Secrets.",
+        Serving = "Serving": "Every worker role has its replicas.",
+        SkipRefused = "SkipRefused": "The skip-resources annotation names a resource that cannot be skipped.",
+        StackBusy = "StackBusy": "An operation on the stack is in progress.",
+        StackComplete = "StackComplete": "The stack is complete.",
+        StackNotComplete = "StackNotComplete": "The stack is not complete.",
+        StackNotReady = "StackNotReady": "The resources are not inspected until the stack is complete.",
+        StackStalled = "StackStalled": "The stack is in a state that requires manual action.",
+        Suspended = "Suspended": "`spec.suspend` is `true`.",
+        TemplateTooLarge = "TemplateTooLarge": "The rendered template exceeds CloudFormation's limit.",
+        UnknownStackState = "UnknownStackState": "The stack is in a state that this version does not recognize.",
+        UpdateRollbackFailed = "UpdateRollbackFailed": "An update failed, and so did its rollback.",
+        UpdateRolledBack = "UpdateRolledBack": "An update failed and was rolled back.",
+        WaitingForOperationSlot = "WaitingForOperationSlot": "The limit of concurrent stack operations is reached.",
+        WaitingForStack = "WaitingForStack": "The workers or the connection wait for the stack.",
+        WorkersFailing = "WorkersFailing": "A worker Deployment exceeded its progress deadline.",
+        WrongAccount = "WrongAccount": "The credentials belong to an account other than the one in the spec.",
+    }
+}
+
+spelled! {
+    /// Reasons of Kubernetes Events.
+    pub enum EventReason {
+        StackCreateStarted = "StackCreateStarted": "CloudFormation started to create the stack.",
+        StackUpdateStarted = "StackUpdateStarted": "CloudFormation started to update the stack.",
+        StackCreated = "StackCreated": "The stack was created.",
+        StackUpdated = "StackUpdated": "The stack was updated.",
+        StackDeleteStarted = "StackDeleteStarted": "CloudFormation started to delete the stack.",
+        RollbackResumed = "RollbackResumed": "A rollback was started or continued.",
+        ResourcesSkipped = "ResourcesSkipped": "Failed resources were skipped, as the annotation specifies.",
+        Ready = "Ready": "The system became ready.",
+        WorkersReady = "WorkersReady": "The workers became ready.",
+        WorkersNotReady = "WorkersNotReady": "The workers are no longer ready.",
+        DriftDetected = "DriftDetected": "A change made outside the operator was found.",
+        DriftCorrected = "DriftCorrected": "A change made outside the operator was reverted.",
+        ExportStarted = "ExportStarted": "An export started.",
+        ExportCompleted = "ExportCompleted": "An export completed.",
+        ExportFailed = "ExportFailed": "An export failed or could not be started.",
+        ConnectionNotPublished = "ConnectionNotPublished": "Names and addresses could not be published.",
+        PlanReady = "PlanReady": "A plan waits for an approval, or is shown by a dry run.",
+        Paused = "Paused": "The system was suspended.",
+        Resumed = "Resumed": "The system was resumed.",
+        Stalled = "Stalled": "The operator cannot continue until something changes.",
+        ReconcileFailed = "ReconcileFailed": "A reconcile failed and will be retried.",
+        DeletionBlocked = "DeletionBlocked": "The deletion cannot finish.",
+        Deleted = "Deleted": "The system was deleted.",
+    }
+}
+
+impl EventReason {
+    /// Whether the event has the type `Warning`.
+    pub const fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::ResourcesSkipped
+                | Self::WorkersNotReady
+                | Self::DriftDetected
+                | Self::ExportFailed
+                | Self::ConnectionNotPublished
+                | Self::PlanReady
+                | Self::Stalled
+                | Self::ReconcileFailed
+                | Self::DeletionBlocked
+        )
+    }
+}
+
+/// The tables of `docs/operating.md`, in Markdown.
+pub fn table() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("| condition | `True` means |\n| --- | --- |\n");
+    for kind in ConditionType::ALL {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "| `{kind}` | {} |", kind.meaning());
+    }
+    text.push_str("\n| reason | meaning |\n| --- | --- |\n");
+    for reason in Reason::ALL {
+        let _ = writeln!(text, "| `{reason}` | {} |", reason.meaning());
+    }
+    text.push_str("\n| event reason | type | meaning |\n| --- | --- | --- |\n");
+    for reason in EventReason::ALL {
+        let kind = if reason.is_warning() { "Warning" } else { "Normal" };
+        let _ = writeln!(text, "| `{reason}` | {kind} | {} |", reason.meaning());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_unique_and_fits_the_kubernetes_pattern() {
+        let pattern = regex::Regex::new("^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$").unwrap();
+        let mut spellings: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert!(spellings.iter().all(|text| pattern.is_match(text)));
+        let count = spellings.len();
+        spellings.sort_unstable();
+        spellings.dedup();
+        assert_eq!(spellings.len(), count);
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+            assert!(reason.meaning().ends_with('.'), "{reason}");
+        }
+        assert_eq!(Reason::parse("Nonsense"), None);
+    }
+
+    /// `UPDATE_GENERATED=1` rewrites the tables instead.
+    #[test]
+    fn the_generated_tables_of_the_documents_are_current() {
+        let (begin, end) = ("<!-- conditions:begin -->", "<!-- conditions:end -->");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(begin).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        let wanted = format!("{before}{begin}\n\n{}\n{end}{after}", table());
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(text == wanted, "docs/operating.md is stale: run `make generate`");
+        }
+    }
+}

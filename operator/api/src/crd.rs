@@ -1,9 +1,9 @@
-//! The custom resource definition: the resource types as Kubernetes reads them.
+//! The custom resource definition: the resource types as a Kubernetes schema.
 //!
-//! The derived schema is made plainer in three ways. `nullable` goes: without it the API server drops a null and
-//! applies the default, so that no rule ever meets a null. Formats such as `uint32`, which OpenAPI does not know,
-//! become `int32` or `int64`. And a new object's status begins with `observedGeneration: -1`, so that nothing reads it
-//! as done (kstatus).
+//! The derived schema is changed in three ways. `nullable` is removed: without it, the API server drops a null and
+//! applies the default, so no rule has to handle nulls. Formats that OpenAPI does not define, such as `uint32`, become
+//! `int32` or `int64`. The status of a new object starts with `observedGeneration: -1`, so that a new object does not
+//! appear to be reconciled (kstatus).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -16,7 +16,7 @@ use crate::dispatch_system::DispatchSystem;
 /// First line of the generated file.
 const HEADER: &str = "# Generated from operator/api by `make generate`. Do not edit.\n";
 
-/// The definition.
+/// The custom resource definition.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = DispatchSystem::crd();
     for version in &mut crd.spec.versions {
@@ -31,14 +31,14 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// The definition as `manifests/crd.yaml` holds it; the same bytes for the same types.
+/// The definition as YAML, the content of `manifests/crd.yaml`. The output is deterministic.
 pub fn crd_yaml() -> Result<String, serde_yaml::Error> {
     let mut definition = serde_yaml::to_value(crd())?;
     whole(&mut definition);
     serde_yaml::to_string(&definition).map(|yaml| format!("{HEADER}{yaml}"))
 }
 
-/// Writes bounds such as `5.0`, which the types of Kubernetes hold as floating point numbers, as `5`.
+/// Writes bounds such as `5.0`, which the Kubernetes types store as floating-point numbers, as `5`.
 fn whole(value: &mut serde_yaml::Value) {
     match value {
         serde_yaml::Value::Number(number) => {

@@ -1,7 +1,8 @@
-//! The `DispatchSystem` custom resource: everything a platform engineer says about one city's dispatch.
+//! The `DispatchSystem` custom resource: the desired state of one city's dispatch environment.
 //!
-//! Each group of the spec is a module of its own. Field docs give the unit, the default and the bounds; they become
-//! the `description`s of the generated schema, so `kubectl explain dsys.spec` reads the same text.
+//! Each group of the spec has its own module. The doc comments become the `description`s of the generated schema, which
+//! `kubectl explain dsys.spec` prints. Each field therefore states its unit, bounds and default, and what a change
+//! does: whether it is immutable, updated in place, a replacement, or a restart of the workers.
 
 mod aws;
 mod cache;
@@ -38,12 +39,13 @@ pub use status::{
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
 
-/// API group of every resource of this project.
+/// API group of the resource.
 pub const GROUP: &str = "dispatch.coactus.io";
-/// Version of the resource served today.
+/// Served version of the resource.
 pub const VERSION: &str = "v1alpha1";
 
-/// One city's ride-dispatch system: its AWS environment, its dispatch rules and its worker pool.
+/// Desired state of one city's ride-dispatch system. Changes are applied in place unless a field's description says
+/// otherwise.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "dispatch.coactus.io",
@@ -61,25 +63,25 @@ pub const VERSION: &str = "v1alpha1";
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        description = "Whether the whole system serves and matches its spec."
+        description = "Whether the system serves and matches its spec."
     ),
     printcolumn(
         name = "Status",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why it is ready or not."
+        description = "Why the system is or is not ready."
     ),
     printcolumn(
         name = "Stack",
         type_ = "string",
         json_path = ".status.stackStatus",
-        description = "CloudFormation's word for the stack's state."
+        description = "Stack status as CloudFormation reports it."
     ),
     printcolumn(
         name = "Drift",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Drifted\")].status",
-        description = "Whether a resource was changed behind the operator's back."
+        description = "Whether a resource was changed outside the operator."
     ),
     printcolumn(
         name = "City",
@@ -97,7 +99,7 @@ pub const VERSION: &str = "v1alpha1";
         name = "Version",
         type_ = "string",
         json_path = ".status.operatorVersion",
-        description = "Version of the operator that last reconciled it."
+        description = "Version of the operator that last reconciled the object."
     ),
     printcolumn(
         name = "Age",
@@ -116,7 +118,7 @@ pub const VERSION: &str = "v1alpha1";
         name = "Last Plan",
         type_ = "string",
         json_path = ".status.lastPlan.id",
-        description = "Identity of the last plan; an approval names it.",
+        description = "Id of the last plan, which an approval names.",
         priority = "1"
     ),
     validation = Rule::new(
@@ -124,144 +126,155 @@ pub const VERSION: &str = "v1alpha1";
          && !self.metadata.name.contains('.')"
     )
     .message(
-        "the name becomes part of AWS names: at most 30 characters (33 with an external cache), no dots, no two \
-         dashes side by side"
+        "the name becomes part of AWS resource names: at most 30 characters (33 with an external cache), without dots \
+         or consecutive dashes"
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("self.queues.offers.retentionSeconds > self.dispatch.offerTimeoutSeconds")
         .message(
-            "queues.offers.retentionSeconds must exceed dispatch.offerTimeoutSeconds: a timer must outlive its delay"
+            "queues.offers.retentionSeconds must be greater than dispatch.offerTimeoutSeconds: SQS would delete offer \
+             timers before it delivers them"
         ),
     validation = Rule::new(
         "self.table.pointInTimeRecovery || !(has(self.export.schedule) || (has(self.export.analytics) && \
          self.export.analytics.enabled))"
     )
-    .message("export.schedule and export.analytics need table.pointInTimeRecovery: true"),
+    .message("export.schedule and export.analytics require table.pointInTimeRecovery: true"),
     validation = Rule::new("!has(self.aws.kmsKeyArn) || self.aws.kmsKeyArn.contains(':kms:' + self.region + ':')")
-        .message("aws.kmsKeyArn must be a key of the city's own region"),
+        .message("aws.kmsKeyArn must be a key in spec.region"),
     validation = Rule::new(
         "!has(self.api.gateway.upstream) || !has(self.api.gateway.upstream.vpcLink) || \
          self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.region + ':')"
     )
-    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener of the city's own region"),
+    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region"),
 )]
 pub struct DispatchSystemSpec {
-    /// Name of the city, for example `seoul`. Part of every Redis key. Lower-case letters, digits and inner
-    /// dashes; 1 to 32 characters. Immutable.
+    /// Name of the city, for example `seoul`: 1 to 32 lower-case letters, digits and inner dashes. It is part of every
+    /// Redis key. Immutable.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("city is immutable"))]
     pub city: String,
-    /// AWS region of the whole environment, for example `ap-northeast-2`. Immutable.
+    /// AWS region of all resources, for example `ap-northeast-2`. Immutable.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("region is immutable"))]
     pub region: String,
-    /// IANA time zone of the city, for example `Asia/Seoul`: the offset of every stored timestamp, the night surcharge
-    /// and the export schedule follow it. Immutable, because stored keys sort by local time.
+    /// IANA time zone of the city, for example `Asia/Seoul`. It determines the UTC offset of stored timestamps and the
+    /// local time of night surcharges and of the export schedule. Immutable, because stored keys contain local time.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(
-        validation = Rule::new("self == oldSelf").message("timezone is immutable: stored keys sort by local time")
+        validation = Rule::new("self == oldSelf").message("timezone is immutable: stored keys contain local time")
     )]
     pub timezone: String,
-    /// ISO 4217 code of all money amounts, three upper-case letters. Amounts are whole units (the seed: won as
-    /// integers). Default `KRW`. Immutable.
+    /// ISO 4217 code of all amounts of money, three upper-case letters. Amounts are integers in whole units of the
+    /// currency. Default `KRW`. Immutable.
     #[serde(default = "default_currency")]
     #[schemars(length(max = 3), regex(pattern = r"^[A-Z]{3}$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("currency is immutable"))]
     pub currency: String,
-    /// Account, identity and tags.
+    /// AWS account, operator role, encryption key and tags.
     #[serde(default)]
     pub aws: AwsSpec,
-    /// The DynamoDB single table.
+    /// The DynamoDB table that stores users, drivers and dispatches.
     #[serde(default)]
     pub table: TableSpec,
-    /// The three SQS queues and their dead-letter queues.
+    /// The three SQS queues. Each has a dead-letter queue, which keeps messages for 14 days.
     #[serde(default)]
     pub queues: QueuesSpec,
-    /// Push notifications.
+    /// Push notifications to the apps.
     #[serde(default)]
     pub notifications: NotificationsSpec,
-    /// The Redis cache of driver positions.
+    /// The Redis cache of driver positions: a managed ElastiCache replication group, or an external Redis.
     #[serde(default)]
     pub cache: CacheSpec,
     /// Exports of the table to S3.
     #[serde(default)]
     pub export: ExportSpec,
-    /// The public HTTP entrance.
+    /// The HTTP API: gateway, token issuer and rate limits.
     #[serde(default)]
     pub api: ApiSpec,
-    /// The dispatch algorithm and the fare table.
+    /// The dispatch rules and the fare table. Changes reach running workers without a restart.
     #[serde(default)]
     pub dispatch: DispatchSpec,
-    /// The worker pool.
+    /// The worker pool: one Deployment for each role.
     #[serde(default)]
     pub workers: WorkersSpec,
-    /// Where names and addresses are published for other programs of the city.
+    /// Objects in the cluster that publish resource names and addresses to other programs of the city.
     #[serde(default)]
     pub connection: ConnectionSpec,
-    /// `Full` (default): the operator creates, changes and deletes. `Observe`: it only reads and reports.
+    /// What the operator may do. `Full` (default): create, update and delete. `Observe`: read and report; the operator
+    /// changes nothing in AWS or in the cluster, and deleting the object leaves the environment as it is.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
-    /// Which changes wait for a person. Default `OnReplacement`.
+    /// Which plans wait for an approval. `OnReplacement` (default): plans that replace or remove a resource with data
+    /// (table, bucket or cache). `Always`: every plan, the first creation included. `Auto`: none. A plan is approved
+    /// with the annotation `dispatch.coactus.io/approve: <status.lastPlan.id>`.
     #[serde(default)]
     pub approval_policy: ApprovalPolicy,
-    /// `Correct` (default) reverts changes made behind the operator's back; `ReportOnly` shows them in the status.
+    /// What happens when a resource was changed outside the operator. `Correct` (default): the operator restores the
+    /// specified value. `ReportOnly`: the condition `Drifted` lists the differences.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
-    /// Seconds between two looks for drift; 0 switches the look off. Default 600, else 60 to 86400.
+    /// Time between two drift checks, in seconds: 60 to 86400, or 0 to disable them. Default 600.
     #[serde(default = "default_drift_interval")]
     #[schemars(range(min = 0, max = 86400))]
     #[x_kube(validation = Rule::new("self == 0 || self >= 60").message("must be 0 or 60 to 86400"))]
     pub drift_interval_seconds: u32,
-    /// What becomes of the data when this object is deleted. Default: what the annotation `dispatch.coactus.io/deletion-policy` of the
-    /// namespace says, else the operator's `--deletion-policy`, else `Retain`. `status.deletionPolicy` shows what counts.
+    /// Whether table and export bucket are deleted with this object. The default is the namespace's annotation
+    /// `dispatch.coactus.io/deletion-policy`, else the operator's flag `--deletion-policy`, else `Retain`. The
+    /// effective value is in `status.deletionPolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// `true` stops the workers and all changes, and keeps the infrastructure. Default `false`.
+    /// `true` scales the workers to zero and stops all changes and exports; the AWS resources stay, and the system is
+    /// not `Ready`. Deleting the object still works. Default `false`.
     #[serde(default)]
     pub suspend: bool,
 }
 
-/// How far the operator's hands reach.
+/// What the operator may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ManagementPolicy {
     /// Create, update and delete.
     #[default]
     Full,
-    /// Read and report; no mutating call is ever made.
+    /// Read and report; no mutating call is made.
     Observe,
 }
 
-/// Which planned changes wait for an approval.
+/// Which plans wait for an approval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ApprovalPolicy {
     /// None: every plan is executed.
     Auto,
-    /// Plans that replace or remove a resource that holds data.
+    /// Plans that replace or remove a resource with data.
     #[default]
     OnReplacement,
     /// Every plan.
     Always,
 }
 
-/// What happens to a change somebody made outside the operator.
+/// What happens when a resource was changed outside the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DriftPolicy {
-    /// It is reverted and recorded.
+    /// The change is reverted and reported.
     #[default]
     Correct,
-    /// It is recorded.
+    /// The change is reported.
     ReportOnly,
 }
 
-/// What becomes of table and bucket when the system is deleted.
+/// Whether table and export bucket are deleted with this object. `Retain`: they stay, and the next system of the same
+/// namespace and name imports them. `Delete`: they are deleted with all data. Every other resource is deleted in both
+/// cases. If the spec sets no value, the namespace's annotation `dispatch.coactus.io/deletion-policy` applies, else the
+/// operator's flag `--deletion-policy`, else `Retain`; the effective value is in `status.deletionPolicy`. Updated in
+/// place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Table and export bucket stay; everything else goes.
+    /// Table and export bucket stay; all other resources are deleted.
     #[default]
     Retain,
-    /// Everything goes, data included.
+    /// All resources and their data are deleted.
     Delete,
 }
 

@@ -1,11 +1,14 @@
-//! The contract between the people, the operator and the workers of Coactus Dispatch.
+//! The API types of Coactus Dispatch: the contract between users, operator and workers.
 //!
 //! * [`DispatchSystem`](dispatch_system::DispatchSystem): the Kubernetes resource, one per city (feature `crd`).
-//! * [`validate`]: the only way from a raw manifest to a [`ValidatedSystem`](validate::ValidatedSystem); everything
-//!   downstream of it works on checked values (feature `crd`).
-//! * [`worker_config`]: the document the operator writes and a worker reads. Workers never read the resource.
+//! * [`validate`]: the only way from a raw manifest to a [`ValidatedSystem`](validate::ValidatedSystem). All later
+//!   steps use validated values (feature `crd`).
+//! * [`conditions`], [`annotations`]: names that are part of the API (feature `crd`).
+//! * [`worker_config`]: the document that the operator writes and a worker reads. Workers never read the resource.
 //!
 //! This crate does no I/O.
+
+#![warn(missing_docs)]
 
 #[cfg(feature = "crd")]
 pub mod annotations;

@@ -1,7 +1,7 @@
-//! Manifest files: YAML text in, `DispatchSystem` objects out.
+//! Manifest files: from YAML text to `DispatchSystem` objects.
 //!
-//! Reading is as strict as `kubectl apply --validate=strict`: an unknown field is an error, a number is not a text.
-//! What has been read is still to be validated ([`crate::validate`]).
+//! Reading is as strict as `kubectl apply --validate=strict`: unknown fields are errors, and a number is not a string.
+//! The result is not validated yet ([`crate::validate`]).
 
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -10,22 +10,23 @@ use thiserror::Error;
 use crate::dispatch_system::{DispatchSystem, GROUP, VERSION};
 use crate::validate::{Findings, ValidationErrors, check_spec};
 
-/// Largest manifest read. The API server takes objects of 1.5 MiB; a city's manifest has a few KiB.
+/// Maximum size of a manifest, in bytes. The API server accepts objects of up to 1.5 MiB; the manifest of a city has a
+/// few KiB.
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
 
 const KIND: &str = "DispatchSystem";
 
-/// Why a manifest cannot be read. Documents are counted from 1, as people count them.
+/// Why a manifest cannot be read. Documents are counted from 1.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    /// The text is too long.
-    #[error("the manifest has {bytes} bytes, allowed are {MANIFEST_BYTES_MAX}")]
+    /// The manifest exceeds [`MANIFEST_BYTES_MAX`].
+    #[error("the manifest has {bytes} bytes; the limit is {MANIFEST_BYTES_MAX}")]
     TooLarge {
-        /// Its length.
+        /// Size of the manifest, in bytes.
         bytes: usize,
     },
-    /// A document is not YAML.
-    #[error("document {document} is not YAML")]
+    /// A document is not valid YAML.
+    #[error("document {document} is not valid YAML")]
     NotYaml {
         /// Number of the document.
         document: usize,
@@ -33,45 +34,45 @@ pub enum ManifestError {
         #[source]
         source: serde_yaml::Error,
     },
-    /// A document is something else than an object of Kubernetes.
+    /// A document is not a Kubernetes object.
     #[error("document {document} is not a Kubernetes object: {why}")]
     NotAnObject {
         /// Number of the document.
         document: usize,
-        /// What it is.
+        /// What it is instead.
         why: String,
     },
-    /// A document is of another kind.
-    #[error("document {document} is {api_version} {kind}, allowed is {GROUP}/{VERSION} {KIND}")]
+    /// A document has another kind or version.
+    #[error("document {document} is {api_version} {kind}; only {GROUP}/{VERSION} {KIND} is supported")]
     OtherKind {
         /// Number of the document.
         document: usize,
-        /// Its `apiVersion`.
+        /// The `apiVersion` of the document.
         api_version: String,
-        /// Its `kind`.
+        /// The `kind` of the document.
         kind: String,
     },
-    /// Fields are wrong; one line for each.
+    /// Fields are invalid; the text has one line per error.
     #[error("document {document} is not a valid {KIND}:\n{errors}")]
     Fields {
         /// Number of the document.
         document: usize,
-        /// What is wrong.
+        /// The errors.
         errors: ValidationErrors,
     },
-    /// A field that the schema leaves open (metadata) has a wrong type.
+    /// A field without a schema (metadata) has the wrong type.
     #[error("document {document}: {path} cannot be read")]
     Field {
         /// Number of the document.
         document: usize,
         /// Path of the field.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// Two documents mean the same object.
-    #[error("document {document} is a second {namespace}/{name}")]
+    /// Two documents define the same object.
+    #[error("document {document} defines {namespace}/{name} a second time")]
     Duplicate {
         /// Number of the second document.
         document: usize,
@@ -82,9 +83,9 @@ pub enum ManifestError {
     },
 }
 
-/// Reads every `DispatchSystem` of a text of one or more YAML documents. Empty documents are skipped; objects of other
-/// kinds are refused rather than ignored, so that a misspelt kind does not pass for success. A `status` is dropped: it
-/// is the operator's word, and a file may come from `kubectl get -o yaml`.
+/// Reads every `DispatchSystem` in one or more YAML documents. Empty documents are skipped. Objects of other kinds are
+/// refused rather than ignored, so that a misspelled kind is reported. A `status` is dropped: only the operator writes
+/// it, and a file may come from `kubectl get -o yaml`.
 pub fn read_manifests(text: &str) -> Result<Vec<DispatchSystem>, ManifestError> {
     if text.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLarge { bytes: text.len() });
@@ -98,7 +99,7 @@ pub fn read_manifests(text: &str) -> Result<Vec<DispatchSystem>, ManifestError> 
             Value::Null => continue,
             Value::Object(object) => object,
             _ => {
-                let why = "it is a single value or a list".to_owned();
+                let why = "it is a scalar or a list".to_owned();
                 return Err(ManifestError::NotAnObject { document, why });
             }
         };
@@ -113,7 +114,7 @@ pub fn read_manifests(text: &str) -> Result<Vec<DispatchSystem>, ManifestError> 
     Ok(systems)
 }
 
-/// Namespace of an object; `default` where it names none, as for `kubectl` without a context.
+/// Namespace of an object; `default` if it has none, as in `kubectl` without a context.
 pub fn namespace_of(system: &DispatchSystem) -> &str {
     system.metadata.namespace.as_deref().unwrap_or("default")
 }
@@ -131,11 +132,11 @@ fn read_object(document: usize, mut object: Map<String, Value>) -> Result<Dispat
     object.remove("status");
     let mut found = Findings::default();
     for name in object.keys().filter(|name| !["apiVersion", "kind", "metadata", "spec"].contains(&name.as_str())) {
-        found.say(name, "no such field; allowed are apiVersion, kind, metadata, spec");
+        found.say(name, "unknown field; allowed fields are apiVersion, kind, metadata, spec");
     }
     match object.get("metadata").map(|metadata| &metadata["name"]) {
         Some(Value::String(name)) if !name.is_empty() => {}
-        _ => found.say("metadata.name", "is required: a text"),
+        _ => found.say("metadata.name", "is required: a string"),
     }
     let named = found.is_empty();
     match object.get_mut("spec") {
@@ -143,7 +144,7 @@ fn read_object(document: usize, mut object: Map<String, Value>) -> Result<Dispat
         None => found.say("spec", "is required: an object"),
     }
     match serde_path_to_error::deserialize(Value::Object(object)) {
-        // A broken bound that the types can hold is left to validation, which reports it together with everything else.
+        // If the types can hold the value, validation reports a violated bound together with all other errors.
         Ok(system) if named => Ok(system),
         read => {
             found.finish().map_err(|errors| ManifestError::Fields { document, errors })?;
@@ -156,7 +157,7 @@ fn read_object(document: usize, mut object: Map<String, Value>) -> Result<Dispat
     }
 }
 
-/// YAML as JSON, as `kubectl` converts it: keys become text. What JSON cannot say is refused.
+/// Converts YAML to JSON as `kubectl` does: keys become strings. Values that JSON cannot represent are refused.
 fn to_json(yaml: serde_yaml::Value) -> Result<Value, String> {
     Ok(match yaml {
         serde_yaml::Value::Null => Value::Null,
@@ -166,7 +167,7 @@ fn to_json(yaml: serde_yaml::Value) -> Result<Value, String> {
             (Some(number), _, _) => number.into(),
             (_, Some(number), _) => number.into(),
             (_, _, Some(number)) if number.is_finite() => number.into(),
-            _ => return Err(format!("{number} is not a number of JSON")),
+            _ => return Err(format!("{number} is not a JSON number")),
         },
         serde_yaml::Value::Sequence(items) => Value::Array(items.into_iter().map(to_json).collect::<Result<_, _>>()?),
         serde_yaml::Value::Mapping(members) => {
@@ -176,7 +177,7 @@ fn to_json(yaml: serde_yaml::Value) -> Result<Value, String> {
                     serde_yaml::Value::String(key) => key,
                     serde_yaml::Value::Bool(key) => key.to_string(),
                     serde_yaml::Value::Number(key) => key.to_string(),
-                    _ => return Err("a key is not a text".to_owned()),
+                    _ => return Err("a key is not a string".to_owned()),
                 };
                 object.insert(key, to_json(member)?);
             }

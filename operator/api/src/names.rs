@@ -1,36 +1,36 @@
-//! Names of a system's AWS resources. They are pure functions of namespace, name and spec, so that a second operator,
-//! or the same one after a crash, always means the same resources.
+//! Names of the AWS resources of a system. They are pure functions of namespace, name and spec, so that another
+//! operator, or the same one after a crash, refers to the same resources.
 
 use crate::dispatch_system::DispatchSystemSpec;
 
-/// Every name of one system. The export bucket and the IAM roles are named inside the template, because their names
-/// carry the account and region.
+/// The names of one system. Export bucket and IAM roles are named in the template, because their names contain account
+/// and region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceNames {
-    /// `coactus-<namespace>-<name>`: what all other names begin with.
+    /// `coactus-<namespace>-<name>`: the prefix of all other names.
     pub prefix: String,
-    /// CloudFormation stack.
+    /// Name of the CloudFormation stack.
     pub stack: String,
-    /// DynamoDB single table.
+    /// Name of the DynamoDB single table.
     pub table: String,
-    /// DynamoDB table of the stream consumers' leases.
+    /// Name of the DynamoDB table of stream leases.
     pub lease_table: String,
-    /// SQS queue of offer timers.
+    /// Name of the SQS queue of offer timers.
     pub offers_queue: String,
-    /// SQS queue of driver responses.
+    /// Name of the SQS queue of driver responses.
     pub responses_queue: String,
-    /// SQS queue of notifications.
+    /// Name of the SQS queue of notifications.
     pub notifications_queue: String,
-    /// SNS topic of notifications.
+    /// Name of the SNS topic of notifications.
     pub topic: String,
-    /// SNS platform application for FCM.
+    /// Name of the SNS platform application for FCM.
     pub platform_application: String,
-    /// ElastiCache replication group; at most 40 characters.
+    /// Identifier of the ElastiCache replication group, at most 40 characters.
     pub replication_group: String,
 }
 
 impl ResourceNames {
-    /// What all names begin with; also the name of the stack.
+    /// The prefix of all names, which is also the name of the stack.
     pub fn prefix(namespace: &str, name: &str) -> String {
         format!("coactus-{namespace}-{name}")
     }

@@ -1,8 +1,9 @@
-//! `spec.export.schedule`: the moments it means. Pure.
+//! `spec.export.schedule`: the times of a schedule. Pure.
 //!
-//! A slot is a wall-clock time of the city that the expression names, and each has exactly one moment: one that the clock skips when
-//! it is put forward comes when it has been put forward, and one that the clock shows twice when it is put back comes the first
-//! time. So no slot is left out and none comes twice; for a schedule by the minute or by the hour the repeated hour has no slots.
+//! A slot is a local time of the city that matches the expression. Each slot has exactly one instant: a local time that
+//! a forward clock change skips occurs right after the change, and a local time that a backward change repeats occurs
+//! the first time. So no slot is skipped or repeated; for schedules by the minute or hour, the repeated hour has no
+//! slots.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -10,11 +11,12 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-/// Fields of an expression.
+/// Number of fields of an expression.
 const FIELDS: usize = 5;
-/// Where the search for a first slot begins. An expression that names no time after it names none at all.
+/// Start of the search for a first slot. An expression without a match after it never matches.
 const FIRST_LOOK: DateTime = DateTime::constant(2024, 1, 1, 0, 0, 0, 0);
-/// Slots looked at around one moment. A clock that is put back repeats a day at most, and a day has this many minutes.
+/// Maximum number of slots to examine around an instant: a clock goes back by a day at most, which has this many
+/// minutes.
 const REPEATED_MAX: usize = 24 * 60 + 1;
 
 /// A five-field cron expression in a time zone.
@@ -24,17 +26,17 @@ pub struct Schedule {
     zone: TimeZone,
 }
 
-/// The slots around a moment.
+/// The slots around an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// The last one, at the moment or before it.
+    /// The last slot at or before the instant.
     pub last: Timestamp,
-    /// The first one after it.
+    /// The first slot after it.
     pub next: Timestamp,
 }
 
 impl Schedule {
-    /// Reads an expression; `None` where it is none, or names a time that never comes (30 February).
+    /// Parses an expression; `None` if it is invalid or never matches (30 February).
     pub fn parse(text: &str, zone: TimeZone) -> Option<Self> {
         if text.split_whitespace().count() != FIELDS {
             return None;
@@ -45,12 +47,12 @@ impl Schedule {
         Some(Self { cron, zone })
     }
 
-    /// The slots around `now`; `None` only at the ends of the calendar.
+    /// The slots around `now`; `None` only at the limits of the calendar.
     pub fn around(&self, now: Timestamp) -> Option<Slots> {
-        // Wall-clock times are searched, not moments: the search knows nothing of clocks that are put forward or back.
+        // The search is over local times, because croner does not handle clock changes.
         let mut wall = self.cron.find_previous_occurrence(&self.zone.to_datetime(now), true).ok()?;
         let mut last = self.moment(wall)?;
-        // While the clock repeats itself, later wall-clock times have come already.
+        // While the clock repeats an hour, later local times have already occurred.
         for _ in 0..REPEATED_MAX {
             wall = self.cron.find_next_occurrence(&wall, false).ok()?;
             let next = self.moment(wall)?;
@@ -62,7 +64,7 @@ impl Schedule {
         None
     }
 
-    /// A moment as the city's clock shows it, to the minute: `2024-05-02T04:00+09:00`.
+    /// An instant in local time, to the minute: `2024-05-02T04:00+09:00`.
     pub fn shown(&self, moment: Timestamp) -> String {
         moment.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M%:z").to_string()
     }
@@ -90,7 +92,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The slots after a moment.
+    /// The slots after an instant.
     fn after(schedule: &Schedule, moment: &str, count: usize) -> Vec<String> {
         let mut now = at(moment);
         let next = |_| {
@@ -101,18 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_a_time_of_the_citys_own_clock() {
+    fn a_slot_is_a_local_time() {
         let seoul = schedule("0 4 * * *", "Asia/Seoul");
         let slots = seoul.around(at("2024-05-02T03:00:00Z")).unwrap();
         assert_eq!(slots, Slots { last: at("2024-05-01T19:00:00Z"), next: at("2024-05-02T19:00:00Z") });
         assert_eq!(seoul.shown(slots.next), "2024-05-03T04:00+09:00");
-        assert_eq!(seoul.around(slots.next).unwrap().last, slots.next, "a slot begins at its moment");
+        assert_eq!(seoul.around(slots.next).unwrap().last, slots.next, "a slot starts at its instant");
         assert_eq!(seoul.around(at("2024-05-02T18:59:59.999Z")).unwrap(), slots);
     }
 
     #[test]
-    fn a_time_the_clock_skips_comes_when_it_has_been_put_forward() {
-        // On 10 March 2024 New York's clock went from 02:00 to 03:00.
+    fn a_skipped_local_time_occurs_right_after_the_change() {
+        // On 10 March 2024 the clock in New York went from 02:00 to 03:00.
         let daily = schedule("30 2 * * *", "America/New_York");
         let expected = ["2024-03-09T02:30-05:00", "2024-03-10T03:00-04:00", "2024-03-11T02:30-04:00"];
         assert_eq!(after(&daily, "2024-03-09T06:00:00Z", 3), expected);
@@ -125,15 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn a_time_the_clock_shows_twice_comes_once() {
-        // On 3 November 2024 New York's clock went from 02:00 back to 01:00.
+    fn a_repeated_local_time_occurs_once() {
+        // On 3 November 2024 the clock in New York went from 02:00 back to 01:00.
         let daily = schedule("30 1 * * *", "America/New_York");
         let expected = ["2024-11-02T01:30-04:00", "2024-11-03T01:30-04:00", "2024-11-04T01:30-05:00"];
         assert_eq!(after(&daily, "2024-11-02T04:00:00Z", 3), expected);
         let twice = schedule("0 1,13 * * *", "America/New_York");
         let expected = ["2024-11-03T01:00-04:00", "2024-11-03T13:00-05:00"];
         assert_eq!(after(&twice, "2024-11-03T04:00:00Z", 2), expected);
-        // The second 01:10 of that night: the slot of 01:45 has come.
+        // The second 01:10 of that night: the slot of 01:45 has passed.
         let quarters = schedule("45 * * * *", "America/New_York");
         let slots = quarters.around(at("2024-11-03T06:10:00Z")).unwrap();
         assert_eq!(quarters.shown(slots.last), "2024-11-03T01:45-04:00");
@@ -141,20 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_none() {
+    fn an_invalid_expression_is_refused() {
         for text in ["0 4 * *", "0 0 4 * * *", "61 4 * * *", "0 4 30 2 *", "0 4 * * * 2030", "every day at four", ""] {
             assert!(Schedule::parse(text, TimeZone::UTC).is_none(), "{text}");
         }
-        assert!(Schedule::parse("0 4 29 2 *", TimeZone::UTC).is_some(), "a leap day comes");
+        assert!(Schedule::parse("0 4 29 2 *", TimeZone::UTC).is_some(), "a leap day occurs");
     }
 
     proptest! {
-        /// Slots partition time: between a slot and the next there is none, whatever moment is asked about.
+        /// Slots partition time: there is no slot between a slot and the next one, for any instant.
         #[test]
         fn every_moment_lies_between_a_slot_and_the_next(
             seconds in 1_672_531_200_i64..1_893_456_000,
             zone in prop::sample::select(vec!["Asia/Seoul", "America/New_York", "Australia/Lord_Howe", "UTC"]),
-            text in prop::sample::select(vec!["0 4 * * *", "30 2 * * *", "*/20 * * * *", "0 1-3 * * *", "15 2 * * 0", "0 0 1 * *"]),
+            text in prop::sample::select(
+                vec!["0 4 * * *", "30 2 * * *", "*/20 * * * *", "0 1-3 * * *", "15 2 * * 0", "0 0 1 * *"]
+            ),
         ) {
             let schedule = schedule(text, zone);
             let now = Timestamp::from_second(seconds).unwrap();
@@ -166,7 +170,7 @@ mod tests {
             prop_assert_eq!(schedule.around(next).unwrap().last, next);
         }
 
-        /// One day of the calendar has one slot of a daily schedule, also when the clock is put forward or back.
+        /// Each calendar day has one slot of a daily schedule, also on days with a clock change.
         #[test]
         fn a_daily_schedule_has_one_slot_a_day(
             day in 0_i64..2500,

@@ -1,7 +1,7 @@
-//! From a raw `DispatchSystem` to a [`ValidatedSystem`]: the only way in, for the operator and for the command line.
+//! Validation: the only way from a raw `DispatchSystem` to a [`ValidatedSystem`], for operator and command line.
 //!
-//! Three layers, each on top of the one before: the schema's bounds (`shape`), the forms of texts and the rules between
-//! fields (`spec`), and the bounds of the dispatch rules, which belong to core.
+//! It has three layers: the bounds of the schema (`shape`), the formats of strings and the rules between fields
+//! (`spec`), and the bounds of the dispatch rules, which `dispatch-core` defines.
 
 mod errors;
 mod eta;
@@ -22,47 +22,47 @@ pub(crate) use errors::Findings;
 pub use errors::{FieldError, ValidationErrors};
 pub(crate) use shape::check_spec;
 
-/// A system whose every value has been checked. Nothing downstream looks at a raw manifest.
+/// A system whose values are all checked. Later steps never read a raw manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedSystem {
-    /// Namespace of the object; `default` where the manifest names none.
+    /// Namespace of the object; `default` if the manifest has none.
     pub namespace: String,
     /// Name of the object.
     pub name: String,
-    /// Kubernetes' UID of the object; absent without a cluster.
+    /// Kubernetes UID of the object; absent without a cluster.
     pub uid: Option<String>,
     /// Generation of the spec; 0 without a cluster.
     pub generation: i64,
-    /// Names of all resources.
+    /// Names of the AWS resources.
     pub names: ResourceNames,
-    /// What becomes of the data at the end: the spec's word or, where it has none, that of whoever stands in for it.
+    /// Effective deletion policy: that of the spec or, without one, that of the namespace, the operator or the default.
     pub deletion_policy: DeletionPolicy,
-    /// Whose word that is.
+    /// Source of the effective deletion policy.
     pub deletion_policy_from: PolicySource,
-    /// The checked spec, for the values that need no further form.
+    /// The checked spec.
     pub spec: DispatchSystemSpec,
-    /// `spec.dispatch` as core understands it.
+    /// `spec.dispatch` as a policy of `dispatch-core`.
     pub policy: DispatchPolicy,
-    /// `spec.dispatch.fare` as core understands it.
+    /// `spec.dispatch.fare` as a fare table of `dispatch-core`.
     pub fare: FareTable,
 }
 
-/// Who says what becomes of the data, the strongest first.
+/// Sources of the deletion policy, in order of precedence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicySource {
-    /// The spec.
+    /// `spec.deletionPolicy`.
     Spec,
-    /// An annotation of the namespace.
+    /// The annotation of the namespace.
     Namespace,
-    /// A flag of the operator.
+    /// The operator's flag `--deletion-policy`.
     Operator,
-    /// Nobody.
+    /// None of them: the default.
     #[default]
     Default,
 }
 
 impl PolicySource {
-    /// As the status has it.
+    /// The spelling in the status.
     pub fn name(self) -> &'static str {
         match self {
             Self::Spec => "spec",
@@ -74,8 +74,8 @@ impl PolicySource {
 }
 
 impl ValidatedSystem {
-    /// Checks everything that can be checked without asking AWS. All errors are collected; none of them repeats a
-    /// value that may be a secret. The person who wrote the manifest corrects it: trying again changes nothing.
+    /// Checks everything that can be checked without calling AWS. All errors are collected; none repeats a value that
+    /// may be a secret. Errors are permanent: a retry without a changed manifest fails in the same way.
     pub fn try_from_raw(raw: &DispatchSystem) -> Result<Self, ValidationErrors> {
         let mut found = Findings::default();
         let namespace = namespace_of(raw);
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// What validation says of `spec.dispatch` with `value` at the JSON pointer `at`.
+    /// The validation errors of `spec.dispatch` with `value` at the path `at`.
     fn errors_with(at: &str, value: u64) -> Option<Vec<FieldError>> {
         let mut object = json!({
             "metadata": { "name": "seoul" },
@@ -126,7 +126,7 @@ mod tests {
         Some(ValidatedSystem::try_from_raw(&system).err().map(|errors| errors.0).unwrap_or_default())
     }
 
-    /// Whether core refuses what `errors_with` sets, asked past the schema.
+    /// Whether `dispatch-core` refuses the same value, without the schema check.
     fn core_refuses(at: &str, value: u64) -> Option<bool> {
         let mut dispatch = json!({});
         let mut place = &mut dispatch;

@@ -1,9 +1,8 @@
-//! The worker configuration: the document the operator writes and every worker reads at start and on change.
+//! The worker configuration: the document that the operator writes, and that each worker reads at start and on change.
 //!
-//! It is the whole contract between control plane and data plane. It holds no secret: secrets are named by the
-//! environment variable that carries them. Fields that need no new connection ([`WorkerConfig::dispatch`] and the
-//! stream's ARN) are taken over by a running worker when the file changes; a change of any other field needs a
-//! restart, which the operator brings about.
+//! It is the complete contract between control plane and data plane. It contains no secrets; it names the environment
+//! variables that carry them. A running worker applies changes of [`WorkerConfig::dispatch`] and of the stream ARN. A
+//! change of any other field requires a restart, which the operator triggers.
 
 mod access;
 mod eta;
@@ -20,205 +19,205 @@ pub use eta::{EtaConfig, RouterConfig, RouterKind};
 pub use fare::{FareConfig, NightSurchargeConfig};
 pub use matching::{MatchingConfig, MatchingModeConfig};
 
-/// Version of this document's shape. A worker refuses any other.
+/// Version of the document format. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
 
 /// Configuration of the workers of one city.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkerConfig {
-    /// [`WORKER_CONFIG_VERSION`].
+    /// Format version, [`WORKER_CONFIG_VERSION`].
     pub version: u32,
     /// `namespace/name` of the system, for logs and metrics.
     pub system: String,
-    /// City name: part of every Redis key.
+    /// Name of the city, part of every Redis key.
     pub city: String,
     /// IANA time zone of stored timestamps.
     pub timezone: String,
-    /// ISO 4217 code of money amounts.
+    /// ISO 4217 code of amounts of money.
     pub currency: String,
-    /// Where AWS is.
+    /// Region and endpoint of AWS.
     pub aws: AwsEndpoint,
-    /// The single table.
+    /// The DynamoDB single table.
     pub table: TableConfig,
-    /// Table of the stream consumers' leases and checkpoints.
+    /// Name of the table of stream leases and checkpoints.
     pub lease_table: String,
-    /// The queues.
+    /// The SQS queues.
     pub queues: QueuesConfig,
-    /// The notification topic and platform.
+    /// The notification topic and the platform application.
     pub notifications: NotificationsConfig,
-    /// Redis.
+    /// The Redis cache.
     pub cache: CacheConfig,
-    /// Who may call the HTTP API. Without it no role that serves the API starts.
+    /// Callers of the HTTP API. Without it, no role that serves the API starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthConfig>,
-    /// How much one caller may ask of the HTTP API.
+    /// Rate limits of the HTTP API.
     #[serde(default)]
     pub limits: LimitsConfig,
-    /// The algorithm: reloaded without a restart.
+    /// The dispatch rules; reloaded without a restart.
     pub dispatch: DispatchConfig,
 }
 
-/// Where AWS is.
+/// Region and endpoint of AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AwsEndpoint {
-    /// Region.
+    /// AWS region.
     pub region: String,
-    /// One address for all services instead of AWS's own; only local runs set it.
+    /// Endpoint of all services instead of the AWS endpoints; only local runs set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
 }
 
-/// The single table.
+/// The DynamoDB single table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableConfig {
-    /// Name.
+    /// Name of the table.
     pub name: String,
-    /// ARN of its stream, which changes when the stream is switched off and on: reloaded without a restart.
+    /// ARN of the stream, which changes when the stream is disabled and enabled; reloaded without a restart.
     pub stream_arn: String,
-    /// Number of GSI1 partition keys; 1 is the seed's literal key.
+    /// Number of GSI1 partition keys of one status, 1 to 64; with 1, keys have no suffix (spec §6).
     pub gsi1_shards: u16,
 }
 
-/// The queues.
+/// URLs of the SQS queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueuesConfig {
-    /// Offer timers.
+    /// Queue of offer timers.
     pub offers_url: String,
-    /// Dead letters of the offer timers, and stream records that were set aside.
+    /// Dead-letter queue of offer timers, which also receives stream records that cannot be processed.
     pub offers_dead_letters_url: String,
-    /// Driver responses.
+    /// Queue of driver responses.
     pub responses_url: String,
-    /// Notifications from the topic.
+    /// Queue of notifications from the topic.
     pub notifications_url: String,
 }
 
-/// Notifications.
+/// The notification topic and the platform application.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NotificationsConfig {
-    /// Topic every notification is published to.
+    /// ARN of the topic to which all notifications are published.
     pub topic_arn: String,
-    /// Platform application for device tokens; absent where no FCM key was given.
+    /// ARN of the platform application for device tokens; absent without an FCM key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform_application_arn: Option<String>,
 }
 
-/// Redis.
+/// The Redis cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CacheConfig {
-    /// `redis://` or `rediss://` (TLS) address without credentials.
+    /// Address, `redis://` or `rediss://` (TLS), without credentials.
     pub url: String,
-    /// Environment variable that carries the AUTH token, where there is one.
+    /// Environment variable with the AUTH token; absent without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_token_env: Option<String>,
 }
 
-/// The algorithm's settings in base units. [`DispatchConfig::policy`] and [`DispatchConfig::fare_table`] check them.
+/// The dispatch rules in base units. [`DispatchConfig::policy`] and [`DispatchConfig::fare_table`] check them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DispatchConfig {
-    /// Drivers ranked for one dispatch.
+    /// Maximum number of drivers ranked in one search.
     pub max_candidates: u8,
-    /// Offers made for one dispatch.
+    /// Maximum number of offers for one dispatch.
     pub max_attempts: u8,
     /// Time a driver has to answer, ms.
     pub offer_timeout_ms: u64,
-    /// Time an unanswerable request is searched again, ms.
+    /// Time in which a search without a free driver is repeated, ms.
     pub search_budget_ms: u64,
-    /// Search radii, m, rising.
+    /// Search radii, m, increasing.
     pub search_rings_m: Vec<u32>,
-    /// Width of a distance bucket, m.
+    /// Width of a distance bucket, m; 0 compares exact distances.
     pub distance_bucket_m: u32,
     /// Age at which a position is stale, ms.
     pub stale_after_ms: u64,
-    /// Rest after a rejection, ms.
+    /// Time without offers after a rejection, ms.
     pub cool_down_after_reject_ms: u64,
-    /// Rest after an offer that ran out, ms.
+    /// Time without offers after an unanswered offer, ms.
     pub cool_down_after_timeout_ms: u64,
-    /// Days of the acceptance window.
+    /// Period of the acceptance rate, days.
     pub acceptance_window_days: u8,
-    /// Whether drivers with `autoAccept` are assigned at once.
+    /// Whether drivers with `autoAccept` are assigned without an answer.
     pub auto_accept: bool,
-    /// Share of dispatches in which a new driver comes first, per cent.
+    /// Share of dispatches in which a new driver is ranked first, percent.
     #[serde(default)]
     pub exploration_share_percent: u8,
-    /// How long drivers need to a pickup.
+    /// Estimated time from a driver to the pickup.
     #[serde(default)]
     pub eta: EtaConfig,
-    /// How requests get their drivers.
+    /// How concurrent requests are matched with drivers.
     #[serde(default)]
     pub matching: MatchingConfig,
     /// The fare table.
     pub fare: FareConfig,
 }
 
-/// Why a worker refuses its configuration. The worker keeps what it has, or does not start; the operator writes a
-/// better one.
+/// Why a worker refuses its configuration. A running worker keeps its current configuration; a new one does not start.
+/// The operator has to write a valid document.
 #[derive(Debug, Error)]
 pub enum WorkerConfigError {
-    /// The document is of another version: operator and worker are too far apart.
-    #[error("the worker configuration has version {found}, this program reads version {WORKER_CONFIG_VERSION}")]
+    /// The document has another format version: operator and worker are from releases too far apart.
+    #[error("the worker configuration has version {found}; this program supports version {WORKER_CONFIG_VERSION}")]
     Version {
-        /// Its version.
+        /// Version of the document.
         found: u64,
     },
-    /// It is not the JSON document of this version.
+    /// The document is not the JSON document of this version.
     #[error("the worker configuration cannot be read at {path}")]
     Shape {
         /// Path of the field.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
     /// The time zone is unknown on this machine.
-    #[error("the worker configuration cannot be used at timezone: {name:?} is not a known time zone")]
+    #[error("the worker configuration is invalid at timezone: {name:?} is not a known time zone")]
     TimeZone {
-        /// What was given.
+        /// The refused value.
         name: String,
     },
-    /// The cache's address carries credentials, or is of another scheme. It is not repeated.
+    /// The address of the cache contains credentials or has another scheme. It is not repeated.
     #[error(
-        "the worker configuration cannot be used at cache.url: redis:// or rediss:// without credentials is allowed"
+        "the worker configuration is invalid at cache.url: must be a redis:// or rediss:// address without credentials"
     )]
     CacheUrl,
-    /// A number of GSI1 partition keys outside 1 to 64.
-    #[error("the worker configuration cannot be used at table.gsi1Shards: {found} is not 1 to 64")]
+    /// The number of GSI1 partition keys is not 1 to 64.
+    #[error("the worker configuration is invalid at table.gsi1Shards: {found} is not 1 to 64")]
     Shards {
-        /// What was given.
+        /// The refused value.
         found: u16,
     },
-    /// Nobody's tokens could be checked by it, or more than one would do. Values are not repeated.
-    #[error("the worker configuration cannot be used at auth.{part}")]
+    /// Tokens cannot be checked with these settings, or two scopes have the same name. Values are not repeated.
+    #[error("the worker configuration is invalid at auth.{part}")]
     Auth {
-        /// Which part.
+        /// The invalid field.
         part: &'static str,
     },
-    /// A limit is out of bounds.
-    #[error("the worker configuration cannot be used at limits.{part}")]
+    /// A rate limit is out of bounds.
+    #[error("the worker configuration is invalid at limits.{part}")]
     Limits {
-        /// Which part.
+        /// The invalid field.
         part: &'static str,
     },
     /// The dispatch rules are out of bounds.
-    #[error("the worker configuration cannot be used at dispatch")]
+    #[error("the worker configuration is invalid at dispatch")]
     Policy(#[source] PolicyError),
-    /// The router's address carries credentials, or is of another scheme. It is not repeated.
-    #[error("the worker configuration cannot be used at dispatch.eta.router.url")]
+    /// The address of the router contains credentials or has another scheme. It is not repeated.
+    #[error("the worker configuration is invalid at dispatch.eta.router.url")]
     RouterUrl,
     /// The fare table is out of bounds.
-    #[error("the worker configuration cannot be used at dispatch.fare")]
+    #[error("the worker configuration is invalid at dispatch.fare")]
     Fare(#[source] FareError),
 }
 
 impl WorkerConfig {
-    /// Reads and checks a whole document. The version is looked at first, so that a document of another version is
-    /// called that and not a list of strange fields.
+    /// Reads and checks a document. The version is checked first, so that the error for a document of another version
+    /// is the version and not a list of unknown fields.
     pub fn read(json: &str) -> Result<Self, WorkerConfigError> {
         #[derive(Deserialize)]
         struct Head {
@@ -253,12 +252,12 @@ impl WorkerConfig {
         Ok(config)
     }
 
-    /// Whether a worker that runs with `other` has to start again to run with this.
+    /// Whether a worker that runs with `other` must restart to apply this configuration.
     pub fn needs_restart(&self, other: &Self) -> bool {
         self.read_at_start() != other.read_at_start()
     }
 
-    /// The document without what a running worker takes over.
+    /// The document without the fields that a running worker reloads.
     #[must_use]
     pub fn read_at_start(&self) -> Self {
         let mut rest = self.clone();
@@ -267,14 +266,14 @@ impl WorkerConfig {
         rest
     }
 
-    /// The document as the operator writes it: pretty, fields in the order of the types, a line feed at its end.
+    /// The document as the operator writes it: indented, with fields in declaration order and a final newline.
     pub fn to_json_pretty(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|json| json + "\n")
     }
 }
 
 impl DispatchConfig {
-    /// The settings of checked rules.
+    /// The rules of a policy and a fare table.
     pub fn of(policy: &DispatchPolicy, fare: &FareTable) -> Self {
         Self {
             max_candidates: policy.max_candidates,
@@ -295,7 +294,7 @@ impl DispatchConfig {
         }
     }
 
-    /// The settings of a validated system.
+    /// The rules of a validated system.
     #[cfg(feature = "crd")]
     pub fn from_validated(system: &crate::validate::ValidatedSystem) -> Self {
         let mut config = Self::of(&system.policy, &system.fare);
@@ -303,8 +302,8 @@ impl DispatchConfig {
         config
     }
 
-    /// The rules as core understands them, checked again: the file may have been written by another version of the
-    /// operator.
+    /// The rules as a policy of `dispatch-core`, checked again because another version of the operator may have written
+    /// the file.
     pub fn policy(&self) -> Result<DispatchPolicy, PolicyError> {
         DispatchPolicy {
             max_candidates: self.max_candidates,
@@ -326,7 +325,7 @@ impl DispatchConfig {
         .checked()
     }
 
-    /// The fare table as core understands it, checked again.
+    /// The fare table of `dispatch-core`, checked again.
     pub fn fare_table(&self) -> Result<FareTable, FareError> {
         let night = |night: &NightSurchargeConfig| NightSurcharge {
             from_minute: night.from_minute,

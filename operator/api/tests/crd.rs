@@ -1,4 +1,4 @@
-//! The custom resource definition: complete, and of one mind with the validation in this crate.
+//! The custom resource definition: complete, and consistent with the validation in this crate.
 
 use std::error::Error;
 use std::fs;
@@ -31,7 +31,7 @@ fn minimal() -> Value {
     })
 }
 
-/// `base` with `value` at the dotted `path` below `spec`; null removes.
+/// `base` with `value` at the dotted `path` below `spec`; null removes the field.
 fn with(base: &Value, path: &str, value: Value) -> Value {
     let mut changed = base.clone();
     let mut at = &mut changed["spec"];
@@ -58,19 +58,19 @@ fn walk(schema: &Value, path: &str, visit: &mut dyn FnMut(&str, &Value)) {
 #[test]
 fn the_defaults_of_the_schema_are_those_of_the_types() -> Outcome {
     let defaulted = apply_defaults(&schema()?, &minimal());
-    assert_eq!(defaulted["status"]["observedGeneration"], -1, "a new object must not look observed");
+    assert_eq!(defaulted["status"]["observedGeneration"], -1, "a new object must not appear to be reconciled");
     let schemas: DispatchSystem = serde_json::from_value(defaulted)?;
     let types: DispatchSystem = serde_json::from_value(minimal())?;
     assert_eq!(schemas.spec, types.spec);
     Ok(())
 }
 
-/// Leaving a group out and giving it empty is the same.
+/// An absent group and an empty group are equivalent.
 #[test]
-fn the_default_of_a_group_is_that_of_its_members() -> Outcome {
+fn the_default_of_a_group_is_the_defaults_of_its_members() -> Outcome {
     let mut groups = 0;
     walk(&schema()?["properties"]["spec"], "spec", &mut |path, field| {
-        // A group with members that have no default cannot be given empty.
+        // A group with required members cannot be empty.
         let may_be_empty = !field["required"].is_array();
         if field["properties"].is_object() && field["default"].is_object() && may_be_empty {
             groups += 1;
@@ -96,7 +96,7 @@ fn every_field_is_described_and_bounded() -> Outcome {
         };
         let described = field["description"].is_string() || path.ends_with("[]");
         let plain = field["nullable"].is_null() && !field["format"].as_str().is_some_and(|f| f.starts_with("uint"));
-        // Values of annotations and labels are bounded by Kubernetes when they are used.
+        // Kubernetes bounds the values of annotations and labels.
         let elsewhere = path.ends_with("nnotations[]") || path.ends_with("nodeSelector[]");
         if !(described && plain && (bounded || elsewhere)) {
             poor.push(path.to_owned());
@@ -106,7 +106,7 @@ fn every_field_is_described_and_bounded() -> Outcome {
     Ok(())
 }
 
-/// A field, texts that are right for it, and texts that are wrong.
+/// A field, valid strings and invalid strings.
 const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("city", &["seoul", "new-york-2", "s"], &["Seoul", "-seoul", "seoul-", "se oul", "서울"]),
     (
@@ -169,7 +169,7 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("workers.scheduling.priorityClassName", &["business-critical"], &["Business Critical"]),
 ];
 
-/// The schema's pattern and the validation say the same of every text.
+/// The pattern in the schema and the validation agree on every string.
 #[test]
 fn patterns_and_validation_agree() -> Outcome {
     let schema = schema()?;
@@ -197,7 +197,7 @@ fn patterns_and_validation_agree() -> Outcome {
             without.push(path.to_owned());
         }
     });
-    // The remaining texts have no form a pattern could say, or may hold a password (see the addresses below).
+    // The remaining strings have no format that a pattern could express, or may contain a password (see below).
     let free = [
         "spec.api.auth.audiences[]",
         "spec.api.gateway.jwt.audiences[]",
@@ -216,7 +216,7 @@ fn patterns_and_validation_agree() -> Outcome {
     Ok(())
 }
 
-/// Whether the validation has nothing to say about `text` in the field at `path`; other fields may be incomplete.
+/// Whether the validation accepts `text` in the field at `path`; other fields may be incomplete.
 fn accepts(path: &str, text: &str) -> Outcome<bool> {
     let mut object = minimal();
     let secret = json!({ "name": "n", "key": "k" });
@@ -250,7 +250,7 @@ fn accepts(path: &str, text: &str) -> Outcome<bool> {
     Ok(!errors.iter().any(|error| error.path == field))
 }
 
-/// The API server's rules refuse what the validation refuses, and nothing else. Each case is a creation.
+/// The rules of the definition refuse exactly what the validation refuses. Each case is a creation.
 #[test]
 fn rules_and_validation_agree_on_new_objects() -> Outcome {
     let seoul = minimal();
@@ -339,7 +339,7 @@ fn rules_and_validation_agree_on_new_objects() -> Outcome {
     Ok(())
 }
 
-/// An address may carry a password, so that neither the rules nor the validation may repeat one that is refused.
+/// An address may contain a password, so neither the rules nor the validation may repeat a refused one.
 #[test]
 fn addresses_are_checked_and_never_repeated() -> Outcome {
     let schema = schema()?;
@@ -374,7 +374,7 @@ fn addresses_are_checked_and_never_repeated() -> Outcome {
         &spec["api"]["properties"]["gateway"]["properties"]["upstream"]["properties"]["url"],
     ] {
         assert_eq!(field["type"], "string");
-        assert!(field["pattern"].is_null(), "the API server repeats what breaks a pattern");
+        assert!(field["pattern"].is_null(), "the API server repeats a value that does not match a pattern");
     }
     Ok(())
 }
@@ -408,7 +408,7 @@ fn what_stored_data_depends_on_cannot_be_changed() -> Outcome {
 }
 
 #[test]
-fn the_examples_keep_the_rules() -> Outcome {
+fn the_examples_satisfy_the_rules() -> Outcome {
     let schema = schema()?;
     for name in ["external-cache", "minimal", "production", "seoul"] {
         let text = fs::read_to_string(root().join("examples").join(format!("{name}.yaml")))?;
@@ -438,7 +438,7 @@ fn no_rule_costs_more_than_the_api_server_allows() -> Outcome {
     Ok(())
 }
 
-/// Messages of the rules that `object` breaks. Rules see an object after its defaults, as in the API server.
+/// Messages of the rules that `object` violates. Rules are evaluated after defaults are applied, as in the API server.
 fn rules(schema: &Value, object: &Value, old: Option<&Value>) -> Vec<String> {
     let result = Validator::new().validate(schema, object, old);
     let errors = result.err().map(ValidationErrors::into_vec).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Every shipped example is read and validated as it is.
+//! Every shipped example is valid.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -41,7 +41,7 @@ fn every_example_is_valid() -> Outcome {
 }
 
 #[test]
-fn seoul_is_the_default_but_for_what_its_comments_say() -> Outcome {
+fn seoul_has_the_defaults_except_where_its_comments_say_so() -> Outcome {
     let seoul = system("seoul.yaml")?;
     let mut plain = system("minimal.yaml")?.spec;
     assert_eq!((seoul.namespace.as_str(), seoul.name.as_str()), ("default", "seoul"));
@@ -56,7 +56,7 @@ fn seoul_is_the_default_but_for_what_its_comments_say() -> Outcome {
 }
 
 #[test]
-fn the_worker_settings_say_what_the_manifest_says() -> Outcome {
+fn the_worker_settings_match_the_manifest() -> Outcome {
     let seoul = system("seoul.yaml")?;
     let config = DispatchConfig::from_validated(&seoul);
     assert_eq!(config.policy()?, seoul.policy);
@@ -72,7 +72,7 @@ fn the_worker_settings_name_the_router() -> Outcome {
     Ok(())
 }
 
-/// `cache.external` and `upstream.url` exclude what the production example shows; `external-cache.yaml` shows them.
+/// `cache.external` and `upstream.url` exclude fields of the production example; `external-cache.yaml` shows them.
 #[test]
 fn the_production_example_uses_every_other_field() -> Outcome {
     let crd = serde_json::to_value(dispatch_api::crd::crd())?;

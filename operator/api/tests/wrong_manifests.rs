@@ -1,4 +1,4 @@
-//! Every wrong manifest gets one clear answer that names the field, what was found and what is allowed.
+//! Every invalid manifest gets one clear answer: the field, the value and what is allowed.
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +11,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const HEAD: &str = "apiVersion: dispatch.coactus.io/v1alpha1\nkind: DispatchSystem\nmetadata: {name: seoul}\n";
 
-/// What a person is told about a manifest; `None` when it is right.
+/// The errors of a manifest, as printed; `None` if it is valid.
 fn answer(text: &str) -> Option<String> {
     let systems = match read_manifests(text) {
         Ok(systems) => systems,
@@ -43,7 +43,7 @@ fn every_wrong_manifest_is_answered_clearly() -> Outcome {
 }
 
 #[test]
-fn empty_documents_are_skipped_and_the_others_counted() -> Outcome {
+fn empty_documents_are_skipped_but_counted() -> Outcome {
     let spec = "spec: {city: seoul, region: ap-northeast-2, timezone: Asia/Seoul}\n";
     let systems = read_manifests(&format!("---\n# nothing here\n---\n{HEAD}{spec}---\n"))?;
     assert_eq!(systems.len(), 1);
@@ -54,7 +54,7 @@ fn empty_documents_are_skipped_and_the_others_counted() -> Outcome {
 }
 
 #[test]
-fn a_group_whose_members_are_all_commented_out_is_the_default() -> Outcome {
+fn a_group_with_all_members_commented_out_has_the_defaults() -> Outcome {
     let spec = "spec:\n  city: seoul\n  region: ap-northeast-2\n  timezone: Asia/Seoul\n";
     let plain = read_manifests(&format!("{HEAD}{spec}"))?;
     let hollow = read_manifests(&format!("{HEAD}{spec}  queues:\n    # offers:\n  dispatch:\n    fare:\n"))?;
@@ -63,7 +63,7 @@ fn a_group_whose_members_are_all_commented_out_is_the_default() -> Outcome {
 }
 
 #[test]
-fn what_kubectl_adds_to_an_object_is_tolerated() -> Outcome {
+fn fields_that_kubectl_adds_are_ignored() -> Outcome {
     let spec =
         "spec: {city: seoul, region: ap-northeast-2, timezone: Asia/Seoul}\nstatus: {stackStatus: CREATE_COMPLETE}\n";
     let added = "metadata: {name: seoul, generation: 4, uid: u-1, selfLink: /x, managedFields: []}";
@@ -75,7 +75,7 @@ fn what_kubectl_adds_to_an_object_is_tolerated() -> Outcome {
 }
 
 #[test]
-fn a_manifest_has_a_largest_size() {
+fn the_size_of_a_manifest_is_limited() {
     let text = "#".repeat(MANIFEST_BYTES_MAX + 1);
     assert!(matches!(read_manifests(&text), Err(ManifestError::TooLarge { .. })));
 }

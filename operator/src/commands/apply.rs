@@ -1,22 +1,25 @@
-//! `apply`: bring the environment to what the manifest says.
+//! `apply`: create or update the environment to match the manifest.
 
 use clap::Args;
+use dispatch_api::conditions::ConditionType;
 
-use super::{CommandError, Exit, Printer, connect, load_manifests, load_secrets, put_as};
-use crate::args::{Global, Manifests, Output, SecretFiles};
-use crate::plan::Approval;
-use crate::plan::ownership::Adoption;
-use crate::print;
-use crate::reconcile::{Reconciled, Settings, reconcile};
-use dispatch_api::conditions::PLAN_PENDING;
+use crate::commands::load::{load_manifests, load_secrets};
+use crate::commands::options::{Global, Manifests, Output, SecretFiles};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::printer::Printer;
+use crate::engine::plan::Approval;
+use crate::engine::plan::ownership::Adoption;
+use crate::engine::reconcile::{ReconcileReport, reconcile};
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
   dispatch-operator apply -f examples/seoul.yaml
   dispatch-operator apply -f seoul.yaml --secret fcm/service-account.json=./key.json
-  dispatch-operator apply -f seoul.yaml --approve 3f9c2ab41d07         # the plan that `plan` showed, and no other
+  dispatch-operator apply -f seoul.yaml --approve 3f9c2ab41d07         # only the plan that `plan` showed
 
-Applying what is there already changes nothing. An interrupted run is taken up by the next one.";
+Applying an unchanged manifest changes nothing. The next run continues an interrupted one.";
 
 /// Arguments of `apply`.
 #[derive(Args, Clone, Debug)]
@@ -26,24 +29,23 @@ pub struct ApplyArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
-    /// Approve the plan of this id.
+    /// Approve the plan with this id.
     #[arg(long, value_name = "PLAN_ID", conflicts_with = "approve_replacements")]
     approve: Option<String>,
-    /// Approve replacing and removing tables, caches and buckets, whatever the plan.
+    /// Approve every replacement and removal of tables, caches and buckets.
     #[arg(long)]
     approve_replacements: bool,
-    /// Take over a stack, or a table and bucket that were kept, which belong to another system.
+    /// Adopt a stack, or a retained table and bucket, that belong to another system.
     #[arg(long)]
     adopt: bool,
-    /// Logical id of a resource that may be left out of a rollback that stopped half way. May be repeated.
+    /// Logical id of a failed resource to skip when a rollback is continued. May be repeated.
     #[arg(long, value_name = "LOGICAL_ID")]
     skip_resource: Vec<String>,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Applies every system.
 pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
     let approval = match (args.approve, args.approve_replacements) {
@@ -59,15 +61,15 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
         let ports = connect(&system, global).await;
         let done = reconcile(&system, &ports, &settings, &mut Printer::new()).await?;
         exit = exit.max(exit_of(&done));
-        put_as(args.output, &done.status, || print::applied(&system, &done))?;
+        put_as(args.output, &done.status, || render::applied(&system, &done))?;
     }
     Ok(exit)
 }
 
-fn exit_of(done: &Reconciled) -> Exit {
+fn exit_of(done: &ReconcileReport) -> Exit {
     if done.is_ready() {
         Exit::Done
-    } else if crate::status::is_true(&done.status, PLAN_PENDING) {
+    } else if crate::engine::status::is_true(&done.status, ConditionType::PlanPending) {
         Exit::ChangesPending
     } else {
         Exit::NotReady

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, document, put};
-use crate::args::DocumentFormat;
+use crate::commands::options::DocumentFormat;
+use crate::commands::output::{CommandError, Exit, document, put};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,12 +13,11 @@ Examples:
 #[derive(Args, Clone, Copy, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct CrdArgs {
-    /// Form of the document.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: DocumentFormat,
 }
 
-/// Prints the definition.
 pub fn run(args: CrdArgs) -> Result<Exit, CommandError> {
     put(&document(args.output, &dispatch_api::crd::crd())?)?;
     Ok(Exit::Done)

@@ -1,25 +1,27 @@
-//! `export`: the table to the city's bucket.
+//! `export`: export the table to the city's S3 bucket.
 
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{CommandError, Exit, Printer, connect, load_manifests, put_as};
-use crate::args::{Global, Manifests, Output};
-use crate::export::{follow, start};
-use crate::print;
-use crate::reconcile::Patience;
+use crate::commands::load::load_manifests;
+use crate::commands::options::{Global, Manifests, Output};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::printer::Printer;
+use crate::engine::export::{follow, start};
+use crate::engine::settings::WaitPolicy;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
-  dispatch-operator export -f examples/seoul.yaml           # start it; `status` shows how far it is
-  dispatch-operator export -f examples/seoul.yaml --wait    # follow it to its end
+  dispatch-operator export -f examples/seoul.yaml           # start it; `status` shows its progress
+  dispatch-operator export -f examples/seoul.yaml --wait    # wait until it has completed or failed
 
-Format, extent and prefix are those of spec.export. An export reads the continuous backups, not the table.";
+Format, extent and prefix come from spec.export. An export reads the continuous backups, not the table.";
 
-/// Pauses between two looks at an export, which takes minutes, and the longest wait: large tables take hours.
-const PATIENCE: Patience =
-    Patience { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(6) };
+/// An export takes minutes, that of a large table hours.
+const PATIENCE: WaitPolicy =
+    WaitPolicy { first: Duration::from_secs(1), longest: Duration::from_secs(10), total: Duration::from_hours(6) };
 
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]
@@ -27,15 +29,14 @@ const PATIENCE: Patience =
 pub struct ExportArgs {
     #[command(flatten)]
     manifests: Manifests,
-    /// Follow the export until it has completed or failed.
+    /// Wait until the export has completed or failed.
     #[arg(long)]
     wait: bool,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Exports the table of every system.
 pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError> {
     let mut exit = Exit::Done;
     for system in load_manifests(&args.manifests)? {
@@ -46,7 +47,7 @@ pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError
             status = follow(status, &ports, PATIENCE, &mut printer).await?;
             exit = exit.max(if status.state == "COMPLETED" { Exit::Done } else { Exit::Failed });
         }
-        put_as(args.output, &status, || print::export(&status))?;
+        put_as(args.output, &status, || render::export(&status))?;
     }
     Ok(exit)
 }

@@ -1,25 +1,18 @@
-//! `local`: see [`crate::local`].
+//! `local`: names the program that replaced it. `dispatch-local` is separate so that the operator contains no emulator,
+//! web server or token issuer.
 
-use super::Exit;
-use crate::local::{self, LocalArgs, LocalError, with_causes};
+use clap::Args;
 
-/// Runs the city and says how it ended.
-pub async fn run(args: LocalArgs) -> Exit {
-    // The future holds the whole session.
-    match Box::pin(local::run(args)).await {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
-            exit(&error)
-        }
-    }
+use crate::commands::output::Exit;
+
+/// Arguments of `local`, which are ignored.
+#[derive(Args, Clone, Debug)]
+pub struct LocalArgs {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<String>,
 }
 
-fn exit(error: &LocalError) -> Exit {
-    match error {
-        LocalError::ReadManifest { .. } | LocalError::Manifest { .. } | LocalError::Secrets(_) => Exit::Usage,
-        LocalError::NotReady(_) => Exit::NotReady,
-        LocalError::Interrupted(_) => Exit::Interrupted,
-        _ => Exit::Failed,
-    }
+pub fn run() -> Exit {
+    eprintln!("error: `dispatch-operator local` has moved; run `dispatch-local run -f <manifest>`");
+    Exit::Usage
 }

@@ -2,18 +2,20 @@
 
 use clap::Args;
 
-use super::{CommandError, Exit, connect, load_manifests, load_secrets, put_as};
-use crate::args::{Global, Manifests, Output, SecretFiles};
-use crate::plan::ownership::Adoption;
-use crate::print;
-use crate::reconcile::{Settings, preview};
+use crate::commands::load::{load_manifests, load_secrets};
+use crate::commands::options::{Global, Manifests, Output, SecretFiles};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::engine::plan::ownership::Adoption;
+use crate::engine::reconcile::preview;
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
   dispatch-operator plan -f examples/seoul.yaml
-  dispatch-operator plan -f examples/seoul.yaml --exit-code -o json    # in a pipeline: 3 means that there are changes
+  dispatch-operator plan -f examples/seoul.yaml --exit-code -o json    # in a pipeline: exit code 3 means changes
 
-A stack that exists is compared by CloudFormation itself, through a change set that is removed again.";
+CloudFormation compares an existing stack through a change set, which is removed afterwards.";
 
 /// Arguments of `plan`.
 #[derive(Args, Clone, Debug)]
@@ -23,18 +25,17 @@ pub struct PlanArgs {
     manifests: Manifests,
     #[command(flatten)]
     secrets: SecretFiles,
-    /// Plan to take over a stack that belongs to another system.
+    /// Plan to adopt a stack that belongs to another system.
     #[arg(long)]
     adopt: bool,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// End with 3 when there are changes.
+    /// Exit with code 3 if there are changes.
     #[arg(long)]
     exit_code: bool,
 }
 
-/// Prints the plan of every system.
 pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
@@ -43,7 +44,7 @@ pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> 
     for system in systems {
         let ports = connect(&system, global).await;
         let plan = preview(&system, &ports, &settings).await?;
-        put_as(args.output, &print::PlanDocument::new(&system, &plan), || print::plan(&system, &plan))?;
+        put_as(args.output, &render::PlanDocument::new(&system, &plan), || render::plan(&system, &plan))?;
         if args.exit_code && !plan.is_empty() {
             exit = Exit::ChangesPending;
         }

@@ -1,17 +1,16 @@
-//! Progress on stderr, one line for each event.
+//! Prints progress to stderr, one line per event.
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::print;
-use crate::progress::{Event, Progress};
+use crate::engine::progress::{Event, Progress};
+use crate::render;
 
-/// Prints what the engine tells. Colours only on a terminal, and not where `NO_COLOR` is set (no-color.org).
+/// Prints the engine's progress. Uses colours only on a terminal, and not if `NO_COLOR` is set (no-color.org).
 pub struct Printer {
     colour: bool,
 }
 
 impl Printer {
-    /// On stderr.
     pub fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { colour: wanted && std::io::stderr().is_terminal() }
@@ -26,8 +25,8 @@ impl Default for Printer {
 
 impl Progress for Printer {
     fn report(&mut self, event: Event) {
-        let text = print::event(&event, self.colour);
-        // Nobody can be told that stderr is gone.
+        let text = render::event(&event, self.colour);
+        // An error of stderr cannot be reported anywhere.
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 }

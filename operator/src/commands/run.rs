@@ -7,10 +7,10 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, Exit};
-use crate::args::{DataPolicy, Global};
-use crate::images;
-use crate::kubernetes::tenancy::{Defaults, RoleAllowList};
+use crate::commands::options::{DataPolicy, Global};
+use crate::commands::output::{CommandError, Exit};
+use crate::engine::images;
+use crate::kubernetes::policy::tenancy::{Defaults, RoleAllowList};
 use crate::kubernetes::{self, ElectionOptions, RunOptions};
 
 const EXAMPLES: &str = "\
@@ -18,46 +18,46 @@ Examples:
   dispatch-operator run --leader-elect
   dispatch-operator run --watch-namespace mobility --metrics-addr 127.0.0.1:8080
 
-The cluster is found the way every Kubernetes program finds it: the Pod's service account, or KUBECONFIG.";
+The cluster is that of the Pod's service account, or of KUBECONFIG.";
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Watch this namespace only. Default: all.
+    /// Watch only this namespace. Default: all namespaces.
     #[arg(long, value_name = "NAMESPACE", env = "DISPATCH_WATCH_NAMESPACE")]
     watch_namespace: Option<String>,
-    /// Systems reconciled at once.
+    /// Number of systems reconciled concurrently.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// Seconds between two looks at a system in sync, give or take a tenth.
+    /// Seconds between two reconciles of a system in sync, plus or minus 10 %.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     resync_seconds: u32,
-    /// AWS calls a second in each region and role.
+    /// AWS calls per second for each region and role.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     aws_calls_per_second: u32,
-    /// Stack operations that run at once; other systems wait for their turn.
+    /// Limit of concurrent stack operations; further ones wait.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_stack_operations: u16,
-    /// Address of `/livez`, `/readyz` and `/metrics`.
+    /// Listen address of `/livez`, `/readyz` and `/metrics`.
     #[arg(long, value_name = "ADDRESS", env = "DISPATCH_METRICS_ADDR", default_value = "0.0.0.0:9090")]
     metrics_addr: SocketAddr,
-    /// Elect one of several replicas by a Lease. Without it this must be the only replica.
+    /// Elect a leader among several replicas through a Lease. Without it, run exactly one replica.
     #[arg(long, env = "DISPATCH_LEADER_ELECT")]
     leader_elect: bool,
-    /// Namespace of the Lease. Default: the operator's own.
+    /// Namespace of the Lease. Default: the operator's namespace.
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     leader_elect_namespace: Option<String>,
     /// Name of the Lease.
     #[arg(long, value_name = "NAME", default_value = "dispatch-operator")]
     leader_elect_lease: String,
-    /// Image of workers whose manifest names none.
+    /// Image of the workers if the manifest names none.
     #[arg(long, value_name = "IMAGE", env = "DISPATCH_RUNTIME_IMAGE", default_value = images::RUNTIME)]
     runtime_image: String,
-    /// What becomes of the data of systems whose manifest and namespace do not say. Default: Retain.
+    /// Deletion policy of systems whose manifest and namespace set none. Default: Retain.
     #[arg(long, value_name = "POLICY", value_enum, env = "DISPATCH_DELETION_POLICY")]
     deletion_policy: Option<DataPolicy>,
-    /// Use the role a manifest names only where the namespace lists it in dispatch.coactus.io/allowed-role-arns.
+    /// Assume a role that a manifest names only if its namespace lists it in dispatch.coactus.io/allowed-role-arns.
     #[arg(long, env = "DISPATCH_REQUIRE_ROLE_ALLOW_LIST")]
     require_role_allow_list: bool,
     /// Name of this replica.
@@ -94,7 +94,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
         endpoint_url: global.endpoint_url.clone(),
         aws_calls_per_second: args.aws_calls_per_second,
         stack_operations: args.max_stack_operations,
-        // A Pod that is started again in place is another process.
+        // A container that restarts in the same Pod is another process.
         identity: format!("{}-{:08x}", args.pod_name, rand::random::<u32>()),
     };
     let ended = kubernetes::run(options, stop).await;

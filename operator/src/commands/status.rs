@@ -1,19 +1,21 @@
-//! `status`: how the environment stands.
+//! `status`: show the state of the environment.
 
 use clap::Args;
 
-use super::{CommandError, Exit, connect, load_manifests, put_as};
-use crate::args::{Global, Manifests, Output};
-use crate::export;
-use crate::print;
-use crate::reconcile::{Settings, look};
+use crate::commands::load::load_manifests;
+use crate::commands::options::{Global, Manifests, Output};
+use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::engine::export;
+use crate::engine::reconcile::inspect;
+use crate::engine::settings::Settings;
+use crate::render;
 
 const EXAMPLES: &str = "\
 Examples:
   dispatch-operator status -f examples/seoul.yaml
   dispatch-operator status -f examples/seoul.yaml -o json | jq -r .outputs.offersQueueUrl
 
-Ends with 4 while the system is not ready.";
+Exits with code 4 while the system is not ready.";
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
@@ -21,23 +23,22 @@ Ends with 4 while the system is not ready.";
 pub struct StatusArgs {
     #[command(flatten)]
     manifests: Manifests,
-    /// Form of the result.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Prints the status of every system.
 pub async fn run(args: StatusArgs, global: &Global) -> Result<Exit, CommandError> {
     let mut exit = Exit::Done;
     for system in load_manifests(&args.manifests)? {
         let ports = connect(&system, global).await;
-        let mut seen = look(&system, &ports, &Settings::default()).await?;
+        let mut seen = inspect(&system, &ports, &Settings::default()).await?;
         let resources = match &seen.status.stack_arn {
             Some(arn) => ports.stacks.resources(arn).await?,
             None => Vec::new(),
         };
         seen.status.last_export = export::last(&system, &ports).await?;
-        put_as(args.output, &seen.status, || print::status(&system, &seen.status, &resources))?;
+        put_as(args.output, &seen.status, || render::status(&system, &seen.status, &resources))?;
         if !seen.is_ready() {
             exit = Exit::NotReady;
         }

@@ -1,10 +1,11 @@
-//! `template`: the CloudFormation template of a manifest. Calls nobody.
+//! `template`: print the CloudFormation template of a manifest. Makes no calls.
 
 use clap::Args;
 
-use super::{CommandError, Exit, document, load_manifests, put};
-use crate::args::{DocumentFormat, Manifests};
-use crate::plan::template::render;
+use crate::commands::load::load_manifests;
+use crate::commands::options::{DocumentFormat, Manifests};
+use crate::commands::output::{CommandError, Exit, document, put};
+use crate::engine::plan::template::render;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,12 +18,11 @@ Examples:
 pub struct TemplateArgs {
     #[command(flatten)]
     manifests: Manifests,
-    /// Form of the document.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: DocumentFormat,
 }
 
-/// Prints the template of every system.
 pub fn run(args: &TemplateArgs) -> Result<Exit, CommandError> {
     for system in load_manifests(&args.manifests)? {
         put(&document(args.output, render(&system).body())?)?;

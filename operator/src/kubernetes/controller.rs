@@ -1,12 +1,12 @@
-//! The loop: what is watched, how many objects are reconciled at once, and when one comes back.
+//! The control loop: what is watched, how many objects are reconciled concurrently, and when an object is requeued.
 
+use dispatch_api::conditions::{ConditionType, Reason};
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
-use dispatch_api::conditions::RETRY_LIMIT_REACHED;
 use dispatch_api::dispatch_system::DispatchSystem;
 use dispatch_api::names::ResourceNames;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -20,35 +20,39 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cluster::{Stored, place};
-use super::error::{PassError, limit_reached, tried_again};
-use super::pace;
-use super::pass::{Context, FAILURES_HIDDEN, Key, Passed, generation_of, pass, status_of};
-use super::streak::Streak;
-use crate::plan::workers::MANAGED_BY;
-use crate::status::{self, Frame, Trio};
+use crate::engine::plan::workers::MANAGED_BY;
+use crate::engine::status::{self, Frame, SystemPhase};
+use crate::kubernetes::context::{Context, Outcome};
+use crate::kubernetes::error::{ReconcileError, limit_reached, tried_again};
+use crate::kubernetes::infra::cluster::{Stored, place};
+use crate::kubernetes::infra::metric_labels::ReconcileResult;
+use crate::kubernetes::object::{Key, generation_of, status_of};
+use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
+use crate::kubernetes::policy::retry::RetryState;
+use crate::kubernetes::reconcile;
 
-/// Longest time of one reconcile. It holds no long waits: an operation that runs is looked at again later. One call of AWS with all its
-/// repetitions may take a minute.
+/// Deadline of one reconcile. A reconcile does not wait for long operations; it requeues and inspects them later. A
+/// single AWS call with all its retries may take a minute.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// Objects of one page of a list.
+/// Page size of list calls.
 const PAGE: u32 = 100;
 
 type System = PartialObjectMeta<DispatchSystem>;
 
-/// What is watched.
+/// What the controller watches.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// One namespace, or all.
+    /// The only namespace to watch; `None` for all.
     pub namespace: Option<String>,
-    /// Objects reconciled at once.
+    /// Objects reconciled concurrently.
     pub concurrency: u16,
 }
 
-/// Reconciles until `stop`; what is under way then comes to its end.
+/// Reconciles until `stop`; reconciles in progress then finish.
 ///
-/// Only metadata is watched: the memory of 500 systems is small, and an object that cannot be read stands in nobody's way. Every reconcile
-/// reads its object afresh, so no decision rests on an old copy.
+/// Only metadata is watched: 500 systems need little memory, and an object that cannot be parsed does not block the
+/// others. Every reconcile reads its object from the API server, so no decision depends on a stale copy.
 pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     let client = context.cluster.client();
     let systems: Api<System> = api(&client, scope.namespace.as_deref());
@@ -74,18 +78,18 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
         .map_ok(|systems| stream::iter(systems.into_iter().map(Ok::<_, watcher::Error>)))
         .try_flatten()
         .take_until(stop.cancelled_owned());
-    let work = |system, context| Box::pin(reconcile(system, context));
+    let work = |system, context| Box::pin(on_event(system, context));
     let config = Config::default().concurrency(scope.concurrency);
     applier(work, |_, error: &Infallible, _| match *error {}, context, reader, Box::pin(triggers), config)
         .for_each(|result| async move {
             if let Err(error) = result {
-                tracing::debug!(%error, "the watch goes on");
+                tracing::debug!(%error, "a watch event failed; the watch continues");
             }
         })
         .await;
 }
 
-/// The systems a worker object belongs to.
+/// The systems that own a worker object.
 fn owners(made: &PartialObjectMeta<Deployment>) -> Vec<ObjectRef<System>> {
     let namespace = made.metadata.namespace.as_deref();
     let all = made.owner_references().iter();
@@ -102,8 +106,8 @@ where
     }
 }
 
-/// What asks for a reconcile: the spec, the deletion, and the annotations that are meant for the operator. Its own writes of status and
-/// finalizer do not.
+/// What triggers a reconcile: the spec, the deletion timestamp, and the operator's annotations. The operator's own
+/// writes of status and finalizers do not.
 #[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
 fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -115,88 +119,93 @@ fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     Some(hasher.finish())
 }
 
-async fn reconcile(system: Arc<System>, context: Arc<Context>) -> Result<Action, Infallible> {
+async fn on_event(system: Arc<System>, context: Arc<Context>) -> Result<Action, Infallible> {
     let key = (system.namespace().unwrap_or_default(), system.name_any());
     Ok(attend(&context, &key).await.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Reconciles one object and says how that went: to the metrics, and where it failed to the log and the object. Answers with the time
-/// until it is to be attended to again without anything having happened.
+/// Reconciles one object and records the result in the metrics, and a failure in the log and the object's status.
+/// Returns the time until the next reconcile if no event arrives before.
 pub async fn attend(context: &Arc<Context>, key: &Key) -> Option<Duration> {
     let begun = Instant::now();
     let _under_way = context.metrics.begins();
     match bounded(context, key).await {
-        Ok(Passed { outcome, next }) => {
-            context.metrics.reconciled(outcome, begun.elapsed());
-            tracing::debug!(namespace = key.0, name = key.1, outcome, ?next, "reconciled");
-            next
+        Ok(Outcome { result, requeue_after }) => {
+            context.metrics.reconciled(result, begun.elapsed());
+            tracing::debug!(namespace = key.0, name = key.1, outcome = result.as_str(), ?requeue_after, "reconciled");
+            requeue_after
         }
         Err(error) if error.is_not_leading() => {
-            context.metrics.reconciled("error", begun.elapsed());
+            context.metrics.reconciled(ReconcileResult::Error, begun.elapsed());
             None
         }
         Err(error) => {
-            context.metrics.reconciled("error", begun.elapsed());
+            context.metrics.reconciled(ReconcileResult::Error, begun.elapsed());
             Some(failed(context, key, &error).await)
         }
     }
 }
 
-/// One reconcile on a task of its own, so that a panic ends it alone, and within its time.
-async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Passed, PassError> {
+/// Runs one reconcile with a deadline, on a separate task so that a panic ends only this reconcile.
+async fn bounded(context: &Arc<Context>, key: &Key) -> Result<Outcome, ReconcileError> {
     let (own, of) = (Arc::clone(context), key.clone());
-    let task = AbortOnDropHandle::new(tokio::spawn(async move { Box::pin(pass(&own, &of)).await }));
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { Box::pin(reconcile::reconcile(&own, &of)).await }));
     match timeout(DEADLINE, task).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => {
             context.metrics.panicked();
-            Err(PassError::Panicked)
+            Err(ReconcileError::Panicked)
         }
-        Err(_) => Err(PassError::Deadline(DEADLINE.as_secs())),
+        Err(_) => Err(ReconcileError::Deadline(DEADLINE.as_secs())),
     }
 }
 
-/// Says that a reconcile failed, where a person should know, and when it is tried again.
-async fn failed(context: &Context, key: &Key, error: &PassError) -> Duration {
+/// Reports a failed reconcile and returns the time until the retry.
+async fn failed(context: &Context, key: &Key, error: &ReconcileError) -> Duration {
     if error.is_conflict() {
-        return pace::back_off(1, rand::random());
+        return requeue::back_off(1, rand::random());
     }
-    context.metrics.failed(error.kind());
+    context.metrics.failed(error.source_label());
     let stored = context.cluster.system(&key.0, &key.1).await.ok().flatten();
-    let streak = context.count_failure(key, stored.as_ref(), error.nature());
-    // A deletion goes on being tried, and tells for itself what blocks it.
+    let retry_state = context.count_failure(key, stored.as_ref(), error.failure_kind());
+    // A deletion is always retried, and the cleanup itself reports what blocks it.
     let stored = stored.filter(|stored| stored.metadata.deletion_timestamp.is_none());
     let next = match &stored {
-        Some(_) if streak.is_spent() => pace::jittered(pace::SLOW, rand::random()),
-        _ => pace::back_off(streak.failures, rand::random()),
+        Some(_) if retry_state.is_exhausted() => requeue::jittered(requeue::SLOW, rand::random()),
+        _ => requeue::back_off(retry_state.failures, rand::random()),
     };
-    tracing::warn!(namespace = key.0, name = key.1, %error, failures = streak.failures, ?next, "the reconcile failed");
+    tracing::warn!(namespace = key.0, name = key.1, %error, failures = retry_state.failures, ?next, "reconcile failed");
     if let Some(stored) = stored
-        && let Err(error) = tell(context, &stored, error, &streak).await
+        && let Err(error) = tell(context, &stored, error, &retry_state).await
     {
-        tracing::debug!(namespace = key.0, name = key.1, %error, "the failure is not in the status");
+        tracing::debug!(namespace = key.0, name = key.1, %error, "could not write the failure into the status");
     }
     next
 }
 
-async fn tell(context: &Context, stored: &Stored, error: &PassError, streak: &Streak) -> Result<(), PassError> {
+async fn tell(
+    context: &Context,
+    stored: &Stored,
+    error: &ReconcileError,
+    retry_state: &RetryState,
+) -> Result<(), ReconcileError> {
     let previous = status_of(stored);
     let generation = generation_of(stored);
     let serves = previous.as_ref().is_some_and(|status| {
-        status.observed_generation == generation && status::is_true(status, dispatch_api::conditions::READY)
+        status.observed_generation == generation && status::is_true(status, ConditionType::Ready)
     });
-    if serves && streak.failures < FAILURES_HIDDEN {
+    if serves && retry_state.failures < FAILURES_TOLERATED {
         return Ok(());
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
     let (namespace, name) = place(stored);
     let stack = ResourceNames::prefix(namespace, name);
-    let mut status = if streak.is_spent() {
-        status::unfinished(&frame, Trio::Stalled, RETRY_LIMIT_REACHED, &limit_reached(error, &stack))
+    let mut status = if retry_state.is_exhausted() {
+        status::unfinished(&frame, SystemPhase::Stalled, Reason::RetryLimitReached, &limit_reached(error, &stack))
     } else {
-        status::unfinished(&frame, Trio::Reconciling, error.reason(), &tried_again(error, &stack))
+        status::unfinished(&frame, SystemPhase::Reconciling, error.reason(), &tried_again(error, &stack))
     };
-    status.failures_in_a_row = streak.told();
+    status.failures_in_a_row = retry_state.reported();
     context.publish(stored, status, Vec::new()).await
 }
 
@@ -215,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn own_writes_ask_for_nothing_and_what_is_meant_for_the_operator_does() {
-        let before = object(1, &[("somebody", "else")], false);
+    fn spec_deletion_and_operator_annotations_trigger_a_reconcile_and_own_writes_do_not() {
+        let before = object(1, &[("example.com/other", "value")], false);
         let mut written = before.clone();
         written.metadata.resource_version = Some("2".to_owned());
         written.metadata.finalizers = Some(vec!["dispatch.coactus.io/finalizer".to_owned()]);

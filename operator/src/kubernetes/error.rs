@@ -1,46 +1,48 @@
-//! Why a reconcile did not come to its end, and whether it is tried again.
+//! Why a reconcile failed, and whether it is retried.
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
-use dispatch_api::conditions::{AWS_ACCESS_DENIED, RETRY_LIMIT_REACHED, WRONG_ACCOUNT};
+use dispatch_api::conditions::Reason;
 use thiserror::Error;
 
-use super::cluster::{ClusterError, ClusterErrorKind};
-use super::pace;
-use super::pool::EnsureError;
-use super::streak::{Nature, RETRY_LIMIT, Streak};
-use crate::destroy::DestroyError;
-use crate::plan::workers::PoolError;
-use crate::ports::PortErrorKind;
-use crate::reconcile::ReconcileError;
-use crate::status::Trio;
+use crate::cloud::ports::PortErrorKind;
+use crate::engine::destroy::DestroyError;
+use crate::engine::error::EngineError;
+use crate::engine::plan::workers::PoolError;
+use crate::engine::status::SystemPhase;
+use crate::kubernetes::infra::cluster::{ClusterError, ClusterErrorKind};
+use crate::kubernetes::infra::metric_labels::ErrorSource;
+use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::retry::{FailureKind, RETRY_LIMIT, RetryState};
+use crate::kubernetes::reconcile::worker_deployments::EnsureError;
 
-/// Refusals in a row that may still be a race with somebody else's operation; the next one is final.
+/// Consecutive rejections of a request that may still be a race with another operation on the stack; the next one is
+/// final.
 const REFUSALS_FORGIVEN: u32 = 3;
 
-/// Why a reconcile failed. All of these are tried again, with growing pauses.
+/// Why a reconcile failed. Every one of these is retried with exponential backoff.
 #[derive(Debug, Error)]
-pub enum PassError {
-    /// A call of the API server failed.
+pub enum ReconcileError {
+    /// A call to the Kubernetes API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// A call of AWS failed.
+    /// The engine failed, usually in a call to AWS.
     #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
+    Reconcile(#[from] EngineError),
     /// The deletion failed.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
-    /// The worker objects cannot be made.
+    /// The worker objects cannot be rendered.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// It took too long.
-    #[error("the reconcile did not end within {0} s")]
+    /// The deadline passed, s.
+    #[error("the reconcile did not finish within {0} s")]
     Deadline(u64),
-    /// It panicked.
-    #[error("the reconcile stopped at an error of the operator's own; its log has the place")]
+    /// The reconcile panicked.
+    #[error("the reconcile panicked, which is a defect of the operator; see the operator's log")]
     Panicked,
 }
 
-impl From<EnsureError> for PassError {
+impl From<EnsureError> for ReconcileError {
     fn from(error: EnsureError) -> Self {
         match error {
             EnsureError::Cluster(error) => Self::Cluster(error),
@@ -49,172 +51,175 @@ impl From<EnsureError> for PassError {
     }
 }
 
-impl PassError {
-    /// Label of the metrics.
-    pub fn kind(&self) -> &'static str {
+impl ReconcileError {
+    /// Value of the metric label.
+    pub fn source_label(&self) -> ErrorSource {
         match self {
-            Self::Cluster(_) => "kubernetes",
-            Self::Reconcile(_) | Self::Destroy(_) => "aws",
-            Self::Pool(_) => "internal",
-            Self::Deadline(_) => "deadline",
-            Self::Panicked => "panic",
+            Self::Cluster(_) => ErrorSource::Kubernetes,
+            Self::Reconcile(_) | Self::Destroy(_) => ErrorSource::Aws,
+            Self::Pool(_) => ErrorSource::Internal,
+            Self::Deadline(_) => ErrorSource::Deadline,
+            Self::Panicked => ErrorSource::Panic,
         }
     }
 
-    /// Reason of the conditions.
-    pub fn reason(&self) -> &'static str {
+    /// Reason in the conditions.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Cluster(_) => "KubernetesUnavailable",
-            Self::Reconcile(ReconcileError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => {
-                match error.kind {
-                    PortErrorKind::Throttled => "AwsThrottled",
-                    PortErrorKind::Quota => "AwsQuotaExceeded",
-                    PortErrorKind::Denied => AWS_ACCESS_DENIED,
-                    PortErrorKind::Invalid => "AwsRefused",
-                    _ => "AwsUnavailable",
-                }
-            }
-            Self::Reconcile(_) | Self::Destroy(_) => "AwsUnavailable",
-            Self::Pool(_) | Self::Panicked => "InternalError",
-            Self::Deadline(_) => "DeadlineExceeded",
+            Self::Cluster(_) => Reason::KubernetesUnavailable,
+            Self::Reconcile(EngineError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => match error.kind {
+                PortErrorKind::Throttled => Reason::AwsThrottled,
+                PortErrorKind::Quota => Reason::AwsQuotaExceeded,
+                PortErrorKind::Denied => Reason::AwsAccessDenied,
+                PortErrorKind::Invalid => Reason::AwsRefused,
+                _ => Reason::AwsUnavailable,
+            },
+            Self::Reconcile(_) | Self::Destroy(_) => Reason::AwsUnavailable,
+            Self::Pool(_) | Self::Panicked => Reason::InternalError,
+            Self::Deadline(_) => Reason::DeadlineExceeded,
         }
     }
 
-    /// Whether it obviously passes by itself.
-    pub fn nature(&self) -> Nature {
+    /// Whether the failure is transient, so that it does not count towards the retry limit.
+    pub fn failure_kind(&self) -> FailureKind {
         match self {
             Self::Cluster(error) => match error.kind {
-                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => Nature::Lasting,
-                // Without an answer of the API server nothing could be told, and nobody could change anything.
-                _ => Nature::Passing,
+                ClusterErrorKind::Denied | ClusterErrorKind::Invalid => FailureKind::Persistent,
+                // While the API server is unavailable no status can be written and no user can react to it.
+                _ => FailureKind::Transient,
             },
-            Self::Reconcile(error) => nature(error),
-            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => Nature::Lasting,
+            Self::Reconcile(error) => failure_kind(error),
+            Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => FailureKind::Persistent,
         }
     }
 
-    /// Whether somebody else was faster, which is no failure: look again.
+    /// Whether another writer changed the object first. This is not a failure; the object is read and reconciled again.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.kind == ClusterErrorKind::Conflict)
     }
 
-    /// Whether this replica has stopped leading, which the next leader makes good.
+    /// Whether this replica has lost the leadership. The next leader continues the work.
     pub fn is_not_leading(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.kind == ClusterErrorKind::NotLeading)
     }
 }
 
-/// Whether a failure of the engine obviously passes by itself.
-pub fn nature(error: &ReconcileError) -> Nature {
+/// Whether a failure of the engine is transient.
+pub fn failure_kind(error: &EngineError) -> FailureKind {
     match error {
-        ReconcileError::Port(error) if error.kind == PortErrorKind::Throttled => Nature::Passing,
-        _ => Nature::Lasting,
+        EngineError::Port(error) if error.kind == PortErrorKind::Throttled => FailureKind::Transient,
+        _ => FailureKind::Persistent,
     }
 }
 
-/// A failure that is met by trying again, with what it is about.
+/// Message for a failure that the operator retries.
 pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
-    format!("{error} (stack {stack}); it is tried again by itself, after pauses that grow to 5 minutes")
+    format!("{error} (stack {stack}); the operator will retry, backing off to at most 5 minutes")
 }
 
-/// A failure that has come too often, with what it is about, what comes next and what a person can do.
+/// Message for a failure that reached the retry limit.
 pub fn limit_reached(error: &dyn std::error::Error, stack: &str) -> String {
-    let minutes = pace::SLOW.as_secs() / 60;
+    let minutes = requeue::SLOW.as_secs() / 60;
     format!(
-        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now tried every {minutes} minutes; an edit of the spec or a new value of \
-         the annotation {RECONCILE_REQUESTED_AT} has it tried at once"
+        "{error} (stack {stack}). It failed {RETRY_LIMIT} times in a row and is now retried every {minutes} minutes; \
+         action required: remove the cause; an edit of the spec or a new value of the annotation \
+         {RECONCILE_REQUESTED_AT} triggers a retry at once"
     )
 }
 
-/// A refusal that is not tried again until somebody changes something, or seldom.
+/// A failure that is not retried until something changes, or only rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it makes of the system.
-    pub trio: Trio,
-    /// Reason of the conditions.
-    pub reason: &'static str,
+    /// Phase of the system.
+    pub phase: SystemPhase,
+    /// Reason in the conditions.
+    pub reason: Reason,
 }
 
 impl Refusal {
-    /// `None` where trying again may help. `streak` counts this failure, too.
-    pub fn of(error: &ReconcileError, streak: &Streak) -> Option<Self> {
-        let stalled = |reason| Some(Self { trio: Trio::Stalled, reason });
+    /// `None` where a retry may succeed. `retry_state` already counts this failure.
+    pub fn of(error: &EngineError, retry_state: &RetryState) -> Option<Self> {
+        let stalled = |reason| Some(Self { phase: SystemPhase::Stalled, reason });
         match error {
-            ReconcileError::WrongAccount { .. } => stalled(WRONG_ACCOUNT),
-            ReconcileError::Moved { .. } => stalled("InvalidSpec"),
-            // It may be made in the next moment, and is looked for.
-            ReconcileError::SecretMissing { .. } => Some(Self { trio: Trio::Reconciling, reason: "SecretMissing" }),
-            ReconcileError::OwnedByAnother(_) => stalled(dispatch_api::conditions::OWNED_BY_ANOTHER),
-            ReconcileError::SecretInvalid { .. } => stalled("InvalidSecret"),
-            ReconcileError::ChangeSet(_) => stalled("ChangeSetFailed"),
-            ReconcileError::Template(_) => stalled("TemplateTooLarge"),
-            ReconcileError::Port(error)
-                if error.kind == PortErrorKind::Invalid && streak.failures > REFUSALS_FORGIVEN =>
-            {
-                stalled("AwsRefused")
+            EngineError::WrongAccount { .. } => stalled(Reason::WrongAccount),
+            EngineError::Moved { .. } => stalled(Reason::InvalidSpec),
+            // The Secret may be created at any time, and the operator keeps looking for it.
+            EngineError::SecretMissing { .. } => {
+                Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
             }
-            ReconcileError::Port(_) if streak.is_spent() => stalled(RETRY_LIMIT_REACHED),
-            ReconcileError::Port(_) => None,
+            EngineError::OwnedByAnother(_) => stalled(Reason::OwnedByAnother),
+            EngineError::SecretInvalid { .. } => stalled(Reason::InvalidSecret),
+            EngineError::ChangeSet(_) => stalled(Reason::ChangeSetFailed),
+            EngineError::Template(_) => stalled(Reason::TemplateTooLarge),
+            EngineError::Port(error)
+                if error.kind == PortErrorKind::Invalid && retry_state.failures > REFUSALS_FORGIVEN =>
+            {
+                stalled(Reason::AwsRefused)
+            }
+            EngineError::Port(_) if retry_state.is_exhausted() => stalled(Reason::RetryLimitReached),
+            EngineError::Port(_) => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::streak::Wish;
     use super::*;
-    use crate::ports::PortError;
+    use crate::cloud::ports::PortError;
+    use crate::kubernetes::policy::retry::Revision;
 
-    fn port(kind: PortErrorKind) -> ReconcileError {
+    fn port(kind: PortErrorKind) -> EngineError {
         PortError::new("try", kind, "no").into()
     }
 
-    fn streak(error: &ReconcileError, failures: u32) -> Streak {
-        (0..failures).fold(Streak::default(), |streak, _| streak.and(&Wish::default(), nature(error)))
+    fn retry_state(error: &EngineError, failures: u32) -> RetryState {
+        (0..failures).fold(RetryState::default(), |retry_state, _| {
+            retry_state.with_failure(&Revision::default(), failure_kind(error))
+        })
     }
 
-    fn refusal(error: &ReconcileError, failures: u32) -> Option<Refusal> {
-        Refusal::of(error, &streak(error, failures))
+    fn refusal(error: &EngineError, failures: u32) -> Option<Refusal> {
+        Refusal::of(error, &retry_state(error, failures))
     }
 
     #[test]
-    fn throttling_is_tried_again_for_ever_and_what_may_last_only_up_to_the_limit() {
+    fn throttling_is_retried_without_limit_and_persistent_failures_up_to_the_limit() {
         assert_eq!(refusal(&port(PortErrorKind::Throttled), 1000), None);
         for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
             assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
             let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
-            assert_eq!((last.trio, last.reason), (Trio::Stalled, RETRY_LIMIT_REACHED));
+            assert_eq!((last.phase, last.reason), (SystemPhase::Stalled, Reason::RetryLimitReached));
         }
     }
 
     #[test]
-    fn limits_and_failures_say_what_comes_next() {
+    fn messages_of_limits_and_failures_say_what_happens_next() {
         let error = port(PortErrorKind::Denied);
         let words = limit_reached(&error, "coactus-default-seoul");
-        assert!(words.starts_with("could not try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
+        assert!(words.starts_with("cannot try: no (stack coactus-default-seoul). It failed 20 times"), "{words}");
         assert!(words.contains("every 30 minutes") && words.contains("reconcile-requested-at"), "{words}");
         let words = tried_again(&error, "coactus-default-seoul");
-        assert!(words.contains("coactus-default-seoul") && words.contains("tried again by itself"), "{words}");
+        assert!(words.contains("coactus-default-seoul") && words.contains("the operator will retry"), "{words}");
     }
 
     #[test]
-    fn a_wrong_request_is_final_after_a_few_tries() {
+    fn an_invalid_request_is_final_after_a_few_retries() {
         let wrong = port(PortErrorKind::Invalid);
         assert_eq!(refusal(&wrong, REFUSALS_FORGIVEN), None);
         let last = refusal(&wrong, REFUSALS_FORGIVEN + 1).expect("final");
-        assert_eq!((last.trio, last.reason), (Trio::Stalled, "AwsRefused"));
+        assert_eq!((last.phase, last.reason), (SystemPhase::Stalled, Reason::AwsRefused));
     }
 
     #[test]
-    fn a_refusal_is_not_told_as_an_outage() {
-        let reason = |kind| PassError::Reconcile(port(kind)).reason();
-        assert_eq!(reason(PortErrorKind::Invalid), "AwsRefused");
-        assert_eq!(reason(PortErrorKind::Unavailable), "AwsUnavailable");
+    fn an_invalid_request_is_not_reported_as_an_outage() {
+        let reason = |kind| ReconcileError::Reconcile(port(kind)).reason();
+        assert_eq!(reason(PortErrorKind::Invalid), Reason::AwsRefused);
+        assert_eq!(reason(PortErrorKind::Unavailable), Reason::AwsUnavailable);
     }
 
     #[test]
-    fn a_secret_that_is_missing_is_waited_for() {
-        let missing = ReconcileError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
-        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.trio), Some(Trio::Reconciling));
+    fn a_missing_secret_is_waited_for() {
+        let missing = EngineError::SecretMissing { field: "f", name: "n".to_owned(), key: "k".to_owned() };
+        assert_eq!(refusal(&missing, 1).map(|refusal| refusal.phase), Some(SystemPhase::Reconciling));
     }
 }

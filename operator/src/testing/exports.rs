@@ -1,21 +1,21 @@
-//! Exports in memory, with DynamoDB's rules for tokens.
+//! In-memory exports with DynamoDB's token rules.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind};
+use crate::cloud::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind};
 
-/// How long a token counts (DynamoDB API reference, `ClientToken`).
+/// Validity of a token (DynamoDB API reference, `ClientToken`).
 const TOKEN_COUNTS: SignedDuration = SignedDuration::from_hours(8);
 
-/// All exports of an account. What was asked for stays readable, for tests.
+/// The exports of an account.
 pub struct FakeExports {
     /// DynamoDB's clock.
     pub now: Timestamp,
-    /// What becomes of exports: `None` while they run, else that they complete, or fail for this reason.
+    /// How exports end: `None` while they are in progress, otherwise completion, or failure for this reason.
     pub end: Option<Result<(), String>>,
-    /// Why no export is started any more.
+    /// Error for every further request.
     pub refusal: Option<(PortErrorKind, String)>,
-    /// Requests that started one.
+    /// Requests that started an export.
     pub started: Vec<ExportRequest>,
     exports: Vec<Export>,
 }
@@ -38,7 +38,7 @@ impl FakeExports {
         };
         if let Some(same) = self.exports.iter().position(counts) {
             if self.started[same] != *request {
-                let text = "ExportConflictException: another request had this token";
+                let text = "ExportConflictException: another request used this token";
                 return Err(PortError::new("start an export", PortErrorKind::AlreadyExists, text));
             }
             return Ok(self.exports[same].clone());
@@ -66,7 +66,7 @@ impl FakeExports {
         Ok(export)
     }
 
-    /// The first look at an export still finds it running.
+    /// The first read of an export still finds it in progress.
     pub(super) fn look(&mut self, arn: &str) -> Result<Export, PortError> {
         let missing = || PortError::new("describe an export", PortErrorKind::NotFound, "no such export");
         let found = self.exports.iter_mut().find(|export| export.arn == arn).ok_or_else(missing)?;

@@ -1,46 +1,47 @@
-//! What becomes of a call on an account in memory, and what the calls have done to it.
+//! Fault injection for calls to the in-memory account, and a ledger of their effects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ports::{Call, PortError, PortErrorKind};
+use crate::cloud::ports::{PortError, PortErrorKind};
 
-/// What becomes of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
-    /// It is carried out and answered.
+    /// The call takes effect and returns.
     #[default]
     Answered,
-    /// It never arrives, and nothing ever answers.
+    /// The call has no effect and never returns.
     Lost,
-    /// It is carried out, and nothing ever answers.
+    /// The call takes effect and never returns.
     Unanswered,
-    /// It is carried out, and an error answers.
+    /// The call takes effect and returns an error.
     Broken,
 }
 
-/// Decides what becomes of a call, by its name.
+/// Decides the outcome of a call by its name.
 pub type Judge = Arc<dyn Fn(&'static str) -> Fate + Send + Sync>;
 
-/// How often each effect took place. A call that found nothing to do has none.
+/// How often each effect occurred. A call that had nothing to do has none.
 pub type Ledger = BTreeMap<&'static str, usize>;
 
-/// Carries a call out as `judge` says.
-pub(crate) fn carry_out<T: Send + 'static>(
+/// Executes a call with the outcome that `judge` decides.
+pub(crate) async fn carry_out<T>(
     judge: Option<Judge>,
     call: &'static str,
-    work: impl FnOnce() -> Result<T, PortError>,
-) -> Call<'static, T> {
+    work: impl FnOnce() -> Result<T, PortError> + Send,
+) -> Result<T, PortError> {
     let fate = judge.map_or(Fate::Answered, |judge| judge(call));
     if fate == Fate::Lost {
-        return Box::pin(std::future::pending());
+        return std::future::pending().await;
     }
     let result = work();
-    Box::pin(async move {
-        match fate {
-            Fate::Unanswered => std::future::pending().await,
-            Fate::Broken => Err(PortError::new(call, PortErrorKind::Unavailable, "the connection was reset")),
-            _ => result,
+    match fate {
+        Fate::Unanswered => {
+            drop(result);
+            std::future::pending().await
         }
-    })
+        Fate::Broken => Err(PortError::new(call, PortErrorKind::Unavailable, "the connection was reset")),
+        _ => result,
+    }
 }

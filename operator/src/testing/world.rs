@@ -1,23 +1,25 @@
-//! AWS in memory, as far as the engine looks at it.
+//! An AWS account in memory, as far as the engine uses it.
 
+use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dispatch_api::dispatch_system::BillingMode;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::plan::ownership::SYSTEM_TAG;
-use crate::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
-use crate::ports::{
-    Buckets, CacheEndpoint, Caches, Call, Export, ExportRequest, Identity, PortError, PortErrorKind, Ports,
+use crate::cloud::ports::{
+    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
-use crate::stack::fake::FakeStacks;
+use crate::cloud::stack::fake::FakeStacks;
+use crate::engine::plan::ownership::SYSTEM_TAG;
+use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 use crate::testing::exports::FakeExports;
 use crate::testing::{Judge, Ledger, carry_out, table_look};
 
-/// Calls that change something.
+/// Calls that change state.
 const MUTATING: [&str; 16] = [
     "create_change_set",
     "execute",
@@ -41,14 +43,14 @@ struct Inner {
     recovery: Recovery,
     push: Option<String>,
     queue: QueueSettings,
-    /// Settings of single queues that were corrected since somebody changed all of them.
+    /// Settings of queues that were corrected since the last [`World::change_visibility`].
     corrected: BTreeMap<&'static str, QueueSettings>,
     queues_gone: bool,
     waiting: u64,
     table: TableLook,
     table_gone: bool,
     expiry: Option<String>,
-    /// Tags of table and bucket an earlier stack has kept.
+    /// Tags of the table and bucket that an earlier stack retained.
     kept: Option<BTreeMap<String, String>>,
     objects: usize,
     refuse_push: bool,
@@ -59,10 +61,9 @@ struct Inner {
     judge: Option<Judge>,
 }
 
-/// One account. Clones share it.
+/// One account. Clones share its state.
 #[derive(Clone)]
 pub struct World {
-    /// Its CloudFormation.
     pub stacks: FakeStacks,
     inner: Arc<Mutex<Inner>>,
 }
@@ -100,14 +101,15 @@ impl Default for World {
 
 impl World {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
-    /// The engine's ports on this account. The clock stands at 2024-05-02T03:00:00Z.
+    /// The engine's ports, with the clock fixed at 2024-05-02T03:00:00Z.
     pub fn ports(&self) -> Ports {
         Ports {
             stacks: Arc::new(self.stacks.clone()),
             tables: Arc::new(self.clone()),
+            exports: Arc::new(self.clone()),
             push: Arc::new(self.clone()),
             caches: Arc::new(self.clone()),
             queues: Arc::new(self.clone()),
@@ -117,20 +119,20 @@ impl World {
         }
     }
 
-    /// `judge` decides from now on what becomes of each call.
+    /// From now on, `judge` decides the outcome of each call.
     pub fn judge(&self, judge: Judge) {
         self.stacks.judge(Arc::clone(&judge));
         self.lock().judge = Some(judge);
     }
 
-    /// What was done to the account since it was opened.
+    /// Effects of all calls so far.
     pub fn ledger(&self) -> Ledger {
         let mut ledger = self.stacks.ledger();
         ledger.extend(self.lock().done.clone());
         ledger
     }
 
-    /// Everything beside the stacks that can be looked at, as text without secrets.
+    /// The state outside the stacks, as text without secrets.
     pub fn data(&self) -> String {
         let (stacks, inner) = (&self.stacks, self.lock());
         let there = stacks.any() || stacks.left().is_some() || inner.kept.is_some();
@@ -144,74 +146,70 @@ impl World {
         )
     }
 
-    /// Somebody switches point-in-time recovery off.
+    /// Disables point-in-time recovery.
     pub fn disable_recovery(&self) {
         self.lock().recovery = Recovery::Disabled;
     }
 
-    /// Somebody changes the visibility timeout of the queues.
+    /// Changes the visibility timeout of all queues.
     pub fn change_visibility(&self, seconds: u32) {
         let mut inner = self.lock();
         inner.queue.visibility_timeout_seconds = seconds;
         inner.corrected.clear();
     }
 
-    /// Messages wait in the queue of offers.
+    /// Sets the number of messages in the `offers` queue.
     pub fn put_messages(&self, messages: u64) {
         self.lock().waiting = messages;
     }
 
-    /// Somebody deletes the queues.
     pub fn delete_queues(&self) {
         self.lock().queues_gone = true;
     }
 
-    /// Somebody deletes the table.
     pub fn delete_table(&self) {
         self.lock().table_gone = true;
     }
 
-    /// Somebody changes the table.
     pub fn change_table(&self, change: impl FnOnce(&mut TableLook)) {
         change(&mut self.lock().table);
     }
 
-    /// Somebody switches the table's time to live off.
+    /// Disables the table's time to live.
     pub fn disable_expiry(&self) {
         self.lock().expiry = None;
     }
 
-    /// An earlier stack of this system has left its table and bucket.
+    /// Adds a table and bucket that an earlier stack of `owner` retained.
     pub fn keep_data(&self, owner: &str) {
         self.lock().kept = Some(BTreeMap::from([(SYSTEM_TAG.to_owned(), owner.to_owned())]));
     }
 
-    /// Somebody takes the tags from table and bucket.
+    /// Removes the tags of table and bucket.
     pub fn untag_data(&self) {
         self.lock().kept = Some(BTreeMap::new());
     }
 
-    /// Puts object versions into the bucket.
+    /// Sets the number of object versions in the bucket.
     pub fn put_objects(&self, versions: usize) {
         self.lock().objects = versions;
     }
 
-    /// SNS refuses credentials from now on, or no longer.
+    /// Whether SNS rejects credentials from now on.
     pub fn refuse_push(&self, refuse: bool) {
         self.lock().refuse_push = refuse;
     }
 
-    /// Credential of the platform application.
+    /// The credential of the platform application.
     pub fn push_credential(&self) -> Option<String> {
         self.lock().push.clone()
     }
 
-    /// The account's exports.
     pub fn change_exports(&self, change: impl FnOnce(&mut FakeExports)) {
         change(&mut self.lock().exports);
     }
 
-    /// Calls made since the last time this was asked: all of them, and those that change something.
+    /// Calls since the last use of this method: all of them, and the mutating ones.
     pub fn take_calls(&self) -> (Vec<&'static str>, Vec<&'static str>) {
         let mut all = self.stacks.take_calls();
         all.extend(std::mem::take(&mut self.lock().calls));
@@ -219,26 +217,27 @@ impl World {
         (all, mutating)
     }
 
-    fn answer<T: Send + 'static>(
+    async fn answer<T>(
         &self,
         call: &'static str,
-        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
-    ) -> Call<'static, T> {
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError> + Send,
+    ) -> Result<T, PortError> {
         let judge = self.lock().judge.clone();
         carry_out(judge, call, || {
             let mut inner = self.lock();
             inner.calls.push(call);
             work(&mut inner)
         })
+        .await
     }
 
-    /// Tags of table and bucket: those of their stack, or as they were left.
+    /// Tags of table and bucket: those of their stack, or of the retained data.
     fn tags_of(&self, inner: &Inner) -> BTreeMap<String, String> {
         let own = || BTreeMap::from([(SYSTEM_TAG.to_owned(), "default/seoul".to_owned())]);
         inner.kept.clone().or_else(|| self.stacks.data_tags()).unwrap_or_else(own)
     }
 
-    /// Whether the data are somewhere, in a stack or left by one.
+    /// Whether table and bucket exist, in a stack or retained.
     fn data_is_there(&self) -> bool {
         self.stacks.any() || self.stacks.left().is_some()
     }
@@ -259,33 +258,59 @@ impl Inner {
     }
 }
 
+#[async_trait]
+impl Exports for World {
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError> {
+        self.answer("start_export", |inner| {
+            let before = inner.exports.started.len();
+            let export = inner.exports.start(request)?;
+            if inner.exports.started.len() > before {
+                inner.did("export started");
+            }
+            Ok(export)
+        })
+        .await
+    }
+
+    async fn describe(&self, arn: &str) -> Result<Export, PortError> {
+        self.answer("export", |inner| inner.exports.look(arn)).await
+    }
+
+    async fn list(&self, _table_arn: &str) -> Result<Vec<String>, PortError> {
+        self.answer("exports", |inner| Ok(inner.exports.arns())).await
+    }
+}
+
+#[async_trait]
 impl Tables for World {
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
         let any = self.data_is_there();
         self.answer("table", |inner| {
             let there = !inner.table_gone && (any || inner.kept.is_some());
             Ok(there.then(|| TableLook { name: table.to_owned(), ..inner.table.clone() }))
         })
+        .await
     }
 
-    fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        self.answer("table_tags", |inner| Ok(self.tags_of(inner)))
+    async fn tags(&self, _table_arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+        self.answer("table_tags", |inner| Ok(self.tags_of(inner))).await
     }
 
-    fn tag<'a>(&'a self, _table_arn: &'a str, key: &'a str, value: &'a str) -> Call<'a, ()> {
+    async fn tag(&self, _table_arn: &str, key: &str, value: &str) -> Result<(), PortError> {
         let tag = (key.to_owned(), value.to_owned());
         self.answer("tag_table", |inner| {
             inner.did("table tagged");
             inner.kept.get_or_insert_default().extend([tag]);
             Ok(())
         })
+        .await
     }
 
-    fn expiry<'a>(&'a self, _table: &'a str) -> Call<'a, Option<String>> {
-        self.answer("expiry", |inner| Ok(inner.expiry.clone()))
+    async fn expiry(&self, _table: &str) -> Result<Option<String>, PortError> {
+        self.answer("expiry", |inner| Ok(inner.expiry.clone())).await
     }
 
-    fn correct<'a>(&'a self, _table: &'a str, correction: &'a TableCorrection) -> Call<'a, ()> {
+    async fn correct(&self, _table: &str, correction: &TableCorrection) -> Result<(), PortError> {
         self.answer("correct_table", |inner| {
             inner.did("table corrected");
             let table = &mut inner.table;
@@ -304,46 +329,30 @@ impl Tables for World {
             }
             Ok(())
         })
+        .await
     }
 
-    fn recovery<'a>(&'a self, _table: &'a str) -> Call<'a, Option<Recovery>> {
-        self.answer("recovery", |inner| Ok(Some(inner.recovery)))
+    async fn recovery(&self, _table: &str) -> Result<Option<Recovery>, PortError> {
+        self.answer("recovery", |inner| Ok(Some(inner.recovery))).await
     }
 
-    fn enable_recovery<'a>(&'a self, _table: &'a str) -> Call<'a, ()> {
+    async fn enable_recovery(&self, _table: &str) -> Result<(), PortError> {
         self.answer("enable_recovery", |inner| {
             inner.did("backups enabled");
             inner.recovery = Recovery::Enabled;
             Ok(())
         })
-    }
-
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        self.answer("start_export", |inner| {
-            let before = inner.exports.started.len();
-            let export = inner.exports.start(request)?;
-            if inner.exports.started.len() > before {
-                inner.did("export started");
-            }
-            Ok(export)
-        })
-    }
-
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        self.answer("export", |inner| inner.exports.look(arn))
-    }
-
-    fn exports<'a>(&'a self, _table_arn: &'a str) -> Call<'a, Vec<String>> {
-        self.answer("exports", |inner| Ok(inner.exports.arns()))
+        .await
     }
 }
 
+#[async_trait]
 impl PushPlatforms for World {
-    fn exists<'a>(&'a self, _arn: &'a str) -> Call<'a, bool> {
-        self.answer("push_exists", |inner| Ok(inner.push.is_some()))
+    async fn exists(&self, _arn: &str) -> Result<bool, PortError> {
+        self.answer("push_exists", |inner| Ok(inner.push.is_some())).await
     }
 
-    fn create<'a>(&'a self, name: &'a str, credential: &'a SecretString) -> Call<'a, String> {
+    async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError> {
         self.answer("create_push", |inner| {
             let new = inner.push.is_none();
             inner.take_credential(credential)?;
@@ -352,29 +361,33 @@ impl PushPlatforms for World {
             }
             Ok(format!("arn:aws:sns:ap-northeast-2:000000000000:app/GCM/{name}"))
         })
+        .await
     }
 
-    fn update<'a>(&'a self, _arn: &'a str, credential: &'a SecretString) -> Call<'a, ()> {
+    async fn update(&self, _arn: &str, credential: &SecretString) -> Result<(), PortError> {
         self.answer("update_push", |inner| {
             inner.did("application updated");
             inner.take_credential(credential)
         })
+        .await
     }
 
-    fn delete<'a>(&'a self, _arn: &'a str) -> Call<'a, ()> {
+    async fn delete(&self, _arn: &str) -> Result<(), PortError> {
         self.answer("delete_push", |inner| {
             if inner.push.take().is_some() {
                 inner.did("application deleted");
             }
             Ok(())
         })
+        .await
     }
 }
 
+#[async_trait]
 impl Caches for World {
-    fn endpoint<'a>(&'a self, replication_group: &'a str) -> Call<'a, Option<CacheEndpoint>> {
+    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError> {
         let host = format!("master.{replication_group}.cache.example");
-        self.answer("cache", |_| Ok(Some(CacheEndpoint { host, port: 6379, tls: true })))
+        self.answer("cache", |_| Ok(Some(CacheEndpoint { host, port: 6379, tls: true }))).await
     }
 }
 
@@ -384,9 +397,10 @@ fn queue_of(url: &str) -> &'static str {
     QUEUES.into_iter().find(|name| url.contains(name)).unwrap_or_default()
 }
 
+#[async_trait]
 impl Queues for World {
-    /// Queues share their settings until one is corrected; each has the dead-letter queue the template gives it.
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
+    /// Queues share their settings until one is corrected; each has the dead-letter queue of the template.
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
         let queue = queue_of(url);
         let name = queue.to_lowercase();
         let stack = self.stacks.living().unwrap_or_default();
@@ -396,40 +410,45 @@ impl Queues for World {
             let found = inner.corrected.get(queue).unwrap_or(&inner.queue);
             Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..found.clone() }))
         })
+        .await
     }
 
-    fn waiting<'a>(&'a self, url: &'a str) -> Call<'a, Option<u64>> {
+    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError> {
         let offers = url.contains("Offers");
         self.answer("queue_depth", |inner| Ok((!inner.queues_gone).then_some(if offers { inner.waiting } else { 0 })))
+            .await
     }
 
-    fn correct<'a>(&'a self, url: &'a str, settings: &'a QueueSettings) -> Call<'a, ()> {
+    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
         self.answer("correct_queue", |inner| {
             inner.did("queue corrected");
             inner.corrected.insert(queue_of(url), settings.clone());
             Ok(())
         })
+        .await
     }
 }
 
-/// Versions one call removes, as S3 has it.
+/// Limit of versions that one call removes, as in S3.
 const VERSIONS_PER_CALL: usize = 1000;
 
+#[async_trait]
 impl Buckets for World {
-    fn tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Option<BTreeMap<String, String>>> {
+    async fn tags(&self, _bucket: &str, _owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
         let any = self.data_is_there();
-        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner))))
+        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner)))).await
     }
 
-    fn set_tags<'a>(&'a self, _bucket: &'a str, _owner: &'a str, tags: &'a BTreeMap<String, String>) -> Call<'a, ()> {
+    async fn set_tags(&self, _bucket: &str, _owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
         self.answer("tag_bucket", |inner| {
             inner.did("bucket tagged");
             inner.kept = Some(tags.clone());
             Ok(())
         })
+        .await
     }
 
-    fn remove_versions<'a>(&'a self, _bucket: &'a str, _owner: &'a str) -> Call<'a, Removed> {
+    async fn remove_versions(&self, _bucket: &str, _owner: &str) -> Result<Removed, PortError> {
         self.answer("remove_versions", |inner| {
             let versions = inner.objects.min(VERSIONS_PER_CALL);
             inner.objects -= versions;
@@ -438,11 +457,13 @@ impl Buckets for World {
             }
             Ok(Removed { versions, more: inner.objects > 0 })
         })
+        .await
     }
 }
 
+#[async_trait]
 impl Identity for World {
-    fn account(&self) -> Call<'_, String> {
-        self.answer("account", |inner| Ok(inner.account.clone()))
+    async fn account(&self) -> Result<String, PortError> {
+        self.answer("account", |inner| Ok(inner.account.clone())).await
     }
 }

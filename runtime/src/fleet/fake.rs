@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot};
+use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot};
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
-use dispatch_core::gps::{Doubt, Fix, Track, Verdict};
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
+use dispatch_core::ping_filter::{Doubt, Fix, Track, Verdict};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
 use super::{DAY_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss};
 use crate::city::City;
-use crate::port::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
-use crate::store::entity::PersonStatus;
+use crate::ports::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
 
 /// What is known of a driver.
 #[derive(Clone)]
@@ -172,7 +172,7 @@ impl Fleet for FakeFleet {
             let count = |counted: usize| u32::try_from(counted).unwrap_or(u32::MAX);
             let snapshot = DriverSnapshot {
                 id: driver.clone(),
-                availability: Availability::Active,
+                availability: PersonStatus::Active,
                 position: entry.position,
                 seen_at: entry.seen_at,
                 idle_since: known.idle_since,

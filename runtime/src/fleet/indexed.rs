@@ -13,16 +13,16 @@ use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 
-use super::RedisFleet;
 use super::feed::Change;
 use super::index::{DriverIndex, LiveDriver, Wanted};
-use crate::metrics::Metrics;
-use crate::port::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
-use crate::store::entity::PersonStatus;
+use super::redis::RedisFleet;
+use crate::ports::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use crate::telemetry::metrics::Metrics;
 
 /// How long an index is believed that heard nothing new from Redis, not even that there is nothing new.
 const LAG_MAX: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-/// The fleet in Redis with an index in memory. It searches there once a [`Follower`](super::Follower) runs for it.
+/// The fleet in Redis with an index in memory. It searches there once a [`IndexSync`](super::IndexSync) runs for it.
 pub struct IndexedFleet {
     redis: Arc<RedisFleet>,
     shared: Arc<Shared>,

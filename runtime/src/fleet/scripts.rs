@@ -4,7 +4,7 @@
 //! with pings of free drivers as `id,lat,lng,ms` separated by `;`, or `d` with the ids, separated by `,`, of drivers to be read again.
 
 use dispatch_core::geo::EARTH_RADIUS_M;
-use dispatch_core::gps;
+use dispatch_core::ping_filter;
 use redis::Script;
 
 /// Time the feed is kept, s: three times what a follower may be behind before it begins anew. At 12,500 pings a second it is some
@@ -30,13 +30,13 @@ fn telling(body: &str) -> Script {
     let mut text = format!("{TELL}{HIDDEN}{body}");
     for (name, value) in [
         ("FEED_S", f64::from(FEED_S)),
-        ("STRIKES_HIDDEN", f64::from(gps::STRIKES_HIDDEN)),
-        ("STRIKES_OUT", f64::from(gps::STRIKES_OUT)),
-        ("SEQUENCE_BELIEVED", f64::from(gps::SEQUENCE_BELIEVED)),
-        ("APART_MAX_M", gps::APART_MAX_M),
-        ("SPEED_MAX_M_PER_S", gps::SPEED_MAX_M_PER_S),
-        ("TIME_ERROR_MS", gps::TIME_ERROR_MS as f64),
-        ("CLOCK_SET_AFTER_MS", gps::CLOCK_SET_AFTER_MS as f64),
+        ("STRIKES_HIDDEN", f64::from(ping_filter::STRIKES_HIDDEN)),
+        ("STRIKES_OUT", f64::from(ping_filter::STRIKES_OUT)),
+        ("SEQUENCE_BELIEVED", f64::from(ping_filter::SEQUENCE_BELIEVED)),
+        ("APART_MAX_M", ping_filter::APART_MAX_M),
+        ("SPEED_MAX_M_PER_S", ping_filter::SPEED_MAX_M_PER_S),
+        ("TIME_ERROR_MS", ping_filter::TIME_ERROR_MS as f64),
+        ("CLOCK_SET_AFTER_MS", ping_filter::CLOCK_SET_AFTER_MS as f64),
         ("EARTH_DIAMETER_M", 2.0 * EARTH_RADIUS_M),
     ] {
         text = text.replace(name, &value.to_string());
@@ -109,7 +109,7 @@ return answers
 /// writes it; for each ping `lat`, `lng`, ms, ms of the phone or nothing. Answers a text with a letter for each ping (`?` unknown,
 /// `<` outdated, `!` implausible, `.` seen, `@` on a dispatch), then the dispatches.
 ///
-/// This is `dispatch_core::gps::Track::after`, where the track is: between two replicas, a judgement elsewhere would race. A test holds both
+/// This is `dispatch_core::ping_filter::Track::after`, where the track is: between two replicas, a judgement elsewhere would race. A test holds both
 /// to one mind. `doubt` is the last doubted ping as `strikes sequence lat lng ms phone`; a hash without doubt has none, so that all
 /// this costs a ping that fits two sines. What all pings share is one call: places, times, and what the feed is told. The hash's life
 /// is prolonged once an hour.

@@ -1,4 +1,4 @@
-//! The real adapters, made once from the configuration.
+//! Creates the adapters from the configuration.
 
 use std::sync::Arc;
 
@@ -9,35 +9,36 @@ use tokio::sync::{Notify, watch};
 use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
-use crate::clock::SystemClock;
 use crate::eta::Routers;
-use crate::fleet::{Follower, RedisConnector, indexed};
+use crate::fleet::{IndexSync, RedisConnector, indexed};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
-use crate::metrics::Metrics;
-use crate::port::{AnswerStore, Clock, Ports};
+use crate::ports::clock::SystemClock;
+use crate::ports::{Clock, IdempotencyStore, Ports};
 use crate::store::DynamoStore;
 use crate::stream::{Leases, Pace, StreamSource};
+use crate::telemetry::metrics::Metrics;
 
-/// Everything a process is connected to. Nothing is called before its first use.
+/// The connections of a process. No call is made before the first use.
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
-    pub answers: Arc<dyn AnswerStore>,
+    pub answers: Arc<dyn IdempotencyStore>,
     pub stream: StreamSource,
-    /// Offer timers of this process, until somebody runs them.
+    /// The local offer timers, until they are started.
     pub local_timers: Option<LocalTimers>,
     pub has_platform: bool,
-    /// To be run where drivers are searched; without it every search goes to Redis.
-    pub follower: Arc<Follower>,
+    /// Keeps the driver index up to date. It must run in processes that search drivers; otherwise every search uses
+    /// Redis.
+    pub follower: Arc<IndexSync>,
     sqs: Sqs,
     config: WorkerConfig,
     metrics: Arc<Metrics>,
 }
 
 impl Connections {
-    /// `stream_arn` follows the configuration.
+    /// `stream_arn` follows changes of the configuration.
     pub(super) async fn open(
         config: &WorkerConfig,
         city: &City,
@@ -53,7 +54,8 @@ impl Connections {
         let redis = RedisConnector::new(&config.cache)?;
         let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
         let platform = config.notifications.platform_application_arn.as_deref();
-        // Unique to the process: a restarted worker is another owner. In a cluster the host's name is the Pod's, for people who look.
+        // Unique to the process: a restarted worker is another owner. In a cluster the host name is the Pod's name,
+        // which helps operators.
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
         let owner = format!("{host}/{}", ulid::Ulid::generate());
         let stream = StreamSource {
@@ -78,7 +80,7 @@ impl Connections {
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),
             devices: Arc::new(SnsDevicePush::new(sns, platform)),
-            streams: Arc::clone(&events) as Arc<dyn crate::port::EventStreams>,
+            streams: Arc::clone(&events) as Arc<dyn crate::ports::EventStreams>,
             eta: Arc::new(Routers::new(city.clone(), Arc::clone(metrics))),
             clock,
         };

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 
 use super::convert::Item;
+use super::error::{DynamoFailure, Meaning};
 use super::expression::key;
-use super::failure::{DynamoFailure, Meaning};
 use super::{DynamoStore, broken};
-use crate::port::PortError;
+use crate::ports::PortError;
 
 /// Keys of one `BatchGetItem` (AWS: at most 100).
 pub(super) const BATCH_MAX: usize = 100;

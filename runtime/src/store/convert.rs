@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_core::dispatch::{CandidateRef, Dispatch, Matching, Record, RecordType, Status, TripEvent};
+use dispatch_core::dispatch::{CandidateRef, Dispatch, DispatchStatus, EventType, Matching, Record, TripEvent};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, IdError};
 use dispatch_core::route::RoutePoint;
@@ -15,10 +15,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::entity::{DispatchItem, DispatchStatus, EventEntry, EventType, MatchingItem, RouteChunkItem, RouteEntry};
+use super::entity::{DispatchItem, EventEntry, MatchingItem, RouteChunkItem, RouteEntry};
 use super::keys::{self, Shards};
 use crate::city::{City, parse_timestamp};
-use crate::port::{NewDispatch, StoredDispatch};
+use crate::ports::{NewDispatch, StoredDispatch};
 
 /// An item as the SDK gives and takes it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -87,50 +87,6 @@ pub(crate) fn write_item<T: Serialize>(entity: &'static str, value: &T) -> Resul
     serde_dynamo::to_item(value).map_err(|_| ItemError::Write { entity })
 }
 
-impl From<DispatchStatus> for Status {
-    fn from(status: DispatchStatus) -> Self {
-        match status {
-            DispatchStatus::Requested => Self::Requested,
-            DispatchStatus::Accepted => Self::Accepted,
-            DispatchStatus::InProgress => Self::InProgress,
-            DispatchStatus::Completed => Self::Completed,
-            DispatchStatus::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-impl From<Status> for DispatchStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Requested => Self::Requested,
-            Status::Accepted => Self::Accepted,
-            Status::InProgress => Self::InProgress,
-            Status::Completed => Self::Completed,
-            Status::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-impl From<RecordType> for EventType {
-    fn from(record: RecordType) -> Self {
-        match record {
-            RecordType::Created => Self::Created,
-            RecordType::DriverAssigned => Self::DriverAssigned,
-            RecordType::DriverAccepted => Self::DriverAccepted,
-            RecordType::DriverRejected => Self::DriverRejected,
-            RecordType::PickupStarted => Self::PickupStarted,
-            RecordType::DriverArrived => Self::DriverArrived,
-            RecordType::PassengerPickedUp => Self::PassengerPickedUp,
-            RecordType::TripStarted => Self::TripStarted,
-            RecordType::TripCompleted => Self::TripCompleted,
-            RecordType::PaymentCompleted => Self::PaymentCompleted,
-            RecordType::CancelledByUser => Self::CancelledByUser,
-            RecordType::CancelledByDriver => Self::CancelledByDriver,
-            RecordType::CancelledBySystem => Self::CancelledBySystem,
-        }
-    }
-}
-
 /// The trip event an entry of `events` tells of, if it tells of one.
 fn trip_event(event: EventType) -> Option<TripEvent> {
     match event {
@@ -194,7 +150,7 @@ impl Codec {
             id: id("PK", DispatchId::parse(&item.pk))?,
             user: id("userId", item.user_id.parse())?,
             driver: item.driver_id.as_ref().map(|driver| id("driverId", driver.parse())).transpose()?,
-            status: item.status.into(),
+            status: item.status,
             offer_seq: item.offer_seq,
             ver: item.ver,
             created_at,
@@ -285,7 +241,7 @@ impl Codec {
     /// An entry of `events`.
     pub(super) fn event(&self, record: &Record) -> EventEntry {
         EventEntry {
-            event_type: record.record_type.into(),
+            event_type: record.record_type,
             timestamp: self.city.timestamp(record.at),
             details: record.details.to_owned(),
         }

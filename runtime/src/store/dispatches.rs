@@ -2,18 +2,18 @@
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
-use dispatch_core::dispatch::Step;
+use dispatch_core::dispatch::{DispatchStatus, Step};
 use dispatch_core::ids::DispatchId;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use thiserror::Error;
 
 use super::convert::{DISPATCH_ROUTE, Item, read_item, route_points, write_item};
-use super::entity::{DispatchStatus, RouteChunkItem};
+use super::entity::RouteChunkItem;
+use super::error::{DynamoFailure, Meaning};
 use super::expression::{key, text};
-use super::failure::{DynamoFailure, Meaning};
 use super::{DynamoStore, broken, keys};
-use crate::port::{
+use crate::ports::{
     Commit, Created, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
 };
 

@@ -4,6 +4,8 @@
 //! writes the same table. What is ours is marked *addition* and is optional on read. Unknown attributes are kept out of the
 //! way: an update never rewrites a whole item, so another writer's attributes survive.
 
+use dispatch_core::dispatch::{DispatchStatus, EventType};
+use dispatch_core::person::{PaymentType, PersonStatus, RideType};
 use serde::{Deserialize, Serialize};
 
 /// ISO 8601 with the city's offset, `2025-05-25T15:30:00+09:00`. Additions carry milliseconds.
@@ -18,42 +20,6 @@ pub struct Location {
     pub lng: f64,
     /// Address.
     pub address: String,
-}
-
-/// The seed's `status` of a driver or user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum PersonStatus {
-    /// Free.
-    Active,
-    /// On a dispatch.
-    Dispatched,
-    /// Away.
-    Inactive,
-}
-
-impl PersonStatus {
-    /// The word as stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "ACTIVE",
-            Self::Dispatched => "DISPATCHED",
-            Self::Inactive => "INACTIVE",
-        }
-    }
-}
-
-/// The seed's ride types.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RideType {
-    /// The usual ride.
-    #[default]
-    Standard,
-    /// A better car.
-    Premium,
-    /// A cheaper one.
-    Economy,
 }
 
 /// The seed's `currentStatus`.
@@ -123,7 +89,7 @@ pub struct VehicleInfo {
 }
 
 /// The seed's `preferences` of a driver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DriverPreferences {
     /// Ride type; absent in the seed's short example of section 7.3.
@@ -188,18 +154,6 @@ pub struct PaymentMethod {
     pub is_default: bool,
 }
 
-/// The seed's payment types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum PaymentType {
-    /// Credit card.
-    CreditCard,
-    /// Debit card.
-    DebitCard,
-    /// Digital wallet.
-    DigitalWallet,
-}
-
 /// The seed's `preferences` of a user.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -225,63 +179,13 @@ pub struct FavoriteLocation {
     pub lng: f64,
 }
 
-/// The seed's `status` of a dispatch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum DispatchStatus {
-    /// A driver is being looked for.
-    Requested,
-    /// A driver is on the way.
-    Accepted,
-    /// The passenger is on board.
-    InProgress,
-    /// The trip is over.
-    Completed,
-    /// Nobody will drive it.
-    Cancelled,
-}
-
-impl DispatchStatus {
-    /// The word as stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "REQUESTED",
-            Self::Accepted => "ACCEPTED",
-            Self::InProgress => "IN_PROGRESS",
-            Self::Completed => "COMPLETED",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
-}
-
-/// The seed's event types; `CANCELLED_BY_SYSTEM` is an addition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[expect(missing_docs, reason = "each variant is documented on dispatch_core::dispatch::RecordType")]
-pub enum EventType {
-    Created,
-    DriverAssigned,
-    DriverAccepted,
-    DriverRejected,
-    PickupStarted,
-    DriverArrived,
-    PassengerPickedUp,
-    TripStarted,
-    TripCompleted,
-    PaymentCompleted,
-    CancelledByUser,
-    CancelledByDriver,
-    CancelledBySystem,
-}
-
 /// The seed's `events` entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventEntry {
     /// What happened.
     #[serde(rename = "type")]
     pub event_type: EventType,
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// In words.
     pub details: String,

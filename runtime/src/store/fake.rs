@@ -7,28 +7,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dispatch_core::dispatch::Step;
+use dispatch_core::dispatch::{DispatchStatus, Step};
 use dispatch_core::geo::region_of_address;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
-use super::answers::{AnswerItem, expires_at};
 use super::broken;
 use super::convert::{Codec, ItemError, route_points};
 use super::dispatches::{LIST_MAX, PageToken};
 use super::entity::{
-    DispatchItem, DispatchStatus, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, Location, PersonStatus,
-    RouteChunkItem, UserDispatchHistoryItem, UserItem,
+    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, Location, RouteChunkItem,
+    UserDispatchHistoryItem, UserItem,
 };
-use super::failure::{DynamoFailure, Meaning};
+use super::error::{DynamoFailure, Meaning};
+use super::idempotency::{AnswerItem, expires_at};
 use super::keys::{self, Shards};
 use super::plan::{Involved, Plan, PlanError, involved, is_free};
 use crate::city::City;
-use crate::port::{
-    AnswerStore, AvailabilityChange, Begun, Commit, Created, DispatchStore, DriverProfile, KeyedRequest, NewDispatch,
-    Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch, TravelledRoute, UserProfile,
+use crate::ports::{
+    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyState, IdempotencyStore,
+    IdempotentRequest, NewDispatch, Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch,
+    TravelledRoute, UserProfile,
 };
 
 /// Items by primary key.
@@ -243,19 +245,19 @@ impl DispatchStore for MemoryStore {
 }
 
 #[async_trait]
-impl AnswerStore for MemoryStore {
-    async fn begin(&self, request: &KeyedRequest, now: EpochMs) -> Result<Begun, PortError> {
+impl IdempotencyStore for MemoryStore {
+    async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
         let mut table = self.lock();
         match table.answers.get(&request.key) {
             Some(found) if !found.is_free(request, now) => Ok(found.clone().says(request, now)),
             _ => {
                 table.answers.insert(request.key.clone(), AnswerItem::begun(request, now));
-                Ok(Begun::First)
+                Ok(IdempotencyState::New)
             }
         }
     }
 
-    async fn keep(&self, request: &KeyedRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
+    async fn keep(&self, request: &IdempotentRequest, answer: &StoredAnswer, now: EpochMs) -> Result<(), PortError> {
         let mut table = self.lock();
         let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
         if let Some(item) = held {
@@ -266,7 +268,7 @@ impl AnswerStore for MemoryStore {
         Ok(())
     }
 
-    async fn forget(&self, request: &KeyedRequest) -> Result<(), PortError> {
+    async fn forget(&self, request: &IdempotentRequest) -> Result<(), PortError> {
         let mut table = self.lock();
         let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
         if let Some(item) = held {

@@ -9,7 +9,8 @@ use std::num::NonZeroU16;
 
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 
-use super::entity::{DispatchStatus, PersonStatus};
+use dispatch_core::dispatch::DispatchStatus;
+use dispatch_core::person::PersonStatus;
 
 /// Sort key of a driver's or user's profile (seed: `SK "PROFILE"`).
 pub const PROFILE_SK: &str = "PROFILE";

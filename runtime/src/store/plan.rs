@@ -1,19 +1,20 @@
 //! What a step changes in the table, as pure functions: the DynamoDB adapter writes a [`Plan`] as one transaction, the in-memory
 //! store applies it under its lock.
 
-use dispatch_core::dispatch::{Companion, Status, Step, TripTotals};
+use dispatch_core::dispatch::{Companion, DispatchStatus, Step, TripTotals};
 use dispatch_core::geo::region_of_address;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 use thiserror::Error;
 
 use super::convert::{Codec, ItemError};
 use super::entity::{
     COMPLETED_RIDES_KEPT, CurrentStatus, DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem,
-    Location, PersonStatus, UserDispatchHistoryItem, UserItem,
+    Location, UserDispatchHistoryItem, UserItem,
 };
 use super::keys;
-use crate::port::{DriverProfile, StoredDispatch, TravelledRoute, UserProfile};
+use crate::ports::{DriverProfile, StoredDispatch, TravelledRoute, UserProfile};
 
 /// `EntityType` of a driver's profile.
 pub const DRIVER: &str = "DRIVER";
@@ -149,7 +150,7 @@ impl Codec {
     ) -> DispatchItem {
         let state = &step.state;
         let mut item = before.item.clone();
-        item.status = state.status.into();
+        item.status = state.status;
         item.driver_id = state.driver.as_ref().map(ToString::to_string);
         item.updated_at = self.city.timestamp(now);
         item.offer_seq = state.offer_seq;
@@ -161,7 +162,7 @@ impl Codec {
             item.distance_m = totals.distance_m;
             item.duration_s = totals.duration_s;
         }
-        if let Some(route) = route.filter(|_| step.state.status == Status::Completed) {
+        if let Some(route) = route.filter(|_| step.state.status == DispatchStatus::Completed) {
             item.route = self.route(&route.points);
         }
         // Index keys follow the status; a writer that left them out gets them with the first change.

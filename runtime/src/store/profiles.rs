@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
 use super::convert::{Item, read_item, write_item};
-use super::entity::{DriverItem, Location, PersonStatus, UserItem};
+use super::entity::{DriverItem, Location, UserItem};
+use super::error::{DynamoFailure, Meaning, TransactionFailure};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, Meaning, TransactionFailure};
 use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
-use crate::port::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
+use crate::ports::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
 
 const PUT_USER: &str = "storing a user's profile";
 const PUT_DRIVER: &str = "storing a driver's profile";

@@ -6,7 +6,7 @@ use aws_sdk_dynamodbstreams::types::AttributeValue;
 
 use super::convert::{Codec, DISPATCH, ItemError};
 use super::keys;
-use crate::port::StoredDispatch;
+use crate::ports::StoredDispatch;
 
 /// The `NewImage` or `OldImage` of a stream record.
 pub type StreamImage = HashMap<String, AttributeValue>;
@@ -25,7 +25,7 @@ pub fn from_stream_image(codec: &Codec, image: StreamImage) -> Result<Option<Sto
 mod tests {
     use std::sync::Arc;
 
-    use dispatch_core::dispatch::Status;
+    use dispatch_core::dispatch::DispatchStatus;
     use dispatch_core::fare::FareTable;
     use dispatch_core::policy::DispatchPolicy;
     use jiff::tz::TimeZone;
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_dispatch_without_our_additions_gets_the_citys_policy() {
         let state = read(dispatch()).unwrap().expect("a dispatch").state;
-        assert_eq!((state.status, state.ver, state.matching.max_attempts), (Status::InProgress, 0, 5));
+        assert_eq!((state.status, state.ver, state.matching.max_attempts), (DispatchStatus::InProgress, 0, 5));
         assert_eq!(state.matching.search_until, state.created_at.plus_ms(60_000));
         assert_eq!(state.trip_started_at, Some(state.created_at.plus_ms(300_000)));
     }

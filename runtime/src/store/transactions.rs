@@ -3,15 +3,16 @@
 use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem};
 use dispatch_core::dispatch::Step;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use serde::Serialize;
 
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
-use super::entity::{DispatchItem, DispatchStatus, DriverItem, PersonStatus, UserItem};
+use super::entity::{DispatchItem, DriverItem, UserItem};
+use super::error::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
 use super::expression::{Expression, key, text};
-use super::failure::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
 use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
 use super::{DynamoStore, broken, keys};
-use crate::port::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
+use crate::ports::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
 
 const CREATE: &str = "storing a dispatch";
 const COMMIT: &str = "storing a step of a dispatch";
@@ -308,7 +309,7 @@ fn guard_person(update: &mut Expression, guard: &Guard) {
 /// The dispatch's update on condition that it is still the one the step was decided on: version, status, offer and driver.
 fn dispatch_update(before: &StoredDispatch, after: &DispatchItem) -> Result<Expression, ItemError> {
     let mut update = Expression::between(&write_item(DISPATCH, &before.item)?, &write_item(DISPATCH, after)?);
-    let status: DispatchStatus = before.state.status.into();
+    let status = before.state.status;
     update.equals("status", text(status.as_str()));
     update.counts("offerSeq", before.state.offer_seq);
     update.counts("ver", before.state.ver);

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use dispatch_core::candidate::Availability;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::ROUTE_CHUNK_POINTS;
-use dispatch_runtime::port::{Fleet, FleetEntry, HoldToken, Ping, Recorded};
-use dispatch_runtime::store::entity::PersonStatus;
+use dispatch_runtime::ports::{Fleet, FleetEntry, HoldToken, Ping, Recorded};
 
 use super::{ago, dispatch, driver, found, free, north, now, ping};
 use crate::support::until;
@@ -33,7 +32,7 @@ pub async fn drivers_come_ring_by_ring_and_nearest_first(fleet: &dyn Fleet) {
     assert_eq!(found(fleet, &[700], 9).await, [1, 2]);
     let all = fleet.nearby(north(0.0), &RINGS_M, 1, now()).await.unwrap().unwrap();
     let first = &all[0];
-    assert_eq!((first.availability, first.minimum_fare, first.auto_accept), (Availability::Active, 8000, true));
+    assert_eq!((first.availability, first.minimum_fare, first.auto_accept), (PersonStatus::Active, 8000, true));
     assert_eq!(first.max_distance, Metres(20_000.0));
     assert!(first.position.distance_to(north(100.0)).0 < 0.01, "positions are kept exactly");
     assert!(!first.resting);

@@ -8,13 +8,13 @@ use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::fleet::{IndexedFleet, indexed};
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
-use dispatch_runtime::store::entity::PersonStatus;
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::redis::Running;

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use dispatch_api::worker_config::CacheConfig;
 use dispatch_core::time::EpochMs;
+use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 use dispatch_runtime::city::parse_timestamp;
-use dispatch_runtime::clock::SystemClock;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::RedisEvents;
-use dispatch_runtime::metrics::Metrics;
-use dispatch_runtime::port::{
-    EventStreams as _, Fleet, FleetEntry, Notification, NotificationBody, NotificationKind, Person, Ping, PortError,
-};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{EventStreams as _, Fleet, FleetEntry, Person, Ping, PortError};
+use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::redis::RedisServer;
 use redis::AsyncCommands as _;
 use tokio_util::sync::CancellationToken;

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use dispatch_core::dispatch::{Event, Status, TripEvent, TripTotals};
+use dispatch_core::dispatch::{DispatchStatus, Event, TripEvent, TripTotals};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::port::{
-    ANSWER_KEPT_MS, AvailabilityChange, Begun, Commit, Created, HELD_MS, KeyedRequest, Owner, Person, StoredAnswer,
-    StoredDispatch, TravelledRoute,
+use dispatch_runtime::ports::{
+    ANSWER_KEPT_MS, AvailabilityChange, Commit, Created, HELD_MS, IdempotencyState, IdempotentRequest, Owner, Person,
+    StoredAnswer, StoredDispatch, TravelledRoute,
 };
-use dispatch_runtime::store::entity::{DispatchStatus, Location, PersonStatus};
+use dispatch_runtime::store::entity::Location;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -118,7 +119,7 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     }
     assert_eq!(applied, 1);
     let stored = table.reload(&offered).await;
-    assert_eq!((stored.state.status, stored.state.ver), (Status::Accepted, offered.state.ver + 1));
+    assert_eq!((stored.state.status, stored.state.ver), (DispatchStatus::Accepted, offered.state.ver + 1));
     assert_eq!(stored.item.events.len(), offered.item.events.len() + 1);
     let histories = table.partition("driver#1").await;
     let dispatched = histories.iter().filter(|item| item["SK"].as_str().unwrap().starts_with("DISPATCHED#")).count();
@@ -499,28 +500,30 @@ pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table
 }
 
 /// A request under a key.
-fn keyed(asked: &str, holder: &str) -> KeyedRequest {
-    KeyedRequest { key: "0a".repeat(32), asked: asked.to_owned(), holder: holder.to_owned() }
+fn keyed(asked: &str, holder: &str) -> IdempotentRequest {
+    IdempotentRequest { key: "0a".repeat(32), asked: asked.to_owned(), holder: holder.to_owned() }
 }
 
 pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table: &Table) {
     let (answers, begin) = (table.answers(), start());
     let first = keyed("a", "1");
-    assert!(matches!(answers.begin(&first, begin).await.unwrap(), Begun::First));
+    assert!(matches!(answers.begin(&first, begin).await.unwrap(), IdempotencyState::New));
     let second = keyed("a", "2");
-    let Begun::UnderWay { for_ms } = answers.begin(&second, begin.plus_ms(1000)).await.unwrap() else { panic!("free") };
+    let IdempotencyState::InProgress { for_ms } = answers.begin(&second, begin.plus_ms(1000)).await.unwrap() else {
+        panic!("free")
+    };
     assert_eq!(for_ms, HELD_MS - 1000);
-    assert!(matches!(answers.begin(&keyed("b", "3"), begin).await.unwrap(), Begun::Another));
+    assert!(matches!(answers.begin(&keyed("b", "3"), begin).await.unwrap(), IdempotencyState::KeyReused));
 
     // The first is gone: only the same request may follow, and the first can no longer say anything.
     let later = begin.plus_ms(HELD_MS);
-    assert!(matches!(answers.begin(&keyed("b", "3"), later).await.unwrap(), Begun::Another));
-    assert!(matches!(answers.begin(&second, later).await.unwrap(), Begun::First));
+    assert!(matches!(answers.begin(&keyed("b", "3"), later).await.unwrap(), IdempotencyState::KeyReused));
+    assert!(matches!(answers.begin(&second, later).await.unwrap(), IdempotencyState::New));
     let answer = |body: &str| StoredAnswer { status: 200, body: body.to_owned() };
     answers.keep(&first, &answer("of a ghost"), later).await.unwrap();
     answers.keep(&second, &answer("{\"a\":1}"), later).await.unwrap();
     let third = keyed("a", "3");
-    let Begun::Before(kept) = answers.begin(&third, later.plus_ms(HELD_MS * 10)).await.unwrap() else {
+    let IdempotencyState::Completed(kept) = answers.begin(&third, later.plus_ms(HELD_MS * 10)).await.unwrap() else {
         panic!("no answer")
     };
     assert_eq!((kept.status, kept.body.as_str()), (200, "{\"a\":1}"));
@@ -528,11 +531,14 @@ pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table:
     // A day later anything may be asked under it; and a request that came to nothing leaves it free.
     let tomorrow = later.plus_ms(ANSWER_KEPT_MS);
     let other = keyed("b", "4");
-    assert!(matches!(answers.begin(&other, tomorrow).await.unwrap(), Begun::First));
+    assert!(matches!(answers.begin(&other, tomorrow).await.unwrap(), IdempotencyState::New));
     answers.forget(&third).await.unwrap();
-    assert!(matches!(answers.begin(&third, tomorrow).await.unwrap(), Begun::Another), "only the holder can forget");
+    assert!(
+        matches!(answers.begin(&third, tomorrow).await.unwrap(), IdempotencyState::KeyReused),
+        "only the holder can forget"
+    );
     answers.forget(&other).await.unwrap();
-    assert!(matches!(answers.begin(&third, tomorrow).await.unwrap(), Begun::First));
+    assert!(matches!(answers.begin(&third, tomorrow).await.unwrap(), IdempotencyState::New));
     let item = table.item(&format!("ANSWER#{}", "0a".repeat(32)), "ANSWER").await;
     assert_eq!(item["EntityType"], "ANSWER");
     let seconds = tomorrow.plus_ms(ANSWER_KEPT_MS).0 / 1000;

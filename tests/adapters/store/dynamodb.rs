@@ -11,9 +11,9 @@ use aws_sdk_dynamodb::types::{
 };
 use dispatch_core::dispatch::Event;
 use dispatch_core::ids::{DispatchId, DriverId};
-use dispatch_runtime::port::{DispatchStore as _, ProfileStore as _};
+use dispatch_core::person::PersonStatus;
+use dispatch_runtime::ports::{DispatchStore as _, ProfileStore as _};
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::PersonStatus;
 use dispatch_tests::ministack::{Ministack, REGION};
 use serde_json::{Value, json};
 

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use dispatch_core::dispatch::Status;
+use dispatch_core::dispatch::DispatchStatus;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
-use dispatch_runtime::port::{
-    AnswerStore as _, AvailabilityChange, Begun, Commit, Created, DispatchStore as _, KeyedRequest, Person,
-    ProfileStore as _, StoredAnswer,
+use dispatch_runtime::ports::{
+    AvailabilityChange, Commit, Created, DispatchStore as _, IdempotencyState, IdempotencyStore as _,
+    IdempotentRequest, Person, ProfileStore as _, StoredAnswer,
 };
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::PersonStatus;
 use dispatch_tests::recorder::{Fate, Recorder};
 
 use super::dynamodb::{Aws, DynamoTable};
@@ -64,7 +64,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     let Commit::Applied(accepted) = store.commit(&offered, &accept, None).await.unwrap() else {
         panic!("our own transaction was taken for somebody else's")
     };
-    assert_eq!(accepted.state.status, Status::Accepted);
+    assert_eq!(accepted.state.status, DispatchStatus::Accepted);
     assert!(proxy.calls().len() > 2, "the answer was lost");
     let stored = table.reload(&accepted).await;
     assert_eq!(stored.item.events.len(), 3, "nothing was written twice");
@@ -95,12 +95,12 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     assert_eq!(table.partition("driver#1").await.len(), 2, "the profile and one entry of its history");
 
     // A request under a key: begun once, by us.
-    let request = KeyedRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
+    let request = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
     lose(&proxy, 0, 1);
-    assert!(matches!(store.begin(&request, now).await.unwrap(), Begun::First));
+    assert!(matches!(store.begin(&request, now).await.unwrap(), IdempotencyState::New));
     assert!(proxy.calls().len() > 1, "the answer was lost");
-    let another = KeyedRequest { holder: "another".to_owned(), ..request.clone() };
-    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::UnderWay { .. }));
+    let another = IdempotentRequest { holder: "another".to_owned(), ..request.clone() };
+    assert!(matches!(store.begin(&another, now).await.unwrap(), IdempotencyState::InProgress { .. }));
 
     // What only overwrites itself may simply be sent again: the SDK does so in a process, here nobody does.
     let dispatch = DispatchId::parse("dispatch#1").unwrap();
@@ -115,7 +115,9 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     assert!(store.set_device(&Person::Driver(driver), endpoint).await.unwrap());
     store.keep(&request, &kept, now).await.unwrap();
     assert_eq!(store.read_route(&dispatch).await.unwrap().len(), 1);
-    assert!(matches!(store.begin(&another, now).await.unwrap(), Begun::Before(answer) if answer.body == "{}"));
+    assert!(
+        matches!(store.begin(&another, now).await.unwrap(), IdempotencyState::Completed(answer) if answer.body == "{}")
+    );
 }
 
 #[tokio::test]
@@ -131,7 +133,7 @@ async fn a_service_that_never_answers_is_not_possible_right_now() {
     let store = behind(&proxy, dynamo);
     let answer = tokio::time::timeout(Duration::from_secs(10), store.commit(&requested, &offer, None));
     let error = answer.await.expect("the tries are bounded").err().expect("nothing was answered");
-    assert!(matches!(error, dispatch_runtime::port::PortError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, dispatch_runtime::ports::PortError::Unavailable { .. }), "{error:?}");
     // The write took place all the same: a later reader finds it, and the step is not decided twice.
     assert_eq!(table.reload(&requested).await.state.offer_seq, 1);
 }

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use dispatch_core::dispatch::{CandidateRef, Event, Rules, Step, TripEvent, TripTotals, step};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::{PersonStatus, RideType};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::parse_timestamp;
-use dispatch_runtime::port::{
-    AnswerStore, AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, NewDispatch, ProfileStore,
+use dispatch_runtime::ports::{
+    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyStore, NewDispatch, ProfileStore,
     StoredDispatch, TravelledRoute, UserProfile,
 };
-use dispatch_runtime::store::entity::{
-    DriverPreferences, Location, PersonStatus, RideType, UserPreferences, VehicleInfo,
-};
+use dispatch_runtime::store::entity::{DriverPreferences, Location, UserPreferences, VehicleInfo};
 use dispatch_runtime::store::fake::MemoryStore;
 use serde_json::Value;
 
@@ -45,7 +44,7 @@ impl Table {
         }
     }
 
-    pub fn answers(&self) -> Arc<dyn AnswerStore> {
+    pub fn answers(&self) -> Arc<dyn IdempotencyStore> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             Self::Dynamo(table) => Arc::new(table.store.clone()),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use dispatch_core::candidate::{Candidate, rank};
-use dispatch_core::dispatch::{CandidateRef, Event, Status};
+use dispatch_core::candidate::Candidate;
+use dispatch_core::dispatch::{CandidateRef, DispatchStatus, Event};
 use dispatch_core::ids::DriverId;
 use dispatch_core::matching::{LIST_MAX, Plan, Request, edges, offer_order, plan};
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::ranking::rank;
 
 use super::world::World;
 
@@ -29,7 +30,7 @@ impl World<'_> {
 
     fn waits(&self, number: u32) -> bool {
         let dispatch = &self.requests[number as usize].dispatch;
-        dispatch.status == Status::Requested && dispatch.driver.is_none()
+        dispatch.status == DispatchStatus::Requested && dispatch.driver.is_none()
     }
 
     fn gather(&self, number: u32) -> (Request, Vec<Candidate>) {

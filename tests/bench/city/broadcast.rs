@@ -1,8 +1,8 @@
 //! Five drivers at once, the first to accept has the ride; five others where nobody does. Core has no such mode, and so its rules are
 //! here: in all else it is like ours.
 
-use dispatch_core::candidate::rank;
-use dispatch_core::dispatch::{SEARCH_PAUSE_MS, Status};
+use dispatch_core::dispatch::{DispatchStatus, SEARCH_PAUSE_MS};
+use dispatch_core::ranking::rank;
 
 use super::bill::{self, NoRide};
 use super::sequential::number_of;
@@ -66,7 +66,7 @@ impl World<'_> {
         }
         if self.still_accepts(driver, answer) && self.occupy(number, driver) {
             let request = &mut self.requests[number as usize];
-            request.dispatch.status = Status::Accepted;
+            request.dispatch.status = DispatchStatus::Accepted;
             // The others were asked for nothing.
             request.wasted += u32::try_from(request.open.len()).unwrap_or(u32::MAX);
             self.withdraw(number);
@@ -100,7 +100,7 @@ impl World<'_> {
     fn end(&mut self, number: u32) {
         self.withdraw(number);
         let request = &mut self.requests[number as usize];
-        request.dispatch.status = Status::Cancelled;
+        request.dispatch.status = DispatchStatus::Cancelled;
         bill::closed(self.setup.arm, &mut request.bill);
         self.index_write(Partition::Requests, 1.0);
         self.close(number);

@@ -1,9 +1,12 @@
 //! One driver after the other, decided by core's own `step`: the seed's arms, ours, and ours in batches. What the engine does with
 //! DynamoDB, Redis and SNS is done here with the world.
 
-use dispatch_core::candidate::{DriverSnapshot, Search, rank};
-use dispatch_core::dispatch::{CandidateRef, Companion, Event, FollowUp, OfferOutcome, Rules, Status, Step, step};
+use dispatch_core::candidate::{DriverSnapshot, Search};
+use dispatch_core::dispatch::{
+    CandidateRef, Companion, DispatchStatus, Event, FollowUp, OfferOutcome, Rules, Step, step,
+};
 use dispatch_core::ids::DriverId;
+use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::index::Wanted;
 
@@ -101,7 +104,7 @@ impl World<'_> {
                 FollowUp::ReleaseHold(driver) => {
                     self.offer_over(number, number_of(driver));
                     self.release(driver);
-                    if step.changed && step.state.status == Status::Requested {
+                    if step.changed && step.state.status == DispatchStatus::Requested {
                         self.after(STREAM_MS, What::Look(number));
                     }
                 }
@@ -109,7 +112,7 @@ impl World<'_> {
                 FollowUp::AcceptAtOnce { .. } | FollowUp::Notify(_) => {}
             }
         }
-        if step.changed && step.state.status == Status::Cancelled {
+        if step.changed && step.state.status == DispatchStatus::Cancelled {
             bill::closed(self.setup.arm, &mut self.requests[number as usize].bill);
             self.index_write(Partition::Requests, 1.0);
             self.close(number);
@@ -120,7 +123,7 @@ impl World<'_> {
     fn hold(&mut self, driver: &DriverId) -> Event {
         let now = self.epoch();
         let free = self.index.get(driver).is_some_and(|known| {
-            known.snapshot(driver, now).availability == dispatch_core::candidate::Availability::Active
+            known.snapshot(driver, now).availability == dispatch_core::person::PersonStatus::Active
                 && known.held_until <= now
                 && known.rests_until <= now
         });

@@ -1,12 +1,12 @@
 //! What happens in the city whatever the arm: who asks when, where and with how much patience, and what each driver would answer.
 
-use dispatch_core::dispatch::{Dispatch, Matching, Status};
+use dispatch_core::dispatch::{Dispatch, DispatchStatus, Matching};
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, UserId};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::simulate::random::{Actor, Dice, millis};
+use dispatch_simulator::random::{Actor, Dice, millis};
 
 use crate::seoul::Seoul;
 
@@ -26,14 +26,14 @@ const PICKUP_S: f64 = 200.0;
 
 /// How long riders wait before they give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitPolicy {
     /// Kakao's figures: 9.8 % are gone after 15 s and 28.8 % after 18 s, and so on.
     Short,
     /// The same curve, four times as slow.
     Long,
 }
 
-impl Patience {
+impl WaitPolicy {
     /// When a rider gives up, ms after the request, drawn from a hazard that is constant up to the first knee and constant behind it.
     fn draw(self, dice: &mut Dice) -> u64 {
         const KNEE_S: f64 = 15.0;
@@ -60,7 +60,7 @@ pub struct Scenario {
     /// Rides asked for, as a share of those the drivers could drive.
     pub demand: f64,
     /// How long riders wait.
-    pub patience: Patience,
+    pub patience: WaitPolicy,
     /// Time before anything is counted, s.
     pub warm_up_s: u32,
     /// Time in which requests count, s; requests go on for as long again as they need to be answered.
@@ -103,7 +103,7 @@ pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &D
         id,
         user,
         driver: None,
-        status: Status::Requested,
+        status: DispatchStatus::Requested,
         offer_seq: 0,
         ver: 1,
         created_at,
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn riders_give_up_as_kakao_counted() {
         let mut dice = Dice::of(1, Actor::Arrivals);
-        let drawn: Vec<u64> = (0..20_000).map(|_| Patience::Short.draw(&mut dice)).collect();
+        let drawn: Vec<u64> = (0..20_000).map(|_| WaitPolicy::Short.draw(&mut dice)).collect();
         let gone = |ms: u64| drawn.iter().filter(|patience| **patience <= ms).count() as f64 / drawn.len() as f64;
         assert!(
             (gone(15_000) - 0.098).abs() < 0.01 && (gone(18_000) - 0.288).abs() < 0.015,
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn drivers_answer_in_the_shares_given_and_always_the_same() {
         let scenario =
-            Scenario { name: "", drivers: 10, demand: 0.5, patience: Patience::Long, warm_up_s: 0, counted_s: 10 };
+            Scenario { name: "", drivers: 10, demand: 0.5, patience: WaitPolicy::Long, warm_up_s: 0, counted_s: 10 };
         let trace = Trace::of(&Seoul::new().unwrap(), &scenario, 7);
         let answers: Vec<_> = (0..10_000).map(|number| trace.answer(number, number % 100)).collect();
         let share = |wanted: Answer| {

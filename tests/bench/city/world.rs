@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use dispatch_core::dispatch::Dispatch;
 use dispatch_core::geo::Metres;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::index::{DriverIndex, LiveDriver};
-use dispatch_runtime::simulate::random::{Actor, Dice};
-use dispatch_runtime::simulate::town::Car;
-use dispatch_runtime::store::entity::PersonStatus;
+use dispatch_simulator::map::Car;
+use dispatch_simulator::random::{Actor, Dice};
 
 use super::arm::{Arm, Source};
 use super::bill::{self, Bill, NoRide};
@@ -227,10 +227,7 @@ impl<'a> World<'a> {
         if habits.chance(self.setup.scenario.demand.min(0.95)) {
             let left_s = habits.between(0.0..self.trace.busy_s);
             self.set_out(number);
-            self.after(
-                dispatch_runtime::simulate::random::millis(left_s),
-                What::RideOver { driver: number, request: None },
-            );
+            self.after(dispatch_simulator::random::millis(left_s), What::RideOver { driver: number, request: None });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_runtime::fleet::index::{DriverIndex, Wanted};
-use dispatch_runtime::simulate::random::{Actor, Dice};
+use dispatch_simulator::random::{Actor, Dice};
 
 use super::{Latency, SEED, WANTED, WITHIN_KM};
 use crate::Size;

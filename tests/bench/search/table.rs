@@ -12,11 +12,12 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, PutRequest, ScalarAttributeType, WriteRequest,
 };
-use dispatch_core::candidate::{AcceptanceCounts, Availability, DriverSnapshot, Search, rank};
+use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot, Search};
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::DriverId;
+use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::store::entity::{DriverItem, PersonStatus};
+use dispatch_runtime::store::entity::DriverItem;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::support::sdk;
 
@@ -131,11 +132,7 @@ async fn find_candidate_drivers(client: &Client, pickup: Coordinate) -> anyhow::
 fn snapshot(item: DriverItem) -> anyhow::Result<DriverSnapshot> {
     let location = &item.current_status.current_location;
     Ok(DriverSnapshot {
-        availability: match item.current_status.status {
-            PersonStatus::Active => Availability::Active,
-            PersonStatus::Dispatched => Availability::Dispatched,
-            PersonStatus::Inactive => Availability::Inactive,
-        },
+        availability: item.current_status.status,
         position: Coordinate::new(location.lat, location.lng)?,
         seen_at: EpochMs(0),
         idle_since: EpochMs(0),

@@ -1,4 +1,4 @@
-//! The services that take form fields and answer with XML: CloudFormation, SNS, ElastiCache, STS.
+//! The services with the query protocol (form fields in, XML out): CloudFormation, SNS, ElastiCache, STS.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use super::stacks::{Change, Stack, Stacks};
 pub type Fields = BTreeMap<String, String>;
 type Refusal = (StatusCode, &'static str, String);
 
-/// Fields of a form. A template is long, and a general parser of addresses takes its time over it in a debug build.
+/// Parses the fields of a form. Templates are long, and a general URL parser is slow in a debug build.
 pub fn fields(body: &[u8]) -> Fields {
     let pairs = body.split(|byte| *byte == b'&').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
@@ -41,7 +41,7 @@ fn decoded(text: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The inside of the operation's result.
+/// The content of the operation's result element.
 pub fn answer(stacks: &mut Stacks, operation: &str, fields: &Fields) -> Result<String, Refusal> {
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
     let stack = field("StackName");
@@ -115,7 +115,7 @@ fn describe(stack: &Stack) -> String {
     text
 }
 
-/// Newest first, as CloudFormation tells them.
+/// Newest first, like CloudFormation.
 fn events(stack: &Stack) -> String {
     let mut text = "<StackEvents>".to_owned();
     for (at, event) in stack.events.iter().enumerate().rev() {

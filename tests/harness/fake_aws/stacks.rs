@@ -1,4 +1,4 @@
-//! Stacks, as far as anybody asks.
+//! Stacks, with as much detail as the operator reads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, Behaviour};
 use crate::ministack::REGION;
 
-/// What a change set brings.
+/// Input of a change set.
 pub struct Change<'a> {
     pub template: &'a str,
     pub tags: Vec<(String, String)>,
 }
 
-/// One event of a stack's history.
+/// An event of a stack.
 pub struct Event {
     pub status: &'static str,
     pub reason: Option<&'static str>,
 }
 
 impl Event {
-    /// An event with a reason is of a resource, the others are of the stack itself.
+    /// An event with a reason is about a resource, any other about the stack itself.
     pub fn logical_id<'a>(&self, stack: &'a Stack) -> &'a str {
         if self.reason.is_some() { "ReplicationGroup" } else { &stack.name }
     }
@@ -35,7 +35,6 @@ impl Event {
     }
 }
 
-/// One stack.
 pub struct Stack {
     pub name: String,
     pub arn: String,
@@ -46,7 +45,7 @@ pub struct Stack {
     running: Option<(Instant, &'static str)>,
 }
 
-/// What a template gives.
+/// What the fake uses of a template.
 #[derive(Clone, Default)]
 struct Content {
     outputs: BTreeMap<String, String>,
@@ -56,7 +55,7 @@ struct Content {
 }
 
 impl Stack {
-    /// Outputs; a stack that is being made has none.
+    /// Outputs; a stack that is being created has none.
     pub fn outputs(&self) -> impl Iterator<Item = (&String, &String)> {
         self.content
             .outputs
@@ -69,13 +68,13 @@ impl Stack {
     }
 }
 
-/// What a change set would make of a stack: its content and its tags.
+/// Content and tags that a change set gives to a stack.
 type ChangeSet = (Content, Vec<(String, String)>);
 
 /// All stacks of the account.
 pub struct Stacks {
     behaviour: Behaviour,
-    // A name stays with the number of stacks that had it.
+    // Also holds deleted stacks, by name.
     all: HashMap<String, Stack>,
     sets: HashMap<(String, String), ChangeSet>,
     most: usize,
@@ -90,7 +89,7 @@ impl Stacks {
         self.most
     }
 
-    /// A stack by name or ARN, brought to where it is by now.
+    /// A stack by name or ARN, in its current state.
     pub fn look(&mut self, stack: &str) -> Option<&Stack> {
         let name = name_of(stack).to_owned();
         let found = self.all.get_mut(&name)?;
@@ -101,7 +100,7 @@ impl Stacks {
         Some(found)
     }
 
-    /// Whether the change set is new.
+    /// Creates a change set; `false` if it already exists.
     pub fn propose(&mut self, set: (String, String), change: &Change<'_>) -> bool {
         let name = set.0.clone();
         if self.sets.contains_key(&set) {
@@ -122,7 +121,7 @@ impl Stacks {
         self.sets.contains_key(&(name_of(&set.0).to_owned(), set.1.clone()))
     }
 
-    /// Begins what a change set brings; `false` where there is none.
+    /// Starts the operation of a change set; `false` if there is none.
     pub fn execute(&mut self, set: &(String, String)) -> bool {
         let set = (name_of(&set.0).to_owned(), set.1.clone());
         let Some((content, tags)) = self.sets.remove(&set) else { return false };
@@ -158,7 +157,7 @@ impl Stacks {
         self.most = self.most.max(self.all.values().filter(|stack| stack.running.is_some()).count());
     }
 
-    /// The table of that name, as `DescribeTable` shows it.
+    /// The table of this name, as `DescribeTable` returns it.
     pub fn table(&mut self, table: &str) -> Option<Value> {
         let stack = self.living(|content| content.table == table)?;
         let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
@@ -180,7 +179,7 @@ impl Stacks {
         }))
     }
 
-    /// Attributes of the queue with that URL.
+    /// Attributes of the queue with this URL.
     pub fn queue(&mut self, url: &str) -> Option<BTreeMap<&'static str, String>> {
         let stack = self.living(|content| content.queues.iter().any(|(name, _)| name == last(url)))?;
         stack.content.queues.iter().find(|(name, _)| name == last(url)).map(|(_, attributes)| attributes.clone())
@@ -198,7 +197,7 @@ fn settle(stack: &mut Stack) {
     }
 }
 
-/// Name of a stack that is named or given by its ARN.
+/// Name of a stack, given its name or its ARN.
 fn name_of(stack: &str) -> &str {
     if stack.starts_with("arn:") { stack.split('/').nth(1).unwrap_or(stack) } else { stack }
 }

@@ -1,4 +1,4 @@
-//! What a request is called: service and operation of AWS, resource and verb of Kubernetes.
+//! Names of requests: service and operation of AWS, resource and verb of Kubernetes.
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request};
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{Effect, Upstream};
 
-/// Service and operation of a request to AWS. The service is the one the signature is made for; the operation is in a header, in the
-/// form sent or, for S3, in method and query.
+/// Service and operation of a request to AWS. The service is in the signature's scope; the operation is in a header, in
+/// the form or, for S3, in method and query.
 pub(super) fn aws(request: &Request<Body>, body: &Bytes) -> (String, String) {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Credential=KEY/DATE/REGION/SERVICE/aws4_request
@@ -27,7 +27,7 @@ pub(super) fn aws(request: &Request<Body>, body: &Bytes) -> (String, String) {
     (service, action.unwrap_or("Unknown").to_owned())
 }
 
-/// What a JSON body is about; of a transaction or a batch, the first of it. What it does not name is empty.
+/// What a JSON body refers to: the first entry of a transaction or batch. Empty where the body names nothing.
 #[derive(Default)]
 pub(super) struct Subject {
     /// `TableName`, `QueueUrl` or `TopicArn`.
@@ -38,7 +38,7 @@ pub(super) struct Subject {
 
 pub(super) fn subject(body: &Bytes) -> Subject {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Subject::default() };
-    // A batch names its tables as keys.
+    // In a batch the tables are keys.
     if let Some(table) = body["RequestItems"].as_object().and_then(|tables| tables.keys().next()) {
         return Subject { resource: table.clone(), item: String::new() };
     }
@@ -102,7 +102,7 @@ fn verb(request: &Request<Body>, named: bool) -> String {
     verb.to_owned()
 }
 
-/// What an operation does, by its name. What is not known to look only is taken to write.
+/// Whether an operation reads or writes, by its name. An unknown operation counts as a write.
 pub(super) fn effect(of: Upstream, operation: &str) -> Effect {
     let reads = match of {
         Upstream::Aws => {

@@ -1,5 +1,5 @@
-//! One namespace of a real API server and one AWS account in memory after the other: operators are started on them, killed, and driven
-//! until nothing is to be done.
+//! One namespace of a real API server and in-memory AWS accounts: starts operators on them, kills them, and drives them
+//! until nothing is left to do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use anyhow::bail;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
+use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::Served;
+use dispatch_operator::engine::settings::WaitPolicy;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::controller::attend;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::guarded::{Guard, Rate, guarded};
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Key, Options, Parts};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::kubernetes::tenancy::Defaults;
-use dispatch_operator::plan::workers::Served;
-use dispatch_operator::ports::Ports;
-use dispatch_operator::reconcile::Patience;
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::infra::throttled::{RateLimiter, Throttle, throttled};
+use dispatch_operator::kubernetes::object::Key;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy::Defaults;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -33,10 +34,10 @@ use super::fault::{Point, Tally, Wire};
 
 /// Name of every system.
 pub const NAME: &str = "seoul";
-/// An operator that wants to come back later than this has nothing to do: what it waits for sooner is an operation or a failure.
+/// An operator that requeues after this time or more has nothing to do: running operations and failures requeue sooner.
 const REST: Duration = Duration::from_secs(15);
-/// Reconciles of one operator. The longest undisturbed run takes about ten.
-const PASSES_MAX: usize = 40;
+/// Maximum number of reconciles of one operator. The longest undisturbed run takes about ten.
+const RECONCILES_MAX: usize = 40;
 
 /// How an operator ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,26 +50,25 @@ pub enum Ended {
 
 /// A namespace.
 pub struct Bench {
-    /// Whoever is not the operator.
+    /// Client of everyone but the operator.
     pub client: Client,
-    /// Its name.
     pub namespace: String,
     served: Served,
 }
 
-/// What one run works on.
+/// State of one run.
 #[derive(Clone, Default)]
 pub struct Run {
-    /// The account.
+    /// The AWS account.
     pub world: World,
-    /// What was made and removed.
+    /// Creations and deletions.
     pub tally: Tally,
-    /// Whether it only prepares another one: no events, and operations are waited for.
+    /// Whether the run only prepares another one: it publishes no events and waits for operations.
     pub prepares: bool,
 }
 
 impl Bench {
-    /// Makes the namespace.
+    /// Creates the namespace.
     pub async fn open(kubeconfig: &Path, namespace: String) -> anyhow::Result<Self> {
         let file = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
@@ -81,7 +81,7 @@ impl Bench {
         Ok(Self { client, namespace, served })
     }
 
-    /// Runs one operator, which is killed or hindered at a call, and answers with its end and its calls.
+    /// Runs one operator with a fault at a call, and returns how it ended and its calls.
     pub async fn operate(&self, run: &Run, strike: Option<(usize, Point)>) -> anyhow::Result<(Ended, Vec<String>)> {
         self.operate_on(Wire::new(strike, run.tally.clone()), run).await
     }
@@ -90,12 +90,12 @@ impl Bench {
     pub async fn operate_on(&self, wire: Wire, run: &Run) -> anyhow::Result<(Ended, Vec<String>)> {
         wire.carry(&run.world);
         let (context, key) = (self.operator(run, &wire), self.key());
-        let mut passes = 0;
+        let mut reconciles = 0;
         loop {
             let next = tokio::select! {
                 biased;
                 () = wire.dead().cancelled() => {
-                    // Deployments need no operator to become what they are to be.
+                    // Deployments roll out without the operator.
                     self.play(run).await?;
                     return Ok((Ended::Killed, wire.calls()));
                 }
@@ -105,14 +105,14 @@ impl Bench {
             if !moved && next.is_none_or(|next| next >= REST) {
                 return Ok((Ended::AtRest, wire.calls()));
             }
-            passes += 1;
-            if passes >= PASSES_MAX {
-                bail!("not at rest after {passes} reconciles: {}", wire.calls().join(", "));
+            reconciles += 1;
+            if reconciles >= RECONCILES_MAX {
+                bail!("not at rest after {reconciles} reconciles: {}", wire.calls().join(", "));
             }
         }
     }
 
-    /// One reconcile of a new operator, and what it wrote.
+    /// Runs one reconcile of a new operator and returns its writes.
     pub async fn idle(&self, run: &Run) -> Vec<String> {
         run.tally.take_writes();
         run.world.take_calls();
@@ -124,53 +124,56 @@ impl Bench {
         writes
     }
 
-    /// A new process: it remembers nothing.
+    /// A new operator process, without any cached state.
     pub fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
         let client = wire.client(&self.client);
         let (metrics, fence) = (Arc::new(Metrics::new()), Fence::open());
-        let guard =
-            Guard { fence: fence.clone(), rate: Arc::new(Rate::per_second(u32::MAX)), metrics: Arc::clone(&metrics) };
+        let guard = Throttle {
+            fence: fence.clone(),
+            rate: Arc::new(RateLimiter::per_second(u32::MAX)),
+            metrics: Arc::clone(&metrics),
+        };
         let events = if run.prepares { Fence::closed() } else { Fence::open() };
-        Arc::new(Context::new(Parts {
+        Arc::new(Context {
             cluster: Cluster::new(client.clone(), fence, Arc::clone(&metrics)),
-            aws: Arc::new(Account(guarded(&run.world.ports(), &guard))),
-            announcer: Announcer::new(client, "campaign", events, Arc::clone(&metrics)),
+            aws: Arc::new(Account(throttled(&run.world.ports(), &guard))),
+            recorder: EventRecorder::new(client, "campaign", events, Arc::clone(&metrics)),
             metrics,
             options: options(run.prepares),
             clock: now,
             served: self.served,
-        }))
+            objects: Objects::new(20),
+        })
     }
 
-    /// The object.
+    /// Key of the system.
     pub fn key(&self) -> Key {
         (self.namespace.clone(), NAME.to_owned())
     }
 }
 
-/// Every look at an operation is the only one of its reconcile, as with an operation that takes minutes, and nobody waits for it.
+/// Each reconcile polls a running operation once and does not wait for it, as with an operation that takes minutes.
 fn options(patient: bool) -> Options {
     let total = if patient { Duration::from_mins(1) } else { Duration::ZERO };
-    let within = Patience { first: Duration::ZERO, longest: Duration::ZERO, total };
+    let within = WaitPolicy { first: Duration::ZERO, longest: Duration::ZERO, total };
     Options {
         image: "registry.example/dispatch-runtime:1".to_owned(),
         endpoint_url: None,
         resync: Duration::from_mins(5),
         spread: Duration::ZERO,
-        pauses: Pauses { within, between: (Duration::ZERO, Duration::ZERO) },
-        stack_operations: 20,
+        requeue: RequeuePolicy { within, between: (Duration::ZERO, Duration::ZERO) },
         defaults: Defaults::default(),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "deletion timestamps are those of the API server's clock")]
+#[expect(clippy::disallowed_methods, reason = "deletion timestamps come from the API server's clock")]
 fn now() -> Timestamp {
     Timestamp::now()
 }
 
 struct Account(Ports);
 
-impl PortsSource for Account {
+impl ClientPool for Account {
     fn ports<'a>(&'a self, _: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         Box::pin(async { self.0.clone() })
     }

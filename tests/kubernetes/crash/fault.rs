@@ -1,4 +1,5 @@
-//! One fault at one call of one operator: everything an operator sends, to the API server and to AWS, goes over its [`Wire`].
+//! Injects one fault at one call of one operator: all calls of an operator, to the API server and to AWS, go over its
+//! [`Wire`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +15,22 @@ use tower::Service;
 
 use super::oracle::Disturbance;
 
-/// Where the fault is.
+/// Where the fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
     /// The operator is killed before the call is sent.
     KilledBefore,
-    /// The call takes effect, and the operator is killed before it has the answer.
+    /// The call takes effect, and the operator is killed before it receives the response.
     KilledAfter,
-    /// The call takes effect, its answer is lost on the way, and the operator lives on with an error.
+    /// The call takes effect, its response is lost, and the operator continues with an error.
     AnswerLost,
 }
 
 impl Point {
-    /// All of them.
+    /// All points.
     pub const ALL: [Self; 3] = [Self::KilledBefore, Self::KilledAfter, Self::AnswerLost];
 
-    /// For people.
+    /// Description in the report.
     pub fn words(self) -> &'static str {
         match self {
             Self::KilledBefore => "killed before the effect",
@@ -38,7 +39,7 @@ impl Point {
         }
     }
 
-    /// What it is to the operator.
+    /// What happens to the operator.
     pub fn disturbance(self) -> Disturbance {
         match self {
             Self::KilledBefore | Self::KilledAfter => Disturbance::Killed,
@@ -55,7 +56,8 @@ impl Point {
     }
 }
 
-/// Objects made and removed, by kind, and calls that can write. Shared by all operators of one run.
+/// Counts created and deleted objects by kind, and records the calls that can write. Shared by all operators of one
+/// run.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<Mutex<Counts>>);
 
@@ -71,17 +73,17 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Objects made and removed so far.
+    /// Created and deleted objects so far.
     pub fn objects(&self) -> BTreeMap<String, usize> {
         self.lock().objects.clone()
     }
 
-    /// Calls of the API server that can write, since the last time this was asked.
+    /// Calls to the API server that can write, since the last call of this function.
     pub fn take_writes(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().writes)
     }
 
-    /// Whether a Deployment was written since the last time this was asked.
+    /// Whether a Deployment was written since the last call of this function.
     pub fn take_deployed(&self) -> bool {
         std::mem::take(&mut self.lock().deployed)
     }
@@ -99,7 +101,7 @@ impl Tally {
     }
 }
 
-/// The wire of one operator.
+/// The connection of one operator to the API server and to AWS.
 #[derive(Clone)]
 pub struct Wire {
     calls: Arc<Mutex<Vec<String>>>,
@@ -109,43 +111,43 @@ pub struct Wire {
     past: Past,
 }
 
-/// Answers of the API server as they were, by path.
+/// Earlier responses of the API server, by path.
 pub type Past = BTreeMap<String, Vec<u8>>;
 
 impl Wire {
-    /// With a fault at the call of this index, or without one.
+    /// With a fault at the call of this index, or without a fault.
     pub fn new(strike: Option<(usize, Point)>, tally: Tally) -> Self {
         Self { calls: Arc::default(), strike, tally, dead: CancellationToken::new(), past: Past::new() }
     }
 
-    /// Without a fault, but the first read of every path in `past` is answered as it was then.
+    /// Without a fault, but the first read of every path in `past` gets the earlier response.
     pub fn stale(past: Past, tally: Tally) -> Self {
         Self { past, ..Self::new(None, tally) }
     }
 
-    /// Cancelled when the operator is to be killed.
+    /// Cancelled when the operator must be killed.
     pub fn dead(&self) -> &CancellationToken {
         &self.dead
     }
 
-    /// Everything that was sent, in order.
+    /// All calls, in order.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The client of an operator on this wire.
+    /// A Kubernetes client whose requests go over this wire.
     pub fn client(&self, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         let past = Arc::new(Mutex::new(self.past.clone()));
         Client::new(OnWire { client: client.clone(), wire: self.clone(), past }, namespace)
     }
 
-    /// Lets the calls on an account go over this wire.
+    /// Routes the calls to an AWS account over this wire.
     pub fn carry(&self, world: &World) {
         let wire = self.clone();
         let judge: Judge = Arc::new(move |call| {
             let fate = wire.send(&format!("aws {}", super::table::operation(call)));
-            // The account carries the call out before anybody else on this thread runs.
+            // The account carries out the call before any other task on this thread runs.
             if matches!(fate, Fate::Lost | Fate::Unanswered) {
                 wire.dead.cancel();
             }
@@ -164,7 +166,7 @@ impl Wire {
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A client whose requests go over a wire.
+/// An HTTP service whose requests go over a wire.
 #[derive(Clone)]
 struct OnWire {
     client: Client,
@@ -218,7 +220,7 @@ impl OnWire {
     }
 }
 
-/// A request by its verb and resource.
+/// A request with its verb and resource.
 struct Named {
     method: Method,
     verb: &'static str,

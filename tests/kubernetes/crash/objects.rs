@@ -1,4 +1,4 @@
-//! What a person and the rest of the cluster do in a namespace.
+//! Actions of the user and of the other controllers in a namespace.
 
 use dispatch_api::annotations::FINALIZER;
 use dispatch_api::dispatch_system::DispatchSystem;
@@ -17,7 +17,7 @@ use super::bench::{Bench, NAME, Run};
 use super::fault::Past;
 
 impl Bench {
-    /// Makes the system.
+    /// Creates the system.
     pub async fn create_system(&self, spec: &Value, annotations: &Value) -> anyhow::Result<()> {
         let object = json!({
             "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
@@ -27,24 +27,24 @@ impl Bench {
         Ok(())
     }
 
-    /// Changes the system.
+    /// Patches the system.
     pub async fn change_system(&self, patch: &Value) -> anyhow::Result<()> {
         self.systems().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 
-    /// Asks for the system's deletion.
+    /// Requests the deletion of the system.
     pub async fn delete_system(&self) -> anyhow::Result<()> {
         self.systems().delete(NAME, &DeleteParams::default()).await?;
         Ok(())
     }
 
-    /// The system.
+    /// Reads the system.
     pub async fn system(&self) -> anyhow::Result<Option<DynamicObject>> {
         Ok(self.systems().get_opt(NAME).await?)
     }
 
-    /// What the API server answers now to whoever reads the system and its Secret, as far as they are there.
+    /// The current responses of the API server to reads of the system and its Secret, if they exist.
     pub async fn answers(&self) -> anyhow::Result<Past> {
         let namespace = &self.namespace;
         let paths = [
@@ -62,7 +62,7 @@ impl Bench {
         Ok(past)
     }
 
-    /// Writes the Secret with the key of FCM.
+    /// Writes the Secret with the FCM key.
     pub async fn put_key(&self, key: &str) -> anyhow::Result<()> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "fcm" }, "stringData": { "key.json": key },
@@ -72,7 +72,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Does what the controller of Deployments would, at once: every Pod wanted is there. Answers whether anything moved.
+    /// Plays the Deployment controller: reports all Pods as available at once. Returns whether anything changed.
     pub async fn play(&self, run: &Run) -> anyhow::Result<bool> {
         if !run.tally.take_deployed() {
             return Ok(false);
@@ -107,7 +107,7 @@ impl Bench {
         Ok(children)
     }
 
-    /// Reasons of the events, each as often as it was told.
+    /// Reasons of the events, repeated as often as each was published.
     pub async fn reasons(&self) -> anyhow::Result<Vec<String>> {
         let mut reasons = Vec::new();
         for event in self.all::<Event>().list(&ListParams::default()).await? {
@@ -117,13 +117,13 @@ impl Bench {
         Ok(reasons)
     }
 
-    /// Takes the system away without its operator, as a cluster that is lost does.
+    /// Deletes the system without its operator, as when a cluster is lost.
     pub async fn lose_system(&self) -> anyhow::Result<()> {
         if let Some(system) = self.system().await? {
             if system.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
                 self.change_system(&json!({ "metadata": { "finalizers": [] } })).await?;
             }
-            // One whose deletion was asked for has gone with its finalizer.
+            // A system that is being deleted is gone without its finalizer.
             if self.system().await?.is_some() {
                 self.delete_system().await?;
             }
@@ -138,13 +138,13 @@ impl Bench {
         self.lose_all::<Event>().await
     }
 
-    /// What the garbage collector does once the system is gone.
+    /// Plays the garbage collector after the system is gone.
     pub async fn lose_children(&self) -> anyhow::Result<()> {
         self.lose_all::<Deployment>().await?;
         self.lose_all::<ConfigMap>().await?;
         self.lose_all::<NetworkPolicy>().await?;
         self.lose_all::<ServiceAccount>().await?;
-        // Kubernetes 1.20 deletes Services one by one only.
+        // Kubernetes 1.20 cannot delete a collection of Services.
         let services = self.all::<Service>();
         for service in services.list(&ListParams::default()).await? {
             services.delete(&service.name_any(), &DeleteParams::default()).await?;

@@ -1,37 +1,37 @@
-//! What a run left, and whether an undisturbed one left the same.
+//! The final state of a run, and its comparison with that of an undisturbed run.
 
 use std::collections::BTreeMap;
 
-use dispatch_operator::plan::workers::APPLIED;
+use dispatch_operator::engine::plan::workers::APPLIED;
 use regex::Regex;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, NAME, Run};
 use super::scenario::Scenario;
 
-/// Writes that give a thing the state it is to have. One whose answer nobody heard may be made once more; nothing comes of it.
+/// Idempotent writes. A write whose response was lost may be repeated once without any effect.
 const REPEATABLE: [&str; 6] =
     ["application updated", "backups enabled", "bucket tagged", "queue corrected", "table corrected", "table tagged"];
-/// Metadata that differ between two equal objects.
+/// Metadata that differs between two equal objects.
 const VOLATILE: [&str; 6] =
     ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink"];
-/// How often two operators at once and a third one after them may say the same.
+/// How often two concurrent operators and a third one after them may publish the same event.
 const VOICES: usize = 3;
-/// Differences told of one run.
-const TOLD_MAX: usize = 5;
+/// Differences reported for one run.
+const REPORTED_MAX: usize = 5;
 
 /// What happened to the operator of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
     /// It was killed at a call.
     Killed,
-    /// A call failed, or an answer was wrong.
+    /// A call failed, or a response was stale.
     Hindered,
-    /// Another one was at work at the same time.
+    /// A second operator worked at the same time.
     Crowded,
 }
 
-/// What a run left.
+/// The final state of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Left {
     state: BTreeMap<String, Value>,
@@ -40,7 +40,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// Looks at everything.
+    /// Reads the cluster, the account, the counts and the events.
     pub async fn of(bench: &Bench, run: &Run) -> anyhow::Result<Self> {
         let system = bench.system().await?;
         let mut state: BTreeMap<String, Value> = bench.children().await?.into_iter().collect();
@@ -78,15 +78,16 @@ impl Left {
         Ok(Self { state, counts, events })
     }
 
-    /// How this differs from what an undisturbed run left, beyond what a fault may leave.
+    /// Differences from an undisturbed run, beyond those that a fault may cause.
     ///
-    /// An event is told before the status that makes it unnecessary, so that one that matters is told at least once, and at most once
-    /// more than by an undisturbed run. One that tells of a state nobody saw, because the operator was dead meanwhile, is not told.
+    /// An event is published before the status that reflects it. So an event that matters is published at least once,
+    /// and at most once more than in an undisturbed run. An event about a state that no operator observed, because it
+    /// was dead meanwhile, is not published.
     pub fn differences(&self, undisturbed: &Self, scenario: Scenario, by: Disturbance) -> Vec<String> {
         let mut wrong = Vec::new();
         for (key, count) in merged(&undisturbed.counts, &self.counts) {
             let (should, is) = count;
-            // Two operators at once may both give a thing its state.
+            // Two concurrent operators may both make an idempotent write.
             let times = if by == Disturbance::Crowded { should } else { 1 };
             let more = if REPEATABLE.contains(&key) { times } else { 0 };
             if is < should || is > should + more {
@@ -94,8 +95,8 @@ impl Left {
             }
         }
         for (reason, (should, is)) in merged(&undisturbed.events, &self.events) {
-            let least = usize::from(scenario.must_tell().contains(&reason));
-            // An operator that lives on says that a call failed.
+            let least = usize::from(scenario.required_events().contains(&reason));
+            // An operator that survives reports the failed call.
             let most = match (reason, by) {
                 (_, Disturbance::Crowded) => VOICES * should.max(1),
                 ("ReconcileFailed", Disturbance::Killed) => should,
@@ -113,39 +114,39 @@ impl Left {
             let of = |left: &Self| left.state.get(key).cloned().unwrap_or_default();
             differ(key, &of(undisturbed), &of(self), &mut wrong);
         }
-        let more = wrong.len().saturating_sub(TOLD_MAX);
-        wrong.truncate(TOLD_MAX);
+        let more = wrong.len().saturating_sub(REPORTED_MAX);
+        wrong.truncate(REPORTED_MAX);
         if more > 0 {
-            wrong.push(format!("and {more} differences more"));
+            wrong.push(format!("and {more} more differences"));
         }
         wrong
     }
 
-    /// What is still there of a system that was deleted before it was finished. Nothing is to be.
+    /// Remains of a system that was deleted before it was complete. There must be none.
     pub fn remains(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let count = |what: &str| self.counts.get(what).copied().unwrap_or(0);
         for what in ["stack", "application"] {
             let (made, removed) = (count(&format!("{what} created")), count(&format!("{what} deleted")));
             if made != removed || made > 1 {
-                wrong.push(format!("{what}: {made} made, {removed} removed"));
+                wrong.push(format!("{what}: {made} created, {removed} deleted"));
             }
         }
-        let look = |key: &str, at: &str| {
+        let value_at = |key: &str, at: &str| {
             let value = self.state.get(key);
             value.and_then(|value| value.pointer(at)).cloned().unwrap_or_default()
         };
         if self.state.get("DispatchSystem").is_some_and(|system| !system.is_null()) {
-            wrong.push("the object is still there".to_owned());
+            wrong.push("the object still exists".to_owned());
         }
-        if !look("stack", "/state").is_null() && look("stack", "/state") != "DELETE_COMPLETE" {
-            wrong.push(format!("the stack is in {}", look("stack", "/state")));
+        if !value_at("stack", "/state").is_null() && value_at("stack", "/state") != "DELETE_COMPLETE" {
+            wrong.push(format!("the stack is in {}", value_at("stack", "/state")));
         }
-        if look("stack", "/open change sets") != 0 {
+        if value_at("stack", "/open change sets") != 0 {
             wrong.push("a change set is open".to_owned());
         }
-        if !look("account", "/application").is_null() {
-            wrong.push("the application is still there".to_owned());
+        if !value_at("account", "/application").is_null() {
+            wrong.push("the push application still exists".to_owned());
         }
         let running = self.state.iter().filter(|(key, value)| {
             key.starts_with("Deployment ") && value.pointer("/spec/replicas").is_some_and(|replicas| *replicas != 0)
@@ -211,7 +212,7 @@ impl Clean {
             for name in VOLATILE {
                 metadata.remove(name);
             }
-            // It is a digest of the owner's uid, too. That it is the right one shows in that nothing is written.
+            // The digest includes the owner's UID. It is correct, because the idle reconcile writes nothing.
             if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
                 annotations.remove(APPLIED);
             }

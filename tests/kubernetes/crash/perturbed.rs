@@ -1,8 +1,8 @@
-//! An operator that is not killed but misled: it reads what was true before, it does not see that an object went and came, or another
-//! one works on the same object at the same time.
+//! An operator that is not killed but misled: it reads a stale object, it misses that an object was deleted and created
+//! again, or another operator works on the same object at the same time.
 
 use anyhow::Context as _;
-use dispatch_api::conditions::OWNED_BY_ANOTHER;
+use dispatch_api::conditions::Reason;
 use dispatch_operator::kubernetes::controller::attend;
 use dispatch_tests::apiserver::ApiServer;
 use serde_json::json;
@@ -13,14 +13,14 @@ use super::once;
 use super::oracle::{Disturbance, Left};
 use super::scenario::Scenario;
 
-/// Scenarios in which something is there before, so that there is something old to read.
+/// Scenarios that begin with an existing system, so that there is a stale state to read.
 const STALE: [Scenario; 5] =
     [Scenario::Update, Scenario::Rotate, Scenario::Drift, Scenario::DeleteRetain, Scenario::DeleteAll];
-/// Pairs of operators for each scenario. How their calls fall together is another each time.
+/// Pairs of concurrent operators per scenario. Their calls interleave differently each time.
 const PAIRS: usize = 3;
 
 #[tokio::test]
-async fn an_operator_that_is_misled_ends_where_an_undisturbed_one_ends() -> anyhow::Result<()> {
+async fn a_misled_operator_reaches_the_state_of_an_undisturbed_one() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
     server.install_crd()?;
     let bench = Bench::open(&server.kubeconfig(), "misled".to_owned()).await?;
@@ -30,10 +30,10 @@ async fn an_operator_that_is_misled_ends_where_an_undisturbed_one_ends() -> anyh
         let undisturbed = undisturbed.map_err(|wrong| anyhow::anyhow!("{}: {wrong:?}", scenario.name()))?;
         let mut runs = Vec::new();
         if STALE.contains(&scenario) {
-            runs.push(("an old answer", Disturbance::Hindered, stale(&bench, scenario).await?));
+            runs.push(("a stale read", Disturbance::Hindered, stale(&bench, scenario).await?));
         }
         for _ in 0..PAIRS {
-            runs.push(("two operators at once", Disturbance::Crowded, Box::pin(pair(&bench, scenario)).await?));
+            runs.push(("two operators", Disturbance::Crowded, Box::pin(pair(&bench, scenario)).await?));
         }
         for (how, by, left) in runs {
             let differs = left.differences(&undisturbed, scenario, by);
@@ -42,18 +42,18 @@ async fn an_operator_that_is_misled_ends_where_an_undisturbed_one_ends() -> anyh
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(&bench).await
+    a_recreated_object_does_not_take_over_the_stack_of_the_deleted_one(&bench).await
 }
 
-/// The first reads of object and Secret answer as before the change, as one of several API servers may.
+/// The first reads of the object and the Secret return the state before the change, as one of several API servers may.
 async fn stale(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
     let (run, past) = begun(bench, scenario).await?;
     bench.operate_on(Wire::stale(past, run.tally.clone()), &run).await?;
-    // The event of the watch comes after the old answer.
+    // The watch event arrives after the stale read.
     at_rest(bench, scenario, &run).await
 }
 
-/// Two operators, neither of which knows of the other, as a lease that two believe to hold.
+/// Two operators that do not know of each other, as when both believe they hold the lease.
 async fn pair(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
     let (run, _) = begun(bench, scenario).await?;
     let (one, other) = futures::join!(bench.operate(&run, None), bench.operate(&run, None));
@@ -62,7 +62,7 @@ async fn pair(bench: &Bench, scenario: Scenario) -> anyhow::Result<Left> {
     at_rest(bench, scenario, &run).await
 }
 
-/// Begins a run, and answers with what the API server said before.
+/// Begins a run, and returns the API server's responses from before the change.
 async fn begun(bench: &Bench, scenario: Scenario) -> anyhow::Result<(Run, Past)> {
     bench.clear().await?;
     let run = Run::default();
@@ -74,7 +74,7 @@ async fn begun(bench: &Bench, scenario: Scenario) -> anyhow::Result<(Run, Past)>
 
 async fn at_rest(bench: &Bench, scenario: Scenario, run: &Run) -> anyhow::Result<Left> {
     let (ended, _) = bench.operate(run, None).await?;
-    anyhow::ensure!(ended == Ended::AtRest, "nobody killed it");
+    anyhow::ensure!(ended == Ended::AtRest, "the operator was killed without a fault");
     if scenario == Scenario::Drift {
         bench.idle(run).await;
     }
@@ -84,8 +84,9 @@ async fn at_rest(bench: &Bench, scenario: Scenario, run: &Run) -> anyhow::Result
     Ok(left)
 }
 
-/// A deletion and a creation between two looks: the stack is the old object's until somebody says otherwise.
-async fn an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(bench: &Bench) -> anyhow::Result<()> {
+/// A deletion and a creation between two reconciles: the stack belongs to the old object until the new one is allowed
+/// to adopt it.
+async fn a_recreated_object_does_not_take_over_the_stack_of_the_deleted_one(bench: &Bench) -> anyhow::Result<()> {
     bench.clear().await?;
     let run = Run::default();
     Scenario::Update.prepare(bench, &run).await?;
@@ -103,6 +104,6 @@ async fn an_object_made_anew_is_not_taken_for_the_one_nobody_saw_go(bench: &Benc
     let status = bench.system().await?.context("the system")?.data["status"].clone();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let stalled = conditions.iter().find(|condition| condition["type"] == "Stalled").context("Stalled")?;
-    anyhow::ensure!(stalled["reason"] == OWNED_BY_ANOTHER && stalled["status"] == "True", "{stalled}");
+    anyhow::ensure!(stalled["reason"] == Reason::OwnedByAnother.as_str() && stalled["status"] == "True", "{stalled}");
     Ok(())
 }

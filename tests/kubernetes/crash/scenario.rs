@@ -1,7 +1,7 @@
-//! What happens to the system while its operator is in trouble.
+//! What happens to the system while its operator is disturbed.
 
 use dispatch_api::annotations::ADOPT;
-use dispatch_operator::plan::workers::{MANAGED_BY, SYSTEM_LABEL};
+use dispatch_operator::engine::plan::workers::{MANAGED_BY, SYSTEM_LABEL};
 use dispatch_operator::testing::fcm_key;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -11,31 +11,30 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, Ended, NAME, Run};
 
-/// One scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     /// From nothing to ready.
     Create,
-    /// Other resources, tags, worker settings and replicas; a worker object of an older release is wanted no more.
+    /// A change of resources, tags, worker settings and replicas, and an obsolete worker object of an older release.
     Update,
-    /// Another key of FCM.
+    /// A new FCM key.
     Rotate,
-    /// Table, backups, queues, a Deployment and a Service were changed by hand.
+    /// Manual changes of table, backups, queues, a Deployment and a Service.
     Drift,
-    /// A stack of an object that is gone, taken over on request.
+    /// Adoption of the stack of an object that is gone.
     Adopt,
-    /// A new stack with the table and bucket an earlier one has kept.
+    /// A new stack that imports the retained table and bucket of an earlier one.
     Import,
-    /// The object is deleted and its data stay.
+    /// Deletion that retains the data.
     DeleteRetain,
-    /// The object is deleted with its data.
+    /// Deletion including the data.
     DeleteAll,
-    /// The object is deleted while its operator is dead, in the middle of its creation.
+    /// Deletion in the middle of the creation, while the operator is dead.
     CutShort,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 9] = [
         Self::Create,
         Self::Update,
@@ -48,7 +47,7 @@ impl Scenario {
         Self::CutShort,
     ];
 
-    /// For people.
+    /// Name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -56,15 +55,16 @@ impl Scenario {
             Self::Rotate => "rotate the FCM key",
             Self::Drift => "correct drift",
             Self::Adopt => "adopt a stack",
-            Self::Import => "import kept data",
+            Self::Import => "import retained data",
             Self::DeleteRetain => "delete, retain",
             Self::DeleteAll => "delete with data",
             Self::CutShort => "create, deleted meanwhile",
         }
     }
 
-    /// Events without which somebody would not know what became of the system. Others tell of what was seen on the way.
-    pub fn must_tell(self) -> &'static [&'static str] {
+    /// Events that must be published, because they report the outcome. Others report intermediate states and may be
+    /// missed.
+    pub fn required_events(self) -> &'static [&'static str] {
         match self {
             Self::Create | Self::Import => &["StackCreated", "WorkersReady", "Ready"],
             Self::Update | Self::Rotate => &["StackUpdated", "Ready"],
@@ -74,7 +74,7 @@ impl Scenario {
         }
     }
 
-    /// Brings system and account to where the scenario begins.
+    /// Brings the system and the account into the initial state of the scenario.
     pub async fn prepare(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
         run.world.stacks.compute_slowly();
         bench.put_key(fcm_key().expose_secret()).await?;
@@ -97,7 +97,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// What a person, or the world, does; the operator that sees it is the one in trouble.
+    /// Makes the change that the disturbed operator has to handle.
     pub async fn begin(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
         match self {
             Self::Create | Self::CutShort | Self::Import => bench.create_system(&spec(self), &json!({})).await,
@@ -106,7 +106,7 @@ impl Scenario {
                 bench.create_system(&spec(self), &json!({ ADOPT: stack })).await
             }
             Self::Update => {
-                leave_behind(bench).await?;
+                create_obsolete_object(bench).await?;
                 bench.change_system(&json!({ "spec": changed() })).await
             }
             Self::Rotate => {
@@ -117,17 +117,17 @@ impl Scenario {
                 run.world.disable_recovery();
                 run.world.change_visibility(45);
                 run.world.change_table(|table| table.deletion_protection = false);
-                meddle(bench).await
+                change_workers_by_hand(bench).await
             }
             Self::DeleteRetain | Self::DeleteAll => bench.delete_system().await,
         }
     }
 }
 
-/// Runs one operator to its rest.
+/// Runs one operator until it has nothing left to do.
 async fn until_rest(bench: &Bench, run: &Run) -> anyhow::Result<()> {
     let (ended, _) = bench.operate(run, None).await?;
-    anyhow::ensure!(ended == Ended::AtRest, "nobody killed it");
+    anyhow::ensure!(ended == Ended::AtRest, "the operator was killed without a fault");
     Ok(())
 }
 
@@ -148,9 +148,9 @@ fn changed() -> Value {
     })
 }
 
-/// A worker object that an older release made.
-async fn leave_behind(bench: &Bench) -> anyhow::Result<()> {
-    let system = bench.system().await?.unwrap_or_else(|| unreachable!("it was made"));
+/// Creates a worker object that only an older release would have.
+async fn create_obsolete_object(bench: &Bench) -> anyhow::Result<()> {
+    let system = bench.system().await?.unwrap_or_else(|| unreachable!("the system was created"));
     let object: ConfigMap = serde_json::from_value(json!({ "metadata": {
         "name": format!("{NAME}-older"),
         "labels": { SYSTEM_LABEL: NAME, "app.kubernetes.io/managed-by": MANAGED_BY },
@@ -163,8 +163,8 @@ async fn leave_behind(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Somebody changes a Deployment and removes a Service.
-async fn meddle(bench: &Bench) -> anyhow::Result<()> {
+/// Changes a Deployment and deletes a Service, as a user would.
+async fn change_workers_by_hand(bench: &Bench) -> anyhow::Result<()> {
     let patch = json!({ "spec": { "replicas": 7 } });
     let params = PatchParams::default();
     bench.all::<Deployment>().patch(&format!("{NAME}-status-update"), &params, &Patch::Merge(&patch)).await?;

@@ -1,10 +1,10 @@
-//! The table of a campaign: scenario and call, by the point of the fault, with the outcome.
+//! The report of a campaign: outcomes by scenario, call and point of the fault.
 
 use std::collections::BTreeMap;
 
 use super::fault::Point;
 
-/// AWS's name of a call on the account in memory.
+/// The AWS operation of a call to the in-memory account.
 pub fn operation(call: &str) -> &str {
     match call {
         "describe" => "DescribeStacks",
@@ -44,25 +44,25 @@ pub fn writes(call: &str) -> bool {
     !READS.iter().any(|read| call.starts_with(read))
 }
 
-/// One run.
+/// Outcome of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Scenario.
+    /// Name of the scenario.
     pub scenario: &'static str,
-    /// The call.
+    /// The call at which the fault was injected.
     pub call: String,
-    /// Place of the call in the undisturbed run.
+    /// Index of the call in the undisturbed run.
     pub index: usize,
     /// Where the fault was.
     pub point: Point,
-    /// What was wrong; empty when the run ended as the undisturbed one.
+    /// Differences from the undisturbed run; empty if there are none.
     pub wrong: Vec<String>,
 }
 
-/// Runs that ended as the undisturbed one, and all runs, at each point.
+/// Successful runs and all runs, by point.
 type Row = BTreeMap<Point, (usize, usize)>;
 
-/// Prints every kind of call of every scenario, with runs that ended as the undisturbed one out of all runs at each point.
+/// Prints, for every call of every scenario, the successful runs out of all runs at each point.
 pub fn print(outcomes: &[Outcome]) {
     let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
     for outcome in outcomes {
@@ -79,5 +79,5 @@ pub fn print(outcomes: &[Outcome]) {
         println!("{scenario:<26} {call:<40} {before:>24} {after:>24} {lost:>22}");
     }
     let good = outcomes.iter().filter(|outcome| outcome.wrong.is_empty()).count();
-    println!("{good} of {} runs ended as the undisturbed run did", outcomes.len());
+    println!("{good} of {} runs reached the state of the undisturbed run", outcomes.len());
 }

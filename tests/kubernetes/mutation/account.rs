@@ -1,40 +1,41 @@
-//! An AWS account of one city whose table and queues are as its stack's template says.
+//! An AWS account of one city whose table and queues always match the template of its stack.
 
+use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dispatch_api::dispatch_system::BillingMode;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::source::PortsSource;
-use dispatch_operator::ports::{
-    Call, Export, ExportRequest, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery, TableCorrection,
+use dispatch_operator::cloud::ports::{
+    Export, ExportRequest, Exports, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery, TableCorrection,
     TableLook, Tables,
 };
+use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::testing::{World, table_look};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-/// One city's account.
+/// The account of one city.
 #[derive(Clone)]
 pub struct Account {
-    /// CloudFormation and what has no settings of its own.
+    /// CloudFormation and the services that are not derived from the template.
     pub world: World,
     system: String,
     stack: String,
 }
 
 impl Account {
-    /// Empty, for the stack of a system in namespace `default`.
+    /// An empty account for the stack of a system in namespace `default`.
     pub fn of(system: &str) -> Self {
         Self { world: World::default(), system: system.to_owned(), stack: format!("coactus-default-{system}") }
     }
 
-    /// The template the stack has.
+    /// The current template of the stack.
     pub fn template(&self) -> Value {
         self.world.stacks.template(&self.stack)
     }
 
-    /// Everything in it that is not the operator's own record of when it was there.
+    /// The state of the account, without the UID of the object.
     pub fn state(&self) -> Value {
         let mut tags = self.world.stacks.tags(&self.stack);
         tags.remove("coactus:uid");
@@ -48,7 +49,12 @@ impl Account {
     }
 
     fn ports(&self) -> Ports {
-        Ports { tables: Arc::new(self.clone()), queues: Arc::new(self.clone()), ..self.world.ports() }
+        Ports {
+            tables: Arc::new(self.clone()),
+            exports: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
+            ..self.world.ports()
+        }
     }
 
     fn properties(&self, logical_id: &str) -> Value {
@@ -56,73 +62,72 @@ impl Account {
     }
 }
 
-fn answer<T: Send + 'static>(value: T) -> Call<'static, T> {
-    Box::pin(async move { Ok(value) })
+/// Nothing drifts in this account, so every correction is an error.
+fn refuse<T>(what: &'static str) -> Result<T, PortError> {
+    Err(PortError::new(what, PortErrorKind::Denied, "nothing has drifted"))
 }
 
-/// Nothing drifts here, so that whatever is corrected was never wrong.
-fn refuse<T: Send + 'static>(what: &'static str) -> Call<'static, T> {
-    Box::pin(async move { Err(PortError::new(what, PortErrorKind::Denied, "nothing has drifted")) })
+#[async_trait]
+impl Exports for Account {
+    async fn start(&self, request: &ExportRequest) -> Result<Export, PortError> {
+        Exports::start(&self.world, request).await
+    }
+
+    async fn describe(&self, arn: &str) -> Result<Export, PortError> {
+        Exports::describe(&self.world, arn).await
+    }
+
+    async fn list(&self, _table_arn: &str) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
 }
 
+#[async_trait]
 impl Tables for Account {
-    fn table<'a>(&'a self, table: &'a str) -> Call<'a, Option<TableLook>> {
+    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
         let properties = self.properties("Table");
         let there = properties["TableName"] == table;
         let on_demand = properties["BillingMode"] == "PAY_PER_REQUEST";
-        answer(there.then(|| TableLook {
+        Ok(there.then(|| TableLook {
             billing: if on_demand { BillingMode::OnDemand } else { BillingMode::Provisioned },
             deletion_protection: properties["DeletionProtectionEnabled"] == true,
             ..table_look(table)
         }))
     }
 
-    fn tags<'a>(&'a self, _table_arn: &'a str) -> Call<'a, BTreeMap<String, String>> {
-        answer(BTreeMap::from([("coactus:system".to_owned(), format!("default/{}", self.system))]))
+    async fn tags(&self, _table_arn: &str) -> Result<BTreeMap<String, String>, PortError> {
+        Ok(BTreeMap::from([("coactus:system".to_owned(), format!("default/{}", self.system))]))
     }
 
-    fn tag<'a>(&'a self, _table_arn: &'a str, _key: &'a str, _value: &'a str) -> Call<'a, ()> {
+    async fn tag(&self, _table_arn: &str, _key: &str, _value: &str) -> Result<(), PortError> {
         refuse("tag a table")
     }
 
-    fn expiry<'a>(&'a self, _table: &'a str) -> Call<'a, Option<String>> {
+    async fn expiry(&self, _table: &str) -> Result<Option<String>, PortError> {
         let expiry = self.properties("Table")["TimeToLiveSpecification"]["AttributeName"].as_str().map(str::to_owned);
-        answer(expiry)
+        Ok(expiry)
     }
 
-    fn correct<'a>(&'a self, _table: &'a str, _correction: &'a TableCorrection) -> Call<'a, ()> {
+    async fn correct(&self, _table: &str, _correction: &TableCorrection) -> Result<(), PortError> {
         refuse("correct a table")
     }
 
-    fn recovery<'a>(&'a self, _table: &'a str) -> Call<'a, Option<Recovery>> {
+    async fn recovery(&self, _table: &str) -> Result<Option<Recovery>, PortError> {
         let on = self.properties("Table")["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] == true;
-        answer(Some(if on { Recovery::Enabled } else { Recovery::Disabled }))
+        Ok(Some(if on { Recovery::Enabled } else { Recovery::Disabled }))
     }
 
-    fn enable_recovery<'a>(&'a self, _table: &'a str) -> Call<'a, ()> {
+    async fn enable_recovery(&self, _table: &str) -> Result<(), PortError> {
         refuse("switch point-in-time recovery on")
-    }
-
-    fn start_export<'a>(&'a self, request: &'a ExportRequest) -> Call<'a, Export> {
-        let world = self.world.clone();
-        Box::pin(async move { Tables::start_export(&world, request).await })
-    }
-
-    fn export<'a>(&'a self, arn: &'a str) -> Call<'a, Export> {
-        let world = self.world.clone();
-        Box::pin(async move { Tables::export(&world, arn).await })
-    }
-
-    fn exports<'a>(&'a self, _table_arn: &'a str) -> Call<'a, Vec<String>> {
-        answer(Vec::new())
     }
 }
 
+#[async_trait]
 impl Queues for Account {
-    /// The fake tells a queue's URL as its reference in the template.
-    fn settings<'a>(&'a self, url: &'a str) -> Call<'a, Option<QueueSettings>> {
+    /// The fake uses a queue's reference in the template as its URL.
+    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
         let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"];
-        let Some(queue) = queues.into_iter().find(|queue| url.contains(queue)) else { return answer(None) };
+        let Some(queue) = queues.into_iter().find(|queue| url.contains(queue)) else { return Ok(None) };
         let properties = self.properties(queue);
         let number = |value: &Value| value.as_u64().and_then(|value| u32::try_from(value).ok());
         let name = properties["QueueName"].as_str().unwrap_or_default();
@@ -132,22 +137,22 @@ impl Queues for Account {
             max_receive_count: number(&properties["RedrivePolicy"]["maxReceiveCount"]),
             dead_letter_arn: Some(format!("arn:aws:sqs:ap-northeast-2:000000000000:{name}-dlq")),
         };
-        answer(properties.is_object().then_some(settings))
+        Ok(properties.is_object().then_some(settings))
     }
 
-    fn waiting<'a>(&'a self, _url: &'a str) -> Call<'a, Option<u64>> {
-        answer(Some(0))
+    async fn waiting(&self, _url: &str) -> Result<Option<u64>, PortError> {
+        Ok(Some(0))
     }
 
-    fn correct<'a>(&'a self, _url: &'a str, _settings: &'a QueueSettings) -> Call<'a, ()> {
+    async fn correct(&self, _url: &str, _settings: &QueueSettings) -> Result<(), PortError> {
         refuse("correct a queue")
     }
 }
 
-/// Region, role and external id the operator asked with.
+/// Region, role and external id that the operator used.
 pub type Asked = (String, Option<String>, Option<String>);
 
-/// One account of a city, its places and identities told by how the operator asked for them.
+/// One account per city, and the region and identity with which the operator last used it.
 #[derive(Default)]
 pub struct Accounts {
     all: Mutex<HashMap<String, Account>>,
@@ -155,18 +160,18 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Gives a city another account.
+    /// Sets the account of a city.
     pub fn give(&self, system: &str, account: Account) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(system.to_owned(), account);
     }
 
-    /// How the operator last asked for a city.
+    /// Region, role and external id with which the operator last used a city's account.
     pub fn asked(&self, system: &str) -> Asked {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(system).cloned().unwrap_or_default()
     }
 }
 
-impl PortsSource for Accounts {
+impl ClientPool for Accounts {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         let aws = &system.spec.aws;
         let place = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());

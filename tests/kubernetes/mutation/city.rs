@@ -1,21 +1,23 @@
-//! One object with its account, reconciled step by step.
+//! One object and its account, reconciled step by step.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use dispatch_api::annotations::APPROVE;
+use dispatch_api::conditions::ConditionType;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::kubernetes::cluster::Cluster;
-use dispatch_operator::kubernetes::fence::Fence;
-use dispatch_operator::kubernetes::metrics::Metrics;
-use dispatch_operator::kubernetes::pace::Pauses;
-use dispatch_operator::kubernetes::pass::{Context, Options, Parts, pass};
-use dispatch_operator::kubernetes::recorder::Announcer;
-use dispatch_operator::kubernetes::tenancy;
-use dispatch_operator::plan::workers::{self, ChildKind, Pool, Served};
-use dispatch_operator::status::is_true;
+use dispatch_operator::engine::plan::workers::{self, ChildKind, Pool, Served};
+use dispatch_operator::engine::status::is_true;
+use dispatch_operator::kubernetes::context::{Context, Objects, Options};
+use dispatch_operator::kubernetes::infra::cluster::Cluster;
+use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
+use dispatch_operator::kubernetes::infra::fence::Fence;
+use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::tenancy;
+use dispatch_operator::kubernetes::reconcile::reconcile;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -27,21 +29,22 @@ use super::account::{Account, Accounts};
 
 const NAMESPACE: &str = "default";
 const IMAGE: &str = "registry.example.com/dispatch-runtime:1";
-/// Passes until a change has come to rest: the stack, the workers' roll-out, the look at them, and one operation waited for.
-const PASSES_MAX: usize = 8;
-/// What the test's cluster serves.
+/// Reconciles until a change has settled: the stack, the rollout of the workers, their inspection, and one operation in
+/// progress.
+const RECONCILES_MAX: usize = 8;
+/// Optional API groups that the test cluster serves.
 const SERVED: Served = Served { disruption_budgets: false, autoscalers: false };
 
-/// What all cities share.
+/// What all cities of the test share.
 #[derive(Clone)]
 pub struct Bench {
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// AWS.
+    /// The AWS accounts.
     pub accounts: Arc<Accounts>,
 }
 
-/// One object.
+/// One object with its account and its operator.
 pub struct City {
     bench: Bench,
     name: String,
@@ -50,7 +53,7 @@ pub struct City {
 }
 
 impl City {
-    /// Makes the object and brings it to rest.
+    /// Creates the object.
     pub async fn start(bench: &Bench, name: &str, spec: &Value) -> anyhow::Result<Self> {
         let account = Account::of(name);
         bench.accounts.give(name, account.clone());
@@ -63,12 +66,11 @@ impl City {
         Ok(city)
     }
 
-    /// Name of the object.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Calls that changed something at AWS since the last time this was asked.
+    /// AWS calls that changed something since the last call of this function.
     pub fn take_mutations(&self) -> Vec<&'static str> {
         self.account.world.take_calls().1
     }
@@ -82,7 +84,7 @@ impl City {
         Ok(self.api().get(&self.name).await?)
     }
 
-    /// Gives the object another spec, as `kubectl replace` does. The inner result is the API server's answer.
+    /// Replaces the spec, as `kubectl replace` does. The inner error is a rejection by the API server.
     pub async fn put(&self, spec: &Value) -> anyhow::Result<Result<DynamicObject, String>> {
         let mut object = self.stored().await?;
         object.data["spec"] = spec.clone();
@@ -93,33 +95,33 @@ impl City {
         }
     }
 
-    /// Gives the object another spec that the API server has to take.
+    /// Replaces the spec with one that the API server must accept.
     pub async fn change(&self, spec: &Value) -> anyhow::Result<()> {
-        self.put(spec).await?.map(drop).map_err(|message| anyhow!("the API server refuses it: {message}"))
+        self.put(spec).await?.map(drop).map_err(|message| anyhow!("the API server rejects it: {message}"))
     }
 
     /// Reconciles once.
-    pub async fn pass(&self) -> anyhow::Result<DispatchSystemStatus> {
-        pass(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
+    pub async fn reconcile(&self) -> anyhow::Result<DispatchSystemStatus> {
+        reconcile(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
         self.status().await
     }
 
-    /// Its status.
+    /// Reads the status.
     pub async fn status(&self) -> anyhow::Result<DispatchSystemStatus> {
         let status = self.stored().await?.data["status"].clone();
         Ok(serde_json::from_value(status)?)
     }
 
-    /// Reconciles until it serves, or rests because it is told to.
+    /// Reconciles until the system is ready or suspended.
     pub async fn settle(&mut self) -> anyhow::Result<DispatchSystemStatus> {
         let mut last = String::new();
-        for _ in 0..PASSES_MAX {
+        for _ in 0..RECONCILES_MAX {
             let generation = self.stored().await?.metadata.generation;
-            let status = self.pass().await?;
+            let status = self.reconcile().await?;
             let rolled_out = self.roll_out().await?;
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             let (reason, message) = ready.map(|c| (c.reason.as_str(), c.message.as_str())).unwrap_or_default();
-            let rests = is_true(&status, "Ready") || reason == "Suspended";
+            let rests = is_true(&status, ConditionType::Ready) || reason == "Suspended";
             let publishing = status.conditions.iter().any(|condition| condition.reason == "Publishing");
             if rests && !publishing && !rolled_out && Some(status.observed_generation) == generation {
                 return Ok(status);
@@ -130,25 +132,25 @@ impl City {
                 last = format!("{reason}: {message}");
                 continue;
             }
-            if is_true(&status, "Stalled") {
+            if is_true(&status, ConditionType::Stalled) {
                 bail!("stalled: {reason}: {message}");
             }
             if reason == "StackBusy" {
-                // The next look would be some seconds away; what a new process does is the same, at once.
+                // The next poll would be some seconds away; a new process polls at once.
                 self.context = context(&self.bench);
             }
             last = format!("{reason}: {message}");
         }
-        bail!("not at rest after {PASSES_MAX} passes: {last}")
+        bail!("not settled after {RECONCILES_MAX} reconciles: {last}")
     }
 
-    /// Reason and message of an object only a person can go on with.
+    /// Reason and message of a stalled object.
     pub fn stalled(status: &DispatchSystemStatus) -> Option<String> {
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
-        stalled.filter(|_| !is_true(status, "Ready")).map(|c| format!("{}: {}", c.reason, c.message))
+        stalled.filter(|_| !is_true(status, ConditionType::Ready)).map(|c| format!("{}: {}", c.reason, c.message))
     }
 
-    /// Does what the Deployment controller would do. Answers with whether there was anything to do.
+    /// Plays the Deployment controller. Returns whether anything changed.
     async fn roll_out(&self) -> anyhow::Result<bool> {
         let api = Api::<Deployment>::namespaced(self.bench.client.clone(), NAMESPACE);
         let mut rolled_out = false;
@@ -187,14 +189,14 @@ impl City {
         Api::namespaced_with(self.bench.client.clone(), NAMESPACE, &resource)
     }
 
-    /// The worker objects, without what every write changes.
+    /// The worker objects, without the fields that every write changes.
     async fn children(&self) -> anyhow::Result<Value> {
         let mut all = serde_json::Map::new();
         for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(SERVED)) {
             for child in self.children_of(kind).list(&self.own()).await? {
                 let mut value = serde_json::to_value(&child)?;
                 let meta = &mut value["metadata"];
-                // A digest of what is compared anyway, and of the object's identity.
+                // A digest of fields that are compared anyway, and of the object's UID.
                 meta["annotations"][workers::APPLIED].take();
                 let meta = json!({
                     "labels": meta["labels"], "annotations": meta["annotations"], "owners": meta["ownerReferences"],
@@ -203,7 +205,7 @@ impl City {
                 if let Some(members) = value.as_object_mut() {
                     members.remove("status");
                 }
-                // An address the API server chooses.
+                // Addresses are chosen by the API server.
                 value["spec"]["clusterIP"].take();
                 value["spec"]["clusterIPs"].take();
                 all.insert(format!("{} {}", kind.names().2, child.metadata.name.unwrap_or_default()), value);
@@ -212,8 +214,8 @@ impl City {
         Ok(Value::Object(all))
     }
 
-    /// The whole state a change is to reach and a revert to bring back: account, workers, conditions. Without times, generations and
-    /// the identity of this very object.
+    /// The complete state to compare: account, workers and status, without times, generations and the UID of the
+    /// object.
     pub async fn state(&self) -> anyhow::Result<Value> {
         let stored = self.stored().await?;
         let status: DispatchSystemStatus = serde_json::from_value(stored.data["status"].clone())?;
@@ -229,30 +231,30 @@ impl City {
                 "hash": status.applied_hash, "policy": status.deletion_policy, "connection": status.connection_secret_name },
         });
         let uid = stored.metadata.uid.unwrap_or_default();
-        let told = state.to_string().replace(&uid, "uid");
-        // Which operation came last tells nothing of what there is.
-        let told =
-            told.replace(r#""UPDATE_COMPLETE""#, r#""COMPLETE""#).replace(r#""CREATE_COMPLETE""#, r#""COMPLETE""#);
-        Ok(serde_json::from_str(&told)?)
+        let text = state.to_string().replace(&uid, "uid");
+        // Whether the last operation was a creation or an update does not matter.
+        let text =
+            text.replace(r#""UPDATE_COMPLETE""#, r#""COMPLETE""#).replace(r#""CREATE_COMPLETE""#, r#""COMPLETE""#);
+        Ok(serde_json::from_str(&text)?)
     }
 
-    /// Deletes the object and waits until the operator lets it go.
+    /// Deletes the object and reconciles until it is gone.
     pub async fn remove(self) -> anyhow::Result<()> {
         self.api().delete(&self.name, &DeleteParams::default()).await?;
-        for _ in 0..PASSES_MAX {
-            // The next look would be some seconds away; what a new process does is the same, at once.
-            pass(&context(&self.bench), &(NAMESPACE.to_owned(), self.name.clone())).await?;
+        for _ in 0..RECONCILES_MAX {
+            // The next poll would be some seconds away; a new process polls at once.
+            reconcile(&context(&self.bench), &(NAMESPACE.to_owned(), self.name.clone())).await?;
             self.roll_out().await?;
             if self.api().get_opt(&self.name).await?.is_none() {
                 return Ok(());
             }
         }
-        bail!("{} is still there", self.name)
+        bail!("{} still exists", self.name)
     }
 
-    /// Puts a new object of the same name in its place, with an account of its own. The old one's environment is nobody's business
-    /// here, so its finalizer is taken off by hand.
-    pub async fn begin_anew(self, spec: &Value) -> anyhow::Result<Self> {
+    /// Replaces the object with a new one of the same name and a new account. The environment of the old object does
+    /// not matter here, so its finalizer is removed by hand.
+    pub async fn replace(self, spec: &Value) -> anyhow::Result<Self> {
         let free = json!({ "metadata": { "finalizers": null } });
         self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(&free)).await?;
         self.api().delete(&self.name, &DeleteParams::default()).await?;
@@ -271,26 +273,26 @@ impl City {
 fn context(bench: &Bench) -> Context {
     let metrics = Arc::new(Metrics::new());
     let fence = Fence::open();
-    Context::new(Parts {
+    Context {
         cluster: Cluster::new(bench.client.clone(), fence.clone(), Arc::clone(&metrics)),
         aws: bench.accounts.clone(),
-        announcer: Announcer::new(bench.client.clone(), "test", fence, Arc::clone(&metrics)),
+        recorder: EventRecorder::new(bench.client.clone(), "test", fence, Arc::clone(&metrics)),
         metrics,
         options: Options {
             image: IMAGE.to_owned(),
             endpoint_url: None,
             resync: Duration::from_mins(10),
             spread: Duration::ZERO,
-            stack_operations: 1,
-            pauses: Pauses::default(),
+            requeue: RequeuePolicy::default(),
             defaults: tenancy::Defaults::default(),
         },
         clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         served: SERVED,
-    })
+        objects: Objects::new(1),
+    }
 }
 
-/// The objects a cluster of today would have and this one does not serve.
+/// The objects that a current cluster would have and this one does not serve.
 fn elsewhere(stored: &DynamicObject, status: &DispatchSystemStatus) -> anyhow::Result<Value> {
     let Some(outputs) = &status.outputs else { return Ok(Value::Null) };
     let Ok(system) = ValidatedSystem::of_object(&stored.metadata, &stored.data["spec"]) else {

@@ -1,15 +1,15 @@
-//! Every node of the spec's schema, and values that its schema does not allow.
+//! The nodes of the spec's schema, and values that the schema does not allow.
 
 use serde_json::{Value, json};
 
 /// A field, a group of fields, a list or a map.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Names from the spec down to it; `[]` is the first item of a list.
+    /// Field names from the spec down; `[]` is the first item of a list.
     pub path: Vec<String>,
-    /// Its schema.
+    /// Schema of the node.
     pub schema: Value,
-    /// Whether its group cannot be without it.
+    /// Whether its group requires it.
     pub required: bool,
 }
 
@@ -33,27 +33,27 @@ fn collect(group: &Value, path: &[String], all: &mut Vec<Node>) {
 }
 
 impl Node {
-    /// The path as people write it.
+    /// The path in its usual notation, such as `dispatch.fare.nightSurcharges[].from`.
     pub fn name(&self) -> String {
         self.path.join(".").replace(".[]", "[]")
     }
 
-    /// Whether it has fields of its own.
+    /// Whether it has fields.
     pub fn is_group(&self) -> bool {
         self.schema["properties"].is_object()
     }
 
-    /// Whether a valid change of it means something by itself: a group that is always there is changed by its fields.
+    /// Whether to change it directly. A group that always exists is changed through its fields instead.
     pub fn is_leaf(&self) -> bool {
         !self.is_group() || self.schema["default"].is_null()
     }
 
-    /// Its value in a spec; null where there is none.
+    /// Its value in a spec; null if it has none.
     pub fn get(&self, spec: &Value) -> Value {
         self.path.iter().fold(spec.clone(), |at, name| if name == "[]" { at[0].clone() } else { at[name].clone() })
     }
 
-    /// `spec` with another value here; null removes it.
+    /// `spec` with another value of this node; null removes it.
     pub fn set(&self, spec: &Value, value: &Value) -> Value {
         let mut changed = spec.clone();
         let (last, groups) = self.path.split_last().map_or(("", &self.path[..]), |(last, rest)| (last.as_str(), rest));
@@ -66,7 +66,8 @@ impl Node {
         changed
     }
 
-    /// Values the schema says are wrong, with the way in which they are. `now` is the value in use, `right` another right one.
+    /// Values that the schema does not allow, with the kind of violation. `now` is the current value, `right` another
+    /// valid one.
     pub fn wrong(&self, now: &Value, right: &Value) -> Vec<(&'static str, Value)> {
         let schema = &self.schema;
         let limit = |name: &str| schema[name].as_i64();

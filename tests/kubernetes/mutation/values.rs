@@ -1,11 +1,11 @@
-//! What no schema says: the surroundings in which a field counts, right values of texts, wrong values that fit the schema, and the
-//! fields whose effect is not in the state that is compared.
+//! What the schema does not say: the base spec in which a field has an effect, valid values of strings, invalid values
+//! that fit the schema, and the fields whose effect is not part of the compared state.
 
 use serde_json::{Value, json};
 
 use super::schema::Node;
 
-/// Secrets the specs below name, with their key.
+/// Secrets that the specs below name, with their keys.
 pub const SECRETS: [(&str, &str); 4] =
     [("push", "key.json"), ("push-2", "key-2.json"), ("redis", "token"), ("redis-2", "token-2")];
 
@@ -13,7 +13,8 @@ const LISTENER: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:000000000000
 const SUBNETS: [&str; 2] = ["subnet-0a1b2c3d", "subnet-0a1b2c3e"];
 const GROUPS: [&str; 2] = ["sg-0a1b2c3d", "sg-0a1b2c3e"];
 
-/// Surroundings of a field: the smallest spec in which it counts. Fields of one name share an object.
+/// Base spec of a stage: the smallest spec in which the stage's fields have an effect. The fields of a stage share one
+/// object.
 pub fn stage(name: &str) -> Value {
     let mut spec = json!({ "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul" });
     let jwt = json!({ "issuer": "https://login.example.com/", "audiences": ["dispatch"] });
@@ -64,7 +65,7 @@ pub fn stage(name: &str) -> Value {
     spec
 }
 
-/// Which [`stage`] a node belongs to.
+/// The [`stage`] of a node.
 pub fn stage_of(node: &Node) -> String {
     let name = node.name();
     if name.contains(".autoscaling.") {
@@ -83,7 +84,7 @@ pub fn stage_of(node: &Node) -> String {
         ("cache.authSecretRef.", "cache-token"),
         ("dispatch.fare.nightSurcharges[].", "nights"),
         ("dispatch.eta.", "router"),
-        // These count everywhere; objects of their own only make the campaign shorter.
+        // These have an effect in every stage; separate objects only make the test faster.
         ("dispatch.fare.", "fare"),
         ("queues.notifications.", "notifications-queue"),
         ("queues.offers.", "offers-queue"),
@@ -94,12 +95,13 @@ pub fn stage_of(node: &Node) -> String {
             return stage.to_owned();
         }
     }
-    // Everything else counts in the smallest spec; its groups are objects of their own, so that they are tried side by side.
+    // All others have an effect in the minimal spec. Each group gets a separate object, so that groups are tested in
+    // parallel.
     let group = &node.path[0];
     if !node.is_group() && node.path.len() == 1 { "whole".to_owned() } else { group.clone() }
 }
 
-/// Right values of a node other than `now`. Empty where only [`Node::is_leaf`] groups have fields to change.
+/// Valid values of a node other than `now`. Empty if only the fields of a group can be changed, see [`Node::is_leaf`].
 pub fn right(node: &Node, now: &Value) -> Vec<Value> {
     let name = node.name();
     if let Some(values) = semantic(&name) {
@@ -124,7 +126,7 @@ pub fn right(node: &Node, now: &Value) -> Vec<Value> {
     }
 }
 
-/// Whether both ends of the range are right whatever the other fields are.
+/// Whether both ends of the range are valid regardless of the other fields.
 fn near(name: &str) -> bool {
     (name.starts_with("dispatch.") && !name.contains("offerTimeout")) || name.ends_with("targetCpuPercent")
 }
@@ -193,17 +195,17 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
     Some(vec![value])
 }
 
-/// Name and key of a reference are changed one at a time, so each Secret has the other's key as well.
+/// Name and key of a reference are changed one at a time, so each Secret has the keys of the others as well.
 fn part_of(field: &str, (name, key): (&'static str, &'static str)) -> &'static str {
     if field == "name" { name } else { key }
 }
 
-/// Neighbours that have to go when a field takes its right value.
+/// Fields of the same group that must be removed when a field gets its valid value.
 pub fn removes(name: &str) -> &'static [&'static str] {
     if name == "table.billing.mode" { &["read", "write"] } else { &[] }
 }
 
-/// Values that fit the schema and are wrong all the same.
+/// Values that fit the schema but are invalid.
 pub fn wrong(name: &str) -> Vec<Value> {
     let one = match name {
         "aws.kmsKeyArn" => json!("arn:aws:kms:us-east-1:000000000000:key/1a2b"),
@@ -253,17 +255,17 @@ pub fn wrong(name: &str) -> Vec<Value> {
     vec![one]
 }
 
-/// Fields whose change is no change of the state that is compared, and why that is right.
+/// Fields whose change does not affect the compared state, with the reason.
 pub fn silent(name: &str) -> Option<&'static str> {
     Some(match name {
-        "approvalPolicy" => "decides over the next change only; the approvals have tests of their own",
-        "driftPolicy" | "driftIntervalSeconds" => "decides over the next drift only; drift has tests of its own",
-        "export.format" | "export.type" => "read when an export is started",
+        "approvalPolicy" => "affects only the next change; approvals have separate tests",
+        "driftPolicy" | "driftIntervalSeconds" => "affects only later drift; drift has separate tests",
+        "export.format" | "export.type" => "used only when an export starts",
         _ => return None,
     })
 }
 
-/// Another value of a field that cannot change.
+/// Another value of an immutable field.
 pub fn other(name: &str) -> Value {
     json!(match name {
         "city" => "busan",
@@ -275,5 +277,5 @@ pub fn other(name: &str) -> Value {
     })
 }
 
-/// Fields that cannot change during the life of an object.
+/// Immutable fields.
 pub const FIXED: [&str; 6] = ["city", "region", "timezone", "currency", "table.name", "aws.accountId"];

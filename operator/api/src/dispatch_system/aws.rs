@@ -1,4 +1,4 @@
-//! `spec.aws`: the account, the identity used in it, and the tags of everything made there.
+//! `spec.aws`: account, operator role, encryption key and tags.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Account, identity and tags.
+/// AWS account, operator role, encryption key and tags.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -15,37 +15,42 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new(
         "!has(self.roleArn) || !has(self.accountId) || self.roleArn.contains('::' + self.accountId + ':')"
     )
-    .message("roleArn must be a role of the account that accountId names"),
-    validation = Rule::new("!has(self.externalId) || has(self.roleArn)").message("externalId needs roleArn"),
+    .message("roleArn must be a role in the account accountId"),
+    validation = Rule::new("!has(self.externalId) || has(self.roleArn)").message("externalId requires roleArn"),
     validation = Rule::new("self.tags.all(key, !key.startsWith('aws:') && !key.startsWith('coactus:'))")
-        .message("tag keys that begin with aws: or coactus: are reserved"),
+        .message("tag keys that start with aws: or coactus: are reserved"),
 )]
 pub struct AwsSpec {
-    /// Twelve-digit account the city must live in. When set, the operator refuses to act with credentials of any other
-    /// account. Default: the account of the credentials. Immutable once set.
+    /// Id of the AWS account of the city, twelve digits in quotes. If it is set, the operator refuses credentials of
+    /// any other account. Default: the account of the credentials. Immutable once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
     pub account_id: Option<String>,
-    /// ARN of the IAM role the operator assumes for this system. Default: the operator's own identity.
+    /// ARN of the IAM role that the operator assumes for this system. Default: the operator's own identity. A change
+    /// applies from the next reconcile on and modifies no resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[!-~]+$"))]
     pub role_arn: Option<String>,
-    /// External id the role's trust policy asks for ("How to use an external ID" in the IAM user guide). Needs `roleArn`; it is no secret.
+    /// External ID that the trust policy of the role requires, 2 to 1224 letters, digits and `_ + = , . @ : / -`. It is
+    /// not a secret. Requires `roleArn`. Default: none. A change applies from the next reconcile on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]+$"))]
     pub external_id: Option<String>,
-    /// Tags put on every resource. At most 40 (AWS allows 50, the operator adds its own); keys of 1 to 128 characters
-    /// that do not begin with `aws:` or `coactus:`, which are reserved; values of at most 256. Letters, digits,
-    /// spaces and `_ . : / = + - @` are allowed.
+    /// Tags of every resource, at most 40, in addition to the tags that the operator sets. Keys have 1 to 128
+    /// characters and must not start with `aws:` or `coactus:`; values have at most 256. Allowed characters: letters,
+    /// digits, spaces and `_ . : / = + - @`. Default: none. Updated in place.
     #[serde(default)]
     #[schemars(schema_with = "tags")]
     pub tags: BTreeMap<String, String>,
-    /// ARN of the permissions boundary set on every IAM role the stack makes.
+    /// ARN of the permissions boundary of the IAM roles in the stack. Default: none. Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::([0-9]{12}|aws):policy/[!-~]+$"))]
     pub permissions_boundary_arn: Option<String>,
-    /// ARN of the customer-managed KMS key, of the city's region, that encrypts table, queues, topic, bucket and
-    /// logs. Default: the services' own keys.
+    /// ARN of the customer managed KMS key, in `spec.region`, that encrypts table, queues, topic, bucket, logs and
+    /// managed cache. The key policy must allow `sns.amazonaws.com` and `logs.<region>.amazonaws.com` to use it.
+    /// Default: keys that AWS manages or owns. Set it at creation: ElastiCache cannot change the key of an existing
+    /// cache, so with a managed cache a later change fails and is rolled back. With `cache.external` it is updated in
+    /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[!-~]+$"))]
     pub kms_key_arn: Option<String>,

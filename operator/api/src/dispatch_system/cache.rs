@@ -1,11 +1,12 @@
-//! `spec.cache`: Redis, where live positions are kept.
+//! `spec.cache`: Redis, which holds the live driver positions.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretKeyRef;
 
-/// The Redis cache. Either the stack makes an ElastiCache replication group (the default), or `external` names one.
+/// The Redis cache of driver positions. The stack creates an ElastiCache replication group with TLS, unless `external`
+/// names another Redis. The cache has no backups: drivers' pings refill it within a minute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -16,31 +17,39 @@ use super::SecretKeyRef;
     .message("nodeType, replicas, engineVersion, subnetIds and securityGroupIds are not allowed with external"),
 )]
 pub struct CacheSpec {
-    /// ElastiCache node type, `cache.<family>.<size>`. Default `cache.t4g.small`.
+    /// ElastiCache node type, `cache.<family>.<size>`. Default `cache.t4g.small`. Updated in place. Not allowed with
+    /// `external`.
     #[serde(default = "node_type")]
     #[schemars(length(max = 64), regex(pattern = r"^cache[.][a-z0-9]+[.][a-z0-9]+$"))]
     pub node_type: String,
-    /// Replicas beside the primary, 0 to 5. Default 1; above 0 switches automatic failover and Multi-AZ on.
+    /// Number of replicas in addition to the primary, 0 to 5. Default 1. With at least one, automatic failover and
+    /// Multi-AZ are enabled. Updated in place. Not allowed with `external`.
     #[serde(default = "replicas")]
     #[schemars(range(min = 0, max = 5))]
     pub replicas: u8,
-    /// Redis OSS engine version, `7.0` or `7.1`. Default `7.1`.
+    /// Redis OSS engine version, `7.0` or `7.1`, in quotes. Default `7.1`. An upgrade is applied in place; a downgrade
+    /// is not possible for an existing cache. Not allowed with `external`.
     #[serde(default = "engine_version")]
     #[schemars(extend("enum" = ["7.0", "7.1"]))]
     pub engine_version: String,
-    /// Subnets of the cache, at most 20; with at least one given the stack makes a subnet group. Default: the VPC
-    /// default.
+    /// Subnets of the cache, at most 20, from which the stack creates a subnet group. Default: the default subnet group
+    /// of ElastiCache. The list is updated in place, but an existing cache cannot move between the default and its own
+    /// subnet group: such a change fails and is rolled back. Not allowed with `external`.
     #[serde(default)]
     #[schemars(length(max = 20), inner(length(max = 24), regex(pattern = r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$")))]
     pub subnet_ids: Vec<String>,
-    /// Security groups of the cache, at most 5. Default: the VPC default.
+    /// Security groups of the cache, at most 5. Default: the default security group of the VPC. Updated in place. Not
+    /// allowed with `external`.
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 20), regex(pattern = r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")))]
     pub security_group_ids: Vec<String>,
-    /// Where the Redis AUTH token is kept (16 to 128 printable characters without `@ " /`). Default: no AUTH token.
+    /// Secret key with the Redis AUTH token: 16 to 128 printable characters without `@`, `"` and `/`. Default: no AUTH
+    /// token. A changed token updates the managed cache and restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<SecretKeyRef>,
-    /// A Redis that already runs somewhere; the stack then makes none.
+    /// A Redis that the operator does not manage; the stack then contains no cache. Setting it on an existing system
+    /// deletes the managed cache, a plan that waits for an approval with `approvalPolicy: OnReplacement`. A change
+    /// restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalCacheSpec>,
 }
@@ -59,11 +68,11 @@ impl Default for CacheSpec {
     }
 }
 
-/// A Redis the operator does not manage.
+/// A Redis that the operator does not manage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-// A rule of the object and not a pattern of the field: the API server repeats a text that breaks a pattern, and this
-// one may hold a password.
+// A rule of the object and not a pattern of the field: the API server repeats a value that does not match a pattern,
+// and this one may contain a password.
 #[x_kube(
     validation = Rule::new(
         r"self.url.matches(r'^rediss?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$')"
@@ -71,8 +80,8 @@ impl Default for CacheSpec {
     .message("url must be redis://host:port or rediss://host:port, without user name, password or path")
 )]
 pub struct ExternalCacheSpec {
-    /// `redis://host:port` or `rediss://host:port` (TLS); the port may be left out and is then 6379. No user name,
-    /// password or path: the AUTH token belongs into `authSecretRef`.
+    /// Address, `redis://host:port` or `rediss://host:port` (TLS), at most 512 characters. The default port is 6379.
+    /// User name, password and path are not allowed; use `authSecretRef` for the AUTH token.
     #[schemars(length(max = 512))]
     pub url: String,
 }

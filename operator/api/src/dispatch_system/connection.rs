@@ -1,22 +1,25 @@
-//! `spec.connection`: where names and addresses are published for other programs of the city.
+//! `spec.connection`: objects in the cluster that publish resource names and addresses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names of the objects that carry the connection. Both are made in the system's own namespace, belong to it and go with it; an
-/// object of that name that somebody else made is left as it is, which the condition `ConnectionPublished` says.
+/// Objects that publish resource names and addresses to other programs of the city. They are created in the namespace
+/// of the system and deleted with it. An existing object of the same name with another owner is not changed; the
+/// condition `ConnectionPublished` reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectionSpec {
-    /// Name of the `ConfigMap` with table, stream, queues, topic, bucket and addresses. Default `<name>-connection`.
+    /// Name of the `ConfigMap` with city, region, table, stream, queues, topic, bucket and addresses. Default
+    /// `<name>-connection`. A new name creates a new object and deletes the previous one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub config_map_name: Option<String>,
-    /// Name of the `Secret` with the cache's address and, where it has one, its AUTH token. Default: none is made. The operator
-    /// may write Secrets only where it was installed with that right.
+    /// Name of the `Secret` with the address of the cache and, if it has one, its AUTH token. It must differ from the
+    /// Secrets that the system reads. Default: no Secret. The operator needs the optional permission to write Secrets.
+    /// A new name creates a new object and deletes the previous one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),

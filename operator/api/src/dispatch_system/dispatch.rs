@@ -1,4 +1,4 @@
-//! `spec.dispatch`: the algorithm of the seed's section 8 and the city's fare table.
+//! `spec.dispatch`: the rules of the dispatch algorithm (spec §8) and the fare table of the city.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,63 +6,66 @@ use serde::{Deserialize, Serialize};
 
 use super::EtaSpec;
 
-/// The dispatch algorithm. Changes here reach running workers without a restart.
+/// The dispatch rules and the fare table. Changes reach running workers without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DispatchSpec {
-    /// Drivers ranked for one dispatch (the seed's `MAX_CANDIDATES`), 1 to 50. Default 5.
+    /// Maximum number of drivers ranked in one search, 1 to 50. Default 5.
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 50))]
     pub max_candidates: u8,
-    /// Offers made for one dispatch before it fails (the seed's `MAX_ATTEMPTS`), 1 to 50. Default 5.
+    /// Maximum number of offers for one dispatch before it is cancelled, 1 to 50. Default 5.
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 50))]
     pub max_attempts: u8,
-    /// Seconds a driver has to answer an offer, 5 to 900 (the longest delay of an SQS message). Default 120.
+    /// Time a driver has to answer an offer, in seconds, 5 to 900 (the longest delay of an SQS message). Default 120.
     #[serde(default = "offer_timeout")]
     #[schemars(range(min = 5, max = 900))]
     pub offer_timeout_seconds: u32,
-    /// Seconds a request is searched again while no driver is free, 0 to 900. 0 fails at the first empty search,
-    /// which is the seed's text. Default 60.
+    /// Time in which a search that finds no free driver is repeated, in seconds from the request, 0 to 900. Default 60.
+    /// With 0, the first search without a driver cancels the dispatch.
     #[serde(default = "search_budget")]
     #[schemars(range(min = 0, max = 900))]
     pub search_budget_seconds: u32,
-    /// Radii of the search around the pickup, in metres, rising; 1 to 8 rings, each 100 to 100000. The search stops at
-    /// the first ring with enough drivers. Default 700, 1500, 3000, 5000, 20000.
+    /// Radii of the search around the pickup, in meters: 1 to 8 increasing values of 100 to 100000. The search stops at
+    /// the first radius that contains enough drivers; the last one limits the way to a pickup. Default 700, 1500, 3000,
+    /// 5000, 20000.
     #[serde(default = "rings")]
     #[schemars(length(min = 1, max = 8), inner(range(min = 100, max = 100_000)))]
     #[x_kube(
-        validation = Rule::new("self.isSorted() && self.all(a, self.exists_one(b, a == b))").message("radii must rise")
+        validation = Rule::new("self.isSorted() && self.all(a, self.exists_one(b, a == b))")
+            .message("radii must increase")
     )]
     pub search_rings_meters: Vec<u32>,
-    /// Width of a distance bucket, in metres, 0 to 5000: inside one bucket autoAccept and acceptance rate decide. 0
-    /// is the seed's literal order, in which they never do. Default 200.
+    /// Width of a distance bucket, in meters, 0 to 5000. Drivers in one bucket are ranked by `autoAccept`, acceptance
+    /// rate and idle time. With 0, drivers are ranked by exact distance. Default 200.
     #[serde(default = "bucket")]
     #[schemars(range(min = 0, max = 5000))]
     pub distance_bucket_meters: u32,
-    /// Seconds after its last ping that a driver is no longer offered anything, 5 to 3600. Default 30.
+    /// Age of a driver's last position, in seconds, after which the driver gets no offers, 5 to 3600. Default 30.
     #[serde(default = "stale")]
     #[schemars(range(min = 5, max = 3600))]
     pub stale_after_seconds: u32,
-    /// Rest after an unanswered or rejected offer.
+    /// Time during which a driver gets no offer from any dispatch, after a rejected or unanswered offer.
     #[serde(default)]
     pub cool_downs: CoolDownsSpec,
-    /// Days of offers the acceptance rate looks back on, 1 to 30. Default 7.
+    /// Period over which the acceptance rate of a driver is calculated, in days, 1 to 30. Default 7.
     #[serde(default = "window")]
     #[schemars(range(min = 1, max = 30))]
     pub acceptance_window_days: u8,
-    /// Whether drivers with `autoAccept` are assigned at once. Default `true`.
+    /// Whether a driver whose profile sets `autoAccept` is assigned without an answer. Default `true`. With `false`,
+    /// every driver has to accept.
     #[serde(default = "yes")]
     pub auto_accept: bool,
-    /// Share of dispatches, in per cent, in which a driver with fewer than 5 offers in the acceptance window comes first where
-    /// one is about as near as the best, 0 to 50. 0 is the seed's order. Default 0.
+    /// Share of dispatches, in percent, in which a driver with fewer than 5 offers in the acceptance window is ranked
+    /// first, if one is about as near as the best driver, 0 to 50. Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 50))]
     pub exploration_share_percent: u8,
-    /// How long drivers need to the pickup.
+    /// Estimated time from a driver to the pickup.
     #[serde(default)]
     pub eta: EtaSpec,
-    /// How requests that wait at the same time get their drivers.
+    /// How concurrent requests are matched with drivers.
     #[serde(default)]
     pub matching: MatchingSpec,
     /// The fare table.
@@ -91,15 +94,15 @@ impl Default for DispatchSpec {
     }
 }
 
-/// Seconds a driver rests before the next offer, whoever asks.
+/// Time during which a driver gets no offer from any dispatch, after a rejected or unanswered offer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CoolDownsSpec {
-    /// After a rejection, 0 to 3600. Default 10.
+    /// Time after a rejected offer, in seconds, 0 to 3600. Default 10.
     #[serde(default = "after_reject")]
     #[schemars(range(min = 0, max = 3600))]
     pub after_reject_seconds: u32,
-    /// After an offer that ran out, 0 to 3600. Default 30.
+    /// Time after an unanswered offer, in seconds, 0 to 3600. Default 30.
     #[serde(default = "after_timeout")]
     #[schemars(range(min = 0, max = 3600))]
     pub after_timeout_seconds: u32,
@@ -111,16 +114,16 @@ impl Default for CoolDownsSpec {
     }
 }
 
-/// Whether requests are matched with drivers one by one or together.
+/// How concurrent requests are matched with drivers. Changes reach running workers without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MatchingSpec {
-    /// `Sequential`: each request is offered to its best driver at once. `Batched`: requests are gathered for a window and
-    /// matched together, which shortens the way to the pickup where drivers are scarce and costs the window's time
-    /// there. Default `Sequential`.
+    /// `Sequential` (default): each request is offered to its best driver at once. `Batched`: the requests of a time
+    /// window are matched together. This shortens the way to the pickup where drivers are scarce and delays the first
+    /// offer by up to the window.
     #[serde(default)]
     pub mode: MatchingMode,
-    /// Milliseconds requests are gathered for with mode `Batched`, 500 to 5000. Default 2000.
+    /// Length of the window with mode `Batched`, in milliseconds, 500 to 5000. Default 2000.
     #[serde(default = "matching_window")]
     #[schemars(range(min = 500, max = 5000))]
     pub window_milliseconds: u32,
@@ -132,53 +135,54 @@ impl Default for MatchingSpec {
     }
 }
 
-/// The two modes of matching.
+/// Matching mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MatchingMode {
-    /// One by one, as they come.
+    /// Requests are matched one by one, as they arrive.
     #[default]
     Sequential,
-    /// Those of a window together.
+    /// The requests of a time window are matched together.
     Batched,
 }
 
-/// The fare of a ride: a base fare that covers a base distance, then a step per distance and a step per time.
+/// The fare of a ride: a base fare that includes a base distance, plus an amount per distance step and per time step.
+/// Amounts are whole units of `spec.currency`. Changes reach running workers without a restart.
 ///
-/// The defaults are Seoul's medium taxi of 2023: 4,800 won for 1.6 km, 100 won per 131 m, 100 won per 30 s, 20 % more
-/// from 22:00 to 04:00 and 40 % from 23:00 to 02:00.
+/// The defaults are the fares of a medium-sized taxi in Seoul of 2023: 4,800 won for 1.6 km, 100 won per 131 m, 100 won
+/// per 30 s, plus 20 % from 22:00 to 04:00 and 40 % from 23:00 to 02:00.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FareSpec {
-    /// Money for the first `baseDistanceMeters`, 0 to 10000000. Default 4800.
+    /// Base fare, including the first `baseDistanceMeters`, 0 to 10000000. Default 4800.
     #[serde(default = "base")]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub base: u32,
-    /// Metres the base covers, 0 to 1000000. Default 1600.
+    /// Distance included in the base fare, in meters, 0 to 1000000. Default 1600.
     #[serde(default = "base_distance")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub base_distance_meters: u32,
-    /// Money per distance step, 0 to 1000000. Default 100.
+    /// Amount for each started distance step after the base distance, 0 to 1000000. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub per_distance: u32,
-    /// Metres of a distance step, 1 to 1000000. Default 131.
+    /// Length of a distance step, in meters, 1 to 1000000. Default 131.
     #[serde(default = "distance_step")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_distance_meters: u32,
-    /// Money per time step, 0 to 1000000. Default 100.
+    /// Amount for each complete time step, 0 to 1000000. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub per_time: u32,
-    /// Seconds of a time step, 1 to 86400. Default 30.
+    /// Length of a time step, in seconds, 1 to 86400. Default 30.
     #[serde(default = "time_step")]
     #[schemars(range(min = 1, max = 86_400))]
     pub per_time_seconds: u32,
-    /// Night surcharges; where two cover a minute the larger one counts. At most 4. Default 20 % from 22:00
-    /// to 04:00 and 40 % from 23:00 to 02:00.
+    /// Night surcharges, at most 4. Where several cover the start of a ride, the highest applies. Default: 20 % from
+    /// 22:00 to 04:00 and 40 % from 23:00 to 02:00.
     #[serde(default = "night")]
     #[schemars(length(max = 4))]
     pub night_surcharges: Vec<NightSurchargeSpec>,
-    /// Road distance as a multiple of the straight line, in per cent, 100 to 300. Default 130.
+    /// Estimated road distance, in percent of the straight-line distance, 100 to 300. Default 130.
     #[serde(default = "road_factor")]
     #[schemars(range(min = 100, max = 300))]
     pub road_factor_percent: u32,
@@ -186,7 +190,7 @@ pub struct FareSpec {
     #[serde(default = "speed")]
     #[schemars(range(min = 1, max = 200))]
     pub average_speed_kmh: u32,
-    /// Fares are rounded up to a multiple of this, 1 to 1000000. Default 100.
+    /// Fares are rounded up to a multiple of this amount, 1 to 1000000. Default 100.
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub round_to: u32,
@@ -209,20 +213,20 @@ impl Default for FareSpec {
     }
 }
 
-/// A surcharge for rides that begin in a part of the night.
+/// A surcharge for rides that start in a period of the day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.from != self.to").message("to must be another time than from"),
+    validation = Rule::new("self.from != self.to").message("from and to must differ"),
 )]
 pub struct NightSurchargeSpec {
-    /// Local time it begins, `HH:MM`, 00:00 to 23:59.
+    /// Start of the period, local time `HH:MM`, 00:00 to 23:59.
     #[schemars(length(max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
-    /// Local time it ends, `HH:MM`; earlier than `from` means the next day.
+    /// End of the period, local time `HH:MM`, 00:00 to 23:59. A time earlier than `from` is on the next day.
     #[schemars(length(max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
-    /// Per cent added to the fare, 1 to 200.
+    /// Surcharge in percent of the fare, 1 to 200.
     #[schemars(range(min = 1, max = 200))]
     pub percent: u32,
 }

@@ -4,21 +4,23 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What says how long drivers need to a pickup. With a router, the nearest drivers are ranked by their time in buckets of 30
-/// seconds instead of by their distance; without an answer in time, by distance.
+/// Estimated time from a driver to the pickup. With a router, the nearest drivers are ranked by driving time, in steps
+/// of 30 seconds, instead of by distance. If the router does not answer in time, distance decides. Changes reach
+/// running workers without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("(self.provider == 'StraightLine') != has(self.url)")
-        .message("url is required with a router, and not allowed with StraightLine"),
+        .message("url is required with OSRM and Valhalla, and not allowed with StraightLine"),
 )]
 pub struct EtaSpec {
-    /// What is asked: nobody (`StraightLine`: the fare table's road factor and average speed, whose order is that of
-    /// distance), or a router that runs somewhere (`OSRM`, `Valhalla`). Default `StraightLine`.
+    /// Source of the times. `StraightLine` (default): estimated from distance, `fare.roadFactorPercent` and
+    /// `fare.averageSpeedKmh`, so that drivers are ranked by distance. `OSRM`, `Valhalla`: a router at `url`.
     #[serde(default)]
     pub provider: EtaProvider,
-    /// Address of the router, `http://` or `https://`, without credentials; a path is put before the router's own. Workers send
-    /// it positions of drivers and pickups. Required with a router.
+    /// Address of the router, `http://` or `https://`, at most 512 characters, without credentials. A path is prepended
+    /// to the paths of the router. Workers send it positions of drivers and pickups. Required with `OSRM` and
+    /// `Valhalla`, not allowed with `StraightLine`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 512),
@@ -27,11 +29,11 @@ pub struct EtaSpec {
         )
     )]
     pub url: Option<String>,
-    /// Milliseconds a search waits for the router, 50 to 2000. Default 300.
+    /// Time that a search waits for the router, in milliseconds, 50 to 2000. Default 300.
     #[serde(default = "timeout")]
     #[schemars(range(min = 50, max = 2000))]
     pub timeout_milliseconds: u32,
-    /// Drivers the router is asked about in one search, the nearest by distance, 1 to 50. Default 20.
+    /// Number of drivers, the nearest by distance, whose times are requested in one search, 1 to 50. Default 20.
     #[serde(default = "top_k")]
     #[schemars(range(min = 1, max = 50))]
     pub top_k: u8,
@@ -43,10 +45,10 @@ impl Default for EtaSpec {
     }
 }
 
-/// Who says how long drivers need.
+/// Source of the estimated times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EtaProvider {
-    /// The straight line.
+    /// An estimate from the straight-line distance.
     #[default]
     StraightLine,
     /// The table service of an OSRM server.

@@ -1,34 +1,39 @@
-//! `spec.export`: point-in-time exports of the table to S3 (the seed's section 7.7).
+//! `spec.export`: point-in-time exports of the table to S3 (spec §7.7).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Exports of the table. The bucket is made by the stack; no other bucket can be named.
+/// Exports of the table to the bucket that the stack creates; another bucket cannot be used. All fields are updated in
+/// place and apply to the next export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportSpec {
-    /// Five-field cron expression in the city's time zone, for example `0 4 * * *`, followed by the controller in a
-    /// cluster. Times that were missed are made up for once. Default: only on demand.
+    /// Cron expression with five fields (minute, hour, day, month, weekday) in `spec.timezone`, for example
+    /// `0 4 * * *`. The operator in the cluster starts the exports; of several missed times, only the last is caught
+    /// up. Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with
+    /// `dispatch-operator export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,
-    /// `DynamoDbJson` (default, the seed's form) or `Ion`.
+    /// `DynamoDbJson` (default) or `Ion`.
     #[serde(default)]
     pub format: ExportFormat,
-    /// `Full` (default) or `Incremental` (what changed since the last export). A schedule of incremental exports begins
-    /// with a full one and has another one whenever the last has lived for half of `retentionDays`, so that the bucket
-    /// always holds a full one with all that follows it.
+    /// `Full` (default): the whole table. `Incremental`: the changes since the last export. A schedule of incremental
+    /// exports starts with a full export and repeats it when the last one is older than half of `retentionDays`, so
+    /// that the bucket always contains a full export and all changes after it.
     #[serde(default, rename = "type")]
     pub export_type: ExportType,
-    /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, not beginning or ending with `/`. Default `exports`.
+    /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, without a leading or trailing `/`. Default `exports`.
+    /// After a change, `retentionDays` no longer applies to exports under the previous prefix.
     #[serde(default = "prefix")]
     #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_-]([A-Za-z0-9_/-]*[A-Za-z0-9_-])?$"))]
     pub prefix: String,
-    /// Days an export is kept before the bucket's lifecycle removes it, 1 to 3650. Default 365.
+    /// Days after which the lifecycle rule of the bucket deletes an export, 1 to 3650. Default 365.
     #[serde(default = "retention_days")]
     #[schemars(range(min = 1, max = 3650))]
     pub retention_days: u32,
-    /// A Glue table and an Athena workgroup over the exports. Default: none.
+    /// Query access to the exports with AWS Glue and Amazon Athena. Requires `table.pointInTimeRecovery: true`.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analytics: Option<AnalyticsSpec>,
 }
@@ -49,14 +54,14 @@ impl Default for ExportSpec {
 /// File format of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExportFormat {
-    /// One JSON object per line with DynamoDB's type descriptors.
+    /// One JSON object per line, with DynamoDB type descriptors.
     #[default]
     DynamoDbJson,
     /// Amazon Ion text.
     Ion,
 }
 
-/// Extent of an export.
+/// Extent of an export: `Full` (the whole table) or `Incremental` (the changes of a period).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExportType {
     /// The whole table.
@@ -66,14 +71,15 @@ pub enum ExportType {
     Incremental,
 }
 
-/// Query access to the exports.
+/// Query access to the exports with AWS Glue and Amazon Athena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnalyticsSpec {
-    /// Make the Glue database and table and the Athena workgroup. Default `true`.
+    /// Whether the stack contains a Glue database, a Glue table and an Athena workgroup. Default `true`. `false`
+    /// removes them; the exports stay.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Bytes one query may scan before Athena stops it, at least 10 MB (10000000). Default 10 GB (10000000000).
+    /// Bytes that one query may scan before Athena cancels it, at least 10000000 (10 MB). Default 10000000000 (10 GB).
     #[serde(default = "bytes_scanned")]
     #[schemars(range(min = 10_000_000))]
     pub bytes_scanned_cutoff_per_query: u64,

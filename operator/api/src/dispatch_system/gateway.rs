@@ -1,50 +1,56 @@
-//! `spec.api`: the public entrance, an API Gateway HTTP API in front of the worker pool.
+//! `spec.api`: the API Gateway HTTP API in front of the worker pool, and the token issuer and rate limits that the
+//! workers enforce.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The public HTTP entrance.
+/// The HTTP API: gateway, token issuer and rate limits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiSpec {
-    /// The API Gateway in front of the workers.
+    /// The API Gateway HTTP API in front of the workers.
     #[serde(default)]
     pub gateway: GatewaySpec,
-    /// Whose tokens the workers believe. Default: those of `gateway.jwt`. Workers let nobody in without either.
+    /// Issuer of the bearer tokens that the workers accept. Default: the issuer of `gateway.jwt`, with the default
+    /// claims. If neither is set, no worker that serves the HTTP API starts. A change restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
-    /// How much one caller may ask of one worker.
+    /// Rate limits of each worker. A change restarts the workers.
     #[serde(default)]
     pub limits: LimitsSpec,
 }
 
-/// Whose bearer tokens (JWT signed with RS256, ES256 or `EdDSA`) the workers believe, and what their claims mean.
+/// Issuer of the bearer tokens that the workers accept (JWT signed with RS256, ES256 or `EdDSA`), and the meaning of
+/// their claims.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthSpec {
-    /// `https://` address of the token issuer, as its tokens spell `iss`.
+    /// Issuer: an `https://` address without a query, spelled as in the claim `iss` of its tokens, at most 512
+    /// characters.
     #[schemars(
         length(max = 512),
         regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
     )]
     pub issuer: String,
-    /// Accepted `aud` values, 1 to 50; a token without `aud` must have one as its `client_id`.
+    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 characters. A token without `aud` must have one
+    /// of them as its `client_id`.
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256)))]
     pub audiences: Vec<String>,
-    /// Where the issuer publishes its keys. Default: `/.well-known/jwks.json` behind the issuer.
+    /// Address of the issuer's public keys (JWKS): an `https://` address without a query, at most 512 characters.
+    /// Default: the issuer with the path `/.well-known/jwks.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 512),
         regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
     )]
     pub jwks_url: Option<String>,
-    /// What the claims mean.
+    /// Names of the claims and scopes.
     #[serde(default)]
     pub claims: ClaimsSpec,
 }
 
-/// What the claims of a token mean.
+/// Names of the claims and scopes. Each has 1 to 128 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -52,11 +58,11 @@ pub struct AuthSpec {
         .message("user, driver and operations must be three different scopes"),
 )]
 pub struct ClaimsSpec {
-    /// Claim that names the user or driver: `user#00001`, or `00001`. Default `sub`.
+    /// Claim with the id of the user or driver, `user#00001` or `00001`. Default `sub`.
     #[serde(default = "id_claim")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub id: String,
-    /// Claim that lists the scopes, as a text with blanks between them or as a list. Default `scope`.
+    /// Claim with the scopes, a string separated by spaces or a list of strings. Default `scope`.
     #[serde(default = "scopes_claim")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub scopes: String,
@@ -68,7 +74,7 @@ pub struct ClaimsSpec {
     #[serde(default = "driver_scope")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub driver: String,
-    /// Scope of the city's own staff and programs. Default `operations`.
+    /// Scope of the staff and programs of the city. Default `operations`.
     #[serde(default = "operations_scope")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub operations: String,
@@ -106,18 +112,21 @@ fn operations_scope() -> String {
     "operations".to_owned()
 }
 
-/// How much one caller may ask of one worker; more is answered 429.
+/// Rate limits of each worker. Requests above a limit get status 429.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
-    /// Of one subject of tokens. Operators may ask ten times as much. Default 20 a second, 60 at once.
+    /// Limit for each subject of tokens. With the scope `operations` it is ten times as high. Default 20 requests per
+    /// second, burst 60.
     #[serde(default = "per_subject")]
     pub per_subject: RateSpec,
-    /// Of one client address. Default 1000 a second, 2000 at once: mobile networks hide many phones behind one address.
+    /// Limit for each client address (IPv6: each /64 network). Default 1000 requests per second, burst 2000, because
+    /// mobile networks put many phones behind one address.
     #[serde(default = "per_address")]
     pub per_address: RateSpec,
-    /// Header in which a proxy in front of the workers hands on the client's address. Only for workers that nobody reaches past
-    /// that proxy. The API Gateway of this system sets `x-client-address`, which is then the default.
+    /// Header in which a proxy passes the address of the client, 1 to 64 letters, digits and dashes. Set it only if the
+    /// workers cannot be reached except through that proxy. Default: `x-client-address`, which the API Gateway sets, if
+    /// `gateway.enabled` is `true`; otherwise the address of the connection counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub client_address_header: Option<String>,
@@ -129,14 +138,14 @@ impl Default for LimitsSpec {
     }
 }
 
-/// A rate of requests.
+/// A token bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateSpec {
-    /// Requests each second, 1 to 10000.
+    /// Sustained requests per second, 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]
     pub rate_per_second: u32,
-    /// Requests at once after a rest, 1 to 10000.
+    /// Requests that may arrive at once after a pause, 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]
     pub burst: u32,
 }
@@ -149,7 +158,7 @@ fn per_address() -> RateSpec {
     RateSpec { rate_per_second: 1000, burst: 2000 }
 }
 
-/// API Gateway (HTTP API). Needs an `upstream` and a `jwt` when enabled.
+/// The API Gateway HTTP API in front of the workers. Updated in place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -157,27 +166,28 @@ fn per_address() -> RateSpec {
         .message("upstream and jwt are required with enabled: true"),
 )]
 pub struct GatewaySpec {
-    /// Make the API. Default `false`: the workers are then reached through the cluster's own ingress.
+    /// Whether the stack contains the API. Default `false`: the workers are reached through the ingress of the cluster.
+    /// Disabling it deletes the API; enabling it again creates one with another address.
     #[serde(default)]
     pub enabled: bool,
-    /// Where requests go. Exactly one of its members.
+    /// Address of the workers, exactly one of `url` and `vpcLink`. Required with `enabled: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamSpec>,
-    /// Who may call. Required when enabled.
+    /// JWT authorizer of all routes. Required with `enabled: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtSpec>,
-    /// Request limits of the stage.
+    /// Request limits of the stage, for all clients together.
     #[serde(default)]
     pub throttle: ThrottleSpec,
 }
 
-/// Where the gateway sends requests: exactly one of `url` and `vpcLink`.
+/// Address of the workers, exactly one of `url` and `vpcLink`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.url) != has(self.vpcLink)").message("exactly one of url and vpcLink is allowed"),
-    // Not a pattern of the field: the API server repeats a text that breaks a pattern, and this one may hold a
-    // password.
+    // Not a pattern of the field: the API server repeats a value that does not match a pattern, and this one may
+    // contain a password.
     validation = Rule::new(
         "!has(self.url) || \
          self.url.matches(r'^https://([A-Za-z0-9][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$')"
@@ -185,30 +195,32 @@ pub struct GatewaySpec {
     .message("url must be https://host or https://host:port, without user name, password or path"),
 )]
 pub struct UpstreamSpec {
-    /// Public `https://` address of the workers, without a path.
+    /// Public address of the workers, `https://host` or `https://host:port`, at most 512 characters, without path or
+    /// credentials. Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub url: Option<String>,
-    /// Private way into the VPC.
+    /// Private connection to an existing load balancer in a VPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc_link: Option<VpcLinkSpec>,
 }
 
-/// A VPC link the stack makes, to a load balancer that exists.
+/// A VPC link, which the stack creates, to an existing load balancer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VpcLinkSpec {
-    /// Subnets of the link, 1 to 20.
+    /// Subnets of the VPC link, 1 to 20. A change replaces the VPC link.
     #[schemars(
         length(min = 1, max = 20),
         inner(length(max = 24), regex(pattern = r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$"))
     )]
     pub subnet_ids: Vec<String>,
-    /// Security groups of the link, at most 5. Default: the VPC's own.
+    /// Security groups of the VPC link, at most 5. Default: the default security group of the VPC. A change replaces
+    /// the VPC link.
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 20), regex(pattern = r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")))]
     pub security_group_ids: Vec<String>,
-    /// ARN of the listener of the internal load balancer in front of the workers, in the city's region.
+    /// ARN of the listener, in `spec.region`, of the internal load balancer in front of the workers. Updated in place.
     #[schemars(
         length(max = 2048),
         regex(pattern = r"^arn:aws(-[a-z-]+)?:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:listener/[!-~]+$")
@@ -216,22 +228,23 @@ pub struct VpcLinkSpec {
     pub listener_arn: String,
 }
 
-/// The JWT authorizer.
+/// JWT authorizer of the gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtSpec {
-    /// `https://` address of the token issuer, as its tokens spell `iss`.
+    /// Issuer: an `https://` address without a query, spelled as in the claim `iss` of its tokens, at most 512
+    /// characters.
     #[schemars(
         length(max = 512),
         regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
     )]
     pub issuer: String,
-    /// Accepted `aud` values, 1 to 50.
+    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 characters.
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256)))]
     pub audiences: Vec<String>,
 }
 
-/// Request limits.
+/// Request limits of the stage, for all clients together. Requests above a limit get status 429.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ThrottleSpec {
@@ -239,7 +252,7 @@ pub struct ThrottleSpec {
     #[serde(default = "rate")]
     #[schemars(range(min = 1, max = 10_000))]
     pub rate_per_second: u32,
-    /// Requests allowed in one burst, 1 to 5000. Default 1000.
+    /// Requests that may arrive at once, 1 to 5000. Default 1000.
     #[serde(default = "burst")]
     #[schemars(range(min = 1, max = 5000))]
     pub burst: u32,

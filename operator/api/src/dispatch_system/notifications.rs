@@ -1,13 +1,14 @@
-//! `spec.notifications`: push to the apps.
+//! `spec.notifications`: push notifications to the apps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Push notifications.
+/// Push notifications to the apps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NotificationsSpec {
-    /// Firebase Cloud Messaging. Without it notifications still reach the event streams of the HTTP API.
+    /// Firebase Cloud Messaging. Default: no push; notifications reach the apps only through the event streams of the
+    /// HTTP API. Removing it deletes the SNS platform application with its registered devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fcm: Option<FcmSpec>,
 }
@@ -16,11 +17,12 @@ pub struct NotificationsSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FcmSpec {
-    /// Where the Firebase service account (the whole JSON key file, which FCM HTTP v1 requires) is kept.
+    /// Secret key with the JSON key file of the Firebase service account, which FCM HTTP v1 requires. A changed value
+    /// is applied in place.
     pub service_account_secret_ref: SecretKeyRef,
 }
 
-/// A key of a Secret in the system's own namespace. Without a cluster the command line reads it from
+/// A key of a Secret in the namespace of the system. Without a cluster, the command line reads the value from
 /// `--secret <name>/<key>=<file>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,7 +33,7 @@ pub struct SecretKeyRef {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub name: String,
-    /// Key in the Secret's data.
+    /// Key in the data of the Secret.
     #[schemars(length(max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
     pub key: String,
 }

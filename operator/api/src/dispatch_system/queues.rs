@@ -1,25 +1,25 @@
-//! `spec.queues`: the SQS queues. Each has a dead-letter queue of its own that keeps messages 14 days.
+//! `spec.queues`: the SQS queues.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The three queues.
+/// The three SQS queues. Each has a dead-letter queue, which keeps messages for 14 days. Updated in place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueuesSpec {
     /// Offer timers: one delayed message for each offer.
     #[serde(default)]
     pub offers: QueueSpec,
-    /// Driver responses on their way to both apps.
+    /// Outcomes of offers, to be reported to user app and driver app.
     #[serde(default)]
     pub responses: QueueSpec,
-    /// Notifications from the topic on their way to devices and event streams.
+    /// Notifications from the SNS topic, to be delivered to devices and event streams.
     #[serde(default)]
     pub notifications: QueueSpec,
 }
 
-/// Settings of one queue.
+/// Settings of one queue. Updated in place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -27,15 +27,18 @@ pub struct QueuesSpec {
         .message("visibilityTimeoutSeconds must be less than retentionSeconds"),
 )]
 pub struct QueueSpec {
-    /// How long an unread message is kept, in seconds, 60 to 1209600 (14 days). Default 345600 (4 days).
+    /// How long SQS keeps a message that is not deleted, in seconds, 60 to 1209600 (14 days). Default 345600 (4 days).
+    /// Must be greater than `visibilityTimeoutSeconds`, and in `offers` greater than `dispatch.offerTimeoutSeconds`. A
+    /// change also applies to stored messages.
     #[serde(default = "retention")]
     #[schemars(range(min = 60, max = 1_209_600))]
     pub retention_seconds: u32,
-    /// How long a received message is hidden from other workers, in seconds, 0 to 43200. Default 30.
+    /// How long a received message is hidden from other workers, in seconds, 0 to 43200 (12 hours). Default 30. A
+    /// message that is not processed in time is delivered again.
     #[serde(default = "visibility")]
     #[schemars(range(min = 0, max = 43_200))]
     pub visibility_timeout_seconds: u32,
-    /// Deliveries before a message goes to the dead-letter queue, 1 to 1000. Default 5.
+    /// Number of deliveries after which an unprocessed message moves to the dead-letter queue, 1 to 1000. Default 5.
     #[serde(default = "receives")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_receive_count: u32,

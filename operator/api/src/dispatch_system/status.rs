@@ -1,4 +1,4 @@
-//! `status`: what the operator last saw and did. Written by the operator's `status` step alone.
+//! `status`: the state that the operator last observed, and what it did. Only the operator writes it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -8,80 +8,84 @@ use serde::{Deserialize, Serialize};
 use super::DeletionPolicy;
 use super::export::ExportType;
 
-/// Observed state of a system.
+/// Observed state of the system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DispatchSystemStatus {
-    /// Generation of the spec this status speaks of; -1 before the first look, so that nothing reads a new object as
-    /// done.
+    /// Generation of the spec that this status describes. It is -1 before the first reconcile, so that a new object
+    /// does not appear to be reconciled.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Conditions, one of each type: `Ready`, `Reconciling` and `Stalled` (kstatus), `StackReady`, `DataPlaneReady`,
-    /// `WorkersReady`, `CredentialsValid`, `ExportsReady` (where exports are scheduled), `ConnectionPublished` (where
-    /// `spec.connection` names something), `Drifted`, `PlanPending`, `Paused`, `DeletionBlocked`.
+    /// Conditions, one for each type. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True`. The others are
+    /// `StackReady`, `DirectResourcesReady`, `WorkersReady`, `CredentialsValid`, `Drifted`, `PlanPending`, `Paused`,
+    /// `DeletionBlocked`, and, where the spec uses them, `ExportsReady` and `ConnectionPublished`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// Version of the operator that last reconciled the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_version: Option<String>,
-    /// The immutable fields as they were when the stack was made, for clusters whose API server does not enforce rules.
+    /// Values of the immutable fields when the stack was created. The operator enforces them where the API server does
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_arn: Option<String>,
-    /// CloudFormation's own word for the stack's state.
+    /// Stack status as CloudFormation reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_status: Option<String>,
-    /// SHA-256 of the template and parameters last applied: equal means nothing to do.
+    /// SHA-256 of the template and parameters that were last applied. If they are unchanged, the stack is not updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_hash: Option<String>,
-    /// The last template and parameters handed to CloudFormation, so that what failed is not repeated by itself.
+    /// The template and parameters that were last sent to CloudFormation. If they failed, they are not sent again until
+    /// the spec changes or a reconcile is requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<AttemptStatus>,
-    /// What becomes of the data when the object is deleted.
+    /// Effective deletion policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Who says so: `spec`, `namespace`, `operator` or `default`.
+    /// Source of the effective deletion policy: `spec`, `namespace` (annotation), `operator` (flag) or `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy_from: Option<String>,
-    /// Logical ids of resources that were left out of the last rollback that was continued. CloudFormation takes them for rolled back;
-    /// what they really are like is for a person to see to.
+    /// Logical ids of the resources that were skipped when a rollback was last continued. CloudFormation records them
+    /// as rolled back; check their actual state and repair them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_resources: Vec<String>,
-    /// Failures in a row, at least: written at 1, 2, 4, 8, … and at the limit, so that counting is no stream of writes.
+    /// Lower bound of the number of consecutive failed reconciles. It is written at 1, 2, 4, 8, … and at the retry
+    /// limit, to avoid a status update for each failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_in_a_row: Option<u32>,
-    /// Value of the annotation `dispatch.coactus.io/reconcile-requested-at` that was last followed.
+    /// Value of the annotation `dispatch.coactus.io/reconcile-requested-at` that was last handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// What the workers need to know, as found at AWS.
+    /// Names and addresses of the resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
-    /// The last plan made.
+    /// The last plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_plan: Option<LastPlan>,
     /// The last export of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_export: Option<ExportStatus>,
-    /// How far the scheduled exports are; absent where none are scheduled.
+    /// Progress of the scheduled exports; absent without a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_schedule: Option<ExportScheduleStatus>,
-    /// Name of the Secret the connection is published in, so that it can be removed when another one is wanted.
+    /// Name of the Secret that publishes the connection. The operator deletes that Secret when `spec.connection` no
+    /// longer names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_secret_name: Option<String>,
 }
 
-/// Names and addresses of the city's resources.
+/// Names and addresses of the resources.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputsStatus {
-    /// Table name.
+    /// Name of the table.
     pub table_name: String,
-    /// Stream ARN of the table.
+    /// ARN of the stream of the table.
     pub stream_arn: String,
-    /// Table of the stream consumers' leases.
+    /// Name of the table of stream leases.
     pub lease_table_name: String,
     /// URL of the `offers` queue.
     pub offers_queue_url: String,
@@ -89,46 +93,46 @@ pub struct OutputsStatus {
     pub responses_queue_url: String,
     /// URL of the `notifications` queue.
     pub notifications_queue_url: String,
-    /// ARN of the notifications topic.
+    /// ARN of the notification topic.
     pub topic_arn: String,
-    /// ARN of the FCM platform application.
+    /// ARN of the SNS platform application for FCM; absent without `spec.notifications.fcm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform_application_arn: Option<String>,
-    /// `redis://` or `rediss://` address of the cache.
+    /// Address of the cache, `redis://` or `rediss://`, without the AUTH token.
     pub cache_url: String,
     /// Name of the export bucket.
     pub export_bucket: String,
-    /// Address of the API Gateway.
+    /// Address of the HTTP API; absent without `spec.api.gateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
 }
 
-/// What of a spec must not change once there is a stack: where the data is, and how its keys are to be read.
+/// Values that must not change after the stack was created: they determine where the data is and how its keys are read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityStatus {
-    /// `spec.city`.
+    /// Value of `spec.city`.
     pub city: String,
-    /// `spec.region`.
+    /// Value of `spec.region`.
     pub region: String,
-    /// `spec.timezone`.
+    /// Value of `spec.timezone`.
     pub timezone: String,
-    /// `spec.currency`.
+    /// Value of `spec.currency`.
     pub currency: String,
-    /// Name of the table, chosen or derived.
+    /// Name of the table, specified or derived.
     pub table_name: String,
-    /// `spec.aws.accountId`, once it was set.
+    /// Value of `spec.aws.accountId`, once it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
 }
 
-/// One attempt to bring the stack to a template and its parameters.
+/// The template and parameters that were last sent to CloudFormation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptStatus {
     /// SHA-256 of template and parameters.
     pub hash: String,
-    /// Generation of the spec they were made from.
+    /// Generation of the spec from which they were rendered.
     pub generation: i64,
 }
 
@@ -136,20 +140,20 @@ pub struct AttemptStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastPlan {
-    /// Identity of the plan; an approval names it.
+    /// Id of the plan, twelve hexadecimal digits. An approval names it.
     pub id: String,
-    /// Resources to add.
+    /// Number of resources to create.
     pub add: u32,
-    /// Resources to change in place.
+    /// Number of resources to update in place.
     pub change: u32,
-    /// Resources to replace.
+    /// Number of resources to replace.
     pub replace: u32,
-    /// Resources to remove.
+    /// Number of resources to delete.
     pub remove: u32,
-    /// The changes, those that endanger data first; at most 20.
+    /// The first 20 changes. Changes that endanger data come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PlannedChange>,
-    /// How many changes are not in the list.
+    /// Number of further changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u32,
 }
@@ -158,17 +162,17 @@ pub struct LastPlan {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedChange {
-    /// Logical id in the template.
+    /// Logical id of the resource in the template.
     pub logical_id: String,
-    /// Type of the resource.
+    /// Type of the resource, for example `AWS::SQS::Queue`.
     #[serde(rename = "type")]
     pub resource_type: String,
     /// `add`, `change`, `replace` or `remove`.
     pub action: String,
-    /// CloudFormation's word for whether the resource is made anew: `True`, `False`, or `Conditional`, which shows only while the update
-    /// runs.
+    /// Whether CloudFormation replaces the resource: `True`, `False`, or `Conditional`, which is decided during the
+    /// update.
     pub replacement: String,
-    /// Whether data may be lost with it.
+    /// Whether the change can destroy data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub endangers_data: bool,
 }
@@ -179,63 +183,64 @@ pub struct PlannedChange {
 pub struct ExportStatus {
     /// ARN of the export.
     pub export_arn: String,
-    /// DynamoDB's word for its state: `IN_PROGRESS`, `COMPLETED` or `FAILED`.
+    /// State as DynamoDB reports it: `IN_PROGRESS`, `COMPLETED` or `FAILED`.
     pub state: String,
-    /// `Full`, or `Incremental`: what changed from `exportFrom` to `exportTime`.
+    /// `Full`: the whole table. `Incremental`: the changes from `exportFrom` to `exportTime`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub export_type: Option<ExportType>,
-    /// Time of the schedule it was started for; absent where a person started it.
+    /// Scheduled time of the export; absent for an export on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Time>,
-    /// When DynamoDB began.
+    /// Time at which DynamoDB started the export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When it ended.
+    /// Time at which the export ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// Beginning of the period of an incremental export, RFC 3339.
+    /// Start of the period of an incremental export, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_from: Option<String>,
-    /// Moment of the table the export shows, RFC 3339.
+    /// Point in time of the exported data, RFC 3339; the end of the period of an incremental export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_time: Option<String>,
-    /// Bytes written.
+    /// Size that AWS bills, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billed_bytes: Option<i64>,
-    /// Items written.
+    /// Number of exported items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_count: Option<i64>,
-    /// Key of the export's manifest in the bucket.
+    /// Key of the manifest of the export in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
-    /// Why it failed.
+    /// Why the export failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
-/// How far the scheduled exports are.
+/// Progress of the scheduled exports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportScheduleStatus {
-    /// `spec.export.schedule` this speaks of.
+    /// The `spec.export.schedule` that this progress describes.
     pub schedule: String,
-    /// When this schedule was first seen. No time of it before then is made up for.
+    /// Time at which the schedule was first observed. Earlier scheduled times are not caught up.
     pub since: Time,
-    /// Last time of the schedule an export was started for.
+    /// Last scheduled time for which an export was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_until: Option<Time>,
-    /// Next time of the schedule; one that has passed waits until the system can export. Absent while none is started.
+    /// Next scheduled time. A time in the past is due as soon as the system can export. Absent while no export is
+    /// started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_export_at: Option<Time>,
-    /// Moment of the table up to which completed exports show it; the next incremental one begins here.
+    /// Point in time up to which completed exports contain all changes. The next incremental export starts there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered_until: Option<Time>,
-    /// Moment of the table the last completed full export shows, on which the incremental ones after it build.
+    /// Point in time of the last completed full export, the base of the incremental exports after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full_at: Option<Time>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -1,33 +1,37 @@
-//! `spec.table`: the DynamoDB single table of the seed's section 6.
+//! `spec.table`: the DynamoDB single table (spec §6).
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The DynamoDB single table.
+/// The DynamoDB table that stores users, drivers and dispatches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)")
-        .message("name is immutable: another name is another table, without the data"),
+        .message("name is immutable: another name would be another, empty table"),
 )]
 pub struct TableSpec {
-    /// Table name, 3 to 248 of `A-Z a-z 0-9 _ . -` (the leases' table is `<name>-leases`, and 255 is AWS's limit).
-    /// Default `coactus-<namespace>-<name>`. Immutable: another name is another table, without the data.
+    /// Name of the table, 3 to 248 of `A-Z a-z 0-9 _ . -`. The table of stream leases is named `<name>-leases`. Default
+    /// `coactus-<namespace>-<name>`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 248), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
     pub name: Option<String>,
-    /// How reads and writes are paid for.
+    /// Capacity mode of the table and its indexes. Updated in place.
     #[serde(default)]
     pub billing: Billing,
-    /// Refuse deletion of the table at AWS. Default `true`.
+    /// Whether DynamoDB refuses to delete the table. Default `true`. With `deletionPolicy: Delete` the operator
+    /// disables it when the system is deleted. Updated in place.
     #[serde(default = "yes")]
     pub deletion_protection: bool,
-    /// Continuous backups, needed for exports. Default `true`.
+    /// Whether continuous backups (35 days) are enabled. Default `true`. Required by `export.schedule` and
+    /// `export.analytics`. Updated in place; disabling it discards the backups.
     #[serde(default = "yes")]
     pub point_in_time_recovery: bool,
-    /// Number of GSI1 partition keys the active drivers and open dispatches are spread over. 1 (default) is the seed's
-    /// literal `DRIVER#ACTIVE`; above 1 the key gets a `#<shard>` suffix. 1 to 64.
+    /// Number of partition keys of index GSI1 over which drivers, users and dispatches of one status are spread, 1 to
+    /// 64. Default 1: the keys have no suffix, for example `DRIVER#ACTIVE`; otherwise they have a suffix `#<shard>`.
+    /// One key takes about 1,000 writes per second. A change restarts the workers. Raise it at any time; after lowering
+    /// it, items under the removed keys are missing from GSI1 queries until they are next written.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub gsi1_shards: u16,
@@ -45,7 +49,7 @@ impl Default for TableSpec {
     }
 }
 
-/// How the table is paid for.
+/// Capacity mode of the table and its indexes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -55,41 +59,44 @@ impl Default for TableSpec {
     .message("read and write are required with mode Provisioned and not allowed with OnDemand"),
 )]
 pub struct Billing {
-    /// `OnDemand` (default) or `Provisioned`.
+    /// `OnDemand` (default): pay per request. `Provisioned`: pay for capacity that scales between bounds. Updated in
+    /// place; AWS limits how often per day a table can change its mode.
     #[serde(default)]
     pub mode: BillingMode,
-    /// Read capacity of the table and of each index. Required with `Provisioned`, refused with `OnDemand`.
+    /// Read capacity of the table and of each index. Required with mode `Provisioned`, not allowed with `OnDemand`.
+    /// Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<CapacitySpec>,
-    /// Write capacity of the table and of each index. Required with `Provisioned`, refused with `OnDemand`.
+    /// Write capacity of the table and of each index. Required with mode `Provisioned`, not allowed with `OnDemand`.
+    /// Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write: Option<CapacitySpec>,
 }
 
-/// The two billing modes.
+/// Capacity mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BillingMode {
     /// Pay per request.
     #[default]
     OnDemand,
-    /// Pay per provisioned unit, with autoscaling between two bounds.
+    /// Pay per provisioned unit; auto scaling between two bounds.
     Provisioned,
 }
 
-/// Bounds of one provisioned capacity, in units per second.
+/// Bounds of a provisioned capacity, in capacity units per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("self.min <= self.max").message("max must be at least min"),
 )]
 pub struct CapacitySpec {
-    /// Units to start with and never to go below, 1 to 40000.
+    /// Initial and smallest capacity, in units per second, 1 to 40000.
     #[schemars(range(min = 1, max = 40000))]
     pub min: u32,
-    /// Units never to exceed, `min` to 40000. Equal to `min` switches autoscaling off.
+    /// Largest capacity, in units per second, `min` to 40000. A value equal to `min` disables auto scaling.
     #[schemars(range(min = 1, max = 40000))]
     pub max: u32,
-    /// Share of the capacity in use that autoscaling aims at, in per cent, 20 to 90. Default 70.
+    /// Utilization that auto scaling maintains, in percent of the capacity, 20 to 90. Default 70.
     #[serde(default = "seventy")]
     #[schemars(range(min = 20, max = 90))]
     pub target_utilization_percent: u8,

@@ -1,4 +1,4 @@
-//! `spec.workers`: the runtime as Deployments. Without a cluster only the roles matter.
+//! `spec.workers`: the worker pool as Deployments. Without a cluster the sizes and Pod settings have no effect.
 
 use std::collections::BTreeMap;
 
@@ -6,48 +6,52 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The worker pool.
+/// The worker pool: one Deployment for each role, in the namespace of the system. Changes to image, resources and
+/// scheduling start a rolling update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkersSpec {
-    /// Container image of the runtime, 1 to 512 characters. Default: the image the operator was released with.
+    /// Container image of the runtime, 1 to 512 characters. Default: the image of the operator's release. A change
+    /// starts a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// Size of each role's Deployment.
+    /// Number of replicas of each role.
     #[serde(default)]
     pub roles: RolesSpec,
-    /// CPU and memory of a worker.
+    /// CPU and memory of each worker.
     #[serde(default)]
     pub resources: ResourceList,
-    /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`.
+    /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. Default:
+    /// none. A change does not restart the workers; Pods that exist keep the identity with which they were created.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub service_account_annotations: BTreeMap<String, String>,
-    /// Where workers may run.
+    /// Constraints on the nodes of the workers.
     #[serde(default)]
     pub scheduling: SchedulingSpec,
 }
 
-/// The four roles: the seed's four functions.
+/// Number of replicas of each role. Updated in place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolesSpec {
-    /// Save Dispatch Data: requests of users.
+    /// `save-dispatch`: stores the requests of users.
     #[serde(default)]
     pub save_dispatch: RoleScaling,
-    /// Dispatch Algorithm: choice of drivers.
+    /// `dispatch-algorithm`: reads the stream of the table, ranks drivers and makes offers. The shards of the stream
+    /// are divided among its replicas, so prefer a fixed number.
     #[serde(default)]
     pub dispatch_algorithm: RoleScaling,
-    /// Driver Response Handler: accept and reject.
+    /// `driver-response`: records the answers of drivers, and delivers notifications to both apps.
     #[serde(default)]
     pub driver_response: RoleScaling,
-    /// Status Update: positions and trip events.
+    /// `status-update`: records availability, positions and trip events.
     #[serde(default)]
     pub status_update: RoleScaling,
 }
 
-/// Size of one role: a fixed number of replicas, or autoscaling.
+/// Number of replicas of one role: fixed, or scaled automatically.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -55,48 +59,49 @@ pub struct RolesSpec {
         .message("only one of replicas and autoscaling is allowed"),
 )]
 pub struct RoleScaling {
-    /// Fixed number of replicas, 0 to 100. Not together with `autoscaling`. Default 2.
+    /// Fixed number of replicas, 0 to 100. Default 2. Not allowed together with `autoscaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<u32>,
-    /// Replicas by CPU use.
+    /// Scaling by CPU utilization with a `HorizontalPodAutoscaler`. Default: none. A cluster without `autoscaling/v2`
+    /// runs `minReplicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<AutoscalingSpec>,
 }
 
-/// Bounds of autoscaling.
+/// Bounds and target of automatic scaling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("self.minReplicas <= self.maxReplicas").message("maxReplicas must be at least minReplicas"),
 )]
 pub struct AutoscalingSpec {
-    /// Fewest replicas, 1 to 100.
+    /// Minimum number of replicas, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub min_replicas: u32,
-    /// Most replicas, `minReplicas` to 100.
+    /// Maximum number of replicas, `minReplicas` to 100.
     #[schemars(range(min = 1, max = 100))]
     pub max_replicas: u32,
-    /// CPU use aimed at, in per cent of the request, 10 to 95. Default 70.
+    /// Target CPU utilization, in percent of `resources.cpuRequest`, 10 to 95. Default 70.
     #[serde(default = "seventy")]
     #[schemars(range(min = 10, max = 95))]
     pub target_cpu_percent: u8,
 }
 
-/// Kubernetes resource quantities of one worker.
+/// CPU and memory of each worker, as Kubernetes quantities. A change starts a rolling update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResourceList {
-    /// CPU request, a Kubernetes quantity above zero. Default `100m`.
+    /// CPU request, a quantity above zero. Default `100m`. There is no CPU limit, because throttling would delay
+    /// offers.
     #[serde(default = "cpu")]
     #[schemars(length(max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|M|G|Ki|Mi|Gi)?$"))]
     pub cpu_request: String,
-    /// Memory request, a Kubernetes quantity above zero. Default `64Mi`.
+    /// Memory request, a quantity above zero. Default `64Mi`.
     #[serde(default = "memory_request")]
     #[schemars(length(max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|M|G|Ki|Mi|Gi)?$"))]
     pub memory_request: String,
-    /// Memory limit, at least the request. Default `256Mi`. There is no CPU limit: throttling would lengthen offers'
-    /// latency for nothing.
+    /// Memory limit, a quantity of at least `memoryRequest`. Default `256Mi`.
     #[serde(default = "memory_limit")]
     #[schemars(length(max = 32), regex(pattern = r"^[0-9]+([.][0-9]+)?(m|k|M|G|Ki|Mi|Gi)?$"))]
     pub memory_limit: String,
@@ -108,22 +113,22 @@ impl Default for ResourceList {
     }
 }
 
-/// Where workers may run.
+/// Constraints on the nodes of the workers. A change starts a rolling update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchedulingSpec {
-    /// Labels a node must have, at most 32.
+    /// Labels that a node must have, at most 32. Default: none.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
-    /// Priority class of the Pods.
+    /// Name of the `PriorityClass` of the Pods. Default: the default of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub priority_class_name: Option<String>,
-    /// Spread replicas over zones. Default `true`.
+    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`.
     #[serde(default = "yes")]
     pub spread_over_zones: bool,
 }

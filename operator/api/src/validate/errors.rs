@@ -1,19 +1,19 @@
-//! What is said about a value that is refused.
+//! Errors of validation.
 
 use std::fmt;
 
-/// Longest part of a refused value that is shown; the path leads to the rest.
+/// Maximum number of characters of a refused value in an error message.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// One refused field.
+/// A refused field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// Path from the root of the object, for example `spec.queues.offers.retentionSeconds`.
     pub path: String,
-    /// What was found, as a person would write it. `None` where the field is missing, and where the value may hold a
+    /// The refused value, as written in the manifest. `None` if the field is missing or if the value may contain a
     /// secret.
     pub value: Option<String>,
-    /// What is allowed, or which rule is broken.
+    /// What is allowed, or the violated rule.
     pub allowed: String,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything that is wrong with one object, at least one error; `Display` has one line for each.
+/// All errors of one object, at least one. `Display` prints one line per error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationErrors(pub Vec<FieldError>);
 
@@ -44,7 +44,7 @@ impl fmt::Display for ValidationErrors {
 
 impl std::error::Error for ValidationErrors {}
 
-/// Collects errors, so that one run tells a person everything.
+/// Collects errors, so that one run reports all of them.
 #[derive(Default)]
 pub(crate) struct Findings(Vec<FieldError>);
 
@@ -54,23 +54,23 @@ impl Findings {
         let value = value.to_string();
         let shown = match value.char_indices().nth(SHOWN_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &value[..end]),
-            None if value.is_empty() => "an empty text".to_owned(),
+            None if value.is_empty() => "an empty string".to_owned(),
             None => value,
         };
         self.0.push(FieldError { path: path.to_owned(), value: Some(shown), allowed: allowed.into() });
     }
 
-    /// Refuses a field without repeating its value: it is missing, or it may hold a secret.
+    /// Refuses a field without repeating its value, which is missing or may contain a secret.
     pub(crate) fn say(&mut self, path: &str, what: impl Into<String>) {
         self.0.push(FieldError { path: path.to_owned(), value: None, allowed: what.into() });
     }
 
-    /// The field at `path`, to speak of.
+    /// A check of the field at `path`.
     pub(crate) fn at<'a>(&'a mut self, path: &'a str) -> Field<'a> {
         Field { findings: self, path }
     }
 
-    /// Whether something was refused at `path` or below it.
+    /// Whether the field at `path` or a field below it was refused.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.0.iter().any(|error| {
             error.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -82,13 +82,13 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// `Ok` when nothing was refused.
+    /// `Ok` if nothing was refused.
     pub(crate) fn finish(self) -> Result<(), ValidationErrors> {
         if self.0.is_empty() { Ok(()) } else { Err(ValidationErrors(self.0)) }
     }
 }
 
-/// A field under examination.
+/// A field that is being checked.
 pub(crate) struct Field<'a> {
     findings: &'a mut Findings,
     path: &'a str,
@@ -102,7 +102,7 @@ impl Field<'_> {
         }
     }
 
-    /// Refuses every value of a list that `is_allowed` refuses.
+    /// Refuses each item of a list for which `is_allowed` is false.
     pub(crate) fn each(&mut self, list: &[String], is_allowed: fn(&str) -> bool, allowed: &str) {
         for (index, value) in list.iter().enumerate().filter(|(_, value)| !is_allowed(value)) {
             self.findings.refuse(&format!("{}[{index}]", self.path), value, allowed);

@@ -1,17 +1,17 @@
-//! The fields that must not change. A cluster refuses such a change by the rules of the definition; an API server before 1.25 stores
-//! those rules without enforcing them, so the operator holds every spec against what it recorded.
+//! Immutable fields. The rules of the definition refuse such a change, but API servers before Kubernetes 1.25 store the
+//! rules without enforcing them. The operator therefore compares each spec with the values that it recorded.
 
 use super::{Findings, ValidatedSystem, ValidationErrors};
 use crate::dispatch_system::IdentityStatus;
 
 impl ValidatedSystem {
-    /// Refuses a spec whose immutable fields are not those recorded. What was recorded stays the answer to where the data is.
+    /// Refuses a spec whose immutable fields differ from the recorded ones.
     pub fn keeps_identity(&self, recorded: &IdentityStatus) -> Result<(), ValidationErrors> {
         let spec = &self.spec;
         let mut found = Findings::default();
         let mut same = |path: &str, now: &str, was: &str| {
             if now != was {
-                found.refuse(path, now, format!("immutable; it was {was}"));
+                found.refuse(path, now, format!("the field is immutable; its value was {was}"));
             }
         };
         same("spec.city", &spec.city, &recorded.city);
@@ -25,7 +25,7 @@ impl ValidatedSystem {
         found.finish()
     }
 
-    /// What to record of this system. An account that is named later is recorded later.
+    /// The values to record. An account id that is set later is recorded later.
     pub fn identity(&self) -> IdentityStatus {
         IdentityStatus {
             city: self.spec.city.clone(),
@@ -71,13 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn an_account_may_be_named_once() {
+    fn an_account_id_can_be_set_once() {
         let named = system(&json!({ "aws": { "accountId": "111122223333" } }));
         assert_eq!(named.keeps_identity(&system(&json!({})).identity()), Ok(()));
         let errors = system(&json!({})).keeps_identity(&named.identity()).unwrap_err();
         assert_eq!(
             errors.to_string(),
-            "spec.aws.accountId: an empty text is not allowed: immutable; it was 111122223333"
+            "spec.aws.accountId: an empty string is not allowed: the field is immutable; its value was 111122223333"
         );
     }
 }

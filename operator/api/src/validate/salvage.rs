@@ -1,4 +1,4 @@
-//! Objects as a cluster stores them: read whole, or as far as a deletion needs them.
+//! Objects as a cluster stores them: read completely, or as far as a deletion needs.
 
 use kube::core::ObjectMeta;
 use serde_json::{Map, Value, json};
@@ -6,18 +6,20 @@ use serde_json::{Map, Value, json};
 use super::{FieldError, Findings, ValidatedSystem, ValidationErrors, check_spec};
 use crate::dispatch_system::{DispatchSystem, DispatchSystemSpec};
 
-/// Rounds of leaving out what is wrong: every round takes at least one group away, and there are fewer groups.
+/// Maximum number of rounds in which invalid groups are dropped. Each round drops at least one group, and there are
+/// fewer groups.
 const ROUNDS: usize = 24;
 
 impl ValidatedSystem {
-    /// Reads an object as a cluster stores it, whose spec need not fit the types. All errors are collected and name their fields.
+    /// Reads an object as a cluster stores it; its spec may not match the types. All errors are collected, with paths.
     pub fn of_object(metadata: &ObjectMeta, spec: &Value) -> Result<Self, ValidationErrors> {
         read(metadata, spec.clone())
     }
 
-    /// Reads an object that is being deleted. Groups of the spec that are wrong count as absent, so that a mistake in a fare never
-    /// stands in the way; what says where the resources are (name, region, account, role) is never guessed, and an error in it is
-    /// the answer. An unreadable `deletionPolicy` is the default one, which keeps the data.
+    /// Reads an object that is being deleted. Invalid groups of the spec count as absent, so that, for example, an
+    /// error in the fare table does not block the deletion. Fields that locate the resources (name, region, account,
+    /// role) are never guessed; an error in them is returned. An invalid `deletionPolicy` counts as absent, which keeps
+    /// the data.
     pub fn for_deletion(metadata: &ObjectMeta, spec: &Value) -> Result<Self, ValidationErrors> {
         let mut spec = spec.as_object().cloned().unwrap_or_default();
         let mut last = ValidationErrors(Vec::new());
@@ -49,7 +51,7 @@ fn read(metadata: &ObjectMeta, mut value: Value) -> Result<ValidatedSystem, Vali
     ValidatedSystem::try_from_raw(&raw)
 }
 
-/// Takes away what the error speaks of; `false` where that must not be guessed.
+/// Drops the group with the error; `false` if its value must not be guessed.
 fn leave_out(spec: &mut Map<String, Value>, error: &FieldError) -> bool {
     let Some(path) = error.path.strip_prefix("spec.") else { return false };
     let group = path.split(['.', '[']).next().unwrap_or_default();
@@ -63,11 +65,11 @@ fn leave_out(spec: &mut Map<String, Value>, error: &FieldError) -> bool {
         "region" => false,
         "aws" => keep(spec, &["accountId", "roleArn", "externalId"]),
         "table" => keep(spec, &["name"]),
-        // None of these is part of an AWS name.
+        // City and time zone are not part of any AWS name.
         "city" => spec.insert(group.to_owned(), json!("unknown")).is_none_or(|before| before != json!("unknown")),
         "timezone" => spec.insert(group.to_owned(), json!("UTC")).is_none_or(|before| before != json!("UTC")),
         _ => {
-            // Several errors may speak of one group.
+            // Several errors may concern one group.
             spec.remove(group);
             true
         }
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_groups_are_left_out_and_the_rest_counts() {
+    fn invalid_groups_are_dropped_and_the_rest_is_used() {
         let spec = json!({
             "city": "SEOUL!", "region": "ap-northeast-2", "timezone": "Nowhere",
             "deletionPolicy": "Delete",
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_resources_are_is_never_guessed() {
+    fn the_location_of_resources_is_never_guessed() {
         let base = json!({ "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul" });
         for (at, value) in [("region", json!("moon")), ("region", json!(7)), ("aws", json!({ "accountId": "12" }))] {
             let mut spec = base.clone();

@@ -1,7 +1,7 @@
 //! Checks a value against the generated schema: types, unknown and missing fields, bounds, lengths and enums.
 //!
-//! The bounds are stated once, as attributes of the resource types. The API server enforces the same schema in a
-//! cluster; this is what enforces it for the command line, and what makes the messages say what is allowed.
+//! The bounds are stated once, as attributes of the resource types. In a cluster, the API server enforces the same
+//! schema. This module enforces it for the command line, and its messages state what is allowed.
 
 use std::sync::LazyLock;
 
@@ -15,8 +15,8 @@ static SPEC: LazyLock<Value> = LazyLock::new(|| {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
 });
 
-/// Checks `spec`. Null members that the schema does not call nullable count as absent, as they do in Kubernetes (an
-/// object whose members are all commented out is null in YAML), and are removed.
+/// Checks `spec`. Null members of non-nullable fields count as absent, as in Kubernetes, and are removed: in YAML, an
+/// object whose members are all commented out is null.
 pub(crate) fn check_spec(spec: &mut Value, found: &mut Findings) {
     check(spec, &SPEC, "spec", found);
 }
@@ -34,7 +34,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
         "boolean" => value.is_boolean(),
         _ => true,
     };
-    // What should have been a group may be anything, a whole key file included, so its value is not repeated either.
+    // A value in place of a group may be anything, including a key file, so it is not repeated either.
     let group = |kind: &str| matches!(kind, "object" | "array");
     let hidden = may_hold_secret(path) || group(kind) || value.is_object() || value.is_array();
     let shown = if hidden { a_kind_of(value).to_owned() } else { value.to_string() };
@@ -61,7 +61,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
             }
         }
         Value::Number(number) => {
-            // Bounds of the schema are whole numbers below 2^53; a negative number is below every one of them.
+            // Bounds of the schema are integers from 0 to 2^53, so a negative number is below all of them.
             let number = number.as_u64();
             if number.is_none_or(|number| out_of(number, &schema["minimum"], &schema["maximum"])) {
                 found.refuse(path, shown, allowed(schema));
@@ -87,7 +87,7 @@ fn check_members(members: &mut Map<String, Value>, schema: &Value, path: &str, f
         let path = format!("{path}.{name}");
         match fields.get(name) {
             Some(field) => check(member, field, &path, found),
-            None => found.say(&path, format!("no such field; allowed are {}", names(fields))),
+            None => found.say(&path, format!("unknown field; allowed fields are {}", names(fields))),
         }
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -103,7 +103,7 @@ fn out_of(number: u64, min: &Value, max: &Value) -> bool {
     bound(min).is_some_and(|min| (number as f64) < min) || bound(max).is_some_and(|max| (number as f64) > max)
 }
 
-/// What the schema allows, in words.
+/// What the schema allows, as text.
 fn allowed(schema: &Value) -> String {
     let whole = |name: &str| schema[name].as_f64().map(|bound| format!("{bound:.0}"));
     let span = |min: Option<String>, max: Option<String>| match (min, max) {
@@ -125,15 +125,15 @@ fn allowed(schema: &Value) -> String {
         "boolean" => "true or false".to_owned(),
         "array" => joined("a list", span(whole("minItems"), whole("maxItems")), "items"),
         "object" => match (schema["properties"].as_object(), whole("maxProperties")) {
-            (Some(fields), _) => format!("an object with {}", names(fields)),
+            (Some(fields), _) => format!("an object with the fields {}", names(fields)),
             (None, Some(most)) => format!("an object with at most {most} entries"),
             (None, None) => "an object".to_owned(),
         },
         "string" => match schema["enum"].as_array() {
             Some(values) => values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-            None => joined("a text", span(whole("minLength"), whole("maxLength")), "characters"),
+            None => joined("a string", span(whole("minLength"), whole("maxLength")), "characters"),
         },
-        _ => "another form".to_owned(),
+        _ => "another type".to_owned(),
     }
 }
 
@@ -143,16 +143,16 @@ fn names(fields: &Map<String, Value>) -> String {
 
 fn a_kind_of(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
 }
 
-/// Whether people are likely to have put a secret where its name or address belongs.
+/// Whether the field may contain a secret by mistake, in place of the name of a Secret or an address.
 fn may_hold_secret(path: &str) -> bool {
     path.contains("SecretRef") || path.ends_with("external.url") || path.ends_with("eta.url")
 }

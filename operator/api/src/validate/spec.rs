@@ -1,4 +1,4 @@
-//! Forms of texts and rules between fields, group by group.
+//! Formats of strings and rules between fields, group by group.
 
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError};
@@ -13,26 +13,26 @@ use crate::dispatch_system::{
 };
 use crate::schedule::Schedule;
 
-/// Longest identifier of an ElastiCache replication group.
+/// Maximum length of an ElastiCache replication group identifier.
 const REPLICATION_GROUP_LEN_MAX: usize = 40;
-/// Longest name of an SQS queue.
+/// Maximum length of an SQS queue name.
 const QUEUE_LEN_MAX: usize = 80;
-/// Longest name of a CloudFormation stack.
+/// Maximum length of a CloudFormation stack name.
 const STACK_LEN_MAX: usize = 128;
-/// Longest name of an S3 bucket.
+/// Maximum length of an S3 bucket name.
 const BUCKET_LEN_MAX: usize = 63;
-/// What the bucket's name has behind the prefix: `-exports-` and the account.
+/// Length of the suffix of the bucket name: `-exports-` and the account id.
 const BUCKET_SUFFIX_LEN: usize = "-exports-".len() + 12;
-/// What the longest queue name, the dead-letter queue of notifications, has behind the prefix.
+/// Length of the suffix of the longest queue name, the dead-letter queue of notifications.
 const QUEUE_SUFFIX_LEN: usize = "-notifications-dlq".len();
 
-/// Checks the object's own names and the AWS names made of them.
+/// Checks namespace and name of the object and the AWS names derived from them.
 pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) {
     const LABEL: &str = "1 to 63 lower-case letters, digits and inner dashes";
     found.at("metadata.namespace").require(text::is_dns_label(namespace, 63), namespace, LABEL);
     found.at("metadata.name").require(text::is_dns_label(name, 63), name, LABEL);
     let prefix = format!("coactus-{namespace}-{name}");
-    let dashes = "no two dashes side by side, which ElastiCache refuses in an identifier";
+    let dashes = "without consecutive dashes, which ElastiCache rejects in an identifier";
     found.at("metadata.name").require(!prefix.contains("--"), name, dashes);
     let mut limits = vec![
         ("the SQS queue name", format!("{prefix}-notifications-dlq"), prefix.len() + QUEUE_SUFFIX_LEN, QUEUE_LEN_MAX),
@@ -43,21 +43,21 @@ pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec
         let what = "the ElastiCache replication group identifier";
         limits.insert(0, (what, prefix.clone(), prefix.len(), REPLICATION_GROUP_LEN_MAX));
     }
-    // The first limit broken is the tightest; the others would say the same again.
+    // The first exceeded limit is the tightest one, so the others would only repeat the error.
     if let Some((what, made, length, most)) = limits.into_iter().find(|(_, _, length, most)| length > most) {
         let shorter = length - most;
         found.refuse(
             "metadata.name",
             name,
             format!(
-                "{what} {made} made of it has {length} characters, allowed are {most}: {shorter} fewer in name or \
-                 namespace"
+                "{what} {made}, which is derived from it, has {length} characters and the limit is {most}; shorten \
+                 name or namespace by {shorter}"
             ),
         );
     }
 }
 
-/// Checks everything but the bounds of the dispatch rules.
+/// Checks everything except the bounds of the dispatch rules.
 pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     let city = "1 to 32 lower-case letters, digits and inner dashes";
     found.at("spec.city").require(text::is_dns_label(&spec.city, 32), &spec.city, city);
@@ -91,7 +91,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     workers(&spec.workers, found);
 }
 
-/// `spec.dispatch` as core understands it; core's bounds are the bounds.
+/// `spec.dispatch` as a policy of `dispatch-core`, which defines the bounds.
 pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolicy {
     let seconds = |seconds: u32| u64::from(seconds) * 1000;
     let policy = DispatchPolicy {
@@ -123,7 +123,7 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
             bounds(&format!("spec.dispatch.{field}"), value, format!("{min} to {max}"), found);
         }
         Err(PolicyError::RingsNotRising { before, after }) => {
-            let allowed = format!("radii must rise, and {after} follows {before}");
+            let allowed = format!("radii must increase; {after} follows {before}");
             let rings: Vec<String> = spec.search_rings_meters.iter().map(u32::to_string).collect();
             found.refuse("spec.dispatch.searchRingsMeters", rings.join(", "), allowed);
         }
@@ -131,7 +131,7 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
     policy
 }
 
-/// `spec.dispatch.fare` as core understands it.
+/// `spec.dispatch.fare` as a fare table of `dispatch-core`.
 pub(super) fn fare(spec: &FareSpec, found: &mut Findings) -> FareTable {
     let mut night_surcharges = Vec::new();
     for (index, night) in spec.night_surcharges.iter().enumerate() {
@@ -145,7 +145,7 @@ pub(super) fn fare(spec: &FareSpec, found: &mut Findings) -> FareTable {
         if let (Some(from_minute), Some(to_minute)) = (from, to) {
             if from_minute == to_minute {
                 let path = format!("spec.dispatch.fare.nightSurcharges[{index}].to");
-                found.refuse(&path, &night.to, "another time than from");
+                found.refuse(&path, &night.to, "from and to must differ");
             }
             night_surcharges.push(NightSurcharge { from_minute, to_minute, percent: night.percent });
         }
@@ -168,12 +168,12 @@ pub(super) fn fare(spec: &FareSpec, found: &mut Findings) -> FareTable {
     fare
 }
 
-/// A bound of core that is broken. The schema has usually said so already.
+/// Adds a bound violation that `dispatch-core` reports, unless the schema check already reported the field.
 fn bounds(field: &str, value: u64, allowed: String, found: &mut Findings) {
-    // Core says in brackets what of the field it speaks of: "searchRingsMeters (number of rings)".
+    // Core adds the aspect of the field in parentheses: "searchRingsMeters (number of rings)".
     let (path, aspect) =
         field.split_once(" (").map_or((field, ""), |(path, aspect)| (path, aspect.trim_end_matches(')')));
-    // Core's path of a surcharge has no index, the schema's has one.
+    // The path of a surcharge has no index in core and has one in the schema.
     let list = path.rsplit_once('.').map_or(path, |(list, _)| list);
     if found.has(path) || (list.ends_with("nightSurcharges") && found.has(list)) {
         return;
@@ -190,7 +190,7 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
         let arn = text::arn_of(role, "iam", "role/").filter(|arn| text::is_account(arn.account));
         found.at("spec.aws.roleArn").require(arn.is_some(), role, "arn:aws:iam::<account>:role/<name>");
         if let (Some(arn), Some(account)) = (arn, &spec.account_id) {
-            let allowed = format!("a role of the account {account} that accountId names");
+            let allowed = format!("a role in the account {account} (accountId)");
             found.at("spec.aws.roleArn").require(arn.account == account, role, &allowed);
         }
     }
@@ -198,7 +198,7 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
         let allowed = "2 to 1224 letters, digits and _ + = , . @ : / -";
         found.at("spec.aws.externalId").require(text::is_external_id(id), id, allowed);
         if spec.role_arn.is_none() {
-            found.say("spec.aws.roleArn", "externalId needs it");
+            found.say("spec.aws.roleArn", "is required with externalId");
         }
     }
     if let Some(boundary) = &spec.permissions_boundary_arn {
@@ -209,14 +209,14 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
     if let Some(key) = &spec.kms_key_arn {
         let ok =
             text::arn_of(key, "kms", "key/").is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
-        let allowed = format!("arn:aws:kms:{region}:<account>:key/<id>, a key of the city's own region");
+        let allowed = format!("arn:aws:kms:{region}:<account>:key/<id>, a key in spec.region");
         found.at("spec.aws.kmsKeyArn").require(ok, key, &allowed);
     }
     for (key, value) in &spec.tags {
         let path = format!("spec.aws.tags.{key}");
         let lower = key.to_lowercase();
         if lower.starts_with("aws:") || lower.starts_with("coactus:") {
-            found.say(&path, "tag keys that begin with aws: or coactus: are reserved");
+            found.say(&path, "tag keys that start with aws: or coactus: are reserved");
         }
         let key_ok = (1..=128).contains(&key.chars().count()) && text::is_tag_text(key);
         let characters = "letters, digits, spaces and _ . : / = + - @";
@@ -239,7 +239,7 @@ fn table(spec: &TableSpec, found: &mut Findings) {
             (BillingMode::Provisioned, None) => found.say(&path, "is required with mode Provisioned: min and max"),
             (BillingMode::OnDemand, Some(_)) => found.say(&path, "is not allowed with mode OnDemand; remove it"),
             (BillingMode::Provisioned, Some(capacity)) if capacity.min > capacity.max => {
-                found.refuse(&format!("{path}.max"), capacity.max, format!("at least min, {}", capacity.min));
+                found.refuse(&format!("{path}.max"), capacity.max, format!("at least min ({})", capacity.min));
             }
             _ => {}
         }
@@ -255,7 +255,9 @@ fn queues(spec: &QueuesSpec, offer_timeout_seconds: u32, found: &mut Findings) {
             found.refuse(
                 &path,
                 visibility,
-                format!("less than retentionSeconds, {retention}: a message must outlive one delivery"),
+                format!(
+                    "less than retentionSeconds ({retention}): SQS would delete messages while workers process them"
+                ),
             );
         }
     }
@@ -263,14 +265,15 @@ fn queues(spec: &QueuesSpec, offer_timeout_seconds: u32, found: &mut Findings) {
     let path = "spec.queues.offers.retentionSeconds";
     if retention <= offer_timeout_seconds && !found.has(path) {
         let allowed = format!(
-            "more than spec.dispatch.offerTimeoutSeconds, {offer_timeout_seconds}: a timer must outlive its delay"
+            "greater than spec.dispatch.offerTimeoutSeconds ({offer_timeout_seconds}): SQS would delete offer timers \
+             before it delivers them"
         );
         found.refuse(path, retention, allowed);
     }
 }
 
 fn secret(path: &str, secret: &SecretKeyRef, found: &mut Findings) {
-    // A person may have put the secret itself here, so the value is never repeated.
+    // The value may be the secret itself, entered by mistake, so it is never repeated.
     if !text::is_dns_subdomain(&secret.name) {
         found.say(&format!("{path}.name"), "must be the name of a Secret: lower-case letters, digits, dashes and dots");
     }
@@ -287,9 +290,9 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
         secret("spec.cache.authSecretRef", auth, found);
     }
     let Some(external) = &spec.external else { return };
-    // The address may carry a password, so it is not repeated.
+    // The address may contain a password, so it is not repeated.
     if external.url.contains('@') {
-        found.say("spec.cache.external.url", "must not carry a user name or password; use spec.cache.authSecretRef");
+        found.say("spec.cache.external.url", "must not contain a user name or password; use spec.cache.authSecretRef");
     } else if !text::is_origin(&external.url, &["redis", "rediss"]) {
         found.say("spec.cache.external.url", "must be redis://host:port or rediss://host:port, without a path");
     }
@@ -302,7 +305,8 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
         ("securityGroupIds", !spec.security_group_ids.is_empty()),
     ] {
         if set {
-            found.say(&format!("spec.cache.{name}"), "is not allowed with external: that cache is not managed here");
+            let why = "is not allowed with external: the operator does not manage that cache";
+            found.say(&format!("spec.cache.{name}"), why);
         }
     }
 }
@@ -316,13 +320,13 @@ fn subnets(path: &str, subnets: &[String], groups: &[String], found: &mut Findin
 
 fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings) {
     if let Some(schedule) = &spec.schedule {
-        // In which zone it is read makes no difference to whether it can be.
+        // Whether the expression is valid does not depend on the time zone.
         let is_schedule = Schedule::parse(schedule, TimeZone::UTC).is_some();
-        // croner's own texts speak of patterns and components; the form is what a person needs.
+        // croner's error texts describe its parser; the expected form is more helpful.
         let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
         found.at("spec.export.schedule").require(is_schedule, schedule, cron);
     }
-    let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, not beginning or ending with /";
+    let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, without a leading or trailing /";
     found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
     if point_in_time_recovery {
         return;
@@ -330,7 +334,7 @@ fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings)
     let analytics = spec.analytics.as_ref().is_some_and(|analytics| analytics.enabled);
     for (name, set) in [("schedule", spec.schedule.is_some()), ("analytics", analytics)] {
         if set {
-            let why = "needs spec.table.pointInTimeRecovery: true, because exports read the continuous backups";
+            let why = "requires spec.table.pointInTimeRecovery: true: exports read the continuous backups";
             found.say(&format!("spec.export.{name}"), why);
         }
     }
@@ -339,7 +343,7 @@ fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings)
 fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
     const PATH: &str = "spec.api.gateway";
     if spec.enabled && spec.upstream.is_none() {
-        found.say(&format!("{PATH}.upstream"), "is required with enabled: true: one of url and vpcLink");
+        found.say(&format!("{PATH}.upstream"), "is required with enabled: true: url or vpcLink");
     }
     if spec.enabled && spec.jwt.is_none() {
         found.say(&format!("{PATH}.jwt"), "is required with enabled: true: issuer and audiences");
@@ -353,7 +357,7 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
 }
 
 fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
-    const NAME: &str = "a name of Kubernetes: lower-case letters, digits, inner dashes and dots";
+    const NAME: &str = "a Kubernetes object name: lower-case letters, digits, inner dashes and dots";
     let ConnectionSpec { config_map_name, secret_name } = &spec.connection;
     if let Some(name) = config_map_name {
         found.at("spec.connection.configMapName").require(text::is_dns_subdomain(name), name, NAME);
@@ -363,7 +367,7 @@ fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
     let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
     let mut read = fcm.into_iter().chain(&spec.cache.auth_secret_ref);
     if read.any(|reference| reference.name == *name) {
-        found.say("spec.connection.secretName", "is the name of a Secret the system reads; choose another one");
+        found.say("spec.connection.secretName", "is the name of a Secret that the system reads; choose another name");
     }
 }
 
@@ -378,7 +382,7 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
         [("id", id), ("scopes", scopes), ("user", user), ("driver", driver), ("operations", operations)]
     {
         let visible = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic());
-        let allowed = "visible ASCII characters without blanks";
+        let allowed = "visible ASCII characters without spaces";
         found.at(&format!("{PATH}.claims.{name}")).require(visible, value, allowed);
     }
     let scopes = [user, driver, operations];
@@ -391,25 +395,25 @@ fn issuer_of(path: &str, issuer: &str, audiences: &[String], found: &mut Finding
     let allowed = "an https:// address without a query";
     found.at(&format!("{path}.issuer")).require(text::is_issuer(issuer), issuer, allowed);
     let audience = |text: &str| !text.trim().is_empty();
-    found.at(&format!("{path}.audiences")).each(audiences, audience, "an aud value");
+    found.at(&format!("{path}.audiences")).each(audiences, audience, "a non-empty value of the claim aud");
 }
 
 fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
     const PATH: &str = "spec.api.gateway.upstream";
     if upstream.url.is_some() == upstream.vpc_link.is_some() {
-        let given = if upstream.url.is_some() { "both are" } else { "none is" };
-        found.say(PATH, format!("exactly one of url and vpcLink is allowed, {given} given"));
+        let given = if upstream.url.is_some() { "both are set" } else { "neither is set" };
+        found.say(PATH, format!("exactly one of url and vpcLink is required, {given}"));
     }
     if let Some(url) = &upstream.url
         && !text::is_origin(url, &["https"])
     {
-        found.say(&format!("{PATH}.url"), "must be https://host or https://host:port, without a path or password");
+        found.say(&format!("{PATH}.url"), "must be https://host or https://host:port, without path or credentials");
     }
     if let Some(link) = &upstream.vpc_link {
         subnets(&format!("{PATH}.vpcLink"), &link.subnet_ids, &link.security_group_ids, found);
         let ok = text::arn_of(&link.listener_arn, "elasticloadbalancing", "listener/")
             .is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
-        let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, of the city's own region");
+        let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, a listener in spec.region");
         found.at(&format!("{PATH}.vpcLink.listenerArn")).require(ok, &link.listener_arn, &allowed);
     }
 }
@@ -436,16 +440,16 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
     if let (Some(request), Some(limit)) = (request, limit)
         && request > limit
     {
-        let allowed = format!("at least memoryRequest, {}", resources.memory_request);
+        let allowed = format!("at least memoryRequest ({})", resources.memory_request);
         found.refuse("spec.workers.resources.memoryLimit", &resources.memory_limit, allowed);
     }
     for key in spec.service_account_annotations.keys().filter(|key| !text::is_qualified_name(key)) {
-        found.say(&format!("spec.workers.serviceAccountAnnotations.{key}"), "the key is not name or domain/name");
+        found.say(&format!("spec.workers.serviceAccountAnnotations.{key}"), "the key must be name or domain/name");
     }
     for (key, value) in &spec.scheduling.node_selector {
         let path = format!("spec.workers.scheduling.nodeSelector.{key}");
         if !text::is_qualified_name(key) {
-            found.say(&path, "the key is not name or domain/name");
+            found.say(&path, "the key must be name or domain/name");
         }
         found.at(&path).require(text::is_label_value(value), value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
     }
@@ -465,18 +469,19 @@ fn roles(spec: &RolesSpec, found: &mut Findings) {
         let path = format!("spec.workers.roles.{name}");
         let Some(autoscaling) = &role.autoscaling else { continue };
         if role.replicas.is_some() {
-            found.say(&path, "only one of replicas and autoscaling is allowed, both are given");
+            found.say(&path, "only one of replicas and autoscaling is allowed, both are set");
         }
         let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
         found.at(&format!("{path}.autoscaling.maxReplicas")).require(
             least <= most,
             most,
-            &format!("at least minReplicas, {least}"),
+            &format!("at least minReplicas ({least})"),
         );
     }
 }
 
-/// The exact name of a zone of the database: jiff takes other capitals too, programs in other languages do not.
+/// Whether this is the exact name of a zone in the time zone database. jiff ignores case, programs in other languages
+/// do not.
 fn is_time_zone(name: &str) -> bool {
     TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }

@@ -1,5 +1,5 @@
-//! Forms of text. Each function is the rule of the schema's `pattern` for the same field, written without a regular
-//! expression engine; the tests hold both against the same examples.
+//! Formats of strings. Each function is equivalent to the `pattern` of the same field in the schema, without a regular
+//! expression engine; tests check both against the same examples.
 
 /// `ap-northeast-2`, `us-gov-west-1`.
 pub(super) fn is_region(text: &str) -> bool {
@@ -21,7 +21,7 @@ pub(super) fn is_dns_label(text: &str, longest: usize) -> bool {
         && !text.ends_with('-')
 }
 
-/// A name of Kubernetes: DNS labels with dots between them, at most 253 characters.
+/// A Kubernetes object name: DNS labels separated by dots, at most 253 characters.
 pub(super) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(|label| is_dns_label(label, 253))
 }
@@ -41,12 +41,12 @@ pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && is_digits(text)
 }
 
-/// An external id of a role's trust policy (STS API reference, `AssumeRole`).
+/// An external ID in the trust policy of a role (STS API reference, `AssumeRole`).
 pub(super) fn is_external_id(text: &str) -> bool {
     (2..=1224).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b))
 }
 
-/// A `DynamoDB` table name. The leases' table is named after it, which takes 7 of the 255 characters.
+/// A DynamoDB table name. The suffix of the lease table takes 7 of the 255 characters.
 pub(super) fn is_table_name(text: &str) -> bool {
     (3..=248).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
@@ -76,13 +76,13 @@ pub(super) fn is_security_group(text: &str) -> bool {
     text.strip_prefix("sg-").is_some_and(is_resource_number)
 }
 
-/// The parts of an ARN that validation looks at.
+/// The parts of an ARN that validation checks.
 pub(super) struct Arn<'a> {
     pub(super) region: &'a str,
     pub(super) account: &'a str,
 }
 
-/// Splits an ARN of `service`; the resource must begin with `kind` and have something behind it.
+/// Splits an ARN of `service`; the resource must start with `kind` followed by a name.
 pub(super) fn arn_of<'a>(text: &'a str, service: &str, kind: &str) -> Option<Arn<'a>> {
     let mut parts = text.splitn(6, ':');
     let (head, partition, found) = (parts.next()?, parts.next()?, parts.next()?);
@@ -103,27 +103,27 @@ pub(super) fn minute_of_day(text: &str) -> Option<u16> {
     (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
-/// `scheme://host` or `scheme://host:port` and nothing else: no user, no password, no path.
+/// `scheme://host` or `scheme://host:port`, without credentials and path.
 pub(super) fn is_origin(text: &str, schemes: &[&str]) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     schemes.contains(&scheme) && is_authority(rest)
 }
 
-/// `https://host` with an optional path, as a token issuer has.
+/// `https://host` with an optional path: the address of a token issuer.
 pub(super) fn is_issuer(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://") else { return false };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     is_authority(authority) && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#@".contains(&b))
 }
 
-/// `http://host` or `https://host` with an optional path, as a service inside the city's network has.
+/// `http://host` or `https://host` with an optional path: the address of a service in the city's network.
 pub(super) fn is_service(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return false };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     is_authority(authority) && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
 }
 
-/// A container image: a name, and a tag or digest behind it.
+/// A container image: a name, followed by a tag or digest.
 pub(super) fn is_image(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
     (1..=512).contains(&text.len())
@@ -132,7 +132,7 @@ pub(super) fn is_image(text: &str) -> bool {
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// Size of a Kubernetes quantity such as `100m`, `0.5` or `64Mi`; `None` for other texts and for zero.
+/// Size of a Kubernetes quantity such as `100m`, `0.5` or `64Mi`; `None` for other strings and for zero.
 pub(super) fn quantity(text: &str) -> Option<f64> {
     let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let (number, unit) = text.split_at(digits);
@@ -158,7 +158,7 @@ pub(super) fn is_qualified_name(text: &str) -> bool {
     domain.is_none_or(is_dns_subdomain) && !name.is_empty() && is_label_value(name)
 }
 
-/// A value of a label: at most 63 characters, letters and digits at both ends.
+/// A label value: at most 63 characters, a letter or digit at both ends.
 pub(super) fn is_label_value(text: &str) -> bool {
     let edge = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_alphanumeric());
     text.len() <= 63
@@ -167,7 +167,7 @@ pub(super) fn is_label_value(text: &str) -> bool {
         && edge(text.bytes().next_back())
 }
 
-/// The characters every AWS service takes in tags.
+/// The characters that every AWS service allows in tags.
 pub(super) fn is_tag_text(text: &str) -> bool {
     text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c))
 }

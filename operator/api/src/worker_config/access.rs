@@ -1,40 +1,40 @@
-//! The part of the worker configuration that says who may call the HTTP API, and how much.
+//! The part of the worker configuration that determines who may call the HTTP API, and at what rate.
 
 use serde::{Deserialize, Serialize};
 
-/// Who may call the HTTP API: whose bearer tokens (JWT) are believed, and what their claims mean.
+/// Callers of the HTTP API: the issuer of accepted bearer tokens (JWT), and the meaning of their claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthConfig {
-    /// `iss` of every token.
+    /// Claim `iss` of every token.
     pub issuer: String,
-    /// Values of which a token's `aud` must hold one. A token without `aud` must have one as its `client_id`, as Amazon Cognito's
-    /// access tokens do and as API Gateway takes it.
+    /// Accepted values of the claim `aud`. A token without `aud` must have one of them as its `client_id`, as in access
+    /// tokens of Amazon Cognito and as API Gateway accepts it.
     pub audiences: Vec<String>,
-    /// Where the issuer's public keys are read (RFC 7517): an `https://` address, or `http://` on this machine.
+    /// Address of the issuer's public keys (RFC 7517): `https://`, or `http://` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
-    /// File of the public keys instead; local runs have one.
+    /// File with the public keys, instead of an address; only local runs set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<String>,
-    /// What the claims mean.
+    /// Names of the claims and scopes.
     #[serde(default)]
     pub claims: ClaimsConfig,
 }
 
-/// What the claims of a token mean.
+/// Names of the claims and scopes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClaimsConfig {
-    /// Claim that names the user or driver: `user#00001`, or `00001`, which the scopes then make a user or a driver.
+    /// Claim with the id of the user or driver: `user#00001`, or `00001` if the scopes determine which it is.
     pub id: String,
-    /// Claim that lists the scopes: a text with blanks between them (RFC 8693), or a list of texts.
+    /// Claim with the scopes: a string separated by spaces (RFC 8693) or a list of strings.
     pub scopes: String,
     /// Scope of users.
     pub user: String,
     /// Scope of drivers.
     pub driver: String,
-    /// Scope of the city's own staff and programs.
+    /// Scope of the staff and programs of the city.
     pub operations: String,
 }
 
@@ -51,12 +51,12 @@ impl Default for ClaimsConfig {
 }
 
 impl AuthConfig {
-    /// The first part that cannot be used.
+    /// The first invalid field.
     pub(super) fn wrong_part(&self) -> Option<&'static str> {
         let claims = &self.claims;
         let names = [&claims.id, &claims.scopes, &claims.user, &claims.driver, &claims.operations];
         let scopes = [&claims.user, &claims.driver, &claims.operations];
-        // Two scopes of one name would make every user an operator.
+        // With equal names, every user would have the scope of operators.
         let distinct = scopes[0] != scopes[1] && scopes[0] != scopes[2] && scopes[1] != scopes[2];
         if self.issuer.trim().is_empty() {
             Some("issuer")
@@ -74,22 +74,22 @@ impl AuthConfig {
     }
 }
 
-/// An address keys may be read from: over TLS, or on this machine; without credentials in it.
+/// Whether keys may be read from this address: over TLS or on this machine, and without credentials in it.
 fn is_key_address(url: &str) -> bool {
     let here = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
     let allowed = url.starts_with("https://") || here.iter().any(|start| url.starts_with(start));
     allowed && url.bytes().all(|b| b.is_ascii_graphic()) && !url.contains('@')
 }
 
-/// How much one caller may ask of one worker process.
+/// Rate limits of one worker process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Of one subject of tokens.
+    /// Limit for each subject of tokens.
     pub per_subject: RateConfig,
-    /// Of one address, whoever is behind it.
+    /// Limit for each client address.
     pub per_address: RateConfig,
-    /// Header that holds the client's address, which whoever is in front sets; without it the connection's own address counts.
+    /// Header with the address of the client, set by a proxy. Without it, the address of the connection counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address_header: Option<String>,
 }
@@ -97,22 +97,22 @@ pub struct LimitsConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
-            // A driver's app that pings each second, answers and looks around makes less than a tenth of this.
+            // A driver app that pings every second, answers offers and reads lists needs less than a tenth of this.
             per_subject: RateConfig { per_second: 20, burst: 60 },
-            // Mobile networks hide thousands of phones behind one address.
+            // Mobile networks put thousands of phones behind one address.
             per_address: RateConfig { per_second: 1000, burst: 2000 },
             client_address_header: None,
         }
     }
 }
 
-/// A rate: so many each second, and so many at once after a rest.
+/// A token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateConfig {
-    /// Requests each second, 1 to 100000.
+    /// Sustained requests per second, 1 to 100000.
     pub per_second: u32,
-    /// Requests at once, 1 to 100000.
+    /// Requests that may arrive at once, 1 to 100000.
     pub burst: u32,
 }
 
@@ -131,25 +131,25 @@ impl LimitsConfig {
     }
 }
 
-/// What `dispatch-runtime keys` prints for a run on this machine: by what the workers know its tokens, and some tokens. It holds
-/// secrets, so it cannot be printed by accident.
+/// Output of `dispatch-runtime keys` for a local run: the settings that accept its tokens, and sample tokens. It
+/// contains secrets and therefore has no `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalAccess {
-    /// By what the workers know the tokens.
+    /// Settings with which the workers accept the tokens.
     pub auth: AuthConfig,
-    /// One token of each kind.
+    /// One token of each scope.
     pub tokens: SampleTokens,
 }
 
-/// One token of each kind.
+/// One token of each scope.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SampleTokens {
-    /// Of the user `user#00001`.
+    /// Token of the user `user#00001`.
     pub user: String,
-    /// Of the driver `driver#00001`.
+    /// Token of the driver `driver#00001`.
     pub driver: String,
-    /// Of an operator.
+    /// Token with the scope of operations.
     pub operations: String,
 }

@@ -1,32 +1,32 @@
-//! The part of the worker configuration that says who is asked how long drivers need to a pickup.
+//! The part of the worker configuration that determines how driving times are estimated.
 
 use dispatch_core::policy::DispatchPolicy;
 use serde::{Deserialize, Serialize};
 
-/// How long drivers need to a pickup.
+/// Estimated time from a driver to the pickup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EtaConfig {
-    /// Who is asked; without one drivers are ranked by distance.
+    /// The router; without one, drivers are ranked by distance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<RouterConfig>,
-    /// Time the router has to answer, ms.
+    /// Time that a search waits for the router, ms.
     pub timeout_ms: u64,
-    /// Drivers it is asked about in one search.
+    /// Number of drivers whose times are requested in one search.
     pub top_k: u8,
 }
 
-/// A router that runs somewhere.
+/// An external router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouterConfig {
-    /// What it is.
+    /// Protocol of the router.
     pub kind: RouterKind,
-    /// Its address, `http://` or `https://`, without credentials and without a slash at its end.
+    /// Address, `http://` or `https://`, without credentials and without a trailing slash.
     pub url: String,
 }
 
-/// What a router is.
+/// Protocol of a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouterKind {
     /// OSRM: `GET /table/v1/driving/…`.
@@ -37,19 +37,19 @@ pub enum RouterKind {
 }
 
 impl Default for EtaConfig {
-    /// What a document of an older operator means.
+    /// The meaning of a document from an operator without this field.
     fn default() -> Self {
         Self::of(&DispatchPolicy::default())
     }
 }
 
 impl EtaConfig {
-    /// The numbers of checked rules, and no router.
+    /// The numbers of a policy, without a router.
     pub(super) fn of(policy: &DispatchPolicy) -> Self {
         Self { router: None, timeout_ms: policy.eta_timeout_ms, top_k: policy.eta_top_k }
     }
 
-    /// Whether workers may send positions to the router's address: it is one of HTTP, and has no credentials in it.
+    /// Whether workers may use the address of the router: it is an HTTP address without credentials.
     pub(super) fn is_usable(&self) -> bool {
         let usable = |url: &str| {
             let http = url.starts_with("http://") || url.starts_with("https://");

@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FareConfig {
-    /// Money for the base distance.
+    /// Base fare, in whole units of the currency.
     pub base: u32,
-    /// Metres the base covers.
+    /// Distance included in the base fare, m.
     pub base_distance_m: u32,
-    /// Money per distance step.
+    /// Amount per distance step.
     pub per_distance: u32,
-    /// Metres of a distance step.
+    /// Length of a distance step, m.
     pub per_distance_m: u32,
-    /// Money per time step.
+    /// Amount per time step.
     pub per_time: u32,
-    /// Seconds of a time step.
+    /// Length of a time step, s.
     pub per_time_s: u32,
     /// Night surcharges.
     pub night_surcharges: Vec<NightSurchargeConfig>,
-    /// Road distance in per cent of the straight line.
+    /// Road distance in percent of the straight-line distance.
     pub road_factor_percent: u32,
-    /// Average speed, km/h.
+    /// Average speed for estimates, km/h.
     pub average_speed_kmh: u32,
-    /// Fares are rounded up to a multiple of this.
+    /// Fares are rounded up to a multiple of this amount.
     pub round_to: u32,
 }
 
@@ -33,11 +33,11 @@ pub struct FareConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NightSurchargeConfig {
-    /// Local minute of the day it begins, 0 to 1439.
+    /// Start, local minute of the day, 0 to 1439.
     pub from_minute: u16,
-    /// Local minute of the day it ends.
+    /// End, local minute of the day, 0 to 1439.
     pub to_minute: u16,
-    /// Per cent added.
+    /// Surcharge in percent of the fare.
     pub percent: u32,
 }
 

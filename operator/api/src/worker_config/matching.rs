@@ -1,24 +1,25 @@
-//! How requests get their drivers.
+//! How concurrent requests are matched with drivers.
 
 use dispatch_core::policy::{MatchingMode, MatchingPolicy};
 use serde::{Deserialize, Serialize};
 
-/// How requests get their drivers; a document without it, of an operator that knew of one way only, means that one.
+/// How concurrent requests are matched with drivers. A document without it, from an older operator, means mode
+/// `Sequential`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MatchingConfig {
-    /// One by one, or together.
+    /// Matching mode.
     pub mode: MatchingModeConfig,
-    /// Time requests are gathered for, ms.
+    /// Length of the window with mode `Batched`, ms.
     pub window_ms: u64,
 }
 
-/// The two modes of matching.
+/// Matching mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MatchingModeConfig {
-    /// One by one, as they come.
+    /// Requests are matched one by one, as they arrive.
     Sequential,
-    /// Those of a window together.
+    /// The requests of a time window are matched together.
     Batched,
 }
 

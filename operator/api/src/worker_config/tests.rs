@@ -13,7 +13,7 @@ fn fare() -> FareTable {
 
 #[cfg(feature = "crd")]
 #[test]
-fn a_manifest_without_rules_means_cores_own_defaults() {
+fn a_manifest_without_rules_has_the_defaults_of_core() {
     let minimal = crate::manifest::read_manifests(include_str!("../../../../examples/minimal.yaml")).unwrap();
     let system = crate::validate::ValidatedSystem::try_from_raw(&minimal[0]).unwrap();
     assert_eq!((system.policy, system.fare), (DispatchPolicy::default(), FareTable::default()));
@@ -72,12 +72,12 @@ fn changed(at: &str, value: serde_json::Value) -> String {
 }
 
 #[test]
-fn a_document_of_another_version_is_called_that() {
+fn a_document_of_another_version_is_refused_by_version() {
     let mut document = serde_json::to_value(default()).unwrap();
     document["version"] = json!(WORKER_CONFIG_VERSION + 1);
     document["somethingNew"] = json!(true);
     let error = WorkerConfig::read(&document.to_string()).unwrap_err();
-    assert_eq!(error.to_string(), "the worker configuration has version 2, this program reads version 1");
+    assert_eq!(error.to_string(), "the worker configuration has version 2; this program supports version 1");
 }
 
 #[test]
@@ -86,34 +86,34 @@ fn a_broken_document_names_the_field() {
         ("/dispatch/maxCandidates", json!("five"), "cannot be read at dispatch.maxCandidates"),
         ("/queues/offersUrl", json!(1), "cannot be read at queues.offersUrl"),
         ("/extra", json!(1), "cannot be read at extra"),
-        ("/timezone", json!("Asia/Soul"), "cannot be used at timezone: \"Asia/Soul\""),
-        ("/table/gsi1Shards", json!(0), "cannot be used at table.gsi1Shards: 0"),
-        ("/cache/url", json!("redis://user:hunter2@h"), "cannot be used at cache.url"),
-        ("/auth/audiences", json!([]), "cannot be used at auth.audiences"),
-        ("/auth/jwksUrl", json!("http://login.example.com/keys"), "cannot be used at auth.jwksUrl"),
-        ("/auth/jwksUrl", json!("https://user:hunter2@h/keys"), "cannot be used at auth.jwksUrl"),
-        ("/auth", json!({"issuer": "https://a", "audiences": ["a"]}), "cannot be used at auth.jwksUrl"),
-        ("/auth/claims", json!({"user": "rider", "operations": "rider"}), "cannot be used at auth.claims"),
-        ("/limits/perSubject", json!({"perSecond": 0, "burst": 1}), "cannot be used at limits.perSubject"),
-        ("/limits", json!({"clientAddressHeader": "a b"}), "cannot be used at limits.clientAddressHeader"),
+        ("/timezone", json!("Asia/Soul"), "is invalid at timezone: \"Asia/Soul\""),
+        ("/table/gsi1Shards", json!(0), "is invalid at table.gsi1Shards: 0"),
+        ("/cache/url", json!("redis://user:hunter2@h"), "is invalid at cache.url"),
+        ("/auth/audiences", json!([]), "is invalid at auth.audiences"),
+        ("/auth/jwksUrl", json!("http://login.example.com/keys"), "is invalid at auth.jwksUrl"),
+        ("/auth/jwksUrl", json!("https://user:hunter2@h/keys"), "is invalid at auth.jwksUrl"),
+        ("/auth", json!({"issuer": "https://a", "audiences": ["a"]}), "is invalid at auth.jwksUrl"),
+        ("/auth/claims", json!({"user": "rider", "operations": "rider"}), "is invalid at auth.claims"),
+        ("/limits/perSubject", json!({"perSecond": 0, "burst": 1}), "is invalid at limits.perSubject"),
+        ("/limits", json!({"clientAddressHeader": "a b"}), "is invalid at limits.clientAddressHeader"),
         (
             "/dispatch/offerTimeoutMs",
             json!(1000),
-            "cannot be used at dispatch: offerTimeoutSeconds is 1, allowed is 5 to 900",
+            "is invalid at dispatch: offerTimeoutSeconds is 1, allowed is 5 to 900",
         ),
         (
             "/dispatch/eta",
             json!({"timeoutMs": 300, "topK": 20, "router": {"kind": "OSRM", "url": "http://me:hunter2@osrm"}}),
-            "cannot be used at dispatch.eta.router.url",
+            "is invalid at dispatch.eta.router.url",
         ),
-        ("/dispatch/eta/topK", json!(0), "cannot be used at dispatch: eta.topK is 0, allowed is 1 to 50"),
+        ("/dispatch/eta/topK", json!(0), "is invalid at dispatch: eta.topK is 0, allowed is 1 to 50"),
         ("/dispatch/matching/mode", json!("Random"), "cannot be read at dispatch.matching.mode"),
         (
             "/dispatch/matching/windowMs",
             json!(5001),
-            "cannot be used at dispatch: matching.windowMilliseconds is 5001, allowed is 500 to 5000",
+            "is invalid at dispatch: matching.windowMilliseconds is 5001, allowed is 500 to 5000",
         ),
-        ("/dispatch/fare/perTimeS", json!(0), "cannot be used at dispatch.fare: fare.perTimeSeconds is 0"),
+        ("/dispatch/fare/perTimeS", json!(0), "is invalid at dispatch.fare: fare.perTimeSeconds is 0"),
     ] {
         let error = WorkerConfig::read(&changed(at, value)).unwrap_err();
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -191,7 +191,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_the_operator_writes_is_what_a_worker_reads(policy in policies(), fare in fares()) {
+    fn workers_read_what_the_operator_writes(policy in policies(), fare in fares()) {
         let written = config(DispatchConfig::of(&policy, &fare));
         let read = WorkerConfig::read(&written.to_json_pretty().unwrap()).unwrap();
         prop_assert_eq!(read.dispatch.policy().unwrap(), policy);

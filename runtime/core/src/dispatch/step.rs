@@ -1,16 +1,16 @@
-//! The transition function. What `stands(Guard::…)` is about, see [`guard`](super::guard).
+//! The transition function. For `stands(Guard::…)` see [`guard`](super::guard).
 
 use super::guard::{Guard, stands};
 use super::{
-    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, Event, FollowUp, Notice, OfferOutcome, Record, RecordType,
-    Refusal, Rules, SEARCH_PAUSE_MS, Status, Step, TripEvent, TripTotals,
+    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, DispatchStatus, Event, EventType, FollowUp, Notice,
+    OfferOutcome, Record, Refusal, Rules, SEARCH_PAUSE_MS, Step, TripEvent, TripTotals,
 };
 use crate::ids::{DriverId, UserId};
 
 /// Decides what `event` does to `dispatch`.
 ///
-/// A repeated event whose effect is already there (the same driver accepts the same offer again, the same trip event is
-/// reported again) is an unchanged [`Step`], so that a client that lost our answer gets it again.
+/// A repeated event that already took effect (the same driver accepts the same offer again, the same trip event is
+/// reported again) gives an unchanged [`Step`], so that a client that lost the answer gets it again.
 pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step, Refusal> {
     match event {
         Event::Wake => Ok(wake(dispatch, rules)),
@@ -34,13 +34,13 @@ pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step,
     }
 }
 
-/// Nothing to store; something to do, perhaps.
+/// A step without a change to store.
 fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
     Step { state: dispatch.clone(), records: Vec::new(), changed: false, companions: Vec::new(), follow_ups }
 }
 
-/// A change of the stored dispatch that begins as `state` with one record.
-fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+/// A step that starts from `before` with a new version and one record.
+fn change(before: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut state = before.clone();
     if stands(Guard::VersionCounts) {
         state.ver += 1;
@@ -55,7 +55,7 @@ fn change(before: &Dispatch, record_type: RecordType, details: &'static str, rul
 }
 
 fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
-    if dispatch.status != Status::Requested {
+    if dispatch.status != DispatchStatus::Requested {
         return unchanged(dispatch, Vec::new());
     }
     if let Some(driver) = dispatch.driver.as_ref().filter(|_| stands(Guard::OneOfferAtATime)) {
@@ -83,7 +83,7 @@ fn attempts_used_up(dispatch: &Dispatch) -> bool {
 
 fn waits_for_a_candidate(dispatch: &Dispatch) -> bool {
     let offered = dispatch.driver.is_some() && stands(Guard::OneOfferAtATime);
-    dispatch.status == Status::Requested && !offered && !attempts_used_up(dispatch)
+    dispatch.status == DispatchStatus::Requested && !offered && !attempts_used_up(dispatch)
 }
 
 fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Rules<'_>) -> Step {
@@ -94,7 +94,7 @@ fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Ru
         found.retain(|candidate| !dispatch.matching.asked.contains(&candidate.driver_id));
     }
     let Some(first) = found.first().map(|candidate| candidate.driver_id.clone()) else {
-        return nobody_free(dispatch, rules);
+        return no_driver_free(dispatch, rules);
     };
     let mut step = unchanged(dispatch, vec![FollowUp::Hold(first)]);
     step.state.matching.candidates = found;
@@ -110,13 +110,13 @@ fn driver_busy(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
     rest.matching.candidates.retain(|candidate| candidate.driver_id != *driver);
     match rest.matching.candidates.first().map(|candidate| candidate.driver_id.clone()) {
         Some(next) => unchanged(&rest, vec![FollowUp::Hold(next)]),
-        None => nobody_free(&rest, rules),
+        None => no_driver_free(&rest, rules),
     }
 }
 
-/// Nobody can be asked now: look again while the budget lasts. A dispatch that was offered to somebody before fails by
-/// the same clock, so that a request ends in bounded time whatever happens.
-fn nobody_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
+/// No driver is available now: search again until the search budget ends. A dispatch that was offered before fails by
+/// the same clock, so that every request ends in bounded time.
+fn no_driver_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     if rules.now < dispatch.matching.search_until {
         unchanged(dispatch, vec![FollowUp::WakeAfter { delay_ms: SEARCH_PAUSE_MS }])
     } else {
@@ -130,7 +130,7 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
         return unchanged(dispatch, vec![FollowUp::ReleaseHold(driver.clone())]);
     };
     let timeout_at = rules.now.plus_ms(rules.policy.offer_timeout_ms);
-    let mut step = change(dispatch, RecordType::DriverAssigned, "드라이버 배정 완료", rules);
+    let mut step = change(dispatch, EventType::DriverAssigned, "드라이버 배정 완료", rules);
     step.state.driver = Some(driver.clone());
     if stands(Guard::OfferNumberGrows) {
         step.state.offer_seq += 1;
@@ -149,13 +149,13 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
     step
 }
 
-/// The authorisation of an answer: this driver, this offer, still open.
+/// Authorises an answer: it must come from this driver, for this offer, while the offer is open.
 fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Result<(), Refusal> {
     if dispatch.driver.as_ref() != Some(driver) && stands(Guard::OfferedDriverAnswers) {
         let was_asked = dispatch.matching.asked.contains(driver);
         return Err(if was_asked { Refusal::OfferOver } else { Refusal::NotYours });
     }
-    let open = dispatch.status == Status::Requested || !stands(Guard::OpenRequestIsAnswered);
+    let open = dispatch.status == DispatchStatus::Requested || !stands(Guard::OpenRequestIsAnswered);
     let live = dispatch.offer_seq == offer_seq || !stands(Guard::LiveOfferIsAnswered);
     if !open || !live {
         return Err(Refusal::OfferOver);
@@ -166,13 +166,13 @@ fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Resu
 fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
     let already = dispatch.driver.as_ref() == Some(&driver)
         && dispatch.offer_seq == offer_seq
-        && matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+        && matches!(dispatch.status, DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed);
     if already {
         return Ok(unchanged(dispatch, Vec::new()));
     }
     live_offer_of(dispatch, &driver, offer_seq)?;
-    let mut step = change(dispatch, RecordType::DriverAccepted, "드라이버 수락", rules);
-    step.state.status = Status::Accepted;
+    let mut step = change(dispatch, EventType::DriverAccepted, "드라이버 수락", rules);
+    step.state.status = DispatchStatus::Accepted;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
     if stands(Guard::AcceptOccupiesDriver) {
@@ -185,20 +185,20 @@ fn accept(dispatch: &Dispatch, driver: DriverId, offer_seq: u32, rules: Rules<'_
 fn timed_out(dispatch: &Dispatch, offer_seq: u32, rules: Rules<'_>) -> Result<Step, Refusal> {
     let its_own = dispatch.offer_seq == offer_seq || !stands(Guard::TimerEndsItsOwnOffer);
     match &dispatch.driver {
-        Some(driver) if dispatch.status == Status::Requested && its_own => {
+        Some(driver) if dispatch.status == DispatchStatus::Requested && its_own => {
             Ok(end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules))
         }
         _ => Err(Refusal::OfferOver),
     }
 }
 
-/// Ends the live offer without a ride. The stored change itself is what makes the search go on.
+/// Ends the open offer without a ride. The search continues because the stored change appears in the stream.
 fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules: Rules<'_>) -> Step {
     let details = match outcome {
         OfferOutcome::TimedOut => "응답 시간 초과 - 다음 드라이버 검색 중",
         OfferOutcome::Accepted | OfferOutcome::Rejected => "드라이버 거절 - 다음 드라이버 검색 중",
     };
-    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    let mut step = change(dispatch, EventType::DriverRejected, details, rules);
     if stands(Guard::EndedOfferHasNoDriver) {
         step.state.driver = None;
     }
@@ -207,10 +207,11 @@ fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules
     step
 }
 
-/// Ends the live offer of a driver who turned out not to be free: nobody's answer, so nothing is counted or announced.
+/// Ends the open offer of a driver who turned out not to be free. The driver did not answer, so nothing is counted or
+/// announced.
 fn void_offer(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Step {
     let details = "드라이버 배정 불가 - 다음 드라이버 검색 중";
-    let mut step = change(dispatch, RecordType::DriverRejected, details, rules);
+    let mut step = change(dispatch, EventType::DriverRejected, details, rules);
     step.state.driver = None;
     close_offer(&mut step.state);
     step.follow_ups.push(FollowUp::ReleaseHold(driver));
@@ -222,17 +223,17 @@ fn close_offer(state: &mut Dispatch) {
     state.matching.timeout_at = None;
 }
 
-/// No driver takes it (the seed's `handleDispatchFailure`).
+/// Cancels a dispatch that found no driver (`handleDispatchFailure` in spec §8).
 fn fail(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     let mut step =
-        cancelled(dispatch, RecordType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
+        cancelled(dispatch, EventType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
     step.follow_ups.push(FollowUp::Notify(Notice::DispatchFailed(dispatch.user.clone())));
     step
 }
 
-fn cancelled(dispatch: &Dispatch, record_type: RecordType, details: &'static str, rules: Rules<'_>) -> Step {
+fn cancelled(dispatch: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut step = change(dispatch, record_type, details, rules);
-    step.state.status = Status::Cancelled;
+    step.state.status = DispatchStatus::Cancelled;
     close_offer(&mut step.state);
     step.state.matching.candidates.clear();
     if stands(Guard::CancelledFreesUser) {
@@ -246,16 +247,16 @@ fn cancel_by_user(dispatch: &Dispatch, user: &UserId, rules: Rules<'_>) -> Resul
     if dispatch.user != *user {
         return Err(Refusal::NotYours);
     }
-    if dispatch.status == Status::Cancelled {
+    if dispatch.status == DispatchStatus::Cancelled {
         return Ok(unchanged(dispatch, Vec::new()));
     }
-    let riding = dispatch.status == Status::InProgress && stands(Guard::RideIsNotCancelled);
-    if riding || dispatch.status == Status::Completed {
+    let riding = dispatch.status == DispatchStatus::InProgress && stands(Guard::RideIsNotCancelled);
+    if riding || dispatch.status == DispatchStatus::Completed {
         return Err(Refusal::WrongStatus(dispatch.status));
     }
-    let mut step = cancelled(dispatch, RecordType::CancelledByUser, "사용자 취소", rules);
+    let mut step = cancelled(dispatch, EventType::CancelledByUser, "사용자 취소", rules);
     if let Some(driver) = &dispatch.driver {
-        if dispatch.status == Status::Accepted {
+        if dispatch.status == DispatchStatus::Accepted {
             step.companions.push(Companion::FreeDriver(driver.clone()));
         } else {
             step.state.driver = None;
@@ -271,13 +272,13 @@ fn cancel_by_driver(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> 
         return Err(Refusal::NotYours);
     }
     match dispatch.status {
-        Status::Accepted => {
-            let mut step = cancelled(dispatch, RecordType::CancelledByDriver, "드라이버 취소", rules);
+        DispatchStatus::Accepted => {
+            let mut step = cancelled(dispatch, EventType::CancelledByDriver, "드라이버 취소", rules);
             step.companions.push(Companion::FreeDriver(driver));
             step.follow_ups.push(FollowUp::Notify(Notice::DriverCancelled(dispatch.user.clone())));
             Ok(step)
         }
-        Status::Cancelled => Ok(unchanged(dispatch, Vec::new())),
+        DispatchStatus::Cancelled => Ok(unchanged(dispatch, Vec::new())),
         other => Err(Refusal::WrongStatus(other)),
     }
 }
@@ -287,13 +288,14 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
         return Err(Refusal::NotYours);
     }
     let needed = match event {
-        TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => Status::Accepted,
-        TripEvent::TripStarted => Status::InProgress,
-        TripEvent::PaymentCompleted => Status::Completed,
-        // The end of a trip comes with its totals, as an event of its own.
+        TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => DispatchStatus::Accepted,
+        TripEvent::TripStarted => DispatchStatus::InProgress,
+        TripEvent::PaymentCompleted => DispatchStatus::Completed,
+        // The end of a trip is a separate event with totals.
         TripEvent::TripCompleted => return Err(Refusal::OutOfOrder(dispatch.last_trip_event)),
     };
-    let rides = matches!(dispatch.status, Status::Accepted | Status::InProgress | Status::Completed);
+    let rides =
+        matches!(dispatch.status, DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed);
     if rides && dispatch.last_trip_event == Some(event) {
         return Ok(unchanged(dispatch, Vec::new()));
     }
@@ -304,16 +306,16 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
         return Err(Refusal::OutOfOrder(dispatch.last_trip_event));
     }
     let (record_type, details) = match event {
-        TripEvent::PickupStarted => (RecordType::PickupStarted, "픽업 이동 시작"),
-        TripEvent::DriverArrived => (RecordType::DriverArrived, "드라이버 도착"),
-        TripEvent::PassengerPickedUp => (RecordType::PassengerPickedUp, "승객 탑승"),
-        TripEvent::TripStarted => (RecordType::TripStarted, "운행 시작"),
-        TripEvent::TripCompleted | TripEvent::PaymentCompleted => (RecordType::PaymentCompleted, "결제 완료"),
+        TripEvent::PickupStarted => (EventType::PickupStarted, "픽업 이동 시작"),
+        TripEvent::DriverArrived => (EventType::DriverArrived, "드라이버 도착"),
+        TripEvent::PassengerPickedUp => (EventType::PassengerPickedUp, "승객 탑승"),
+        TripEvent::TripStarted => (EventType::TripStarted, "운행 시작"),
+        TripEvent::TripCompleted | TripEvent::PaymentCompleted => (EventType::PaymentCompleted, "결제 완료"),
     };
     let mut step = change(dispatch, record_type, details, rules);
     step.state.last_trip_event = Some(event);
     if event == TripEvent::PassengerPickedUp {
-        step.state.status = Status::InProgress;
+        step.state.status = DispatchStatus::InProgress;
         step.state.trip_started_at = Some(rules.now);
     }
     step.follow_ups.push(FollowUp::Notify(Notice::TripProgress(dispatch.user.clone(), event)));
@@ -330,9 +332,9 @@ fn trip_completed(
         return Err(Refusal::NotYours);
     }
     match dispatch.status {
-        Status::InProgress => {
-            let mut step = change(dispatch, RecordType::TripCompleted, "운행 완료", rules);
-            step.state.status = Status::Completed;
+        DispatchStatus::InProgress => {
+            let mut step = change(dispatch, EventType::TripCompleted, "운행 완료", rules);
+            step.state.status = DispatchStatus::Completed;
             step.state.last_trip_event = Some(TripEvent::TripCompleted);
             step.companions = vec![
                 Companion::FreeUser(dispatch.user.clone()),
@@ -344,7 +346,7 @@ fn trip_completed(
             step.follow_ups.push(FollowUp::Notify(notice));
             Ok(step)
         }
-        Status::Completed => Ok(unchanged(dispatch, Vec::new())),
+        DispatchStatus::Completed => Ok(unchanged(dispatch, Vec::new())),
         other => Err(Refusal::WrongStatus(other)),
     }
 }

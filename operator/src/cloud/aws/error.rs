@@ -1,0 +1,92 @@
+//! Converts SDK errors by their error code.
+
+use std::error::Error;
+
+use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
+
+use crate::cloud::ports::{PortError, PortErrorKind};
+use crate::sanitize::shown;
+
+pub fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let kind = kind_of(&error);
+    let message = match (error.code(), error.message()) {
+        (Some(code), Some(text)) => format!("{code}: {text}"),
+        (Some(code), None) => code.to_owned(),
+        _ => without_answer(&error),
+    };
+    let message = shown(&message);
+    PortError { action, kind, message, source: Some(Box::new(error)) }
+}
+
+fn kind_of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> PortErrorKind {
+    match error {
+        SdkError::ServiceError(_) => error.code().map_or(PortErrorKind::Unavailable, kind_of_code),
+        SdkError::ConstructionFailure(_) => PortErrorKind::Invalid,
+        // Credentials that could not be loaded.
+        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => PortErrorKind::Denied,
+        _ => PortErrorKind::Unavailable,
+    }
+}
+
+/// Codes from the "Errors" and "Common errors" pages of the services' API references.
+fn kind_of_code(code: &str) -> PortErrorKind {
+    match code {
+        "ChangeSetNotFound"
+        | "ChangeSetNotFoundException"
+        | "ResourceNotFoundException"
+        | "TableNotFoundException"
+        | "ExportNotFoundException"
+        | "NotFound"
+        | "NoSuchBucket"
+        | "NotFoundException"
+        | "ReplicationGroupNotFoundFault"
+        | "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue"
+        | "StackNotFoundException" => PortErrorKind::NotFound,
+        "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
+            PortErrorKind::AlreadyExists
+        }
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "Throttled"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "ProvisionedThroughputExceededException" => PortErrorKind::Throttled,
+        "LimitExceededException" | "LimitExceeded" => PortErrorKind::Quota,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AuthorizationError"
+        | "AuthorizationErrorException"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "OptInRequired" => PortErrorKind::Denied,
+        // A table that is being created or updated.
+        "ResourceInUseException"
+        | "InternalFailure"
+        | "InternalError"
+        | "InternalErrorException"
+        | "InternalServerError"
+        | "ServiceUnavailable" => PortErrorKind::Unavailable,
+        _ => PortErrorKind::Invalid,
+    }
+}
+
+/// The innermost cause is the most specific: `connection refused` rather than `dispatch failure`.
+fn without_answer(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

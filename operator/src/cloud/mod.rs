@@ -1,0 +1,8 @@
+//! AWS as the engine uses it: ports, CloudFormation's states and changes, and the SDK adapters.
+
+pub mod aws;
+pub mod ports;
+mod resource_change;
+pub mod stack;
+
+pub use resource_change::{ChangeCounts, ChangeKind, Replacement, ResourceChange};

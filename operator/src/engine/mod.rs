@@ -1,0 +1,20 @@
+//! The engine: `observe -> validate -> plan -> apply -> status`, one module each. `plan` and `status` are pure; only
+//! `observe`, `apply`, `destroy` and `export` make calls, through the [ports](crate::cloud::ports). The command line
+//! and the Kubernetes controller both use [`reconcile::reconcile`].
+
+pub mod apply;
+pub mod desired;
+pub mod destroy;
+pub mod error;
+pub mod export;
+pub mod images;
+pub mod observe;
+pub mod outcome;
+pub mod outputs;
+pub mod plan;
+pub mod progress;
+pub mod reconcile;
+pub mod secrets;
+pub mod settings;
+pub mod status;
+pub mod worker_config;

@@ -1,0 +1,79 @@
+//! Reads the current state from AWS.
+//!
+//! Without drift detection this takes four calls: the stack, the table, the platform application and, if the stack has
+//! one, the cache. Drift detection adds one for the table's backups, one for its time to live and one for each queue.
+
+use dispatch_api::validate::ValidatedSystem;
+
+use crate::cloud::ports::{PortError, Ports};
+use crate::cloud::stack::StackDescription;
+use crate::engine::error::EngineError;
+use crate::engine::outputs::ArnBase;
+use crate::engine::plan::template::{bucket_name, outputs as key};
+use crate::engine::plan::{DirectResources, QueueLook, RetainedData};
+use crate::engine::settings::DriftDetection;
+
+/// Fails if the credentials belong to another account than the spec names.
+pub async fn guard_account(system: &ValidatedSystem, ports: &Ports) -> Result<(), EngineError> {
+    let Some(wanted) = &system.spec.aws.account_id else { return Ok(()) };
+    let found = ports.identity.account().await?;
+    if found == *wanted { Ok(()) } else { Err(EngineError::WrongAccount { wanted: wanted.clone(), found }) }
+}
+
+/// The account of the stack or, without a stack, of the credentials.
+pub async fn account(ports: &Ports, found: Option<&StackDescription>) -> Result<String, PortError> {
+    match found.and_then(|stack| ArnBase::of(&stack.arn)) {
+        Some(base) => Ok(base.account.to_owned()),
+        None => ports.identity.account().await,
+    }
+}
+
+/// The table and bucket that an earlier stack of this system retained.
+pub async fn kept(system: &ValidatedSystem, ports: &Ports, account: &str) -> Result<RetainedData, PortError> {
+    let table = match ports.tables.table(&system.names.table).await? {
+        Some(table) => {
+            let tags = ports.tables.tags(&table.arn).await?;
+            Some((table, tags))
+        }
+        None => None,
+    };
+    let bucket = bucket_name(system, account);
+    let tags = ports.buckets.tags(&bucket, account).await?;
+    Ok(RetainedData { table, bucket: tags.map(|tags| (bucket, tags)) })
+}
+
+/// The resources managed outside CloudFormation.
+pub async fn direct_resources(
+    system: &ValidatedSystem,
+    ports: &Ports,
+    stack: &StackDescription,
+    drift: DriftDetection,
+) -> Result<DirectResources, PortError> {
+    let names = &system.names;
+    let table = ports.tables.table(&names.table).await?;
+    let push_arn = ArnBase::of(&stack.arn).map(|base| base.platform_application(&names.platform_application));
+    let push_arn = push_arn.unwrap_or_default();
+    let push_exists = ports.push.exists(&push_arn).await?;
+    let cache = match system.spec.cache.external {
+        Some(_) => None,
+        None => ports.caches.endpoint(&names.replication_group).await?,
+    };
+    let mut queues = Vec::new();
+    let (mut recovery, mut expiry) = (None, None);
+    if drift == DriftDetection::Look {
+        if table.is_some() {
+            recovery = ports.tables.recovery(&names.table).await?;
+            expiry = Some(ports.tables.expiry(&names.table).await?);
+        }
+        for (name, queue, output) in [
+            ("offers", &names.offers_queue, key::OFFERS_QUEUE_URL),
+            ("responses", &names.responses_queue, key::RESPONSES_QUEUE_URL),
+            ("notifications", &names.notifications_queue, key::NOTIFICATIONS_QUEUE_URL),
+        ] {
+            let (Some(url), Some(base)) = (stack.outputs.get(output), ArnBase::of(&stack.arn)) else { continue };
+            let settings = ports.queues.settings(url).await?;
+            queues.push(QueueLook { name, url: url.clone(), dead_letter_arn: base.dead_letter_queue(queue), settings });
+        }
+    }
+    Ok(DirectResources { table, recovery, expiry, push_arn, push_exists, cache, queues })
+}

@@ -1,0 +1,67 @@
+//! Log groups, and the metric that is extracted from the logs of the workers.
+//!
+//! DynamoDB Streams publishes no iterator age; the metric of that name belongs to Lambda. Workers with the role
+//! `dispatch-algorithm` log the age of the records that they read as the JSON field [`STREAM_ITERATOR_AGE_FIELD`], and
+//! a metric filter converts it to a metric. The log agent of the cluster (Fluent Bit in EKS) sends the standard output
+//! of the workers to the runtime log group.
+
+use dispatch_api::validate::ValidatedSystem;
+use serde_json::json;
+
+use crate::engine::plan::template::fragment::{Resource, TemplateFragment, reference};
+use crate::engine::plan::template::gateway;
+
+pub(super) const API_LOGS: &str = "ApiLogGroup";
+const RUNTIME_LOGS: &str = "RuntimeLogGroup";
+
+/// Namespace of the metrics that are extracted from logs.
+pub(super) const METRIC_NAMESPACE: &str = "CoactusDispatch";
+
+/// Field of a log entry with the age of the oldest unprocessed stream record, ms. Workers write the fields of an event
+/// at the top level.
+const STREAM_ITERATOR_AGE_FIELD: &str = "$.stream_iterator_age_ms";
+
+/// Retention of logs, days. Logs contain neither phone numbers nor positions; disputes about a ride are settled with
+/// the table.
+const RETENTION_DAYS: u32 = 90;
+
+/// Name of the metric of the stream lag. It contains the name of the system, because a metric filter takes dimensions
+/// only from log fields.
+pub(super) fn iterator_age_metric(system: &ValidatedSystem) -> String {
+    format!("StreamIteratorAgeMs-{}-{}", system.namespace, system.name)
+}
+
+pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
+    let mut part = TemplateFragment::default();
+    let path = format!("coactus/{}/{}", system.namespace, system.name);
+    part.resource(RUNTIME_LOGS, log_group(system, &format!("/{path}/runtime")));
+    part.resource(
+        "StreamIteratorAgeFilter",
+        Resource::new(
+            "AWS::Logs::MetricFilter",
+            json!({
+                "LogGroupName": reference(RUNTIME_LOGS),
+                "FilterPattern": format!("{{ {STREAM_ITERATOR_AGE_FIELD} >= 0 }}"),
+                "MetricTransformations": [{
+                    "MetricNamespace": METRIC_NAMESPACE,
+                    "MetricName": iterator_age_metric(system),
+                    "MetricValue": STREAM_ITERATOR_AGE_FIELD,
+                    "Unit": "Milliseconds",
+                }],
+            }),
+        ),
+    );
+    if gateway::is_enabled(system) {
+        // With this prefix, the log deliveries of all APIs share one statement of the log resource policy of the
+        // account, whose size is limited ("Enable logging from AWS services").
+        part.resource(API_LOGS, log_group(system, &format!("/aws/vendedlogs/{path}/api")));
+    }
+    part
+}
+
+fn log_group(system: &ValidatedSystem, name: &str) -> Resource {
+    Resource::new(
+        "AWS::Logs::LogGroup",
+        json!({ "LogGroupName": name, "RetentionInDays": RETENTION_DAYS, "KmsKeyId": system.spec.aws.kms_key_arn }),
+    )
+}

@@ -1,0 +1,276 @@
+//! The worker pool as Kubernetes objects. Pure: the same system, outputs and cluster give the same objects.
+//!
+//! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately. The other
+//! objects are a service account (its annotations carry the AWS identity), the worker configuration, Services of the
+//! HTTP roles, a network policy and, if the cluster serves their kinds, disruption budgets and autoscalers.
+
+mod compare;
+pub mod connection;
+mod network;
+mod pods;
+mod scaling;
+
+use std::collections::BTreeMap;
+
+use dispatch_api::dispatch_system::{DispatchSystem, OutputsStatus, RoleScaling};
+use dispatch_api::validate::ValidatedSystem;
+use dispatch_api::worker_config::WorkerConfig;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::Resource as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::engine::plan::hex;
+use crate::engine::worker_config::{WorkerOverrides, worker_config};
+
+pub use compare::{APPLIED, differs};
+
+/// Label with the name of the system that an object belongs to. The operator lists its objects by it.
+pub const SYSTEM_LABEL: &str = "dispatch.coactus.io/system";
+/// Value of the label `app.kubernetes.io/managed-by`.
+pub const MANAGED_BY: &str = "dispatch-operator";
+/// Pod annotation with the digest of the configuration that a worker reads only at start. A changed digest starts a
+/// rolling update.
+pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
+/// File of the worker configuration in its `ConfigMap`.
+const CONFIG_FILE: &str = "worker.json";
+
+/// Optional API versions that the cluster serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// `policy/v1` (Kubernetes 1.21).
+    pub disruption_budgets: bool,
+    /// `autoscaling/v2` (Kubernetes 1.23).
+    pub autoscalers: bool,
+}
+
+/// Input of the objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    pub system: &'a ValidatedSystem,
+    pub outputs: &'a OutputsStatus,
+    /// Image of the runtime if the manifest names none.
+    pub image: &'a str,
+    /// Endpoint that replaces the AWS endpoints.
+    pub endpoint_url: Option<&'a str>,
+    /// Version of the Secret with the Redis AUTH token, so that a changed token restarts the workers.
+    pub cache_secret_version: Option<&'a str>,
+    pub served: Served,
+}
+
+/// Why there are no objects.
+#[derive(Debug, Error)]
+pub enum PoolError {
+    /// An object cannot be serialized.
+    #[error("cannot serialize a worker object")]
+    Write(#[from] serde_json::Error),
+}
+
+/// Kinds of objects that the operator creates, in the order in which they are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are Kubernetes' own")]
+pub enum ChildKind {
+    ServiceAccount,
+    ConfigMap,
+    NetworkPolicy,
+    Service,
+    Deployment,
+    PodDisruptionBudget,
+    HorizontalPodAutoscaler,
+}
+
+impl ChildKind {
+    pub const ALL: [Self; 7] = [
+        Self::ServiceAccount,
+        Self::ConfigMap,
+        Self::NetworkPolicy,
+        Self::Service,
+        Self::Deployment,
+        Self::PodDisruptionBudget,
+        Self::HorizontalPodAutoscaler,
+    ];
+
+    /// Group, version, kind and plural.
+    pub fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
+        }
+    }
+
+    /// Whether the cluster serves this kind.
+    pub fn is_served(self, served: Served) -> bool {
+        match self {
+            Self::PodDisruptionBudget => served.disruption_budgets,
+            Self::HorizontalPodAutoscaler => served.autoscalers,
+            _ => true,
+        }
+    }
+}
+
+/// An object of the worker pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    pub kind: ChildKind,
+    pub name: String,
+    /// The complete object.
+    pub body: Value,
+}
+
+/// A role of the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Name, as in `--role`.
+    pub name: &'static str,
+    /// Whether it serves the HTTP API.
+    pub http: bool,
+}
+
+/// The four roles with their numbers of replicas.
+pub fn roles(system: &ValidatedSystem) -> [(Role, &RoleScaling); 4] {
+    let roles = &system.spec.workers.roles;
+    [
+        (Role { name: "save-dispatch", http: true }, &roles.save_dispatch),
+        (Role { name: "dispatch-algorithm", http: false }, &roles.dispatch_algorithm),
+        (Role { name: "driver-response", http: true }, &roles.driver_response),
+        (Role { name: "status-update", http: true }, &roles.status_update),
+    ]
+}
+
+/// Name of the Deployment of a role and of its related objects.
+pub fn role_name(system: &ValidatedSystem, role: Role) -> String {
+    format!("{}-{}", system.name, role.name)
+}
+
+/// All objects, in the order in which they are applied.
+pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
+    let system = pool.system;
+    let overrides =
+        WorkerOverrides { endpoint_url: pool.endpoint_url.map(str::to_owned), ..WorkerOverrides::default() };
+    let config = worker_config(system, pool.outputs, &overrides);
+    let digest = restart_digest(&config, pool.cache_secret_version)?;
+    let mut children = vec![
+        child(ChildKind::ServiceAccount, service_account(system))?,
+        child(ChildKind::ConfigMap, config_map(system, &config)?)?,
+        child(ChildKind::ConfigMap, connection::config_map(pool)?)?,
+        child(ChildKind::NetworkPolicy, network::policy(pool))?,
+    ];
+    for (role, scaling) in roles(system) {
+        if role.http {
+            children.push(child(ChildKind::Service, network::service(system, role))?);
+        }
+        children.push(child(ChildKind::Deployment, pods::deployment(pool, role, scaling, &digest))?);
+        if pool.served.disruption_budgets {
+            children.push(child(ChildKind::PodDisruptionBudget, scaling::disruption_budget(system, role))?);
+        }
+        if let Some(autoscaling) =
+            scaling.autoscaling.as_ref().filter(|_| pool.served.autoscalers && !system.spec.suspend)
+        {
+            children.push(child(ChildKind::HorizontalPodAutoscaler, scaling::autoscaler(system, role, autoscaling))?);
+        }
+    }
+    children.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    Ok(children)
+}
+
+/// Objects that are skipped because the cluster does not serve their kind, as text.
+pub fn left_out(system: &ValidatedSystem, served: Served) -> Vec<&'static str> {
+    let mut out = Vec::new();
+    if !served.disruption_budgets {
+        out.push("disruption budgets (the cluster does not serve policy/v1)");
+    }
+    if !served.autoscalers && roles(system).iter().any(|(_, scaling)| scaling.autoscaling.is_some()) {
+        out.push("autoscaling (the cluster does not serve autoscaling/v2; minReplicas are used)");
+    }
+    out
+}
+
+fn child<T: Serialize>(kind: ChildKind, object: T) -> Result<Child, PoolError> {
+    let mut body = serde_json::to_value(object)?;
+    let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let digest = hex(&Sha256::digest(body.to_string()));
+    body["metadata"]["annotations"][APPLIED] = json!(digest);
+    Ok(Child { kind, name, body })
+}
+
+/// Name, labels and owner of an object. The object is deleted with its owner.
+fn metadata(system: &ValidatedSystem, name: String, component: Option<&str>) -> ObjectMeta {
+    let owner = system.uid.as_ref().map(|uid| OwnerReference {
+        api_version: DispatchSystem::api_version(&()).into_owned(),
+        kind: DispatchSystem::kind(&()).into_owned(),
+        name: system.name.clone(),
+        uid: uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    });
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(system.namespace.clone()),
+        labels: Some(labels(system, component)),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(system: &ValidatedSystem, component: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = selector_labels(system, component);
+    labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGED_BY.to_owned());
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "coactus-dispatch".to_owned());
+    labels
+}
+
+/// Labels that select the Pods. The selector of a Deployment is immutable, so these labels must never change.
+fn selector_labels(system: &ValidatedSystem, component: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "dispatch-runtime".to_owned()),
+        (SYSTEM_LABEL.to_owned(), system.name.clone()),
+    ]);
+    if let Some(component) = component {
+        labels.insert("app.kubernetes.io/component".to_owned(), component.to_owned());
+    }
+    labels
+}
+
+fn selector(system: &ValidatedSystem, component: Option<&str>) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector_labels(system, component)), ..LabelSelector::default() }
+}
+
+fn workers_name(system: &ValidatedSystem) -> String {
+    format!("{}-workers", system.name)
+}
+
+fn service_account(system: &ValidatedSystem) -> ServiceAccount {
+    let mut metadata = metadata(system, workers_name(system), None);
+    let annotations = &system.spec.workers.service_account_annotations;
+    metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
+    // EKS projects AWS credentials into the Pod. A worker does not use the token of the API server.
+    ServiceAccount { metadata, automount_service_account_token: Some(false), ..ServiceAccount::default() }
+}
+
+fn config_map(system: &ValidatedSystem, config: &WorkerConfig) -> Result<ConfigMap, PoolError> {
+    let text = serde_json::to_string_pretty(config)?;
+    Ok(ConfigMap {
+        metadata: metadata(system, workers_name(system), None),
+        data: Some(BTreeMap::from([(CONFIG_FILE.to_owned(), text)])),
+        ..ConfigMap::default()
+    })
+}
+
+/// Digest of the configuration that a worker reads only at start.
+fn restart_digest(config: &WorkerConfig, cache_secret_version: Option<&str>) -> Result<String, PoolError> {
+    let value = serde_json::to_value(config.read_at_start())?;
+    Ok(hex(&Sha256::digest(format!("{value} {}", cache_secret_version.unwrap_or_default()))))
+}
+
+#[cfg(test)]
+mod tests;

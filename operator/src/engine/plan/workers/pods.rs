@@ -1,0 +1,207 @@
+//! Deployments.
+
+use std::collections::BTreeMap;
+
+use dispatch_api::dispatch_system::RoleScaling;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::engine::plan::workers::{
+    CONFIG_DIGEST, CONFIG_FILE, Pool, Role, labels, metadata, role_name, selector, workers_name,
+};
+use crate::engine::worker_config::CACHE_AUTH_TOKEN_ENV;
+
+/// Port of the HTTP API, the default of the runtime.
+pub(super) const HTTP_PORT: i32 = 8080;
+/// Port of `/livez`, `/readyz` and `/metrics`, the default of the runtime.
+pub(super) const ADMIN_PORT: i32 = 9090;
+/// Time that a terminating Pod still accepts requests, s. The endpoints of the Service are updated concurrently with
+/// the termination. (`preStop.sleep` of the kubelet requires Kubernetes 1.30.)
+const LINGER_S: u16 = 5;
+/// Time from SIGTERM to SIGKILL, s. A worker lingers, then drains for at most 10 s; the rest is slack for a loaded
+/// node.
+const GRACE_S: i64 = 30;
+/// Replicas if the manifest sets none: one can terminate while the other serves.
+const REPLICAS: u32 = 2;
+/// Time that a roll-out may make no progress before Kubernetes reports it as failed, s. Pulling an image takes less.
+const PROGRESS_DEADLINE_S: i32 = 300;
+/// Number of old `ReplicaSet`s for `kubectl rollout undo`.
+const REVISIONS: i32 = 3;
+/// User and group of the image: any number except 0.
+const USER: i64 = 65_532;
+const CONFIG_DIR: &str = "/etc/dispatch";
+const CONFIG_VOLUME: &str = "config";
+
+pub(super) fn deployment(pool: &Pool<'_>, role: Role, scaling: &RoleScaling, digest: &str) -> Deployment {
+    let system = pool.system;
+    let name = role_name(system, role);
+    let component = Some(role.name);
+    Deployment {
+        metadata: metadata(system, name, component),
+        spec: Some(DeploymentSpec {
+            replicas: replicas(pool, scaling),
+            revision_history_limit: Some(REVISIONS),
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE_S),
+            selector: selector(system, component),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(system, component)),
+                    annotations: Some(BTreeMap::from([(CONFIG_DIGEST.to_owned(), digest.to_owned())])),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(pool, role)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+/// `None` if an autoscaler controls the replicas.
+fn replicas(pool: &Pool<'_>, scaling: &RoleScaling) -> Option<i32> {
+    if pool.system.spec.suspend {
+        return Some(0);
+    }
+    let fixed = match &scaling.autoscaling {
+        Some(_) if pool.served.autoscalers => return None,
+        Some(autoscaling) => autoscaling.min_replicas,
+        None => scaling.replicas.unwrap_or(REPLICAS),
+    };
+    Some(i32::try_from(fixed).unwrap_or(i32::MAX))
+}
+
+fn arguments(role: Role) -> Vec<String> {
+    let config = format!("{CONFIG_DIR}/{CONFIG_FILE}");
+    let mut arguments = ["serve", "--config", &config, "--role", role.name].map(str::to_owned).to_vec();
+    if role.http {
+        arguments.extend(["--linger-seconds".to_owned(), LINGER_S.to_string()]);
+    }
+    arguments
+}
+
+fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
+    let system = pool.system;
+    let scheduling = &system.spec.workers.scheduling;
+    let spread = TopologySpreadConstraint {
+        label_selector: Some(selector(system, Some(role.name))),
+        max_skew: 1,
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        // Two workers in one zone are better than one worker.
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        ..TopologySpreadConstraint::default()
+    };
+    PodSpec {
+        service_account_name: Some(workers_name(system)),
+        automount_service_account_token: Some(false),
+        termination_grace_period_seconds: Some(GRACE_S),
+        node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
+        priority_class_name: scheduling.priority_class_name.clone(),
+        topology_spread_constraints: scheduling.spread_over_zones.then(|| vec![spread]),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            // The projected AWS token is readable by this group.
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        volumes: Some(vec![Volume {
+            name: CONFIG_VOLUME.to_owned(),
+            config_map: Some(ConfigMapVolumeSource { name: workers_name(system), ..ConfigMapVolumeSource::default() }),
+            ..Volume::default()
+        }]),
+        containers: vec![container(pool, role)],
+        ..PodSpec::default()
+    }
+}
+
+fn container(pool: &Pool<'_>, role: Role) -> Container {
+    let workers = &pool.system.spec.workers;
+    let port = |name: &str, number| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mut ports = vec![port("admin", ADMIN_PORT)];
+    if role.http {
+        ports.push(port("http", HTTP_PORT));
+    }
+    let quantity = |text: &str| Quantity(text.to_owned());
+    let resources = &workers.resources;
+    Container {
+        name: "runtime".to_owned(),
+        image: Some(workers.image.clone().unwrap_or_else(|| pool.image.to_owned())),
+        args: Some(arguments(role)),
+        env: Some(environment(pool)),
+        ports: Some(ports),
+        resources: Some(ResourceRequirements {
+            requests: Some(BTreeMap::from([
+                ("cpu".to_owned(), quantity(&resources.cpu_request)),
+                ("memory".to_owned(), quantity(&resources.memory_request)),
+            ])),
+            limits: Some(BTreeMap::from([("memory".to_owned(), quantity(&resources.memory_limit))])),
+            ..ResourceRequirements::default()
+        }),
+        liveness_probe: Some(probe("/livez", 6)),
+        readiness_probe: Some(probe("/readyz", 2)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: CONFIG_VOLUME.to_owned(),
+            mount_path: CONFIG_DIR.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
+
+fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
+    let plain =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
+    let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
+    // The token stays in the Secret of its owner; no worker object contains a copy.
+    if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
+        let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };
+        all.push(EnvVar {
+            name: CACHE_AUTH_TOKEN_ENV.to_owned(),
+            value: None,
+            value_from: Some(EnvVarSource { secret_key_ref: Some(source), ..EnvVarSource::default() }),
+        });
+    }
+    all
+}
+
+fn probe(path: &str, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("admin".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(5),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}

@@ -1,0 +1,153 @@
+use dispatch_api::dispatch_system::{AutoscalingSpec, SecretKeyRef};
+
+use super::*;
+use crate::testing::system;
+
+const ALL: Served = Served { disruption_budgets: true, autoscalers: true };
+
+fn outputs() -> OutputsStatus {
+    OutputsStatus {
+        table_name: "coactus-default-seoul".to_owned(),
+        stream_arn: "arn:aws:dynamodb:ap-northeast-2:000000000000:table/coactus-default-seoul/stream/1".to_owned(),
+        lease_table_name: "coactus-default-seoul-leases".to_owned(),
+        offers_queue_url: "https://sqs.ap-northeast-2.amazonaws.com/000000000000/coactus-default-seoul-offers"
+            .to_owned(),
+        responses_queue_url: "https://sqs.example/responses".to_owned(),
+        notifications_queue_url: "https://sqs.example/notifications".to_owned(),
+        topic_arn: "arn:aws:sns:ap-northeast-2:000000000000:coactus-default-seoul-notifications".to_owned(),
+        platform_application_arn: None,
+        cache_url: "rediss://master.seoul.cache.example:6379".to_owned(),
+        export_bucket: "coactus-default-seoul-000000000000-ap-northeast-2-exports".to_owned(),
+        api_endpoint: None,
+    }
+}
+
+fn in_cluster() -> ValidatedSystem {
+    let mut system = system();
+    system.uid = Some("3a5f1c9e-0000-4000-8000-000000000001".to_owned());
+    system
+}
+
+fn build(system: &ValidatedSystem, served: Served) -> Vec<Child> {
+    let outputs = outputs();
+    let pool = Pool {
+        system,
+        outputs: &outputs,
+        image: "registry.example.com/coactus/dispatch-runtime:0.0.0",
+        endpoint_url: None,
+        cache_secret_version: None,
+        served,
+    };
+    objects(&pool).expect("objects")
+}
+
+fn one<'a>(children: &'a [Child], kind: ChildKind, name: &str) -> &'a Value {
+    &children.iter().find(|child| child.kind == kind && child.name == name).expect(name).body
+}
+
+fn digest_of(children: &[Child]) -> Value {
+    let deployment = one(children, ChildKind::Deployment, "seoul-save-dispatch");
+    deployment["spec"]["template"]["metadata"]["annotations"][CONFIG_DIGEST].clone()
+}
+
+#[test]
+fn the_objects_of_the_smallest_system() {
+    let children = build(&in_cluster(), ALL);
+    assert_eq!(children, build(&in_cluster(), ALL), "the same input gives the same objects");
+    let bodies: Vec<&Value> = children.iter().map(|child| &child.body).collect();
+    insta::assert_yaml_snapshot!(bodies);
+}
+
+#[test]
+fn a_suspended_system_keeps_its_objects_and_runs_nothing() {
+    let mut system = in_cluster();
+    system.spec.workers.roles.save_dispatch.autoscaling =
+        Some(AutoscalingSpec { min_replicas: 2, max_replicas: 8, target_cpu_percent: 70 });
+    system.spec.suspend = true;
+    let children = build(&system, ALL);
+    for (role, _) in roles(&system) {
+        let deployment = one(&children, ChildKind::Deployment, &role_name(&system, role));
+        assert_eq!(deployment["spec"]["replicas"], 0);
+    }
+    assert!(!children.iter().any(|child| child.kind == ChildKind::HorizontalPodAutoscaler));
+}
+
+#[test]
+fn an_autoscaled_role_leaves_its_replicas_to_the_autoscaler_where_there_is_one() {
+    let mut system = in_cluster();
+    system.spec.workers.roles.save_dispatch.autoscaling =
+        Some(AutoscalingSpec { min_replicas: 3, max_replicas: 8, target_cpu_percent: 60 });
+    let children = build(&system, ALL);
+    assert!(one(&children, ChildKind::Deployment, "seoul-save-dispatch")["spec"].get("replicas").is_none());
+    let scaler = one(&children, ChildKind::HorizontalPodAutoscaler, "seoul-save-dispatch");
+    assert_eq!(scaler["spec"]["maxReplicas"], 8);
+
+    let children = build(&system, Served::default());
+    assert_eq!(one(&children, ChildKind::Deployment, "seoul-save-dispatch")["spec"]["replicas"], 3);
+    assert!(children.iter().all(|child| child.kind.is_served(Served::default())));
+    assert_eq!(left_out(&system, Served::default()).len(), 2);
+    assert_eq!(left_out(&in_cluster(), Served::default()).len(), 1);
+    assert_eq!(left_out(&system, ALL), Vec::<&str>::new());
+}
+
+#[test]
+fn workers_are_rolled_out_only_for_changes_that_they_cannot_reload() {
+    let before = digest_of(&build(&in_cluster(), ALL));
+    let text = format!("{}  dispatch: {{ maxCandidates: 8 }}\n", crate::testing::MANIFEST);
+    let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
+    let mut system = ValidatedSystem::try_from_raw(&raw[0]).expect("valid");
+    let children = build(&system, ALL);
+    assert_eq!(digest_of(&children), before, "dispatch settings are reloaded");
+    let config = &one(&children, ChildKind::ConfigMap, "seoul-workers")["data"][CONFIG_FILE];
+    assert!(config.as_str().is_some_and(|text| text.contains("\"maxCandidates\": 8")), "and reach the file");
+    system.spec.table.gsi1_shards = 4;
+    assert_ne!(digest_of(&build(&system, ALL)), before);
+}
+
+#[test]
+fn workers_reach_their_router_and_are_not_rolled_out_for_it() {
+    let ports = |children: &[Child]| {
+        let egress = &one(children, ChildKind::NetworkPolicy, "seoul-workers")["spec"]["egress"][0]["ports"];
+        egress.as_array().expect("ports").iter().map(|port| port["port"].clone()).collect::<Vec<Value>>()
+    };
+    let without = build(&in_cluster(), ALL);
+    assert!(!ports(&without).contains(&json!(5000)));
+    let eta = "{ provider: OSRM, url: \"http://osrm.mobility.svc:5000/\" }";
+    let text = format!("{}  dispatch: {{ eta: {eta} }}\n", crate::testing::MANIFEST);
+    let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
+    let with = build(&ValidatedSystem::try_from_raw(&raw[0]).expect("valid"), ALL);
+    assert!(ports(&with).contains(&json!(5000)));
+    assert_eq!(digest_of(&with), digest_of(&without), "the router is reloaded");
+    let config = &one(&with, ChildKind::ConfigMap, "seoul-workers")["data"][CONFIG_FILE];
+    assert!(config.as_str().is_some_and(|text| text.contains("\"url\": \"http://osrm.mobility.svc:5000\"")));
+}
+
+#[test]
+fn the_auth_token_is_read_from_its_own_secret_and_appears_nowhere() {
+    let mut system = in_cluster();
+    system.spec.cache.auth_secret_ref = Some(SecretKeyRef { name: "redis".to_owned(), key: "token".to_owned() });
+    let children = build(&system, ALL);
+    let pod = &one(&children, ChildKind::Deployment, "seoul-status-update")["spec"]["template"]["spec"];
+    let env = pod["containers"][0]["env"].as_array().expect("env");
+    let token =
+        env.iter().find(|var| var["name"] == crate::engine::worker_config::CACHE_AUTH_TOKEN_ENV).expect("the token");
+    assert_eq!(token["valueFrom"]["secretKeyRef"], json!({ "name": "redis", "key": "token" }));
+}
+
+/// The profile "restricted" of the Kubernetes Pod security standards, field by field.
+#[test]
+fn every_pod_satisfies_the_restricted_profile() {
+    for child in build(&in_cluster(), ALL).iter().filter(|child| child.kind == ChildKind::Deployment) {
+        let pod = &child.body["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(pod.get(field).is_none(), "{field}");
+        }
+        for container in pod["containers"].as_array().expect("containers") {
+            assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+            assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+            assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a cluster adds to a status: workers, objects that cannot be read or validated, and deletion. Pure.
+
+use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
+use dispatch_api::dispatch_system::DispatchSystemStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::engine::status::{Frame, is_true};
+
+/// The one of `Ready`, `Reconciling` and `Stalled` that is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemPhase {
+    /// The system serves and matches its spec.
+    Ready,
+    /// The operator is working on it, or will retry.
+    Reconciling,
+    /// The operator cannot continue until something changes.
+    Stalled,
+}
+
+/// State of the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkersState {
+    /// Every role has its replicas.
+    Serving,
+    RollingOut,
+    /// A Deployment exceeded its progress deadline.
+    Failing,
+    /// The stack is not complete yet.
+    NotStarted,
+    /// `spec.suspend` has stopped them.
+    Suspended,
+    /// `spec.managementPolicy` is `Observe`.
+    Unmanaged,
+}
+
+/// The workers as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkersFinding {
+    pub state: WorkersState,
+    /// Message of the condition.
+    pub message: String,
+}
+
+impl WorkersFinding {
+    fn condition(&self) -> (ConditionStatus, Reason) {
+        match self.state {
+            WorkersState::Serving => (ConditionStatus::True, Reason::Serving),
+            WorkersState::RollingOut => (ConditionStatus::False, Reason::RollingOut),
+            WorkersState::Failing => (ConditionStatus::False, Reason::WorkersFailing),
+            WorkersState::NotStarted => (ConditionStatus::False, Reason::WaitingForStack),
+            WorkersState::Suspended => (ConditionStatus::False, Reason::Suspended),
+            WorkersState::Unmanaged => (ConditionStatus::Unknown, Reason::ObserveOnly),
+        }
+    }
+}
+
+/// Adds the workers to a status that describes AWS only. A system without workers serves no requests, so `Ready` needs
+/// both.
+pub fn with_workers(
+    mut status: DispatchSystemStatus,
+    workers: &WorkersFinding,
+    frame: &Frame<'_>,
+) -> DispatchSystemStatus {
+    let (on, reason) = workers.condition();
+    put(&mut status, frame.write((ConditionType::WorkersReady, on, reason, workers.message.clone())));
+    if is_true(&status, ConditionType::Ready) {
+        match workers.state {
+            WorkersState::Failing => set_phase(&mut status, frame, (SystemPhase::Stalled, reason, &workers.message)),
+            WorkersState::RollingOut | WorkersState::NotStarted => {
+                set_phase(&mut status, frame, (SystemPhase::Reconciling, reason, &workers.message));
+            }
+            WorkersState::Serving | WorkersState::Suspended | WorkersState::Unmanaged => {}
+        }
+    }
+    settle_times(&mut status, frame);
+    status
+}
+
+/// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it
+/// describes.
+pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message: &str) -> DispatchSystemStatus {
+    let mut status = frame.previous.cloned().unwrap_or_default();
+    status.observed_generation = frame.generation;
+    status.failures_in_a_row = None;
+    set_phase(&mut status, frame, (phase, reason, message));
+    if [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied].contains(&reason) {
+        put(
+            &mut status,
+            frame.write((ConditionType::CredentialsValid, ConditionStatus::False, reason, message.to_owned())),
+        );
+    }
+    status
+}
+
+/// The status of an object that is being deleted. `blocked` says why the deletion cannot proceed.
+pub fn deletion(frame: &Frame<'_>, blocked: Option<(Reason, &str)>, doing: &str) -> DispatchSystemStatus {
+    let mut status = match blocked {
+        Some((reason, message)) => unfinished(frame, SystemPhase::Stalled, reason, message),
+        None => unfinished(frame, SystemPhase::Reconciling, Reason::Deleting, doing),
+    };
+    let told = match blocked {
+        Some((reason, message)) => (ConditionType::DeletionBlocked, ConditionStatus::True, reason, message.to_owned()),
+        None => (ConditionType::DeletionBlocked, ConditionStatus::False, Reason::Deleting, doing.to_owned()),
+    };
+    put(&mut status, frame.write(told));
+    status
+}
+
+/// If this run did not check for drift, keeps the last `DriftCorrected` until the next check.
+pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> DispatchSystemStatus {
+    let found =
+        |status: &DispatchSystemStatus| status.conditions.iter().position(|c| c.type_ == ConditionType::Drifted);
+    let before = frame.previous.and_then(|previous| found(previous).and_then(|index| previous.conditions.get(index)));
+    let (Some(before), Some(index)) = (before.filter(|c| c.status != ConditionStatus::True), found(&status)) else {
+        return status;
+    };
+    if let Some(now) = status.conditions.get_mut(index).filter(|now| now.reason == Reason::InSync) {
+        now.clone_from(before);
+        now.observed_generation = Some(frame.generation);
+    }
+    status
+}
+
+/// Whether a system that is not ready waits for a person, and neither for AWS nor for the operator.
+pub fn waits_for_nothing(status: &DispatchSystemStatus) -> bool {
+    reason(status).is_some_and(crate::engine::status::waits)
+}
+
+/// Whether a system waits for a free slot for its stack operation.
+pub fn waits_for_operation_slot(status: &DispatchSystemStatus) -> bool {
+    reason(status) == Some(Reason::WaitingForOperationSlot)
+}
+
+/// Whether an operation of its stack is in progress, or about to start.
+pub fn operates(status: &DispatchSystemStatus) -> bool {
+    matches!(reason(status), Some(Reason::StackBusy | Reason::ComputingChanges | Reason::AddingIndex))
+}
+
+fn reason(status: &DispatchSystemStatus) -> Option<Reason> {
+    let ready = status.conditions.iter().find(|c| c.type_ == ConditionType::Ready)?;
+    Reason::parse(&ready.reason)
+}
+
+fn set_phase(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (SystemPhase, Reason, &str)) {
+    let (phase, reason, message) = said;
+    let all = [
+        (ConditionType::Ready, SystemPhase::Ready),
+        (ConditionType::Reconciling, SystemPhase::Reconciling),
+        (ConditionType::Stalled, SystemPhase::Stalled),
+    ];
+    for (kind, which) in all {
+        let on = ConditionStatus::from(which == phase);
+        put(status, frame.write((kind, on, reason, message.to_owned())));
+    }
+}
+
+/// Sets the transition times of a status that was assembled from an earlier one.
+fn settle_times(status: &mut DispatchSystemStatus, frame: &Frame<'_>) {
+    for condition in &mut status.conditions {
+        let before = frame.previous.and_then(|p| p.conditions.iter().find(|c| c.type_ == condition.type_));
+        if let Some(before) = before {
+            let same = before.status == condition.status;
+            condition.last_transition_time = if same { before.last_transition_time.clone() } else { Time(frame.now) };
+        }
+    }
+}
+
+pub(super) fn put(status: &mut DispatchSystemStatus, condition: Condition) {
+    match status.conditions.iter_mut().find(|other| other.type_ == condition.type_) {
+        Some(place) => *place = condition,
+        None => status.conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn rejected_credentials_show_in_their_condition() {
+        let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
+        for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
+            let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
+            let told = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
+            let told = told.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
+            assert_eq!(told, Some(("False", reason.as_str(), "account 1 instead of 2")));
+        }
+        let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
+        assert!(
+            status.conditions.iter().all(|c| c.type_ != ConditionType::CredentialsValid),
+            "throttling says nothing about credentials"
+        );
+    }
+}

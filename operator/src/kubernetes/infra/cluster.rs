@@ -1,0 +1,379 @@
+//! All reads from and writes to the Kubernetes API server. Every write checks the fence first and is counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::engine::plan::workers::{Child, ChildKind, MANAGED_BY, SYSTEM_LABEL, Served};
+use crate::kubernetes::infra::fence::Fence;
+use crate::kubernetes::infra::metrics::Metrics;
+use std::sync::Arc;
+
+/// Field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "dispatch-operator";
+/// Timeout of one call. Watches are not subject to it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a call failed, as far as the reaction depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterErrorKind {
+    /// This replica is not the leader.
+    NotLeading,
+    /// Another writer changed the object first: read it again.
+    Conflict,
+    /// The operator lacks a permission.
+    Denied,
+    /// The API server rejects the object.
+    Invalid,
+    /// The API server did not answer, or answered with a server error.
+    Unavailable,
+}
+
+/// A call that failed.
+#[derive(Debug, Error)]
+#[error("cannot {action}: {message}")]
+pub struct ClusterError {
+    /// What the call was for, as a verb phrase: `read a Secret`.
+    pub action: &'static str,
+    /// Why it failed.
+    pub kind: ClusterErrorKind,
+    /// Message of the API server.
+    pub message: String,
+    /// The client's error.
+    #[source]
+    pub source: Option<Box<kube::Error>>,
+}
+
+/// Who owns the object that an apply writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// No object of this name existed. The apply is not forced: it fails with a conflict rather than take fields from
+    /// another manager.
+    New,
+    /// This system owns the object with this UID; a different object of the same name is not changed.
+    Own(Option<&'a str>),
+}
+
+/// An object as stored, even if its spec is invalid.
+pub type Stored = DynamicObject;
+
+/// Client of the Kubernetes API server.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    fence: Fence,
+    metrics: Arc<Metrics>,
+}
+
+impl Cluster {
+    /// Wraps a client.
+    pub fn new(client: Client, fence: Fence, metrics: Arc<Metrics>) -> Self {
+        Self { client, fence, metrics }
+    }
+
+    /// The underlying client, for watches.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Reads a `DispatchSystem`.
+    pub async fn system(&self, namespace: &str, name: &str) -> Result<Option<Stored>, ClusterError> {
+        self.read("read the DispatchSystem", self.systems(namespace).get_opt(name)).await
+    }
+
+    /// Whether the cluster serves the custom resource. Checked before the first watch.
+    pub async fn serves_systems(&self, namespace: Option<&str>) -> Result<bool, ClusterError> {
+        let all = match namespace {
+            Some(namespace) => self.systems(namespace),
+            None => Api::<DynamicObject>::all_with(self.client(), &system_resource()),
+        };
+        match self.read("list DispatchSystems", all.list(&ListParams::default().limit(1))).await {
+            Ok(_) => Ok(true),
+            Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.code == 404) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets the finalizers; fails with a conflict if the object changed since it was read.
+    pub async fn set_finalizers(&self, stored: &Stored, finalizers: &[String]) -> Result<(), ClusterError> {
+        let (namespace, name) = place(stored);
+        let patch = json!({ "metadata": {
+            "finalizers": finalizers,
+            "resourceVersion": stored.metadata.resource_version,
+            "uid": stored.metadata.uid,
+        } });
+        let systems = self.systems(namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let call = async { systems.patch(name, &params, &Patch::Merge(&patch)).await };
+        self.write("set the finalizers", ("DispatchSystem", "finalizers"), call).await
+    }
+
+    /// Writes the status.
+    ///
+    /// If a whole group of fields is no longer reported, a separate merge patch removes it first: when an apply removes
+    /// the last field of a group, older API servers store a null in its place and then reject the object they produced.
+    pub async fn set_status(&self, stored: &Stored, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
+        let (namespace, name) = place(stored);
+        if let Some(gone) = stored.data.get("status").and_then(|before| groups_gone(before, &to_value(status))) {
+            let patch = json!({ "metadata": { "uid": stored.metadata.uid }, "status": gone });
+            let systems = self.systems(namespace);
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let call = async { systems.patch_status(name, &params, &Patch::Merge(&patch)).await };
+            self.write("write the status", ("DispatchSystem", "status"), call).await?;
+        }
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": DispatchSystem::kind(&()),
+            // The UID keeps the status of a deleted object off a new object of the same name.
+            "metadata": { "name": name, "namespace": namespace, "uid": stored.metadata.uid },
+            "status": status,
+        });
+        let systems = self.systems(namespace);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let call = async { systems.patch_status(name, &params, &Patch::Apply(&object)).await };
+        self.write("write the status", ("DispatchSystem", "status"), call).await
+    }
+
+    /// Annotations of a namespace; `None` if the operator lacks the permission to read it.
+    pub async fn namespace(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
+        let namespaces = Api::<Namespace>::all(self.client());
+        match self.read("read the namespace", namespaces.get_metadata_opt(name)).await {
+            Ok(found) => Ok(Some(found.and_then(|found| found.metadata.annotations).unwrap_or_default())),
+            Err(error) if error.kind == ClusterErrorKind::Denied => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads one Secret by name.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        self.read("read a Secret", secrets.get_opt(name)).await
+    }
+
+    /// Reads one `ConfigMap` by name, through a list call: the operator needs only the verb `list`.
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
+        let all = Api::<ConfigMap>::namespaced(self.client(), namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        Ok(self.read("read a ConfigMap", all.list(&named)).await?.items.pop())
+    }
+
+    /// Creates or updates a Secret. Errors never contain any part of it.
+    pub async fn apply_secret(&self, namespace: &str, wanted: &Secret, claim: Claim<'_>) -> Result<(), ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        let mut body = wanted.clone();
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        if let Claim::Own(uid) = claim {
+            (params.force, body.metadata.uid) = (true, uid.map(str::to_owned));
+        }
+        let name = wanted.metadata.name.as_deref().unwrap_or_default();
+        let call = async { secrets.patch(name, &params, &Patch::Apply(&body)).await };
+        self.write("apply a Secret", ("Secret", "apply"), call).await.map_err(without_words)
+    }
+
+    /// Deletes this Secret, but not a different one of the same name.
+    pub async fn remove_secret(&self, namespace: &str, found: &Secret) -> Result<(), ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let params = only(found.metadata.uid.clone());
+        let call = async { secrets.delete(name, &params).await };
+        gone(self.write("delete a Secret", ("Secret", "delete"), call).await).map_err(without_words)
+    }
+
+    /// The worker objects of one kind that the operator created for a system.
+    pub async fn children(
+        &self,
+        kind: ChildKind,
+        namespace: &str,
+        system: &str,
+    ) -> Result<Vec<DynamicObject>, ClusterError> {
+        let labels = format!("{SYSTEM_LABEL}={system},app.kubernetes.io/managed-by={MANAGED_BY}");
+        let api = self.child_api(kind, namespace);
+        let list = self.read("list the worker objects", api.list(&ListParams::default().labels(&labels))).await?;
+        Ok(list.items)
+    }
+
+    /// Creates or updates a worker object.
+    pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<(), ClusterError> {
+        let api = self.child_api(child.kind, namespace);
+        let params = PatchParams { force: claim != Claim::New, ..PatchParams::apply(FIELD_MANAGER) };
+        let call = async { api.patch(&child.name, &params, &Patch::Apply(&child.body)).await };
+        self.write("apply a worker object", (child.kind.names().2, "apply"), call).await
+    }
+
+    /// Scales a Deployment to zero.
+    pub async fn stop(&self, namespace: &str, deployment: &str) -> Result<(), ClusterError> {
+        let api = self.child_api(ChildKind::Deployment, namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = json!({ "spec": { "replicas": 0 } });
+        let call = async { api.patch(deployment, &params, &Patch::Merge(&patch)).await };
+        self.write("stop a worker", ("Deployment", "stop"), call).await
+    }
+
+    /// Deletes this worker object, but not a different one of the same name.
+    pub async fn remove(&self, kind: ChildKind, namespace: &str, found: &DynamicObject) -> Result<(), ClusterError> {
+        let api = self.child_api(kind, namespace);
+        let params = only(found.metadata.uid.clone());
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let call = async { api.delete(name, &params).await };
+        gone(self.write("delete a worker object", (kind.names().2, "delete"), call).await)
+    }
+
+    /// Which optional API groups the cluster serves.
+    pub async fn served(&self) -> Result<Served, ClusterError> {
+        let group = |version: &'static str| async move {
+            match self.read("discover the API groups", self.client.list_api_group_resources(version)).await {
+                Ok(_) => Ok(true),
+                Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.code == 404) => {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        Ok(Served { disruption_budgets: group("policy/v1").await?, autoscalers: group("autoscaling/v2").await? })
+    }
+
+    fn systems(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client(), namespace, &system_resource())
+    }
+
+    fn child_api(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
+        let (group, version, kind, plural) = kind.names();
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
+        Api::namespaced_with(self.client(), namespace, &resource)
+    }
+
+    async fn read<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(result) => result.map_err(|error| explain(action, error)),
+            Err(elapsed) => Err(ClusterError {
+                action,
+                kind: ClusterErrorKind::Unavailable,
+                message: elapsed.to_string(),
+                source: None,
+            }),
+        }
+    }
+
+    async fn write<T>(
+        &self,
+        action: &'static str,
+        what: (&'static str, &'static str),
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<(), ClusterError> {
+        if let Err(closed) = self.fence.check() {
+            let (kind, message) = (ClusterErrorKind::NotLeading, closed.to_string());
+            return Err(ClusterError { action, kind, message, source: None });
+        }
+        self.metrics.kubernetes_write(what.0, what.1);
+        self.read(action, call).await.map(drop)
+    }
+}
+
+fn system_resource() -> ApiResource {
+    ApiResource::erase::<DispatchSystem>(&())
+}
+
+/// Namespace and name. Every stored object of a namespaced kind has both.
+pub fn place(stored: &Stored) -> (&str, &str) {
+    let meta = &stored.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// An object as JSON.
+pub fn to_value(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// A merge patch that removes every JSON object of `before` that `after` lacks; `None` if it lacks none.
+fn groups_gone(before: &Value, after: &Value) -> Option<Value> {
+    let mut gone = serde_json::Map::new();
+    for (name, before) in before.as_object()?.iter().filter(|(_, before)| before.is_object()) {
+        match after.get(name) {
+            None | Some(Value::Null) => drop(gone.insert(name.clone(), Value::Null)),
+            Some(after) => gone.extend(groups_gone(before, after).map(|within| (name.clone(), within))),
+        }
+    }
+    (!gone.is_empty()).then_some(Value::Object(gone))
+}
+
+fn explain(action: &'static str, error: kube::Error) -> ClusterError {
+    let (kind, message) = match &error {
+        kube::Error::Api(status) => {
+            let kind = match status.code {
+                409 => ClusterErrorKind::Conflict,
+                401 | 403 => ClusterErrorKind::Denied,
+                400 | 404 | 422 => ClusterErrorKind::Invalid,
+                _ => ClusterErrorKind::Unavailable,
+            };
+            (kind, status.message.clone())
+        }
+        other => (ClusterErrorKind::Unavailable, innermost(other)),
+    };
+    ClusterError { action, kind, message, source: Some(Box::new(error)) }
+}
+
+/// Delete parameters that match only the object with this UID.
+fn only(uid: Option<String>) -> DeleteParams {
+    let preconditions = Preconditions { uid, resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }
+}
+
+/// Treats an object that no longer exists as deleted.
+fn gone(result: Result<(), ClusterError>) -> Result<(), ClusterError> {
+    match result {
+        Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.is_not_found()) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Drops the message of an error that may quote the Secret. A missing permission is still reported in full.
+fn without_words(error: ClusterError) -> ClusterError {
+    let safe = matches!(error.kind, ClusterErrorKind::Denied | ClusterErrorKind::NotLeading);
+    let message = if safe { error.message } else { "the API server did not accept it".to_owned() };
+    ClusterError { message, source: None, ..error }
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_groups_that_are_no_longer_reported_are_removed_first() {
+        let before = json!({ "a": { "b": { "c": 1 }, "d": 2 }, "e": { "f": 3 }, "g": 4, "list": [{ "h": 5 }] });
+        assert_eq!(groups_gone(&before, &before), None);
+        assert_eq!(groups_gone(&before, &json!({ "a": { "b": {} }, "e": {} })), None, "single fields and lists");
+        let patch = groups_gone(&before, &json!({ "a": { "d": 3 } }));
+        assert_eq!(patch, Some(json!({ "a": { "b": null }, "e": null })));
+    }
+}

@@ -1,0 +1,247 @@
+//! Cleanup of a deleted object: drains the queues, stops the workers, deletes the environment as far as the deletion
+//! policy allows, and only then removes the finalizer. It needs neither a Secret nor a valid spec, and ignores
+//! `suspend`.
+
+use crate::kubernetes::reconcile::queue_drain;
+use std::time::Duration;
+
+use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
+use dispatch_api::conditions::{EventReason, Reason};
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
+use jiff::SignedDuration;
+
+use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
+use crate::engine::outputs::ArnBase;
+use crate::engine::plan::skip_resources;
+use crate::engine::plan::workers::ChildKind;
+use crate::engine::progress::Event;
+use crate::engine::settings::Settings;
+use crate::engine::status::{self, Frame};
+use crate::kubernetes::context::{Context, Outcome};
+use crate::kubernetes::error::ReconcileError;
+use crate::kubernetes::events::{self, ObjectEvent};
+use crate::kubernetes::infra::cluster::{Stored, place, to_value};
+use crate::kubernetes::infra::metric_labels::ReconcileResult;
+use crate::kubernetes::infra::{secrets, timing};
+use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
+use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
+use crate::kubernetes::policy::retry::RetryState;
+use crate::kubernetes::policy::tenancy::{self, RoleAllowList};
+
+/// Time from the deletion until the workers must have stopped: the time to drain the queues plus twice the Pods' grace
+/// period.
+const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Polling interval while the queues drain and the workers stop.
+const DRAIN_LOOK: Duration = Duration::from_secs(2);
+
+/// Takes the next step of a deletion.
+pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Outcome, ReconcileError> {
+    let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: None });
+    }
+    let previous = status_of(stored);
+    let removal = Cleanup { context, key, stored, previous: previous.as_ref() };
+    let system = match removal.read() {
+        Ok(system) => system,
+        // Nothing was ever created from a spec with an invalid name or region.
+        Err(_) if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) => {
+            return removal.finish("no AWS resources were created for the system").await;
+        }
+        Err(errors) => return removal.blocked(Reason::InvalidSpec, &errors.to_string()).await,
+    };
+    if let Some(refusal) = removal.role_refusal(&system).await? {
+        // A role that was never allowed has created nothing.
+        if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) {
+            return removal.finish("no AWS resources were created for the system").await;
+        }
+        return removal.blocked(Reason::RoleNotAllowed, &refusal).await;
+    }
+    if system.spec.management_policy == ManagementPolicy::Observe {
+        return removal.finish("the environment is not changed because spec.managementPolicy is Observe").await;
+    }
+    if let Some(words) = removal.draining(&system).await? {
+        removal.doing(&words).await?;
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
+    }
+    if !removal.workers_have_ended().await? {
+        removal.doing("waiting for the workers to stop").await?;
+        return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(DRAIN_LOOK) });
+    }
+    removal.take_down(&system).await
+}
+
+struct Cleanup<'a> {
+    context: &'a Context,
+    key: &'a Key,
+    stored: &'a Stored,
+    previous: Option<&'a DispatchSystemStatus>,
+}
+
+impl Cleanup<'_> {
+    /// Parses the object, pinned to the account of its stack, so that a role that has changed meanwhile deletes nothing
+    /// in another account.
+    fn read(&self) -> Result<ValidatedSystem, ValidationErrors> {
+        let mut spec = self.stored.data.get("spec").cloned().unwrap_or_default();
+        let identity = self.previous.and_then(|status| status.identity.as_ref());
+        if let (Some(identity), Some(spec)) = (identity, spec.as_object_mut()) {
+            // The region of the environment, even if the spec has changed since.
+            spec.insert("region".to_owned(), identity.region.clone().into());
+        }
+        let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        if let Some(identity) = identity {
+            system.names.table.clone_from(&identity.table_name);
+        }
+        let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
+        if let Some(base) = arn.and_then(ArnBase::of) {
+            system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
+        }
+        let word = spec.get("deletionPolicy").is_some_and(|word| !word.is_null());
+        tenancy::settle_policy_at_the_end(&mut system, word, self.previous);
+        Ok(system)
+    }
+
+    /// The namespace must allow the role for a deletion as for a reconcile.
+    async fn role_refusal(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
+        let defaults = self.context.options.defaults;
+        let asked = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
+        let namespace = if asked { self.context.cluster.namespace(&self.key.0).await? } else { None };
+        Ok(tenancy::role_refusal(system, namespace.as_ref(), defaults))
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { generation: generation_of(self.stored), previous: self.previous, now: (self.context.clock)() }
+    }
+
+    async fn take_down(&self, system: &ValidatedSystem) -> Result<Outcome, ReconcileError> {
+        let ports = self.context.aws.ports(system).await;
+        // Secrets are optional here: a deletion must not fail because one is missing.
+        let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
+        let uid = self.stored.metadata.uid.clone().unwrap_or_default();
+        let (requeue, memory) = (self.context.options.requeue, self.context.recall(self.key, &uid));
+        let wait_policy = requeue.wait_policy(memory.map_or(0, |memory| memory.waits));
+        let skip = annotation(self.stored, SKIP_RESOURCES).as_deref().map(skip_resources::read_ids).unwrap_or_default();
+        let settings = Settings { secrets: read.secrets, wait_policy, skip, ..Settings::default() };
+        let mut begun = Vec::new();
+        let mut listen = |event: Event| begun.extend(events::begun(&event));
+        let result = destroy(system, &ports, &settings, &mut listen).await;
+        self.context.recorder.publish(self.stored, begun).await;
+        match result {
+            Ok(gone) => self.finish(&words(&gone)).await,
+            Err(DestroyError::StillRunning { stack, state }) => {
+                self.doing(&format!("stack {stack} is in {state}")).await?;
+                let mut memory = self.context.recall(self.key, &uid).unwrap_or_default();
+                (memory.uid, memory.waits) = (uid, memory.waits.saturating_add(1));
+                memory.retry_state = RetryState::default();
+                let next = requeue.until_next(memory.waits);
+                self.context.remember(self.key, memory);
+                Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(next) })
+            }
+            // A single failed call does not report the deletion as blocked.
+            Err(error) if error.passes_with_time() && self.context.failures(self.key) < FAILURES_TOLERATED => {
+                Err(error.into())
+            }
+            Err(error) => {
+                let reason = match &error {
+                    DestroyError::Failed { .. } => Reason::DeleteFailed,
+                    DestroyError::SkipRefused(_) => Reason::SkipRefused,
+                    DestroyError::Prepare(_) => Reason::DeletePreparationFailed,
+                    DestroyError::Reconcile(crate::engine::error::EngineError::WrongAccount { .. }) => {
+                        Reason::WrongAccount
+                    }
+                    _ => Reason::AwsUnavailable,
+                };
+                let message =
+                    format!("{error}; the operator will retry the deletion, backing off to at most 5 minutes");
+                self.blocked(reason, &message).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether all workers have stopped or their time is up. No resource is deleted while a worker still uses it.
+    async fn workers_have_ended(&self) -> Result<bool, ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let cluster = &self.context.cluster;
+        let mut ended = true;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if count("/spec/replicas") > 0 {
+                cluster.stop(namespace, deployment.metadata.name.as_deref().unwrap_or_default()).await?;
+            }
+            ended &= count("/spec/replicas") == 0 && count("/status/replicas") == 0;
+        }
+        Ok(ended || self.since_deletion() > WORKERS_WITHIN)
+    }
+
+    fn since_deletion(&self) -> SignedDuration {
+        let now = (self.context.clock)();
+        self.stored.metadata.deletion_timestamp.as_ref().map_or(SignedDuration::ZERO, |at| now.duration_since(at.0))
+    }
+
+    /// Message while the workers drain the queues; `None` once the workers may be stopped. Without a ready worker no
+    /// queue would drain, and if AWS does not answer, the deletion does not wait for the queues.
+    async fn draining(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let Some(outputs) = self.previous.and_then(|status| status.outputs.as_ref()) else { return Ok(None) };
+        if self.since_deletion() >= queue_drain::QUEUES_WITHIN {
+            return Ok(None);
+        }
+        let cluster = &self.context.cluster;
+        let entrance = format!("{name}-{}", queue_drain::INGRESS_ROLE);
+        let mut working = false;
+        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+            let value = to_value(&deployment);
+            let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            let wanted = count("/spec/replicas") > 0;
+            if deployment.metadata.name.as_deref() != Some(entrance.as_str()) {
+                working |= wanted && count("/status/readyReplicas") > 0;
+            } else if wanted {
+                cluster.stop(namespace, &entrance).await?;
+            }
+        }
+        if !working {
+            return Ok(None);
+        }
+        let ports = self.context.aws.ports(system).await;
+        match queue_drain::non_empty(system, &ports, outputs).await {
+            Ok(non_empty) => Ok(queue_drain::waits_for(&non_empty, self.since_deletion())),
+            Err(error) => {
+                tracing::warn!(%error, namespace, name, "could not read the queues; they are not drained");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn doing(&self, what: &str) -> Result<(), ReconcileError> {
+        let status = status::deletion(&self.frame(), None, what);
+        self.context.publish(self.stored, status, Vec::new()).await
+    }
+
+    async fn blocked(&self, reason: Reason, message: &str) -> Result<Outcome, ReconcileError> {
+        let status = status::deletion(&self.frame(), Some((reason, message)), message);
+        self.context.publish(self.stored, status, Vec::new()).await?;
+        Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(self.context.options.resync) })
+    }
+
+    async fn finish(&self, words: &str) -> Result<Outcome, ReconcileError> {
+        let finalizers = self.stored.metadata.finalizers.clone().unwrap_or_default();
+        let rest: Vec<String> = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
+        // Published before the object is gone, so that the event still refers to an existing object.
+        self.context.recorder.publish(self.stored, vec![ObjectEvent::new(EventReason::Deleted, words)]).await;
+        self.context.cluster.set_finalizers(self.stored, &rest).await?;
+        self.context.forget(self.key);
+        self.context.metrics.deleted(timing::positive(self.since_deletion()));
+        Ok(Outcome { result: ReconcileResult::Deleted, requeue_after: None })
+    }
+}
+
+fn words(gone: &DestroyReport) -> String {
+    if gone.kept.is_empty() {
+        return "deleted the environment".to_owned();
+    }
+    let kept: Vec<String> = gone.kept.iter().map(|(kind, id)| format!("{kind} {id}")).collect();
+    format!("deleted the environment; retained: {}", kept.join(", "))
+}

@@ -1,0 +1,307 @@
+//! Renders plans, progress and statuses as text for people. Pure.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus, OutputsStatus};
+use dispatch_api::validate::ValidatedSystem;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
+
+use crate::cloud::stack::{StackEvent, StackResource};
+use crate::cloud::{ChangeCounts, ChangeKind, Replacement, ResourceChange};
+use crate::engine::destroy::DestroyReport;
+use crate::engine::plan::{Plan, StackStep};
+use crate::engine::progress::Event;
+use crate::engine::reconcile::ReconcileReport;
+
+/// A plan as a YAML or JSON document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDocument<'a> {
+    system: String,
+    id: &'a str,
+    changes_pending: bool,
+    needs_approval: bool,
+    stack: String,
+    resources: Vec<ChangeDocument<'a>>,
+    steps: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeDocument<'a> {
+    action: &'static str,
+    logical_id: &'a str,
+    #[serde(rename = "type")]
+    resource_type: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    properties: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    forced_by: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    endangers_data: bool,
+}
+
+impl<'a> PlanDocument<'a> {
+    pub fn new(system: &ValidatedSystem, plan: &'a Plan) -> Self {
+        let resources = plan.changes.iter().map(|change| ChangeDocument {
+            action: match (change.kind, change.replacement) {
+                (ChangeKind::Add, _) => "add",
+                (ChangeKind::Change, _) => "change",
+                (ChangeKind::Replace, Replacement::Possible) => "mayReplace",
+                (ChangeKind::Replace, _) => "replace",
+                (ChangeKind::Remove, _) => "remove",
+            },
+            logical_id: &change.logical_id,
+            resource_type: &change.resource_type,
+            properties: &change.properties,
+            forced_by: &change.forcing,
+            endangers_data: change.endangers_data(),
+        });
+        Self {
+            system: full_name(system),
+            id: &plan.id,
+            changes_pending: !plan.is_empty(),
+            needs_approval: plan.needs_approval(system.spec.approval_policy),
+            stack: stack_step(&plan.stack),
+            resources: resources.collect(),
+            steps: plan.parts.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
+    let name = full_name(system);
+    if plan.is_empty() {
+        return format!("{name}: no changes, the environment matches the manifest\n");
+    }
+    let mut text = format!("{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
+    text.push_str(&changes(&plan.changes));
+    for step in &plan.parts {
+        let _ = writeln!(text, "  !   {step}");
+    }
+    if !(plan.changes.is_empty() && plan.parts.is_empty()) {
+        text.push('\n');
+    }
+    let _ = write!(text, "{}", ChangeCounts::from_changes(&plan.changes));
+    match plan.parts.len() {
+        0 => text.push('\n'),
+        1 => text.push_str(", 1 other step\n"),
+        more => {
+            let _ = writeln!(text, ", {more} other steps");
+        }
+    }
+    if plan.needs_approval(system.spec.approval_policy) {
+        text.push_str(&approval_hint(plan));
+    }
+    text
+}
+
+/// Changed resources in aligned columns: sign, type, logical id, differing properties.
+pub fn changes(changes: &[ResourceChange]) -> String {
+    let type_width = changes.iter().map(|change| change.resource_type.len()).max().unwrap_or(0);
+    let id_width = changes.iter().map(|change| change.logical_id.len()).max().unwrap_or(0);
+    changes.iter().fold(String::new(), |mut text, change| {
+        let sign = match (change.kind, change.replacement) {
+            (ChangeKind::Add, _) => "+",
+            (ChangeKind::Change, _) => "~",
+            (ChangeKind::Replace, Replacement::Possible) => "~/+",
+            (ChangeKind::Replace, _) => "-/+",
+            (ChangeKind::Remove, _) => "-",
+        };
+        let (resource_type, id) = (&change.resource_type, &change.logical_id);
+        let line = format!("  {sign:<3} {resource_type:<type_width$}  {id:<id_width$}  {}", what_differs(change));
+        let _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
+}
+
+fn what_differs(change: &ResourceChange) -> String {
+    let forced =
+        if change.forcing.is_empty() { "something it depends on".to_owned() } else { change.forcing.join(", ") };
+    let mut text = match (change.kind, change.replacement) {
+        (ChangeKind::Replace, Replacement::Possible) => format!("may be replaced because of {forced}"),
+        (ChangeKind::Replace, _) => format!("replaced because of {forced}"),
+        _ => change.properties.join(", "),
+    };
+    if change.endangers_data() {
+        text.push_str(" (holds data)");
+    }
+    text.trim_start().to_owned()
+}
+
+fn stack_step(step: &StackStep) -> String {
+    match step {
+        StackStep::UpToDate => "the stack is up to date".to_owned(),
+        StackStep::Create => "the stack is created".to_owned(),
+        StackStep::Update => "the stack is updated".to_owned(),
+        StackStep::Wait => "the stack has an operation in progress, which has to finish first".to_owned(),
+        StackStep::DeleteThenCreate => "the stack, whose creation failed, is deleted and created again".to_owned(),
+        StackStep::ContinueRollback => "the stack's unfinished rollback is continued first".to_owned(),
+        StackStep::RollBack => "the stack is rolled back first".to_owned(),
+        StackStep::Stalled(state) => format!("the stack is in {}; action required", state.name()),
+        StackStep::LeaveAlone(state) => {
+            format!("the stack is in {}, an unknown state, and is not changed", state.name())
+        }
+    }
+}
+
+fn approval_hint(plan: &Plan) -> String {
+    format!("This plan requires approval: apply with --approve {}\n", plan.id)
+}
+
+/// One progress event as a line.
+pub fn event(event: &Event, colour: bool) -> String {
+    match event {
+        Event::Step(text) | Event::Rollback(text) => format!("==> {text}"),
+        Event::LeftBehind(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
+        Event::Note(text) => format!("    {text}"),
+        Event::Changes(list) => changes(list).trim_end().to_owned(),
+        Event::Stack(stack) => stack_event(stack, colour),
+    }
+}
+
+/// Width of the longest common status; `UPDATE_COMPLETE_CLEANUP_IN_PROGRESS` exceeds it.
+const STATUS_WIDTH: usize = 18;
+/// Width of most resource types.
+const TYPE_WIDTH: usize = 34;
+
+fn stack_event(event: &StackEvent, colour: bool) -> String {
+    let padded = format!("{:<STATUS_WIDTH$}", event.status);
+    let status = if colour { painted(&event.status, &padded) } else { padded };
+    let at = event.at.strftime("%H:%M:%S");
+    let reason = event.reason.as_deref().map(|reason| format!("  {reason}")).unwrap_or_default();
+    let line = format!("    {at}  {status}  {:<TYPE_WIDTH$}  {}{reason}", event.resource_type, event.logical_id);
+    line.trim_end().to_owned()
+}
+
+fn painted(status: &str, text: &str) -> String {
+    let code = match status {
+        s if s.ends_with("_FAILED") || s.contains("ROLLBACK") => 31,
+        s if s.ends_with("_COMPLETE") => 32,
+        _ => 33,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// The result of an apply.
+pub fn applied(system: &ValidatedSystem, done: &ReconcileReport) -> String {
+    let mut text = headline(system, &done.status);
+    if done.is_ready() {
+        text.push_str(if done.changed { "changes applied\n" } else { "no changes\n" });
+    } else if done.plan.needs_approval(system.spec.approval_policy) {
+        text.push('\n');
+        text.push_str(&changes(&done.plan.changes));
+        text.push_str(&approval_hint(&done.plan));
+    }
+    if let Some(outputs) = &done.outputs {
+        text.push('\n');
+        text.push_str(&output_lines(outputs));
+    }
+    text
+}
+
+pub fn status(system: &ValidatedSystem, status: &DispatchSystemStatus, resources: &[StackResource]) -> String {
+    let mut text = headline(system, status);
+    text.push_str("\nConditions\n");
+    for condition in &status.conditions {
+        let (kind, value) = (&condition.type_, &condition.status);
+        let line = format!("  {kind:<16}  {value:<7}  {:<18}  {}", condition.reason, condition.message);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if let Some(outputs) = &status.outputs {
+        text.push_str("\nOutputs\n");
+        text.push_str(&output_lines(outputs));
+    }
+    if !resources.is_empty() {
+        text.push_str("\nResources\n");
+        let type_width = resources.iter().map(|resource| resource.resource_type.len()).max().unwrap_or(0);
+        let id_width = resources.iter().map(|resource| resource.logical_id.len()).max().unwrap_or(0);
+        for resource in resources {
+            let (kind, id, state) = (&resource.resource_type, &resource.logical_id, &resource.status);
+            let reason = resource.reason.as_deref().unwrap_or_default();
+            let line = format!("  {kind:<type_width$}  {id:<id_width$}  {state}  {reason}");
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    if let Some(last) = &status.last_export {
+        text.push_str("\nLast export\n");
+        text.push_str(&export(last));
+    }
+    text
+}
+
+fn headline(system: &ValidatedSystem, status: &DispatchSystemStatus) -> String {
+    let summary = ["Ready", "Reconciling", "Stalled"];
+    let told = status.conditions.iter().find(|c| c.status == "True" && summary.contains(&c.type_.as_str()));
+    let stack = status.stack_status.as_deref().unwrap_or("no stack");
+    match told {
+        Some(c) => format!("{}: {} ({}, {stack}): {}\n", full_name(system), c.type_, c.reason, c.message),
+        None => format!("{}: {stack}\n", full_name(system)),
+    }
+}
+
+fn output_lines(outputs: &OutputsStatus) -> String {
+    let rows = [
+        ("table", Some(&outputs.table_name)),
+        ("stream", Some(&outputs.stream_arn)),
+        ("leases", Some(&outputs.lease_table_name)),
+        ("queue offers", Some(&outputs.offers_queue_url)),
+        ("queue responses", Some(&outputs.responses_queue_url)),
+        ("queue notifications", Some(&outputs.notifications_queue_url)),
+        ("topic", Some(&outputs.topic_arn)),
+        ("push", outputs.platform_application_arn.as_ref()),
+        ("cache", Some(&outputs.cache_url)),
+        ("export bucket", Some(&outputs.export_bucket)),
+        ("api", outputs.api_endpoint.as_ref()),
+    ];
+    rows.into_iter().filter_map(|(name, value)| Some((name, value?))).fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "  {name:<19}  {value}");
+        text
+    })
+}
+
+pub fn export(export: &ExportStatus) -> String {
+    let number = |number: Option<i64>| number.map(|number| number.to_string());
+    let moment = |time: Option<&Time>| time.map(|time| time.0.to_string());
+    let rows = [
+        ("export", Some(export.export_arn.clone())),
+        ("state", Some(export.state.clone())),
+        ("started", moment(export.started_at.as_ref())),
+        ("ended", moment(export.ended_at.as_ref())),
+        ("from", export.export_from.clone()),
+        ("time", export.export_time.clone()),
+        ("items", number(export.item_count)),
+        ("bytes billed", number(export.billed_bytes)),
+        ("manifest", export.manifest.clone()),
+        ("failure", export.failure.clone()),
+    ];
+    rows.into_iter().filter_map(|(name, value)| Some((name, value?))).fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "  {name:<12}  {value}");
+        text
+    })
+}
+
+/// The result of a deletion, with the retained resources.
+pub fn destroyed(system: &ValidatedSystem, destroyed: &DestroyReport) -> String {
+    let name = full_name(system);
+    if !destroyed.changed {
+        return format!("{name}: there is nothing to destroy\n");
+    }
+    let mut text = format!("{name}: destroyed\n");
+    if !destroyed.kept.is_empty() {
+        text.push_str("\nRetained with their data\n");
+        let width = destroyed.kept.iter().map(|(kind, _)| kind.len()).max().unwrap_or(0);
+        for (kind, id) in &destroyed.kept {
+            let _ = writeln!(text, "  {kind:<width$}  {id}");
+        }
+    }
+    text
+}
+
+fn full_name(system: &ValidatedSystem) -> String {
+    format!("{}/{}", system.namespace, system.name)
+}

@@ -1,0 +1,74 @@
+//! Makes text from outside safe for statuses, terminals and logs. Pure.
+
+/// Limit of a message, in bytes. A status has about ten conditions, and Kubernetes limits the size of an object. The
+/// full text is in the stack's events.
+pub const MESSAGE_MAX: usize = 1024;
+/// Replaces the truncated rest of a message.
+const CUT: &str = "…";
+
+/// One line of printable text of at most [`MESSAGE_MAX`] bytes. Line breaks and tabs become spaces; other characters
+/// that control a terminal or reorder text are escaped. The input comes from AWS and contains names and values that
+/// users chose.
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MESSAGE_MAX));
+    // Length of the prefix that still leaves room for `CUT`.
+    let mut fits = 0;
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if steers(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+        if shown.len() <= MESSAGE_MAX - CUT.len() {
+            fits = shown.len();
+        }
+        if shown.len() > MESSAGE_MAX {
+            shown.truncate(fits);
+            shown.push_str(CUT);
+            break;
+        }
+    }
+    shown
+}
+
+/// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting
+/// Characters").
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn control_and_direction_characters_are_escaped() {
+        assert_eq!(shown("red \u{1b}[31mtext\r\nnext\tcell"), "red \\u{1b}[31mtext  next cell");
+        assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
+        assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
+    }
+
+    #[test]
+    fn a_text_within_the_limit_is_not_truncated() {
+        for length in [MESSAGE_MAX - 4, MESSAGE_MAX - 1, MESSAGE_MAX] {
+            assert_eq!(shown(&"x".repeat(length)).len(), length);
+        }
+        assert!(shown(&"x".repeat(MESSAGE_MAX + 1)).ends_with("x…"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_fits_and_a_harmless_one_is_unchanged(text in any::<String>(), times in 1_usize..200) {
+            let text = text.repeat(times);
+            let shown = shown(&text);
+            prop_assert!(shown.len() <= MESSAGE_MAX);
+            prop_assert!(!shown.chars().any(steers));
+            if text.len() <= MESSAGE_MAX && !text.chars().any(steers) {
+                prop_assert_eq!(shown, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Plans that are shown, approved and rejected.
+
+use dispatch_api::conditions::ConditionType;
+
+use super::*;
+use dispatch_operator::engine::settings::Mode;
+
+fn dry() -> Settings {
+    Settings { mode: Mode::DryRun, ..Settings::default() }
+}
+
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
+    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_shows_the_plan_and_applies_nothing() {
+    let (world, system) = living().await;
+    world.change_visibility(1);
+    let other = with_other_table(&system);
+    for settings in [dry(), Settings { approval: Approval::Replacements, ..dry() }] {
+        let done = apply_with(&world, &other, &settings).await;
+        assert!(!done.changed && !done.is_ready());
+        assert_eq!(
+            (reason(&done, ConditionType::PlanPending), reason(&done, ConditionType::Ready)),
+            ("DryRun".to_owned(), "DryRun".to_owned())
+        );
+        let plan = done.status.last_plan.expect("a plan");
+        let table = &plan.changes[0];
+        assert_eq!(
+            (table.logical_id.as_str(), table.action.as_str(), table.endangers_data),
+            ("Table", "replace", true)
+        );
+        assert_eq!(world.take_calls().1, ["create_change_set", "discard"], "not even drift is corrected");
+        assert_eq!(world.stacks.open_change_sets(), 0);
+    }
+    assert_eq!(world.stacks.state(STACK), Some(StackState::CreateComplete));
+    let shown = apply_with(&world, &other, &dry()).await.plan.id;
+    let approved = Settings { approval: Approval::Plan(shown), ..Settings::default() };
+    assert!(apply_with(&world, &other, &approved).await.is_ready(), "the shown plan is the approved plan");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_creates_no_stack_and_is_ready_when_in_sync() {
+    let (world, system) = (World::default(), system());
+    let done = apply_with(&world, &system, &dry()).await;
+    let plan = done.status.last_plan.clone().expect("a plan");
+    assert!(plan.add > 20 && plan.changes.len() == 20 && plan.more == plan.add - 20, "{plan:?}");
+    assert!(world.take_calls().1.is_empty() && !world.stacks.any());
+    assert!(apply(&world, &system).await.is_ready());
+    let done = apply_with(&world, &system, &dry()).await;
+    assert!(done.is_ready() && !is_true(&done.status, ConditionType::PlanPending));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_approval_is_rejected_and_the_current_plan_is_named() {
+    let (world, mut system) = living().await;
+    system.spec.approval_policy = ApprovalPolicy::Always;
+    let old = Settings { approval: Approval::Plan("0ld0ld0ld0ld".to_owned()), ..Settings::default() };
+    let refused = apply_with(&world, &longer(&system), &old).await;
+    let (text, id) = (message(&refused, ConditionType::Stalled), &refused.plan.id);
+    assert!(text.contains("the approval of plan 0ld0ld0ld0ld does not apply"), "{text}");
+    assert!(text.contains(&format!("dispatch.coactus.io/approve={id}")) && text.contains(STACK), "{text}");
+    assert_eq!(refused.status.last_plan.as_ref().map(|plan| &plan.id), Some(id));
+    assert_eq!(world.stacks.open_change_sets(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_sets_of_older_inputs_are_removed_and_those_of_others_stay() {
+    let (world, mut system) = living().await;
+    world.stacks.leave_change_set(STACK, "coactus-of-an-older-input");
+    world.stacks.leave_change_set(STACK, "a-persons-own");
+    system.spec.approval_policy = ApprovalPolicy::Always;
+    apply(&world, &longer(&system)).await;
+    assert_eq!(world.stacks.open_change_sets(), 1);
+    let discarded = world.take_calls().1.iter().filter(|call| **call == "discard").count();
+    assert_eq!(discarded, 2, "the older change set and its own");
+}

@@ -1,0 +1,79 @@
+//! The routes that each role serves.
+
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
+
+use super::handlers::{devices, dispatches, drivers, events, locations, users};
+use super::middleware::{auth, request};
+use super::openapi::Frame;
+use super::problem::ApiError;
+use super::state::AppState;
+
+/// Maximum length of a body: the largest profile allowed is about 45 KB.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Maximum length of a batch of positions: 500 positions of about 200 bytes, with room to spare.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// The roles that serve routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HttpRole {
+    /// Save Dispatch Data.
+    SaveDispatch,
+    /// Driver Response Handler.
+    DriverResponse,
+    /// Status Update.
+    StatusUpdate,
+}
+
+impl HttpRole {
+    pub const ALL: [Self; 3] = [Self::SaveDispatch, Self::DriverResponse, Self::StatusUpdate];
+}
+
+/// The routes of the given roles. Every other path is answered with 404.
+pub fn router(state: AppState, roles: &BTreeSet<HttpRole>) -> Router {
+    let (routes, _) =
+        roles.iter().fold(OpenApiRouter::default(), |all, role| all.merge(routes_of(*role))).split_for_parts();
+    routes
+        .fallback(|| async { ApiError::NoSuchPath })
+        .method_not_allowed_fallback(|| async { ApiError::Method })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(state.clone(), auth::authenticate))
+        .layer(from_fn_with_state(state.clone(), request::around))
+        .with_state(state)
+}
+
+/// The OpenAPI document of all roles.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let frame = OpenApiRouter::with_openapi(Frame::openapi());
+    HttpRole::ALL.into_iter().fold(frame, |all, role| all.merge(routes_of(role))).into_openapi()
+}
+
+fn routes_of(role: HttpRole) -> OpenApiRouter<AppState> {
+    match role {
+        HttpRole::SaveDispatch => OpenApiRouter::default()
+            .routes(routes!(dispatches::create))
+            .routes(routes!(dispatches::read))
+            .routes(routes!(dispatches::list_of_user))
+            .routes(routes!(dispatches::list_of_driver))
+            .routes(routes!(users::put_user, users::get_user)),
+        HttpRole::DriverResponse => OpenApiRouter::default()
+            .routes(routes!(dispatches::respond))
+            .routes(routes!(devices::put_user_device))
+            .routes(routes!(devices::put_driver_device))
+            .routes(routes!(events::stream)),
+        HttpRole::StatusUpdate => OpenApiRouter::default()
+            .routes(routes!(dispatches::report))
+            .routes(routes!(dispatches::cancel))
+            .routes(routes!(drivers::put_driver, drivers::get_driver))
+            .routes(routes!(drivers::put_availability))
+            .routes(routes!(locations::post_one))
+            .routes(routes!(locations::post_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX))),
+    }
+}

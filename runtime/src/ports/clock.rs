@@ -1,0 +1,45 @@
+//! The time.
+
+use dispatch_core::time::EpochMs;
+
+/// The time.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> EpochMs;
+}
+
+/// [`Clock`] as the machine has it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
+    fn now(&self) -> EpochMs {
+        EpochMs(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
+/// A clock that is set by hand, for tests.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug, Default)]
+pub struct FakeClock(std::sync::atomic::AtomicI64);
+
+#[cfg(any(test, feature = "testing"))]
+impl FakeClock {
+    /// A clock that stands at `now`.
+    pub fn at(now: EpochMs) -> Self {
+        Self(std::sync::atomic::AtomicI64::new(now.0))
+    }
+
+    /// Lets `ms` pass.
+    pub fn advance_ms(&self, ms: i64) {
+        self.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Clock for FakeClock {
+    fn now(&self) -> EpochMs {
+        EpochMs(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}

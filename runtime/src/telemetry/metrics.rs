@@ -1,0 +1,471 @@
+//! Metrics of the process. Labels have fixed sets of values: no id, phone number or position is ever a label.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dispatch_core::dispatch::{EventType, Record};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use crate::ports::PortError;
+use crate::telemetry::heartbeat::{Heartbeat, Heartbeats};
+
+/// Requests stored; like every counter, it is exposed with the suffix `_total`.
+pub const DISPATCH_REQUESTS: &str = "dispatch_requests";
+/// Offers made.
+pub const DISPATCH_OFFERS: &str = "dispatch_offers";
+/// Offers accepted.
+pub const DISPATCH_ACCEPTED: &str = "dispatch_accepted";
+/// Rides completed.
+pub const DISPATCH_COMPLETED: &str = "dispatch_completed";
+/// Dispatches cancelled, by user, driver or system.
+pub const DISPATCH_CANCELLED: &str = "dispatch_cancelled";
+/// Age of the oldest unfinished stream record, ms: how far the algorithm is behind the table.
+pub const STREAM_ITERATOR_AGE: &str = "dispatch_stream_iterator_age_milliseconds";
+/// Stream records by outcome.
+pub const STREAM_RECORDS: &str = "dispatch_stream_records";
+/// Leases of stream shards held by this process.
+pub const STREAM_LEASES: &str = "dispatch_stream_leases";
+/// Lease changes by kind.
+pub const STREAM_LEASE_CHANGES: &str = "dispatch_stream_lease_changes";
+/// Number of times that unread records expired.
+pub const STREAM_GAPS: &str = "dispatch_stream_gaps";
+/// Minutes without a readable shard.
+pub const STREAM_WITHOUT_SHARDS: &str = "dispatch_stream_without_shards";
+/// Writes refused because the lease has another owner.
+pub const STREAM_STALE_WRITES: &str = "dispatch_stream_stale_writes";
+/// Repeated calls of the table by reason: `conflict`, `throttled` or `in_doubt`.
+pub const STORE_RETRIES: &str = "dispatch_store_retries";
+/// Writes of the table that had succeeded although their answer was lost.
+pub const STORE_LOST_ANSWERS: &str = "dispatch_store_lost_answers";
+/// Queue messages by queue and outcome.
+pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
+/// Failed calls of other services by action.
+pub const PORT_ERRORS: &str = "dispatch_port_errors";
+/// Event streams closed because their client did not keep up.
+pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
+/// Searches for drivers by source: `index` or `redis`.
+pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
+/// Driver positions by outcome: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, or `refused` if a queue
+/// was full or the cache unavailable.
+pub const PINGS: &str = "dispatch_pings";
+/// Drivers in the index of the process.
+pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
+/// Rebuilds of the index from Redis.
+pub const FLEET_INDEX_REBUILDS: &str = "dispatch_fleet_index_rebuilds";
+/// Requests to the router by outcome.
+pub const ETA_REQUESTS: &str = "dispatch_eta_requests";
+/// Drivers without a route, or ranked by distance because the router did not answer.
+pub const ETA_ESTIMATED: &str = "dispatch_eta_estimated";
+/// Duration of requests to the router; the registry adds `_seconds`.
+pub const ETA_DURATION: &str = "dispatch_eta_duration";
+/// Batch windows closed.
+pub const MATCHING_BATCHES: &str = "dispatch_matching_batches";
+/// Requests in a batch window.
+pub const MATCHING_BATCH_SIZE: &str = "dispatch_matching_batch_size";
+/// Requests in a batch window without a driver.
+pub const MATCHING_LEFT_OVER: &str = "dispatch_matching_left_over";
+/// Searches that skipped batched matching although the city uses it, by reason.
+pub const MATCHING_FALLBACKS: &str = "dispatch_matching_fallbacks";
+/// HTTP requests refused because the limit of concurrent requests was reached.
+pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
+/// Duration of HTTP requests; the registry adds `_seconds`.
+pub const HTTP_REQUEST_DURATION: &str = "dispatch_http_request_duration";
+
+/// Time after a shed request for which a process is not ready: a probe every few seconds notices it.
+const SHEDDING_FOR: Duration = Duration::from_secs(3);
+
+/// Upper bounds of the duration histogram, s: around the goals of 50 ms and 150 ms for a response.
+const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of the histogram of batch sizes.
+const BATCH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Because {
+    because: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    change: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueOutcome {
+    queue: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpRequest {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+/// All metrics of a process. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Counter,
+    offers: Counter,
+    accepted: Counter,
+    completed: Counter,
+    cancelled: Family<By, Counter>,
+    iterator_age_ms: Gauge<u64, AtomicU64>,
+    stream_records: Family<Outcome, Counter>,
+    stream_leases: Gauge<u64, AtomicU64>,
+    lease_changes: Family<Change, Counter>,
+    stream_gaps: Counter,
+    stream_without_shards: Counter,
+    stale_writes: Counter,
+    store_retries: Family<Because, Counter>,
+    lost_answers: Counter,
+    queue_messages: Family<QueueOutcome, Counter>,
+    port_errors: Family<Action, Counter>,
+    receivers_dropped: Counter,
+    fleet_searches: Family<Source, Counter>,
+    pings: Family<Outcome, Counter>,
+    index_drivers: Gauge<u64, AtomicU64>,
+    index_rebuilds: Counter,
+    eta_requests: Family<Outcome, Counter>,
+    eta_estimated: Counter,
+    eta_duration: Histogram,
+    batches: Counter,
+    batch_size: Histogram,
+    left_over: Counter,
+    not_batched: Family<Reason, Counter>,
+    http: Family<HttpRequest, Histogram>,
+    shed: Counter,
+    /// Time of the last shed request.
+    last_shed: Mutex<Option<Instant>>,
+    pulses: Heartbeats,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Creates all metrics with the value zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            requests: Counter::default(),
+            offers: Counter::default(),
+            accepted: Counter::default(),
+            completed: Counter::default(),
+            cancelled: Family::default(),
+            iterator_age_ms: Gauge::default(),
+            stream_records: Family::default(),
+            stream_leases: Gauge::default(),
+            lease_changes: Family::default(),
+            stream_gaps: Counter::default(),
+            stream_without_shards: Counter::default(),
+            stale_writes: Counter::default(),
+            store_retries: Family::default(),
+            lost_answers: Counter::default(),
+            queue_messages: Family::default(),
+            port_errors: Family::default(),
+            receivers_dropped: Counter::default(),
+            fleet_searches: Family::default(),
+            pings: Family::default(),
+            index_drivers: Gauge::default(),
+            index_rebuilds: Counter::default(),
+            eta_requests: Family::default(),
+            eta_estimated: Counter::default(),
+            eta_duration: Histogram::new(DURATION_BUCKETS_S),
+            batches: Counter::default(),
+            batch_size: Histogram::new(BATCH_BUCKETS),
+            left_over: Counter::default(),
+            not_batched: Family::default(),
+            http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
+            shed: Counter::default(),
+            last_shed: Mutex::default(),
+            pulses: Heartbeats::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(DISPATCH_REQUESTS, "Requests stored", self.requests.clone());
+        registry.register(DISPATCH_OFFERS, "Offers made", self.offers.clone());
+        registry.register(DISPATCH_ACCEPTED, "Offers accepted", self.accepted.clone());
+        registry.register(DISPATCH_COMPLETED, "Rides completed", self.completed.clone());
+        registry.register(DISPATCH_CANCELLED, "Dispatches cancelled", self.cancelled.clone());
+        registry.register(
+            STREAM_ITERATOR_AGE,
+            "Age of the oldest unfinished stream record",
+            self.iterator_age_ms.clone(),
+        );
+        registry.register(STREAM_RECORDS, "Stream records read", self.stream_records.clone());
+        registry.register(STREAM_LEASES, "Stream leases held by this process", self.stream_leases.clone());
+        registry.register(STREAM_LEASE_CHANGES, "Changes of stream leases", self.lease_changes.clone());
+        registry.register(STREAM_GAPS, "Times that unread stream records expired", self.stream_gaps.clone());
+        let (help, without) = ("Minutes without a readable shard", self.stream_without_shards.clone());
+        registry.register(STREAM_WITHOUT_SHARDS, help, without);
+        registry.register(STREAM_STALE_WRITES, "Writes refused because the lease was lost", self.stale_writes.clone());
+        registry.register(STORE_RETRIES, "Repeated calls of the table", self.store_retries.clone());
+        registry.register(STORE_LOST_ANSWERS, "Stored writes whose answer was lost", self.lost_answers.clone());
+        registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
+        registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
+        registry.register(
+            EVENT_RECEIVERS_DROPPED,
+            "Event streams closed for slow clients",
+            self.receivers_dropped.clone(),
+        );
+        registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
+        registry.register(PINGS, "Driver positions received", self.pings.clone());
+        registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index of the process", self.index_drivers.clone());
+        registry.register(FLEET_INDEX_REBUILDS, "Rebuilds of the driver index", self.index_rebuilds.clone());
+        registry.register(ETA_REQUESTS, "Requests to the router", self.eta_requests.clone());
+        registry.register(ETA_ESTIMATED, "Drivers ranked without the router's time", self.eta_estimated.clone());
+        let (help, eta) = ("Duration of requests to the router", self.eta_duration.clone());
+        registry.register_with_unit(ETA_DURATION, help, Unit::Seconds, eta);
+        registry.register(MATCHING_BATCHES, "Batch windows closed", self.batches.clone());
+        registry.register(MATCHING_BATCH_SIZE, "Requests in a batch window", self.batch_size.clone());
+        registry.register(MATCHING_LEFT_OVER, "Requests in batch windows without a driver", self.left_over.clone());
+        registry.register(MATCHING_FALLBACKS, "Searches that skipped batched matching", self.not_batched.clone());
+        registry.register(HTTP_REQUESTS_SHED, "HTTP requests refused under load", self.shed.clone());
+        let (help, http) = ("Duration of HTTP requests", self.http.clone());
+        registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
+    }
+
+    /// The registry in the `OpenMetrics` text format.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Counts a stored request.
+    pub fn request_stored(&self) {
+        self.requests.inc();
+    }
+
+    /// Counts the records of a stored change.
+    pub fn recorded(&self, records: &[Record]) {
+        for record in records {
+            match record.record_type {
+                EventType::DriverAssigned => self.offers.inc(),
+                EventType::DriverAccepted => self.accepted.inc(),
+                EventType::TripCompleted => self.completed.inc(),
+                EventType::CancelledByUser => self.cancelled.get_or_create(&By { by: "user" }).inc(),
+                EventType::CancelledByDriver => self.cancelled.get_or_create(&By { by: "driver" }).inc(),
+                EventType::CancelledBySystem => self.cancelled.get_or_create(&By { by: "system" }).inc(),
+                _ => 0,
+            };
+        }
+    }
+
+    /// Sets the age of the oldest unfinished stream record; 0 at the tip.
+    pub fn stream_age_ms(&self, age_ms: u64) {
+        self.iterator_age_ms.set(age_ms);
+    }
+
+    /// Counts a stream record: `advanced`, `skipped`, `set_aside` or `given_up`.
+    pub fn stream_record(&self, outcome: &'static str) {
+        self.stream_records.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Sets the number of leases this process holds.
+    pub fn stream_leases(&self, count: usize) {
+        self.stream_leases.set(count as u64);
+    }
+
+    /// Counts a lease change: `created`, `taken`, `finished`, `handed_over`, `given_back`, `left` (to the fail-over
+    /// time) or `lost`.
+    pub fn lease_change(&self, change: &'static str) {
+        self.lease_changes.get_or_create(&Change { change }).inc();
+    }
+
+    /// Counts an expiry of unread records.
+    pub fn stream_gap(&self) {
+        self.stream_gaps.inc();
+    }
+
+    /// Counts a minute without a readable shard.
+    pub fn stream_without_shards(&self) {
+        self.stream_without_shards.inc();
+    }
+
+    /// Counts a write that was refused because the lease has another owner.
+    pub fn stale_write(&self) {
+        self.stale_writes.inc();
+    }
+
+    /// Counts a repeated call of the table: after a `conflict`, when `throttled`, or when the first call is `in_doubt`.
+    pub fn store_retry(&self, because: &'static str) {
+        self.store_retries.get_or_create(&Because { because }).inc();
+    }
+
+    /// Counts a write that had succeeded although its answer was lost.
+    pub fn lost_answer_found(&self) {
+        self.lost_answers.inc();
+    }
+
+    /// Counts a queue message: `handled`, `left` for redelivery, or `unreadable`.
+    pub fn queue_message(&self, queue: &'static str, outcome: &'static str) {
+        self.queue_messages.get_or_create(&QueueOutcome { queue, outcome }).inc();
+    }
+
+    /// Counts a failed call.
+    pub fn port_error(&self, error: &PortError) {
+        let (PortError::Unavailable { action, .. } | PortError::Failed { action, .. }) = error;
+        self.port_errors.get_or_create(&Action { action }).inc();
+    }
+
+    /// Counts an event stream closed because its client did not keep up.
+    pub fn receiver_dropped(&self) {
+        self.receivers_dropped.inc();
+    }
+
+    /// Counts a search for drivers: in the `index` or in `redis`.
+    pub fn fleet_search(&self, source: &'static str) {
+        self.fleet_searches.get_or_create(&Source { source }).inc();
+    }
+
+    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown` or `refused`.
+    pub fn pings(&self, outcome: &'static str, count: u32) {
+        if count > 0 {
+            self.pings.get_or_create(&Outcome { outcome }).inc_by(count.into());
+        }
+    }
+
+    /// Sets the number of drivers in the index.
+    pub fn index_drivers(&self, drivers: usize) {
+        self.index_drivers.set(drivers as u64);
+    }
+
+    /// Counts a rebuild of the index.
+    pub fn index_rebuilt(&self) {
+        self.index_rebuilds.inc();
+    }
+
+    /// Counts a request to the router: `answered`, `refused`, `failed`, `timed_out`, or `left_alone` if the circuit
+    /// breaker was open.
+    pub fn eta_request(&self, outcome: &'static str) {
+        self.eta_requests.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts drivers ranked without the router's driving time.
+    pub fn eta_estimated(&self, drivers: usize) {
+        self.eta_estimated.inc_by(drivers as u64);
+    }
+
+    /// Observes the duration of a request to the router.
+    pub fn eta_took(&self, took: Duration) {
+        self.eta_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a batch window with this number of requests.
+    pub fn batch_closed(&self, requests: usize) {
+        self.batches.inc();
+        self.batch_size.observe(requests as f64);
+    }
+
+    /// Counts requests in batch windows without a driver.
+    pub fn batch_left_over(&self, requests: usize) {
+        self.left_over.inc_by(requests as u64);
+    }
+
+    /// Counts searches that skipped batched matching: `single` in a window, `plentiful` drivers, or `overload`.
+    pub fn search_not_batched(&self, reason: &'static str, requests: usize) {
+        self.not_batched.get_or_create(&Reason { reason }).inc_by(requests as u64);
+    }
+
+    /// Counts a request refused because the limit of concurrent requests was reached.
+    pub fn request_shed(&self) {
+        self.shed.inc();
+        *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether requests are being shed, so that other replicas should receive them.
+    pub fn is_shedding(&self) -> bool {
+        let last = *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < SHEDDING_FOR)
+    }
+
+    /// Registers a loop of this process, which must send a heartbeat in every iteration.
+    pub fn pulse(&self, name: &'static str) -> Heartbeat {
+        self.pulses.begin(name)
+    }
+
+    /// Registers a loop that may end while the process runs, and is monitored until then.
+    pub fn pulse_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
+        self.pulses.begin_while_held(name, longest)
+    }
+
+    /// The name of a loop that hangs or has panicked.
+    pub fn silent_loop(&self) -> Option<&'static str> {
+        self.pulses.silent()
+    }
+
+    /// Observes an HTTP request; `route` is the matched pattern (`/v1/dispatches/{id}`), never the path.
+    pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let labels = HttpRequest { method: method.to_owned(), route: route.to_owned(), status };
+        self.http.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dispatch_core::time::EpochMs;
+
+    use super::*;
+
+    #[test]
+    fn stored_records_are_counted_under_the_names_dashboards_use() {
+        let metrics = Metrics::new();
+        let record = |record_type| Record { record_type, at: EpochMs(0), details: "" };
+        metrics.request_stored();
+        metrics.recorded(&[record(EventType::DriverAssigned), record(EventType::CancelledBySystem)]);
+        metrics.http_request("GET", "/v1/dispatches/{id}", 200, Duration::from_millis(3));
+        let text = metrics.encode().unwrap();
+        for line in [
+            "dispatch_requests_total 1",
+            "dispatch_offers_total 1",
+            "dispatch_accepted_total 0",
+            "dispatch_cancelled_total{by=\"system\"} 1",
+            "dispatch_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/dispatches/{id}\",status=\"200\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

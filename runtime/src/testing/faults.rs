@@ -1,0 +1,213 @@
+//! Decorators that make ports fail on purpose, for tests.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use dispatch_core::candidate::DriverSnapshot;
+use dispatch_core::dispatch::{OfferOutcome, Step};
+use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
+use dispatch_core::route::RoutePoint;
+use dispatch_core::time::EpochMs;
+use dispatch_http_types::Notification;
+
+use crate::ports::{
+    Commit, Created, DispatchStore, Eta, Fleet, FleetEntry, HoldToken, NewDispatch, Notifier, OfferTimers, Owner, Page,
+    Ping, PortError, Recorded, ResponseMessage, ResponseQueue, RouteTail, StoredDispatch, TimerMessage, TravelledRoute,
+};
+
+/// When a chosen call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailAt {
+    /// Before it has any effect.
+    Before,
+    /// After its effect: the answer is lost.
+    After,
+}
+
+/// Which calls of the decorated ports fail. Clones share the plan and the count, so one plan may cover several ports.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Plan>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: AtomicU64,
+    down: AtomicBool,
+    chosen: Mutex<Option<(u64, FailAt)>>,
+}
+
+impl Faults {
+    /// From now on every call fails, or none but the chosen.
+    pub fn set_down(&self, down: bool) {
+        self.0.down.store(down, Ordering::SeqCst);
+    }
+
+    /// The `n`th call from now on fails, counted from 1.
+    pub fn fail_call(&self, n: u64, at: FailAt) {
+        let number = self.calls() + n;
+        *self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, at));
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    async fn around<T>(&self, call: impl Future<Output = Result<T, PortError>> + Send) -> Result<T, PortError> {
+        let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let chosen = *self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = chosen.filter(|(chosen, _)| *chosen == number).map(|(_, at)| at);
+        if self.0.down.load(Ordering::SeqCst) || at == Some(FailAt::Before) {
+            return Err(injected());
+        }
+        let result = call.await;
+        if at == Some(FailAt::After) { Err(injected()) } else { result }
+    }
+}
+
+fn injected() -> PortError {
+    PortError::Unavailable { action: "an injected failure", source: "on purpose".into() }
+}
+
+/// A port whose calls fail by plan.
+pub struct Failing<P> {
+    inner: P,
+    faults: Faults,
+}
+
+impl<P> Failing<P> {
+    /// `inner`, failing by `faults`.
+    pub fn new(inner: P, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+}
+
+#[async_trait]
+impl<P: DispatchStore> DispatchStore for Failing<P> {
+    async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
+        self.faults.around(self.inner.create(new)).await
+    }
+
+    async fn load(&self, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError> {
+        self.faults.around(self.inner.load(id)).await
+    }
+
+    async fn commit(
+        &self,
+        before: &StoredDispatch,
+        step: &Step,
+        route: Option<TravelledRoute>,
+    ) -> Result<Commit, PortError> {
+        self.faults.around(self.inner.commit(before, step, route)).await
+    }
+
+    async fn list(&self, owner: &Owner, limit: u16, after: Option<String>) -> Result<Page<StoredDispatch>, PortError> {
+        self.faults.around(self.inner.list(owner, limit, after)).await
+    }
+
+    async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError> {
+        self.faults.around(self.inner.open_since_before(before, limit)).await
+    }
+
+    async fn append_route(&self, id: &DispatchId, number: u32, points: &[RoutePoint]) -> Result<(), PortError> {
+        self.faults.around(self.inner.append_route(id, number, points)).await
+    }
+
+    async fn read_route(&self, id: &DispatchId) -> Result<Vec<RoutePoint>, PortError> {
+        self.faults.around(self.inner.read_route(id)).await
+    }
+}
+
+#[async_trait]
+impl<P: Fleet> Fleet for Failing<P> {
+    async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
+        self.faults.around(self.inner.put(entries)).await
+    }
+
+    async fn fill(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
+        self.faults.around(self.inner.fill(entries)).await
+    }
+
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
+        self.faults.around(self.inner.record(pings)).await
+    }
+
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError> {
+        self.faults.around(self.inner.set_status(driver, status, dispatch)).await
+    }
+
+    async fn nearby(
+        &self,
+        center: Coordinate,
+        rings_m: &[u32],
+        enough: usize,
+        now: EpochMs,
+    ) -> Result<Option<Vec<DriverSnapshot>>, PortError> {
+        self.faults.around(self.inner.nearby(center, rings_m, enough, now)).await
+    }
+
+    async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
+        self.faults.around(self.inner.hold(driver, token, for_ms)).await
+    }
+
+    async fn release(&self, driver: &DriverId, token: &HoldToken) -> Result<(), PortError> {
+        self.faults.around(self.inner.release(driver, token)).await
+    }
+
+    async fn offer_ended(
+        &self,
+        driver: &DriverId,
+        outcome: OfferOutcome,
+        rest_ms: u64,
+        now: EpochMs,
+    ) -> Result<(), PortError> {
+        self.faults.around(self.inner.offer_ended(driver, outcome, rest_ms, now)).await
+    }
+
+    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+        self.faults.around(self.inner.push_route(points)).await
+    }
+
+    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+        self.faults.around(self.inner.trim_route(id, chunk, count)).await
+    }
+
+    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
+        self.faults.around(self.inner.route_tail(id)).await
+    }
+}
+
+#[async_trait]
+impl<P: OfferTimers> OfferTimers for Failing<P> {
+    async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError> {
+        self.faults.around(self.inner.start(message, delay_ms)).await
+    }
+}
+
+#[async_trait]
+impl<P: ResponseQueue> ResponseQueue for Failing<P> {
+    async fn send(&self, message: &ResponseMessage) -> Result<(), PortError> {
+        self.faults.around(self.inner.send(message)).await
+    }
+}
+
+#[async_trait]
+impl<P: Notifier> Notifier for Failing<P> {
+    async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError> {
+        self.faults.around(self.inner.publish(notifications)).await
+    }
+}
+
+#[async_trait]
+impl<P: Eta> Eta for Failing<P> {
+    async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Result<Vec<Option<u32>>, PortError> {
+        self.faults.around(self.inner.seconds(from, to)).await
+    }
+}

@@ -1,0 +1,3 @@
+//! What only tests use. Fakes of ports are beside their adapters.
+
+pub mod faults;
