@@ -81,7 +81,7 @@ impl World {
     /// A free driver in Myeong-dong.
     async fn driver(&self, number: usize) {
         let id = DriverId::parse(format!("driver#{number:05}")).unwrap();
-        let driver: DriverItem = fixture(include_str!("../fixtures/seed/6-driver.json"));
+        let driver: DriverItem = fixture(include_str!("../fixtures/specification/6-driver.json"));
         let profile =
             DriverProfile { phone: driver.phone, vehicle_info: driver.vehicle_info, preferences: driver.preferences };
         self.store.put_driver(&id, profile, self.clock.now()).await.unwrap();
@@ -96,7 +96,7 @@ impl World {
     async fn request(&self, number: usize) -> DispatchId {
         let (user, id) = (format!("user#{number:05}"), format!("dispatch#{number:05}"));
         let (user, id) = (UserId::parse(user).unwrap(), DispatchId::parse(id).unwrap());
-        let item: UserItem = fixture(include_str!("../fixtures/seed/6-user.json"));
+        let item: UserItem = fixture(include_str!("../fixtures/specification/6-user.json"));
         let profile = UserProfile {
             phone: item.phone,
             payment_methods: item.payment_methods,
@@ -105,7 +105,7 @@ impl World {
         };
         let now = self.clock.now();
         self.store.put_user(&user, profile, now).await.unwrap();
-        let asked: Value = fixture(include_str!("../fixtures/seed/7.1-dispatch-requested.json"));
+        let asked: Value = fixture(include_str!("../fixtures/specification/7.1-dispatch-requested.json"));
         let new = NewDispatch {
             id: id.clone(),
             user,

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Where tests of the data plane are.
-const PLACES: [&str; 6] = ["dispatch", "adapters", "seed", "../runtime/src", "../runtime/core", "../runtime/simulator"];
+const PLACES: [&str; 6] =
+    ["dispatch", "adapters", "specification", "../runtime/src", "../runtime/core", "../runtime/simulator"];
 
 fn sources(folder: &Path, text: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
