@@ -39,7 +39,7 @@ fn numbers_as_floats(value: &mut Value) {
     }
 }
 
-/// Applies a change of spec §7 ("changed data") to a whole item: maps are merged, `events` grow.
+/// Applies a change that spec §7 shows to a whole item: maps are merged, `events` grow.
 fn merged(mut item: Value, change: &Value) -> Value {
     fn merge(item: &mut Map<String, Value>, change: &Map<String, Value>) {
         for (name, new) in change {
