@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MANIFEST ?= examples/seoul.yaml
 TRAFFIC ?= drivers=300,rate=2
 DURATION ?= 60s
-OPERATOR := target/debug/dispatch-operator
+LOCAL := target/debug/dispatch-local
 
 .PHONY: help
 help: ## Show this help
@@ -15,11 +15,11 @@ help: ## Show this help
 
 .PHONY: run
 run: tools-local build ## Provision Seoul on this machine, dispatch simulated traffic for 60 s, print the summary
-	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC) --for $(DURATION) --summary .local/summary.json
+	$(LOCAL) run -f $(MANIFEST) --simulate $(TRAFFIC) --for $(DURATION) --summary .local/summary.json
 
 .PHONY: up
 up: tools-local build ## Like run, until Ctrl-C
-	$(OPERATOR) local -f $(MANIFEST) --simulate $(TRAFFIC)
+	$(LOCAL) run -f $(MANIFEST) --simulate $(TRAFFIC)
 
 .PHONY: test
 test: tools-test build ## Run every test this machine can run
@@ -58,7 +58,7 @@ generate: tools-test ## Rewrite the generated files: CRD, OpenAPI document, IAM 
 
 .PHONY: build
 build:
-	cargo build --locked -p dispatch-operator -p dispatch-runtime -p dispatch-simulator
+	cargo build --locked -p dispatch-operator -p dispatch-local -p dispatch-runtime -p dispatch-simulator
 
 .PHONY: tools-local
 tools-local:

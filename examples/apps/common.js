@@ -1,6 +1,6 @@
-// What both apps share: the session, calls of the API, the stream of notifications, a small map.
+// Shared by both apps: the session, calls of the API, the stream of notifications, a small map.
 
-// Places of Seoul, as both apps offer them.
+// Places of Seoul that both apps offer.
 export const PLACES = [
   { lat: 37.5662, lng: 126.9784, address: "서울시 중구 명동" },
   { lat: 37.5730, lng: 126.9768, address: "서울시 종로구 종로" },
@@ -19,11 +19,12 @@ export function fillPlaces(select, chosen) {
   PLACES.forEach((place, index) => select.add(new Option(place.address, index, index === chosen, index === chosen)));
 }
 
-// The signed-in person. A local run signs tokens for whoever asks it; anywhere else a token comes from the city's own sign-in and
-// is pasted.
+// The signed-in person. A local run issues tokens to these pages; elsewhere a token comes from the city's sign-in and is
+// pasted.
 export class Session {
   static async start(person) {
-    const answer = await fetch(`/session?person=${encodeURIComponent(person)}`).catch(() => null);
+    const request = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ person }) };
+    const answer = await fetch("/session", request).catch(() => null);
     const token = answer?.ok ? (await answer.json()).token : prompt("액세스 토큰 (access token)");
     return new Session(person, token);
   }
@@ -44,8 +45,8 @@ export class Session {
     return value;
   }
 
-  // Listens until the page is closed. A stream ends now and then (a gateway closes it after 30 s); `onOpen` is where the caller reads
-  // again what it may have missed meanwhile.
+  // Listens until the page is closed. A stream ends from time to time (a gateway closes it after 30 s); in `onOpen` the
+  // caller reads what it may have missed.
   async listen(onOpen, onNotification) {
     const kind = this.person.split("#")[0];
     for (;;) {
@@ -66,7 +67,7 @@ export class Session {
           }
         }
       } catch {
-        // Tried again below, like a stream that has ended.
+        // The next attempt follows, as after the end of a stream.
       }
       await new Promise((resolve) => setTimeout(resolve, 1000 + Math.random() * 1000));
     }
@@ -101,7 +102,7 @@ export function drawMap(svg, points) {
   }
 }
 
-// Shows what went wrong in the page's own line, and clears it when the next thing works.
+// Shows an error in the page, and clears it at the next attempt.
 export async function attempt(work) {
   const line = $("error");
   try {

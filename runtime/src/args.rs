@@ -8,58 +8,61 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::explain::ExplainArgs;
 use crate::roles::Roles;
 
-/// The data plane of Coactus Dispatch: dispatches the rides of one city.
+/// Dispatch the rides of one city
+///
+/// The worker of Coactus Dispatch. Each process runs some or all roles of one city.
 #[derive(Debug, Parser)]
 #[command(name = "dispatch-runtime", version)]
 pub struct Args {
-    /// How log lines are written to standard error. Which of them: `RUST_LOG`, for example `dispatch_runtime=debug`.
+    /// Format of the log lines on standard error. Set `RUST_LOG` to filter them, for example `dispatch_runtime=debug`
     #[arg(long, global = true, env = "DISPATCH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run roles until SIGTERM or SIGINT.
+    /// Run roles until SIGTERM or SIGINT
     Serve(ServeArgs),
-    /// Print the `OpenAPI` document of the HTTP roles.
+    /// Print the OpenAPI document of the HTTP API
     Openapi,
-    /// Show why drivers were asked in their order: reads the log lines of workers, prints every ranking in them, and fails
-    /// where an order does not follow from its record.
+    /// Explain the order in which drivers were offered dispatches
+    ///
+    /// Reads the log lines of workers, prints every ranking record in them, and fails if an order does not follow from
+    /// its record.
     Explain(ExplainArgs),
 }
 
-/// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// `serve`.
+/// The options of `serve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
-    /// The worker configuration, which the operator writes. Changes of its `dispatch` part are taken over within a second.
+    /// File of the worker configuration, which the operator writes. Changes of its section `dispatch` take effect
+    /// within a second; other changes need a restart
     #[arg(long, env = "DISPATCH_CONFIG")]
     pub config: PathBuf,
-    /// Roles to run: `all`, or some of save-dispatch, dispatch-algorithm, driver-response, status-update, with commas between.
+    /// Roles to run: all, or a comma-separated list of save-dispatch, dispatch-algorithm, driver-response and
+    /// status-update
     #[arg(long, env = "DISPATCH_ROLE", default_value = "all")]
     pub role: Roles,
-    /// Address of the HTTP API; not bound where no HTTP role runs.
+    /// Address of the HTTP API. Not bound if no HTTP role runs
     #[arg(long, env = "DISPATCH_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Address of `/livez`, `/readyz` and `/metrics`.
+    /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "DISPATCH_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
-    /// Also end when standard input is closed: the parent that held its other end is gone.
+    /// Shut down when standard input is closed, which happens when the parent process ends
     #[arg(long)]
     pub exit_with_parent: bool,
-    /// Seconds to go on serving after SIGTERM, no longer ready: whoever sends requests here hears late that this process ends.
+    /// Seconds to continue serving after SIGTERM while not ready, until load balancers stop sending requests
     #[arg(long, value_name = "SECONDS", env = "DISPATCH_LINGER_SECONDS", default_value_t = 0,
         value_parser = clap::value_parser!(u16).range(0..=15))]
     pub linger_seconds: u16,

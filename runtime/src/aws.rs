@@ -1,4 +1,4 @@
-//! Shared settings of the AWS clients, and what their errors mean.
+//! Shared settings of the AWS clients, and the classification of their errors.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use thiserror::Error;
 
 use crate::ports::PortError;
 
-/// Longest time one try may take. SQS, SNS and Streams answer in tens of milliseconds.
+/// Time-out of one attempt. SQS, SNS and Streams answer in tens of milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time a call may take with all its tries.
+/// Time-out of a call with all its attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest time a connection may take.
+/// Time-out of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Tries of one call; the SDK backs off with jitter between them.
+/// Attempts of one call; the SDK backs off with jitter between them.
 const ATTEMPTS: u32 = 3;
 
-/// Settings for a city's region. Credentials are found the way every AWS tool does. The endpoint is the configured one; without
-/// it `AWS_ENDPOINT_URL` counts. No call is made before the first request.
+/// Settings for a city's region. Credentials come from the default provider chain. The endpoint is the configured one,
+/// or `AWS_ENDPOINT_URL`. No call is made before the first request.
 pub async fn sdk_config(endpoint: &AwsEndpoint) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -34,7 +34,7 @@ pub async fn sdk_config(endpoint: &AwsEndpoint) -> SdkConfig {
         .region(Region::new(endpoint.region.clone()))
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(timeouts)
-        // It watches over long bodies. Ours are short, and each try has a time-out of its own.
+        // It protects large bodies. Ours are small, and each attempt has its own time-out.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(url) = &endpoint.endpoint_url {
         loader = loader.endpoint_url(url);
@@ -42,7 +42,8 @@ pub async fn sdk_config(endpoint: &AwsEndpoint) -> SdkConfig {
     loader.load().await
 }
 
-/// A failed call: the service's code and text. The SDK's own error also holds request and response, and so addresses and tokens.
+/// The code and message of a failed call. The SDK's own error also contains the request and the response, and therefore
+/// addresses and tokens.
 #[derive(Debug, Error)]
 #[error("{code}: {message}")]
 struct Failure {
@@ -50,19 +51,19 @@ struct Failure {
     message: String,
 }
 
-/// The port's error for a failed call: what a service refuses with a client error other than throttling stays refused; what it cannot do
-/// itself, with whatever code or none, may pass.
+/// Converts a failed call. A client error other than throttling is permanent (`Failed`); every other error is temporary
+/// (`Unavailable`).
 pub(crate) fn port_error<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata,
 {
     let (fallback, refused) = match error {
-        SdkError::ConstructionFailure(_) => ("the request could not be made", true),
+        SdkError::ConstructionFailure(_) => ("the request could not be built", true),
         SdkError::TimeoutError(_) => ("no answer in time", false),
         SdkError::DispatchFailure(_) => ("the connection failed", false),
         SdkError::ServiceError(service) => {
-            let passes = service.raw().status().is_server_error() || may_pass(error.code().unwrap_or_default());
-            ("refused", !passes)
+            let transient = service.raw().status().is_server_error() || is_transient(error.code().unwrap_or_default());
+            ("refused", !transient)
         }
         _ => ("the answer could not be read", false),
     };
@@ -77,18 +78,18 @@ where
     }
 }
 
-/// The port's error for an entry of a batch that was not taken: at the sender's fault it stays refused.
+/// Converts a failed entry of a batch. An error caused by the sender is permanent.
 pub(crate) fn refused_entry(action: &'static str, code: &str, message: Option<&str>, sender_fault: bool) -> PortError {
     let failure = Failure { code: code.to_owned(), message: message.unwrap_or("refused").to_owned() };
-    if sender_fault && !may_pass(code) {
+    if sender_fault && !is_transient(code) {
         PortError::Failed { action, source: Box::new(failure) }
     } else {
         PortError::Unavailable { action, source: Box::new(failure) }
     }
 }
 
-/// Codes of the "Common errors" pages and of the operations used that say "later".
-fn may_pass(code: &str) -> bool {
+/// Transient error codes of the "Common errors" pages and of the operations used.
+fn is_transient(code: &str) -> bool {
     matches!(
         code,
         "Throttling"

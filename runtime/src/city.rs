@@ -1,4 +1,4 @@
-//! The city a process works for: its settings, which may change while it runs, and its local time.
+//! The city of a process: its settings, which may change while it runs, and its local time.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,31 +11,31 @@ use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-/// Bytes of the digest that names a set of rules: enough that two of one city's never meet.
+/// Bytes of the digest that identifies a set of rules: enough to distinguish all rule sets of a city.
 const RULES_BYTES: usize = 6;
 
-/// What a city's settings say today.
+/// The current settings of a city.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The algorithm.
+    /// Rules of the algorithm.
     pub policy: DispatchPolicy,
-    /// The fares.
+    /// Fare table.
     pub fare: FareTable,
-    /// Who is asked how long drivers need; nobody where drivers are ranked by distance.
+    /// The router for driving times; `None` if drivers are ranked by distance.
     pub router: Option<RouterConfig>,
-    /// Digest of all of it, 12 hexadecimal digits: the version of the rules in records of decisions.
+    /// Digest of all settings, 12 hexadecimal digits: the version of the rules in ranking records.
     pub rules: Arc<str>,
 }
 
 impl Settings {
-    /// Checked rules, and no router.
+    /// Settings from validated rules, without a router.
     pub fn new(policy: DispatchPolicy, fare: FareTable) -> Self {
         let rules = digest(&DispatchConfig::of(&policy, &fare));
         Self { policy, fare, router: None, rules }
     }
 
-    /// What the worker configuration says, checked.
-    pub fn of(config: &DispatchConfig) -> Result<Self, WorkerConfigError> {
+    /// Validates the settings of the worker configuration.
+    pub fn from_config(config: &DispatchConfig) -> Result<Self, WorkerConfigError> {
         Ok(Self {
             policy: config.policy().map_err(WorkerConfigError::Policy)?,
             fare: config.fare_table().map_err(WorkerConfigError::Fare)?,
@@ -46,11 +46,11 @@ impl Settings {
 }
 
 fn digest(config: &DispatchConfig) -> Arc<str> {
-    // A document of numbers and texts can always be written.
+    // Serializing numbers and texts cannot fail.
     let document = serde_json::to_vec(config).unwrap_or_default();
     let mut name = String::new();
     for byte in Sha256::digest(document).iter().take(RULES_BYTES) {
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(name, "{byte:02x}");
     }
     name.into()
@@ -59,9 +59,9 @@ fn digest(config: &DispatchConfig) -> Arc<str> {
 /// The city: name, local time and current settings. Cheap to clone.
 #[derive(Clone)]
 pub struct City {
-    /// Name, part of every Redis key.
+    /// Name, which is part of every Redis key.
     pub name: Arc<str>,
-    /// ISO 4217 code of money amounts.
+    /// ISO 4217 code of its currency.
     pub currency: Arc<str>,
     zone: TimeZone,
     settings: watch::Receiver<Arc<Settings>>,
@@ -73,23 +73,23 @@ impl City {
         Self { name: name.into(), currency: currency.into(), zone, settings }
     }
 
-    /// The settings in force now. A decision takes them once and keeps them.
+    /// The current settings. A decision reads them once.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow().clone()
     }
 
-    /// The seed's `Timestamp`: ISO 8601 to the second with the city's offset, `2025-05-25T15:30:00+09:00`.
+    /// A timestamp as in spec §6: ISO 8601 to the second with the city's offset, `2025-05-25T15:30:00+09:00`.
     pub fn timestamp(&self, at: EpochMs) -> String {
         self.format(at, "%Y-%m-%dT%H:%M:%S%:z")
     }
 
-    /// The same with milliseconds, for our own attributes.
+    /// The same with milliseconds, for attributes that are not part of the specification.
     pub fn timestamp_ms(&self, at: EpochMs) -> String {
         self.format(at, "%Y-%m-%dT%H:%M:%S.%3f%:z")
     }
 
-    /// The time part of a sort key: local, without offset, with milliseconds, `2025-05-25T15:30:00.000`. The seed's keys
-    /// have whole seconds, in which two events of one driver collide.
+    /// The time part of a sort key: local, without offset, with milliseconds, `2025-05-25T15:30:00.000`. With the whole
+    /// seconds of the specification, two events of one driver could collide.
     pub fn sort_time(&self, at: EpochMs) -> String {
         self.format(at, "%Y-%m-%dT%H:%M:%S.%3f")
     }
@@ -110,12 +110,12 @@ impl City {
     }
 
     fn local(&self, at: EpochMs) -> jiff::Zoned {
-        // Moments outside jiff's range (year -9999 to 9999) cannot come from a clock; they are shown as the epoch.
+        // Times outside jiff's range (year -9999 to 9999) cannot come from a clock; they are shown as the epoch.
         jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(self.zone.clone())
     }
 }
 
-/// Reads a stored timestamp, with or without milliseconds.
+/// Parses a stored timestamp, with or without milliseconds.
 pub fn parse_timestamp(text: &str) -> Option<EpochMs> {
     text.parse::<jiff::Timestamp>().ok().map(|at| EpochMs(at.as_millisecond()))
 }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_the_seed_writes_them() {
+    fn times_have_the_format_of_the_specification() {
         let at = parse_timestamp("2025-05-25T15:30:00+09:00").unwrap();
         assert_eq!(seoul().timestamp(at), "2025-05-25T15:30:00+09:00");
         assert_eq!(seoul().timestamp_ms(at.plus_ms(7)), "2025-05-25T15:30:00.007+09:00");

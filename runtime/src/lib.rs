@@ -1,4 +1,4 @@
-//! The data plane of Coactus Dispatch: the long-lived workers that dispatch one city's rides.
+//! The runtime of Coactus Dispatch: the long-running workers that dispatch the rides of one city.
 
 pub mod args;
 pub mod auth;

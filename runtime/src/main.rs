@@ -1,4 +1,4 @@
-//! `dispatch-runtime`: the data plane of one city.
+//! `dispatch-runtime`: the worker that dispatches the rides of one city.
 
 use std::process::ExitCode;
 

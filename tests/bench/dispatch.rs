@@ -1,7 +1,7 @@
 //! A city end to end, on real processes: what a dispatch costs the runtime in CPU time and the account in calls, and how soon a driver
 //! hears of a request.
 //!
-//! `dispatch-operator local` runs the city as `make run` does, on an emulator behind a recorder that counts its calls. The drivers of the
+//! `dispatch-local run` starts the city as `make run` does, on an emulator behind a recorder that counts its calls. The drivers of the
 //! first part only answer; those of the second are the simulator's.
 
 mod city;
@@ -50,7 +50,7 @@ pub async fn measure(size: Size) -> anyhow::Result<Section> {
     let Amount { dispatches, per_second, traffic } = amount(size);
     let mut section = Section { title: "A dispatch, end to end", ..Section::default() };
     section.text.push(format!(
-        "`dispatch-operator local` runs Seoul: one runtime process with all roles, redis-server, and an emulator of AWS behind a recorder that \
+        "`dispatch-local run` starts Seoul: one runtime process with all roles, redis-server, and an emulator of AWS behind a recorder that \
          counts calls; all of it, and the load, share the machine. {dispatches} users ask at {per_second} a second, each first driver accepts \
          after 0.2 s. Before them come forty one after another, whose pushes are timed. CPU time is the runtime's, user and system, from the first request until the last timer has run out."
     ));

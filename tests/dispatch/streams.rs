@@ -521,7 +521,7 @@ async fn an_unread_listed_shard_fails_liveness_and_an_unavailable_service_does_n
     // It recovers, except for reads.
     world.fake.recover("DescribeStream");
     until("the process to count as hung", async || worker.metrics.silent_loop()).await;
-    assert_eq!(worker.metrics.silent_loop(), Some("the reader of a shard"));
+    assert_eq!(worker.metrics.silent_loop(), Some("the shard reader"));
     world.fake.recover("GetShardIterator");
     world.fake.recover("GetRecords");
     until("the process to be alive again", async || worker.metrics.silent_loop().is_none().then_some(())).await;

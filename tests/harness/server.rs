@@ -124,3 +124,10 @@ pub(crate) fn python_program(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable)
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name), PathBuf::from)
 }
+
+/// Another program of the Python environment that `program` belongs to. A link is followed: environments of pipx link
+/// single programs into a folder on `PATH`.
+pub(crate) fn python_sibling(program: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let real = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
+    Ok(real.with_file_name(name))
+}

@@ -1,4 +1,4 @@
-//! Whether things answer. Every wait here is a poll with a deadline.
+//! Probes: whether processes and endpoints answer. Every wait is a poll with a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,58 +9,56 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Pause between two looks at something that is starting.
-const POLL: Duration = Duration::from_millis(50);
+/// Pause between two probes of something that is starting.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Longest time one look may take.
-const LOOK: Duration = Duration::from_secs(2);
+/// Longest time of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Most bytes of a page that are read; the runtime's metrics are a few dozen KiB.
+/// Most bytes that are read of a page; the runtime's metrics are a few dozen KiB.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Something did not answer in time.
+/// Something did not answer in time. `what` names it with its address.
 #[derive(Debug, Error)]
 #[error("{what} did not answer within {} s", waited.as_secs())]
-pub struct NotInTime {
-    /// What, with its address.
+pub struct ProbeTimeout {
     pub what: String,
-    /// How long it was waited for.
     pub waited: Duration,
 }
 
-/// Polls until the probe says yes.
-pub async fn wait_for<F: Future<Output = bool>>(
+/// Probes until the answer is yes.
+pub(crate) async fn wait_for<F: Future<Output = bool>>(
     what: &str,
     within: Duration,
     mut probe: impl FnMut() -> F,
-) -> Result<(), NotInTime> {
+) -> Result<(), ProbeTimeout> {
     let deadline = Instant::now() + within;
     while !probe().await {
         if Instant::now() >= deadline {
-            return Err(NotInTime { what: what.to_owned(), waited: within });
+            return Err(ProbeTimeout { what: what.to_owned(), waited: within });
         }
-        sleep(POLL).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
-/// An HTTP client for this machine's addresses: no proxy, no TLS (so that no root certificates are needed), short timeouts.
-pub fn client() -> reqwest::Result<Client> {
-    Client::builder().no_proxy().tls_certs_only([]).connect_timeout(LOOK).timeout(LOOK).build()
+/// An HTTP client for this machine: no proxy, no TLS (so that no root certificates are needed), short timeouts.
+pub(crate) fn client() -> reqwest::Result<Client> {
+    Client::builder().no_proxy().tls_certs_only([]).connect_timeout(PROBE_TIMEOUT).timeout(PROBE_TIMEOUT).build()
 }
 
-/// Whether a page answers with a status of success.
-pub async fn serves(client: &Client, url: &str) -> bool {
+/// Whether a page is answered with a success status.
+pub(crate) async fn is_success(client: &Client, url: &str) -> bool {
     matches!(client.get(url).send().await, Ok(response) if response.status().is_success())
 }
 
-/// Whether anything speaks HTTP there. Which page an endpoint has is its own affair.
-pub async fn speaks_http(client: &Client, url: &str) -> bool {
+/// Whether an address answers HTTP, with any status.
+pub(crate) async fn is_http(client: &Client, url: &str) -> bool {
     client.get(url).send().await.is_ok()
 }
 
-/// A page, where it is there and not too large.
-pub async fn page(client: &Client, url: &str) -> Option<String> {
+/// The text of a page; `None` without a success status, or if the page is too large.
+pub(crate) async fn page(client: &Client, url: &str) -> Option<String> {
     let mut response = client.get(url).send().await.ok().filter(|response| response.status().is_success())?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
@@ -72,18 +70,18 @@ pub async fn page(client: &Client, url: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether Redis answers at `host:port`. One that asks for a password is alive, and so is one that speaks TLS only: it takes
-/// the connection.
-pub async fn redis_answers(address: &str) -> bool {
-    let look = async {
+/// Whether Redis answers at `host:port`. One that asks for a password is alive, and so is one that speaks TLS only: it
+/// accepts the connection.
+pub(crate) async fn is_redis(address: &str) -> bool {
+    let probe = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         stream.write_all(b"PING\r\n").await.ok()?;
         let mut first = [0_u8; 8];
         let length = stream.read(&mut first).await.ok()?;
-        // A server that still loads its data set says `-LOADING`.
+        // A server that is still loading its data set answers `-LOADING`.
         Some(!first[..length].starts_with(b"-LOADING"))
     };
-    timeout(LOOK, look).await.ok().flatten().unwrap_or(false)
+    timeout(PROBE_TIMEOUT, probe).await.ok().flatten().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -92,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers each connection with fixed bytes after it has read something.
+    /// Answers each connection with fixed bytes once it has read something.
     async fn answering(bytes: &'static [u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -113,23 +111,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_when_the_probe_says_yes() {
-        let mut looks = 0;
+    async fn a_wait_ends_when_the_probe_succeeds() {
+        let mut probes = 0;
         let probe = || {
-            looks += 1;
-            let yes = looks == 3;
+            probes += 1;
+            let yes = probes == 3;
             async move { yes }
         };
         wait_for("it", Duration::from_secs(10), probe).await.unwrap();
-        assert_eq!(looks, 3);
+        assert_eq!(probes, 3);
     }
 
     #[tokio::test]
     async fn redis_is_alive_when_it_answers_and_not_while_it_loads() {
-        assert!(redis_answers(&answering(b"+PONG\r\n").await).await);
-        assert!(redis_answers(&answering(b"-NOAUTH Authentication required.\r\n").await).await);
-        assert!(!redis_answers(&answering(b"-LOADING Redis is loading\r\n").await).await);
-        assert!(!redis_answers("127.0.0.1:1").await);
+        assert!(is_redis(&answering(b"+PONG\r\n").await).await);
+        assert!(is_redis(&answering(b"-NOAUTH Authentication required.\r\n").await).await);
+        assert!(!is_redis(&answering(b"-LOADING Redis is loading\r\n").await).await);
+        assert!(!is_redis("127.0.0.1:1").await);
     }
 
     #[tokio::test]
@@ -138,9 +136,9 @@ mod tests {
         let ready = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
         let unready = answering(b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
         assert_eq!(page(&client, &format!("http://{ready}/metrics")).await.as_deref(), Some("ok"));
-        assert!(serves(&client, &format!("http://{ready}/readyz")).await);
-        assert!(!serves(&client, &format!("http://{unready}/readyz")).await);
-        assert!(speaks_http(&client, &format!("http://{unready}/")).await);
-        assert!(!speaks_http(&client, "http://127.0.0.1:1/").await);
+        assert!(is_success(&client, &format!("http://{ready}/readyz")).await);
+        assert!(!is_success(&client, &format!("http://{unready}/readyz")).await);
+        assert!(is_http(&client, &format!("http://{unready}/")).await);
+        assert!(!is_http(&client, "http://127.0.0.1:1/").await);
     }
 }

@@ -4,16 +4,16 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dispatch_local::{LocalArgs, LocalError, with_causes};
+use dispatch_dev_keys::{KeysArgs, TokenArgs};
+use dispatch_local::{LocalError, RunArgs, with_causes};
 use dispatch_operator::commands::output::Exit;
 use tracing_subscriber::EnvFilter;
 
-/// A whole city on this machine, for development and demonstrations: emulated AWS, Redis, the operator's engine, the runtime and
-/// simulated traffic.
+/// A city on this machine, for development and demonstrations.
 #[derive(Debug, Parser)]
 #[command(name = "dispatch-local", version)]
 struct Cli {
-    /// What is logged to stderr, for example `info` or `dispatch_local=debug`.
+    /// Filter for the log on stderr, for example `info` or `dispatch_local=debug`.
     #[arg(
         long,
         global = true,
@@ -29,8 +29,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the city of a manifest and keep it running until Ctrl-C or for the given time.
-    Run(Box<LocalArgs>),
+    /// Run the city of a manifest: emulated AWS, Redis, the operator's engine, the workers, two demo apps and, on
+    /// request, simulated traffic.
+    Run(Box<RunArgs>),
+    /// Make the signing key of a folder, unless it exists, and print the workers' authentication settings and sample
+    /// tokens as JSON.
+    Keys(KeysArgs),
+    /// Print an access token for the API of a local city.
+    Token(TokenArgs),
 }
 
 #[tokio::main]
@@ -38,7 +44,6 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match EnvFilter::try_new(&cli.log) {
         Ok(filter) => {
-            // Colours are for terminals; a log that is collected holds text alone.
             let colours = std::io::stderr().is_terminal();
             tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
         }
@@ -47,21 +52,25 @@ async fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     }
-    let Command::Run(args) = cli.command;
-    // The future holds the whole session.
-    match Box::pin(dispatch_local::run(*args)).await {
+    let result = match cli.command {
+        // The future of a run is large.
+        Command::Run(args) => Box::pin(dispatch_local::run(*args)).await,
+        Command::Keys(args) => dispatch_local::print_keys(&args),
+        Command::Token(args) => dispatch_local::print_token(&args),
+    };
+    match result {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("error: {}", with_causes(&error));
-            exit(&error)
+            exit_for(&error)
         }
     }
     .into()
 }
 
-fn exit(error: &LocalError) -> Exit {
+fn exit_for(error: &LocalError) -> Exit {
     match error {
-        LocalError::ReadManifest { .. } | LocalError::Manifest { .. } | LocalError::Secrets(_) => Exit::Usage,
+        LocalError::ReadManifest(..) | LocalError::Manifest(..) | LocalError::Secrets(_) => Exit::Usage,
         LocalError::NotReady(_) => Exit::NotReady,
         LocalError::Interrupted(_) => Exit::Interrupted,
         _ => Exit::Failed,

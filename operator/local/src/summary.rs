@@ -1,58 +1,72 @@
 //! The summary of a run, for `--summary FILE`.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::traffic::Counts;
+use crate::metrics_scrape::TrafficCounts;
+use crate::state_dir::write_atomically;
 
-/// What a run was like. Times are seconds from the start of the command.
+/// Result of a run. Times are seconds since the start of the command.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub(crate) struct Summary {
     /// `namespace/name`.
-    pub system: String,
-    /// Whether the run did what it was asked for: ready, and the simulation, if any, without fault.
-    pub success: bool,
-    /// Why not.
+    pub(crate) system: String,
+    /// Whether the system became ready and the simulation, if any, found no violation.
+    pub(crate) success: bool,
+    /// The error, if not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// When things were there.
-    pub seconds: Milestones,
-    /// CloudFormation's word for the stack's state.
-    pub stack_status: Option<String>,
-    /// Times the runtime was started again after it had died.
-    pub runtime_restarts: u32,
-    /// The workers' own counters, summed over restarts.
-    pub traffic: Counts,
-    /// The simulator's summary, as it wrote it.
-    pub simulation: Option<Value>,
+    pub(crate) failure: Option<String>,
+    pub(crate) seconds: Milestones,
+    /// The stack's status in CloudFormation.
+    pub(crate) stack_status: Option<String>,
+    /// Restarts of the runtime after a crash.
+    pub(crate) runtime_restarts: u32,
+    /// Counters of the workers, summed over restarts.
+    pub(crate) traffic: TrafficCounts,
+    /// The simulator's summary, unchanged.
+    pub(crate) simulation: Option<Value>,
 }
 
-/// When things were there, s from the start of the command; absent where the run did not come so far.
+impl Summary {
+    /// Writes the summary as JSON, into a new folder if need be.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        write_atomically(path, &json)
+    }
+}
+
+/// Times of the run, in seconds since the start of the command; absent if the run did not get that far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Milestones {
-    /// AWS endpoint and Redis answer, and the first call for the stack is about to be made.
-    pub provisioning: Option<f64>,
+pub(crate) struct Milestones {
+    /// AWS endpoint and Redis answer; the first call for the stack comes next.
+    pub(crate) provisioning: Option<f64>,
     /// The stack is complete.
-    pub stack_complete: Option<f64>,
-    /// The workers answered that they are ready.
-    pub workers_ready: Option<f64>,
-    /// The end.
-    pub ended: Option<f64>,
+    pub(crate) stack_complete: Option<f64>,
+    /// The workers reported ready.
+    pub(crate) workers_ready: Option<f64>,
+    /// All processes have ended.
+    pub(crate) ended: Option<f64>,
 }
 
-/// Seconds with milliseconds.
-pub fn seconds(elapsed: Duration) -> f64 {
+/// Seconds, rounded to milliseconds.
+pub(crate) fn seconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// The simulator's summary file, where it wrote one.
-pub fn read_simulation(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+/// The simulator's summary file, if it wrote one.
+pub(crate) fn read_simulation(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -60,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_says_what_happened_and_when() {
+    fn the_summary_shows_what_happened_and_when() {
         let summary = Summary {
             system: "default/seoul".to_owned(),
             success: true,
@@ -78,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_that_was_never_written_is_absent() {
+    fn a_missing_summary_is_absent() {
         assert_eq!(read_simulation(Path::new("/no/such/file")), None);
     }
 }

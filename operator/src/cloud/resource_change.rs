@@ -1,5 +1,7 @@
 //! Changes of a stack's resources, as listed by a change set.
 
+use std::fmt;
+
 /// Types of resources that hold data.
 const STATEFUL: [&str; 4] =
     ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::ElastiCache::ReplicationGroup", "AWS::S3::Bucket"];
@@ -81,5 +83,42 @@ impl ResourceChange {
     /// Whether data may be lost: replaces or removes a table, cache or bucket.
     pub fn endangers_data(&self) -> bool {
         matches!(self.kind, ChangeKind::Replace | ChangeKind::Remove) && STATEFUL.contains(&self.resource_type.as_str())
+    }
+}
+
+/// The number of changes of each kind. Displayed as `1 to add, 0 to change, 0 to replace, 0 to remove`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// New resources.
+    pub add: u32,
+    /// Resources changed in place.
+    pub change: u32,
+    /// Resources replaced for certain or possibly.
+    pub replace: u32,
+    /// Resources removed.
+    pub remove: u32,
+}
+
+impl ChangeCounts {
+    /// Counts the changes of a plan.
+    pub fn from_changes(changes: &[ResourceChange]) -> Self {
+        let mut counts = Self::default();
+        for change in changes {
+            let count = match change.kind {
+                ChangeKind::Add => &mut counts.add,
+                ChangeKind::Change => &mut counts.change,
+                ChangeKind::Replace => &mut counts.replace,
+                ChangeKind::Remove => &mut counts.remove,
+            };
+            *count = count.saturating_add(1);
+        }
+        counts
+    }
+}
+
+impl fmt::Display for ChangeCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { add, change, replace, remove } = self;
+        write!(f, "{add} to add, {change} to change, {replace} to replace, {remove} to remove")
     }
 }

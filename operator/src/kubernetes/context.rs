@@ -1,7 +1,8 @@
 //! Shared state of all reconciles: clients, settings, and what is cached for each object between two reconciles.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
@@ -87,17 +88,17 @@ pub struct Outcome {
 impl Context {
     /// The cached state of an object. An object is never reconciled twice at the same time, so a copy is safe.
     pub(super) fn recall(&self, key: &Key, uid: &str) -> Option<ReconcileCache> {
-        let caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let caches = self.objects.caches.lock();
         caches.get(key).filter(|cache| cache.uid == uid).cloned()
     }
 
     pub(super) fn remember(&self, key: &Key, cache: ReconcileCache) {
-        self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), cache);
+        self.objects.caches.lock().insert(key.clone(), cache);
     }
 
     /// Drops the state of an object that no longer exists.
     pub(super) fn forget(&self, key: &Key) {
-        self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.objects.caches.lock().remove(key);
         self.objects.limiter.release(key);
         self.show(key, None);
         self.mark_exports(key, None);
@@ -106,7 +107,7 @@ impl Context {
     /// Counts a failure of an object and returns the updated retry state. If the object cannot be read, the failure
     /// counts against the last known revision.
     pub(super) fn count_failure(&self, key: &Key, stored: Option<&Stored>, failure_kind: FailureKind) -> RetryState {
-        let mut caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut caches = self.objects.caches.lock();
         let cache = caches.entry(key.clone()).or_default();
         if let Some(stored) = stored {
             let uid = stored.metadata.uid.clone().unwrap_or_default();
@@ -126,7 +127,7 @@ impl Context {
 
     /// Consecutive failures of an object.
     pub(super) fn failures(&self, key: &Key) -> u32 {
-        let caches = self.objects.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let caches = self.objects.caches.lock();
         caches.get(key).map_or(0, |cache| cache.retry_state.failures)
     }
 
@@ -142,7 +143,7 @@ impl Context {
         ];
         let on: Option<Vec<_>> =
             status.map(|status| SHOWN.into_iter().filter(|kind| status::is_true(status, *kind)).collect());
-        let mut shown = self.objects.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.objects.shown.lock();
         // Counting iterates over all systems, and most reconciles change nothing.
         if shown.get(key) == on.as_ref() {
             return;
@@ -157,7 +158,7 @@ impl Context {
     }
 
     pub(super) fn mark_exports(&self, key: &Key, mark: Option<Mark>) {
-        let mut marks = self.objects.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.objects.exports.lock();
         match mark {
             Some(mark) => drop(marks.insert(key.clone(), mark)),
             None => drop(marks.remove(key)),

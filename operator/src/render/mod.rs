@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::cloud::stack::{StackEvent, StackResource};
-use crate::cloud::{ChangeKind, Replacement, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, Replacement, ResourceChange};
 use crate::engine::destroy::DestroyReport;
 use crate::engine::plan::{Plan, StackStep};
 use crate::engine::progress::Event;
@@ -86,9 +86,7 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     if !(plan.changes.is_empty() && plan.parts.is_empty()) {
         text.push('\n');
     }
-    let sum = plan.summary();
-    let (add, change, replace, remove) = (sum.add, sum.change, sum.replace, sum.remove);
-    let _ = write!(text, "{add} to add, {change} to change, {replace} to replace, {remove} to remove");
+    let _ = write!(text, "{}", ChangeCounts::from_changes(&plan.changes));
     match plan.parts.len() {
         0 => text.push('\n'),
         1 => text.push_str(", 1 other step\n"),

@@ -1,8 +1,9 @@
 //! An AWS account in memory, as far as the engine uses it.
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dispatch_api::dispatch_system::BillingMode;
 use jiff::Timestamp;
@@ -100,7 +101,7 @@ impl Default for World {
 
 impl World {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The engine's ports, with the clock fixed at 2024-05-02T03:00:00Z.

@@ -1,12 +1,14 @@
-//! The seed's `EnhancedDispatchAlgorithm` and its usage example (section 8), on the public functions of `dispatch-core`.
+//! `EnhancedDispatchAlgorithm` of spec §8 and its usage example, implemented with the public functions of
+//! `dispatch-core`.
 //!
 //! ```text
 //! cargo run -p dispatch-core --example enhanced_dispatch_algorithm
 //! ```
 //!
-//! Names are the seed's in Rust spelling. What the seed leaves open (`{}`) is done by the functions the workers use as well:
-//! [`eligibility`] and [`rank`] choose the candidates, [`step`] decides each offer, answer and failure. Here there is one program instead
-//! of a table, queues and a cache, so the drivers' answers are given beforehand and time is a number that is added to.
+//! Names are those of the specification in Rust style. What the specification leaves open (`{}`) is done by the
+//! functions the workers also use: [`eligibility`] and [`rank`] choose the candidates, [`step`] decides each offer,
+//! answer and failure. The example is one program instead of a table, queues and a cache, so the drivers' answers are
+//! given in advance and time is a number.
 
 use std::collections::HashMap;
 
@@ -22,14 +24,14 @@ use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
 
-/// 2025-05-25 15:30:00 in Seoul, where the seed's story begins.
+/// 2025-05-25 15:30:00 in Seoul, the start of the specification's example.
 const NOW: EpochMs = EpochMs(1_748_154_600_000);
-/// The same as a minute of the local day.
+/// The same time as a minute of the local day.
 const LOCAL_MINUTE: u16 = 15 * 60 + 30;
-/// Time a driver of this example takes to answer.
+/// Time a driver of this example takes to answer, ms.
 const ANSWERS_AFTER_MS: u64 = 30_000;
 
-/// What may go wrong here is of several kinds, none of which anybody handles.
+/// The example handles no error, so one type covers all of them.
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// How a driver answers an offer.
@@ -40,13 +42,13 @@ enum DriverResponse {
     NoAnswer,
 }
 
-/// The seed's `DispatchRequest`: the state the decisions are made on, and the destination.
+/// `DispatchRequest` of spec §8: the state that decisions are made on, and the destination.
 struct DispatchRequest {
     state: Dispatch,
     destination: Coordinate,
 }
 
-/// The seed's class.
+/// The class of spec §8.
 struct EnhancedDispatchAlgorithm {
     policy: DispatchPolicy,
     fare: FareTable,
@@ -58,8 +60,8 @@ struct EnhancedDispatchAlgorithm {
 
 impl EnhancedDispatchAlgorithm {
     fn new(active_drivers: Vec<DriverSnapshot>, responses: HashMap<DriverId, DriverResponse>) -> Self {
-        // The seed's values: MAX_CANDIDATES 5, MAX_ATTEMPTS 5, 120 s for each offer. A search that finds nobody fails at once here,
-        // because nobody will come.
+        // The values of the specification: MAX_CANDIDATES 5, MAX_ATTEMPTS 5, 120 s for each offer. A search without a
+        // driver fails at once, because no further driver will appear.
         let policy = DispatchPolicy { search_budget_ms: 0, ..DispatchPolicy::default() };
         Self { policy, fare: seoul_fares(), active_drivers, responses, candidate_drivers: Vec::new(), now: NOW }
     }
@@ -135,14 +137,15 @@ impl EnhancedDispatchAlgorithm {
         }
     }
 
-    /// One decision, taken over. The workers store it here, on condition that nobody was faster.
+    /// Makes one decision and applies it. The workers store it at this point, on condition that no other writer was
+    /// faster.
     fn decide(&self, dispatch: &mut DispatchRequest, event: Event) -> Result<Step, Refusal> {
         let decided = step(&dispatch.state, event, Rules { policy: &self.policy, now: self.now })?;
         dispatch.state = decided.state.clone();
         Ok(decided)
     }
 
-    /// What happens next in the world after a decision: the algorithm's own events, or the driver's answer.
+    /// The event that follows a decision: one of the algorithm's own, or the driver's answer.
     fn next_event(&mut self, dispatch: &DispatchRequest, decided: &Step) -> Event {
         for follow_up in &decided.follow_ups {
             match follow_up {
@@ -182,7 +185,7 @@ impl EnhancedDispatchAlgorithm {
         }
     }
 
-    /// Lets time pass, in which positions go on coming in.
+    /// Advances the time; positions stay fresh.
     fn wait(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
         self.active_drivers.iter_mut().for_each(|driver| driver.seen_at = self.now);
@@ -214,7 +217,7 @@ fn seoul_fares() -> FareTable {
     FareTable { night_surcharges: Vec::new(), ..FareTable::default() }
 }
 
-/// A free driver who was just seen, and takes any fare within 20 km.
+/// A free driver with a fresh position who accepts any fare within 20 km.
 fn driver(number: u32, lat: f64, lng: f64) -> Outcome<DriverSnapshot> {
     Ok(DriverSnapshot {
         id: DriverId::from_suffix(&format!("{number:05}"))?,
@@ -230,7 +233,7 @@ fn driver(number: u32, lat: f64, lng: f64) -> Outcome<DriverSnapshot> {
     })
 }
 
-/// The seed's usage example, once with these drivers and answers. Gives what it printed last.
+/// Runs the usage example of spec §8 with these drivers and answers. Returns the last line it printed.
 fn usage_example(active_drivers: Vec<DriverSnapshot>, responses: HashMap<DriverId, DriverResponse>) -> Outcome<String> {
     let mut algorithm = EnhancedDispatchAlgorithm::new(active_drivers, responses);
 
@@ -258,7 +261,7 @@ fn usage_example(active_drivers: Vec<DriverSnapshot>, responses: HashMap<DriverI
 }
 
 /// The nearest driver rejects, the next does not answer, the third accepts; a fourth is on a dispatch.
-fn somebody_accepts() -> Outcome<String> {
+fn third_driver_accepts() -> Outcome<String> {
     let (near, next, far) =
         (driver(1, 37.5650, 126.9780)?, driver(2, 37.5690, 126.9784)?, driver(3, 37.5720, 126.9784)?);
     let mut busy = driver(4, 37.5662, 126.9784)?;
@@ -271,16 +274,16 @@ fn somebody_accepts() -> Outcome<String> {
     usage_example(vec![far, busy, next, near], responses)
 }
 
-/// Everybody rejects.
-fn nobody_accepts() -> Outcome<String> {
+/// All drivers reject.
+fn all_drivers_reject() -> Outcome<String> {
     let drivers = vec![driver(1, 37.5650, 126.9780)?, driver(2, 37.5690, 126.9784)?];
     let responses = drivers.iter().map(|driver| (driver.id.clone(), DriverResponse::Rejected)).collect();
     usage_example(drivers, responses)
 }
 
 fn main() -> Outcome<()> {
-    somebody_accepts()?;
-    nobody_accepts()?;
+    third_driver_accepts()?;
+    all_drivers_reject()?;
     Ok(())
 }
 
@@ -290,11 +293,11 @@ mod tests {
 
     #[test]
     fn the_third_driver_gets_the_dispatch() {
-        assert_eq!(somebody_accepts().unwrap(), "배차 성공: driver#00003");
+        assert_eq!(third_driver_accepts().unwrap(), "배차 성공: driver#00003");
     }
 
     #[test]
-    fn a_dispatch_that_everybody_rejects_fails() {
-        assert_eq!(nobody_accepts().unwrap(), "배차 실패: 이용 가능한 드라이버가 없습니다");
+    fn a_dispatch_that_all_drivers_reject_fails() {
+        assert_eq!(all_drivers_reject().unwrap(), "배차 실패: 이용 가능한 드라이버가 없습니다");
     }
 }

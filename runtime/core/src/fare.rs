@@ -1,4 +1,4 @@
-//! What a ride costs, in whole units of the city's currency (the seed: won as integers).
+//! Fares, in whole units of the city's currency (won in the specification).
 
 use thiserror::Error;
 
@@ -7,7 +7,7 @@ use crate::geo::{Coordinate, Metres};
 /// Minutes of a day; local times of day are `0..MINUTES_PER_DAY`.
 pub const MINUTES_PER_DAY: u16 = 1440;
 
-/// Why a fare table is refused. The text names the field as the manifest spells it.
+/// Why a fare table is invalid. The text names the field as in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FareError {
     /// A number outside its bounds.
@@ -15,7 +15,7 @@ pub enum FareError {
     OutOfRange {
         /// Field of `spec.dispatch.fare`.
         field: &'static str,
-        /// What was given.
+        /// The invalid value.
         value: u32,
         /// Smallest value allowed.
         min: u32,
@@ -24,14 +24,14 @@ pub enum FareError {
     },
 }
 
-/// A surcharge for rides that begin in a part of the day.
+/// A surcharge for rides that start at a certain time of day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NightSurcharge {
-    /// Local minute of the day it begins.
+    /// First local minute of the day.
     pub from_minute: u16,
-    /// Local minute of the day it ends; not later than `from_minute` means the next day.
+    /// Local minute of the day at which it ends; a value not later than `from_minute` means the next day.
     pub to_minute: u16,
-    /// Per cent added.
+    /// Surcharge, per cent.
     pub percent: u32,
 }
 
@@ -48,21 +48,21 @@ impl NightSurcharge {
 /// The fare table of a city.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FareTable {
-    /// Money for the base distance.
+    /// Fare for the base distance.
     pub base: u32,
-    /// Metres the base covers.
+    /// Distance that the base fare covers, m.
     pub base_distance_m: u32,
-    /// Money per distance step begun.
+    /// Fare for each distance step started.
     pub per_distance: u32,
-    /// Metres of a distance step.
+    /// Length of a distance step, m.
     pub per_distance_m: u32,
-    /// Money per whole time step.
+    /// Fare for each full time step.
     pub per_time: u32,
-    /// Seconds of a time step.
+    /// Length of a time step, s.
     pub per_time_s: u32,
-    /// Night surcharges; the largest that covers the start counts.
+    /// Night surcharges; if several cover the start of the ride, the largest applies.
     pub night_surcharges: Vec<NightSurcharge>,
-    /// Road distance in per cent of the straight line.
+    /// Road distance in per cent of the straight-line distance.
     pub road_factor_percent: u32,
     /// Average speed for estimates, km/h.
     pub average_speed_kmh: u32,
@@ -73,7 +73,7 @@ pub struct FareTable {
 /// Fare, distance and duration of a ride, estimated or travelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fare {
-    /// Money, whole units.
+    /// Whole units of currency.
     pub amount: u32,
     /// Distance, m.
     pub distance_m: u32,
@@ -82,7 +82,7 @@ pub struct Fare {
 }
 
 impl Default for FareTable {
-    /// Seoul's medium taxi of 2023, which is also what a manifest without a fare table means.
+    /// Seoul's standard taxi fares of 2023, the default for a manifest without a fare table.
     fn default() -> Self {
         Self {
             base: 4800,
@@ -103,7 +103,7 @@ impl Default for FareTable {
 }
 
 impl FareTable {
-    /// Checks every bound.
+    /// Validates every bound.
     pub fn checked(self) -> Result<Self, FareError> {
         let within = |field, value: u32, min: u32, max: u32| {
             if (min..=max).contains(&value) { Ok(()) } else { Err(FareError::OutOfRange { field, value, min, max }) }
@@ -127,13 +127,13 @@ impl FareTable {
         Ok(self)
     }
 
-    /// Estimate before the ride: the straight line stretched to a road, at the city's average speed.
+    /// Estimates a ride: the straight line scaled by the road factor, at the city's average speed.
     pub fn estimate(&self, pickup: Coordinate, destination: Coordinate, local_minute: u16) -> Fare {
         let (road_m, seconds) = self.drive(pickup.distance_to(destination));
         self.for_trip(road_m, seconds, local_minute)
     }
 
-    /// Metres and seconds a car needs for a straight line: the city's road factor and its average speed.
+    /// Road distance (m) and driving time (s) for a straight line, by the city's road factor and average speed.
     pub fn drive(&self, straight: Metres) -> (u32, u32) {
         let road_m = Metres(straight.0 * f64::from(self.road_factor_percent) / 100.0).rounded();
         let metres_per_hour = u64::from(self.average_speed_kmh) * 1000;
@@ -141,7 +141,7 @@ impl FareTable {
         (road_m, u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
-    /// Fare of a ride of `distance_m` and `duration_s` that began at `local_minute` of the city's day.
+    /// Fare of a ride of `distance_m` and `duration_s` that started at `local_minute` of the city's day.
     pub fn for_trip(&self, distance_m: u32, duration_s: u32, local_minute: u16) -> Fare {
         let extra_m = distance_m.saturating_sub(self.base_distance_m);
         let distance_steps = u64::from(extra_m.div_ceil(self.per_distance_m.max(1)));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_larger_surcharge_counts_and_wraps_over_midnight() {
+    fn the_larger_surcharge_applies_and_wraps_over_midnight() {
         for (minute, amount) in
             [(21 * 60 + 59, 4800), (22 * 60, 5800), (23 * 60, 6800), (119, 6800), (120, 5800), (240, 4800)]
         {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_would_divide_by_zero_is_refused() {
+    fn a_table_that_would_divide_by_zero_is_rejected() {
         let broken = FareTable { per_time_s: 0, ..FareTable::default() };
         assert!(matches!(broken.checked(), Err(FareError::OutOfRange { field: "perTimeSeconds", value: 0, .. })));
     }

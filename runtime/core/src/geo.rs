@@ -1,22 +1,22 @@
-//! Places and distances.
+//! Coordinates and distances.
 
 use thiserror::Error;
 
-/// Mean earth radius, m, used by Redis' GEO commands, so that both sides of a search agree to the metre.
+/// Mean earth radius, m. Redis' GEO commands use the same value, so both sides of a search agree to the metre.
 pub const EARTH_RADIUS_M: f64 = 6_372_797.560_856;
 
-/// Why two numbers are not a place.
+/// Why two numbers are not a valid coordinate.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum CoordinateError {
-    /// Latitude outside the seed's -90 to 90, or not finite.
+    /// Latitude outside -90 to 90, or not finite.
     #[error("lat must be a number from -90 to 90")]
     Latitude,
-    /// Longitude outside the seed's -180 to 180, or not finite.
+    /// Longitude outside -180 to 180, or not finite.
     #[error("lng must be a number from -180 to 180")]
     Longitude,
 }
 
-/// A place on earth, in degrees.
+/// A position on earth, in degrees.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coordinate {
     lat: f64,
@@ -24,7 +24,7 @@ pub struct Coordinate {
 }
 
 impl Coordinate {
-    /// Checks the seed's ranges; NaN and infinities are refused.
+    /// Checks the ranges; NaN and infinities are rejected.
     pub fn new(lat: f64, lng: f64) -> Result<Self, CoordinateError> {
         if !(-90.0..=90.0).contains(&lat) {
             return Err(CoordinateError::Latitude);
@@ -60,7 +60,7 @@ impl Coordinate {
 pub struct Metres(pub f64);
 
 impl Metres {
-    /// The seed's `maxDistance: 20` is in kilometres; this is the one place that converts it.
+    /// Converts kilometres. `maxDistance` of spec §6 is in kilometres, everything else in metres.
     pub fn from_km(km: f64) -> Self {
         Self(km * 1000.0)
     }
@@ -74,8 +74,8 @@ impl Metres {
     }
 }
 
-/// The district a Korean address names: the first word that ends in 구, else in 군, else in 시 (`서울시 중구 명동` is in
-/// `중구`). GSI1 sorts drivers by it (the seed's `REGION#강남구#…`). Addresses that name none belong to `-`.
+/// The district of a Korean address: the first word that ends in 구, else in 군, else in 시 (`서울시 중구 명동` is in `중구`). GSI1
+/// sorts drivers by it (`REGION#강남구#…` in spec §6). An address without a district is in region `-`.
 pub fn region_of_address(address: &str) -> &str {
     let ending =
         |suffix: char| address.split_whitespace().find(|word| word.ends_with(suffix) && word.chars().count() > 1);
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_of_the_seeds_example_is_right() {
-        // Myeong-dong to Jongno on a flat map: 757 m north and 141 m west make 770 m.
+    fn the_distance_of_the_specifications_example_is_right() {
+        // Myeong-dong to Jongno on a flat map: 757 m north and 141 m west give 770 m.
         let pickup = Coordinate { lat: 37.5662, lng: 126.9784 };
         let destination = Coordinate { lat: 37.5730, lng: 126.9768 };
         assert!((pickup.distance_to(destination).0 - 769.0).abs() < 2.0, "{:?}", pickup.distance_to(destination));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_closed_and_nan_is_refused() {
+    fn ranges_are_closed_and_nan_is_rejected() {
         assert!(Coordinate::new(90.0, -180.0).is_ok());
         assert_eq!(Coordinate::new(f64::NAN, 0.0), Err(CoordinateError::Latitude));
         assert_eq!(Coordinate::new(0.0, 180.1), Err(CoordinateError::Longitude));

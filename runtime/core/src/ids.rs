@@ -1,25 +1,25 @@
-//! Identifiers, spelled as in the seed's section 6: `user#00001`, `driver#00001`, `dispatch#00001`.
+//! Identifiers in the format of spec §6: `user#00001`, `driver#00001`, `dispatch#00001`.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Longest part behind the prefix. A ULID has 26; the seed's examples have 5.
+/// Longest part after the prefix. A ULID has 26 characters; the examples of the specification have 5.
 const SUFFIX_LEN_MAX: usize = 64;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
     /// The prefix of the kind is missing.
-    #[error("an id of this kind begins with {prefix:?}")]
+    #[error("must begin with {prefix:?}")]
     Prefix {
-        /// The prefix expected.
+        /// The expected prefix.
         prefix: &'static str,
     },
-    /// The part behind the prefix is empty, too long, or has other characters.
-    #[error("behind {prefix:?} an id has 1 to 64 of the characters A-Z a-z 0-9 _ -")]
+    /// The part after the prefix is empty, too long, or contains other characters.
+    #[error("must have 1 to 64 of the characters A-Z a-z 0-9 _ - after {prefix:?}")]
     Suffix {
-        /// The prefix found.
+        /// The prefix of the kind.
         prefix: &'static str,
     },
 }
@@ -40,27 +40,27 @@ macro_rules! id {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// What every id of this kind begins with.
+            /// The prefix of every id of this kind.
             pub const PREFIX: &'static str = $prefix;
 
-            /// Checks a whole id, prefix included.
+            /// Parses an id, including the prefix.
             pub fn parse(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 check(&text, Self::PREFIX)?;
                 Ok(Self(text.into_boxed_str()))
             }
 
-            /// Makes an id from the part behind the prefix.
+            /// Builds an id from the part after the prefix.
             pub fn from_suffix(suffix: &str) -> Result<Self, IdError> {
                 Self::parse(format!("{}{suffix}", Self::PREFIX))
             }
 
-            /// The whole id, prefix included.
+            /// The id, including the prefix.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The part behind the prefix, as it stands in URLs.
+            /// The part after the prefix, as used in URLs.
             pub fn suffix(&self) -> &str {
                 &self.0[Self::PREFIX.len()..]
             }
@@ -83,17 +83,17 @@ macro_rules! id {
 }
 
 id!(
-    /// Who asks for a ride.
+    /// A user, who requests rides.
     UserId,
     "user#"
 );
 id!(
-    /// Who drives.
+    /// A driver.
     DriverId,
     "driver#"
 );
 id!(
-    /// One request for a ride and its whole life.
+    /// A request for a ride, and the ride that follows from it.
     DispatchId,
     "dispatch#"
 );
@@ -103,13 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_ids_are_ids() {
+    fn ids_of_the_specification_are_valid() {
         assert_eq!(DriverId::parse("driver#00001").map(|id| id.suffix().to_owned()), Ok("00001".to_owned()));
         assert_eq!(DispatchId::from_suffix("01JQ").map(|id| id.to_string()), Ok("dispatch#01JQ".to_owned()));
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn other_texts_are_rejected() {
         assert_eq!(UserId::parse("driver#1"), Err(IdError::Prefix { prefix: "user#" }));
         for bad in ["user#", "user#a b", "user#a#b", "user#한", &format!("user#{}", "x".repeat(65))] {
             assert_eq!(UserId::parse(bad), Err(IdError::Suffix { prefix: "user#" }), "{bad}");

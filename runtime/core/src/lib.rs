@@ -1,18 +1,18 @@
 //! The pure dispatch logic of Coactus Dispatch.
 //!
-//! Every decision here is a function of data and `now`: no I/O, no async, no clock, no randomness, no serialization. The
-//! runtime reads the world, calls these functions, and carries out what they return; tests, simulators and model checkers
-//! call the very same functions.
+//! Every decision is a function of its inputs and `now`: no I/O, no async, no clock, no randomness, no serialization.
+//! The runtime gathers the inputs, calls these functions and carries out the result. Tests, simulators and the model
+//! checker call the same functions.
 //!
-//! * [`ids`], [`geo`], [`time`]: the newtypes everything else is written in.
-//! * [`policy`], [`fare`]: a city's rules, checked once.
-//! * [`candidate`]: who may be offered a dispatch, and in which order (the seed's section 8).
-//! * [`ranking`]: that order with all it depended on, so that it can be explained and made again.
-//! * [`matching`]: which driver is offered which of several requests that wait at once.
-//! * [`dispatch`]: the life of a dispatch and of its offers, `step(state, event, now) -> (state, effects)`.
-//! * [`ping_filter`]: whether the pings of a driver can be believed.
-//! * [`person`]: the status of users and drivers, ride and payment types.
-//! * [`route`]: the travelled route of a trip: its length and its simplification.
+//! * [`ids`], [`geo`], [`time`]: the newtypes used throughout.
+//! * [`policy`], [`fare`]: a city's rules, validated once.
+//! * [`candidate`]: which drivers are eligible for a dispatch (spec §8).
+//! * [`ranking`]: the order of the candidates, with everything it depends on, so that it can be explained and replayed.
+//! * [`matching`]: the assignment of drivers to several requests that are searched at the same time.
+//! * [`dispatch`]: the life cycle of a dispatch and its offers, `step(state, event, now) -> (state, effects)`.
+//! * [`ping_filter`]: whether a driver's pings are plausible.
+//! * [`person`]: the status of users and drivers, ride types and payment types.
+//! * [`route`]: the length and the simplification of a trip's route.
 
 pub mod candidate;
 pub mod dispatch;

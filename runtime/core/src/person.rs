@@ -1,21 +1,21 @@
-//! What is said of users and drivers, in the words of the table and of the API.
+//! Attributes of users and drivers, with their values in the table and in the API.
 
-/// The seed's `status` of a driver or user.
+/// Status of a driver or user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "UPPERCASE"))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum PersonStatus {
-    /// Free.
+    /// Available.
     Active,
     /// On a dispatch.
     Dispatched,
-    /// Away.
+    /// Not available.
     Inactive,
 }
 
 impl PersonStatus {
-    /// The spelling of the table and of the API.
+    /// The value in the table and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -25,22 +25,22 @@ impl PersonStatus {
     }
 }
 
-/// The seed's ride types.
+/// Ride type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "UPPERCASE"))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RideType {
-    /// The usual ride.
+    /// Standard ride.
     #[default]
     Standard,
-    /// A better car.
+    /// Higher-class car.
     Premium,
-    /// A cheaper one.
+    /// Lower-priced ride.
     Economy,
 }
 
-/// The seed's payment types.
+/// Payment type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]

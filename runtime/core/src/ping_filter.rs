@@ -1,102 +1,103 @@
-//! Whether what a phone says of its place can be believed.
+//! Decides whether the position reported by a phone is plausible.
 //!
-//! Each driver has a [`Track`]: the last place that was believed, and, while pings come that cannot follow from it, what is doubted.
-//! A single wild fix costs nothing but itself. Two in a row hide the driver from searches until one fits again; three, until several
-//! fit each other. Those may be somewhere else altogether: who really is elsewhere is believed then.
+//! Each driver has a [`Track`]: the last accepted position and, while pings arrive that cannot follow from it, the
+//! doubtful ones. A single outlier has no further effect. Two in a row hide the driver from searches until one ping
+//! fits again. After three in a row, several consecutive pings must fit each other. They may be at any other place, so
+//! that a driver who really moved is accepted.
 //!
-//! Phones have clocks of their own, which are right, wrong, or set in between. A phone's time is held against another time of the same phone
-//! and against nothing else: it puts a driver's pings in order and says how much time lies between two of them, which the time of their
-//! arrival does not where a tunnel held them back. Who forges times as well can forge a whole smooth trace: this finds the careless.
+//! Phone clocks may be right, wrong, or adjusted in between. A phone's time is compared only with other times of the
+//! same phone. It orders a driver's pings and gives the time between two of them, which the arrival time does not if
+//! pings were delayed in a tunnel. A driver who also forges times can forge a smooth track; this filter detects only
+//! careless forgery.
 
 use crate::geo::{Coordinate, Metres};
 use crate::time::EpochMs;
 
-/// Least accurate fix that is taken, m. Cell towers alone are worse, satellites in a street of high houses are better; the location
-/// service of nammayatri draws the line at the same place.
+/// Largest accuracy radius that is accepted, m. Positions from cell towers alone are worse, and satellite positions in
+/// a street of tall buildings are better. The location service of nammayatri uses the same limit.
 pub const ACCURACY_MAX_M: f64 = 50.0;
 
-/// Highest speed of a car with a driver who takes rides, m/s: 200 km/h, where no road of any city lets one drive.
+/// Highest plausible speed of a car, m/s: 200 km/h, more than any city road allows.
 pub const SPEED_MAX_M_PER_S: f64 = 200.0 / 3.6;
 
-/// How far apart two fixes of a car that stands may be: each is off by [`ACCURACY_MAX_M`].
+/// Largest distance between two fixes of a standing car, m: each may be off by [`ACCURACY_MAX_M`].
 pub const APART_MAX_M: f64 = 2.0 * ACCURACY_MAX_M;
 
-/// What the time between two fixes may be wrong by, ms: some phones give whole seconds.
+/// Largest error of the time between two fixes, ms: some phones report whole seconds.
 pub const TIME_ERROR_MS: u64 = 1000;
 
-/// Time without a believed ping after which a phone's time may go back, ms: its clock was set, or it is another phone. A ping that
-/// was overtaken on its way is not so late.
+/// Time without an accepted ping after which a phone's time may go back, ms: the clock was adjusted, or the phone was
+/// replaced. A ping that was overtaken in transit is not that late.
 pub const CLOCK_SET_AFTER_MS: u64 = 30_000;
 
-/// Pings in a row that cannot be believed, after which a driver is hidden from searches.
+/// Consecutive implausible pings after which a driver is hidden from searches.
 pub const STRIKES_HIDDEN: u8 = 2;
 
-/// The same, after which one ping that fits does not suffice any more.
+/// Consecutive implausible pings after which a single fitting ping is no longer sufficient.
 pub const STRIKES_OUT: u8 = 3;
 
-/// Pings in a row that fit each other, after which the last of them is believed wherever it is: more than a wild series of reflections has, and
-/// at a ping each four seconds a driver who came out of an aeroplane waits 20 s.
+/// Consecutive pings that fit each other after which the last one is accepted wherever it is. A series of signal
+/// reflections is shorter. With a ping every four seconds, a driver who leaves an aeroplane waits 20 s.
 pub const SEQUENCE_BELIEVED: u8 = 5;
 
-/// A ping, as far as it matters here.
+/// The relevant part of a ping.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fix {
-    /// Where.
     pub position: Coordinate,
-    /// When it came, by the service's clock.
+    /// Arrival time by the service's clock.
     pub at: EpochMs,
-    /// When it was made, by the phone's own clock.
+    /// Time of the fix by the phone's clock.
     pub phone_at: Option<EpochMs>,
 }
 
-/// What cannot be believed of late.
+/// The implausible pings since the last accepted one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Doubt {
-    /// The last of it.
+    /// The latest implausible ping.
     pub last: Fix,
-    /// Pings in a row that were not believed, counted up to [`STRIKES_OUT`].
+    /// Consecutive implausible pings, counted up to [`STRIKES_OUT`].
     pub strikes: u8,
-    /// Pings that fit each other, the last included.
+    /// Consecutive pings that fit each other, including the last.
     pub sequence: u8,
 }
 
-/// What is known of a driver's way.
+/// The state of the filter for one driver.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Track {
-    /// The last fix that was believed; `at` never goes back.
+    /// The last accepted fix; `at` never goes back.
     pub believed: Fix,
-    /// What came since and was not.
+    /// The implausible pings since then.
     pub doubt: Option<Doubt>,
 }
 
-/// What becomes of a ping.
+/// The decision about a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is believed.
+    /// The ping is accepted.
     Take,
-    /// A newer one is known.
+    /// A newer ping is known.
     Outdated,
-    /// Nobody gets there that fast.
+    /// The position cannot be reached that fast.
     Implausible,
 }
 
-/// Whether a fix of this accuracy is worth taking; a device that does not say is trusted.
+/// Whether a fix of this accuracy is accepted; a device that reports no accuracy is trusted.
 pub fn is_accurate(accuracy_m: Option<f64>) -> bool {
     accuracy_m.is_none_or(|metres| metres <= ACCURACY_MAX_M)
 }
 
 impl Track {
-    /// A track that begins.
+    /// A track that starts with an accepted fix.
     pub fn from(believed: Fix) -> Self {
         Self { believed, doubt: None }
     }
 
-    /// Whether the driver is kept out of searches.
+    /// Whether the driver is hidden from searches.
     pub fn is_hidden(&self) -> bool {
         self.strikes() >= STRIKES_HIDDEN
     }
 
-    /// The track after a ping, and what becomes of the ping.
+    /// The track after a ping, and the decision about the ping.
     #[must_use]
     pub fn after(self, fix: Fix) -> (Self, Verdict) {
         if is_before(&fix, &self.believed) {
@@ -117,7 +118,7 @@ impl Track {
     }
 }
 
-/// Whether a ping is older than the last that was believed: by the phone's clock, else by when they came.
+/// Whether a ping is older than the last accepted one: by the phone's clock, otherwise by arrival time.
 fn is_before(fix: &Fix, believed: &Fix) -> bool {
     match (fix.phone_at, believed.phone_at) {
         (Some(made), Some(before)) => made < before && fix.at.since_ms(believed.at) < CLOCK_SET_AFTER_MS,
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// A place some metres from the middle of Seoul.
+    /// A place at an offset in metres from the centre of Seoul.
     fn place(north_m: f64, east_m: f64) -> Coordinate {
         Coordinate::new(37.5662 + north_m / 111_226.0, 126.9784 + east_m / 88_160.0).unwrap()
     }
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wild_fix_costs_nothing_but_itself() {
+    fn a_single_outlier_has_no_further_effect() {
         let mut track = Track::from(fix(0.0, 0));
         let judged = verdicts(&mut track, [fix(9000.0, 4000), fix(80.0, 8000)]);
         assert_eq!(judged, [Verdict::Implausible, Verdict::Take]);
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_told_at_once_hides_with_the_second_ping_and_is_believed_with_the_fifth() {
+    fn a_jump_is_rejected_hides_at_the_second_ping_and_is_accepted_at_the_fifth() {
         let mut track = Track::from(fix(0.0, 0));
         let mut hidden = Vec::new();
         let mut judged = Vec::new();
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn three_strikes_need_a_sequence_even_back_home() {
+    fn after_three_strikes_even_the_old_place_needs_a_sequence() {
         let mut track = Track::from(fix(0.0, 0));
         verdicts(&mut track, [fix(90_000.0, 4000), fix(-90_000.0, 8000), fix(60_000.0, 12_000)]);
         let home = (4..9).map(|ping| fix(10.0, ping * 4000));
@@ -199,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn the_phones_time_orders_and_its_differences_count() {
+    fn the_phones_time_orders_pings_and_measures_the_time_between_them() {
         let mut track = Track::from(stamped(0.0, 0, 500_000));
-        // Out of a tunnel come the pings of a minute at once, the last two overtaken on their way.
+        // After a tunnel the pings of a minute arrive at once, the last two overtaken in transit.
         let judged = verdicts(
             &mut track,
             [
@@ -213,22 +214,26 @@ mod tests {
         );
         assert_eq!(judged, [Verdict::Take, Verdict::Take, Verdict::Outdated, Verdict::Take]);
         assert_eq!(track.believed.at, EpochMs(60_002));
-        // Its clock is set back: nothing is taken for half a minute, then it counts anew.
+        // The phone's clock is set back: nothing is accepted for half a minute, then the new time is used.
         let judged = verdicts(&mut track, [stamped(1400.0, 64_000, 1000), stamped(1500.0, 91_000, 28_000)]);
         assert_eq!(judged, [Verdict::Outdated, Verdict::Take]);
         assert_eq!(track.believed.phone_at, Some(EpochMs(28_000)));
     }
 
     #[test]
-    fn the_services_clocks_may_differ_where_the_phone_gives_the_order() {
+    fn service_clocks_may_differ_if_the_phone_gives_the_order() {
         let mut track = Track::from(stamped(0.0, 10_000, 1000));
         assert_eq!(verdicts(&mut track, [stamped(90.0, 9_000, 5000)]), [Verdict::Take]);
         assert_eq!(track.believed.at, EpochMs(10_000), "it never goes back");
-        assert_eq!(verdicts(&mut track, [fix(90.0, 9_999)]), [Verdict::Outdated], "without, by when it came");
+        assert_eq!(
+            verdicts(&mut track, [fix(90.0, 9_999)]),
+            [Verdict::Outdated],
+            "without a phone time, by arrival time"
+        );
     }
 
     #[test]
-    fn a_flight_a_night_and_a_lazy_phone_are_no_teleports() {
+    fn a_flight_a_night_and_a_slow_phone_are_plausible() {
         let hour = 3_600_000;
         for next in [fix(400_000.0, 3 * hour), fix(30_000.0, 12 * hour), fix(3000.0, 60_000)] {
             assert_eq!(verdicts(&mut Track::from(fix(0.0, 0)), [next]), [Verdict::Take]);
@@ -236,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn only_fixes_that_say_they_are_wide_are_left_out() {
+    fn only_fixes_reported_as_inaccurate_are_dropped() {
         assert!(is_accurate(None) && is_accurate(Some(0.0)) && is_accurate(Some(50.0)));
         assert!(!is_accurate(Some(50.1)));
     }
 
-    /// Any ping at all: near or far, in order or not, with a phone's time or without.
+    /// Any ping: near or far, in order or not, with a phone's time or without.
     fn anything() -> impl Strategy<Value = Fix> {
         let phone = proptest::option::of(0_i64..1_000_000);
         (-500_000.0..500_000.0, 0_i64..1_000_000, phone).prop_map(|(north_m, at, phone_at)| Fix {
@@ -252,9 +257,9 @@ mod tests {
     }
 
     proptest! {
-        /// Up to 190 km/h, with fixes off by as much as they may be, in any rhythm.
+        /// Up to 190 km/h, with fixes off by as much as allowed, at any interval.
         #[test]
-        fn an_honest_drive_is_believed_whole(
+        fn an_honest_drive_is_accepted_completely(
             legs in proptest::collection::vec((50_i64..20_000, 0.0..52.0, -35.0..35.0, -35.0..35.0), 1..60),
             is_stamped in any::<bool>(),
         ) {
@@ -272,9 +277,9 @@ mod tests {
             }
         }
 
-        /// Whatever came before, a teleport is not taken, and hides its driver within two pings.
+        /// After any history, a jump is rejected and hides its driver within two pings.
         #[test]
-        fn a_teleport_is_flagged_within_two_pings(
+        fn a_jump_hides_the_driver_within_two_pings(
             before in proptest::collection::vec(anything(), 0..30),
             far_m in 600_000.0..2_000_000.0,
         ) {
@@ -286,9 +291,9 @@ mod tests {
             prop_assert!(track.is_hidden());
         }
 
-        /// Whatever came before, who goes on sending pings that fit each other is believed with the fifth of them at last.
+        /// After any history, a driver whose pings fit each other is accepted at the fifth one at the latest.
         #[test]
-        fn a_believable_sequence_always_ends_doubt(
+        fn a_plausible_sequence_always_ends_the_doubt(
             before in proptest::collection::vec(anything(), 0..30),
             where_m in -2_000_000.0..2_000_000.0,
             is_stamped in any::<bool>(),
@@ -304,9 +309,10 @@ mod tests {
             prop_assert!(track.doubt.is_none());
         }
 
-        /// Only believed places are known, time never goes back, and nobody is hidden for less than two strikes.
+        /// Only accepted positions are kept, time never goes back, and no driver is hidden after fewer than two
+        /// strikes.
         #[test]
-        fn a_track_is_what_was_believed_last(fixes in proptest::collection::vec(anything(), 1..60)) {
+        fn a_track_is_the_last_accepted_position(fixes in proptest::collection::vec(anything(), 1..60)) {
             let mut track = Track::from(fix(0.0, 0));
             let (mut last, mut strikes) = (track.believed.position, 0);
             for ping in fixes {

@@ -1,8 +1,8 @@
-//! A city's dispatch rules, checked once and then trusted.
+//! A city's dispatch rules, validated once and trusted afterwards.
 
 use thiserror::Error;
 
-/// Why a set of rules is refused. The text names the field as the manifest spells it.
+/// Why a set of rules is invalid. The text names the field as in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// A number outside its bounds.
@@ -10,39 +10,39 @@ pub enum PolicyError {
     OutOfRange {
         /// Field of `spec.dispatch`.
         field: &'static str,
-        /// What was given.
+        /// The invalid value.
         value: u64,
         /// Smallest value allowed.
         min: u64,
         /// Largest value allowed.
         max: u64,
     },
-    /// The search rings do not rise.
+    /// The search radii are not increasing.
     #[error("searchRingsMeters must rise: {before} is followed by {after}")]
     RingsNotRising {
         /// A radius, m.
         before: u32,
-        /// The one behind it, m.
+        /// The radius that follows it, m.
         after: u32,
     },
 }
 
-/// How requests that wait at the same time get their drivers.
+/// How requests that wait at the same time are matched with drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MatchingMode {
-    /// One by one, as they come: the seed's text.
+    /// One by one, in the order of arrival (spec §8).
     #[default]
     Sequential,
-    /// Those of a window together ([`matching`](crate::matching)).
+    /// The requests of a window together ([`matching`](crate::matching)).
     Batched,
 }
 
-/// How requests get their drivers.
+/// How requests are matched with drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatchingPolicy {
-    /// One by one, or together.
+    /// Sequential or batched.
     pub mode: MatchingMode,
-    /// Time requests are gathered for. Of no consequence in the mode `Sequential`.
+    /// Length of a batch window, ms. Ignored in the mode `Sequential`.
     pub window_ms: u64,
 }
 
@@ -52,44 +52,45 @@ impl Default for MatchingPolicy {
     }
 }
 
-/// The rules of `spec.dispatch`. All fields are public because the value is only ever made by [`DispatchPolicy::checked`] or
-/// from constants in tests.
+/// The rules of `spec.dispatch`. All fields are public because a value is only created by [`DispatchPolicy::checked`]
+/// or from constants in tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DispatchPolicy {
     /// Drivers ranked for one dispatch (`MAX_CANDIDATES`).
     pub max_candidates: u8,
     /// Offers made for one dispatch (`MAX_ATTEMPTS`).
     pub max_attempts: u8,
-    /// Time a driver has to answer.
+    /// Time a driver has to answer, ms.
     pub offer_timeout_ms: u64,
-    /// Time a request is searched again while no driver is free; 0 fails at the first empty search.
+    /// Time for which a search that finds no driver is repeated, ms; 0 fails at the first empty search.
     pub search_budget_ms: u64,
-    /// Search radii, rising.
+    /// Search radii, m, increasing.
     pub search_rings_m: Vec<u32>,
-    /// Width of a distance bucket; 0 is the seed's literal order.
+    /// Width of a distance bucket, m; 0 gives the literal order of spec §8.
     pub distance_bucket_m: u32,
-    /// Age at which a position is stale.
+    /// Age at which a position is stale, ms.
     pub stale_after_ms: u64,
-    /// Rest after a rejection.
+    /// Cool-down after a rejection, ms.
     pub cool_down_after_reject_ms: u64,
-    /// Rest after an offer that ran out.
+    /// Cool-down after an unanswered offer, ms.
     pub cool_down_after_timeout_ms: u64,
-    /// Days of the acceptance window.
+    /// Length of the acceptance window, days.
     pub acceptance_window_days: u8,
-    /// Whether drivers with `autoAccept` are assigned at once.
+    /// Whether drivers with `autoAccept` are assigned without an answer.
     pub auto_accept: bool,
-    /// Share of dispatches in which a new driver comes first where one is about as near as the best; 0 is the seed's order.
+    /// Share of dispatches in which a new driver comes first if one is about as near as the best, per cent; 0 gives the
+    /// order of spec §8.
     pub exploration_share_percent: u8,
-    /// Time a router has to say how long drivers need to a pickup.
+    /// Time a router has to answer, ms.
     pub eta_timeout_ms: u64,
-    /// Drivers a router is asked about in one search, the nearest.
+    /// Number of nearest drivers a router is asked about in one search.
     pub eta_top_k: u8,
-    /// How requests get their drivers.
+    /// How requests are matched with drivers.
     pub matching: MatchingPolicy,
 }
 
 impl Default for DispatchPolicy {
-    /// The seed's values where it names them (section 8 and the 120 s of section 7.4), ours elsewhere.
+    /// The values of the specification if it gives any (spec §8, and the 120 s of spec §7.4), otherwise our own.
     fn default() -> Self {
         Self {
             max_candidates: 5,
@@ -112,7 +113,7 @@ impl Default for DispatchPolicy {
 }
 
 impl DispatchPolicy {
-    /// Checks every bound. The longest offer is 900 s because an SQS message cannot be delayed longer.
+    /// Validates every bound. The longest offer is 900 s because an SQS message cannot be delayed longer.
     pub fn checked(self) -> Result<Self, PolicyError> {
         let within = |field, value: u64, min: u64, max: u64| {
             if (min..=max).contains(&value) { Ok(()) } else { Err(PolicyError::OutOfRange { field, value, min, max }) }

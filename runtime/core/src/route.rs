@@ -3,19 +3,17 @@
 use crate::geo::{Coordinate, Metres};
 use crate::time::EpochMs;
 
-/// Most points kept in the dispatch's own `route` (the seed's array): some 79 bytes each, so 16 KB of the 400 KB an item
-/// may have.
+/// Most points stored in the `route` array of a dispatch: about 79 bytes each, so 16 KB of the 400 KB an item may have.
 pub const ROUTE_POINTS_MAX: usize = 200;
 
-/// Most points the simplification weighs: two hours of a ping each four seconds.
+/// Most points the simplification considers: two hours with a ping every four seconds.
 const THINNED_POINTS_MAX: usize = 1800;
 
 /// One ping of a trip.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RoutePoint {
-    /// Where.
     pub position: Coordinate,
-    /// When, by the service's clock.
+    /// Arrival time by the service's clock.
     pub at: EpochMs,
 }
 
@@ -24,10 +22,10 @@ pub fn length(points: &[RoutePoint]) -> Metres {
     Metres(points.windows(2).map(|pair| pair[0].position.distance_to(pair[1].position).0).sum())
 }
 
-/// The route with at most `max` points: the first, the last, and those that matter most to its shape (Visvalingam: the
-/// point whose triangle with its neighbours is smallest goes first).
+/// Reduces the route to at most `max` points: the first, the last, and those that matter most to its shape
+/// (Visvalingam: the point whose triangle with its neighbours is smallest is removed first).
 pub fn simplify(points: &[RoutePoint], max: usize) -> Vec<RoutePoint> {
-    // Each removal looks at every triangle, so a very long trip is first thinned evenly to bound the work.
+    // Each removal examines every triangle, so a very long trip is first thinned evenly to bound the work.
     let stride = points.len().div_ceil(THINNED_POINTS_MAX).max(1);
     let mut kept: Vec<RoutePoint> = points.iter().step_by(stride).copied().collect();
     if let (Some(last), Some(kept_last)) = (points.last(), kept.last_mut()) {
@@ -45,7 +43,8 @@ pub fn simplify(points: &[RoutePoint], max: usize) -> Vec<RoutePoint> {
     kept
 }
 
-/// Area of a small triangle in degrees squared with longitude scaled to the latitude: enough to compare triangles of one trip.
+/// Area of a small triangle in square degrees, with the longitude scaled to the latitude: sufficient to compare
+/// triangles of one trip.
 fn triangle_area(a: Coordinate, b: Coordinate, c: Coordinate) -> f64 {
     let scale = b.lat().to_radians().cos();
     let (ax, ay) = (a.lng() * scale, a.lat());

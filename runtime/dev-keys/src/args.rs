@@ -8,33 +8,33 @@ use clap::{Args, ValueEnum};
 use crate::folder::token;
 use crate::signing::{Claims, SigningError};
 
-/// `keys`: pass its folder to [`make`](crate::make).
+/// The options of `keys`. Pass the folder to [`make`](crate::make).
 #[derive(Debug, Clone, Args)]
 pub struct KeysArgs {
-    /// Folder for the keys; it must be there. `signing-key.json` is the secret, `jwks.json` the public part.
+    /// Existing folder for the keys. The secret key is written to `signing-key.json`, the public key to `jwks.json`
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
 }
 
-/// `token`.
+/// The options of `token`.
 #[derive(Debug, Clone, Args)]
 pub struct TokenArgs {
-    /// The signing key
+    /// File of the signing key
     #[arg(long, value_name = "FILE", env = "DISPATCH_SIGNING_KEY")]
     pub key: PathBuf,
-    /// Whose token: user#00001, driver#00001, or a name for an operator
+    /// Subject of the token: user#00001, driver#00001, or any name for the scope operations
     #[arg(long = "sub", value_name = "SUBJECT")]
     pub subject: String,
-    /// What it may do: user, driver or operations; more than one with commas between
+    /// Scopes of the token: user, driver or operations; separate several with commas
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true)]
     pub scope: Vec<TokenScope>,
-    /// How long it is good, in hours
+    /// Lifetime of the token, in hours
     #[arg(long, value_name = "HOURS", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=720))]
     pub hours: u16,
 }
 
 impl TokenArgs {
-    /// The token these options ask for.
+    /// Issues the token.
     pub fn token(&self) -> Result<String, SigningError> {
         let scopes: Vec<&str> = self.scope.iter().map(|scope| scope.as_str()).collect();
         let lifetime = Duration::from_hours(self.hours.into());
@@ -45,11 +45,11 @@ impl TokenArgs {
 /// A scope of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TokenScope {
-    /// What a user may.
+    /// Act as a user
     User,
-    /// What a driver may.
+    /// Act as a driver
     Driver,
-    /// What the city's own staff and programs may.
+    /// Act as the city's staff or programs
     Operations,
 }
 
@@ -80,6 +80,6 @@ mod tests {
         let words = ["token", "--key", "k", "--sub", "user#00001", "--scope", "user,driver"];
         let token = Cli::try_parse_from(words).unwrap().token;
         assert_eq!((token.scope.len(), token.hours), (2, 12));
-        assert!(Cli::try_parse_from(&words[..5]).is_err(), "a token without a scope is nobody's");
+        assert!(Cli::try_parse_from(&words[..5]).is_err(), "--scope is required");
     }
 }

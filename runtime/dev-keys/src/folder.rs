@@ -1,4 +1,4 @@
-//! The keys of a folder: what a run on this machine needs of an issuer.
+//! A folder with the keys of a local issuer.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,18 +10,18 @@ use dispatch_core::time::EpochMs;
 
 use crate::signing::{Claims, SigningError, SigningKey};
 
-/// File of the secret, in the folder of the keys.
+/// Name of the file with the signing key, which is secret.
 pub const SIGNING_KEY: &str = "signing-key.json";
-/// File of the public part.
+/// Name of the file with the public key.
 const JWKS: &str = "jwks.json";
-/// Issuer of local tokens: a name nobody can register (RFC 2606), so no real issuer is ever mistaken for it.
+/// Issuer of local tokens. The name cannot be registered (RFC 2606), so it never collides with a real issuer.
 const ISSUER: &str = "https://local.dispatch.invalid";
-/// Whom local tokens are meant for.
+/// Audience of local tokens.
 const AUDIENCE: &str = "dispatch";
-/// How long a sample token is good: a day's work.
+/// Lifetime of the sample tokens: a working day.
 const SAMPLE_LIFETIME: Duration = Duration::from_hours(12);
 
-/// Makes the keys of a folder, or takes those that are there.
+/// Creates the keys of a folder, or reads existing ones, and issues sample tokens.
 pub fn make(dir: &Path) -> Result<LocalAccess, SigningError> {
     let secret = dir.join(SIGNING_KEY);
     let key = if secret.exists() {
@@ -52,13 +52,13 @@ fn samples(key: &SigningKey) -> Result<SampleTokens, SigningError> {
     })
 }
 
-/// A token signed with the key in a file, dated now.
+/// Issues a token, signed with the key in a file and valid from now on.
 pub fn token(key: &Path, claims: &Claims<'_>) -> Result<String, SigningError> {
     SigningKey::read(key)?.token(claims, now())
 }
 
-/// The time by which tokens are dated.
-#[expect(clippy::disallowed_methods, reason = "a token is dated by the machine's clock")]
+/// The issue time of tokens.
+#[expect(clippy::disallowed_methods, reason = "tokens are issued by the machine's clock")]
 fn now() -> EpochMs {
     EpochMs(jiff::Timestamp::now().as_millisecond())
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folders_key_is_made_once_and_kept_secret() {
+    fn a_folders_key_is_created_once_and_kept_secret() {
         let dir = tempfile::tempdir().unwrap();
         let first = make(dir.path()).unwrap();
         let secret = dir.path().join(SIGNING_KEY);

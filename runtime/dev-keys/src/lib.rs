@@ -1,5 +1,5 @@
-//! Signing keys and access tokens for local runs and tests: an issuer of one's own, whose tokens workers take only where their
-//! configuration names it. No worker holds a key that signs.
+//! Signing keys and access tokens for local runs and tests. They act as an issuer whose tokens a worker accepts only if
+//! its configuration names the issuer. No worker has a signing key.
 
 #[cfg(feature = "cli")]
 mod args;

@@ -1,4 +1,4 @@
-//! Making tokens with a key of one's own: what a local run gives its apps and its simulator, and what tests call with.
+//! Signs access tokens for the apps and the simulator of a local run, and for tests.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -17,30 +17,24 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use ulid::Ulid;
 
-/// Why there is no key, or no token.
+/// Why a key or token cannot be created or read.
 #[derive(Debug, Error)]
 pub enum SigningError {
-    /// The file cannot be read or written.
-    #[error("the signing key {path} cannot be used")]
+    #[error("cannot read or write the key file {path}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not one of ours. It is not repeated.
-    #[error("the signing key {path} cannot be read")]
-    Shape {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The cryptography refused.
-    #[error("the signing key cannot be made or used")]
+    /// The file has another format. Its content may be secret, so the error does not repeat it.
+    #[error("cannot read the signing key {path}: the file is not a signing key")]
+    Shape { path: PathBuf },
+    #[error("cannot create or use the signing key: the cryptographic library rejected it")]
     Key,
 }
 
-/// The file of a signing key: the key, and whom it speaks for. It holds a secret, so it cannot be printed.
+/// The file of a signing key, with the issuer and audience of its tokens. It is secret, so it does not implement
+/// `Debug`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct KeyFile {
@@ -51,25 +45,23 @@ struct KeyFile {
     pkcs8: String,
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims<'a> {
-    /// `user#00001`, `driver#00001`, or a name for operators.
+    /// `user#00001`, `driver#00001`, or any name for callers with the scope `operations`.
     pub subject: &'a str,
-    /// Scopes.
     pub scopes: &'a [&'a str],
-    /// How long it is good.
     pub lifetime: Duration,
 }
 
-/// A P-256 key of a local issuer. It is never shown.
+/// A P-256 key of a local issuer. It is secret, so it does not implement `Debug`.
 pub struct SigningKey {
     file: KeyFile,
     pair: EcdsaKeyPair,
 }
 
 impl SigningKey {
-    /// Makes a key for an issuer whose tokens are meant for `audience`.
+    /// Generates a key for an issuer whose tokens have the audience `audience`.
     pub fn generate(issuer: &str, audience: &str) -> Result<Self, SigningError> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let document = document.map_err(|_| SigningError::Key)?;
@@ -90,7 +82,7 @@ impl SigningKey {
     /// Reads a key that [`SigningKey::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, SigningError> {
         let text = std::fs::read(path).map_err(|source| SigningError::File { path: path.to_owned(), source })?;
-        // Serde's words could repeat a part of the key.
+        // Serde's error could contain a part of the key.
         let file = serde_json::from_slice(&text).map_err(|_| SigningError::Shape { path: path.to_owned() })?;
         Self::of(file)
     }
@@ -107,7 +99,7 @@ impl SigningKey {
         write().map_err(|source| SigningError::File { path: path.to_owned(), source })
     }
 
-    /// The public part, as issuers publish theirs (RFC 7517).
+    /// The public key as a key document (RFC 7517).
     pub fn jwks(&self) -> Value {
         // An uncompressed point: 4, x, y.
         let point = self.pair.public_key().as_ref();
@@ -118,7 +110,7 @@ impl SigningKey {
         }] })
     }
 
-    /// The rules by which workers take this key's tokens, with the public part in a file.
+    /// The configuration with which workers accept this key's tokens; `jwks_file` is the path of the public key.
     pub fn trusted_by(&self, jwks_file: &str) -> AuthConfig {
         AuthConfig {
             issuer: self.file.issuer.clone(),
@@ -129,7 +121,7 @@ impl SigningKey {
         }
     }
 
-    /// A token, good from now on.
+    /// Issues a token that is valid from `now` on.
     pub fn token(&self, claims: &Claims<'_>, now: EpochMs) -> Result<String, SigningError> {
         let lifetime_s = i64::try_from(claims.lifetime.as_secs()).unwrap_or(i64::MAX);
         let issued = now.0.div_euclid(1000);
@@ -142,7 +134,7 @@ impl SigningKey {
         )
     }
 
-    /// Signs any header and claims, also such as nobody shall take.
+    /// Signs any header and claims, including invalid ones for tests.
     pub fn sign(&self, header: &impl Serialize, claims: &impl Serialize) -> Result<String, SigningError> {
         let part = |value: serde_json::Result<Vec<u8>>| value.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let header = part(serde_json::to_vec(header)).map_err(|_| SigningError::Key)?;

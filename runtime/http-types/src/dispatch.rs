@@ -1,4 +1,4 @@
-//! Dispatches: requests, answers, reports, and the dispatch itself.
+//! Dispatches: the requests that create, answer, report and cancel them, and the dispatch itself.
 
 use dispatch_core::dispatch::{DispatchStatus, EventType, TripEvent};
 use serde::{Deserialize, Serialize};
@@ -15,16 +15,16 @@ use crate::location::Location;
     "destination": {"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"}
 }))]
 pub struct CreateDispatch {
-    /// Who asks.
+    /// The user who requests the ride. Must be the caller's own id.
     #[schema(pattern = "^user#[A-Za-z0-9_-]{1,64}$")]
     pub user_id: String,
-    /// Where the ride begins.
+    /// Where the driver picks up the user.
     pub pickup_location: Location,
-    /// Where it ends.
+    /// Where the ride ends.
     pub destination: Location,
 }
 
-/// A dispatch as its user and its driver see it.
+/// A dispatch: one request for a ride, from its creation until it is completed or cancelled.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
@@ -40,69 +40,77 @@ pub struct CreateDispatch {
     ]
 }))]
 pub struct Dispatch {
-    /// Which.
+    /// The id of the dispatch, prefix included: `dispatch#…`. Paths take the part after the prefix.
     pub dispatch_id: String,
-    /// Who asked.
+    /// The user who requested the ride.
     pub user_id: String,
-    /// The driver offered to while `REQUESTED`, the driver of the ride afterwards; null while nobody is asked.
+    /// While `REQUESTED`, the driver who has the open offer, or null if no offer is open. From `ACCEPTED` on, the
+    /// driver of the ride. Null if the dispatch was cancelled before a driver accepted it.
     pub driver_id: Option<String>,
-    /// Where it stands.
+    /// The current state of the dispatch:
+    ///
+    /// - `REQUESTED`: a driver is being searched for.
+    /// - `ACCEPTED`: a driver accepted and drives to the pickup.
+    /// - `IN_PROGRESS`: the passenger is on board.
+    /// - `COMPLETED`: the ride has ended. Final.
+    /// - `CANCELLED`: the user, the driver or the system cancelled; the last of `events` says which. Final.
     pub status: DispatchStatus,
-    /// When it was requested, in the city's time.
+    /// When the ride was requested, in the city's time zone.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it last changed, in the city's time.
+    /// When the dispatch last changed, in the city's time zone.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where the ride begins.
+    /// Where the driver picks up the user.
     pub pickup_location: Location,
-    /// Where it ends.
+    /// Where the ride ends.
     pub destination: Location,
-    /// Fare told to the user, whole units of the city's currency.
+    /// The fare estimated when the ride was requested, in whole units of the city's currency.
     pub estimated_fare: u32,
-    /// Fare paid; 0 before the end.
+    /// The fare of the completed ride, in whole units of the city's currency; 0 until the ride is completed.
     pub actual_fare: u32,
-    /// Number of the last offer made, which an answer must name; 0 before the first.
+    /// The number of the latest offer, which an answer must repeat; 0 before the first offer.
     pub offer_seq: u32,
-    /// When the live offer runs out; null where no offer waits for its answer.
+    /// When the open offer expires; null if no offer is open.
     #[schema(format = DateTime)]
     pub offer_timeout_at: Option<String>,
-    /// Distance travelled, m; 0 before the end.
+    /// The distance travelled, in metres; 0 until the ride is completed.
     pub distance_meters: u32,
-    /// Duration, s; 0 before the end.
+    /// The duration of the ride, in seconds; 0 until the ride is completed.
     pub duration_seconds: u32,
-    /// The travelled route, simplified; empty before the end.
+    /// The route travelled, simplified; empty until the ride is completed.
     pub route: Vec<RoutePoint>,
-    /// What happened, oldest first.
+    /// The history of the dispatch, oldest entry first.
     pub events: Vec<EventEntry>,
 }
 
-/// The seed's `events` entry.
+/// One entry in the history of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventEntry {
-    /// What happened.
+    /// What happened. `DRIVER_ASSIGNED` means that a driver received an offer, `DRIVER_REJECTED` that the driver rejected
+    /// it, did not answer or was no longer free, and `CANCELLED_BY_SYSTEM` that no driver was found.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// When.
+    /// When it happened, in the city's time zone.
     #[schema(format = DateTime)]
     pub timestamp: String,
-    /// In words.
+    /// A short description in Korean, for display.
     pub details: String,
 }
 
-/// A point of a travelled route.
+/// A point on the route travelled.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({"lat": 37.5655, "lng": 126.9785, "timestamp": "2025-05-25T15:35:00+09:00", "distanceFromPrevious": 150}))]
 pub struct RoutePoint {
-    /// Latitude, degrees.
+    /// Latitude in degrees.
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Longitude in degrees.
     pub lng: f64,
-    /// When, in the city's time.
+    /// When the driver was at this point, in the city's time zone.
     #[schema(format = DateTime)]
     pub timestamp: String,
-    /// Metres since the point before.
+    /// The distance from the previous point, in metres; 0 at the first point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance_from_previous: Option<u32>,
 }
@@ -111,34 +119,34 @@ pub struct RoutePoint {
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DispatchPage {
-    /// The dispatches.
+    /// The dispatches on this page.
     pub dispatches: Vec<Dispatch>,
-    /// What to send as `after` for the next page; null on the last one.
+    /// The cursor of the next page, to be sent as `after`; null on the last page.
     pub next: Option<String>,
 }
 
-/// How a list is cut into pages.
+/// The size and start of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Most entries of a page.
+    /// The maximum number of entries on a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<u16>,
-    /// `next` of the page before.
+    /// The cursor: `next` of the previous page. Omit it for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(example = "2025-05-25T15:30:00.000_01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
     pub after: Option<String>,
 }
 
-/// What a driver says to an offer.
+/// A driver's decision on an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Answer {
-    /// The driver takes it.
+    /// The driver takes the ride.
     Accept,
-    /// The driver does not.
+    /// The driver declines; the search continues with the next driver.
     Reject,
 }
 
@@ -147,39 +155,39 @@ pub enum Answer {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"}))]
 pub struct OfferResponse {
-    /// Who answers.
+    /// The driver who answers. Must be the caller's own id.
     #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
-    /// Which offer is answered: the `offerSeq` of the notification.
+    /// The number of the offer: `offerSeq` of the `OFFER` notification or of the dispatch.
     #[schema(minimum = 1)]
     pub offer_seq: u32,
-    /// The answer.
+    /// Whether the driver accepts or rejects the offer.
     pub response: Answer,
 }
 
-/// A driver's report of a trip. Steps may be left out, but never go back.
+/// A driver's progress report on a ride.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"driverId": "driver#00001", "type": "DRIVER_ARRIVED"}))]
 pub struct TripReport {
-    /// Who reports.
+    /// The driver of the ride. Must be the caller's own id.
     #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
-    /// What happened.
+    /// The step that the ride has reached.
     #[serde(rename = "type")]
     pub event_type: TripEvent,
 }
 
-/// Who cancels a dispatch: exactly one of both.
+/// The party that cancels a dispatch. Exactly one of the two fields must be set, to the caller's own id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"userId": "user#00001"}))]
 pub struct CancelDispatch {
-    /// The user who asked for it.
+    /// The user who requested the ride.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^user#[A-Za-z0-9_-]{1,64}$")]
     pub user_id: Option<String>,
-    /// The driver who accepted it.
+    /// The driver who accepted the dispatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: Option<String>,

@@ -1,9 +1,11 @@
-//! The HTTP API of Coactus Dispatch: its documents, which clients send and get, and its [routes](ROUTES).
+//! The HTTP API of Coactus Dispatch: the documents that clients send and receive, and its [routes](ROUTES).
 //!
-//! They are types of their own, apart from the table's items: keys, push endpoints and index attributes are nobody's business
-//! outside. Requests refuse unknown fields; answers may gain fields, so clients must ignore those they do not know. All types
-//! read and write, so that a client in Rust needs no second set. None of those that hold a position or a phone number can be
-//! printed with `{:?}`, so that they cannot reach a log by accident.
+//! These types are separate from the items of the table, because clients must not see keys, push endpoints and index
+//! attributes. Requests reject unknown fields. Responses may gain fields, so clients must ignore fields they do not
+//! know. Every type implements both `Serialize` and `Deserialize`, so a Rust client can use the same set. Types that
+//! hold a position or a phone number do not implement `Debug`, so they cannot reach a log by accident.
+//!
+//! The doc comments become the descriptions in the OpenAPI document.
 
 mod dispatch;
 mod location;

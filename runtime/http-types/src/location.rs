@@ -1,4 +1,4 @@
-//! Places, and the positions of drivers.
+//! Places with addresses, and position reports of drivers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,81 +8,86 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}))]
 pub struct Location {
-    /// Latitude, degrees.
+    /// Latitude in degrees.
     #[schema(minimum = -90, maximum = 90)]
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Longitude in degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
-    /// Address.
+    /// The address as people read it. Control characters and invisible formatting characters are not allowed.
     #[schema(min_length = 1, max_length = 200)]
     pub address: String,
 }
 
-/// Where a driver is.
+/// One position report (ping) of a driver.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"lat": 37.5655, "lng": 126.9785, "accuracyMeters": 8.5}))]
 pub struct PostLocation {
-    /// Latitude, degrees.
+    /// Latitude in degrees.
     #[schema(minimum = -90, maximum = 90)]
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Longitude in degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
-    /// Accuracy the device claims, m. A position that is more than 50 m off is dropped.
+    /// The accuracy that the device reports, in metres. A position with a value above 50 is discarded; without a value,
+    /// the position is taken as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub accuracy_meters: Option<f64>,
-    /// When the device made the position, by its own clock, ISO 8601: puts the positions of this driver in order and is compared with
-    /// nothing else. A position counts from when it arrives.
+    /// When the device measured the position, by its own clock (ISO 8601 with an offset). It is compared only with
+    /// earlier positions of the same driver, to detect positions that arrive out of order. How current a position is
+    /// depends on when it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub timestamp: Option<String>,
 }
 
-/// Where one of several drivers is.
+/// One position report (ping) in a batch.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785}))]
 pub struct BatchLocation {
-    /// Who.
+    /// The driver at this position.
     #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
-    /// Latitude, degrees.
+    /// Latitude in degrees.
     #[schema(minimum = -90, maximum = 90)]
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Longitude in degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
-    /// Accuracy the device claims, m. A position that is more than 50 m off is dropped.
+    /// The accuracy that the device reports, in metres. A position with a value above 50 is discarded; without a value,
+    /// the position is taken as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub accuracy_meters: Option<f64>,
-    /// When the device made the position, by its own clock, ISO 8601: puts the positions of this driver in order and is compared with
-    /// nothing else. A position counts from when it arrives.
+    /// When the device measured the position, by its own clock (ISO 8601 with an offset). It is compared only with
+    /// earlier positions of the same driver, to detect positions that arrive out of order. How current a position is
+    /// depends on when it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub timestamp: Option<String>,
 }
 
-/// Where several drivers are.
+/// Position reports of several drivers.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"locations": [{"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785}]}))]
 pub struct PostLocations {
-    /// The positions, taken in this order.
+    /// The positions, applied in this order. A driver may occur more than once.
     #[schema(min_items = 1, max_items = 500)]
     pub locations: Vec<BatchLocation>,
 }
 
-/// What became of positions.
+/// How many positions were accepted and how many were discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LocationsTaken {
-    /// Positions taken over.
+    /// The number of positions accepted.
     #[schema(example = 1)]
     pub accepted: u32,
-    /// Positions dropped: of unknown drivers, older than what is known, too inaccurate, or where nobody gets to that fast.
+    /// The number of positions discarded, because the driver has no profile, a newer position is known, the accuracy is
+    /// worse than 50 m, or no car can get there in the time since the last position. Do not send them again.
     #[schema(example = 0)]
     pub dropped: u32,
 }

@@ -1,85 +1,96 @@
-//! Notifications, as they travel on `GET /v1/events` and to devices.
+//! Notifications, as they are sent on `GET /v1/events` and to devices.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Something a person is told.
+/// A message to one user or driver about a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification {
-    /// Identity: equal for repeated deliveries of the same notification, so that receivers can drop them.
+    /// The id of the notification. Repeated deliveries of a notification have the same id, so that receivers can ignore
+    /// duplicates.
     pub id: String,
-    /// `user#…` or `driver#…`.
+    /// The recipient: `user#…` or `driver#…`.
     pub recipient: String,
-    /// What it is about.
+    /// What happened.
     pub kind: NotificationKind,
-    /// The seed's SNS message.
+    /// The text to show, and the data about the dispatch.
     pub body: NotificationBody,
 }
 
-/// What a notification is about.
+/// What happened:
+///
+/// - `OFFER`, to the driver: a new offer. Answer it before `timeoutAt`.
+/// - `DISPATCH_CONFIRMED`, to the driver: the acceptance took effect, and the dispatch is assigned to the driver.
+/// - `OFFER_CLOSED`, to the driver: the offer was rejected or has expired.
+/// - `DRIVER_ACCEPTED`, to the user: a driver accepted.
+/// - `DRIVER_REJECTED`, to the user: a driver rejected or did not answer; the search continues.
+/// - `DISPATCH_FAILED`, to the user: no driver was found, and the dispatch is cancelled.
+/// - `DISPATCH_CANCELLED`, to the user or the driver: the other party cancelled.
+/// - `TRIP_PROGRESS`, to the user: the driver reported progress; `status` names the trip event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum NotificationKind {
-    /// To a driver: a new offer.
+    /// To the driver: a new offer.
     Offer,
-    /// To the driver: the offer was confirmed as theirs.
+    /// To the driver: the acceptance took effect.
     DispatchConfirmed,
-    /// To the driver: the offer is no longer theirs.
+    /// To the driver: the offer was rejected or has expired.
     OfferClosed,
     /// To the user: a driver accepted.
     DriverAccepted,
-    /// To the user: a driver rejected or did not answer; the search goes on.
+    /// To the user: a driver rejected or did not answer; the search continues.
     DriverRejected,
-    /// To the user: no driver was found.
+    /// To the user: no driver was found, and the dispatch is cancelled.
     DispatchFailed,
-    /// To the user or the driver: the other side cancelled.
+    /// To the user or the driver: the other party cancelled.
     DispatchCancelled,
-    /// To the user: how the ride goes on.
+    /// To the user: the driver reported progress.
     TripProgress,
 }
 
-/// The seed's SNS message of section 7.4, which carries addresses but no coordinates and no phone number.
+/// The content of a notification. It carries addresses, but no coordinates and no phone number. Fields that do not
+/// apply to the kind of notification are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationBody {
-    /// Korean text.
+    /// The text to show to the recipient, in Korean.
     pub message: String,
-    /// Which dispatch.
+    /// The dispatch that the notification is about.
     pub dispatch_id: String,
-    /// Pickup address.
+    /// `OFFER`: the address of the pickup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pickup_address: Option<String>,
-    /// Destination address.
+    /// `OFFER`: the address of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_address: Option<String>,
-    /// Estimate, whole units of currency.
+    /// `OFFER`: the estimated fare, in whole units of the city's currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_fare: Option<u32>,
-    /// Length of the ride, for example `2.5km`.
+    /// `OFFER`: the estimated length of the ride, for example `2.5km`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_distance: Option<String>,
-    /// Addition: which offer an answer must name.
+    /// The number of the offer. An answer to an `OFFER` must repeat it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_seq: Option<u32>,
-    /// Addition: until when.
+    /// `OFFER`: when the offer expires, in the city's time zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_at: Option<String>,
-    /// Addition: the dispatch's status or the trip event told about.
+    /// The status of the dispatch after what happened; for `TRIP_PROGRESS`, the trip event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
 }
 
-/// Whose notifications are streamed: exactly one of both.
+/// The recipient whose notifications are streamed. Exactly one of the two parameters must be set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
-    /// A driver's id without `driver#`.
+    /// The driver's id without the prefix `driver#`. Set either `driver` or `user`, to the caller's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     pub driver: Option<String>,
-    /// A user's id without `user#`.
+    /// The user's id without the prefix `user#`. Set either `driver` or `user`, to the caller's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     pub user: Option<String>,

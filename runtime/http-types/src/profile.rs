@@ -1,4 +1,4 @@
-//! Users and drivers: profiles, devices, availability.
+//! Profiles, devices and availability of users and drivers.
 
 use dispatch_core::person::{PaymentType, PersonStatus, RideType};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::location::Location;
 
-/// What a user says about itself.
+/// A user's profile as the user sets it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({
@@ -17,19 +17,19 @@ use crate::location::Location;
     "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}
 }))]
 pub struct PutUser {
-    /// Korean mobile number (`010…`) or E.164.
+    /// The phone number: a Korean mobile number (`010…`) or an international number in E.164 format (`+…`).
     #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$")]
     pub phone: String,
-    /// Ways to pay; at most one is the default.
+    /// The user's payment methods. At most one of them is the default.
     #[schema(max_items = 20)]
     pub payment_methods: Vec<PaymentMethod>,
-    /// What the user likes.
+    /// The user's preferences.
     pub preferences: UserPreferences,
-    /// Where the user is.
+    /// Where the user is now.
     pub current_location: Location,
 }
 
-/// A user's own profile.
+/// A user's profile and current status.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
@@ -41,22 +41,22 @@ pub struct PutUser {
         {"id": "fav-1", "name": "집", "address": "서울시 종로구 종로", "lat": 37.5730, "lng": 126.9768}]}
 }))]
 pub struct UserProfile {
-    /// Who.
+    /// The user's id, prefix included: `user#…`.
     pub user_id: String,
-    /// Phone number.
+    /// The phone number.
     pub phone: String,
-    /// When the profile was made.
+    /// When the profile was created, in the city's time zone.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// Where and how the user is.
+    /// The user's status and location.
     pub current_status: CurrentStatus,
-    /// Ways to pay.
+    /// The user's payment methods.
     pub payment_methods: Vec<PaymentMethod>,
-    /// What the user likes.
+    /// The user's preferences.
     pub preferences: UserPreferences,
 }
 
-/// What a driver says about itself.
+/// A driver's profile as the driver sets it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({
@@ -66,16 +66,16 @@ pub struct UserProfile {
         "autoAccept": true, "minimumFare": 8000}
 }))]
 pub struct PutDriver {
-    /// Korean mobile number (`010…`) or E.164.
+    /// The phone number: a Korean mobile number (`010…`) or an international number in E.164 format (`+…`).
     #[schema(pattern = r"^(01[016789][0-9]{7,8}|\+[1-9][0-9]{6,14})$")]
     pub phone: String,
-    /// The car.
+    /// The driver's vehicle.
     pub vehicle_info: VehicleInfo,
-    /// What the driver takes.
+    /// The driver's preferences.
     pub preferences: DriverPreferences,
 }
 
-/// A driver's own profile.
+/// A driver's profile and current status.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
@@ -88,154 +88,158 @@ pub struct PutDriver {
     "completedRides": []
 }))]
 pub struct DriverProfile {
-    /// Who.
+    /// The driver's id, prefix included: `driver#…`.
     pub driver_id: String,
-    /// Phone number.
+    /// The phone number.
     pub phone: String,
-    /// When the profile was made.
+    /// When the profile was created, in the city's time zone.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// The car.
+    /// The driver's vehicle.
     pub vehicle_info: VehicleInfo,
-    /// Where and how the driver is.
+    /// The driver's status and location.
     pub current_status: CurrentStatus,
-    /// What the driver takes.
+    /// The driver's preferences.
     pub preferences: DriverPreferences,
-    /// The last rides.
+    /// The dispatch ids of the last 20 completed rides, oldest first. `GET /v1/drivers/{driverId}/dispatches` lists all
+    /// of them.
     pub completed_rides: Vec<String>,
 }
 
-/// What a driver takes.
+/// Which dispatches a driver wants to be offered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"defaultRideType": "STANDARD", "preferredRegions": ["중구", "종로구"], "maxDistance": 20,
     "autoAccept": true, "minimumFare": 8000}))]
 pub struct DriverPreferences {
-    /// Ride type.
+    /// The driver's usual ride type. It does not restrict the offers that the driver receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_ride_type: Option<RideType>,
-    /// Districts the driver likes.
+    /// The districts where the driver prefers to work. They do not restrict the offers that the driver receives.
     #[schema(max_items = 32)]
     pub preferred_regions: Vec<String>,
-    /// Farthest pickup, kilometres.
+    /// The longest straight-line distance to a pickup, in kilometres. The driver is not offered dispatches that are
+    /// farther away.
     #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub max_distance: f64,
-    /// Whether the driver takes every offer.
+    /// Whether every offer is accepted on the driver's behalf immediately, if the city allows it. At a similar
+    /// distance, drivers with automatic acceptance are offered a dispatch first.
     pub auto_accept: bool,
-    /// Lowest estimate the driver is offered, whole units of the city's currency.
+    /// The lowest estimated fare, in whole units of the city's currency. The driver is not offered dispatches below it.
     #[schema(maximum = 10_000_000)]
     pub minimum_fare: u32,
 }
 
-/// Where and how somebody is.
+/// The status and location of a user or driver.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({"status": "ACTIVE", "currentLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
         "lastLocationUpdate": "2025-05-25T15:29:00+09:00", "currentDispatchId": null}))]
 pub struct CurrentStatus {
-    /// Free, on a dispatch, or away.
+    /// `ACTIVE`: free. `DISPATCHED`: on a dispatch. `INACTIVE`: not available; a driver receives no offers.
     pub status: PersonStatus,
-    /// Coarse position: as old as the status, not as the last ping.
+    /// The location stored with the profile. A driver's position reports do not change it.
     pub current_location: Location,
-    /// When that position was seen.
+    /// When that location was stored, in the city's time zone.
     #[schema(format = DateTime)]
     pub last_location_update: String,
-    /// The dispatch the person is on.
+    /// The current dispatch, or null if there is none.
     pub current_dispatch_id: Option<String>,
 }
 
-/// A device that shall get push notifications.
+/// A device that receives push notifications.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"}))]
 pub struct PutDevice {
-    /// FCM registration token. It is neither logged nor given out again.
+    /// The FCM registration token of the app on the device. It is never logged or returned.
     #[schema(min_length = 1, max_length = 4096)]
     pub token: String,
 }
 
-/// Whether a device gets push notifications.
+/// The result of registering a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceRegistered {
-    /// False where the city sends no push notifications; the app listens to `GET /v1/events` instead.
+    /// Whether the device receives push notifications. False if the city sends none; the app should then listen to
+    /// `GET /v1/events`.
     pub push: bool,
 }
 
-/// What a driver can wish to be.
+/// The availability of a driver: `ACTIVE` to receive offers, `INACTIVE` to receive none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AvailabilityStatus {
-    /// Free for offers.
+    /// The driver receives offers.
     Active,
-    /// Away.
+    /// The driver receives no offers.
     Inactive,
 }
 
-/// A driver's wish to be offered dispatches or not.
+/// A change of a driver's availability.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"status": "ACTIVE", "location": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}}))]
 pub struct PutAvailability {
-    /// The wish.
+    /// Whether the driver wants to receive offers.
     pub status: AvailabilityStatus,
-    /// Where the driver is.
+    /// Where the driver is now.
     pub location: Location,
 }
 
-/// A way to pay.
+/// A payment method of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PaymentMethod {
-    /// Identity.
+    /// The client's id of the payment method.
     #[schema(min_length = 1, max_length = 100)]
     pub id: String,
-    /// Kind.
+    /// The type of payment.
     #[serde(rename = "type")]
     pub method_type: PaymentType,
-    /// Whether it is used unless another is named.
+    /// Whether this is the user's default payment method.
     pub is_default: bool,
 }
 
-/// What a user likes.
+/// A user's preferences.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserPreferences {
-    /// Ride type.
+    /// The ride type that the app preselects.
     pub default_ride_type: RideType,
-    /// Places the user goes to.
+    /// Places that the user has saved.
     #[schema(max_items = 50)]
     pub favorite_locations: Vec<FavoriteLocation>,
 }
 
-/// A place a user goes to.
+/// A place that a user has saved.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FavoriteLocation {
-    /// Identity.
+    /// The client's id of the place.
     #[schema(min_length = 1, max_length = 100)]
     pub id: String,
-    /// Name.
+    /// The user's name for the place.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Address.
+    /// The address as people read it.
     #[schema(min_length = 1, max_length = 200)]
     pub address: String,
-    /// Latitude, degrees.
+    /// Latitude in degrees.
     #[schema(minimum = -90, maximum = 90)]
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Longitude in degrees.
     #[schema(minimum = -180, maximum = 180)]
     pub lng: f64,
 }
 
-/// A driver's car.
+/// A driver's vehicle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VehicleInfo {
-    /// Manufacturer.
+    /// The manufacturer of the vehicle.
     #[schema(min_length = 1, max_length = 100)]
     pub manufacturer: String,
-    /// Licence plate.
+    /// The number on the licence plate.
     #[schema(min_length = 1, max_length = 100)]
     pub license_plate: String,
 }

@@ -1,21 +1,18 @@
-//! The routes of the HTTP API: the one list that the workers' router, their OpenAPI document and the API Gateway in front are
-//! held to.
+//! The routes of the HTTP API. Tests compare the router of the workers and the OpenAPI document with this list, and the
+//! operator creates the routes of the API Gateway from it.
 
 use std::fmt;
 
-/// A method that the API has.
+/// The HTTP methods that the API uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
-    /// `GET`.
     Get,
-    /// `POST`.
     Post,
-    /// `PUT`.
     Put,
 }
 
 impl Method {
-    /// As a request line has it.
+    /// The spelling in an HTTP request line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -31,19 +28,17 @@ impl fmt::Display for Method {
     }
 }
 
-/// What the caller of a route may be. A token names its scopes.
+/// A kind of caller. An access token lists the scopes of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// A user.
     User,
-    /// A driver.
     Driver,
-    /// The city's own staff and programs.
+    /// The city's staff and programs.
     Operations,
 }
 
 impl Scope {
-    /// The usual name in a token.
+    /// The default spelling in a token. A city may configure others.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -62,15 +57,14 @@ impl fmt::Display for Scope {
 /// One operation of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The method.
     pub method: Method,
     /// The path with its parameters in braces: `/v1/dispatches/{dispatchId}`.
     pub path: &'static str,
-    /// `operationId` in the OpenAPI document.
+    /// The `operationId` in the OpenAPI document.
     pub operation_id: &'static str,
-    /// Scopes of which a token needs one.
+    /// The scopes that the route accepts; a token needs at least one of them.
     pub scopes: &'static [Scope],
-    /// Whether the route takes an `Idempotency-Key`.
+    /// Whether the route accepts an `Idempotency-Key`.
     pub idempotency_key: bool,
 }
 
@@ -83,7 +77,7 @@ impl Route {
         Self { idempotency_key: true, ..self }
     }
 
-    /// `POST /v1/dispatches`: the route key of an API Gateway.
+    /// The route key of an API Gateway, for example `POST /v1/dispatches`.
     pub fn key(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -92,7 +86,7 @@ impl Route {
 use Method::{Get, Post, Put};
 use Scope::{Driver, Operations, User};
 
-/// Every route of the API. The workers serve these and no others, and the API Gateway has one route for each.
+/// Every route of the API. The workers serve exactly these routes, and the API Gateway has one route for each of them.
 pub const ROUTES: &[Route] = &[
     Route::new(Post, "/v1/dispatches", "createDispatch", &[User]).with_idempotency_key(),
     Route::new(Get, "/v1/dispatches/{dispatchId}", "getDispatch", &[User, Driver, Operations]),

@@ -1,5 +1,5 @@
-//! The public HTTP API as the simulator uses it: every call counted, bounded in time and number, and repeated while the service
-//! is away.
+//! The client of the public HTTP API. Every call is counted, has a timeout and a concurrency limit, and is retried
+//! while the service is unavailable.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,74 +23,70 @@ use crate::args::Args;
 use crate::metrics::{Book, CallEnd};
 use crate::time::wall_clock;
 
-/// Longest a call may take. The service's own deadline is shorter, so this is a lost connection.
+/// Timeout of a call. It is not shorter than the deadline of the service, so it means a lost connection.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest silence of an event stream: three of the service's heartbeats.
+/// Maximum silence of an event stream: three heartbeats of the service.
 const STREAM_SILENCE: Duration = Duration::from_secs(45);
 
-/// How long a call is repeated while the service is away: longer than a restart takes, shorter than a person waits.
+/// How long a call is retried while the service is unavailable: longer than a restart, shorter than a person waits.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The same before the service has answered anything: the address may be wrong.
+/// The same before the first response of the service, when the URL may be wrong.
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(10);
 
-/// First and longest pause between two tries.
+/// First and maximum pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Calls under way at once; event streams are not counted. More would measure the queue in front of the service.
+/// Maximum concurrent calls, without event streams. More would only measure the queue in front of the service.
 const CALLS_MAX: usize = 128;
 
-/// How long a token is good. Each call has a new one, so this is only to outlive the longest patience.
+/// Lifetime of a token. Each call has a new one, which must outlast all retries.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(10);
 
-/// Why there is no answer to go on with.
+/// Why a call failed.
 #[derive(Debug, Error)]
 pub enum ApiError {
-    /// The service was away all the time, or answered nothing but errors.
-    #[error("{route} got no answer to go on with")]
+    /// The service was unavailable, or failed, in every attempt.
+    #[error("cannot call {route}: the service does not respond, or responds with 429 or 5xx only")]
     Unreachable {
         /// Method and path.
         route: &'static str,
-        /// The last connection error; absent where the service answered with errors of its own.
+        /// The last connection error; absent if the service responded with an error.
         #[source]
         source: Option<reqwest::Error>,
     },
-    /// The service answered something else than its documents say.
-    #[error("the answer to {route} cannot be read")]
+    /// The response does not match the API's documents.
+    #[error("cannot read the response to {route}")]
     Unreadable {
         /// Method and path.
         route: &'static str,
-        /// What is wrong with it.
         #[source]
         source: serde_json::Error,
     },
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client cannot be made")]
+    #[error("cannot create the HTTP client")]
     Client(#[source] reqwest::Error),
-    /// Tokens cannot be signed.
-    #[error("the tokens of drivers and users cannot be signed")]
+    #[error("cannot sign the tokens of drivers and users")]
     Key(#[from] SigningError),
 }
 
-/// An answer.
+/// The response to a call.
 #[derive(Debug)]
 pub enum Reply<T> {
-    /// The service did it.
+    /// The call succeeded.
     Done(T),
-    /// The service refused, with this status: asking again will not help.
+    /// The service refused the call with this status; a retry would not help.
     Refused(u16),
 }
 
-/// Whose call it is.
+/// The caller of a call.
 #[derive(Clone, Copy)]
 pub enum Speaker<'a> {
-    /// A user, by its whole id or by the part behind the prefix.
+    /// A user, by its id with or without the prefix.
     User(&'a str),
-    /// A driver, likewise.
+    /// A driver, by its id with or without the prefix.
     Driver(&'a str),
-    /// The city's own programs.
     Operations,
 }
 
@@ -105,18 +101,17 @@ impl Speaker<'_> {
     }
 }
 
-/// How often a call is made.
+/// How often a call is attempted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tries {
-    /// Until it is answered, for [`PATIENCE`].
+    /// Until the service responds, for at most [`PATIENCE`].
     UntilAnswered,
-    /// Once: the next one of its kind comes soon.
+    /// Once, because the next call of its kind follows soon.
     Once,
 }
 
-/// A call to be made.
 struct Call<'a> {
-    /// Method and path pattern: the label it is counted under.
+    /// Method and path pattern, under which the call is counted.
     route: &'static str,
     speaker: Speaker<'a>,
     method: Method,
@@ -132,7 +127,7 @@ impl<'a> Call<'a> {
     }
 
     fn body(mut self, body: &impl Serialize) -> Self {
-        // Documents of strings and finite numbers can always be written; an empty body would be refused by the service.
+        // Documents of strings and finite numbers can always be serialized; the service would reject an empty body.
         self.body = Some(serde_json::to_vec(body).unwrap_or_default());
         self
     }
@@ -148,7 +143,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The API.
 pub struct Api {
     base: String,
     key: SigningKey,
@@ -156,12 +150,11 @@ pub struct Api {
     streams: Client,
     permits: Semaphore,
     book: Arc<Book>,
-    /// Whether the service has answered anything yet.
+    /// Whether the service has responded to any call yet.
     answered: AtomicBool,
 }
 
 impl Api {
-    /// The API at the address of the options.
     pub fn new(args: &Args, book: Arc<Book>) -> Result<Self, ApiError> {
         let client = |builder| client(builder, &args.api).map_err(ApiError::Client);
         Ok(Self {
@@ -175,38 +168,38 @@ impl Api {
         })
     }
 
-    /// Makes or changes a user.
+    /// Creates or replaces a user's profile.
     pub async fn put_user(&self, suffix: &str, body: &PutUser) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/users/{suffix}");
         self.act(Call::new(Speaker::User(suffix), "PUT /v1/users/{userId}", Method::PUT, path).body(body)).await
     }
 
-    /// Makes or changes a driver.
+    /// Creates or replaces a driver's profile.
     pub async fn put_driver(&self, suffix: &str, body: &PutDriver) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/drivers/{suffix}");
         self.act(Call::new(Speaker::Driver(suffix), "PUT /v1/drivers/{driverId}", Method::PUT, path).body(body)).await
     }
 
-    /// Makes a driver available or not.
+    /// Makes a driver available or unavailable.
     pub async fn put_availability(&self, suffix: &str, body: &PutAvailability) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/drivers/{suffix}/availability");
         let route = "PUT /v1/drivers/{driverId}/availability";
         self.act(Call::new(Speaker::Driver(suffix), route, Method::PUT, path).body(body)).await
     }
 
-    /// Reads a driver.
+    /// Reads a driver's profile.
     pub async fn driver(&self, suffix: &str) -> Result<Reply<DriverProfile>, ApiError> {
         let path = format!("/v1/drivers/{suffix}");
         self.call(Call::new(Speaker::Driver(suffix), "GET /v1/drivers/{driverId}", Method::GET, path)).await
     }
 
-    /// Asks for a ride.
+    /// Requests a ride.
     pub async fn create(&self, key: &str, body: &CreateDispatch) -> Result<Reply<Dispatch>, ApiError> {
         let (speaker, path) = (Speaker::User(&body.user_id), "/v1/dispatches".to_owned());
         self.call(Call::new(speaker, "POST /v1/dispatches", Method::POST, path).key(key).body(body)).await
     }
 
-    /// Reads a dispatch as somebody may.
+    /// Reads a dispatch as the given caller.
     pub async fn dispatch(&self, speaker: Speaker<'_>, id: &str) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}", suffix(id));
         self.call(Call::new(speaker, "GET /v1/dispatches/{dispatchId}", Method::GET, path)).await
@@ -219,7 +212,7 @@ impl Api {
         self.call(Call::new(speaker, route, Method::POST, path).body(body)).await
     }
 
-    /// Reports of a trip.
+    /// Reports progress on a ride.
     pub async fn report(&self, id: &str, body: &TripReport) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/events", suffix(id));
         let (speaker, route) = (Speaker::Driver(&body.driver_id), "POST /v1/dispatches/{dispatchId}/events");
@@ -236,14 +229,14 @@ impl Api {
         self.call(Call::new(speaker, "POST /v1/dispatches/{dispatchId}/cancel", Method::POST, path).body(body)).await
     }
 
-    /// Reports positions, once.
+    /// Reports positions, without retries.
     pub async fn post_locations(&self, body: &PostLocations) -> Result<Reply<LocationsTaken>, ApiError> {
         let path = "/v1/locations/batch".to_owned();
         let call = Call::new(Speaker::Operations, "POST /v1/locations/batch", Method::POST, path);
         self.call(call.body(body).once()).await
     }
 
-    /// Opens the event stream of `driver` or `user`. `None` where that is not possible now.
+    /// Opens the event stream of a `driver` or `user`. `None` if it cannot be opened now.
     pub async fn events(&self, who: &'static str, suffix: &str) -> Option<Response> {
         let route = "GET /v1/events";
         let request = self.streams.get(format!("{}/v1/events", self.base)).query(&[(who, suffix)]);
@@ -287,7 +280,7 @@ impl Api {
     }
 
     async fn attempt(&self, call: &Call<'_>, token: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
-        // The semaphore is never closed; without a permit the call would still be right.
+        // The semaphore is never closed, so this always returns a permit.
         let _permit = self.permits.acquire().await.ok();
         let mut request = self.calls.request(call.method.clone(), format!("{}{}", self.base, call.path));
         if let Some(key) = call.idempotency_key {
@@ -321,8 +314,8 @@ impl Api {
     }
 }
 
-/// A client for one address. This machine is reached without a proxy, and where there is no TLS, a machine without root
-/// certificates will do.
+/// A client for one URL. A service on this machine is called without a proxy. Without TLS no root certificates are
+/// loaded, because the machine may have none.
 fn client(builder: ClientBuilder, base: &str) -> reqwest::Result<Client> {
     let mut builder = builder.connect_timeout(CALL_TIMEOUT).tcp_nodelay(true);
     if let Ok(url) = Url::parse(base) {
@@ -352,7 +345,7 @@ fn end_of_error(error: &reqwest::Error) -> CallEnd {
     if error.is_timeout() { CallEnd::Timeout } else { CallEnd::Connection }
 }
 
-/// The part of a dispatch's id that stands in paths.
+/// The part of a dispatch's id that is used in paths.
 fn suffix(id: &str) -> &str {
     id.strip_prefix(DispatchId::PREFIX).unwrap_or(id)
 }
@@ -362,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_several_names() {
+    fn names_of_this_machine_are_recognized() {
         for host in ["localhost", "127.0.0.1", "[::1]"] {
             assert!(is_this_machine(host), "{host}");
         }
@@ -372,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_have_the_id_without_its_prefix() {
+    fn paths_contain_the_id_without_its_prefix() {
         assert_eq!(suffix("dispatch#01JW"), "01JW");
     }
 }

@@ -1,8 +1,9 @@
-//! The auditor: reads what the service says happened, and finds what must never happen.
+//! The auditor: checks the dispatches and drivers of a run for what must never happen.
 //!
-//! It trusts only the dispatches and profiles that the public API gives out. Their timestamps have whole seconds, so two things
-//! within one second have no order between dispatches and never raise an alarm; within one dispatch the order of `events`
-//! counts, not their time. Timestamps of several workers are compared, so their clocks must agree to the second.
+//! It uses only the dispatches and profiles that the public API returns. Their timestamps have whole seconds, so events
+//! of different dispatches within one second have no order and never count as a violation. Within one dispatch the
+//! order of `events` counts, not their time. Timestamps of several workers are compared, so their clocks must agree to
+//! the second.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,145 +13,92 @@ use serde::Serialize;
 use dispatch_core::dispatch::{DispatchStatus, EventType};
 use dispatch_core::person::PersonStatus;
 
-/// One dispatch as it was told at the end.
+/// One dispatch at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
-    /// Which.
     pub dispatch: String,
-    /// Who drives or was asked last.
+    /// The driver of the ride or of the last open offer.
     pub driver: Option<String>,
-    /// Where it stands.
     pub status: DispatchStatus,
-    /// Number of the last offer.
+    /// The number of the last offer.
     pub offer_seq: u32,
-    /// What happened, with its second; `None` where the timestamp cannot be read.
+    /// The events with their Unix time, s; `None` if the timestamp cannot be read.
     pub events: Vec<(EventType, Option<i64>)>,
 }
 
-/// A driver as it was told at the end.
+/// One driver at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverEnd {
-    /// Which.
     pub driver: String,
-    /// Free or not.
     pub status: PersonStatus,
-    /// The dispatch it is on.
+    /// The current dispatch.
     pub dispatch: Option<String>,
 }
 
 /// How the run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// There was time for every request to come to its end.
+    /// Every request had time to end.
     Drained,
-    /// It was interrupted: what is unfinished is no fault.
+    /// The run was interrupted, so unfinished requests are not violations.
     Interrupted,
 }
 
-/// What must never happen, and did.
+/// Something that must never happen but did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "violation", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Violation {
-    /// A driver was on two dispatches at once.
-    TwoLiveDispatches {
-        /// Who.
-        driver: String,
-        /// On which.
-        first: String,
-        /// And on which.
-        second: String,
-    },
+    /// A driver was on two dispatches at the same time.
+    TwoLiveDispatches { driver: String, first: String, second: String },
     /// A dispatch was accepted more than once.
-    AcceptedTwice {
-        /// Which.
-        dispatch: String,
-        /// How often.
-        times: usize,
-    },
-    /// A request did not come to its end.
-    NotTerminal {
-        /// Which.
-        dispatch: String,
-        /// Where it stands.
-        status: DispatchStatus,
-    },
-    /// A request was never answered, or refused for no reason of its user's.
+    AcceptedTwice { dispatch: String, times: usize },
+    /// A dispatch has not ended.
+    NotTerminal { dispatch: String, status: DispatchStatus },
+    /// A request got no response, or was refused without a fault of its user.
     NotStored {
-        /// Number of the request in the plan.
+        /// Number of the request in the schedule.
         request: u32,
-        /// What came instead.
+        /// The response or error.
         answer: String,
     },
     /// A dispatch could not be read at the end.
-    Unreadable {
-        /// Which.
-        dispatch: String,
-    },
+    Unreadable { dispatch: String },
     /// A driver could not be read at the end.
     DriverUnreadable {
-        /// Who, without `driver#`.
+        /// The id without its prefix.
         driver: String,
     },
-    /// An event came where it cannot.
-    IllegalOrder {
-        /// Which dispatch.
-        dispatch: String,
-        /// The event.
-        event: EventType,
-        /// The one before it.
-        after: Option<EventType>,
-    },
-    /// The status is not the one its events lead to.
+    /// An event cannot follow the one before it.
+    IllegalOrder { dispatch: String, event: EventType, after: Option<EventType> },
+    /// The status does not follow from the events.
     WrongStatus {
-        /// Which.
         dispatch: String,
-        /// Where it stands.
         status: DispatchStatus,
-        /// Where its events lead.
+        /// The status that follows from the events.
         by_events: DispatchStatus,
     },
-    /// The number of offers made is not the number of the last offer.
+    /// The number of the last offer differs from the number of offers.
     Unfenced {
-        /// Which dispatch.
         dispatch: String,
-        /// `offerSeq`.
         offer_seq: u32,
-        /// `DRIVER_ASSIGNED` events.
+        /// The number of `DRIVER_ASSIGNED` events.
         offers: usize,
     },
-    /// An accepted dispatch names no driver, so that nobody can say who drove it.
-    NoDriver {
-        /// Which.
-        dispatch: String,
-    },
-    /// An event's time cannot be read.
-    BadTimestamp {
-        /// Which dispatch.
-        dispatch: String,
-        /// Which event.
-        event: EventType,
-    },
+    /// An accepted dispatch has no driver.
+    NoDriver { dispatch: String },
+    /// The timestamp of an event cannot be read.
+    BadTimestamp { dispatch: String, event: EventType },
     /// A completed ride was not paid.
-    Unpaid {
-        /// Which.
-        dispatch: String,
-    },
-    /// A driver is not free although nothing is left to do.
-    DriverNotFree {
-        /// Who.
-        driver: String,
-        /// What it is instead.
-        status: PersonStatus,
-        /// On which dispatch.
-        dispatch: Option<String>,
-    },
+    Unpaid { dispatch: String },
+    /// A driver is not free although all rides have ended.
+    DriverNotFree { driver: String, status: PersonStatus, dispatch: Option<String> },
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TwoLiveDispatches { driver, first, second } => {
-                write!(f, "{driver} was on {first} and {second} at once")
+                write!(f, "{driver} was on {first} and {second} at the same time")
             }
             Self::AcceptedTwice { dispatch, times } => write!(f, "{dispatch} was accepted {times} times"),
             Self::NotTerminal { dispatch, status } => write!(f, "{dispatch} is still {status:?}"),
@@ -160,16 +108,18 @@ impl fmt::Display for Violation {
             Self::IllegalOrder { dispatch, event, after: Some(after) } => {
                 write!(f, "{dispatch} has {event:?} after {after:?}")
             }
-            Self::IllegalOrder { dispatch, event, after: None } => write!(f, "{dispatch} begins with {event:?}"),
+            Self::IllegalOrder { dispatch, event, after: None } => write!(f, "{dispatch} starts with {event:?}"),
             Self::WrongStatus { dispatch, status, by_events } => {
-                write!(f, "{dispatch} is {status:?}, by its events {by_events:?}")
+                write!(f, "{dispatch} is {status:?}, but its events lead to {by_events:?}")
             }
             Self::Unfenced { dispatch, offer_seq, offers } => {
-                write!(f, "{dispatch} has offerSeq {offer_seq} and {offers} offers")
+                write!(f, "{dispatch} has offerSeq {offer_seq} but {offers} offers")
             }
-            Self::NoDriver { dispatch } => write!(f, "{dispatch} was accepted, and names no driver"),
-            Self::BadTimestamp { dispatch, event } => write!(f, "{dispatch} has {event:?} at no readable time"),
-            Self::Unpaid { dispatch } => write!(f, "{dispatch} is completed and not paid"),
+            Self::NoDriver { dispatch } => write!(f, "{dispatch} was accepted but has no driver"),
+            Self::BadTimestamp { dispatch, event } => {
+                write!(f, "{dispatch} has {event:?} with an unreadable timestamp")
+            }
+            Self::Unpaid { dispatch } => write!(f, "{dispatch} is completed but not paid"),
             Self::DriverNotFree { driver, status, dispatch: Some(dispatch) } => {
                 write!(f, "{driver} is {status:?} on {dispatch} at the end")
             }
@@ -178,7 +128,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Everything the auditor finds in what is told of dispatches and drivers.
+/// All violations in the dispatches and drivers of a run.
 pub fn audit(histories: &[History], drivers: &[DriverEnd], ending: Ending) -> Vec<Violation> {
     let mut found: Vec<Violation> = histories.iter().flat_map(|history| audit_one(history, ending)).collect();
     found.extend(overlaps(histories));
@@ -194,7 +144,7 @@ pub fn audit(histories: &[History], drivers: &[DriverEnd], ending: Ending) -> Ve
     found
 }
 
-/// Whether no further status can follow.
+/// Whether the status is final.
 pub fn is_terminal(status: DispatchStatus) -> bool {
     matches!(status, DispatchStatus::Completed | DispatchStatus::Cancelled)
 }
@@ -235,7 +185,7 @@ fn audit_one(history: &History, ending: Ending) -> Vec<Violation> {
     found
 }
 
-/// Follows the events from `CREATED` on and gives the status they lead to.
+/// The status that the events lead to.
 fn follow(history: &History) -> Result<DispatchStatus, Violation> {
     let mut before: Option<EventType> = None;
     let mut status = DispatchStatus::Requested;
@@ -257,8 +207,8 @@ fn follow(history: &History) -> Result<DispatchStatus, Violation> {
     Ok(status)
 }
 
-/// Whether an event may come directly behind another. Offers alternate with their outcomes; a driver may leave steps of a
-/// trip out, but never goes back; nothing follows a cancellation, and nothing but the payment the trip's end.
+/// Whether an event may directly follow another. Offers alternate with their outcomes. A driver may skip steps of a
+/// trip, but never goes back. Nothing follows a cancellation, and only the payment follows the end of a trip.
 fn may_follow(before: Option<EventType>, event: EventType) -> bool {
     use EventType as E;
     let Some(before) = before else { return event == E::Created };
@@ -278,7 +228,7 @@ fn may_follow(before: Option<EventType>, event: EventType) -> bool {
     }
 }
 
-/// Drivers who were on two dispatches at once, from acceptance to the trip's end or the cancellation.
+/// Drivers who were on two dispatches at the same time, from acceptance to the end of the trip or the cancellation.
 fn overlaps(histories: &[History]) -> Vec<Violation> {
     let mut rides: BTreeMap<&str, Vec<(i64, i64, &str)>> = BTreeMap::new();
     for history in histories {
@@ -293,7 +243,8 @@ fn overlaps(histories: &[History]) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     for (driver, mut rides) in rides {
-        // Rides within one second sort by their end, so that one that ended at once does not hide behind one that goes on.
+        // Rides that start within the same second are sorted by their end, so that one that ended immediately is not
+        // taken for an overlap with the longer one.
         rides.sort_unstable();
         let mut latest: Option<(i64, &str)> = None;
         for (start, end, dispatch) in rides {
@@ -348,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn good_histories_are_clean() {
+    fn valid_histories_are_clean() {
         let rejected_then_accepted = history(
             "d2",
             DispatchStatus::Cancelled,
@@ -372,7 +323,7 @@ mod tests {
             DispatchStatus::Cancelled,
             &[(E::Created, 60), (E::DriverAssigned, 60), (E::DriverRejected, 75), (E::CancelledBySystem, 120)],
         );
-        let steps_left_out = history(
+        let skipped_steps = history(
             "d5",
             DispatchStatus::Completed,
             &[
@@ -384,7 +335,7 @@ mod tests {
                 (E::PaymentCompleted, 70),
             ],
         );
-        let all = [ride("d1", 10, 20), rejected_then_accepted, cancelled_while_offered, unmatched, steps_left_out];
+        let all = [ride("d1", 10, 20), rejected_then_accepted, cancelled_while_offered, unmatched, skipped_steps];
         assert_eq!(found(&all), []);
         let free = DriverEnd { driver: "driver#1".to_owned(), status: PersonStatus::Active, dispatch: None };
         assert_eq!(audit(&all, &[free], Ending::Drained), []);
@@ -398,15 +349,15 @@ mod tests {
             second: "d2".to_owned(),
         };
         assert_eq!(found(&[ride("d2", 15, 25), ride("d1", 10, 20)]), std::slice::from_ref(&expected));
-        assert_eq!(expected.to_string(), "driver#1 was on d1 and d2 at once");
+        assert_eq!(expected.to_string(), "driver#1 was on d1 and d2 at the same time");
         let (long, short, later) = (ride("d1", 10, 90), ride("d2", 12, 13), ride("d3", 50, 60));
-        assert_eq!(found(&[short, later, long]).len(), 2, "a long ride overlaps all that begin within it");
+        assert_eq!(found(&[short, later, long]).len(), 2, "a long ride overlaps every ride that starts within it");
     }
 
     #[test]
-    fn rides_that_meet_within_one_second_are_no_alarm() {
+    fn rides_that_meet_within_one_second_are_no_violation() {
         assert_eq!(found(&[ride("d1", 10, 20), ride("d2", 20, 30)]), []);
-        assert_eq!(found(&[ride("d2", 20, 30), ride("d1", 20, 20)]), [], "one of them took no second");
+        assert_eq!(found(&[ride("d2", 20, 30), ride("d1", 20, 20)]), [], "one of them took less than a second");
         let mut other = ride("d2", 15, 25);
         other.driver = Some("driver#2".to_owned());
         assert_eq!(found(&[ride("d1", 10, 20), other]), []);
@@ -447,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_left_open_is_a_fault_only_where_there_was_time() {
+    fn an_open_request_is_a_violation_only_if_it_had_time_to_end() {
         let open = history("d1", DispatchStatus::Requested, &[(E::Created, 1)]);
         let expected = Violation::NotTerminal { dispatch: "d1".to_owned(), status: DispatchStatus::Requested };
         assert_eq!(found(std::slice::from_ref(&open)), [expected]);
@@ -467,9 +418,9 @@ mod tests {
         unfenced.offer_seq = 2;
         assert_eq!(found(&[unfenced]), [Violation::Unfenced { dispatch: dispatch(), offer_seq: 2, offers: 1 }]);
 
-        let mut nobody = ride("d1", 10, 20);
-        nobody.driver = None;
-        assert_eq!(found(&[nobody]), [Violation::NoDriver { dispatch: dispatch() }]);
+        let mut driverless = ride("d1", 10, 20);
+        driverless.driver = None;
+        assert_eq!(found(&[driverless]), [Violation::NoDriver { dispatch: dispatch() }]);
 
         let mut unpaid = ride("d1", 10, 20);
         unpaid.events.pop();

@@ -1,4 +1,4 @@
-//! Drivers at work: each is a task that runs its state machine against the API; one more task sends everybody's pings.
+//! Drivers: each is a task that runs its state machine against the API. One more task sends the pings of all drivers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,16 +21,17 @@ use crate::metrics::lock;
 use crate::run::Run;
 use crate::schedule::DriverPlan;
 
-/// Rounds in which the drivers' pings are sent within one ping interval, so that they do not come all at once.
+/// Rounds of pings in one ping interval, so that the pings of all drivers do not arrive at the same time.
 const ROUNDS: u32 = 8;
 
-/// Positions of one batch: the API's bound.
+/// Maximum positions in one batch: the limit of the API.
 const BATCH_MAX: usize = 500;
 
-/// Batches under way at once; a round that finds them all under way is left out, as the next one says more.
+/// Maximum concurrent batches. Further pings of a round are skipped, because the next round sends newer positions.
 const BATCHES_MAX: usize = 4;
 
-/// Registers a driver and sends it on duty. A driver who is still on a ride of an earlier run is refused and will take it up.
+/// Registers a driver and makes it available. The service refuses the latter for a driver who is still on a ride of an
+/// earlier run; the driver then resumes that ride.
 pub async fn sign_on(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
     let body = PutDriver {
         phone: plan.phone.clone(),
@@ -41,7 +42,7 @@ pub async fn sign_on(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
     put_availability(run, plan, AvailabilityStatus::Active).await
 }
 
-/// Sends a driver home.
+/// Makes a driver unavailable.
 pub async fn sign_off(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
     put_availability(run, plan, AvailabilityStatus::Inactive).await
 }
@@ -52,7 +53,7 @@ async fn put_availability(run: &Run, plan: &DriverPlan, status: AvailabilityStat
     run.api.put_availability(&plan.suffix, &PutAvailability { status, location }).await.map(|_| ())
 }
 
-/// Works until `stop`.
+/// Runs a driver until `stop`.
 pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
     let (sender, mut heard) = mpsc::channel(WAITING_MAX);
     let ear = Ear { who: "driver", suffix: plan.suffix.clone(), number: plan.number };
@@ -124,7 +125,7 @@ impl Worker {
                 Some(Input::Confirmed(dispatch))
             }
             NotificationKind::OfferClosed | NotificationKind::DispatchCancelled => Some(Input::Over(dispatch)),
-            // To users.
+            // These are sent to users.
             NotificationKind::DriverAccepted
             | NotificationKind::DriverRejected
             | NotificationKind::DispatchFailed
@@ -132,7 +133,7 @@ impl Worker {
         }
     }
 
-    /// Runs the state machine until it wants nothing more, and lets the car follow.
+    /// Runs the state machine until it has no further action, and moves the car accordingly.
     async fn act(&mut self, input: Input) {
         let mut next = Some(input);
         while let Some(input) = next.take() {
@@ -219,7 +220,7 @@ impl Worker {
         })
     }
 
-    /// How far the driver is from the pickup when it hears of its ride.
+    /// Records the distance to the pickup when the driver learns of the ride.
     fn note_pickup(&self, dispatch: &Dispatch) {
         if let Some(facts) = ride_facts(dispatch, &self.id).filter(|facts| facts.last.is_none()) {
             let distance = self.run.position(self.plan.number).distance_to(facts.pickup).rounded();
@@ -228,7 +229,7 @@ impl Worker {
     }
 }
 
-/// What a dispatch says to the driver who drives it; `None` to everybody else, and where there is nothing left to do.
+/// The ride of a dispatch, if this is its driver; `None` for other drivers and for a dispatch without a ride.
 fn ride_facts(dispatch: &Dispatch, driver: &str) -> Option<RideFacts> {
     let rides =
         matches!(dispatch.status, DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed);
@@ -262,7 +263,7 @@ fn trip_event(event: EventType) -> Option<TripEvent> {
     }
 }
 
-/// Sends everybody's position once in each ping interval, until `stop`.
+/// Sends the position of every driver once per ping interval, until `stop`.
 pub async fn ping(run: Arc<Run>, stop: CancellationToken) {
     let mut rounds = interval((run.args.ping_interval / ROUNDS).max(Duration::from_millis(50)));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -282,7 +283,7 @@ pub async fn ping(run: Arc<Run>, stop: CancellationToken) {
             };
             let body = PostLocations { locations: some.iter().map(|number| location(&run, *number)).collect() };
             let run = Arc::clone(&run);
-            // Bounded by the permits; the call itself is bounded in time.
+            // The permits limit the number of these tasks, and each call has a timeout.
             tokio::spawn(async move {
                 if let Ok(Reply::Done(taken)) = run.api.post_locations(&body).await {
                     run.book.tally(|tally| tally.positions_dropped += u64::from(taken.dropped));

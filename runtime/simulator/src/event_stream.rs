@@ -1,4 +1,4 @@
-//! An app's ear: one event stream that is opened again whenever it ends.
+//! The event stream of an app, which is reopened whenever it ends.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use tokio::time::sleep;
 use crate::random::{Actor, Dice};
 use crate::run::Run;
 
-/// Events that wait for a slow listener; more make the stream wait, not the memory grow.
+/// Maximum events that wait for a slow listener. Further events make the stream wait, so that memory does not grow.
 pub const WAITING_MAX: usize = 64;
 
-/// Longest event read: a notification has some 500 bytes.
+/// Maximum length of an event, bytes: a notification has about 500.
 const EVENT_BYTES_MAX: usize = 64 * 1024;
 
-/// First and longest pause before a stream is opened again, ms.
+/// First and maximum pause before a stream is reopened, ms.
 const PAUSE_MS: f64 = 200.0;
 const PAUSE_MAX_MS: f64 = 5_000.0;
 
-/// Whose stream.
+/// The listener of a stream.
 #[derive(Debug, Clone)]
 pub struct Ear {
-    /// `driver` or `user`: the query's parameter.
+    /// The query parameter: `driver` or `user`.
     pub who: &'static str,
     /// Id without its prefix.
     pub suffix: String,
-    /// Number of the listener, for its own pauses.
+    /// Number of the listener, from which its random pauses follow.
     pub number: u32,
 }
 
-/// What a listener hears.
+/// What a stream delivers.
 pub enum Heard {
-    /// The stream is open. What was sent before is lost.
+    /// The stream was opened. Earlier notifications may be lost.
     Connected,
-    /// A notification, and when it came.
+    /// A notification and its time of arrival, ms of the run.
     Told(Box<Notification>, u64),
 }
 
-/// Listens until nobody wants to hear any more.
+/// Listens until the receiver is dropped.
 pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
     let mut dice = Dice::of(run.args.seed, Actor::Reconnect(ear.number));
     let mut failures = 0;
@@ -46,13 +46,14 @@ pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
         let heard_something = listen_once(run, ear, to).await;
         run.book.tally(|tally| tally.stream_reconnects += 1);
         failures = if heard_something { 0 } else { (failures + 1).min(10) };
-        // Thousands of apps lose a stream at the same moment when a worker goes; they come back one by one.
+        // When a worker ends, thousands of apps lose their stream at the same time; random pauses spread their
+        // reconnects.
         let pause = (PAUSE_MS * f64::from(1 << failures)).min(PAUSE_MAX_MS) * dice.between(0.5..1.5);
         sleep(Duration::from_secs_f64(pause / 1000.0)).await;
     }
 }
 
-/// One stream to its end; true where it could be opened.
+/// Reads one stream until it ends. Returns whether it could be opened.
 async fn listen_once(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) -> bool {
     let Some(mut response) = run.api.events(ear.who, &ear.suffix).await else { return false };
     if to.send(Heard::Connected).await.is_err() {
@@ -75,7 +76,8 @@ async fn listen_once(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) -> bool {
     true
 }
 
-/// Takes server-sent events apart (WHATWG HTML, section 9.2): the `data` of each; comments and other fields are nothing to us.
+/// Parses server-sent events (WHATWG HTML, section 9.2). Returns only the `data` of each; comments and other fields are
+/// ignored.
 #[derive(Default)]
 struct EventReader {
     line: Vec<u8>,
@@ -83,7 +85,7 @@ struct EventReader {
 }
 
 impl EventReader {
-    /// The events that end in these bytes; `None` where one is longer than any of ours.
+    /// The events that end within these bytes; `None` if one exceeds [`EVENT_BYTES_MAX`].
     fn read(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
         let mut found = Vec::new();
         for byte in bytes {
@@ -117,19 +119,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_wherever_the_bytes_are_cut() {
+    fn events_are_read_wherever_the_bytes_are_split() {
         let text = ": heartbeat\n\nevent: OFFER\nid: 1\ndata: {\"a\":\"새\"}\n\ndata: one\r\ndata:two\r\n\r\n: x\n\n";
         let expected = ["{\"a\":\"새\"}".to_owned(), "one\ntwo".to_owned()];
         for size in 1..text.len() {
             let mut reader = EventReader::default();
             let found: Vec<String> =
                 text.as_bytes().chunks(size).flat_map(|bytes| reader.read(bytes).unwrap()).collect();
-            assert_eq!(found, expected, "cut every {size} bytes");
+            assert_eq!(found, expected, "split every {size} bytes");
         }
     }
 
     #[test]
-    fn an_endless_event_is_not_kept() {
+    fn an_endless_event_ends_the_stream() {
         let mut reader = EventReader::default();
         assert_eq!(reader.read(&vec![b'x'; EVENT_BYTES_MAX + 1]), None);
     }

@@ -1,11 +1,13 @@
-//! `dispatch-simulator`: a seeded city that uses only the public HTTP API, and an auditor who checks what came of it.
+//! `dispatch-simulator`: simulates the drivers and users of a city over the public HTTP API, and audits the result.
 //!
-//! Drivers register, go on duty, drive around, send positions, listen to their event streams, and accept, reject or ignore
-//! offers; users ask, wait, sometimes cancel. Trips are shortened so that rides end within the run. When the traffic is over,
-//! the city is drained, every dispatch is read again, and the [auditor](mod@audit) looks for what must never happen.
+//! Drivers register, become available, drive around, send positions, listen to their event streams, and accept, reject
+//! or ignore offers. Users request rides, wait, and sometimes cancel. Rides are shortened so that they end within the
+//! run. After the traffic the simulator waits for all rides to end, reads every dispatch again, and the
+//! [auditor](mod@audit) reports what must never happen.
 //!
-//! The plan of a run ([`schedule`]) follows from its seed alone; so do a driver's answers and delays, in the order of the offers it
-//! gets. Nothing here knows what is behind the API: the same command drives a local run, a cluster, or an AWS environment.
+//! The [`schedule`] of a run depends only on its seed. So do a driver's answers and delays, in the order of the offers
+//! that the driver receives. The simulator knows nothing of what is behind the API, so the same command works for a
+//! local run, a cluster and an AWS environment.
 
 mod api;
 mod args;
@@ -48,63 +50,54 @@ use schedule::DriverPlan;
 use summary::Material;
 use users::RequestState;
 
-/// Calls under way at once while drivers sign on and off, and while histories are read.
+/// Maximum concurrent calls while drivers become available or unavailable, and while histories are read.
 const CALLS_AT_ONCE: usize = 16;
 
-/// Requests under way at once. A service that is so far behind is not helped by more.
+/// Maximum open requests. More would not help a service that has fallen this far behind.
 const LIVE_REQUESTS_MAX: usize = 5_000;
 
-/// How long drivers are given to open their event streams before the first request.
+/// Time for all drivers to open their event streams before the first request.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
-/// How long an interrupted run goes on for rides that are nearly over.
+/// Time that an interrupted run still waits for rides to end.
 const INTERRUPTED_DRAIN: Duration = Duration::from_secs(3);
 
-/// Newest dispatches read again at the end, to see whether anything happened to them after their end.
+/// Number of the newest dispatches that are read again at the end, to detect changes after they had ended.
 const READ_AGAIN_MAX: usize = 1_000;
 
-/// Time between two lines of progress.
+/// Time between two progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Why a run could not be made.
+/// Why a run failed.
 #[derive(Debug, Error)]
 pub enum SimulateError {
-    /// The options do not fit together.
-    #[error("--accept-share and --reject-share are more than 1 together")]
+    #[error("--accept-share and --reject-share must add up to at most 1")]
     Shares,
-    /// The API could not be used.
-    #[error("the city cannot be set up")]
+    #[error("cannot set up the city")]
     Setup(#[source] ApiError),
-    /// The drivers' event streams could not be opened.
-    #[error("{connected} of {drivers} drivers have an event stream after {} s", CONNECT_TIME.as_secs())]
-    Streams {
-        /// Drivers who have one.
-        connected: u32,
-        /// All drivers.
-        drivers: u32,
-    },
-    /// Signals cannot be waited for.
-    #[error("signals cannot be waited for")]
+    #[error(
+        "cannot open the event streams: only {connected} of {drivers} drivers are connected after {} s",
+        CONNECT_TIME.as_secs()
+    )]
+    Streams { connected: u32, drivers: u32 },
+    #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    /// The summary could not be written.
-    #[error("the summary cannot be written to {}", path.display())]
+    #[error("cannot write the summary to {}", path.display())]
     Write {
-        /// Where to.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// What a run came to, as an exit code: 0, 3 and 130.
+/// The result of a run. Its exit codes are 0, 3 and 130.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The auditor found nothing, and every request came to its end.
+    /// Every request ended, and the auditor found no violation.
     Clean,
     /// The auditor found violations.
     Violated,
-    /// The run was interrupted; the auditor found nothing by then.
+    /// The run was interrupted, and the auditor found no violation up to then.
     Interrupted,
 }
 
@@ -118,7 +111,7 @@ impl From<Verdict> for ExitCode {
     }
 }
 
-/// Plays the city, prints the summary and gives the verdict.
+/// Runs the simulation, prints the summary and returns the verdict.
 pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
     if !args.answers_fit() {
         return Err(SimulateError::Shares);
@@ -141,7 +134,7 @@ pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
         () = interrupted.cancelled() => {}
     }
     let traffic_ended = run.clock.now();
-    run.say("no more requests; waiting for the rides to end");
+    run.say("traffic ended; waiting for the rides to end");
     let ending = traffic.drain(&run, &interrupted).await;
     drop(progress);
     let drained = run.clock.now();
@@ -173,7 +166,7 @@ pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
     })
 }
 
-/// A token that is cancelled by the first Ctrl-C or SIGTERM.
+/// A token that the first Ctrl-C or SIGTERM cancels.
 fn interruption() -> Result<CancellationToken, SimulateError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SimulateError::Signals)?;
@@ -190,7 +183,7 @@ fn interruption() -> Result<CancellationToken, SimulateError> {
     Ok(token)
 }
 
-/// The drivers at work; dropping it ends them.
+/// The tasks of all drivers. Dropping it stops them.
 struct Crew {
     stop: CancellationToken,
     _tasks: JoinSet<()>,
@@ -202,9 +195,9 @@ impl Drop for Crew {
     }
 }
 
-/// Sends all drivers on duty and waits until they listen.
+/// Makes all drivers available and waits until their event streams are open.
 async fn sign_on(run: &Arc<Run>, drivers: &[DriverPlan]) -> Result<Crew, SimulateError> {
-    run.say(&format!("{} drivers sign on", drivers.len()));
+    run.say(&format!("registering {} drivers", drivers.len()));
     stream::iter(drivers)
         .map(|plan| drivers::sign_on(run, plan))
         .buffer_unordered(CALLS_AT_ONCE)
@@ -237,7 +230,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Makes requests as planned; then waits for the end of the traffic's time, or for ever where it has none.
+    /// Sends the scheduled requests, then waits until the traffic ends, which is never if no duration is set.
     async fn make(&mut self, run: &Arc<Run>, began: u64) {
         for plan in schedule::requests(&run.args) {
             run.clock.sleep_until(began + plan.at_ms).await;
@@ -254,15 +247,15 @@ impl Traffic {
         }
     }
 
-    /// Waits until every request has come to its end, as long as the options allow, or shortly where interrupted.
+    /// Waits until every request has ended, for at most the drain timeout, or for a short time after an interruption.
     async fn drain(&mut self, run: &Run, interrupted: &CancellationToken) -> Ending {
         let ending = tokio::select! {
-            // What is not over in time is found by the auditor.
+            // The auditor reports requests that have not ended in time.
             _ = timeout(run.args.drain_timeout, self.all_over()) => Ending::Drained,
             () = interrupted.cancelled() => Ending::Interrupted,
         };
         if ending == Ending::Interrupted && timeout(INTERRUPTED_DRAIN, self.all_over()).await.is_err() {
-            run.say("interrupted; some requests are unfinished");
+            run.say("interrupted; some requests have not ended");
         }
         self.rides.shutdown().await;
         ending
@@ -284,11 +277,12 @@ async fn report_progress(run: Arc<Run>, began: u64) {
             ended += usize::from(matches!(state, RequestState::Ended(_)));
         }
         let seconds = run.clock.now().saturating_sub(began) / 1000;
-        run.say(&format!("{seconds:>5} s  {made} requests, {ended} ended, {} under way", made - ended));
+        run.say(&format!("{seconds:>5} s  {made} requests, {ended} ended, {} in progress", made - ended));
     }
 }
 
-/// What the service says of all dispatches: of the newest and of the unfinished ones now, of the others when they ended.
+/// The histories of all dispatches. The newest and the unfinished ones are read again now; for the others, the state at
+/// their end is used.
 async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violation>) {
     let requests = std::mem::take(&mut *lock(&run.requests));
     let oldest_read_again = requests.len().saturating_sub(READ_AGAIN_MAX);
@@ -301,19 +295,21 @@ async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violati
                     Ok(Reply::Refused(_)) | Err(_) => Err(Violation::Unreadable { dispatch }),
                 }
             }
-            RequestState::Sent => Err(Violation::NotStored { request, answer: "no answer by the end".to_owned() }),
+            RequestState::Sent => {
+                Err(Violation::NotStored { request, answer: "no response before the end of the run".to_owned() })
+            }
             RequestState::NotStored(answer) => Err(Violation::NotStored { request, answer }),
         }
     });
     let (histories, mut violations) = split(stream::iter(entries).buffered(CALLS_AT_ONCE)).await;
     if ending == Ending::Interrupted {
-        // A request whose answer was cut off by the interruption is no fault.
+        // A request that the interruption cut off is not a violation.
         violations.retain(|violation| !matches!(violation, Violation::NotStored { .. }));
     }
     (histories, violations)
 }
 
-/// What the service says of all drivers.
+/// The state of all drivers at the end.
 async fn driver_ends(run: &Run, drivers: &[DriverPlan]) -> (Vec<DriverEnd>, Vec<Violation>) {
     let ends = stream::iter(drivers).map(|plan| async move {
         match run.api.driver(&plan.suffix).await {
@@ -328,7 +324,7 @@ async fn driver_ends(run: &Run, drivers: &[DriverPlan]) -> (Vec<DriverEnd>, Vec<
     split(ends.buffered(CALLS_AT_ONCE)).await
 }
 
-/// What was read, and what could not be.
+/// Separates the results from the violations.
 async fn split<T>(read: impl Stream<Item = Result<T, Violation>>) -> (Vec<T>, Vec<Violation>) {
     read.fold((Vec::new(), Vec::new()), |(mut good, mut bad), entry| {
         match entry {
@@ -340,8 +336,8 @@ async fn split<T>(read: impl Stream<Item = Result<T, Violation>>) -> (Vec<T>, Ve
     .await
 }
 
-/// Sends all drivers home, so that nobody is offered to who is not there. That it fails for some is found by the service: they
-/// are silent.
+/// Makes all drivers unavailable, so that they receive no more offers. A failure is harmless: drivers without recent
+/// positions receive no offers either.
 async fn sign_off(run: &Run, drivers: &[DriverPlan]) {
     let refused = stream::iter(drivers)
         .map(|plan| drivers::sign_off(run, plan))
@@ -350,7 +346,7 @@ async fn sign_off(run: &Run, drivers: &[DriverPlan]) {
         .count()
         .await;
     if refused > 0 {
-        run.say(&format!("{refused} drivers could not sign off"));
+        run.say(&format!("cannot make {refused} drivers unavailable"));
     }
 }
 

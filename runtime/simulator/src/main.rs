@@ -1,4 +1,4 @@
-//! `dispatch-simulator`: plays a city over the public HTTP API.
+//! `dispatch-simulator`: simulates a city over the public HTTP API.
 
 use std::process::ExitCode;
 

@@ -1,28 +1,29 @@
-//! The ground of the city: where people are, where they go, and where a car is on its way.
+//! The map of the city: where people are, where they go, and where a car is on its way.
 
 use dispatch_core::geo::Coordinate;
 
 use crate::random::{Dice, millis};
 
-/// Seoul City Hall, which the districts are placed around.
+/// Seoul City Hall, around which the districts are placed.
 const CITY_HALL: (f64, f64) = (37.5663, 126.9779);
 
-/// Metres of one degree of latitude.
+/// Length of one degree of latitude, m.
 const DEGREE_M: f64 = 111_226.0;
 
-/// Spread of people around a neighbourhood's centre, m.
+/// Standard deviation of people around the centre of a neighbourhood, m.
 const SPREAD_M: f64 = 350.0;
 
-/// How far a cruising driver goes at once, m.
+/// Standard deviation of a cruising driver's leg in each direction, m.
 const CRUISE_M: f64 = 600.0;
 
 /// Speed of a cruising driver, m/s: 25 km/h.
 const CRUISE_SPEED: f64 = 7.0;
 
-/// Speed of a driver on a ride, m/s: 60 km/h. Rides of a run take seconds, so the phone's clock runs faster than the run's meanwhile.
+/// Speed of a driver on a ride by the phone's clock, m/s: 60 km/h. Rides of a run take seconds, so during a ride the
+/// phone's clock runs faster than the run's clock. Otherwise the service would discard the positions as implausible.
 const RIDE_SPEED: f64 = 17.0;
 
-/// A neighbourhood: place and address.
+/// A neighbourhood with its address.
 #[derive(Debug, PartialEq)]
 struct Neighbourhood {
     lat: f64,
@@ -34,7 +35,7 @@ const fn at(lat: f64, lng: f64, address: &'static str) -> Neighbourhood {
     Neighbourhood { lat, lng, address }
 }
 
-/// The five hot spots, each with its share of all people in per cent.
+/// The five districts, each with its share of all people in per cent.
 const DISTRICTS: [(u32, [Neighbourhood; 3]); 5] = [
     (
         30,
@@ -78,28 +79,25 @@ const DISTRICTS: [(u32, [Neighbourhood; 3]); 5] = [
     ),
 ];
 
-/// A place with its address.
+/// A position with its address.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
-    /// Where.
     pub position: Coordinate,
-    /// Its address.
     pub address: &'static str,
 }
 
-/// The ground: Seoul, or the same districts around another centre.
+/// The map of Seoul, or the same districts around another centre.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Town {
     center: Coordinate,
 }
 
 impl Town {
-    /// The town around a centre.
     pub fn around(center: Coordinate) -> Self {
         Self { center }
     }
 
-    /// Somewhere people are.
+    /// A random place, distributed like people.
     pub fn somewhere(&self, dice: &mut Dice) -> Place {
         let mut rest = dice.between(0.0..100.0);
         let mut district = &DISTRICTS[0].1;
@@ -116,7 +114,7 @@ impl Town {
         Place { position: moved(self.center, north, east), address: spot.address }
     }
 
-    /// Somewhere in another neighbourhood than `from`.
+    /// A random place in another neighbourhood than `from`.
     pub fn elsewhere(&self, from: &Place, dice: &mut Dice) -> Place {
         loop {
             let place = self.somewhere(dice);
@@ -127,41 +125,42 @@ impl Town {
     }
 }
 
-/// The place some metres north and east; beyond a pole or the date line there is none, and it is the old one.
+/// The position some metres north and east of `from`, or `from` itself if that would be beyond a pole or the date line.
 fn moved(from: Coordinate, north_m: f64, east_m: f64) -> Coordinate {
     let lat = from.lat() + north_m / DEGREE_M;
     let lng = from.lng() + east_m / degree_east_m(from.lat());
     Coordinate::new(lat, lng).unwrap_or(from)
 }
 
-/// Metres of one degree of longitude; not less than near a pole, where the town would go around the earth.
+/// Length of one degree of longitude, m. It has a lower limit, because near a pole the town would reach around the
+/// earth.
 fn degree_east_m(lat: f64) -> f64 {
     DEGREE_M * lat.to_radians().cos().max(0.01)
 }
 
-/// A car: on a leg from one place to another, or at its end. Where it is follows from the time, so nobody has to move it.
+/// A car on a leg from one place to another, or at its end. Its position is calculated from the time.
 #[derive(Debug, Clone)]
 pub struct Car {
     from: Coordinate,
     to: Coordinate,
-    /// Milliseconds of the run.
+    /// Departure and arrival, ms of the run.
     departs: u64,
     arrives: u64,
-    /// How much the phone's clock had gained at the beginning of the leg, and gains on it, ms.
+    /// How far the phone's clock is ahead at the start of the leg, and how much it gains on the leg, ms.
     gained: u64,
     gains: u64,
-    /// Whether it goes on cruising at the end of a leg.
+    /// Whether it starts another leg at the end of this one.
     cruises: bool,
     dice: Dice,
 }
 
 impl Car {
-    /// A free car.
+    /// A free car at a place.
     pub fn at(place: Coordinate, dice: Dice) -> Self {
         Self { from: place, to: place, departs: 0, arrives: 0, gained: 0, gains: 0, cruises: true, dice }
     }
 
-    /// Where it is.
+    /// The position at `now`, ms of the run.
     pub fn position(&self, now: u64) -> Coordinate {
         if now >= self.arrives {
             return self.to;
@@ -172,12 +171,12 @@ impl Car {
         Coordinate::new(lat, lng).unwrap_or(self.to)
     }
 
-    /// Time of the driver's phone, ms: with it, the car goes at a car's speed.
+    /// The time of the driver's phone, ms. By this clock the car never exceeds a realistic speed.
     pub fn phone_time(&self, now: u64) -> u64 {
         now + self.gained + millis(self.gains as f64 / 1000.0 * self.part(now))
     }
 
-    /// How much of the leg is behind it.
+    /// The share of the leg that is completed, 0 to 1.
     fn part(&self, now: u64) -> f64 {
         if now >= self.arrives {
             return 1.0;
@@ -185,7 +184,7 @@ impl Car {
         now.saturating_sub(self.departs) as f64 / (self.arrives - self.departs) as f64
     }
 
-    /// Where it is, after setting out for somewhere near if it is free and has nowhere to go.
+    /// The position at `now`. A free car at the end of its leg starts another one.
     pub fn roam(&mut self, now: u64) -> Coordinate {
         if self.cruises && now >= self.arrives {
             let (north, east) = (self.dice.normal() * CRUISE_M, self.dice.normal() * CRUISE_M);
@@ -196,18 +195,18 @@ impl Car {
         self.position(now)
     }
 
-    /// On a ride: drives to a place, to be there at `arrives`.
+    /// Drives to a place on a ride, arriving at `arrives`.
     pub fn drive(&mut self, to: Coordinate, now: u64, arrives: u64) {
         self.cruises = false;
         self.depart(to, now, arrives);
     }
 
-    /// On a ride: stays where it is.
+    /// Stops on a ride.
     pub fn stop(&mut self, now: u64) {
         self.drive(self.position(now), now, now);
     }
 
-    /// Free again: cruises.
+    /// Ends the ride and cruises again.
     pub fn release(&mut self) {
         self.cruises = true;
     }
@@ -233,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_a_whole() {
+    fn shares_add_up_to_a_hundred() {
         assert_eq!(DISTRICTS.iter().map(|(share, _)| share).sum::<u32>(), 100);
     }
 
     #[test]
-    fn people_are_in_town_and_go_elsewhere() {
+    fn places_are_in_town_and_destinations_in_another_neighbourhood() {
         let city_hall = place(CITY_HALL.0, CITY_HALL.1);
         let town = Town::around(city_hall);
         let mut dice = Dice::of(1, Actor::Arrivals);
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn by_its_phone_a_car_goes_at_a_cars_speed() {
+    fn by_its_phones_clock_a_car_has_a_realistic_speed() {
         let mut car = Car::at(place(37.5, 127.0), Dice::of(1, Actor::Cruise(0)));
         car.drive(place(37.6, 127.0), 1_000, 2_000);
         let (mut last, mut phone) = (car.position(1_000), car.phone_time(1_000));
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_car_is_where_the_time_says() {
+    fn the_position_of_a_car_follows_from_the_time() {
         let mut car = Car::at(place(37.5, 127.0), Dice::of(1, Actor::Cruise(0)));
         car.drive(place(37.6, 127.0), 1_000, 2_000);
         assert_eq!(car.position(1_000), place(37.5, 127.0));

@@ -1,4 +1,4 @@
-//! What a run measures: samples with percentiles, counted HTTP calls, and the times of each request.
+//! The measurements of a run: percentiles, counters of HTTP calls, and the times of each request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,28 +8,23 @@ use serde::Serialize;
 
 use crate::schedule::REQUESTS_MAX;
 
-/// Locks what cannot be left half-changed: all critical sections are single updates of maps and numbers.
+/// Locks a mutex and ignores poisoning: every critical section is a single update, which cannot be left half done.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Percentiles of some samples, by the nearest-rank method: each is a sample that occurred.
+/// Percentiles by the nearest-rank method: each of them is one of the samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Percentiles {
-    /// Number of samples; the others are 0 where it is 0.
+    /// Number of samples. Without samples, all percentiles are 0.
     pub count: usize,
-    /// Half of the samples are no larger.
     pub p50: u64,
-    /// 95 % of the samples are no larger.
     pub p95: u64,
-    /// 99 % of the samples are no larger.
     pub p99: u64,
-    /// The largest.
     pub max: u64,
 }
 
 impl Percentiles {
-    /// Of samples in any order.
     pub fn of(mut samples: Vec<u64>) -> Self {
         samples.sort_unstable();
         let rank = |per_cent: usize| {
@@ -40,35 +35,35 @@ impl Percentiles {
     }
 }
 
-/// How often a route was called, and how the calls ended.
+/// The calls of a route by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteCalls {
-    /// Calls made, repeated ones included.
+    /// All calls, including retries.
     pub calls: u64,
-    /// Answers 4xx, by status.
+    /// Responses with a 4xx status, by status.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<u16, u64>,
-    /// Answers 5xx.
+    /// Responses with a 5xx status.
     pub server_errors: u64,
-    /// Calls that met no server or lost it before the answer was there.
+    /// Calls that reached no server, or lost the connection before the response.
     pub connection_errors: u64,
-    /// Calls without an answer in time.
+    /// Calls without a response in time.
     pub timeouts: u64,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
-    /// The server answered.
+    /// The server responded with this status.
     Status(u16),
-    /// There was no server, or it went away.
+    /// The connection failed.
     Connection,
-    /// There was no answer in time.
+    /// The response did not arrive in time.
     Timeout,
 }
 
-/// Times of one request, milliseconds of the run.
+/// The times of one request, ms of the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Times {
     sent: Option<u64>,
@@ -77,7 +72,7 @@ struct Times {
     pickup_m: Option<u32>,
 }
 
-/// Everything counted while the run goes on. Actors share it.
+/// All measurements of a run, shared by its actors.
 #[derive(Default)]
 pub struct Book {
     times: Mutex<HashMap<String, Times>>,
@@ -86,48 +81,48 @@ pub struct Book {
     tally: Mutex<Tally>,
 }
 
-/// Plain counters of a run.
+/// The simple counters of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
-    /// Event streams that ended and were opened again.
+    /// Event streams that ended and were reopened.
     pub stream_reconnects: u64,
     /// Events that could not be read.
     pub unreadable_events: u64,
-    /// Offers that reached a driver who was on a ride.
+    /// Offers to drivers who were on a ride.
     pub offers_while_riding: u64,
-    /// Answers that came after the offer's end.
+    /// Answers to offers that had ended.
     pub late_answers: u64,
-    /// Rides a driver took up from what the service said, after something was missed.
+    /// Rides that drivers resumed from the state at the service after a missed notification.
     pub rides_resumed: u64,
-    /// Rounds of pings left out because earlier ones had not been answered.
+    /// Rounds of pings skipped because earlier ones were still in progress.
     pub ping_rounds_skipped: u64,
-    /// Positions the service dropped.
+    /// Positions that the service dropped.
     pub positions_dropped: u64,
 }
 
 impl Book {
-    /// The request was sent.
+    /// Records when a request was sent.
     pub fn sent(&self, dispatch: &str, at: u64) {
         self.note(dispatch, |times| _ = times.sent.get_or_insert(at));
     }
 
-    /// A driver got an offer.
+    /// Records when a driver received an offer.
     pub fn offered(&self, dispatch: &str, at: u64) {
         self.note(dispatch, |times| _ = times.first_offer.get_or_insert(at));
     }
 
-    /// Somebody heard that a driver accepted.
+    /// Records when the user or the driver learned of the acceptance.
     pub fn matched(&self, dispatch: &str, at: u64) {
         self.note(dispatch, |times| _ = times.matched.get_or_insert(at));
     }
 
-    /// How far the driver was when it heard of its ride.
+    /// Records the distance to the pickup when the driver learned of the ride.
     pub fn pickup_distance(&self, dispatch: &str, metres: u32) {
         self.note(dispatch, |times| _ = times.pickup_m.get_or_insert(metres));
     }
 
-    /// A call ended.
+    /// Counts a call.
     pub fn call(&self, route: &'static str, end: CallEnd) {
         let mut routes = lock(&self.routes);
         let counts = routes.entry(route).or_default();
@@ -141,18 +136,18 @@ impl Book {
         }
     }
 
-    /// A notification came.
+    /// Counts a notification.
     pub fn notification(&self, kind: NotificationKind) {
         let name = serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(str::to_owned));
         *lock(&self.notifications).entry(name.unwrap_or_default()).or_default() += 1;
     }
 
-    /// Changes a plain counter.
+    /// Changes a simple counter.
     pub fn tally(&self, change: impl FnOnce(&mut Tally)) {
         change(&mut lock(&self.tally));
     }
 
-    /// The plain counters.
+    /// The simple counters.
     pub fn tallied(&self) -> Tally {
         *lock(&self.tally)
     }
@@ -167,7 +162,7 @@ impl Book {
         lock(&self.notifications).clone()
     }
 
-    /// Times from a request's being sent to the first offer and to the match, and the distances to the pickup.
+    /// The times from sending each request to its first offer and to its match, and the distances to the pickup.
     pub fn measured(&self) -> Measured {
         let times = lock(&self.times);
         let own = || times.values().filter_map(|times| times.sent.map(|sent| (sent, times)));
@@ -181,7 +176,8 @@ impl Book {
 
     fn note(&self, dispatch: &str, change: impl FnOnce(&mut Times)) {
         let mut all = lock(&self.times);
-        // Offers of other people's requests are noted too, as they may come before our own request's answer: hence the bound.
+        // An offer may arrive before the response to its request, so offers of unknown requests are recorded too, up to
+        // a limit.
         if all.len() < 2 * REQUESTS_MAX as usize || all.contains_key(dispatch) {
             change(all.entry(dispatch.to_owned()).or_default());
         }
@@ -191,11 +187,11 @@ impl Book {
 /// Samples of all requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Measured {
-    /// Request sent to first offer at a driver, ms.
+    /// Time from sending the request until a driver received the first offer, ms.
     pub first_offer_ms: Vec<u64>,
-    /// Request sent to acceptance known, ms.
+    /// Time from sending the request until the acceptance was known, ms.
     pub match_ms: Vec<u64>,
-    /// Driver to pickup at the acceptance, m.
+    /// Distance from the driver to the pickup at the acceptance, m.
     pub pickup_m: Vec<u64>,
 }
 
@@ -216,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn percentiles_rise_and_hold_their_share(samples in prop::collection::vec(0u64..10_000, 1..300)) {
+        fn percentiles_rise_and_cover_their_share(samples in prop::collection::vec(0u64..10_000, 1..300)) {
             let of = Percentiles::of(samples.clone());
             prop_assert!(of.p50 <= of.p95 && of.p95 <= of.p99 && of.p99 <= of.max);
             for (value, per_cent) in [(of.p50, 50), (of.p95, 95), (of.p99, 99), (of.max, 100)] {
@@ -228,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_word_of_a_request_counts_whatever_came_first() {
+    fn the_first_time_of_each_kind_counts_in_any_order() {
         let book = Book::default();
         book.offered("a", 120);
         book.sent("a", 100);
@@ -236,7 +232,7 @@ mod tests {
         book.matched("a", 1_100);
         book.matched("a", 1_200);
         book.pickup_distance("a", 350);
-        book.offered("somebody else's", 5);
+        book.offered("of another run", 5);
         let expected = Measured { first_offer_ms: vec![20], match_ms: vec![1_000], pickup_m: vec![350] };
         assert_eq!(book.measured(), expected);
     }

@@ -1,5 +1,5 @@
-//! Random choices that can be repeated: each actor has its own stream of the run's seed, so that no actor's choices depend on
-//! how fast another one is.
+//! Reproducible random choices. Each actor has its own random stream of the run's seed, so that the choices of one
+//! actor do not depend on the speed of another.
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -7,20 +7,20 @@ use std::ops::Range;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Whose choices.
+/// The actor that makes a choice, with its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// What a driver is like.
+    /// The profile of a driver.
     DriverProfile(u32),
-    /// How a driver answers and how long its trips are.
+    /// The answers of a driver and the durations of its trips.
     DriverHabits(u32),
-    /// Where a free driver cruises.
+    /// The route of a free driver.
     Cruise(u32),
-    /// When requests arrive.
+    /// The arrival times of requests.
     Arrivals,
-    /// One request: its places and its user's patience.
+    /// The places of a request, and whether and when its user cancels.
     Request(u32),
-    /// Pauses of an event stream that broke, by listener.
+    /// The pauses of a listener before it reconnects.
     Reconnect(u32),
 }
 
@@ -38,56 +38,54 @@ impl Actor {
     }
 }
 
-/// An actor's stream of random numbers.
+/// The random stream of an actor.
 #[derive(Debug, Clone)]
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The stream of `actor` in the run of `seed`.
     pub fn of(seed: u64, actor: Actor) -> Self {
         let mut stream = ChaCha8Rng::seed_from_u64(seed);
         stream.set_stream(actor.stream());
         Self(stream)
     }
 
-    /// True with this probability, 0 to 1.
+    /// True with the given probability, 0 to 1.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// 0 up to, not including, 1.
+    /// A number from 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
         self.0.random()
     }
 
-    /// A number of the range.
     pub fn between(&mut self, range: Range<f64>) -> f64 {
         range.start + (range.end - range.start) * self.unit()
     }
 
-    /// One of several; `None` where there are none.
+    /// A random element; `None` if the slice is empty.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { from.get(self.0.random_range(0..from.len())) }
     }
 
-    /// Standard normal (Box and Muller).
+    /// A standard normal number (Box-Muller).
     pub fn normal(&mut self) -> f64 {
         // 1 - unit() is never 0.
         (-2.0 * (1.0 - self.unit()).ln()).sqrt() * (TAU * self.unit()).cos()
     }
 
-    /// Log-normal with this median and spread.
+    /// A log-normal number with the given median and sigma.
     pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         median * (sigma * self.normal()).exp()
     }
 
-    /// Exponential with this mean: time to the next arrival of a Poisson process.
+    /// An exponential number with the given mean: the time to the next arrival of a Poisson process.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -(1.0 - self.unit()).ln() * mean
     }
 }
 
-/// Whole milliseconds of some seconds; nothing negative, at most a year.
+/// Seconds as whole milliseconds, from 0 to a year.
 pub fn millis(seconds: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a year")]
     let whole = (seconds * 1000.0).clamp(0.0, 31_536_000_000.0) as u64;
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn distributions_have_the_centres_they_are_asked_for() {
+    fn distributions_have_the_requested_centres() {
         let mut dice = Dice::of(3, Actor::Arrivals);
         let mut delays: Vec<f64> = (0..10_001).map(|_| dice.log_normal(6.0, 0.5)).collect();
         delays.sort_by(f64::total_cmp);

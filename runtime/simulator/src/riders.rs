@@ -1,4 +1,4 @@
-//! Users who ask for a ride, wait, perhaps cancel, and are followed until nothing can happen any more.
+//! Users: each requests a ride, waits, may cancel, and is followed until the dispatch has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::schedule::{Intent, RequestPlan};
 use crate::time::parse_timestamp;
 use crate::users::RequestState;
 
-/// Time between two looks at a dispatch of which nothing is heard.
+/// Interval at which a dispatch is read while no notification arrives.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// Listener numbers of users begin behind those of all drivers.
+/// The first listener number of users, which is higher than those of all drivers.
 const EARS_OF_USERS: u32 = 1_000_000;
 
 /// Plays one request to its end.
@@ -38,7 +38,7 @@ pub async fn ask(run: Arc<Run>, plan: RequestPlan) {
         Ok(Reply::Refused(status)) => RequestState::NotStored(format!("HTTP {status}")),
         Err(error) => RequestState::NotStored(error.to_string()),
     };
-    // A user whose request was not stored may be anything, and is not asked again.
+    // The state of a user whose request was not stored is unknown, so the user is not used again.
     if matches!(ended, RequestState::Ended(_)) {
         lock(&run.users).give_back(user);
     }
@@ -55,12 +55,12 @@ struct Rider<'a> {
 
 impl<'a> Rider<'a> {
     fn new(run: &'a Run, number: u32, plan: &'a RequestPlan) -> Self {
-        // Users of an earlier run of this seed may still be waiting for a ride that nobody follows any more.
+        // Users of an earlier run with this seed may still be on a dispatch, so each run has its own users.
         let suffix = format!("{}-{number:05}", run.label);
         Self { run, plan, id: format!("{}{suffix}", UserId::PREFIX), suffix, number }
     }
 
-    /// Asks and waits; what the service refused is the profile or the request.
+    /// Requests a ride and waits for its end. `Refused` if the service refused the profile or the request.
     async fn ride(&self, registered: bool) -> Result<Reply<History>, ApiError> {
         if !registered && let Reply::Refused(status) = self.run.api.put_user(&self.suffix, &self.profile()).await? {
             return Ok(Reply::Refused(status));
@@ -94,7 +94,7 @@ impl<'a> Rider<'a> {
         Ok(Reply::Done(self.wait(&dispatch, sent, heard).await))
     }
 
-    /// Waits for the end. It is the caller who ends the waiting where there is none.
+    /// Waits until the dispatch has ended. The caller limits the time.
     async fn wait(&self, dispatch: &str, sent: u64, mut heard: mpsc::Receiver<Heard>) -> History {
         let mut cancel_at = match self.plan.intent {
             Intent::CancelWaiting { after_ms } => Some(sent + after_ms),
@@ -142,7 +142,7 @@ impl<'a> Rider<'a> {
         }
     }
 
-    /// Cancels. Where it is too late (the ride has begun, or is over), the ride goes on.
+    /// Cancels the dispatch. If it is too late, because the ride has started or ended, nothing changes.
     async fn cancel(&self, dispatch: &str) -> Option<Dispatch> {
         let body = CancelDispatch { user_id: Some(self.id.clone()), driver_id: None };
         match self.run.api.cancel(dispatch, &body).await {
@@ -169,7 +169,7 @@ fn location(place: &Place) -> Location {
     Location { lat: place.position.lat(), lng: place.position.lng(), address: place.address.to_owned() }
 }
 
-/// When the user was told that a driver accepted, if that is what it is told.
+/// When the notification that a driver accepted was received, if this is that notification.
 fn accepted_at(dispatch: &str, heard: &Heard) -> Option<u64> {
     match heard {
         Heard::Told(told, at) if is_about(told, dispatch) => {
@@ -183,7 +183,7 @@ fn is_about(told: &Notification, dispatch: &str) -> bool {
     told.body.dispatch_id == dispatch
 }
 
-/// Whether what is heard may be the last word on a dispatch, or may have been missed.
+/// Whether the dispatch should be read: it may have ended, or notifications may have been missed.
 fn worth_a_look(dispatch: &str, heard: &Heard) -> bool {
     match heard {
         Heard::Connected => true,
@@ -200,13 +200,13 @@ fn has(dispatch: &Dispatch, event: EventType) -> bool {
     dispatch.events.iter().any(|entry| entry.event_type == event)
 }
 
-/// Whether nothing is left to happen: it is cancelled, or completed and paid.
+/// Whether the dispatch has ended: it is cancelled, or completed and paid.
 fn is_over(dispatch: &Dispatch) -> bool {
     is_terminal(dispatch.status)
         && (dispatch.status == DispatchStatus::Cancelled || has(dispatch, EventType::PaymentCompleted))
 }
 
-/// What the auditor reads of a dispatch.
+/// The part of a dispatch that the auditor checks.
 pub fn history(dispatch: &Dispatch) -> History {
     History {
         dispatch: dispatch.dispatch_id.clone(),

@@ -1,4 +1,4 @@
-//! What all actors of a run share.
+//! The state shared by all actors of a run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
@@ -19,7 +19,7 @@ use crate::schedule;
 use crate::time::wall_clock;
 use crate::users::{RequestState, UserPool};
 
-/// The run's own clock: milliseconds since its beginning, which never go back.
+/// The clock of the run: milliseconds since its start, monotonic.
 #[derive(Debug, Clone, Copy)]
 pub struct RunClock(pub Instant);
 
@@ -33,15 +33,15 @@ impl RunClock {
     }
 }
 
-/// What all actors of a run share.
+/// The state shared by all actors of a run.
 pub struct Run {
     pub args: Args,
     pub api: Api,
     pub book: Arc<Book>,
     pub clock: RunClock,
-    /// When the run began, by the calendar.
+    /// Start of the run by the wall clock.
     pub began_at: EpochMs,
-    /// Tells this run's users and requests from those of other runs of the same seed.
+    /// Distinguishes the users and requests of this run from those of other runs with the same seed.
     pub label: String,
     pub cars: Vec<Mutex<Car>>,
     pub users: Mutex<UserPool>,
@@ -74,13 +74,13 @@ impl Run {
         self.cars.get(number as usize)
     }
 
-    /// Where a driver is.
+    /// The current position of a driver.
     pub fn position(&self, number: u32) -> Coordinate {
         let now = self.clock.now();
         self.car(number).map_or(self.args.city_center, |car| lock(car).position(now))
     }
 
-    /// The same, after a free driver has gone on cruising, and what the driver's phone calls now.
+    /// The current position of a driver and the time by the driver's phone. A free driver keeps cruising.
     pub fn roam(&self, number: u32) -> (Coordinate, EpochMs) {
         let now = self.clock.now();
         let Some(car) = self.car(number) else { return (self.args.city_center, self.began_at.plus_ms(now)) };
@@ -92,7 +92,7 @@ impl Run {
         lock(&self.requests).insert(number, state);
     }
 
-    /// A line of progress on stderr, for people who wait.
+    /// Prints a progress line on standard error, unless the run is quiet.
     pub fn say(&self, line: &str) {
         if !self.args.quiet {
             eprintln!("{line}");

@@ -1,4 +1,4 @@
-//! What happens in the city, drawn from the seed before anything is sent.
+//! The drivers and requests of a run, drawn from the random seed before anything is sent.
 
 use dispatch_core::person::RideType;
 use dispatch_http_types::{DriverPreferences, VehicleInfo};
@@ -7,73 +7,62 @@ use crate::args::Args;
 use crate::map::{Place, Town};
 use crate::random::{Actor, Dice, millis};
 
-/// Requests of one run at most: their histories are kept for the auditor, some 300 bytes each.
+/// Maximum requests of one run: the auditor needs the history of each, about 300 bytes.
 pub const REQUESTS_MAX: u32 = 100_000;
 
-/// Patience of a user who cancels while waiting, seconds: median of a log-normal.
+/// Time after which a user who cancels while waiting does so, seconds: median of a log-normal distribution.
 const PATIENCE_S: f64 = 3.0;
 
-/// Cars on the streets of Seoul.
+/// Manufacturers that are common in Seoul.
 const MANUFACTURERS: [&str; 4] = ["현대", "기아", "르노", "KG모빌리티"];
 
-/// Districts a driver may like.
+/// Preferred districts of drivers.
 const REGIONS: [&str; 5] = ["강남구", "마포구", "중구", "영등포구", "종로구"];
 
-/// A driver: who it is, what it takes, where it begins.
+/// The profile and start of a driver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DriverPlan {
     /// From 0.
     pub number: u32,
     /// Id without its prefix.
     pub suffix: String,
-    /// Phone number, made up.
+    /// A fictitious phone number.
     pub phone: String,
-    /// The car.
     pub vehicle: VehicleInfo,
-    /// What it takes.
     pub preferences: DriverPreferences,
-    /// Where it begins.
+    /// Where the driver starts.
     pub home: Place,
 }
 
-/// What a user does about a request.
+/// What a user does after the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
-    /// Rides.
+    /// Takes the ride.
     Ride,
-    /// Cancels this long after the request.
-    CancelWaiting {
-        /// Milliseconds.
-        after_ms: u64,
-    },
-    /// Cancels this long after a driver accepted.
-    CancelAccepted {
-        /// Milliseconds.
-        after_ms: u64,
-    },
+    /// Cancels some time after the request.
+    CancelWaiting { after_ms: u64 },
+    /// Cancels some time after a driver accepted.
+    CancelAccepted { after_ms: u64 },
 }
 
-/// A request: when, from where, to where.
+/// A request of the schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestPlan {
     /// From 0.
     pub number: u32,
-    /// Milliseconds after the traffic's beginning.
+    /// Time after the start of the traffic, ms.
     pub at_ms: u64,
-    /// Where the ride begins.
     pub pickup: Place,
-    /// Where it ends.
     pub destination: Place,
-    /// What the user does.
     pub intent: Intent,
 }
 
-/// Id of a simulated driver, without its prefix.
+/// The id of a simulated driver without its prefix.
 pub fn driver_suffix(number: u32) -> String {
     format!("sim-{number:05}")
 }
 
-/// The driver of a number.
+/// The driver with a number.
 pub fn driver(args: &Args, number: u32) -> DriverPlan {
     let mut dice = Dice::of(args.seed, Actor::DriverProfile(number));
     let home = Town::around(args.city_center).somewhere(&mut dice);
@@ -92,14 +81,15 @@ pub fn driver(args: &Args, number: u32) -> DriverPlan {
             preferred_regions: vec![preferred],
             max_distance: dice.between(3.0..20.0).round(),
             auto_accept: dice.chance(args.auto_accept_share),
-            // Up to half as much again as the base fare of a medium taxi, so that short rides do not suit every driver.
+            // Up to one and a half times the base fare of a standard taxi, so that some drivers do not take short
+            // rides.
             minimum_fare: u32::try_from(millis(dice.between(0.0..7.0))).unwrap_or(0) / 100 * 100,
         },
         home,
     }
 }
 
-/// The requests, in the order of their arrival, as long as there is traffic.
+/// The requests in the order of their arrival, until the traffic ends.
 pub fn requests(args: &Args) -> impl Iterator<Item = RequestPlan> + Send + 'static {
     let args = args.clone();
     let mut arrivals = Dice::of(args.seed, Actor::Arrivals);
@@ -123,7 +113,7 @@ fn request(args: &Args, number: u32, at_ms: u64) -> RequestPlan {
     let intent = match (cancels, waits) {
         (false, _) => Intent::Ride,
         (true, true) => Intent::CancelWaiting { after_ms },
-        // Short enough to come before the driver does.
+        // Short enough to cancel before the driver arrives.
         (true, false) => Intent::CancelAccepted { after_ms: after_ms / 4 },
     };
     RequestPlan { number, at_ms, pickup, destination, intent }
@@ -158,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn more_drivers_do_not_change_those_there_are_nor_the_requests() {
+    fn more_drivers_change_neither_the_others_nor_the_requests() {
         let (few, many) = (city(&args("--drivers 10")), city(&args("--drivers 20")));
         assert_eq!(few.0[..], many.0[..10]);
         assert_eq!(few.1, many.1);
     }
 
     #[test]
-    fn requests_arrive_at_the_rate_within_the_time() {
+    fn requests_arrive_at_the_rate_until_the_traffic_ends() {
         let requests: Vec<_> = requests(&args("--rate 20")).collect();
         assert!((1_100..1_300).contains(&requests.len()), "{}", requests.len());
         assert!(requests.is_sorted_by_key(|request| request.at_ms));
@@ -175,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_are_as_the_api_wants_them() {
+    fn drivers_are_valid_for_the_api() {
         for plan in city(&args("--auto-accept-share 0.5")).0 {
             assert_eq!(plan.phone.len(), 11);
             assert!((3.0..=20.0).contains(&plan.preferences.max_distance));

@@ -1,4 +1,4 @@
-//! What a run came to: the text people read and the JSON programs read.
+//! The summary of a run, as text for people and as JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -9,41 +9,41 @@ use serde::{Serialize, Serializer};
 use crate::audit::{Ending, History, Violation, is_terminal};
 use crate::metrics::{Book, Percentiles, RouteCalls, Tally};
 
-/// Violations printed; the JSON has all of them.
+/// Violations that the text lists; the JSON contains all of them.
 const VIOLATIONS_PRINTED: usize = 20;
 
-/// What became of the requests.
+/// Requests by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Requests {
-    /// Requests made.
+    /// Requests sent.
     #[serde(rename = "requests")]
     pub made: usize,
-    /// Requests a driver accepted.
+    /// Requests that a driver accepted.
     pub accepted: usize,
-    /// Rides that were driven to their end.
+    /// Rides that were completed.
     pub completed: usize,
     /// Rides that were paid.
     pub paid: usize,
-    /// Requests cancelled by their user.
+    /// Requests that the user cancelled.
     pub cancelled_by_user: usize,
-    /// Rides cancelled by their driver.
+    /// Rides that the driver cancelled.
     pub cancelled_by_driver: usize,
-    /// Requests for which no driver was found: cancelled by the system.
+    /// Requests that the system cancelled because no driver was found.
     pub unmatched: usize,
-    /// Requests that had not come to their end when the run did.
+    /// Requests that had not ended at the end of the run.
     pub unfinished: usize,
-    /// Served share: of the requests that their own user did not cancel, those a driver accepted, 0 to 1. Without any such
-    /// request it is 1.
+    /// The share of requests that a driver accepted, 0 to 1, without those that the user cancelled. 1 if there were
+    /// none.
     #[serde(serialize_with = "rounded")]
     pub served_share: f64,
-    /// Offers made for each request that a driver accepted.
+    /// The average number of offers for a request that a driver accepted.
     #[serde(serialize_with = "rounded")]
     pub offers_per_match: f64,
 }
 
 impl Requests {
-    /// Counts what histories say. `made` requests were made; those without a history are unfinished.
+    /// Counts outcomes. `made` requests were sent; those without a history are unfinished.
     pub fn of(histories: &[History], made: usize) -> Self {
         let has = |history: &History, wanted| history.events.iter().any(|(event, _)| *event == wanted);
         let count = |wanted| histories.iter().filter(|history| has(history, wanted)).count();
@@ -68,19 +68,18 @@ impl Requests {
     }
 }
 
-/// HTTP calls of all routes, and of each.
+/// HTTP calls in total and by route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Http {
-    /// Calls made, event streams and repeated ones included.
+    /// All calls, including event streams and retries.
     pub calls: u64,
-    /// Answers 5xx.
+    /// Responses with a 5xx status.
     pub server_errors: u64,
-    /// Calls that met no server, as while a worker is started again. They are no server errors.
+    /// Calls that reached no server, for example while a worker restarts. They are not server errors.
     pub connection_errors: u64,
-    /// Calls without an answer in time.
+    /// Calls without a response in time.
     pub timeouts: u64,
-    /// By route.
     pub routes: BTreeMap<&'static str, RouteCalls>,
 }
 
@@ -97,68 +96,57 @@ impl Http {
     }
 }
 
-/// A run, and what it came to.
+/// The options, measurements and audit of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Seed of the city.
     pub seed: u64,
-    /// Drivers on duty.
     pub drivers: u32,
-    /// Requests a second asked for.
+    /// Average requests per second, as configured.
     pub rate: f64,
-    /// Seconds in which requests were made.
+    /// Duration of the traffic, s.
     #[serde(serialize_with = "rounded")]
     pub traffic_seconds: f64,
-    /// Seconds from the last request to the end of the last ride.
+    /// Time from the end of the traffic to the end of the last ride, s.
     #[serde(serialize_with = "rounded")]
     pub drain_seconds: f64,
-    /// Whether the run was interrupted, so that unfinished requests are no fault.
+    /// Whether the run was interrupted. Unfinished requests are not violations then.
     pub interrupted: bool,
-    /// What became of the requests.
     #[serde(flatten)]
     pub requests: Requests,
-    /// From a request's being sent to the first offer at a driver, ms, on the simulator's clock.
+    /// Time from sending a request until a driver received the first offer, ms, by the simulator's clock.
     pub time_to_first_offer_ms: Percentiles,
-    /// From a request's being sent until user or driver knew of the acceptance, ms, on the simulator's clock.
+    /// Time from sending a request until its user or driver knew of the acceptance, ms, by the simulator's clock.
     pub time_to_match_ms: Percentiles,
-    /// From the driver to the pickup at the acceptance, m.
+    /// Distance from the driver to the pickup when the driver accepted, m.
     pub pickup_distance_m: Percentiles,
-    /// Mean of the same.
+    /// Mean of [`pickup_distance_m`](Self::pickup_distance_m).
     #[serde(serialize_with = "rounded")]
     pub pickup_distance_mean_m: f64,
-    /// HTTP calls.
     pub http: Http,
     /// Notifications received, by kind.
     pub notifications: BTreeMap<String, u64>,
-    /// Other counters.
     pub counters: Tally,
-    /// True where the auditor found nothing.
+    /// Whether the auditor found no violation.
     pub clean: bool,
-    /// What the auditor found.
     pub violations: Vec<Violation>,
 }
 
-/// What a summary is made of.
+/// The input of a summary.
 pub struct Material<'a> {
     /// Seed, drivers and rate of the run.
     pub city: (u64, u32, f64),
-    /// Seconds of traffic and of draining.
+    /// Duration of the traffic and of the drain, s.
     pub seconds: (f64, f64),
-    /// How it ended.
     pub ending: Ending,
-    /// Requests made.
+    /// Requests sent.
     pub made: usize,
-    /// What the service says of them.
     pub histories: &'a [History],
-    /// What was counted.
     pub book: &'a Book,
-    /// What the auditor found.
     pub violations: Vec<Violation>,
 }
 
 impl Summary {
-    /// Puts it together.
     pub fn of(material: Material<'_>) -> Self {
         let measured = material.book.measured();
         let (seed, drivers, rate) = material.city;
@@ -331,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_what_became_of_them() {
+    fn requests_are_counted_by_outcome() {
         let requests = Requests::of(&histories(), 7);
         assert_eq!((requests.made, requests.accepted, requests.completed, requests.paid), (7, 3, 1, 1));
         assert_eq!((requests.cancelled_by_user, requests.cancelled_by_driver, requests.unmatched), (2, 1, 1));
-        assert_eq!(requests.unfinished, 2, "one still open, one of which nothing is known");
-        assert!((requests.served_share - 0.4).abs() < 1e-9, "2 of the 5 that were not withdrawn");
+        assert_eq!(requests.unfinished, 2, "one still open, one without a history");
+        assert!((requests.served_share - 0.4).abs() < 1e-9, "2 of the 5 that their user did not cancel");
         assert!((requests.offers_per_match - 4.0 / 3.0).abs() < 1e-9);
     }
 
@@ -369,13 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_run_is_summed_up() {
+    fn a_clean_run_is_summarized() {
         insta::assert_snapshot!(summary(Vec::new()));
         insta::assert_json_snapshot!(summary(Vec::new()));
     }
 
     #[test]
-    fn violations_are_listed_up_to_a_bound() {
+    fn violations_are_listed_up_to_a_limit() {
         let twice = |number: usize| Violation::AcceptedTwice { dispatch: format!("dispatch#{number}"), times: 2 };
         let text = summary((0..25).map(twice).collect()).to_string();
         let tail: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("auditor")).collect();

@@ -1,14 +1,14 @@
-//! The calendar's time.
+//! Wall-clock time.
 
 use dispatch_core::time::EpochMs;
 
-/// The machine's clock.
-#[expect(clippy::disallowed_methods, reason = "tokens and positions are dated by the machine's clock")]
+/// The current time by the machine's clock.
+#[expect(clippy::disallowed_methods, reason = "tokens and positions have times of the machine's clock")]
 pub fn wall_clock() -> EpochMs {
     EpochMs(jiff::Timestamp::now().as_millisecond())
 }
 
-/// Reads a timestamp of the API.
+/// Parses a timestamp of the API.
 pub fn parse_timestamp(text: &str) -> Option<EpochMs> {
     text.parse::<jiff::Timestamp>().ok().map(|at| EpochMs(at.as_millisecond()))
 }

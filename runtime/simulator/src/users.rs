@@ -1,23 +1,23 @@
-//! The users of a run, and what is known of their requests.
+//! The users of a run, and the state of their requests.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::audit::History;
 
-/// What is known of a request.
+/// The state of a request, as far as the simulator knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestState {
-    /// It is being sent.
+    /// Sent, without a response yet.
     Sent,
-    /// It is stored under this id.
+    /// Stored under this dispatch id.
     Stored(String),
-    /// Nothing can happen to it any more.
+    /// Ended with this history.
     Ended(History),
-    /// It was not stored.
+    /// Not stored, for this reason.
     NotStored(String),
 }
 
-/// Users who can ask now. Each has at most one request at a time.
+/// Users who can request a ride now. Each has at most one request at a time.
 pub struct UserPool {
     free: VecDeque<u32>,
     next: u32,
@@ -25,12 +25,11 @@ pub struct UserPool {
 }
 
 impl UserPool {
-    /// So many users.
     pub fn of(count: u32) -> Self {
         Self { free: (0..count).collect(), next: count, registered: HashSet::new() }
     }
 
-    /// The user who has waited longest, or a new one; and whether the service knows it.
+    /// The user who has been free for the longest time, or a new one, and whether it is registered already.
     pub fn take(&mut self) -> (u32, bool) {
         let number = self.free.pop_front().unwrap_or_else(|| {
             self.next += 1;
@@ -39,7 +38,7 @@ impl UserPool {
         (number, !self.registered.insert(number))
     }
 
-    /// Makes a user free again.
+    /// Returns a user to the pool.
     pub fn give_back(&mut self, number: u32) {
         self.free.push_back(number);
     }
@@ -50,13 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_take_turns_and_grow_where_all_are_busy() {
+    fn users_take_turns_and_new_ones_are_added_when_all_are_busy() {
         let mut pool = UserPool::of(2);
         assert_eq!(pool.take(), (0, false));
         assert_eq!(pool.take(), (1, false));
         assert_eq!(pool.take(), (2, false), "a new one");
         pool.give_back(1);
         pool.give_back(0);
-        assert_eq!(pool.take(), (1, true), "who waited longest, and is known");
+        assert_eq!(pool.take(), (1, true), "the longest free, registered");
     }
 }

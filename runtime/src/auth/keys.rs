@@ -1,4 +1,4 @@
-//! The issuer's public keys, and the place they come from.
+//! The issuer's public keys and their source.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,21 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Longest key id, bytes.
+/// Maximum length of a key id, bytes.
 pub(super) const KEY_ID_BYTES_MAX: usize = 256;
-/// Keys of one issuer at most; issuers have two or three, one of them coming or going.
+/// Maximum keys of one issuer. Issuers have two or three during a rotation.
 const KEYS_MAX: usize = 64;
-/// Longest document of keys, bytes: 64 keys of 4096 bits with their certificates have less.
+/// Maximum length of a key document, bytes: 64 keys of 4096 bits with their certificates are smaller.
 const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
-/// Age at which keys are asked for again while they still serve: how long a key that was taken back is still believed.
+/// Age at which the keys are fetched again, while the old ones are still in use. A revoked key is accepted for this
+/// long.
 const REFRESH_AFTER: Duration = Duration::from_mins(10);
-/// Least time between two questions: strangers' key ids cannot make us bother the issuer more often.
+/// Minimum time between two fetches, so that tokens with unknown key ids cannot overload the issuer.
 const ASK_EVERY: Duration = Duration::from_secs(30);
-/// Longest wait for an answer. The token that waits for it has ten seconds.
+/// Timeout of a fetch. The request that waits for it has ten seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// How a key signs.
+/// A signature algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Rs256,
@@ -39,7 +40,7 @@ pub(super) enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithm of a name of RFC 7518; `None` for every other one, `none` and those with shared secrets among them.
+    /// The algorithm of a name from RFC 7518. `None` for all others, including `none` and those with shared secrets.
     pub(super) fn of_name(name: &str) -> Option<Self> {
         match name {
             "RS256" => Some(Self::Rs256),
@@ -50,7 +51,7 @@ impl Algorithm {
     }
 }
 
-/// A public key, which signs in one way only.
+/// A public key, which has exactly one algorithm.
 #[derive(Clone)]
 pub(super) enum PublicKey {
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
@@ -59,7 +60,7 @@ pub(super) enum PublicKey {
     Ed(Vec<u8>),
 }
 
-/// The members of a JSON Web Key that matter here.
+/// The members of a JSON Web Key that are used here.
 #[derive(Deserialize)]
 struct Jwk {
     kid: Option<String>,
@@ -85,7 +86,7 @@ impl PublicKey {
 
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match self {
-            // Keys of less than 2048 bits verify nothing.
+            // RSA keys of less than 2048 bits never verify.
             Self::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
             Self::Ec(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature),
             Self::Ed(key) => UnparsedPublicKey::new(&ED25519, key).verify(message, signature),
@@ -115,7 +116,8 @@ impl PublicKey {
 /// Keys by their ids.
 type KeySet = BTreeMap<String, PublicKey>;
 
-/// Reads a document of keys. Those of other kinds and uses are left out: issuers publish keys for other purposes beside ours.
+/// Reads a key document. Keys of other types and uses are skipped, because issuers also publish keys for other
+/// purposes.
 fn read_keys(document: &[u8]) -> Result<KeySet, KeysError> {
     #[derive(Deserialize)]
     struct Document {
@@ -133,53 +135,43 @@ fn read_keys(document: &[u8]) -> Result<KeySet, KeysError> {
     if set.is_empty() { Err(KeysError::Empty) } else { Ok(set) }
 }
 
-/// Why there are no keys.
+/// Why the issuer's keys are not available.
 #[derive(Debug, Error)]
 pub enum KeysError {
-    /// The file cannot be read.
-    #[error("the keys cannot be read from {path}")]
+    #[error("cannot read the issuer's keys from {path}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client for keys cannot be made")]
+    #[error("cannot create the HTTP client for the issuer's keys")]
     Client(#[source] reqwest::Error),
-    /// The address does not answer.
-    #[error("the keys cannot be fetched")]
+    #[error("cannot fetch the issuer's keys")]
     Fetch(#[source] reqwest::Error),
-    /// The address answers something else than a document.
-    #[error("the address of the keys answers with status {0}")]
+    #[error("cannot fetch the issuer's keys: the response has the status {0}")]
     Status(u16),
-    /// The document is too long.
-    #[error("the document of keys is too long")]
+    #[error("cannot read the issuer's keys: the document is too long")]
     TooLong,
-    /// The document cannot be read.
-    #[error("the document of keys cannot be read")]
+    #[error("cannot read the issuer's keys: the document is not valid")]
     Document(#[source] serde_json::Error),
-    /// There is no key in it that we can use.
-    #[error("the document has no key for RS256, ES256 or EdDSA")]
+    #[error("cannot use the issuer's keys: the document has no key for RS256, ES256 or EdDSA")]
     Empty,
-    /// The configuration names no place.
-    #[error("no place of keys is configured")]
+    #[error("neither auth.jwksUrl nor auth.jwksFile is set")]
     Nowhere,
 }
 
-/// Where keys come from.
+/// The source of the issuer's keys.
 pub struct KeySource(Place);
 
 enum Place {
-    /// They were read, and stay.
+    /// Keys that were read once and never change.
     Fixed(KeySet),
-    /// They are asked for there.
+    /// A URL from which the keys are fetched.
     Address { client: reqwest::Client, url: String },
 }
 
 impl KeySource {
-    /// The configured place.
+    /// The configured source.
     pub fn of(config: &AuthConfig) -> Result<Self, KeysError> {
         match (&config.jwks_file, &config.jwks_url) {
             (Some(file), _) => Self::file(Path::new(file)),
@@ -188,7 +180,7 @@ impl KeySource {
         }
     }
 
-    /// A document of keys, RFC 7517.
+    /// A fixed key document (RFC 7517).
     pub fn document(document: &[u8]) -> Result<Self, KeysError> {
         Ok(Self(Place::Fixed(read_keys(document)?)))
     }
@@ -198,7 +190,7 @@ impl KeySource {
         Self::document(&document)
     }
 
-    /// This address and no other: it may not send us elsewhere either.
+    /// Exactly this URL: redirects are not followed.
     fn address(url: &str) -> Result<Self, KeysError> {
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(ANSWER_WITHIN);
         let builder = if url.starts_with("http://") { builder.no_proxy().tls_certs_only([]) } else { builder };
@@ -207,22 +199,23 @@ impl KeySource {
     }
 }
 
-/// The keys as they are known.
+/// The cached keys.
 #[derive(Default)]
 struct Known {
     keys: Arc<KeySet>,
-    /// When they were read; `None` before the first time.
+    /// When they were fetched; `None` before the first fetch.
     read: Option<Instant>,
 }
 
-/// The keys of an issuer. They outlive its absence, and are asked for again when they are old or a token names an unknown one.
+/// The keys of an issuer. They are fetched again when they are old or a token names an unknown key, and stay in use
+/// while the issuer is unavailable.
 #[derive(Clone)]
 pub(super) struct Keys(Arc<Shared>);
 
 struct Shared {
     source: KeySource,
     known: RwLock<Known>,
-    /// When the issuer was last asked, by whoever holds it: one asks at a time.
+    /// When the last fetch started. Its lock allows one fetch at a time.
     asked: Mutex<Option<Instant>>,
 }
 
@@ -237,13 +230,13 @@ impl From<KeySource> for Keys {
 }
 
 impl Keys {
-    /// The key of an id; an error where no keys have ever been read.
+    /// The key with an id. Fails if no keys were ever fetched.
     pub(super) async fn find(&self, id: &str) -> Result<Option<PublicKey>, KeysError> {
         let (keys, read) = self.known();
         if let Some(key) = keys.get(id) {
             if read.is_some_and(|read| read.elapsed() >= REFRESH_AFTER) && self.may_be_asked() {
                 let keys = self.clone();
-                // Bounded by the time of one answer; `asked` lets one through in half a minute.
+                // The task is bounded by the timeout of a fetch, and `asked` allows one fetch in 30 s.
                 tokio::spawn(async move { keys.ask(read).await });
             }
             return Ok(Some(key.clone()));
@@ -258,12 +251,13 @@ impl Keys {
         (Arc::clone(&known.keys), known.read)
     }
 
-    /// Whether asking is worth a task: nobody is asking, and it is not too soon.
+    /// Whether a fetch may start: none is in progress, and the last one is long enough ago.
     fn may_be_asked(&self) -> bool {
         self.0.asked.try_lock().is_ok_and(|asked| asked.is_none_or(|at| at.elapsed() >= ASK_EVERY))
     }
 
-    /// Asks the issuer, unless somebody else did since `seen` or it is too soon. What is known stays where there is no answer.
+    /// Fetches the keys, unless another task has done so since `seen` or the last fetch is too recent. If the fetch
+    /// fails, the cached keys stay.
     async fn ask(&self, seen: Option<Instant>) {
         let Place::Address { client, url } = &self.0.source.0 else { return };
         let mut asked = self.0.asked.lock().await;
@@ -278,7 +272,7 @@ impl Keys {
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "the issuer's keys stay as they are");
+                tracing::warn!(%error, cause, "cannot refresh the issuer's keys; the cached keys stay in use");
             }
         }
     }
@@ -286,7 +280,7 @@ impl Keys {
 
 async fn fetch(client: &reqwest::Client, url: &str) -> Result<KeySet, KeysError> {
     let mut response = client.get(url).send().await.map_err(KeysError::Fetch)?;
-    // A redirect, too, can have a body.
+    // A redirect can have a body too.
     if response.status() != reqwest::StatusCode::OK {
         return Err(KeysError::Status(response.status().as_u16()));
     }

@@ -1,4 +1,4 @@
-//! What a caller may do.
+//! What an authenticated caller may do.
 
 use dispatch_api::worker_config::ClaimsConfig;
 use dispatch_core::ids::{DriverId, UserId};
@@ -8,31 +8,31 @@ use serde_json::Value;
 
 use super::token::{ClaimMap, text};
 
-/// Longest subject, characters: that of `OpenID` Connect.
+/// Maximum length of a subject, characters: the limit of `OpenID` Connect.
 const SUBJECT_CHARS_MAX: usize = 255;
 
-/// A caller: somebody may be a user and a driver at once, with the same subject.
+/// An authenticated caller. A subject can be a user and a driver at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Whom the issuer means; unique at the issuer.
+    /// The issuer's id of the caller, unique at the issuer.
     pub subject: String,
-    /// Which user, for callers with that scope.
+    /// The caller's id as a user, if the token has the scope.
     pub user: Option<UserId>,
-    /// Which driver.
+    /// The caller's id as a driver, if the token has the scope.
     pub driver: Option<DriverId>,
-    /// Whether it may do what only the city's own people may.
+    /// Whether the token has the scope of the city's staff and programs.
     pub operations: bool,
-    /// When its token runs out.
+    /// When the token expires.
     pub good_until: EpochMs,
 }
 
 impl Principal {
-    /// From the claims of a token that was found good.
+    /// Reads the claims of a verified token.
     ///
-    /// The id is written with its prefix, which must then fit one of the scopes, or without. Operators need none.
+    /// The id may have its prefix, which must then match one of the scopes. Callers with only `operations` need no id.
     pub(super) fn of(claims: &ClaimMap, names: &ClaimsConfig, good_until: EpochMs) -> Result<Self, &'static str> {
         let subject = text(claims, "sub").filter(|sub| sub.chars().count() <= SUBJECT_CHARS_MAX);
-        let subject = subject.ok_or("it has no subject")?.to_owned();
+        let subject = subject.ok_or("sub is missing or too long")?.to_owned();
         let has = |scope: &str| claims.get(&names.scopes).is_some_and(|given| lists(given, scope));
         let id = text(claims, &names.id).unwrap_or_default();
         let user = has(&names.user).then(|| whole(UserId::PREFIX, id)).flatten();
@@ -45,12 +45,12 @@ impl Principal {
             subject,
         };
         if principal.user.is_none() && principal.driver.is_none() && !principal.operations {
-            return Err("it is nobody's here: no scope, or no id for it");
+            return Err("it has no known scope, or no id that matches its scope");
         }
         Ok(principal)
     }
 
-    /// Whether it is a caller of this kind.
+    /// Whether the caller has a scope.
     pub fn is(&self, scope: Scope) -> bool {
         match scope {
             Scope::User => self.user.is_some(),
@@ -60,7 +60,7 @@ impl Principal {
     }
 }
 
-/// Whether a claim of scopes lists one: a text with blanks between them, or a list.
+/// Whether the scopes claim, a text separated by blanks or a list, contains a scope.
 fn lists(given: &Value, scope: &str) -> bool {
     match given {
         Value::String(text) => text.split(' ').any(|one| one == scope),
@@ -69,7 +69,7 @@ fn lists(given: &Value, scope: &str) -> bool {
     }
 }
 
-/// The id with its prefix; `None` for that of another kind.
+/// The id with its prefix; `None` if it has the prefix of another kind.
 fn whole(prefix: &str, id: &str) -> Option<String> {
     if id.starts_with(prefix) {
         Some(id.to_owned())

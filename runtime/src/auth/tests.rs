@@ -1,4 +1,4 @@
-//! Tokens that are good, and all those that are not.
+//! Tokens that are accepted, and the many that are not.
 
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,7 +59,7 @@ fn encoded(value: &Value) -> String {
 }
 
 #[tokio::test]
-async fn tokens_that_are_not_ours_are_refused_one_by_one() {
+async fn every_kind_of_invalid_token_is_rejected() {
     let (key, stranger) = (key(), key());
     let authenticator = trusting(&key);
     let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid(&key) });
@@ -135,7 +135,7 @@ async fn tokens_that_are_not_ours_are_refused_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_shared_secret() {
+async fn a_public_key_cannot_be_used_as_a_shared_secret() {
     let key = key();
     let jwk = key.jwks()["keys"][0].clone();
     let header = json!({ "alg": "HS256", "typ": "JWT", "kid": kid(&key) });
@@ -144,7 +144,7 @@ async fn a_public_key_is_no_shared_secret() {
         let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
         let tag = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac, signed.as_bytes()));
         let answer = trusting(&key).authenticate(&format!("{signed}.{tag}"), NOW).await;
-        assert_eq!(answer, Err(AuthError::Refused("its algorithm is not allowed")));
+        assert_eq!(answer, Err(AuthError::Refused("the algorithm is not allowed")));
     }
 }
 
@@ -161,7 +161,7 @@ async fn clocks_may_differ_by_a_minute_and_no_more() {
 }
 
 #[tokio::test]
-async fn claims_mean_what_the_configuration_says() {
+async fn claims_are_read_as_configured() {
     let key = key();
     let mut config = key.trusted_by("unused");
     config.claims.id = "custom:dispatch_id".to_owned();
@@ -170,7 +170,7 @@ async fn claims_mean_what_the_configuration_says() {
     let source = || KeySource::document(key.jwks().to_string().as_bytes()).unwrap();
     let authenticator = Authenticator::with_keys(&config, source());
     let header = json!({ "alg": "ES256", "kid": kid(&key) });
-    // An access token of Cognito: no audience, groups as a list, a subject that is no id.
+    // Like an access token of Cognito: no audience, groups as a list, a subject that is not an id.
     let mut claims = json!({
         "iss": "https://login.example.com", "client_id": "dispatch", "sub": "b5a3-7e", "exp": NOW_S + 600,
         "cognito:groups": ["user", "driver"], "custom:dispatch_id": "00001", "scope": "operations dispatchers",
@@ -179,7 +179,7 @@ async fn claims_mean_what_the_configuration_says() {
     assert_eq!(both.subject, "b5a3-7e");
     assert_eq!(both.user.unwrap().as_str(), "user#00001");
     assert_eq!(both.driver.unwrap().as_str(), "driver#00001");
-    assert!(!both.operations, "the standard claim means nothing here");
+    assert!(!both.operations, "the standard claim is not used");
     claims["cognito:groups"] = json!(["dispatchers"]);
     let staff = authenticator.authenticate(&key.sign(&header, &claims).unwrap(), NOW).await.unwrap();
     assert!(staff.operations && staff.user.is_none() && staff.driver.is_none());
@@ -188,9 +188,9 @@ async fn claims_mean_what_the_configuration_says() {
 }
 
 #[tokio::test]
-async fn each_kind_of_key_signs_in_its_own_way_and_no_other() {
+async fn each_kind_of_key_has_exactly_one_algorithm() {
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-    // PKCS #1: a sequence of the modulus, with its sign, and the exponent.
+    // PKCS #1: a sequence of the modulus, with a sign byte, and the exponent.
     let modulus = &rsa.public_key().as_ref()[9..265];
     let ed = Ed25519KeyPair::generate().unwrap();
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -227,7 +227,7 @@ async fn each_kind_of_key_signs_in_its_own_way_and_no_other() {
     assert!(KeySource::document(b"not json").is_err());
 }
 
-/// An issuer's address for keys.
+/// An issuer's key endpoint.
 #[derive(Clone, Default)]
 struct Issuer {
     document: Arc<Mutex<String>>,
@@ -236,7 +236,7 @@ struct Issuer {
 }
 
 impl Issuer {
-    /// Publishes the keys of `key`, and gives who asks for them.
+    /// Publishes `key`, and returns an authenticator that fetches it.
     async fn start(key: &SigningKey) -> (Self, Authenticator) {
         let issuer = Self::default();
         issuer.publish(&[key]);
@@ -271,7 +271,7 @@ impl Issuer {
     }
 }
 
-/// Lets time pass for our clocks; connections of this test are not waited for meanwhile.
+/// Advances the clock of the runtime. It is paused only meanwhile, because connections of this test need real time.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -284,7 +284,7 @@ fn token_of(key: &SigningKey) -> String {
 }
 
 #[tokio::test]
-async fn keys_are_asked_for_once_and_again_when_they_change() {
+async fn keys_are_fetched_once_and_again_when_they_change() {
     let (old, new) = (key(), key());
     let (issuer, authenticator) = Issuer::start(&old).await;
     for _ in 0..20 {
@@ -292,7 +292,7 @@ async fn keys_are_asked_for_once_and_again_when_they_change() {
     }
     assert_eq!(issuer.asked(), 1);
     issuer.publish(&[&old, &new]);
-    assert!(authenticator.authenticate(&token_of(&new), NOW).await.is_err(), "it is too soon to ask again");
+    assert!(authenticator.authenticate(&token_of(&new), NOW).await.is_err(), "the last fetch is too recent");
     pass(Duration::from_secs(30)).await;
     authenticator.authenticate(&token_of(&new), NOW).await.unwrap();
     assert_eq!(issuer.asked(), 2);
@@ -301,20 +301,20 @@ async fn keys_are_asked_for_once_and_again_when_they_change() {
     authenticator.authenticate(&token_of(&old), NOW).await.expect("old keys serve while new ones are fetched");
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while authenticator.authenticate(&token_of(&old), NOW).await.is_ok() {
-        assert!(std::time::Instant::now() < deadline, "a key that was taken back is still believed");
+        assert!(std::time::Instant::now() < deadline, "a revoked key is still accepted");
         tokio::task::yield_now().await;
     }
     assert_eq!(issuer.asked(), 3);
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_away_leaves_its_keys_and_no_redirect_is_followed() {
+async fn keys_stay_in_use_while_the_issuer_is_unavailable_and_no_redirect_is_followed() {
     let key = key();
     let (issuer, authenticator) = Issuer::start(&key).await;
     for status in [500, 302] {
         issuer.answer(status);
         let none = authenticator.authenticate(&token_of(&key), NOW).await;
-        assert_eq!(none, Err(AuthError::NoKeys), "{status}: nobody can be told apart yet");
+        assert_eq!(none, Err(AuthError::NoKeys), "{status}: no token can be verified yet");
         pass(Duration::from_secs(30)).await;
     }
     assert_eq!(issuer.asked(), 2);
@@ -323,16 +323,16 @@ async fn an_issuer_that_is_away_leaves_its_keys_and_no_redirect_is_followed() {
     issuer.answer(503);
     pass(Duration::from_hours(5)).await;
     for _ in 0..3 {
-        authenticator.authenticate(&token_of(&key), NOW).await.expect("known keys outlive the issuer's absence");
+        authenticator.authenticate(&token_of(&key), NOW).await.expect("cached keys stay in use");
     }
     *issuer.document.lock().unwrap() = "x".repeat(300 * 1024);
     issuer.answer(200);
     pass(Duration::from_secs(30)).await;
-    authenticator.authenticate(&token_of(&key), NOW).await.expect("a document without end changes nothing");
+    authenticator.authenticate(&token_of(&key), NOW).await.expect("an oversized document changes nothing");
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_asks_the_issuer_once_in_half_a_minute() {
+async fn a_flood_of_unknown_keys_causes_one_fetch_in_half_a_minute() {
     let key = key();
     let (issuer, authenticator) = Issuer::start(&key).await;
     authenticator.authenticate(&token_of(&key), NOW).await.unwrap();
@@ -355,7 +355,7 @@ async fn a_flood_of_unknown_keys_asks_the_issuer_once_in_half_a_minute() {
 
 proptest! {
     #[test]
-    fn no_text_is_a_token_and_none_panics(text in r"[A-Za-z0-9_.=-]{0,200}|\PC{0,100}") {
+    fn arbitrary_text_is_rejected_without_a_panic(text in r"[A-Za-z0-9_.=-]{0,200}|\PC{0,100}") {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let authenticator = trusting(&key());
         prop_assert!(runtime.block_on(authenticator.authenticate(&text, NOW)).is_err());
@@ -363,7 +363,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_tokens_of_a_folders_key_are_taken() {
+async fn tokens_of_a_folders_key_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let first = dispatch_dev_keys::make(dir.path()).unwrap();
     let again = dispatch_dev_keys::make(dir.path()).unwrap();
@@ -379,5 +379,5 @@ async fn the_tokens_of_a_folders_key_are_taken() {
     let minted = workers.authenticate(&dispatch_dev_keys::token(&secret, &claims).unwrap(), now).await.unwrap();
     assert_eq!(minted.driver.unwrap().as_str(), "driver#7");
     let other = dispatch_dev_keys::make(tempfile::tempdir().unwrap().path()).unwrap();
-    assert!(workers.authenticate(&other.tokens.user, now).await.is_err(), "another folder is another issuer's key");
+    assert!(workers.authenticate(&other.tokens.user, now).await.is_err(), "another folder has another key");
 }

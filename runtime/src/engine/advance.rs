@@ -1,5 +1,5 @@
-//! The dispatch algorithm of the seed's section 8, for one dispatch: find candidates, reserve the best, offer; the next one
-//! when the stream says that the offer ended.
+//! The dispatch algorithm of spec §8 for one dispatch: find candidates, reserve the best one, make the offer. When an
+//! offer ends, the stream record of that change triggers the next offer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,42 +17,43 @@ use super::{Engine, EngineError};
 use crate::fleet::fleet_entry;
 use crate::ports::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
 
-/// Steps of one run: each of at most 50 candidates may turn out to be busy in each of a few searches. More would mean that core
-/// and this loop disagree; the sweeper then tries again.
+/// Most steps of one run: each of at most 50 candidates may turn out to be busy in each of a few searches. More steps
+/// would mean that core and this loop disagree; the sweeper then retries.
 const ADVANCE_STEPS_MAX: usize = 200;
 
-/// Searches that follow one another at once because every candidate was reserved between search and hold, as where many ask at one place at
-/// the same time. Each sees who is reserved by then; whoever is still unlucky searches again later like others.
-const SEARCHES_AT_ONCE_MAX: u32 = 4;
+/// Most consecutive searches without a pause. They occur when every candidate was reserved between search and hold, as
+/// when many users request rides at one place at the same time. Each search sees the reservations made so far; after
+/// the last one the dispatch waits for its wake-up like any other.
+const CONSECUTIVE_SEARCHES_MAX: u32 = 4;
 
-/// Drivers looked at for each candidate wanted, so that those who rest, drive too far or want more leave enough others.
-const LOOKED_AT_PER_CANDIDATE: usize = 4;
+/// Drivers fetched for each wanted candidate, so that enough remain after ineligible ones are removed.
+const FETCHED_PER_CANDIDATE: usize = 4;
 
-/// Drivers looked at where the nearest were all ineligible, and drivers read from the table where the cache is cold. Both are
-/// one round trip; more would cost more than the next search in two seconds.
-const LOOKED_AT_WIDE: u16 = 200;
+/// Drivers fetched when none of the nearest is eligible, and drivers read from the table when the cache is cold. Both
+/// are one round trip; more would cost more than the next search two seconds later.
+const FETCHED_MAX: u16 = 200;
 
-/// Time a driver is reserved while the offer is being stored. A process that dies meanwhile costs the driver no more; a stored
-/// offer reserves its driver for as long as it lasts.
+/// Time a driver is reserved while the offer is being stored, ms. It bounds what the driver loses if the process
+/// crashes in between. A stored offer reserves its driver for as long as the offer lasts.
 const HOLD_MS: u64 = 10_000;
 
-/// Armed wake-ups remembered before those that are due are forgotten.
+/// Scheduled wake-ups remembered before those that are due are removed.
 const ARMED_WAKES_MAX: usize = 10_000;
 
-/// What made somebody look at a dispatch.
+/// What triggered a run of the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// A stream record: an empty search sets the next wake-up timer.
+    /// A stream record or a local wake-up: an empty search schedules the next wake-up.
     Event,
-    /// A wake-up timer, which sets the next one in the same way, and may come any time after the dispatch was last changed.
+    /// A wake-up timer: an empty search schedules the next one. It may arrive any time after the dispatch last changed.
     Wake,
-    /// The sweeper, which comes again by itself: an empty search sets no timer.
+    /// The sweeper, which runs periodically: an empty search schedules nothing.
     Sweep,
 }
 
-/// Wake-ups of this process that have not fired yet: a replayed stream record must not start a second chain of them. Other
-/// replicas may; a chain ends with the search budget. A dispatch that has gone on begins another: the wake-up of an earlier version is
-/// passed over when it fires.
+/// Wake-ups of this process that have not fired yet. They prevent a repeated stream record from starting a second chain
+/// of wake-ups. Other replicas may start one; every chain ends with the search budget. A dispatch that has advanced
+/// starts a new chain, and the wake-up of an earlier version is ignored when it fires.
 #[derive(Default)]
 pub(super) struct ArmedWakes(Mutex<HashMap<DispatchId, (EpochMs, u32)>>);
 
@@ -71,24 +72,24 @@ impl ArmedWakes {
 }
 
 impl Engine {
-    /// Moves a dispatch on as far as it goes without waiting for somebody: `stored` is what the caller has seen of it, a
-    /// stream image for example, and is read again only where the table has something newer. Repeating it, at the same time
-    /// and elsewhere too, is harmless: only one of them can store the next offer. In one process the second waits for the first, and has
-    /// nothing left to do where that one came as far.
+    /// Advances a dispatch as far as possible without waiting for an answer. `stored` is the dispatch as the caller
+    /// knows it, for example from a stream image; it is read again only if the table has a newer version. Repeating the
+    /// call is harmless, even concurrently and in other processes: only one caller can store the next offer. Within one
+    /// process a second caller waits, and returns at once if the first already advanced that version.
     pub async fn advance(&self, stored: StoredDispatch, trigger: Trigger) -> Result<(), EngineError> {
-        if self.known.has_gone_on(&stored.state.id, stored.state.ver) {
+        if self.known.has_advanced(&stored.state.id, stored.state.ver) {
             return Ok(());
         }
         let (id, ver) = (stored.state.id.clone(), stored.state.ver);
-        let mut turn = self.turns.enter(&id).await;
-        if turn.was_done(ver) || self.known.has_gone_on(&id, ver) {
+        let mut guard = self.locks.acquire(&id).await;
+        if guard.was_done(ver) || self.known.has_advanced(&id, ver) {
             return Ok(());
         }
         self.known.note(&stored);
         self.advance_alone(stored, trigger).await?;
-        // A sweep that found nobody has set no timer: others may want one.
+        // A sweep that found no driver schedules no wake-up; a waiting caller may have to.
         if trigger != Trigger::Sweep {
-            turn.done(ver);
+            guard.done(ver);
         }
         Ok(())
     }
@@ -102,11 +103,11 @@ impl Engine {
             let settings = self.city.settings();
             let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
             let Ok(step) = step(&working, event.clone(), rules) else {
-                // Somebody else was faster with the offer that was to be accepted at once.
+                // The offer that was to be accepted automatically has already changed.
                 return Ok(());
             };
             if !step.changed {
-                if all_were_reserved(&event, &step) && searches < SEARCHES_AT_ONCE_MAX {
+                if all_were_reserved(&event, &step) && searches < CONSECUTIVE_SEARCHES_MAX {
                     searches += 1;
                     (working, event) = (step.state, Event::Wake);
                     continue;
@@ -118,7 +119,7 @@ impl Engine {
             let committed = match self.commit(&before, &step, None).await {
                 Ok(committed) => committed,
                 Err(error) => {
-                    self.give_back_after_failure(&before, &event).await;
+                    self.release_after_failure(&before, &event).await;
                     return Err(error.into());
                 }
             };
@@ -132,7 +133,7 @@ impl Engine {
                 Commit::Changed => {
                     let next_offer = before.state.offer_seq + 1;
                     before = self.load(&before.state.id).await?;
-                    self.give_back_unless_won(&before, &event, next_offer).await;
+                    self.release_unless_stored(&before, &event, next_offer).await;
                     working = before.state.clone();
                     event = Event::Wake;
                 }
@@ -145,26 +146,26 @@ impl Engine {
                 },
             }
         }
-        tracing::warn!(dispatch = %before.state.id, "the algorithm did not come to an end; the sweeper tries again");
+        tracing::warn!(dispatch = %before.state.id, "the algorithm reached its step limit; the sweeper will retry");
         Ok(())
     }
 
-    /// Reads a dispatch and moves it on: for a wake-up timer and for the sweeper, who know only its id.
+    /// Reads a dispatch and advances it: for wake-up timers and the sweeper, which know only its id.
     pub async fn advance_by_id(&self, id: &DispatchId, trigger: Trigger) -> Result<(), EngineError> {
         let stored = self.load(id).await?;
         self.advance(stored, trigger).await
     }
 
-    /// Repeats the search of a dispatch that found nobody in this version, unless it is known to have gone on since. Letters that are moved
-    /// back name no version.
+    /// Repeats the search of a dispatch that found no driver in version `ver`, unless it is known to have advanced
+    /// since. Redriven dead letters have no version.
     pub async fn wake(self: &Arc<Self>, id: &DispatchId, ver: Option<u32>) -> Result<(), EngineError> {
-        if ver.is_some_and(|ver| self.known.has_gone_on(id, ver)) {
+        if ver.is_some_and(|ver| self.known.has_advanced(id, ver)) {
             return Ok(());
         }
-        self.advance_aside(id, Trigger::Wake).await
+        self.advance_in_background(id, Trigger::Wake).await
     }
 
-    /// Ends an offer whose timer fired. Gives the time that is left where the timer was early.
+    /// Ends an offer whose timer fired. Returns the remaining time (ms) if the timer was early.
     pub async fn time_out(&self, id: &DispatchId, offer_seq: u32) -> Result<Option<u64>, EngineError> {
         if self.known.is_over(id, offer_seq) {
             return Ok(None);
@@ -176,13 +177,13 @@ impl Engine {
             return Ok(Some(left_ms));
         }
         match self.apply_to(stored, Event::OfferTimedOut { offer_seq }, None).await {
-            // An answer was first; the timer has nothing left to do.
+            // An answer was faster; nothing is left for the timer.
             Ok(_) | Err(EngineError::Refused { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Carries out the one follow-up that leads to another event.
+    /// Carries out the follow-up that leads to another event.
     async fn continue_with(
         &self,
         before: &StoredDispatch,
@@ -204,12 +205,12 @@ impl Engine {
                         self.arm_wake(before, *delay_ms).await;
                     }
                 }
-                // The hold was for an offer that is no longer wanted.
+                // The hold was for an offer that is no longer needed.
                 FollowUp::ReleaseHold(driver) if !step.changed => {
                     let token = HoldToken::of(&before.state.id, before.state.offer_seq + 1);
                     self.release(before, driver, &token).await;
                 }
-                // Side effects of a stored change, done by `after_commit`.
+                // Side effects of a stored change; `after_commit` carries them out.
                 FollowUp::ReleaseHold(_)
                 | FollowUp::Offer { .. }
                 | FollowUp::OfferEnded { .. }
@@ -236,7 +237,8 @@ impl Engine {
         self.tolerate(stored, result);
     }
 
-    /// Reserves a driver for the next offer. A cache that is down reserves nobody and stops nobody: the table decides.
+    /// Reserves a driver for the next offer. If the cache is down, the offer is made without a reservation; the table
+    /// decides.
     async fn hold(&self, stored: &StoredDispatch, driver: &DriverId) -> Event {
         let token = HoldToken::of(&stored.state.id, stored.state.offer_seq + 1);
         match self.ports.fleet.hold(driver, &token, HOLD_MS).await {
@@ -249,21 +251,22 @@ impl Engine {
         }
     }
 
-    /// Storing failed, perhaps after its effect: the reservation goes unless the offer turns out to be there. Whoever tries again
-    /// would otherwise take the driver for somebody else's.
-    async fn give_back_after_failure(&self, before: &StoredDispatch, event: &Event) {
+    /// Releases the reservation after a failed write unless the offer was stored after all. Otherwise the next attempt
+    /// would find the driver reserved.
+    async fn release_after_failure(&self, before: &StoredDispatch, event: &Event) {
         if !matches!(event, Event::DriverHeld(_)) {
             return;
         }
-        // Where reading fails too, the reservation ends by itself.
+        // If reading fails too, the reservation expires.
         if let Ok(stored) = self.load(&before.state.id).await {
-            self.give_back_unless_won(&stored, event, before.state.offer_seq + 1).await;
+            self.release_unless_stored(&stored, event, before.state.offer_seq + 1).await;
         }
     }
 
-    /// The offer could not be stored. Whoever stored it first may have reserved the same driver under the same token (a
-    /// token names the offer, not the process), and then the reservation is theirs.
-    async fn give_back_unless_won(&self, now_stored: &StoredDispatch, event: &Event, offer_seq: u32) {
+    /// Releases the reservation of an offer that could not be stored. Another process that stored the same offer uses
+    /// the same token (a token names the offer, not the process); the reservation then belongs to that offer and
+    /// remains.
+    async fn release_unless_stored(&self, now_stored: &StoredDispatch, event: &Event, offer_seq: u32) {
         let Event::DriverHeld(driver) = event else { return };
         let state = &now_stored.state;
         if state.has_live_offer() && state.offer_seq == offer_seq && state.driver.as_ref() == Some(driver) {
@@ -272,8 +275,8 @@ impl Engine {
         self.release(now_stored, driver, &HoldToken::of(&state.id, offer_seq)).await;
     }
 
-    /// The seed's `findCandidateDrivers`: the cache first, the table where the cache is cold or down. `None` where the dispatch went on
-    /// while the search was gathered with others.
+    /// Searches candidates (`findCandidateDrivers` in spec §8): in the cache, or in the table if the cache is cold or
+    /// down. `None` if the dispatch advanced while the search waited in a batch window.
     async fn search(
         &self,
         before: &StoredDispatch,
@@ -282,18 +285,18 @@ impl Engine {
     ) -> Result<Option<Vec<CandidateRef>>, EngineError> {
         let settings = self.city.settings();
         let now = self.ports.clock.now();
-        let window = self.gathers_for(before, &settings.policy, trigger, now);
+        let window = self.batch_window_for(before, &settings.policy, trigger, now);
         let policy = if window.is_some() { &for_listing(&settings.policy) } else { &settings.policy };
         let search = Search {
             pickup: working.pickup,
             estimated_fare: working.estimated_fare,
             asked: working.matching.asked.clone(),
         };
-        let wanted = usize::from(policy.max_candidates) * LOOKED_AT_PER_CANDIDATE;
+        let wanted = usize::from(policy.max_candidates) * FETCHED_PER_CANDIDATE;
         let wanted = settings.router.as_ref().map_or(wanted, |_| wanted.max(policy.eta_top_k.into()));
         let narrow = wanted + search.asked.len();
         let mut drivers = Vec::new();
-        for enough in [narrow, usize::from(LOOKED_AT_WIDE)] {
+        for enough in [narrow, usize::from(FETCHED_MAX)] {
             let nearby = self.ports.fleet.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
             drivers = match nearby {
                 Ok(Some(drivers)) => drivers,
@@ -308,20 +311,22 @@ impl Engine {
                 break;
             }
         }
-        let ranking = self.rank(&settings, policy, working, Shortlist::of(&drivers, &search, policy, now)).await;
+        let ranking = self.rank(&settings, policy, working, Shortlist::new(&drivers, &search, policy, now)).await;
         let mut found = ranking.candidates();
         if let Some(window) = window {
             let listed = Listed { ranked: found, drivers, at: now };
-            let Some(ordered) = self.gather(before, listed, &settings.policy, window).await else { return Ok(None) };
+            let Some(ordered) = self.match_in_window(before, listed, &settings.policy, window).await else {
+                return Ok(None);
+            };
             found = ordered;
         }
         Ok(Some(found.iter().map(CandidateRef::from).collect()))
     }
 
-    /// The seed's fallback (section 4: 캐시에 없는 경우 DynamoDB 조회). The table has a driver's place of its last change of
-    /// status; it counts as fresh here, because a cold cache knows nothing better and a wrong guess costs one offer. The
-    /// cache gets the true age, so that only a ping makes the driver fresh there. What the cache knows better, from pings
-    /// since it was wiped, goes before.
+    /// Reads drivers from the table if they are not in the cache (spec §4). The table has a driver's position at the
+    /// last change of status. It counts as fresh in this search, because nothing better is known and a wrong guess
+    /// costs one offer. The cache gets the true age, so that only a ping makes the driver fresh there. Newer data that
+    /// the cache has from pings takes precedence.
     async fn drivers_from_table(
         &self,
         stored: &StoredDispatch,
@@ -329,7 +334,7 @@ impl Engine {
         cache: Cache,
     ) -> Result<Vec<DriverSnapshot>, PortError> {
         let region = region_of_address(&stored.item.pickup_location.address);
-        let active = self.ports.profiles.active_drivers(region, LOOKED_AT_WIDE).await;
+        let active = self.ports.profiles.active_drivers(region, FETCHED_MAX).await;
         let items = active.inspect_err(|error| self.metrics.port_error(error))?;
         let entries: Vec<FleetEntry> = items.iter().filter_map(fleet_entry).collect();
         let mut drivers = Vec::new();
@@ -343,7 +348,7 @@ impl Engine {
         Ok(drivers)
     }
 
-    /// Fills a cold cache and gives those of its drivers that have pinged since.
+    /// Fills a cold cache and returns its drivers that have sent a ping since.
     async fn fill_and_search(
         &self,
         stored: &StoredDispatch,
@@ -354,7 +359,7 @@ impl Engine {
         let rings_m = &settings.policy.search_rings_m;
         let searched = async {
             self.ports.fleet.fill(entries).await?;
-            self.ports.fleet.nearby(stored.state.pickup, rings_m, LOOKED_AT_WIDE.into(), now).await
+            self.ports.fleet.nearby(stored.state.pickup, rings_m, FETCHED_MAX.into(), now).await
         };
         match searched.await {
             Ok(known) => {
@@ -368,7 +373,7 @@ impl Engine {
         }
     }
 
-    /// The table says that a driver the cache calls free is not: the cache is told.
+    /// Corrects the cache when the table shows that a driver is not free.
     pub(super) async fn correct_fleet(&self, stored: &StoredDispatch, driver: &DriverId) {
         let corrected = async {
             let known = self.ports.profiles.drivers(std::slice::from_ref(driver)).await?;
@@ -382,13 +387,13 @@ impl Engine {
     }
 }
 
-/// Whether the last candidate of a search was reserved, too, and somebody may still be free.
+/// Whether every candidate of a search was already reserved, so that another search may find a free driver.
 fn all_were_reserved(event: &Event, step: &Step) -> bool {
     let waits = |follow_up: &FollowUp| matches!(follow_up, FollowUp::WakeAfter { .. });
     matches!(event, Event::DriverBusy(_)) && step.follow_ups.iter().any(waits)
 }
 
-/// What is wrong with the cache.
+/// Why the cache is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cache {
     Cold,

@@ -1,4 +1,4 @@
-//! The end of a trip: what it came to.
+//! Completion of a trip: its route, distance, duration and fare.
 
 use dispatch_core::dispatch::{DispatchStatus, Event, Refusal, TripTotals};
 use dispatch_core::fare::Fare;
@@ -11,8 +11,9 @@ use super::{Applied, Engine, EngineError};
 use crate::ports::{StoredDispatch, TravelledRoute};
 
 impl Engine {
-    /// The driver reports the end of the trip: the route is measured from the moment the passenger got on board, the fare is
-    /// counted by the city's table, and everything is stored in one transaction. Repeating it gives the same result.
+    /// Completes a trip when the driver reports its end: measures the route from the moment the passenger got on board,
+    /// calculates the fare by the city's table, and stores everything in one transaction. Repeating it gives the same
+    /// result.
     pub async fn complete_trip(&self, id: &DispatchId, driver: &DriverId) -> Result<Applied, EngineError> {
         let before = self.load(id).await?;
         if before.state.driver.as_ref() != Some(driver) {
@@ -20,7 +21,7 @@ impl Engine {
         }
         let (totals, route) = match (before.state.status, before.state.trip_started_at) {
             (DispatchStatus::InProgress, Some(started_at)) => self.measure(&before, started_at).await?,
-            // Core refuses it, or finds that it has happened already; the totals are not looked at.
+            // Core refuses the event, or finds that it already took effect; the totals are not used.
             _ => (TripTotals { fare: 0, distance_m: 0, duration_s: 0 }, TravelledRoute::default()),
         };
         self.apply_to(before, Event::TripCompleted { driver: driver.clone(), totals }, Some(route)).await
@@ -37,7 +38,7 @@ impl Engine {
         let settings = self.city.settings();
         let minute = self.city.minute_of_day(started_at);
         let fare = if points.len() < 2 {
-            // No route was seen (no pings, or the cache was wiped): the user pays what the user was told.
+            // There is no route (no pings, or the cache was wiped): the user pays the quoted fare.
             let destination = &before.item.destination;
             let distance_m = match Coordinate::new(destination.lat, destination.lng) {
                 Ok(to) => settings.fare.estimate(before.state.pickup, to, minute).distance_m,
@@ -51,8 +52,8 @@ impl Engine {
         Ok((totals, TravelledRoute { points: simplify(&points, ROUTE_POINTS_MAX) }))
     }
 
-    /// The route since the passenger got on board: the stored chunks and the tail that is still in the cache. A cache that
-    /// is down costs the tail, at most one chunk, and never the completion.
+    /// The route since the passenger got on board: the stored chunks and the tail that is still in the cache. If the
+    /// cache is down, the tail is lost, at most one chunk; the trip is completed anyway.
     async fn travelled(&self, id: &DispatchId, since: EpochMs) -> Result<Vec<RoutePoint>, EngineError> {
         let mut points =
             self.ports.dispatches.read_route(id).await.inspect_err(|error| self.metrics.port_error(error))?;
@@ -60,11 +61,11 @@ impl Engine {
             Ok(tail) => points.extend(tail.points),
             Err(error) => {
                 self.metrics.port_error(&error);
-                tracing::warn!(dispatch = %id, %error, "the tail of the route is lost");
+                tracing::warn!(dispatch = %id, %error, "cannot read the tail of the route; it is lost");
             }
         }
         points.retain(|point| point.at >= since);
-        // A chunk that was stored while its trimming failed is in both places.
+        // A chunk that was stored but not yet trimmed is in both places.
         points.sort_by_key(|point| point.at);
         points.dedup_by_key(|point| point.at);
         Ok(points)

@@ -1,5 +1,6 @@
-//! One at a time for each dispatch: the process's own nudge, its stream record, a timer and the sweeper may look at the same dispatch at
-//! once. Whoever comes second would search, reserve and store in vain, and read what the first has stored.
+//! A lock per dispatch within the process. A local wake-up, a stream record, a timer and the sweeper may process the
+//! same dispatch at the same time. Without the lock, the later ones would search, reserve and write in vain, and then
+//! read what the first one stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,30 +8,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dispatch_core::ids::DispatchId;
 use tokio::sync::OwnedMutexGuard;
 
-/// The version of a dispatch that was moved on as far as it went, by whoever had the turn before.
+/// The version that the previous holder of the lock advanced as far as possible.
 type Done = Option<u32>;
 type Lock = Arc<tokio::sync::Mutex<Done>>;
 
-/// The dispatches somebody is at. There are as many as there are lanes, nudges, timers and sweepers at work.
+/// The dispatches in progress. Their number is bounded by the lanes, local wake-ups, timers and sweeps in progress.
 #[derive(Default)]
 pub(super) struct DispatchLocks(Mutex<HashMap<DispatchId, Lock>>);
 
-/// The right to move a dispatch on. It ends with this value, also when it is dropped in the middle.
-pub(super) struct Turn<'a> {
-    turns: &'a DispatchLocks,
+/// The exclusive right to advance a dispatch. It is released on drop.
+pub(super) struct DispatchGuard<'a> {
+    locks: &'a DispatchLocks,
     id: &'a DispatchId,
     lock: Option<Lock>,
     held: Option<OwnedMutexGuard<Done>>,
 }
 
 impl DispatchLocks {
-    /// Waits for the turn. Whoever has it makes a bounded number of calls, each of which ends in time.
-    pub(super) async fn enter<'a>(&'a self, id: &'a DispatchId) -> Turn<'a> {
+    /// Waits for the lock. Its holder makes a bounded number of calls, each with a time-out.
+    pub(super) async fn acquire<'a>(&'a self, id: &'a DispatchId) -> DispatchGuard<'a> {
         let lock = Arc::clone(self.locked().entry(id.clone()).or_default());
-        // Before it waits: one that is dropped while waiting is forgotten, too.
-        let mut turn = Turn { turns: self, id, lock: Some(Arc::clone(&lock)), held: None };
-        turn.held = Some(lock.lock_owned().await);
-        turn
+        // Created before waiting, so that a caller that is cancelled while waiting is cleaned up, too.
+        let mut guard = DispatchGuard { locks: self, id, lock: Some(Arc::clone(&lock)), held: None };
+        guard.held = Some(lock.lock_owned().await);
+        guard
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<DispatchId, Lock>> {
@@ -38,13 +39,13 @@ impl DispatchLocks {
     }
 }
 
-impl Turn<'_> {
-    /// Whether this version, or a later one, was moved on while this one waited.
+impl DispatchGuard<'_> {
+    /// Whether this version, or a later one, was advanced while the caller waited.
     pub(super) fn was_done(&self, ver: u32) -> bool {
         self.held.as_ref().and_then(|done| **done).is_some_and(|done| done >= ver)
     }
 
-    /// Tells those who wait that this version was moved on as far as it goes.
+    /// Records for waiting callers that this version was advanced as far as possible.
     pub(super) fn done(&mut self, ver: u32) {
         if let Some(done) = &mut self.held {
             **done = Some(ver);
@@ -52,13 +53,13 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for DispatchGuard<'_> {
     fn drop(&mut self) {
-        let mut turns = self.turns.locked();
+        let mut locks = self.locks.locked();
         drop((self.held.take(), self.lock.take()));
-        // Others take a lock only from the map, so nobody can be about to.
-        if turns.get(self.id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            turns.remove(self.id);
+        // A lock is only taken from the map, so no caller can be about to take this one.
+        if locks.get(self.id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(self.id);
         }
     }
 }
@@ -76,29 +77,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_has_the_turn_and_the_next_hears_what_was_done() {
-        let (turns, one, other) = (DispatchLocks::default(), id(1), id(2));
-        let mut first = turns.enter(&one).await;
+    async fn one_caller_holds_the_lock_and_the_next_learns_the_version() {
+        let (locks, one, other) = (DispatchLocks::default(), id(1), id(2));
+        let mut first = locks.acquire(&one).await;
         assert!(!first.was_done(0));
-        let mut second = Box::pin(turns.enter(&one));
+        let mut second = Box::pin(locks.acquire(&one));
         assert!(second.as_mut().now_or_never().is_none());
-        assert!(!turns.enter(&other).await.was_done(0), "another dispatch waits for nobody");
+        assert!(!locks.acquire(&other).await.was_done(0), "another dispatch does not wait");
         first.done(3);
         drop(first);
         let second = second.await;
         assert_eq!([2, 3, 4].map(|ver| second.was_done(ver)), [true, true, false]);
         drop(second);
-        assert!(!turns.enter(&one).await.was_done(0), "nobody waited, so nothing is remembered");
-        assert!(turns.locked().is_empty());
+        assert!(!locks.acquire(&one).await.was_done(0), "without a waiting caller nothing is remembered");
+        assert!(locks.locked().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_leaves_nothing_behind() {
-        let (turns, one) = (DispatchLocks::default(), id(1));
-        let first = turns.enter(&one).await;
-        assert!(tokio::time::timeout(Duration::from_secs(1), turns.enter(&one)).await.is_err());
-        assert_eq!(turns.locked().len(), 1);
+    async fn a_cancelled_caller_leaves_no_entry() {
+        let (locks, one) = (DispatchLocks::default(), id(1));
+        let first = locks.acquire(&one).await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), locks.acquire(&one)).await.is_err());
+        assert_eq!(locks.locked().len(), 1);
         drop(first);
-        assert!(turns.locked().is_empty());
+        assert!(locks.locked().is_empty());
     }
 }

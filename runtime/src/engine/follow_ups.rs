@@ -1,13 +1,13 @@
-//! Side effects after a commit. Each may fail without harm; what makes up for it:
+//! Side effects after a commit. Each may fail without harm; the table shows what compensates for it:
 //!
-//! | side effect | when it is lost |
+//! | side effect | if it is lost |
 //! | --- | --- |
 //! | offer timer (SQS) | the sweeper finds the expired offer |
-//! | offer push (SNS) | the driver does not answer, the timer goes on to the next driver |
-//! | answer on its way to the apps (SQS) | the apps read the dispatch; the state is decided |
-//! | notice (SNS) | the apps read the dispatch |
-//! | driver's status in the cache | a wasted offer that the table refuses, after which the cache is corrected |
-//! | hold given back, rest, acceptance count (Redis) | the hold expires; the count misses one answer |
+//! | offer push (SNS) | the driver does not answer, and the timer moves the dispatch to the next driver |
+//! | answer to the apps (SQS) | the apps read the dispatch; the state is stored |
+//! | notification (SNS) | the apps read the dispatch |
+//! | driver's status in the cache | one offer that the table refuses, after which the cache is corrected |
+//! | release of the hold, cool-down, acceptance count (Redis) | the hold expires; the count misses one answer |
 
 use dispatch_core::dispatch::{Companion, FollowUp, OfferOutcome, Step, TripEvent};
 use dispatch_core::geo::Coordinate;
@@ -18,12 +18,12 @@ use dispatch_core::time::EpochMs;
 use super::{Engine, notification_text};
 use crate::ports::{HoldToken, PortError, ResponseMessage, StoredDispatch, TimerMessage};
 
-/// Time a reservation outlives its offer: the answer's own write and the clocks' differences.
+/// Time a reservation outlives its offer, ms: the write of the answer and clock differences.
 const HOLD_GRACE_MS: u64 = 5_000;
 
 impl Engine {
-    /// Does what a stored change asks for, and nothing where nothing was stored. What makes the algorithm go on is not among
-    /// it: the stream record of the change does that.
+    /// Carries out the side effects of a stored change. The search continues separately, triggered by the stream record
+    /// of the change.
     pub(super) async fn after_commit(&self, stored: &StoredDispatch, step: &Step) {
         if !step.changed {
             return;
@@ -39,11 +39,13 @@ impl Engine {
         if let Err(error) = result {
             self.metrics.port_error(&error);
             let reason = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(dispatch = %stored.state.id, %error, reason, "left to the stream, the timers and the sweeper");
+            let dispatch = &stored.state.id;
+            tracing::warn!(%dispatch, %error, reason, "a side effect failed; stream, timers or sweeper compensate");
         }
     }
 
-    /// The cache follows the table: who was occupied or freed in the transaction, and, at each step of a ride, who is on it.
+    /// Updates the cache from the table: drivers occupied or freed by the transaction and, at each step of a ride, its
+    /// driver.
     async fn show_in_fleet(&self, stored: &StoredDispatch, step: &Step) {
         let id = &stored.state.id;
         for companion in &step.companions {
@@ -57,7 +59,7 @@ impl Engine {
         let riding =
             !matches!(step.state.last_trip_event, None | Some(TripEvent::TripCompleted | TripEvent::PaymentCompleted));
         if let Some(driver) = step.state.driver.as_ref().filter(|_| riding && !step.state.status.is_terminal()) {
-            tracing::debug!(dispatch = %id, "the ride goes on");
+            tracing::debug!(dispatch = %id, "the ride continues");
             let result = self.on_dispatch(driver, stored).await;
             self.tolerate(stored, result);
         }
@@ -83,7 +85,7 @@ impl Engine {
                 let result = self.ports.notifier.publish(&[notification_text::notice(stored, notice)]).await;
                 self.tolerate(stored, result);
             }
-            // The algorithm's own, carried out by `advance`.
+            // Carried out by `advance`.
             FollowUp::Search | FollowUp::Hold(_) | FollowUp::WakeAfter { .. } | FollowUp::AcceptAtOnce { .. } => {}
         }
     }
@@ -93,7 +95,8 @@ impl Engine {
         self.tolerate(stored, result);
     }
 
-    /// Timer, reservation and push go out together: each is made up for on its own, and the driver waits for none of the others.
+    /// Timer, reservation and push are sent concurrently: each has its own compensation, and the driver waits for none
+    /// of the others.
     async fn send_offer(&self, stored: &StoredDispatch, driver: &DriverId, offered_at: EpochMs, timeout_at: EpochMs) {
         let state = &stored.state;
         tracing::info!(dispatch = %state.id, driver = %driver, offer_seq = state.offer_seq, "offered");
@@ -119,7 +122,7 @@ impl Engine {
         self.tolerate(stored, pushed);
     }
 
-    /// Length of the ride by road, as estimated for the fare.
+    /// Road distance of the ride (m), as estimated for the fare.
     fn ride_length_m(&self, stored: &StoredDispatch) -> u32 {
         let destination = &stored.item.destination;
         let minute = self.city.minute_of_day(stored.state.created_at);

@@ -1,7 +1,8 @@
-//! Open searches on their way from this process's own writes to its own algorithm, so that no user waits for the stream.
+//! Local wake-ups: open searches passed from this process's own writes to its own algorithm, so that no user waits for
+//! the stream.
 //!
-//! The stream brings each of them again some time later, and finds that there is nothing left to do. So a nudge may be lost at any time: with
-//! the process, or because too many wait.
+//! The stream delivers each change later as well and then finds nothing to do. A local wake-up may therefore be lost at
+//! any time: with the process, or because the queue is full.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,52 +15,52 @@ use super::Engine;
 use super::advance::Trigger;
 use crate::ports::StoredDispatch;
 
-/// Searches that wait. More come only while the table or Redis hangs, and then the stream is early enough.
+/// Searches that may wait. More accumulate only while the table or Redis hangs, and then the stream is early enough.
 const WAITING_MAX: usize = 1024;
-/// Searches in work at once. Each is a handful of calls of some milliseconds; the lanes of a shard are half as many.
-const AT_ONCE: usize = 32;
+/// Concurrent searches. Each is a handful of calls of some milliseconds; a shard processes half as many.
+const CONCURRENT_MAX: usize = 32;
 
-/// Where nudges go; nowhere in a process that does not search.
+/// The sender of local wake-ups. It is not set in a process that does not search.
 #[derive(Default)]
 pub(super) struct LocalWaker(OnceLock<Sender<StoredDispatch>>);
 
 impl LocalWaker {
-    /// Hands a dispatch on that waits for a driver; one that does not is left alone.
-    pub(super) fn nudge(&self, stored: &StoredDispatch) {
+    /// Wakes the algorithm for a dispatch that waits for a driver; ignores any other.
+    pub(super) fn wake(&self, stored: &StoredDispatch) {
         let waits = stored.state.status == DispatchStatus::Requested && !stored.state.has_live_offer();
         if let Some(sender) = self.0.get().filter(|_| waits) {
-            // Full: the stream brings it.
+            // If the queue is full, the stream delivers the change.
             let _ = sender.try_send(stored.clone());
         }
     }
 }
 
-/// The nudges of one process.
+/// The receiver of the local wake-ups of a process.
 pub struct LocalWakeups {
     receiver: Receiver<StoredDispatch>,
 }
 
 impl Engine {
-    /// The nudges from now on; `None` where somebody has them already.
-    pub fn nudges(&self) -> Option<LocalWakeups> {
+    /// Starts local wake-ups and returns their receiver; `None` if it was already taken.
+    pub fn local_wakeups(&self) -> Option<LocalWakeups> {
         let (sender, receiver) = channel(WAITING_MAX);
-        self.nudged.0.set(sender).ok()?;
+        self.local_waker.0.set(sender).ok()?;
         Some(LocalWakeups { receiver })
     }
 }
 
 impl LocalWakeups {
-    /// Follows nudges until `shutdown`, and finishes what is in work then.
+    /// Handles local wake-ups until `shutdown`, and then finishes those in progress.
     pub async fn run(mut self, engine: &Arc<Engine>, shutdown: &CancellationToken) {
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(stored) = self.receiver.recv(), if running.len() < AT_ONCE => {
+                Some(stored) = self.receiver.recv(), if running.len() < CONCURRENT_MAX => {
                     let engine = Arc::clone(engine);
                     running.spawn(async move {
                         if let Err(error) = engine.advance(stored, Trigger::Event).await {
-                            tracing::debug!(%error, "a search is left to the stream");
+                            tracing::debug!(%error, "a local wake-up failed; the stream will retry");
                         }
                     });
                 }

@@ -1,11 +1,11 @@
-//! Carries out what core decides: load, step, commit, follow up.
+//! Carries out core's decisions: load, step, commit, follow up.
 //!
-//! Two ways lead in. [`Engine::apply`] brings somebody's answer or report to a dispatch; it ends with the stored change and its
-//! side effects. [`Engine::advance`] looks for the next driver; only the `dispatch-algorithm` role calls it, for a stream
-//! record, a timer or the sweeper.
+//! There are two entry points. [`Engine::apply`] applies an answer or a report to a dispatch; it ends with the stored
+//! change and its side effects. [`Engine::advance`] searches for the next driver; only the role `dispatch-algorithm`
+//! calls it, for a stream record, a timer or the sweeper.
 //!
-//! Side effects come after the commit, may be lost in a crash and never undo it: each of them is logged and counted when it
-//! fails, and what is left undone is found by the stream, an offer's timer or the sweeper (see `follow_ups`).
+//! Side effects run after the commit, may be lost in a crash and never undo it. Each failure is logged and counted; the
+//! stream, an offer's timer or the sweeper compensates for it (see `follow_ups`).
 
 mod advance;
 mod batching;
@@ -27,7 +27,7 @@ use thiserror::Error;
 
 use advance::ArmedWakes;
 pub use advance::Trigger;
-use batching::Gathering;
+use batching::Batching;
 use dispatch_lock::DispatchLocks;
 use local_wakeups::LocalWaker;
 pub use local_wakeups::LocalWakeups;
@@ -38,57 +38,53 @@ use crate::city::City;
 use crate::ports::{Commit, Created, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
 use crate::telemetry::metrics::Metrics;
 
-/// Times a lost race is decided anew. Few parties write one dispatch (a user, a driver, a timer, the algorithm), so losing this
-/// often in a row means something else is wrong.
+/// Attempts to commit a decision that loses races. Few parties write one dispatch (a user, a driver, a timer, the
+/// algorithm), so losing this often in a row means that something else is wrong.
 const COMMIT_ATTEMPTS_MAX: u32 = 8;
 
-/// Longest pause before a lost race is decided anew: enough to part two writers, too short to notice.
+/// Longest pause before the next attempt, ms: enough to separate two writers, too short to notice.
 const CONTENTION_PAUSE_MS: u64 = 20;
 
-/// The engine: the ports, the city and the metrics everything else is done with.
+/// The engine: the ports, the city and the metrics.
 pub struct Engine {
-    /// What the engine works with.
     pub ports: Ports,
-    /// Where it works.
     pub city: City,
-    /// What it counts.
     pub metrics: Arc<Metrics>,
     wakes: ArmedWakes,
     known: OfferCache,
-    nudged: LocalWaker,
-    gathering: Gathering,
-    turns: DispatchLocks,
+    local_waker: LocalWaker,
+    batching: Batching,
+    locks: DispatchLocks,
 }
 
-/// An event that took effect, or whose effect was there already.
+/// An event that took effect, now or earlier.
 #[derive(Debug)]
 pub struct Applied {
-    /// The dispatch as it now is.
+    /// The current dispatch.
     pub stored: StoredDispatch,
-    /// False where the same event had taken effect before.
+    /// False if the same event took effect earlier.
     pub changed: bool,
 }
 
-/// Why an event took no effect.
+/// Why an event had no effect.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// There is no such dispatch.
+    /// The dispatch does not exist.
     #[error("there is no such dispatch")]
     NotFound,
-    /// The event cannot happen to the dispatch as it is. Another try will not help.
-    #[error("the dispatch refuses the event")]
+    /// The current dispatch does not allow the event. Repeating it does not help.
+    #[error("the dispatch does not allow the event")]
     Refused {
-        /// Why.
         #[source]
         refusal: Refusal,
-        /// The dispatch as it is.
+        /// The current dispatch.
         current: Box<StoredDispatch>,
     },
-    /// A service failed; the caller may try again, the event is idempotent.
+    /// A service failed. The caller may repeat the event, which is idempotent.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// Other writers were faster every time; the caller may try again.
-    #[error("the dispatch is being changed by too many at once")]
+    /// Other writers were faster every time. The caller may repeat the event.
+    #[error("the dispatch is being changed by too many writers at the same time")]
     Contended,
 }
 
@@ -99,7 +95,7 @@ struct Decided {
 }
 
 impl Engine {
-    /// An engine over these ports.
+    /// Creates an engine with these ports.
     pub fn new(ports: Ports, city: City, metrics: Arc<Metrics>) -> Self {
         Self {
             ports,
@@ -107,9 +103,9 @@ impl Engine {
             metrics,
             wakes: ArmedWakes::default(),
             known: OfferCache::default(),
-            nudged: LocalWaker::default(),
-            gathering: Gathering::default(),
-            turns: DispatchLocks::default(),
+            local_waker: LocalWaker::default(),
+            batching: Batching::default(),
+            locks: DispatchLocks::default(),
         }
     }
 
@@ -118,12 +114,12 @@ impl Engine {
         let created = self.ports.dispatches.create(new).await.inspect_err(|error| self.metrics.port_error(error))?;
         if let Created::Stored(stored) = &created {
             self.metrics.request_stored();
-            self.nudged.nudge(stored);
+            self.local_waker.wake(stored);
         }
         Ok(created)
     }
 
-    /// Brings an answer or a report to a dispatch. Repeating it is harmless and gives the same result.
+    /// Applies an answer or a report to a dispatch. Repeating it is harmless and gives the same result.
     pub async fn apply(&self, id: &DispatchId, event: Event) -> Result<Applied, EngineError> {
         if let Some(offered) = self.known.take_open(id)
             && let Some(applied) = self.apply_unread(&offered, &event).await?
@@ -134,8 +130,8 @@ impl Engine {
         self.apply_to(before, event, None).await
     }
 
-    /// Brings an event to a dispatch as it is remembered. It counts where the table says that the dispatch still is so; nothing where it
-    /// does not, or where the event would be refused: what is remembered is no reason to refuse anything.
+    /// Applies an event to the cached dispatch. The write succeeds only if the table still has that version. Returns
+    /// `None` if it does not, or if the event would be refused: a cached dispatch is no basis for a refusal.
     async fn apply_unread(&self, before: &StoredDispatch, event: &Event) -> Result<Option<Applied>, EngineError> {
         let settings = self.city.settings();
         let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
@@ -145,7 +141,7 @@ impl Engine {
         }
         let Commit::Applied(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
         self.after_commit(&stored, &step).await;
-        self.nudged.nudge(&stored);
+        self.local_waker.wake(&stored);
         Ok(Some(Applied { stored: *stored, changed: true }))
     }
 
@@ -158,12 +154,12 @@ impl Engine {
         let Decided { stored, step } = self.decide(before, event, route).await?;
         self.after_commit(&stored, &step).await;
         if step.changed {
-            self.nudged.nudge(&stored);
+            self.local_waker.wake(&stored);
         }
         Ok(Applied { stored, changed: step.changed })
     }
 
-    /// The loop of load, step and commit, until the event has taken effect or is refused.
+    /// Repeats load, step and commit until the event takes effect or is refused.
     async fn decide(
         &self,
         mut before: StoredDispatch,
@@ -186,7 +182,7 @@ impl Engine {
                         let void = Event::AcceptImpossible { driver, offer_seq };
                         return Err(self.refuse_accept(before, void).await);
                     }
-                    tracing::warn!(dispatch = %before.state.id, "an item that must change with the dispatch says no");
+                    tracing::warn!(dispatch = %before.state.id, "an item of the same transaction refused the change");
                 }
                 Commit::Changed => {}
             }
@@ -198,7 +194,8 @@ impl Engine {
         Err(EngineError::Contended)
     }
 
-    /// The driver's own item says that it is not free, so the offer is void: the search goes on without it.
+    /// Voids the offer of a driver whose own item shows that the driver is not free; the search continues without this
+    /// driver.
     async fn refuse_accept(&self, before: StoredDispatch, void: Event) -> EngineError {
         match Box::pin(self.apply_to(before, void, None)).await {
             Ok(Applied { stored, .. }) => {
@@ -232,7 +229,8 @@ impl Engine {
     }
 
     async fn pause(&self) {
-        // Any spread parts two writers; the low digits of the clock are spread enough, and tests with a fixed clock do not wait.
+        // Any jitter separates two writers. The low digits of the clock suffice, and tests with a fixed clock do not
+        // wait.
         let spread = self.ports.clock.now().0.unsigned_abs() % CONTENTION_PAUSE_MS;
         tokio::time::sleep(Duration::from_millis(spread)).await;
     }

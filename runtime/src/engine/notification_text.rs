@@ -1,4 +1,4 @@
-//! What people read: the seed's Korean texts, and ours in its tone where it has none.
+//! Notification texts: the Korean texts of the specification, and texts of our own where it has none.
 
 use dispatch_core::dispatch::{Notice, OfferOutcome, TripEvent};
 use dispatch_core::ids::DispatchId;
@@ -7,15 +7,15 @@ use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 use crate::city::City;
 use crate::ports::{ResponseMessage, StoredDispatch};
 
-/// The seed's text of section 7.4.
+/// The text of spec §7.4.
 const NEW_OFFER: &str = "새로운 배차 요청이 있습니다";
 
-/// One kilometre, as the seed writes distances (`2.5km`): one decimal.
+/// A distance in the format of the specification, `2.5km`.
 pub(super) fn kilometres(distance_m: u32) -> String {
     format!("{:.1}km", f64::from(distance_m) / 1000.0)
 }
 
-/// The seed's SNS message for an offer. It carries addresses, no coordinates and no phone number.
+/// The SNS message for an offer (spec §7.4). It contains addresses, but no coordinates and no phone number.
 pub(super) fn offer(city: &City, stored: &StoredDispatch, driver: &str, distance_m: u32) -> Notification {
     let state = &stored.state;
     Notification {
@@ -35,7 +35,7 @@ pub(super) fn offer(city: &City, stored: &StoredDispatch, driver: &str, distance
     }
 }
 
-/// What a notice of core says, to whom.
+/// The notification for a notice of core.
 pub(super) fn notice(stored: &StoredDispatch, notice: &Notice) -> Notification {
     let (recipient, kind, text, status) = match notice {
         Notice::DispatchFailed(user) => {
@@ -72,8 +72,8 @@ fn progress(event: TripEvent) -> (&'static str, &'static str) {
     }
 }
 
-/// The two notifications of an answer: to the user and to the driver (the seed's 배차 요청 승인 및 거절상태 알림, section 4).
-/// `None` where the message names something that is no dispatch id.
+/// The notifications of an answer to the user and to the driver (spec §4). `None` if the message contains no valid
+/// dispatch id.
 pub fn response(message: &ResponseMessage) -> Option<[Notification; 2]> {
     let id = DispatchId::parse(message.dispatch_id.clone()).ok()?;
     let (user_kind, user_text, driver_kind, driver_text, status) = match message.response {
@@ -99,7 +99,7 @@ pub fn response(message: &ResponseMessage) -> Option<[Notification; 2]> {
             "REQUESTED",
         ),
     };
-    let tell = |recipient: &str, kind, text| Notification {
+    let notification = |recipient: &str, kind, text| Notification {
         id: format!("{id}:{}:answer:{recipient}", message.offer_seq),
         recipient: recipient.to_owned(),
         kind,
@@ -109,7 +109,10 @@ pub fn response(message: &ResponseMessage) -> Option<[Notification; 2]> {
             ..plain(&id, text)
         },
     };
-    Some([tell(&message.user_id, user_kind, user_text), tell(&message.driver_id, driver_kind, driver_text)])
+    Some([
+        notification(&message.user_id, user_kind, user_text),
+        notification(&message.driver_id, driver_kind, driver_text),
+    ])
 }
 
 fn plain(id: &DispatchId, message: &str) -> NotificationBody {
@@ -131,14 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_written_as_the_seed_writes_them() {
+    fn distances_have_the_format_of_the_specification() {
         assert_eq!(kilometres(2500), "2.5km");
         assert_eq!(kilometres(40), "0.0km");
         assert_eq!(kilometres(12_349), "12.3km");
     }
 
     #[test]
-    fn an_answer_tells_both_sides_once_each() {
+    fn an_answer_notifies_both_sides_once() {
         let message = ResponseMessage {
             dispatch_id: "dispatch#1".to_owned(),
             driver_id: "driver#2".to_owned(),

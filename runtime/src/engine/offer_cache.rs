@@ -1,7 +1,8 @@
-//! What this process knows of offers without reading: those it has just made, and those that are over.
+//! The offers this process knows without reading: those it has just made, and those that have ended.
 //!
-//! Both save a read. An answer that comes to the process that made the offer is judged on what was stored then; the condition of the
-//! write says whether that still holds. A timer whose offer is known to be over has nothing to do: no offer comes alive again.
+//! Both save a read. An answer that arrives at the process that made the offer is decided on the cached dispatch; the
+//! write condition verifies that it is still current. A timer whose offer is known to have ended has nothing to do: an
+//! ended offer never reopens.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,20 +12,21 @@ use dispatch_core::ids::DispatchId;
 
 use crate::ports::StoredDispatch;
 
-/// Dispatches of one generation; two are kept, and the older forgotten. Some 3 KB each while an offer is open, so 25 MB at most; at 15 s an
-/// offer enough for 270 a second. What is forgotten is read.
+/// Dispatches of one generation. Two generations are kept, and the older one is dropped. An entry takes about 3 KB
+/// while an offer is open, so 25 MB at most; with offers of 15 s that is enough for 270 offers a second. Dropped
+/// entries are read from the table.
 const GENERATION: usize = 4096;
 
-/// A dispatch's offers as far as they are known.
+/// What is known of a dispatch's offers.
 enum Known {
     /// An open offer.
     Open(Box<StoredDispatch>),
-    /// All offers up to this one are over.
+    /// All offers up to this one have ended.
     Over { offer_seq: u32, ver: u32 },
 }
 
 impl Known {
-    fn of(stored: &StoredDispatch) -> Self {
+    fn from_stored(stored: &StoredDispatch) -> Self {
         let state = &stored.state;
         if state.status == DispatchStatus::Requested && state.driver.is_some() {
             Self::Open(Box::new(stored.clone()))
@@ -41,7 +43,7 @@ impl Known {
     }
 }
 
-/// A memory of bounded size.
+/// A cache of bounded size.
 #[derive(Default)]
 pub(super) struct OfferCache(Mutex<Generations>);
 
@@ -58,7 +60,7 @@ impl Generations {
 }
 
 impl OfferCache {
-    /// Takes note of a dispatch as it was stored; what is older than what is known changes nothing.
+    /// Records a stored dispatch; a version older than the known one is ignored.
     pub(super) fn note(&self, stored: &StoredDispatch) {
         let mut known = self.locked();
         let id = &stored.state.id;
@@ -68,10 +70,10 @@ impl OfferCache {
         if known.young.len() >= GENERATION {
             known.old = std::mem::take(&mut known.young);
         }
-        known.young.insert(id.clone(), Known::of(stored));
+        known.young.insert(id.clone(), Known::from_stored(stored));
     }
 
-    /// A dispatch as it was when its offer was made, once: whoever fails with it has to read.
+    /// Removes and returns the dispatch with its open offer. It is used once; a caller that fails with it has to read.
     pub(super) fn take_open(&self, id: &DispatchId) -> Option<StoredDispatch> {
         let mut known = self.locked();
         if !matches!(known.get(id), Some(Known::Open(_))) {
@@ -84,7 +86,7 @@ impl OfferCache {
         }
     }
 
-    /// Whether an offer is over. False where that is not known.
+    /// Whether an offer has ended. False if unknown.
     pub(super) fn is_over(&self, id: &DispatchId, offer_seq: u32) -> bool {
         match self.locked().get(id) {
             Some(Known::Open(stored)) => stored.state.offer_seq > offer_seq,
@@ -93,8 +95,9 @@ impl OfferCache {
         }
     }
 
-    /// Whether a dispatch is known to have gone on since this version: whoever made it go on, or its own record, sees to the rest.
-    pub(super) fn has_gone_on(&self, id: &DispatchId, ver: u32) -> bool {
+    /// Whether a dispatch is known to have advanced beyond this version; the change itself has then triggered the next
+    /// step.
+    pub(super) fn has_advanced(&self, id: &DispatchId, ver: u32) -> bool {
         self.locked().get(id).is_some_and(|known| known.ver() > ver)
     }
 

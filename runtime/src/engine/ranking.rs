@@ -1,18 +1,18 @@
-//! The order of candidates: asks how long the nearest drivers need where the city has a router, and writes down what was decided.
+//! Ranks candidates: requests driving times if the city has a router, and logs the decision.
 
 use dispatch_core::dispatch::Dispatch;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::policy::DispatchPolicy;
-use dispatch_core::ranking::{PickupTime, Ranking, Shortlist, TimeSource, turn_of};
+use dispatch_core::ranking::{PickupTime, Ranking, Shortlist, TimeSource, exploration_for};
 
 use super::Engine;
 use super::ranking_record::{RankingRecord, TARGET};
 use crate::city::Settings;
 
 impl Engine {
-    /// Decides in which order the drivers of a search are asked. The log line answers why a driver was asked before another: it
-    /// holds all the order depended on, and no position.
-    /// Where searches are gathered, `policy` lists more of them than the city's own, and the window decides in which order they are asked.
+    /// Ranks the drivers of a search. The log entry explains why a driver was offered the dispatch before another: it
+    /// contains everything the order depends on, and no position. For a batched search, `policy` lists more candidates
+    /// than the city's own policy; the window decides their order.
     pub(super) async fn rank(
         &self,
         settings: &Settings,
@@ -22,25 +22,26 @@ impl Engine {
     ) -> Ranking {
         let now = shortlist.now();
         let shortlist = self.with_times(settings, dispatch.pickup, shortlist).await;
-        let ranking = shortlist.rank(policy, turn_of(&dispatch.id, policy));
+        let ranking = shortlist.rank(policy, exploration_for(&dispatch.id, policy));
         if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-            let record = RankingRecord::of(&dispatch.id, &self.city.timestamp_ms(now), &settings.rules, &ranking);
+            let record = RankingRecord::new(&dispatch.id, &self.city.timestamp_ms(now), &settings.rules, &ranking);
             tracing::info!(target: TARGET, dispatch = %dispatch.id, record = %record, "ranked");
         }
         ranking
     }
 
-    /// Adds the router's times of the nearest drivers. Without an answer nobody has one, and distance decides.
+    /// Adds the router's driving times for the nearest drivers. Without an answer no driver has one, and distance
+    /// decides.
     async fn with_times<'a>(&self, settings: &Settings, pickup: Coordinate, shortlist: Shortlist<'a>) -> Shortlist<'a> {
         let places = shortlist.nearest(settings.policy.eta_top_k.into());
-        // Of one driver there is only one order.
+        // A single driver needs no times.
         if settings.router.is_none() || places.len() < 2 {
             return shortlist;
         }
         let seconds = match self.ports.eta.seconds(&places, pickup).await {
             Ok(seconds) => seconds,
             Err(error) => {
-                // The adapter has said so, as often as is useful.
+                // The adapter has logged it at a limited rate.
                 self.metrics.port_error(&error);
                 Vec::new()
             }

@@ -1,27 +1,27 @@
-//! The record of a ranking as it stands in the log: a JSON document, without a position, a name or a phone number.
+//! The ranking record in the log: a JSON document without positions, names or phone numbers.
 
 use std::fmt;
 
 use dispatch_core::candidate::AcceptanceCounts;
 use dispatch_core::geo::Metres;
 use dispatch_core::ids::{DispatchId, DriverId, IdError};
-use dispatch_core::ranking::{Entrant, LeftOut, Nearness, PickupTime, Ranking, TimeSource, Turn};
+use dispatch_core::ranking::{Entrant, Exploration, LeftOut, Nearness, PickupTime, Ranking, TimeSource};
 use serde::{Deserialize, Serialize};
 
 /// Log target of the records.
 pub const TARGET: &str = "dispatch::ranking";
 
-/// Version of the document's shape.
+/// Version of the document's format.
 const VERSION: u32 = 1;
 
-/// A ranking, the dispatch it was for, and the rules it followed.
+/// A ranking, its dispatch, and the rules it followed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RankingRecord {
     version: u32,
-    /// Which dispatch.
+    /// The dispatch.
     pub dispatch: String,
-    /// When, by the city's clock, with its offset.
+    /// Time of the decision in the city's time zone, with its offset.
     pub at: String,
     /// Digest of the city's rules.
     pub rules: String,
@@ -89,7 +89,7 @@ enum SourceRecord {
 }
 
 impl fmt::Display for RankingRecord {
-    /// The document on one line.
+    /// Writes the document on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
@@ -97,7 +97,7 @@ impl fmt::Display for RankingRecord {
 
 impl RankingRecord {
     /// The record of `ranking`, decided `at` for `dispatch` by these rules.
-    pub fn of(dispatch: &DispatchId, at: &str, rules: &str, ranking: &Ranking) -> Self {
+    pub fn new(dispatch: &DispatchId, at: &str, rules: &str, ranking: &Ranking) -> Self {
         let LeftOut { not_active, stale, already_asked, resting, too_far, fare_too_low } = ranking.left_out;
         Self {
             version: VERSION,
@@ -109,17 +109,17 @@ impl RankingRecord {
                 Nearness::Distance { width_m } => NearnessRecord::Distance { width_m },
                 Nearness::Time { width_s } => NearnessRecord::Time { width_s },
             },
-            turn: match ranking.turn {
-                Turn::Best => TurnRecord::Best,
-                Turn::NewDriver => TurnRecord::NewDriver,
+            turn: match ranking.exploration {
+                Exploration::Exploit => TurnRecord::Best,
+                Exploration::Explore => TurnRecord::NewDriver,
             },
             eligible: ranking.eligible,
             left_out: LeftOutRecord { not_active, stale, already_asked, resting, too_far, fare_too_low },
-            candidates: ranking.order.iter().enumerate().map(|(place, one)| CandidateRecord::of(place, one)).collect(),
+            candidates: ranking.order.iter().enumerate().map(|(place, one)| CandidateRecord::new(place, one)).collect(),
         }
     }
 
-    /// The ranking that was written down, with distances to the metre.
+    /// The recorded ranking, with distances in whole metres.
     pub fn ranking(&self) -> Result<Ranking, IdError> {
         let LeftOutRecord { not_active, stale, already_asked, resting, too_far, fare_too_low } = self.left_out;
         Ok(Ranking {
@@ -128,9 +128,9 @@ impl RankingRecord {
                 NearnessRecord::Distance { width_m } => Nearness::Distance { width_m },
                 NearnessRecord::Time { width_s } => Nearness::Time { width_s },
             },
-            turn: match self.turn {
-                TurnRecord::Best => Turn::Best,
-                TurnRecord::NewDriver => Turn::NewDriver,
+            exploration: match self.turn {
+                TurnRecord::Best => Exploration::Exploit,
+                TurnRecord::NewDriver => Exploration::Explore,
             },
             eligible: self.eligible,
             left_out: LeftOut { not_active, stale, already_asked, resting, too_far, fare_too_low },
@@ -138,14 +138,14 @@ impl RankingRecord {
         })
     }
 
-    /// Whether this program knows the shape.
+    /// Whether this program knows the format.
     pub fn is_known(&self) -> bool {
         self.version == VERSION
     }
 }
 
 impl CandidateRecord {
-    fn of(place: usize, entrant: &Entrant) -> Self {
+    fn new(place: usize, entrant: &Entrant) -> Self {
         let time = |time: PickupTime| TimeRecord {
             seconds: time.seconds,
             source: match time.source {

@@ -1,52 +1,53 @@
-//! Leaves a service that keeps failing alone for a while.
+//! A circuit breaker for a service that keeps failing.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row after which it is left alone: fewer may be chance, more make more searches wait in vain.
+/// Consecutive failures that open the breaker: fewer may be chance, more make more searches wait in vain.
 const FAILURES_MAX: u32 = 5;
-/// How long it is left alone: a router that is started again reads its maps for longer than that, and one search in ten seconds
-/// that waits in vain costs nothing.
+/// How long the breaker stays open: a restarted router reads its maps for longer, and one vain request in ten seconds
+/// costs nothing.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Counts failures in a row.
+/// Counts consecutive failures.
 #[derive(Default)]
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     failures: u32,
-    /// When the next question is allowed, once there were too many failures.
-    again_at: Option<Instant>,
+    /// When the next request is allowed, once the breaker is open.
+    retry_at: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether it may be asked. After a pause one question is let through, and the others wait for another pause or its success.
-    pub(super) fn lets_through(&self) -> bool {
+    /// Whether a request is allowed. After a pause one trial request is allowed; the others wait for its success or the
+    /// next pause.
+    pub(super) fn allows_request(&self) -> bool {
         let (mut state, now) = (self.state(), Instant::now());
-        match state.again_at {
+        match state.retry_at {
             None => true,
             Some(at) if at <= now => {
-                state.again_at = Some(now + PAUSE);
+                state.retry_at = Some(now + PAUSE);
                 true
             }
             Some(_) => false,
         }
     }
 
-    /// It answered.
+    /// Records a success.
     pub(super) fn succeeded(&self) {
         *self.state() = State::default();
     }
 
-    /// It failed.
+    /// Records a failure.
     pub(super) fn failed(&self) {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES_MAX {
-            state.again_at = Some(Instant::now() + PAUSE);
+            state.retry_at = Some(Instant::now() + PAUSE);
         }
     }
 
@@ -60,27 +61,27 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn after_failures_in_a_row_one_question_in_a_pause_is_let_through() {
+    async fn after_consecutive_failures_one_request_per_pause_is_allowed() {
         let breaker = Breaker::default();
         for _ in 1..FAILURES_MAX {
             breaker.failed();
         }
         breaker.succeeded();
         breaker.failed();
-        assert!(breaker.lets_through(), "an answer begins the count anew");
+        assert!(breaker.allows_request(), "a success resets the count");
         for _ in 1..FAILURES_MAX {
             breaker.failed();
         }
-        assert!(!breaker.lets_through());
+        assert!(!breaker.allows_request());
         tokio::time::advance(PAUSE).await;
-        assert!(breaker.lets_through());
-        assert!(!breaker.lets_through(), "one at a time");
+        assert!(breaker.allows_request());
+        assert!(!breaker.allows_request(), "one at a time");
         breaker.failed();
         tokio::time::advance(PAUSE / 2).await;
-        assert!(!breaker.lets_through());
+        assert!(!breaker.allows_request());
         tokio::time::advance(PAUSE).await;
-        assert!(breaker.lets_through());
+        assert!(breaker.allows_request());
         breaker.succeeded();
-        assert!(breaker.lets_through() && breaker.lets_through());
+        assert!(breaker.allows_request() && breaker.allows_request());
     }
 }

@@ -1,45 +1,46 @@
-//! What a router answers, and why it may answer nothing.
+//! The answer of a router, and its errors.
 
 use thiserror::Error;
 
-/// The times from one place, to each place asked for.
+/// Driving times from one place to each destination, s.
 pub(super) type Row = Vec<Option<f64>>;
 
-/// Why a router gives no times. None of these has a place in it: OSRM is asked in the address, which `reqwest` would repeat, and an
-/// answer may hold what was asked.
+/// Why a router returns no times. No error contains a position: OSRM's request has them in the URL, which `reqwest`
+/// would repeat, and a response may echo them.
 #[derive(Debug, Error)]
 pub enum RouterError {
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client for the router cannot be made")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client for the router")]
     Client(#[source] reqwest::Error),
-    /// It does not answer in time.
+    /// The router does not answer in time.
     #[error("the router does not answer in time")]
     TimedOut,
-    /// It cannot be reached, or the answer breaks off.
-    #[error("the router cannot be asked")]
+    /// The router cannot be reached, or the response is incomplete.
+    #[error("cannot call the router")]
     Call(#[source] reqwest::Error),
-    /// It answers with another status than 200.
+    /// The router answers with a status other than 200.
     #[error("the router answers with status {0}")]
     Status(u16),
-    /// The answer is too long.
-    #[error("the router's answer is too long")]
+    /// The response is too long.
+    #[error("the router's response is too long")]
     TooLong,
-    /// The answer is not the document it should be.
-    #[error("the router's answer cannot be read")]
+    /// The response cannot be parsed.
+    #[error("cannot parse the router's response")]
     Unreadable,
-    /// The answer has another number of rows or columns than was asked for.
-    #[error("the router's answer has another size than the question")]
+    /// The response has an unexpected number of rows or columns.
+    #[error("the router's response has an unexpected size")]
     Size,
 }
 
 impl RouterError {
-    /// Whether the router is well and the question is not: a place it knows no road near. Others may be asked about.
-    pub(super) fn is_of_the_question(&self) -> bool {
+    /// Whether the request is at fault and the router is healthy, for example a place without a road nearby. Other
+    /// requests may succeed.
+    pub(super) fn is_request_error(&self) -> bool {
         matches!(self, Self::Status(400))
     }
 
-    /// Whether another try might help.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Whether a retry may help.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::TimedOut | Self::Call(_) => true,
             Self::Status(status) => *status == 429 || *status >= 500,

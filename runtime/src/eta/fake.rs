@@ -1,4 +1,4 @@
-//! A router in memory, for tests: every road is a straight line, unless a test says otherwise.
+//! An in-memory router for tests: every road is a straight line unless a test sets a time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,12 +21,12 @@ struct State {
 }
 
 impl FakeRouter {
-    /// From now on a car needs `seconds` from this very place, wherever it goes; `None`: there is no way.
+    /// Sets the driving time from this exact position to any destination; `None` means that there is no route.
     pub fn set(&self, from: Coordinate, seconds: Option<u32>) {
         self.state().roads.insert(0, (from, seconds));
     }
 
-    /// How many places were asked about, question by question.
+    /// The number of positions in each request.
     pub fn asked(&self) -> Vec<usize> {
         self.state().asked.clone()
     }

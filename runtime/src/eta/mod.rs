@@ -1,8 +1,8 @@
-//! How long drivers need to a pickup: by the straight line, or by a router that runs somewhere.
+//! Driving times to a pickup: by the straight line, or from an external router.
 //!
-//! [`Routers`] is the adapter of a process. It asks the router that the city's settings name at that moment, with one request a
-//! search and no second try; a router that keeps failing is left alone for a while. Whoever asks ranks by distance where there is
-//! no answer.
+//! [`Routers`] is the adapter of a process. It calls the router of the city's current settings, with one request for
+//! each search and without retries; a circuit breaker skips a router that keeps failing. Without an answer the caller
+//! ranks by distance.
 
 mod breaker;
 mod error;

@@ -1,8 +1,9 @@
 //! The table service of OSRM (`osrm-routed`, API v1): `GET /table/v1/{profile}/{lng},{lat};…?sources=…&destinations=…`.
 //!
-//! Documented, and relied on: 200 with `code` `Ok` and `durations`, a row for each source with seconds for each destination, `null`
-//! where there is no way; 400 with another `code` where the request cannot be answered, for example `NoSegment` for a place far
-//! from every road. The profile in the path is that of the server's data, whatever it is called.
+//! Documented behaviour that this module relies on: 200 with `code` `Ok` and `durations`, a row for each source with
+//! seconds for each destination, `null` if there is no route; 400 with another `code` if the request cannot be
+//! answered, for example `NoSegment` for a place far from every road. The profile in the path is that of the server's
+//! data, whatever its name.
 
 use std::fmt::Write as _;
 
@@ -17,11 +18,11 @@ struct Table {
     durations: Option<Vec<Vec<Option<f64>>>>,
 }
 
-/// The address of the question. Six digits are a tenth of a metre.
+/// The URL of the request. Six digits are a tenth of a metre.
 pub(super) fn address(base: &str, from: &[Coordinate], to: Coordinate) -> String {
     let mut address = format!("{base}/table/v1/driving/");
     for place in from {
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(address, "{:.6},{:.6};", place.lng(), place.lat());
     }
     let sources: Vec<String> = (0..from.len()).map(|source| source.to_string()).collect();
@@ -36,7 +37,7 @@ pub(super) fn address(base: &str, from: &[Coordinate], to: Coordinate) -> String
     address
 }
 
-/// Reads the answer.
+/// Parses the response.
 pub(super) fn rows(document: &[u8]) -> Result<Vec<Row>, RouterError> {
     let table: Table = serde_json::from_slice(document).map_err(|_| RouterError::Unreadable)?;
     match table.durations {

@@ -1,4 +1,4 @@
-//! One router: a question over HTTP, its answer, and what can be wrong with it.
+//! An HTTP client for one router.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use reqwest::StatusCode;
 use super::error::RouterError;
 use super::{osrm, valhalla};
 
-/// Longest answer, bytes: 50 drivers with all that OSRM and Valhalla say of them take less than a third.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Longest time that is believed, s: whoever needs a day is not on the way to a pickup.
+/// Longest response, bytes: 50 drivers with everything OSRM and Valhalla return take less than a third.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Longest plausible driving time, s: a driver a day away is not on the way to a pickup.
 const SECONDS_MAX: f64 = 86_400.0;
 
-/// A router that runs somewhere.
+/// An external router.
 pub struct Router {
     client: reqwest::Client,
     config: RouterConfig,
 }
 
 impl Router {
-    /// The configured router. Nothing is called before the first question. It may not send us elsewhere, and over plain HTTP, which
-    /// stays inside the city's network, no proxy is asked.
+    /// A client for the configured router. No call is made before the first request. Redirects are not followed, and
+    /// plain HTTP, which stays inside the city's network, uses no proxy.
     pub fn new(config: RouterConfig) -> Result<Self, RouterError> {
         let builder =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
@@ -32,12 +32,13 @@ impl Router {
         Ok(Self { client, config })
     }
 
-    /// What it was made of.
+    /// The configuration of this client.
     pub(super) fn config(&self) -> &RouterConfig {
         &self.config
     }
 
-    /// Seconds from each place to `to`, of at least one place, `None` where there is no way; within `timeout`, connecting included.
+    /// Driving times (s) from each place to `to`, for at least one place, `None` if there is no route; within
+    /// `timeout`, including the connection.
     pub async fn seconds(
         &self,
         from: &[Coordinate],
@@ -47,7 +48,7 @@ impl Router {
         let base = &self.config.url;
         let request = match self.config.kind {
             RouterKind::Osrm => self.client.get(osrm::address(base, from, to)),
-            RouterKind::Valhalla => self.client.post(valhalla::address(base)).json(&valhalla::question(from, to)),
+            RouterKind::Valhalla => self.client.post(valhalla::address(base)).json(&valhalla::request(from, to)),
         };
         let document = read(request.timeout(timeout)).await?;
         let rows = match self.config.kind {
@@ -71,7 +72,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RouterError> 
     }
     let mut document = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        if document.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if document.len() + chunk.len() > RESPONSE_BYTES_MAX {
             return Err(RouterError::TooLong);
         }
         document.extend_from_slice(&chunk);
@@ -79,7 +80,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RouterError> 
     Ok(document)
 }
 
-/// Whole seconds; `None` for what is no time.
+/// Whole seconds; `None` for an implausible value.
 fn whole(seconds: f64) -> Option<u32> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the range of a day")]
     (0.0..=SECONDS_MAX).contains(&seconds).then(|| seconds.round() as u32)

@@ -19,17 +19,17 @@ use crate::telemetry::metrics::Metrics;
 
 const ACTION: &str = "asking the router";
 
-/// It failed too often in a row and is left alone for a while.
+/// The circuit breaker is open.
 #[derive(Debug, Error)]
-#[error("the router failed too often in a row")]
-struct LeftAlone;
+#[error("the router failed repeatedly; the circuit breaker is open")]
+struct BreakerOpen;
 
 struct Current {
     router: Router,
     breaker: Breaker,
 }
 
-/// Asks the router that the settings name, with the time they give it; the straight line where they name none.
+/// Calls the router of the settings within their time-out; uses the straight line if they have none.
 pub struct Routers {
     city: City,
     metrics: Arc<Metrics>,
@@ -43,7 +43,7 @@ impl Routers {
         Self { straight_line: StraightLine::new(city.clone()), city, metrics, current: Mutex::default() }
     }
 
-    /// The router of these settings: the one at hand, or a new one where they changed.
+    /// Returns the router of these settings: the current one, or a new one if they changed.
     fn current(&self, config: &RouterConfig) -> Result<Arc<Current>, RouterError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = current.as_ref().filter(|known| known.router.config() == config) {
@@ -57,26 +57,26 @@ impl Routers {
     fn failure(&self, error: RouterError, breaker: &Breaker) -> PortError {
         let outcome = match &error {
             RouterError::TimedOut => "timed_out",
-            error if error.is_of_the_question() => "refused",
+            error if error.is_request_error() => "refused",
             _ => "failed",
         };
         self.metrics.eta_request(outcome);
-        if error.is_of_the_question() {
+        if error.is_request_error() {
             breaker.succeeded();
         } else {
             breaker.failed();
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            // As often as the breaker lets it happen.
-            tracing::warn!(%error, cause, "drivers are ranked by distance");
+            // The breaker limits the rate of this line.
+            tracing::warn!(%error, cause, "the router failed; ranking drivers by distance");
         }
         failed(error)
     }
 }
 
 fn failed(error: RouterError) -> PortError {
-    let may_pass = error.may_pass();
+    let is_transient = error.is_transient();
     let source = error.into();
-    if may_pass {
+    if is_transient {
         PortError::Unavailable { action: ACTION, source }
     } else {
         PortError::Failed { action: ACTION, source }
@@ -92,9 +92,9 @@ impl Eta for Routers {
             return Ok(Vec::new());
         }
         let current = self.current(config).map_err(failed)?;
-        if !current.breaker.lets_through() {
+        if !current.breaker.allows_request() {
             self.metrics.eta_request("left_alone");
-            return Err(PortError::Unavailable { action: ACTION, source: LeftAlone.into() });
+            return Err(PortError::Unavailable { action: ACTION, source: BreakerOpen.into() });
         }
         let (began, timeout) = (Instant::now(), Duration::from_millis(settings.policy.eta_timeout_ms));
         let answer = current.router.seconds(from, to, timeout).await;

@@ -1,4 +1,4 @@
-//! The straight line, stretched by the city's road factor and driven at its average speed.
+//! The straight line, scaled by the city's road factor and driven at its average speed.
 
 use async_trait::async_trait;
 use dispatch_core::geo::Coordinate;
@@ -6,7 +6,7 @@ use dispatch_core::geo::Coordinate;
 use crate::city::City;
 use crate::ports::{Eta, PortError};
 
-/// Knows no roads. Its order is that of distance.
+/// Estimates driving times without roads. The resulting order is that of distance.
 pub struct StraightLine(City);
 
 impl StraightLine {

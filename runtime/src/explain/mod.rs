@@ -1,7 +1,7 @@
-//! `dispatch-runtime explain`: reads records of rankings out of log lines, shows them as tables, and makes every order again.
+//! `dispatch-runtime explain`: reads ranking records from log lines, prints them as tables, and replays every order.
 //!
-//! The runtime writes one record for each search for candidates, under the log target [`TARGET`]. An order that does not follow from
-//! its own record was not made by this program's rules.
+//! The runtime writes one record for each search, under the log target [`TARGET`]. An order that does not follow from
+//! its own record was not produced by the rules of this program.
 
 #[cfg(test)]
 mod tests;
@@ -12,55 +12,56 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dispatch_core::ids::{DriverId, IdError};
-use dispatch_core::ranking::{Entrant, Nearness, Ranking, TimeSource, Turn, replay};
+use dispatch_core::ranking::{Entrant, Exploration, Nearness, Ranking, TimeSource, replay};
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::engine::ranking_record::{RankingRecord, TARGET};
 
-/// `explain`.
+/// Arguments of `explain`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExplainArgs {
-    /// The log lines; standard input where none or `-` is given
+    /// Log file; standard input if omitted or `-`
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Only rankings of this dispatch: dispatch#00001
+    /// Show only rankings of this dispatch, for example dispatch#00001
     #[arg(long, value_name = "ID")]
     pub dispatch: Option<String>,
 }
 
-/// Longest piece of a line that is looked at, bytes: fifty candidates take a twentieth.
+/// Longest line that is read, bytes; a record of fifty candidates takes a twentieth.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Why nothing could be explained.
+/// Why the log could not be explained.
 #[derive(Debug, Error)]
 pub enum ExplainError {
-    /// The lines cannot be read, or the tables not be written.
-    #[error("the log lines cannot be explained")]
+    /// The lines cannot be read, or the tables cannot be written.
+    #[error("cannot read the log lines or write the tables")]
     Io(#[from] std::io::Error),
 }
 
-/// What is wrong with a record.
+/// Why a record is invalid.
 #[derive(Debug, Error)]
 enum RecordError {
     #[error("the record cannot be read")]
     Shape(#[from] serde_json::Error),
-    #[error("the record is of a version this program does not know")]
+    #[error("the record has a version that this program does not know")]
     Version,
-    #[error("the record names a driver that cannot be one")]
+    #[error("the record contains an invalid driver id")]
     Driver(#[from] IdError),
 }
 
-/// How many records were found, and how many of them are wrong.
+/// Number of records found, and how many of them are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Records found.
+    /// Number of records found.
     pub found: usize,
-    /// Records that cannot be read, or whose order does not follow from them.
+    /// Number of records that cannot be read, or whose order does not follow from them.
     pub wrong: usize,
 }
 
-/// Explains a file, or standard input. The exit code is 0 if there was a record and every order follows from its record.
+/// Explains a file or standard input. The exit code is 0 if there is at least one record and every order follows from
+/// its record.
 pub fn run(args: &ExplainArgs) -> Result<ExitCode, ExplainError> {
     let mut out = std::io::stdout().lock();
     let only = args.dispatch.as_deref();
@@ -68,11 +69,11 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, ExplainError> {
         Some(file) => explain(BufReader::new(File::open(file)?), &mut out, only)?,
         None => explain(std::io::stdin().lock(), &mut out, only)?,
     };
-    writeln!(out, "{} rankings, {} of them wrong", tally.found, tally.wrong)?;
+    writeln!(out, "{} rankings, {} wrong", tally.found, tally.wrong)?;
     Ok(if tally.found > 0 && tally.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Explains the records in these lines, or those of one dispatch. Lines that are none are passed over.
+/// Explains the records in these lines, or those of one dispatch. Other lines are skipped.
 pub fn explain(mut lines: impl BufRead, out: &mut impl Write, only: Option<&str>) -> Result<Tally, ExplainError> {
     let (mut tally, mut line) = (Tally::default(), Vec::new());
     loop {
@@ -80,7 +81,7 @@ pub fn explain(mut lines: impl BufRead, out: &mut impl Write, only: Option<&str>
         if lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
             return Ok(tally);
         }
-        let Some(Line { dispatch, record }) = Line::of(&line) else { continue };
+        let Some(Line { dispatch, record }) = Line::parse(&line) else { continue };
         if only.is_some_and(|only| only != dispatch) {
             continue;
         }
@@ -95,7 +96,7 @@ pub fn explain(mut lines: impl BufRead, out: &mut impl Write, only: Option<&str>
     }
 }
 
-/// A log line with a record in it.
+/// A log line with a record.
 #[derive(Deserialize)]
 struct Line {
     dispatch: String,
@@ -103,12 +104,12 @@ struct Line {
 }
 
 impl Line {
-    /// Reads a line of either form of the log.
-    fn of(line: &[u8]) -> Option<Self> {
-        Self::of_json(line).or_else(|| Self::of_text(std::str::from_utf8(line).ok()?))
+    /// Parses a line of either log format.
+    fn parse(line: &[u8]) -> Option<Self> {
+        Self::from_json(line).or_else(|| Self::from_text(std::str::from_utf8(line).ok()?))
     }
 
-    fn of_json(line: &[u8]) -> Option<Self> {
+    fn from_json(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
             target: String,
@@ -118,7 +119,7 @@ impl Line {
     }
 
     /// `… dispatch::ranking: ranked dispatch=dispatch#00001 record={…}`
-    fn of_text(line: &str) -> Option<Self> {
+    fn from_text(line: &str) -> Option<Self> {
         let (_, fields) = line.split_once(&format!("{TARGET}: ranked dispatch="))?;
         let (dispatch, record) = fields.trim_end().split_once(" record=")?;
         Some(Self { dispatch: dispatch.to_owned(), record: record.to_owned() })
@@ -134,31 +135,32 @@ fn read(record: &str) -> Result<(RankingRecord, Ranking), RecordError> {
     Ok((record, ranking))
 }
 
-/// Prints one ranking; whether its order follows from it.
+/// Prints one ranking; returns whether its order follows from the record.
 fn show(record: &RankingRecord, ranking: &Ranking, out: &mut impl Write) -> std::io::Result<bool> {
     let by = match ranking.nearness {
-        Nearness::Exact => "distance, to the last digit".to_owned(),
+        Nearness::Exact => "exact distance".to_owned(),
         Nearness::Distance { width_m } => format!("distance in buckets of {width_m} m"),
-        Nearness::Time { width_s } => format!("time to the pickup in buckets of {width_s} s"),
+        Nearness::Time { width_s } => format!("driving time in buckets of {width_s} s"),
     };
-    let turn = match ranking.turn {
-        Turn::Best => "",
-        Turn::NewDriver => ", a new driver's turn",
+    let exploration = match ranking.exploration {
+        Exploration::Exploit => "",
+        Exploration::Explore => ", exploring",
     };
     let RankingRecord { dispatch, at, rules, .. } = record;
-    writeln!(out, "{}  {}  rules {}  by {by}{turn}", dispatch.escape_debug(), at.escape_debug(), rules.escape_debug())?;
+    let (dispatch, at, rules) = (dispatch.escape_debug(), at.escape_debug(), rules.escape_debug());
+    writeln!(out, "{dispatch}  {at}  rules {rules}  by {by}{exploration}")?;
     for (place, entrant) in ranking.order.iter().enumerate() {
         writeln!(out, "{:>4}  {}", place + 1, row(entrant))?;
     }
-    writeln!(out, "      {} could be asked; {}", ranking.eligible, left_out(ranking))?;
+    writeln!(out, "      {} eligible; {}", ranking.eligible, left_out(ranking))?;
     let (order, replayed): (Vec<_>, _) =
         (ranking.order.iter().map(|entrant| entrant.driver_id.clone()).collect(), replay(ranking));
     if replayed == order {
-        writeln!(out, "      replayed: the same order\n")?;
+        writeln!(out, "      replay: same order\n")?;
         return Ok(true);
     }
     let names: Vec<&str> = replayed.iter().map(DriverId::as_str).collect();
-    writeln!(out, "      WRONG: replayed, the order is {}\n", names.join(", "))?;
+    writeln!(out, "      WRONG: replay gives the order {}\n", names.join(", "))?;
     Ok(false)
 }
 
@@ -166,12 +168,12 @@ fn row(entrant: &Entrant) -> String {
     let time = entrant.time.map_or_else(String::new, |time| {
         let from = match time.source {
             TimeSource::Router => "",
-            TimeSource::StraightLine => " by the straight line",
+            TimeSource::StraightLine => " by straight line",
         };
         format!("  {} s{from}", time.seconds)
     });
     let rate = entrant.acceptance.rate_per_mille();
-    let automatic = if entrant.auto_accept { "autoAccept" } else { "by hand   " };
+    let automatic = if entrant.auto_accept { "autoAccept" } else { "manual    " };
     format!(
         "{:<14} {:>6} m{time}  bucket {:<3} {automatic}  acceptance {}.{} % ({} of {})  idle {} s",
         entrant.driver_id.as_str(),
@@ -189,13 +191,13 @@ fn left_out(ranking: &Ranking) -> String {
     let left_out = &ranking.left_out;
     let counts = [
         (left_out.not_active, "not active"),
-        (left_out.stale, "silent for too long"),
-        (left_out.already_asked, "asked already"),
+        (left_out.stale, "stale position"),
+        (left_out.already_asked, "already asked"),
         (left_out.resting, "held or cooling down"),
         (left_out.too_far, "too far for the driver"),
         (left_out.fare_too_low, "fare too low for the driver"),
     ];
     let reasons: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, reason)| format!("{count} {reason}")).collect();
-    if reasons.is_empty() { "nobody left out".to_owned() } else { format!("left out: {}", reasons.join(", ")) }
+    if reasons.is_empty() { "none excluded".to_owned() } else { format!("excluded: {}", reasons.join(", ")) }
 }

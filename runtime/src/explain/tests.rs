@@ -1,4 +1,4 @@
-//! Records as the engine writes them, and as somebody may have changed them.
+//! Records as the engine writes them, and modified ones.
 
 use dispatch_core::candidate::AcceptanceCounts;
 use dispatch_core::geo::Metres;
@@ -24,7 +24,7 @@ fn entrant(number: u32, time: Option<PickupTime>, offered: u32) -> Entrant {
 fn ranking() -> Ranking {
     Ranking {
         nearness: Nearness::Distance { width_m: 200 },
-        turn: Turn::NewDriver,
+        exploration: Exploration::Explore,
         eligible: 4,
         left_out: LeftOut { resting: 2, too_far: 1, ..LeftOut::default() },
         order: vec![entrant(2, None, 0), entrant(1, None, 9), entrant(3, None, 9)],
@@ -33,7 +33,7 @@ fn ranking() -> Ranking {
 
 fn line(ranking: &Ranking) -> Value {
     let id = DispatchId::from_suffix("00001").unwrap();
-    let record = RankingRecord::of(&id, "2025-05-25T15:30:00.000+09:00", "0123456789ab", ranking);
+    let record = RankingRecord::new(&id, "2025-05-25T15:30:00.000+09:00", "0123456789ab", ranking);
     json!({ "level": "INFO", "target": TARGET, "message": "ranked", "dispatch": id.as_str(), "record": record.to_string() })
 }
 
@@ -44,7 +44,7 @@ fn explained(lines: &[String], only: Option<&str>) -> (Tally, String) {
 }
 
 #[test]
-fn a_ranking_is_shown_and_made_again() {
+fn a_ranking_is_printed_and_replayed() {
     let lines = ["not JSON".to_owned(), json!({ "target": "other" }).to_string(), line(&ranking()).to_string()];
     let (tally, text) = explained(&lines, None);
     assert_eq!(tally, Tally { found: 1, wrong: 0 });
@@ -53,12 +53,12 @@ fn a_ranking_is_shown_and_made_again() {
 }
 
 #[test]
-fn an_order_that_does_not_follow_is_told() {
+fn an_order_that_does_not_follow_is_reported() {
     let mut changed = ranking();
     changed.order.swap(1, 2);
     let (tally, text) = explained(&[line(&changed).to_string()], None);
     assert_eq!(tally, Tally { found: 1, wrong: 1 });
-    assert!(text.contains("WRONG: replayed, the order is driver#00002, driver#00001, driver#00003"), "{text}");
+    assert!(text.contains("WRONG: replay gives the order driver#00002, driver#00001, driver#00003"), "{text}");
 }
 
 #[test]
@@ -80,9 +80,9 @@ fn a_record_that_cannot_be_read_is_wrong_and_never_reaches_the_terminal_raw() {
 }
 
 proptest! {
-    /// What the log keeps is enough: the ranking read back leads to the order that was written.
+    /// The log contains enough: the ranking read back gives the order that was written.
     #[test]
-    fn what_is_written_is_read_back(
+    fn a_written_ranking_is_read_back(
         numbers in prop::collection::btree_set(1..60_u32, 0..20),
         timed in any::<bool>(),
         offered in 0..20_u32,
@@ -95,6 +95,9 @@ proptest! {
         let written = Ranking { nearness, order, ..ranking() };
         let (_, read) = read(line(&written)["record"].as_str().unwrap()).unwrap();
         prop_assert_eq!(replay(&read), replay(&written));
-        prop_assert_eq!((read.nearness, read.turn, read.left_out), (written.nearness, written.turn, written.left_out));
+        prop_assert_eq!(
+            (read.nearness, read.exploration, read.left_out),
+            (written.nearness, written.exploration, written.left_out)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What the platform asks a process: is it alive, is it ready, what has it counted. Served on a listener of its own, which
-//! nothing outside the cluster reaches.
+//! The admin endpoints for liveness, readiness and metrics. They have their own listener, which cannot be reached from
+//! outside the cluster.
 
 use std::sync::Arc;
 
@@ -12,28 +12,25 @@ use tokio::sync::watch;
 
 use crate::telemetry::metrics::Metrics;
 
-/// Whether a process takes work.
+/// Whether a process accepts work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// It does.
     Ready,
-    /// It does not.
     NotReady {
-        /// What it waits for: `starting`, `draining`, a resource's name.
+        /// The reason: `starting`, `draining`, or the name of the resource that it waits for.
         waits_for: &'static str,
     },
 }
 
-/// What the admin listener shows.
+/// The state of the admin listener.
 #[derive(Clone)]
 pub struct AdminState {
-    /// Readiness, kept current by whoever runs the process.
+    /// Readiness, updated by the process.
     pub readiness: watch::Receiver<Readiness>,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// `/livez`, `/readyz` and `/metrics`.
+/// Serves `/livez`, `/readyz` and `/metrics`.
 pub fn admin_router(state: AdminState) -> Router {
     Router::new()
         .route("/livez", get(livez))
@@ -42,27 +39,28 @@ pub fn admin_router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// Alive as long as the process answers and its loops come round: a dead dependency is no reason to be restarted.
+/// Healthy while the process answers and its loops make progress. An unavailable dependency does not count: a restart
+/// would not repair it.
 async fn livez(State(state): State<AdminState>) -> Response {
     match state.metrics.silent_loop() {
         None => "ok\n".into_response(),
         Some(name) => {
-            tracing::error!(name, "a loop stands still");
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{name} stands still\n")).into_response()
+            tracing::error!(name, "a loop makes no progress");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{name} makes no progress\n")).into_response()
         }
     }
 }
 
 async fn readyz(State(state): State<AdminState>) -> Response {
     match *state.readiness.borrow() {
-        Readiness::Ready if state.metrics.is_shedding() => not_ready("less load"),
+        Readiness::Ready if state.metrics.is_shedding() => not_ready("overloaded"),
         Readiness::Ready => "ok\n".into_response(),
         Readiness::NotReady { waits_for } => not_ready(waits_for),
     }
 }
 
-fn not_ready(waits_for: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("waits for {waits_for}\n")).into_response()
+fn not_ready(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

@@ -1,4 +1,4 @@
-//! From stored items to the documents clients get.
+//! Converts stored items to the documents that clients receive.
 
 use dispatch_http_types as dto;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::ports::StoredDispatch;
 use crate::store::entity;
 
-/// A dispatch without its keys and its search.
+/// A dispatch without its keys and the state of its search.
 pub fn dispatch(stored: &StoredDispatch) -> dto::Dispatch {
     let item = &stored.item;
     dto::Dispatch {
@@ -60,7 +60,7 @@ pub fn driver(item: entity::DriverItem) -> dto::DriverProfile {
     }
 }
 
-/// The name of a variant without fields, as it is written in JSON; empty for anything else.
+/// The JSON name of a variant without fields; empty for any other value.
 pub fn wire_name<T: Serialize>(variant: &T) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(name)) => name,

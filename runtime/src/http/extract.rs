@@ -1,5 +1,5 @@
-//! Extractors that answer with problem documents: strict JSON bodies, strict queries, ids in paths, the Idempotency-Key.
-//! Who calls is [`auth`](super::middleware::auth)'s affair.
+//! Extractors that reject with problem documents: strict JSON bodies, strict queries, ids in paths, the
+//! Idempotency-Key. The extractors for callers are in [`auth`](super::middleware::auth).
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
 
-/// Characters of a serde path or message repeated to the client.
+/// Maximum characters of a serde path or message that a response repeats.
 const ECHO_CHARS_MAX: usize = 200;
 
-/// Longest Idempotency-Key, characters.
+/// Maximum length of an Idempotency-Key, characters.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
-/// Longest time for a body: the longest allowed comes in it over 400 kbit/s.
+/// Maximum time for a body to arrive: enough for the longest allowed body at 400 kbit/s.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// A JSON body of exactly this shape. How long it may be is a layer's decision (`DefaultBodyLimit`).
+/// A JSON body that must match `T` exactly. A layer limits its length (`DefaultBodyLimit`).
 pub struct JsonBody<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -43,7 +43,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// `application/json`, with parameters or without.
+/// Whether the `Content-Type` is `application/json`, with or without parameters.
 fn says_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next());
@@ -51,7 +51,7 @@ fn says_json(headers: &HeaderMap) -> bool {
 }
 
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // To keep in mind where one is costs as much as the reading: only a body that is wrong is read so.
+    // Tracking the path doubles the cost of parsing, so only a body that failed is parsed a second time with it.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
@@ -65,7 +65,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Serde's words without the value it met, which may be a phone number or a position.
+/// Serde's message without the value, which may be a phone number or a position.
 fn wrong_shape(path: &str, message: &str) -> ApiError {
     let message = message.split(" at line ").next().unwrap_or(message);
     let quoted = message.split('`').nth(1).unwrap_or_default();
@@ -75,7 +75,7 @@ fn wrong_shape(path: &str, message: &str) -> ApiError {
     } else if message.starts_with("missing field") {
         (quoted, "is required".to_owned())
     } else if message.starts_with("duplicate field") {
-        (quoted, "is given twice".to_owned())
+        (quoted, "must occur only once".to_owned())
     } else {
         let expected = message.rsplit_once("expected ").map(|(_, expected)| format!("must be {}", in_json(expected)));
         ("", expected.unwrap_or_else(|| "is not valid".to_owned()))
@@ -90,7 +90,7 @@ fn wrong_shape(path: &str, message: &str) -> ApiError {
     ApiError::field(shortened(&field), shortened(&detail))
 }
 
-/// Rust's names of types in the words of JSON.
+/// Rust's names of types in JSON terms.
 fn in_json(expected: &str) -> &str {
     match expected {
         "f64" => "a number",
@@ -105,7 +105,7 @@ fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(ECHO_CHARS_MAX).collect()
 }
 
-/// A query of exactly this shape.
+/// A query that must match `T` exactly.
 pub struct StrictQuery<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
@@ -131,12 +131,12 @@ fn query_field(path: &str, message: &str) -> ApiError {
     ApiError::field(shortened(if path.is_empty() { "query" } else { path }), "is not valid")
 }
 
-/// An id that stands in paths: the part behind its prefix, because `#` would begin a fragment.
+/// An id in a path. Paths contain only the part after the prefix, because `#` would start a fragment.
 pub trait PathId: Sized {
     /// Name of the path parameter.
     const NAME: &'static str;
 
-    /// Makes the id from the part behind the prefix.
+    /// Makes the id from the part after the prefix.
     fn from_suffix(suffix: &str) -> Result<Self, IdError>;
 }
 
@@ -164,7 +164,6 @@ impl PathId for DispatchId {
     }
 }
 
-/// The id in the path.
 pub struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for InPath<T> {
@@ -174,13 +173,13 @@ impl<S: Send + Sync, T: PathId> FromRequestParts<S> for InPath<T> {
         let Path(suffix) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::field(T::NAME, "must be UTF-8"))?;
-        T::from_suffix(&suffix)
-            .map(Self)
-            .map_err(|_| ApiError::field(T::NAME, "in a path an id is 1 to 64 of the characters A-Z a-z 0-9 _ -"))
+        T::from_suffix(&suffix).map(Self).map_err(|_| {
+            ApiError::field(T::NAME, "must be 1 to 64 of the characters A-Z a-z 0-9 _ -, without a prefix")
+        })
     }
 }
 
-/// The Idempotency-Key header, where there is one.
+/// The optional header `Idempotency-Key`.
 pub struct IdempotencyKey(pub Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
@@ -193,7 +192,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         let bytes = key.as_bytes();
         let plain = bytes.iter().all(u8::is_ascii_graphic);
         if another.is_some() || bytes.is_empty() || bytes.len() > IDEMPOTENCY_KEY_CHARS_MAX || !plain {
-            return Err(ApiError::field("Idempotency-Key", "must be given once, 1 to 255 visible ASCII characters"));
+            return Err(ApiError::field("Idempotency-Key", "must occur once, with 1 to 255 visible ASCII characters"));
         }
         Ok(Self(key.to_str().ok().map(str::to_owned)))
     }

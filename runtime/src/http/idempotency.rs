@@ -1,11 +1,12 @@
-//! Requests under an Idempotency-Key: the first answer is kept and given again.
+//! Requests with an Idempotency-Key: the first successful response is stored and returned again.
 //!
-//! As Stripe's API does it: a key belongs to its caller and operation for a day; another request under it is refused; while the
-//! first is under way, a second is told to wait. What is not valid is refused before the key counts. An answer is kept where the
-//! request took effect. A refusal, or a failure behind us, is not: it changed nothing or may be repeated safely, because every
-//! change is fenced by the dispatch itself, so the next attempt is judged by the dispatch as it then is.
+//! The rules follow Stripe's API. A key belongs to its caller and operation for a day. Another request with the same
+//! key is rejected. While the first request is in progress, a second one is asked to retry later. A request that is not
+//! valid is rejected before it uses the key. A response is stored only if the request took effect. Refusals and
+//! failures of backend services are not stored: they changed nothing, or can be repeated safely because the dispatch
+//! itself fences every change, so the next attempt is decided on the current state of the dispatch.
 //!
-//! A kept answer shows the dispatch as it was; `Idempotent-Replayed: true` says so, and reading the dispatch tells how it is.
+//! A stored response shows the dispatch as it was then, and is marked with `Idempotent-Replayed: true`.
 //!
 //! A request without a key costs nothing here; one with a key costs two writes.
 
@@ -24,26 +25,23 @@ use super::problem::ApiError;
 use super::state::AppState;
 use crate::ports::{IdempotencyState, IdempotentRequest, PortError, StoredAnswer};
 
-/// Says that an answer was given before.
+/// Marks a stored response that is returned again.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// What is asked.
+/// A request that may carry an Idempotency-Key.
 pub(super) struct Asked<'a, T> {
-    /// Who asks.
     pub caller: &'a Caller,
-    /// Method and pattern of the path.
+    /// The `operationId`.
     pub operation: &'static str,
     /// The id in the path.
     pub of: &'a str,
-    /// The document sent.
     pub body: &'a T,
-    /// The key, where there is one.
     pub key: Option<String>,
 }
 
 impl<T: Serialize> Asked<'_, T> {
     fn request(&self, key: &str) -> IdempotentRequest {
-        // A document that was read can be written; what could not would only be like itself.
+        // A document that was deserialized can be serialized, so the fallback is never used.
         let body = serde_json::to_vec(self.body).unwrap_or_default();
         IdempotentRequest {
             key: digest(&[self.caller.subject().as_bytes(), self.operation.as_bytes(), key.as_bytes()]),
@@ -53,7 +51,8 @@ impl<T: Serialize> Asked<'_, T> {
     }
 }
 
-/// SHA-256 in hexadecimal digits. Lengths go in, so that parts cannot borrow from each other.
+/// SHA-256 in hexadecimal digits. Each part is preceded by its length, so that bytes cannot move between parts
+/// unnoticed.
 fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -62,13 +61,13 @@ fn digest(parts: &[&[u8]]) -> String {
     }
     let mut text = String::with_capacity(64);
     for byte in hash.finalize() {
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
 }
 
-/// Carries out `work`, or gives the answer it had under the same key.
+/// Runs `work`, or returns the stored response of an earlier request with the same key.
 pub(super) async fn once<T: Serialize>(
     app: &AppState,
     asked: Asked<'_, T>,
@@ -98,11 +97,11 @@ async fn end(app: &AppState, request: &IdempotentRequest, done: Option<&Json<Dis
     }
 }
 
-/// What was done is done: a key that could not be settled is free again when its time is over.
+/// Logs a failure to store the outcome. The request itself is done, and the key becomes free when its hold expires.
 fn note(app: &AppState, settled: Result<(), PortError>) {
     if let Err(error) = settled {
         app.engine.metrics.port_error(&error);
-        tracing::warn!(%error, "an answer was not kept");
+        tracing::warn!(%error, "cannot store the outcome of a request with an Idempotency-Key");
     }
 }
 

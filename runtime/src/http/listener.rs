@@ -1,4 +1,4 @@
-//! The public listener: connections with bounds of their own, which hyper keeps before any of our code sees a request.
+//! The public listener. Its limits on connections are enforced by hyper, before any handler sees a request.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,24 +16,25 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// Connections at once: every event stream has one, and some thousands more wait between two requests.
+/// Maximum open connections: one for each event stream, and several thousand that are idle between requests.
 const CONNECTIONS_MAX: usize = 16_000;
-/// Longest head of a request, bytes: a token of 8 KB, and as much again. Longer ones are answered 431.
+/// Maximum length of a request head, bytes: a token of 8 KB, and as much again. A longer one is answered with 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header fields of a request; browsers send some twenty, proxies add a few.
+/// Maximum header fields of a request. Browsers send about twenty, and proxies add a few.
 const HEADERS_MAX: usize = 64;
-/// Longest time for a head, and longest rest between two requests. Load balancers rest for 60 s and then must not find a
-/// connection that we closed at that moment.
+/// Maximum time to receive a request head, which includes the idle time between two requests. It is longer than the 60
+/// s idle timeout of a load balancer, which must not send a request on a connection that is being closed here.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
-/// Pause after a failed accept, as when the process has no file descriptor left: trying again at once would spin.
+/// Pause after a failed accept, for example when the process has run out of file descriptors. Without it the loop would
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bounds of a listener.
+/// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at once; more wait to be accepted.
+    /// Maximum open connections; further ones wait to be accepted.
     pub connections: usize,
-    /// Longest time for the head of a request.
+    /// Maximum time to receive a request head.
     pub head_within: Duration,
 }
 
@@ -43,8 +44,8 @@ impl Default for Bounds {
     }
 }
 
-/// Serves until `end`; then takes no more connections, finishes what is in flight and closes the rest. The caller decides how
-/// long that may take.
+/// Serves until `end`; then accepts no more connections, finishes the requests in flight and closes idle connections.
+/// The caller limits how long that may take.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, end: CancellationToken) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
@@ -70,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, end: C
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, (bounds, end): (Bounds, CancellationToken)) {
-    // Answers are small: waiting for more to send only delays them.
+    // Responses are small: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -83,7 +84,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, (bounds
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
-    // What a client breaks is its own affair: nothing to log, nothing to tell.
+    // Connection errors are the client's doing, so they are not logged.
     tokio::select! {
         _ = connection.as_mut() => return,
         () = end.cancelled() => connection.as_mut().graceful_shutdown(),

@@ -1,19 +1,19 @@
-//! The HTTP API: one router for the three roles that talk to apps.
+//! The HTTP API: one router for the three roles that serve apps.
 //!
 //! | role | routes |
 //! | --- | --- |
-//! | `save-dispatch` | requests, reads and lists of dispatches; user profiles |
+//! | `save-dispatch` | creating, reading and listing dispatches; user profiles |
 //! | `driver-response` | answers to offers, devices, event streams |
 //! | `status-update` | trip events, cancellations, availability, positions, driver profiles |
 //!
-//! A request passes [`middleware::request`] (id, its address's share, admission, deadline, access log), then
-//! [`middleware::auth`] (who is it, and its own share), then [`extract`] (strict shapes), then [`validate`] (bounds), and then one
-//! call of the engine or of a port; what comes back is turned into a document by [`convert`]. Errors are problem documents
-//! ([`problem`]). Handlers decide nothing: core does.
+//! A request passes [`middleware::request`] (request id, rate limit of the address, admission, deadline, access log),
+//! then [`middleware::auth`] (authentication, rate limit of the caller), then [`extract`] (strict parsing), then
+//! [`validate`] (rules for fields), and then makes one call of the engine or of a port. [`convert`] turns the result
+//! into a document. Errors are problem documents ([`problem`]). Handlers make no decisions about dispatches: core does.
 //!
-//! Nobody is believed: not the API Gateway in front, whose authorizer looked at the same token; not the ids in paths and bodies,
-//! which must be the caller's own; not that an answer fits: every change is decided on the stored dispatch, driver and offer
-//! number included.
+//! Nothing is trusted: tokens are verified even behind an API Gateway whose authorizer verified them; ids in paths and
+//! bodies must be the caller's own; and every change is decided on the stored dispatch, including its driver and offer
+//! number.
 
 mod admin;
 mod convert;

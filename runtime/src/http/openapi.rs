@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document. It is made from the handlers; `runtime/openapi.json` is its committed copy.
+//! The OpenAPI 3.1 document. It is generated from the handlers; `runtime/openapi.json` is its committed copy.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,37 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, openapi};
 use super::problem::ApiError;
 use crate::ports::PortError;
 
-/// The frame of the document: what no handler says.
+/// The parts of the document that belong to no single handler.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Coactus Dispatch",
-        description = "Requests rides, offers them to drivers and follows them to their end. Ids in paths and queries are \
-                       written without their prefix (`/v1/drivers/00001`), ids in bodies with it (`driver#00001`). Times \
-                       are ISO 8601 in the city's time, money is in whole units of the city's currency."
+        description = "Requests rides, offers them to drivers, and follows them until they are completed or cancelled. \
+                       One deployment serves one city.\n\n\
+                       **Formats.** Ids in paths and queries have no prefix (`/v1/drivers/00001`), ids in bodies have \
+                       one (`driver#00001`). Times are ISO 8601 in the city's time zone. Money is in whole units of \
+                       the city's currency. Requests with unknown fields are rejected; responses may gain fields, so \
+                       ignore fields that you do not know.\n\n\
+                       **Errors.** Every error is a problem document (RFC 9457). Decide by the last part of its \
+                       `type`, not by its texts. `field` names the field that is not valid. Quote the header \
+                       `x-request-id` when you report an error: the logs contain it.\n\n\
+                       **Retries.** After 429 and 503, wait for the seconds in `Retry-After` and send the request \
+                       again. `GET` and `PUT` requests can be repeated at any time. `POST` requests that take an \
+                       `Idempotency-Key` can be repeated with the same key.\n\n\
+                       **Access.** What belongs to another caller is answered like what does not exist, with 404. 403 \
+                       means that the token lacks the scope."
     ),
     tags(
-        (name = "save-dispatch", description = "Requests of users, and their profiles"),
-        (name = "driver-response", description = "Answers of drivers, devices and event streams"),
-        (name = "status-update", description = "Trips, positions and drivers"),
+        (name = "save-dispatch", description = "Dispatches of users, and the profiles of users"),
+        (name = "driver-response", description = "Answers to offers, devices and event streams"),
+        (name = "status-update", description = "Rides, positions, and the profiles and availability of drivers"),
     ),
     components(schemas(Problem, Notification)),
     modifiers(&Bearer),
 )]
 pub struct Frame;
 
-/// The token every request needs.
+/// The access token that every request needs.
 struct Bearer;
 
 impl Modify for Bearer {
@@ -38,9 +49,9 @@ impl Modify for Bearer {
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
             .description(Some(
-                "A token of the city's issuer (RS256, ES256 or EdDSA). Each operation names the scopes of which it takes one: \
-                 `user` and `driver` for what is the caller's own, `operations` for the city's staff and programs. What is \
-                 somebody else's is not found.",
+                "An access token from the city's issuer, signed with RS256, ES256 or EdDSA. Each operation lists the \
+                 scopes that it accepts; the token needs one of them. `user` and `driver` give access to the caller's \
+                 own data, `operations` is for the city's staff and programs.",
             ))
             .build();
         let components = document.components.get_or_insert_default();
@@ -48,42 +59,48 @@ impl Modify for Bearer {
     }
 }
 
-/// The path of a dispatch.
+/// The path parameter of a dispatch.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
 pub struct DispatchPath {
-    /// Id without `dispatch#`.
+    /// The id of the dispatch without the prefix `dispatch#`.
     #[param(rename = "dispatchId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
     dispatch_id: String,
 }
 
-/// The path of a user.
+/// The path parameter of a user.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
 pub struct UserPath {
-    /// Id without `user#`.
+    /// The id of the user without the prefix `user#`.
     #[param(rename = "userId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
     user_id: String,
 }
 
-/// The path of a driver.
+/// The path parameter of a driver.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
 pub struct DriverPath {
-    /// Id without `driver#`.
+    /// The id of the driver without the prefix `driver#`.
     #[param(rename = "driverId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
     driver_id: String,
 }
 
-/// The header of a request that may be repeated.
+/// The header that makes a request safe to repeat.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only describes what `extract::IdempotencyKey` reads")]
 pub struct IdempotencyKeyHeader {
-    /// Identity of the request, made by the client: visible ASCII characters.
+    /// A unique key for this request, chosen by the client, for example a UUID. Repeat it when you retry the request:
+    /// the result of the first successful attempt is returned again, for at least 24 hours. Except for `POST
+    /// /v1/dispatches`, such a response shows the dispatch as it was then and has the header `Idempotent-Replayed:
+    /// true`.
+    ///
+    /// A key that is repeated with another body fails with 422 (`idempotency-key-reused`). While the first attempt is
+    /// in progress, a retry may fail with 409 (`idempotency-key-in-use`): wait for the seconds in `Retry-After`.
     #[param(
         rename = "Idempotency-Key",
         required = false,
@@ -95,21 +112,21 @@ pub struct IdempotencyKeyHeader {
     idempotency_key: String,
 }
 
-/// What can go wrong everywhere.
+/// The errors of every operation.
 pub struct Refusals;
 
-/// What can go wrong where a body is sent.
+/// The errors of every operation that takes a body.
 pub struct BodyRefusals;
 
-/// What is asked for is not there, or not the caller's.
+/// The error for something that does not exist or is not the caller's.
 pub struct Missing;
 
-/// What is asked for does not fit the dispatch as it is.
+/// The error for something that the current state of a dispatch does not allow.
 pub struct Conflict;
 
 type Described = (String, RefOr<Response>);
 
-/// A problem with its example, which is the very document the error becomes.
+/// A problem with its example: the document that is sent for this error.
 fn problem(description: &str, example: ApiError) -> Described {
     let example = example.into_problem();
     let status = example.status.to_string();
@@ -117,13 +134,13 @@ fn problem(description: &str, example: ApiError) -> Described {
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(serde_json::to_value(&example).ok())
         .build();
-    let request_id = HeaderBuilder::new().description(Some("Id of the request, as it stands in the logs")).build();
+    let request_id = HeaderBuilder::new().description(Some("The id of the request in the logs")).build();
     let response = ResponseBuilder::new()
         .description(description)
         .content("application/problem+json", content)
         .header("x-request-id", request_id);
     let response = if matches!(status.as_str(), "429" | "503") {
-        let seconds = HeaderBuilder::new().description(Some("Seconds after which to try again")).build();
+        let seconds = HeaderBuilder::new().description(Some("Seconds to wait before the next attempt")).build();
         response.header("Retry-After", seconds)
     } else {
         response
@@ -137,14 +154,17 @@ impl IntoResponses for Refusals {
         let failed = PortError::Failed { action: "reading a dispatch", source: "unreadable".into() };
         [
             problem("A field of the path, the query, the headers or the body is not valid; `field` names it", wrong),
-            problem("No token, or one that is not valid", ApiError::Unauthenticated { given: true }),
+            problem("The access token is missing or not valid", ApiError::Unauthenticated { given: true }),
             problem("The token has none of the scopes of this operation", ApiError::Forbidden { needs: Scope::Driver }),
             problem(
-                "The caller asks more than its share: try again after `Retry-After`",
+                "The caller or its address sends too many requests: retry after the seconds in `Retry-After`",
                 ApiError::TooMany { after_s: 1 },
             ),
-            problem("The request could not be served; repeating it will not help", ApiError::Port(failed)),
-            problem("Not possible right now: try again after `Retry-After`", ApiError::Overloaded),
+            problem(
+                "An internal error; a retry does not help. Report it with the id in `x-request-id`",
+                ApiError::Port(failed),
+            ),
+            problem("Temporarily unavailable: retry after the seconds in `Retry-After`", ApiError::Overloaded),
         ]
         .into()
     }
@@ -154,10 +174,10 @@ impl IntoResponses for BodyRefusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = Refusals::responses();
         responses.extend([
-            problem("The body is not JSON", ApiError::MalformedJson),
-            problem("The body did not come in time", ApiError::SlowBody),
+            problem("The body is not valid JSON, or is incomplete", ApiError::MalformedJson),
+            problem("The body did not arrive in time: send the request again", ApiError::SlowBody),
             problem("The body is too large", ApiError::TooLarge),
-            problem("The body is not said to be `application/json`", ApiError::MediaType),
+            problem("The `Content-Type` is not `application/json`", ApiError::MediaType),
         ]);
         responses
     }
@@ -166,13 +186,17 @@ impl IntoResponses for BodyRefusals {
 impl IntoResponses for Missing {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let missing = ApiError::NotFound { what: "dispatch" };
-        [problem("There is no such user, driver or dispatch, or it is somebody else's", missing)].into()
+        [problem("The user, driver or dispatch does not exist, or the caller may not access it", missing)].into()
     }
 }
 
 impl IntoResponses for Conflict {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let busy = ApiError::UserBusy { current: None };
-        [problem("Not possible now; `current` is the dispatch that stands in the way, as it is", busy)].into()
+        [problem(
+            "The current state does not allow this; `current` is the dispatch in question, if the caller may read it",
+            busy,
+        )]
+        .into()
     }
 }

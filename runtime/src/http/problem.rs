@@ -1,7 +1,8 @@
-//! What a client is told when its request is not served: problem documents of RFC 9457.
+//! The error responses of the API: problem documents as defined by RFC 9457.
 //!
-//! A problem names the field that is wrong and what is allowed there; it never repeats a value, and it never carries the text
-//! of a service behind us. Those go to the log, under the request id the client has in `x-request-id`.
+//! A problem names the field that is not valid and says what is allowed there. It never repeats a value from the
+//! request and never contains the error text of a backend service. Those texts are logged under the request id, which
+//! the client receives in `x-request-id`.
 
 use std::error::Error as _;
 
@@ -15,93 +16,88 @@ use super::convert;
 use crate::engine::EngineError;
 use crate::ports::{PortError, StoredDispatch};
 
-/// Begins the `type` of each problem: a tag URI (RFC 4151), which RFC 9457 advises where nothing is to be fetched.
+/// Prefix of every problem's `type`: a tag URI (RFC 4151), which RFC 9457 recommends for types that cannot be fetched.
 const TYPE_PREFIX: &str = "tag:coactus.io,2026:dispatch/";
 
-/// Seconds after which a client shall try again when a service is busy: longer than a throttled burst, shorter than patience.
+/// `Retry-After` of 503 responses, in seconds: longer than a burst of throttling, and short enough for people to wait.
 const RETRY_AFTER_S: u64 = 2;
 
-/// Why a request is not served.
+/// An error of the API.
 pub enum ApiError {
     /// A field is missing, of the wrong type, or out of bounds.
     Field {
-        /// Path of the field as the client spells it.
+        /// Path of the field, as the client spells it.
         field: String,
-        /// What is allowed.
+        /// The rule that the value breaks, without the value.
         detail: String,
     },
     /// The body is not JSON.
     MalformedJson,
-    /// The body is not said to be JSON.
+    /// The `Content-Type` is not `application/json`.
     MediaType,
     /// The body is longer than allowed.
     TooLarge,
-    /// The body could not be read to its end.
+    /// The connection ended before the body was complete.
     BodyCut,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     SlowBody,
-    /// Nobody is known to call: no token, or one that is not believed.
+    /// The token is missing or not valid.
     Unauthenticated {
         /// Whether there was a token.
         given: bool,
     },
-    /// The caller is of another kind.
+    /// The token lacks the scope.
     Forbidden {
-        /// Which kind it takes.
+        /// The scope that the operation requires.
         needs: Scope,
     },
-    /// The caller, or its address, asks more than its share.
+    /// The caller or its address has used up its rate.
     TooMany {
-        /// When its next request is free, s.
+        /// Seconds until the next request is allowed.
         after_s: u64,
     },
-    /// The issuer's keys are not known yet.
+    /// The issuer's keys are not loaded yet.
     NoKeys,
-    /// There is no such thing, or it is not the caller's.
+    /// The object does not exist, or the caller may not access it.
     NotFound {
-        /// What was asked for.
+        /// The kind of object.
         what: &'static str,
     },
-    /// There is no such path.
     NoSuchPath,
-    /// The path has no such method.
     Method,
     /// The user is on another dispatch.
     UserBusy {
-        /// Which.
         current: Option<Box<Dispatch>>,
     },
     /// The driver is on a dispatch.
     DriverBusy {
-        /// Which.
         current: Option<Box<Dispatch>>,
     },
     /// The Idempotency-Key was used for another request.
     KeyReused,
-    /// A request under the same key is being carried out.
+    /// A request with the same key is in progress.
     KeyInUse {
-        /// When to ask again, s.
+        /// Seconds until it has ended or is given up.
         after_s: u64,
     },
-    /// The dispatch is in no state for this.
+    /// The state of the dispatch does not allow the event.
     Refused {
-        /// Why.
         refusal: Refusal,
-        /// The dispatch as it is, where it is the caller's to see.
+        /// The dispatch in its current state, if the caller may read it.
         current: Option<Box<Dispatch>>,
     },
-    /// More requests than this process takes at once.
+    /// The process serves its maximum of concurrent requests.
     Overloaded,
-    /// It took too long.
+    /// The request exceeded its deadline.
     TimedOut,
-    /// Other writers were faster every time.
+    /// Concurrent writers won every attempt.
     Contended,
-    /// A service could not do its part.
+    /// A backend service failed.
     Port(PortError),
 }
 
 impl ApiError {
-    /// A wrong field.
+    /// A field that is not valid.
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Field { field: field.into(), detail: detail.into() }
     }
@@ -114,10 +110,11 @@ impl From<PortError> for ApiError {
 }
 
 impl ApiError {
-    /// What a caller is told of a refused event, who `sees` a dispatch or does not. An offer that is over may be somebody else's by now, and so is the dispatch then.
+    /// The error for an event that was refused. `sees` decides whether the caller may read the dispatch: when the
+    /// caller's offer has ended, the dispatch may already be offered to another driver.
     pub(super) fn of_event(error: EngineError, sees: impl FnOnce(&StoredDispatch) -> bool) -> Self {
         match error {
-            // Whether a dispatch does not exist or is somebody else's is told to nobody.
+            // A caller must not learn whether a dispatch that is not its own exists.
             EngineError::NotFound | EngineError::Refused { refusal: Refusal::NotYours, .. } => {
                 Self::NotFound { what: "dispatch" }
             }
@@ -131,7 +128,7 @@ impl ApiError {
     }
 }
 
-/// The parts of a problem that depend on its kind alone.
+/// The parts of a problem that depend only on its kind.
 struct Kind {
     status: StatusCode,
     name: &'static str,
@@ -146,13 +143,13 @@ impl ApiError {
     fn kind(&self) -> Kind {
         match self {
             Self::Field { .. } => kind(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not valid"),
-            Self::MalformedJson => kind(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON"),
+            Self::MalformedJson => kind(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON"),
             Self::BodyCut => kind(StatusCode::BAD_REQUEST, "incomplete-body", "The body is incomplete"),
-            Self::SlowBody => kind(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body took too long"),
+            Self::SlowBody => kind(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body arrived too slowly"),
             Self::Unauthenticated { .. } => {
-                kind(StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed")
+                kind(StatusCode::UNAUTHORIZED, "unauthenticated", "A valid access token is required")
             }
-            Self::Forbidden { .. } => kind(StatusCode::FORBIDDEN, "wrong-scope", "The token has another scope"),
+            Self::Forbidden { .. } => kind(StatusCode::FORBIDDEN, "wrong-scope", "The token lacks the required scope"),
             Self::TooMany { .. } => kind(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
             Self::MediaType => {
                 kind(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
@@ -161,20 +158,24 @@ impl ApiError {
             Self::NotFound { .. } => kind(StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::NoSuchPath => kind(StatusCode::NOT_FOUND, "no-such-path", "Not found"),
             Self::Method => kind(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
-            Self::UserBusy { .. } => kind(StatusCode::CONFLICT, "user-busy", "The user is on a dispatch"),
+            Self::UserBusy { .. } => kind(StatusCode::CONFLICT, "user-busy", "The user is already on a dispatch"),
             Self::DriverBusy { .. } => kind(StatusCode::CONFLICT, "driver-busy", "The driver is on a dispatch"),
-            Self::KeyReused => {
-                kind(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The Idempotency-Key was used before")
-            }
-            Self::KeyInUse { .. } => kind(StatusCode::CONFLICT, "idempotency-key-in-use", "The request is under way"),
+            Self::KeyReused => kind(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The Idempotency-Key was used for another request",
+            ),
+            Self::KeyInUse { .. } => kind(StatusCode::CONFLICT, "idempotency-key-in-use", "The request is in progress"),
             Self::Refused { refusal: Refusal::OfferOver, .. } => {
-                kind(StatusCode::CONFLICT, "offer-over", "The offer is over")
+                kind(StatusCode::CONFLICT, "offer-over", "The offer is no longer open")
             }
-            Self::Refused { .. } => kind(StatusCode::CONFLICT, "wrong-state", "The dispatch is in another state"),
-            Self::Overloaded => kind(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once"),
-            Self::TimedOut => kind(StatusCode::SERVICE_UNAVAILABLE, "timed-out", "The request took too long"),
+            Self::Refused { .. } => {
+                kind(StatusCode::CONFLICT, "wrong-state", "The state of the dispatch does not allow this")
+            }
+            Self::Overloaded => kind(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many concurrent requests"),
+            Self::TimedOut => kind(StatusCode::SERVICE_UNAVAILABLE, "timed-out", "The request timed out"),
             Self::Contended | Self::NoKeys | Self::Port(PortError::Unavailable { .. }) => {
-                kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible right now")
+                kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable")
             }
             Self::Port(PortError::Failed { .. }) => {
                 kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
@@ -186,43 +187,51 @@ impl ApiError {
         match self {
             Self::Field { detail, .. } => detail.clone(),
             Self::MalformedJson => "the body must be one JSON document".to_owned(),
-            Self::BodyCut => "the body ended before its time".to_owned(),
-            Self::SlowBody => "send the whole body within some seconds".to_owned(),
-            Self::Unauthenticated { given: false } => "send one token as Authorization: Bearer".to_owned(),
-            Self::Unauthenticated { given: true } => {
-                "the token is not valid, has run out, or is meant for others".to_owned()
+            Self::BodyCut => "the connection ended before the body was complete; send the request again".to_owned(),
+            Self::SlowBody => "the body must arrive within a few seconds; send the request again".to_owned(),
+            Self::Unauthenticated { given: false } => {
+                "send one access token in the header Authorization: Bearer".to_owned()
             }
-            Self::Forbidden { needs } => format!("the scope {needs} is needed here"),
-            Self::TooMany { .. } => "slow down; Retry-After says when the next request is taken".to_owned(),
-            Self::MediaType => "send the body as Content-Type: application/json".to_owned(),
-            Self::TooLarge => "the body is longer than this path allows".to_owned(),
-            Self::NotFound { what } => format!("there is no such {what}"),
-            Self::NoSuchPath => "there is no such path".to_owned(),
-            Self::Method => "the path does not have this method".to_owned(),
-            Self::UserBusy { .. } => "a user can be on one dispatch at a time".to_owned(),
-            Self::DriverBusy { .. } => "not possible while the driver is on a dispatch".to_owned(),
-            Self::KeyReused => "the key belongs to a request with another body; make a new key".to_owned(),
+            Self::Unauthenticated { given: true } => {
+                "the access token is not valid, has expired, or is for another audience; request a new one".to_owned()
+            }
+            Self::Forbidden { needs } => format!("the operation requires a token with the scope {needs}"),
+            Self::TooMany { .. } => "the rate limit is reached; retry after the seconds in Retry-After".to_owned(),
+            Self::MediaType => "send the body with Content-Type: application/json".to_owned(),
+            Self::TooLarge => "the body is longer than this operation allows".to_owned(),
+            Self::NotFound { what } => format!("the {what} does not exist, or the caller may not access it"),
+            Self::NoSuchPath => "the API has no such path".to_owned(),
+            Self::Method => "the path does not support this method".to_owned(),
+            Self::UserBusy { .. } => {
+                "a user can be on one dispatch at a time; cancel the current one or wait until it ends".to_owned()
+            }
+            Self::DriverBusy { .. } => {
+                "the availability cannot change while the driver is on a dispatch; retry when it has ended".to_owned()
+            }
+            Self::KeyReused => "a key identifies one request; send another request with a new key".to_owned(),
             Self::KeyInUse { .. } => {
-                "a request with this key is being carried out; ask again for its answer".to_owned()
+                "a request with this key is in progress; retry after the seconds in Retry-After".to_owned()
             }
             Self::Refused { refusal: Refusal::WrongStatus(status), .. } => {
-                format!("not possible while the dispatch is {}", status.as_str())
+                format!("not allowed while the dispatch is {}", status.as_str())
             }
             Self::Refused { refusal: Refusal::OutOfOrder(Some(last)), .. } => {
-                format!("not possible after {}", convert::wire_name(last))
+                format!("not allowed after {}", convert::wire_name(last))
             }
             Self::Refused { refusal: Refusal::OutOfOrder(None), .. } => {
-                "the trip events before this one are missing".to_owned()
+                "an earlier trip event must be reported first".to_owned()
             }
-            Self::Refused { .. } => "the offer was answered, ran out, or was superseded".to_owned(),
+            Self::Refused { .. } => "the offer was answered, has expired, or was superseded".to_owned(),
             Self::Overloaded
             | Self::TimedOut
             | Self::Contended
             | Self::NoKeys
             | Self::Port(PortError::Unavailable { .. }) => {
-                "try again in a moment; repeating the request is safe".to_owned()
+                "retry after the seconds in Retry-After; repeating the request is safe".to_owned()
             }
-            Self::Port(PortError::Failed { .. }) => "the request could not be served".to_owned(),
+            Self::Port(PortError::Failed { .. }) => {
+                "the request failed, and a retry does not help; report it with the id in x-request-id".to_owned()
+            }
         }
     }
 
@@ -242,7 +251,7 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// The document a client gets.
+    /// The document that the client receives.
     pub fn into_problem(self) -> Problem {
         let Kind { status, name, title } = self.kind();
         let detail = self.detail();
@@ -266,7 +275,7 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// Seconds after which to try again, where that helps.
+    /// Seconds to wait before a retry; `None` if a retry does not help.
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::TooMany { after_s } | Self::KeyInUse { after_s } => Some((*after_s).max(1)),
@@ -274,7 +283,7 @@ impl ApiError {
         }
     }
 
-    /// What kind of token is wanted (RFC 6750, section 3).
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3).
     fn challenge(&self) -> Option<String> {
         match self {
             Self::Unauthenticated { given: false } => Some("Bearer".to_owned()),

@@ -1,4 +1,4 @@
-//! Which role serves which route.
+//! The routes that each role serves.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ use super::openapi::Frame;
 use super::problem::ApiError;
 use super::state::AppState;
 
-/// Longest body: the largest profile allowed has some 45 KB.
+/// Maximum length of a body: the largest profile allowed is about 45 KB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest body of a batch of positions: 500 of some 200 bytes, and room.
+/// Maximum length of a batch of positions: 500 positions of about 200 bytes, with room to spare.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// The roles that have routes.
+/// The roles that serve routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HttpRole {
     /// Save Dispatch Data.
@@ -33,11 +33,10 @@ pub enum HttpRole {
 }
 
 impl HttpRole {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::SaveDispatch, Self::DriverResponse, Self::StatusUpdate];
 }
 
-/// The routes of the roles that this process runs; all others are not found.
+/// The routes of the given roles. Every other path is answered with 404.
 pub fn router(state: AppState, roles: &BTreeSet<HttpRole>) -> Router {
     let (routes, _) =
         roles.iter().fold(OpenApiRouter::default(), |all, role| all.merge(routes_of(*role))).split_for_parts();

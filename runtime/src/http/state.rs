@@ -1,4 +1,4 @@
-//! What handlers work with.
+//! The state shared by all handlers.
 
 use std::sync::Arc;
 
@@ -10,34 +10,31 @@ use crate::auth::Authenticator;
 use crate::engine::Engine;
 use crate::ports::IdempotencyStore;
 
-/// What handlers work with. Cheap to clone.
+/// The state shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
     /// The engine, with its ports, city and metrics.
     pub engine: Arc<Engine>,
-    /// Who may call, and how often.
     pub access: Access,
-    /// Answers to requests that may be repeated.
+    /// Stored responses to requests with an Idempotency-Key.
     pub answers: Arc<dyn IdempotencyStore>,
-    /// Ends the event streams.
+    /// Ends the event streams when the process shuts down.
     pub shutdown: CancellationToken,
-    /// Bound of requests served at once.
+    /// Limits concurrent requests.
     pub admission: Admission,
-    /// Bound of event streams open at once.
+    /// Limits open event streams.
     pub stream_places: StreamPlaces,
 }
 
-/// Who may call, and how often.
+/// Authentication and rate limits.
 #[derive(Clone)]
 pub struct Access {
-    /// Knows callers by their tokens.
     pub authenticator: Arc<Authenticator>,
-    /// Counts what they ask.
     pub rates: Arc<Rates>,
 }
 
 impl AppState {
-    /// A state with the usual bounds.
+    /// A state with the default limits.
     pub fn new(
         engine: Arc<Engine>,
         access: Access,

@@ -1,4 +1,4 @@
-//! What is allowed in the fields of requests. Nothing past this module sees an unchecked value.
+//! The rules for the fields of requests. No code after this module handles an unchecked value.
 
 use std::fmt::{self, Display};
 
@@ -12,23 +12,23 @@ use crate::city::parse_timestamp;
 use crate::ports::{DriverProfile, UserProfile};
 use crate::store::entity;
 
-/// Characters of an address. The longest Korean road addresses with building and floor have about 100.
+/// Maximum characters of an address. The longest Korean road addresses with building and floor have about 100.
 const ADDRESS_CHARS_MAX: usize = 200;
-/// Characters of a short name: a manufacturer, a licence plate, a district, a favourite.
+/// Maximum characters of a short name: a manufacturer, a licence plate, a district, a favourite.
 const NAME_CHARS_MAX: usize = 100;
-/// Ways to pay of one user.
+/// Maximum payment methods of one user.
 const PAYMENT_METHODS_MAX: usize = 20;
-/// Favourite places of one user: with 200 characters each they stay below 50 of the 400 KB of an item.
+/// Maximum favourite places of one user: with 200 characters each they take less than 50 of the 400 KB of an item.
 const FAVORITES_MAX: usize = 50;
-/// Districts a driver likes; Seoul has 25.
+/// Maximum preferred districts of a driver; Seoul has 25.
 const REGIONS_MAX: usize = 32;
-/// Farthest pickup, km: further than any city.
+/// Maximum distance to a pickup, km: larger than any city.
 const MAX_DISTANCE_KM: f64 = 1000.0;
 /// Highest minimum fare, whole units of currency.
 const MINIMUM_FARE_MAX: u32 = 10_000_000;
-/// Characters of a device token. FCM does not document a length; today's tokens have about 160.
+/// Maximum characters of a device token. FCM does not document a length; current tokens have about 160.
 const TOKEN_CHARS_MAX: usize = 4096;
-/// Least accurate position worth sending, m: half the earth's circumference.
+/// Maximum value of an accuracy, m: half the earth's circumference.
 const ACCURACY_M_MAX: f64 = 20_020_000.0;
 
 /// A user's id in a body.
@@ -41,7 +41,7 @@ pub fn driver_id(field: &(impl Display + ?Sized), text: impl Into<String>) -> Re
     DriverId::parse(text).map_err(|error: IdError| ApiError::field(field.to_string(), error.to_string()))
 }
 
-/// The place of an entry in a list of locations, in front of its fields. It is written out only where something is wrong.
+/// The index of an entry in `locations`, as the prefix of its fields. It is formatted only for an error.
 pub struct Entry(pub usize);
 
 impl Display for Entry {
@@ -50,7 +50,7 @@ impl Display for Entry {
     }
 }
 
-/// A position; `prefix` is empty or ends in a point.
+/// A position. `prefix` is empty or ends with a dot.
 pub fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Result<Coordinate, ApiError> {
     Coordinate::new(lat, lng).map_err(|error| {
         let name = match error {
@@ -68,18 +68,26 @@ pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, entit
     Ok((position, entity::Location { lat: given.lat, lng: given.lng, address: given.address.clone() }))
 }
 
-/// How accurate a device says a ping is, where it says so.
+/// The accuracy of a ping, if the device reports one.
 pub fn ping_accuracy(prefix: &(impl Display + ?Sized), accuracy_m: Option<f64>) -> Result<Option<f64>, ApiError> {
     if accuracy_m.is_some_and(|metres| !(0.0..=ACCURACY_M_MAX).contains(&metres)) {
-        return Err(ApiError::field(format!("{prefix}accuracyMeters"), "must be a distance in metres"));
+        return Err(ApiError::field(
+            format!("{prefix}accuracyMeters"),
+            "must be a distance in metres that is not negative",
+        ));
     }
     Ok(accuracy_m)
 }
 
-/// The device's time of a ping, where it says one.
+/// The time of a ping by the device's clock, if the device reports one.
 pub fn ping_time(prefix: &(impl Display + ?Sized), timestamp: Option<&str>) -> Result<Option<EpochMs>, ApiError> {
     let read = |text| {
-        let wrong = || ApiError::field(format!("{prefix}timestamp"), "must be an ISO 8601 time with an offset");
+        let wrong = || {
+            ApiError::field(
+                format!("{prefix}timestamp"),
+                "must be an ISO 8601 time with an offset, such as 2025-05-25T15:30:00+09:00",
+            )
+        };
         parse_timestamp(text).ok_or_else(wrong)
     };
     timestamp.map(read).transpose()
@@ -93,7 +101,7 @@ pub fn user_profile(given: dto::PutUser) -> Result<UserProfile, ApiError> {
         text(&format!("paymentMethods[{index}].id"), &method.id, NAME_CHARS_MAX)?;
     }
     if given.payment_methods.iter().filter(|method| method.is_default).count() > 1 {
-        return Err(ApiError::field("paymentMethods", "at most one can be the default"));
+        return Err(ApiError::field("paymentMethods", "at most one entry can have isDefault true"));
     }
     bounded("preferences.favoriteLocations", given.preferences.favorite_locations.len(), FAVORITES_MAX)?;
     for (index, favorite) in given.preferences.favorite_locations.iter().enumerate() {
@@ -124,10 +132,13 @@ pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> 
     }
     let distance = preferences.max_distance;
     if !(distance > 0.0 && distance <= MAX_DISTANCE_KM) {
-        return Err(ApiError::field("preferences.maxDistance", "must be more than 0 and at most 1000 kilometres"));
+        return Err(ApiError::field(
+            "preferences.maxDistance",
+            "must be greater than 0 and at most 1000, in kilometres",
+        ));
     }
     if preferences.minimum_fare > MINIMUM_FARE_MAX {
-        return Err(ApiError::field("preferences.minimumFare", "must be at most 10000000"));
+        return Err(ApiError::field("preferences.minimumFare", "must be at most 10000000, in whole units of currency"));
     }
     Ok(DriverProfile {
         phone: given.phone,
@@ -142,16 +153,16 @@ pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> 
     })
 }
 
-/// A device token: what is left to FCM to understand, but plain text.
+/// Checks that a device token is plain text. FCM decides whether it is valid.
 pub fn device_token(token: &str) -> Result<(), ApiError> {
     if (1..=TOKEN_CHARS_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }
-    Err(ApiError::field("token", format!("must be 1 to {TOKEN_CHARS_MAX} visible ASCII characters")))
+    Err(ApiError::field("token", format!("must have 1 to {TOKEN_CHARS_MAX} visible ASCII characters")))
 }
 
-/// Whether a phone number is a Korean mobile number as the seed writes it (`01012341234`) or E.164 (ITU-T: `+`, no leading
-/// zero, at most 15 digits).
+/// Whether a phone number is a Korean mobile number in the format of spec §6 (`01012341234`) or an E.164 number (`+`,
+/// no leading zero, at most 15 digits).
 pub fn is_phone(text: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if let Some(international) = text.strip_prefix('+') {
@@ -165,23 +176,27 @@ fn phone(field: &str, given: &str) -> Result<(), ApiError> {
     if is_phone(given) {
         return Ok(());
     }
-    Err(ApiError::field(field, "must be a Korean mobile number such as 01012341234, or E.164 such as +821012341234"))
+    Err(ApiError::field(
+        field,
+        "must be a Korean mobile number such as 01012341234 or an E.164 number such as +821012341234",
+    ))
 }
 
-/// A character that does something instead of being seen: control characters, and those of Unicode that reverse, hide or break a
-/// line (its bidirectional controls, zero-width spaces, line separators and interlinear marks). An address with one of them would
-/// read differently to a driver and to a program.
+/// Whether a character is a control character or one of Unicode's invisible formatting characters: bidirectional
+/// controls, zero-width spaces, line separators and interlinear marks. With one of them, an address could read
+/// differently to a driver and to a program.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Text of a person: not empty, not only blanks, bounded, and all of it to be seen.
+/// Checks a text for display: not empty, not only blanks, at most `chars_max` characters, all of them visible.
 fn text(field: &str, given: &str, chars_max: usize) -> Result<(), ApiError> {
     let length = given.chars().count();
     if given.trim().is_empty() || length > chars_max || given.chars().any(acts) {
-        return Err(ApiError::field(field, format!("must be 1 to {chars_max} characters without control characters")));
+        let rule = format!("must have 1 to {chars_max} characters, no control characters, and not only blanks");
+        return Err(ApiError::field(field, rule));
     }
     Ok(())
 }
@@ -208,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_does_something_is_refused() {
+    fn text_with_invisible_characters_is_refused() {
         let said = |address: &str| {
             location("at", &dto::Location { lat: 37.5, lng: 127.0, address: address.to_owned() }).is_ok()
         };
@@ -236,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn ids_survive_their_way_through_a_body(suffix in "[A-Za-z0-9_-]{1,64}", other in r"\PC{0,80}") {
+        fn ids_in_bodies_are_read_unchanged(suffix in "[A-Za-z0-9_-]{1,64}", other in r"\PC{0,80}") {
             let whole = format!("driver#{suffix}");
             let id = driver_id("driverId", &whole).map(|id| id.as_str().to_owned());
             prop_assert_eq!(id.ok(), Some(whole));
@@ -246,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn a_position_is_taken_just_in_the_seeds_ranges(lat in any::<f64>(), lng in any::<f64>()) {
+        fn positions_are_accepted_exactly_within_their_ranges(lat in any::<f64>(), lng in any::<f64>()) {
             let inside = (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lng);
             prop_assert_eq!(coordinate("", lat, lng).is_ok(), inside);
         }

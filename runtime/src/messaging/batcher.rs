@@ -1,7 +1,8 @@
-//! Several callers' entries in one call: SQS and SNS take ten at a time, and count one request.
+//! Combines the entries of several callers in one call: SQS and SNS accept ten at a time and count one request.
 //!
-//! Nothing waits for company. An entry that finds a call free goes out at once; what comes while all calls are out goes together with the
-//! next. So a quiet process is as fast as without, and a busy one makes up to a tenth of the calls.
+//! No entry waits for a batch to fill. An entry is sent at once if a call is free; entries that arrive while all calls
+//! are in progress share the next one. So latency does not grow when load is low, and a loaded process makes as little
+//! as a tenth of the calls.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,45 +13,46 @@ use tokio::sync::oneshot;
 
 use crate::ports::PortError;
 
-/// Entries of one call, for SQS and SNS alike ("Amazon SQS batch actions", "Amazon SNS message batching"). Both also bound a call to
-/// 256 KiB; our entries are messages of one or two.
+/// Entries of one call, for SQS and SNS alike ("Amazon SQS batch actions", "Amazon SNS message batching"). Both also
+/// limit a call to 256 KiB; our entries have 1 or 2 KiB.
 const BATCH: usize = 10;
-/// Calls that may be out at once: at ten entries and some ten milliseconds each, eight thousand entries a second.
+/// Concurrent calls: with ten entries and about ten milliseconds each, eight thousand entries a second.
 const CALLS_MAX: usize = 8;
-/// Entries that may wait. They are side effects of requests, of which fewer are in flight; more means that the service hangs.
+/// Entries that may wait. They are side effects of requests, of which fewer are in progress; more means that the
+/// service hangs.
 const WAITING_MAX: usize = 4096;
 
-/// A call that takes several entries.
+/// A call that accepts several entries.
 #[async_trait]
 pub(super) trait BatchCall<T>: Send + Sync {
-    /// What is done, for errors.
+    /// The action named in errors.
     fn action(&self) -> &'static str;
 
-    /// Sends one to ten entries; gives one result for each, in their order.
+    /// Sends one to ten entries; returns one result for each, in their order.
     async fn send(&self, entries: Vec<T>) -> Vec<Result<(), PortError>>;
 }
 
 /// Why an entry was not sent.
 #[derive(Debug, Error)]
 enum NotSent {
-    #[error("too many are waiting to be sent")]
+    #[error("too many entries are waiting to be sent")]
     TooMany,
-    #[error("the process ends")]
+    #[error("the process is shutting down")]
     Ended,
 }
 
 struct Waiting<T> {
     entry: T,
-    told: oneshot::Sender<Result<(), PortError>>,
+    reply: oneshot::Sender<Result<(), PortError>>,
 }
 
 struct State<T> {
     waiting: VecDeque<Waiting<T>>,
-    /// Calls that are out.
+    /// Calls in progress.
     calls: usize,
 }
 
-/// Gathers entries for one kind of call.
+/// Batches entries for one kind of call.
 pub(super) struct Batcher<T, C> {
     call: Arc<C>,
     state: Arc<Mutex<State<T>>>,
@@ -65,13 +67,13 @@ impl<T: Send + 'static, C: BatchCall<T> + 'static> Batcher<T, C> {
         Self { call: Arc::new(call), state: Arc::new(Mutex::new(State { waiting: VecDeque::new(), calls: 0 })) }
     }
 
-    /// What is done, for errors.
+    /// The action named in errors.
     pub(super) fn action(&self) -> &'static str {
         self.call.action()
     }
 
-    /// Sends entries and waits for what became of them: the first failure, where there is one. Entries given together go together
-    /// where they fit. Once given they are sent, even if nobody waits any more.
+    /// Sends entries and waits for their results; returns the first failure, if any. Entries passed together are sent
+    /// together if they fit. They are sent even if the caller stops waiting.
     pub(super) async fn send(&self, entries: Vec<T>) -> Result<(), PortError> {
         let mut results = Vec::with_capacity(entries.len());
         {
@@ -80,14 +82,14 @@ impl<T: Send + 'static, C: BatchCall<T> + 'static> Batcher<T, C> {
                 return Err(self.not_sent(NotSent::TooMany));
             }
             for entry in entries {
-                let (told, result) = oneshot::channel();
-                state.waiting.push_back(Waiting { entry, told });
+                let (reply, result) = oneshot::channel();
+                state.waiting.push_back(Waiting { entry, reply });
                 results.push(result);
             }
             if state.calls < CALLS_MAX {
                 state.calls += 1;
                 let (call, state) = (Arc::clone(&self.call), Arc::clone(&self.state));
-                tokio::spawn(async move { work_off(&*call, &state).await });
+                tokio::spawn(async move { drain(&*call, &state).await });
             }
         }
         let mut ended = Ok(());
@@ -103,18 +105,19 @@ impl<T: Send + 'static, C: BatchCall<T> + 'static> Batcher<T, C> {
     }
 }
 
-/// Sends what waits until nothing does.
-async fn work_off<T, C: BatchCall<T>>(call: &C, state: &Mutex<State<T>>) {
+/// Sends batches until no entry waits.
+async fn drain<T, C: BatchCall<T>>(call: &C, state: &Mutex<State<T>>) {
     while let Some(batch) = next(state) {
-        let (entries, told): (Vec<T>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.entry, waiting.told)).unzip();
-        for (told, result) in told.into_iter().zip(call.send(entries).await) {
-            // Whoever has stopped waiting needs no answer.
-            let _ = told.send(result);
+        let (entries, replies): (Vec<T>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.entry, waiting.reply)).unzip();
+        for (reply, result) in replies.into_iter().zip(call.send(entries).await) {
+            // A caller that stopped waiting needs no result.
+            let _ = reply.send(result);
         }
     }
 }
 
-/// What goes with the next call; where there is nothing, the call is free again.
+/// The next batch; if there is none, the call becomes free.
 fn next<T>(state: &Mutex<State<T>>) -> Option<Vec<Waiting<T>>> {
     let mut state = locked(state);
     if state.waiting.is_empty() {
@@ -125,7 +128,7 @@ fn next<T>(state: &Mutex<State<T>>) -> Option<Vec<Waiting<T>>> {
     Some(state.waiting.drain(..count).collect())
 }
 
-/// One result for each of `count` entries whose ids are their places: those that are not among the failed were taken.
+/// One result for each of `count` entries whose ids are their indices: entries without an error succeeded.
 pub(super) fn results<'a>(
     count: usize,
     failed: impl IntoIterator<Item = (&'a str, PortError)>,
@@ -139,7 +142,7 @@ pub(super) fn results<'a>(
     results
 }
 
-/// The same failure for each of `count` entries.
+/// The same error for each of `count` entries.
 pub(super) fn all_failed(count: usize, error: impl Fn() -> PortError) -> Vec<Result<(), PortError>> {
     (0..count).map(|_| Err(error())).collect()
 }
@@ -150,10 +153,10 @@ mod tests {
 
     use super::*;
 
-    /// Far more than all calls take at first.
+    /// Far more than all concurrent calls accept at first.
     const ENTRIES: usize = 200;
 
-    /// Sends nothing, remembers everything, and waits for a permit with each call.
+    /// Records entries instead of sending them, and waits for a permit before each call.
     struct Slow {
         sent: Mutex<Vec<Vec<u32>>>,
         permits: Semaphore,
@@ -183,32 +186,32 @@ mod tests {
     }
 
     #[test]
-    fn of_a_batch_only_the_failed_entries_fail() {
+    fn only_the_failed_entries_of_a_batch_fail() {
         let error = || PortError::Failed { action: "testing", source: Box::new(NotSent::Ended) };
         let results = results(3, [("1", error()), ("x", error()), ("7", error())]);
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[tokio::test]
-    async fn a_single_entry_goes_at_once_and_those_given_together_go_together() {
-        let (slow, gather) = slow(10);
-        gather.send(vec![1]).await.unwrap();
-        gather.send(vec![2, 3]).await.unwrap();
+    async fn a_single_entry_is_sent_at_once_and_entries_passed_together_stay_together() {
+        let (slow, batcher) = slow(10);
+        batcher.send(vec![1]).await.unwrap();
+        batcher.send(vec![2, 3]).await.unwrap();
         assert_eq!(*slow.sent.lock().unwrap(), [vec![1], vec![2, 3]]);
     }
 
     #[tokio::test]
-    async fn what_comes_while_all_calls_are_out_goes_together_and_each_hears_of_its_own() {
-        let (slow, gather) = slow(0);
+    async fn entries_that_wait_share_calls_and_each_caller_gets_its_own_result() {
+        let (slow, batcher) = slow(0);
         let sends: Vec<_> = (0..ENTRIES)
             .map(|entry| {
                 tokio::spawn({
-                    let gather = gather.clone();
-                    async move { gather.send(vec![u32::try_from(entry).unwrap()]).await }
+                    let batcher = batcher.clone();
+                    async move { batcher.send(vec![u32::try_from(entry).unwrap()]).await }
                 })
             })
             .collect();
-        while locked(&gather.state).waiting.len() < ENTRIES - CALLS_MAX * BATCH {
+        while locked(&batcher.state).waiting.len() < ENTRIES - CALLS_MAX * BATCH {
             tokio::task::yield_now().await;
         }
         slow.permits.add_permits(100);
@@ -218,15 +221,15 @@ mod tests {
         let sizes = sizes(&slow);
         assert_eq!(sizes.iter().sum::<usize>(), ENTRIES);
         assert!(sizes.len() <= CALLS_MAX + ENTRIES / BATCH && sizes.iter().all(|size| *size <= BATCH), "{sizes:?}");
-        assert_eq!(locked(&gather.state).calls, 0);
+        assert_eq!(locked(&batcher.state).calls, 0);
     }
 
     #[tokio::test]
-    async fn what_was_given_is_sent_even_if_nobody_waits_and_too_much_is_refused() {
-        let (slow, gather) = slow(0);
-        let full = gather.send(vec![0; WAITING_MAX]);
+    async fn accepted_entries_are_sent_without_a_waiting_caller_and_excess_is_refused() {
+        let (slow, batcher) = slow(0);
+        let full = batcher.send(vec![0; WAITING_MAX]);
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), full).await.is_err());
-        let refused = gather.send(vec![1; WAITING_MAX]).await.unwrap_err();
+        let refused = batcher.send(vec![1; WAITING_MAX]).await.unwrap_err();
         assert!(matches!(refused, PortError::Unavailable { .. }));
         slow.permits.add_permits(Semaphore::MAX_PERMITS / 2);
         while sizes(&slow).iter().sum::<usize>() < WAITING_MAX {

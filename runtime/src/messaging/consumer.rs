@@ -1,4 +1,4 @@
-//! Receiving from SQS.
+//! Receives messages from SQS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,61 +17,62 @@ use crate::aws::port_error;
 use crate::ports::PortError;
 use crate::telemetry::metrics::Metrics;
 
-/// How long a poll waits for a message. SQS allows 20 s; the poll under way is waited for at the end of a process, which has ten, and
-/// an empty answer every two and a half seconds for each queue costs little.
+/// Long-polling wait, s. SQS allows 20 s. At shutdown the poll in progress is awaited, and the process has ten seconds;
+/// an empty response every two and a half seconds for each queue costs little.
 const WAIT_SECONDS: i32 = 5;
-/// A poll's own time limit: the wait, and room for the answer.
+/// Time-out of a poll: the wait, and room for the response.
 const POLL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for the poll under way at the end: it answers within its wait unless the queue is away, and then it brings nothing.
-/// What it brings has a second of the process' ten left to be handed back.
+/// Longest wait for the poll in progress at shutdown: it returns within its wait unless the queue is unavailable, and
+/// then it returns nothing. The rest of the process' ten seconds suffices to hand its messages back.
 const LAST_POLL_WITHIN: Duration = Duration::from_secs(8);
-/// Messages of one answer; SQS allows no more.
+/// Messages of one response, the maximum that SQS allows.
 const BATCH: u8 = 10;
-/// Loops of one queue. Each handles its batch concurrently, so twenty messages of a queue are in work at once.
+/// Poll loops for each queue. Each handles its batch concurrently, so up to twenty messages of a queue are in progress.
 const POLLERS: usize = 2;
-/// Pause of a loop after an answer that was not full: what comes meanwhile comes with the next. A quiet queue does not notice, because its
-/// messages find a loop that waits.
+/// Pause of a loop after a partial batch, so that messages arriving meanwhile share the next one. A queue with little
+/// traffic is not delayed, because another loop is polling.
 const PAUSE_AFTER_FEW: Duration = Duration::from_millis(200);
-/// How long a handled message may wait for others to be deleted with: far below any visibility timeout. A process that ends meanwhile leaves
-/// them to be handled again, which is harmless.
-const DELETED_WITHIN: Duration = Duration::from_millis(500);
-/// Handled messages that may wait to be deleted; loops wait where there are more, and then the queue does not answer.
+/// How long a handled message may wait to be deleted in a batch: far less than any visibility timeout. If the process
+/// crashes meanwhile, it is handled again, which is harmless.
+const DELETE_WITHIN: Duration = Duration::from_millis(500);
+/// Handled messages that may wait for deletion. Loops wait if there are more, which means that the queue is
+/// unavailable.
 const DELETIONS_MAX: usize = 64;
 /// Pause after a failed poll.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// A message as handlers see it. Its content never reaches a log.
+/// A message for a handler. Its content is never logged.
 pub struct Received {
-    /// SQS' id of this delivery's message, for logs.
+    /// Message id of SQS, for logs.
     pub id: String,
-    /// The body.
     pub body: String,
-    /// Text attributes.
+    /// String attributes.
     pub attributes: HashMap<String, String>,
 }
 
-/// What became of a message.
+/// The result of handling a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
     /// Done; it is deleted.
     Done,
-    /// Not now: it comes again after the queue's visibility timeout, and goes to the dead-letter queue after its last try.
+    /// Failed: the message is redelivered after the visibility timeout, and moved to the dead-letter queue after its
+    /// last delivery.
     Left,
-    /// Nobody can read it: the dead-letter queue keeps it for a person.
+    /// The message cannot be parsed; after its last delivery it is kept in the dead-letter queue for inspection.
     Unreadable,
 }
 
-/// What a queue's messages are for. A message may come again, late, and after its successors.
+/// A handler of a queue's messages. A message may be delivered repeatedly, late, and after its successors.
 #[async_trait]
 pub trait MessageHandler: Send + Sync {
     /// Handles one message.
     async fn handle(&self, message: &Received) -> Handled;
 }
 
-/// The receiving end of one queue.
+/// The consumer of one queue.
 pub struct Consumer {
     client: Client,
-    /// The same, with the time-outs of a poll.
+    /// The same client with the time-outs of a poll.
     polling: Client,
     url: String,
     queue: &'static str,
@@ -87,8 +88,9 @@ impl Consumer {
         Self { client, polling, url: url.to_owned(), queue, metrics }
     }
 
-    /// Receives until `shutdown`, then finishes what is in work; what could not be done is handed back, so that others have it at once, and
-    /// so is what the poll under way still brings: dropped, a message on its way would be invisible to all until its visibility timeout.
+    /// Receives until `shutdown`, then finishes the work in progress. Messages that could not be handled, and those of
+    /// the poll in progress, are handed back so that other consumers receive them at once; otherwise they would remain
+    /// invisible until the visibility timeout.
     pub async fn run(&self, handler: &dyn MessageHandler, shutdown: &CancellationToken) {
         let (done, deletions) = channel(DELETIONS_MAX);
         let polling = async {
@@ -127,31 +129,31 @@ impl Consumer {
         }
     }
 
-    /// Deletes what is handled, several at once, until nobody handles any more.
+    /// Deletes handled messages in batches until all loops have ended.
     async fn delete_in_batches(&self, mut deletions: Receiver<String>) {
         while let Some(first) = deletions.recv().await {
-            let (mut receipts, until) = (vec![first], Instant::now() + DELETED_WITHIN);
+            let (mut receipts, until) = (vec![first], Instant::now() + DELETE_WITHIN);
             while receipts.len() < usize::from(BATCH)
                 && let Ok(Some(receipt)) = tokio::time::timeout_at(until, deletions.recv()).await
             {
                 receipts.push(receipt);
             }
             if let Err(error) = self.delete(receipts).await {
-                // They come again; handling them again is harmless.
+                // They are redelivered; handling them again is harmless.
                 self.failed(&error);
             }
         }
     }
 
-    /// Waits for the poll under way, and hands back what it brings.
+    /// Waits for the poll in progress, and hands its messages back.
     async fn hand_back_the_last(&self, receiving: impl Future<Output = Result<Vec<Message>, PortError>>) {
-        // A poll that fails, or takes longer, brings nothing.
+        // A poll that fails or times out returns no messages.
         let Ok(Ok(messages)) = tokio::time::timeout(LAST_POLL_WITHIN, receiving).await else { return };
         let receipts: Vec<String> = messages.into_iter().filter_map(|message| message.receipt_handle).collect();
         if !receipts.is_empty()
             && let Err(error) = self.hand_back(receipts).await
         {
-            // They come again after the visibility timeout.
+            // They are redelivered after the visibility timeout.
             self.failed(&error);
         }
     }
@@ -179,23 +181,24 @@ impl Consumer {
         let mut left = Vec::new();
         for (handled, receipt) in ends {
             match (handled, receipt) {
-                // Somebody deletes for as long as there are loops.
+                // The deleting task runs for as long as there are loops.
                 (Handled::Done, Some(receipt)) => drop(done.send(receipt).await),
                 (Handled::Left, receipt) => left.extend(receipt),
                 (Handled::Done | Handled::Unreadable, _) => {}
             }
         }
-        // While this process lives they wait, so that what fails is not tried without a pause.
+        // Unless the process shuts down, they wait for the visibility timeout, so that failures are not retried without
+        // a pause.
         if !left.is_empty()
             && shutdown.is_cancelled()
             && let Err(error) = self.hand_back(left).await
         {
-            // They come again after the visibility timeout.
+            // They are redelivered after the visibility timeout.
             self.failed(&error);
         }
     }
 
-    /// What became of a message, and its receipt.
+    /// Handles a message; returns the result and its receipt.
     async fn handle_one(&self, handler: &dyn MessageHandler, message: Message) -> (Handled, Option<String>) {
         let Message { message_id, receipt_handle, body, message_attributes, .. } = message;
         let texts = message_attributes.unwrap_or_default().into_iter();
@@ -210,7 +213,7 @@ impl Consumer {
             Handled::Left => self.metrics.queue_message(self.queue, "left"),
             Handled::Unreadable => {
                 self.metrics.queue_message(self.queue, "unreadable");
-                tracing::error!(queue = self.queue, message = received.id, "a message cannot be read");
+                tracing::error!(queue = self.queue, message = received.id, "a message cannot be parsed");
             }
         }
         (outcome, receipt_handle)
@@ -240,7 +243,11 @@ impl Consumer {
         }
         let answer = request.send().await.map_err(|error| port_error(ACTION, &error))?;
         if !answer.failed().is_empty() {
-            tracing::warn!(queue = self.queue, count = answer.failed().len(), "handled messages will come again");
+            tracing::warn!(
+                queue = self.queue,
+                count = answer.failed().len(),
+                "handled messages could not be deleted and will be redelivered"
+            );
         }
         Ok(())
     }
@@ -248,6 +255,6 @@ impl Consumer {
     fn failed(&self, error: &PortError) {
         self.metrics.port_error(error);
         let reason = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(queue = self.queue, %error, reason, "the queue does not answer");
+        tracing::warn!(queue = self.queue, %error, reason, "a call of the queue failed; it will be retried");
     }
 }

@@ -1,4 +1,4 @@
-//! Push to devices: FCM behind SNS platform endpoints.
+//! Push notifications to devices: FCM through SNS platform endpoints.
 
 use async_trait::async_trait;
 use aws_sdk_sns::Client;
@@ -17,13 +17,13 @@ pub struct SnsDevicePush {
 }
 
 impl SnsDevicePush {
-    /// Devices of the platform application; without one nothing is registered and so nothing is pushed.
+    /// Devices of the platform application; without one, nothing is registered or pushed.
     pub fn new(client: Client, application_arn: Option<&str>) -> Self {
         Self { client, application_arn: application_arn.map(str::to_owned) }
     }
 
-    /// AWS' pattern ("Create a platform endpoint and manage device tokens"): creating is idempotent for equal attributes; where
-    /// the endpoint exists with others, the refusal names it.
+    /// Follows AWS' pattern ("Create a platform endpoint and manage device tokens"): creation is idempotent for equal
+    /// attributes; if the endpoint exists with other attributes, the error message names it.
     async fn endpoint_of(&self, application_arn: &str, token: &str) -> Result<String, PortError> {
         const ACTION: &str = "registering a device";
         let request = self.client.create_platform_endpoint().platform_application_arn(application_arn).token(token);
@@ -36,16 +36,16 @@ impl SnsDevicePush {
     }
 }
 
-/// The endpoint in `Invalid parameter: Token Reason: Endpoint arn:… already exists with the same Token, but different
-/// attributes.`
+/// Extracts the endpoint from `Invalid parameter: Token Reason: Endpoint arn:… already exists with the same Token, but
+/// different attributes.`
 fn existing_endpoint(message: &str) -> Option<String> {
     let (_, behind) = message.split_once("Endpoint ")?;
     let (arn, rest) = behind.split_once(' ')?;
     (arn.starts_with("arn:") && rest.starts_with("already exists")).then(|| arn.to_owned())
 }
 
-/// SNS' message for FCM HTTP v1 ("Sending mobile push notifications with FCM v1"): a JSON text inside the JSON; values of `data`
-/// are texts.
+/// SNS' message for FCM HTTP v1 ("Sending mobile push notifications with FCM v1"): a JSON string inside JSON; values of
+/// `data` are strings.
 fn fcm_message(notification: &Notification) -> Result<String, serde_json::Error> {
     let text = &notification.body.message;
     let mut data = Map::new();
@@ -69,7 +69,7 @@ impl DevicePush for SnsDevicePush {
     async fn register(&self, _person: &Person, token: &str) -> Result<Option<String>, PortError> {
         let Some(application_arn) = &self.application_arn else { return Ok(None) };
         let endpoint = self.endpoint_of(application_arn, token).await?;
-        // FCM may have had it disabled: the app that sends its token is alive.
+        // FCM may have disabled the endpoint; an app that sends its token is installed.
         let request = self.client.set_endpoint_attributes().endpoint_arn(&endpoint);
         let enabled = request.attributes("Token", token).attributes("Enabled", "true").send().await;
         enabled.map_err(|error| port_error("enabling a device", &error))?;
@@ -83,7 +83,7 @@ impl DevicePush for SnsDevicePush {
         let request = self.client.publish().target_arn(endpoint_arn).message_structure("json").message(message);
         match request.send().await {
             Ok(_) => Ok(()),
-            // The app was removed, or the endpoint was deleted: nobody is there to be told.
+            // The app was removed, or the endpoint was deleted: there is no recipient.
             Err(error)
                 if matches!(error.code(), Some("EndpointDisabled" | "EndpointDisabledException" | "NotFound")) =>
             {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_endpoint_is_read_from_awss_refusal() {
+    fn the_endpoint_is_extracted_from_the_error_message() {
         let text = "Invalid parameter: Token Reason: Endpoint arn:aws:sns:ap-northeast-2:1:endpoint/GCM/app/uuid already \
                     exists with the same Token, but different attributes.";
         assert_eq!(existing_endpoint(text).as_deref(), Some("arn:aws:sns:ap-northeast-2:1:endpoint/GCM/app/uuid"));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fcm_message_is_json_in_json_with_texts_only() {
+    fn the_fcm_message_is_json_in_json_with_string_values() {
         let notification = Notification {
             id: "1".to_owned(),
             recipient: "driver#1".to_owned(),

@@ -1,8 +1,9 @@
-//! The fan-out behind `GET /v1/events`: one Redis channel for a city, one subscription for a process.
+//! The fan-out behind `GET /v1/events`: one Redis channel for each city, one subscription for each process.
 //!
-//! A city's notifications are few (some ten for a ride) and small, so every replica hears all of them and keeps those its own
-//! listeners wait for; a channel for each person would cost a subscription for each connection. Redis pub/sub delivers at most
-//! once: what is published while a replica reconnects is lost to its listeners, who read the dispatch when they reconnect.
+//! A city's notifications are few (about ten for each ride) and small, so every replica receives all of them and keeps
+//! those for its own listeners; a channel for each person would cost a subscription for each connection. Redis pub/sub
+//! delivers at most once: notifications published while a replica reconnects are lost to its listeners, who read the
+//! dispatch when they reconnect.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,17 +23,17 @@ use crate::ports::{EventStreams, Person, PortError};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::Metrics;
 
-/// Notifications a listener may be behind. A ride has some ten; who is behind by more does not read.
+/// Notifications a listener may lag behind. A ride has about ten; a listener that lags further does not read.
 const LISTENER_BUFFER: usize = 32;
-/// First pause before a broken subscription is made again; it doubles.
+/// First pause before a broken subscription is restored; it doubles.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause.
+/// Longest pause before a broken subscription is restored.
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
-/// Time without a notification after which the server is asked whether it is there: a subscription whose other end is gone without a
-/// word would be silent for ever.
+/// Time without a notification after which the server is pinged: a subscription whose peer has vanished would otherwise
+/// stay silent forever.
 const PING_AFTER: Duration = Duration::from_secs(10);
 
-/// Who listens in this process, by person.
+/// The listeners of this process, by person.
 #[derive(Default)]
 pub(super) struct Listeners(Mutex<HashMap<String, Vec<Sender<Notification>>>>);
 
@@ -40,7 +41,7 @@ impl Listeners {
     pub(super) fn add(&self, person: &Person) -> Receiver<Notification> {
         let (sender, receiver) = channel(LISTENER_BUFFER);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Connections come rarely; each takes those along that have ended.
+        // Connections are rare; each one removes closed listeners.
         all.retain(|_, senders| {
             senders.retain(|sender| !sender.is_closed());
             !senders.is_empty()
@@ -49,7 +50,7 @@ impl Listeners {
         receiver
     }
 
-    /// Hands a notification to its listeners; gives how many were closed because they did not read.
+    /// Delivers a notification to its listeners; returns how many were closed because they did not read.
     pub(super) fn deliver(&self, notification: &Notification) -> usize {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(senders) = all.get_mut(&notification.recipient) else { return 0 };
@@ -59,7 +60,7 @@ impl Listeners {
     }
 }
 
-/// [`EventStreams`] over Redis pub/sub. [`RedisEvents::run`] must run for anybody to hear anything.
+/// [`EventStreams`] over Redis pub/sub. Notifications are received only while [`RedisEvents::run`] runs.
 pub struct RedisEvents {
     connector: RedisConnector,
     publisher: ConnectionManager,
@@ -69,23 +70,23 @@ pub struct RedisEvents {
 }
 
 impl RedisEvents {
-    /// The streams of a city.
+    /// The event streams of a city.
     pub fn new(connector: RedisConnector, city: &str, metrics: Arc<Metrics>) -> Result<Self, ConnectError> {
         let publisher = connector.manager()?;
         let channel = Keys::of(city).events();
         Ok(Self { connector, publisher, channel, listeners: Listeners::default(), metrics })
     }
 
-    /// Holds the subscription until `shutdown`, and makes it again when it breaks.
+    /// Maintains the subscription until `shutdown`.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let mut pause = RECONNECT_FIRST;
-        let pulse = self.metrics.pulse("the subscription of event streams");
+        let pulse = self.metrics.pulse("the event stream subscription");
         loop {
             pulse.beat();
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                heard = self.hear(&pulse) => {
-                    if heard {
+                was_connected = self.listen_once(&pulse) => {
+                    if was_connected {
                         pause = RECONNECT_FIRST;
                     }
                 }
@@ -97,13 +98,13 @@ impl RedisEvents {
         }
     }
 
-    /// One life of the subscription; true where it was made at all.
-    async fn hear(&self, pulse: &Heartbeat) -> bool {
+    /// Runs one subscription until it breaks; returns whether it was established.
+    async fn listen_once(&self, pulse: &Heartbeat) -> bool {
         let subscription = match self.connector.subscribe(&self.channel).await {
             Ok(subscription) => subscription,
             Err(error) => {
                 self.metrics.port_error(&PortError::Unavailable { action: "subscribing", source: Box::new(error) });
-                tracing::warn!("event streams wait for Redis");
+                tracing::warn!("cannot subscribe to event streams; will retry");
                 return false;
             }
         };
@@ -117,7 +118,7 @@ impl RedisEvents {
                 Err(_) => {
                     let ping = tokio::time::timeout(RESPONSE_TIMEOUT, server.ping::<redis::Value>()).await;
                     if !matches!(ping, Ok(Ok(_))) {
-                        tracing::warn!("Redis does not answer event streams; they are connected anew");
+                        tracing::warn!("Redis does not answer a ping of event streams; reconnecting");
                         return true;
                     }
                 }
@@ -127,7 +128,7 @@ impl RedisEvents {
 
     fn deliver(&self, payload: &[u8]) {
         let Ok(notification) = serde_json::from_slice(payload) else {
-            tracing::warn!("something that is no notification was published to the event streams");
+            tracing::warn!("received an invalid notification for event streams");
             return;
         };
         for _ in 0..self.listeners.deliver(&notification) {

@@ -1,4 +1,4 @@
-//! Messaging in memory that remembers what it was given, for tests.
+//! In-memory messaging that records what it is given, for tests.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::ports::{
     DevicePush, EventStreams, Notifier, OfferTimers, Person, PortError, ResponseMessage, ResponseQueue, TimerMessage,
 };
 
-/// A list that grows behind a shared reference.
+/// An append-only list behind a shared reference.
 #[derive(Debug)]
 pub struct Log<T>(Mutex<Vec<T>>);
 
@@ -31,16 +31,16 @@ impl<T: Clone> Log<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All entries so far, which are forgotten.
+    /// Removes and returns all entries so far.
     pub fn take(&self) -> Vec<T> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Timers that never fire by themselves.
+/// Timers that never fire.
 #[derive(Debug, Default)]
 pub struct FakeTimers {
-    /// What was started, with the delay in ms.
+    /// Started timers, with the delay in ms.
     pub started: Log<(TimerMessage, u64)>,
 }
 
@@ -52,10 +52,10 @@ impl OfferTimers for FakeTimers {
     }
 }
 
-/// A queue nobody reads.
+/// A queue without consumers.
 #[derive(Debug, Default)]
 pub struct FakeResponses {
-    /// What was sent.
+    /// Messages sent.
     pub sent: Log<ResponseMessage>,
 }
 
@@ -70,7 +70,7 @@ impl ResponseQueue for FakeResponses {
 /// A topic without subscribers.
 #[derive(Debug, Default)]
 pub struct FakeNotifier {
-    /// What was published.
+    /// Notifications published.
     pub published: Log<Notification>,
 }
 
@@ -84,10 +84,10 @@ impl Notifier for FakeNotifier {
     }
 }
 
-/// Devices that take everything.
+/// Devices that accept everything.
 #[derive(Debug, Default)]
 pub struct FakeDevices {
-    /// What was pushed, by endpoint.
+    /// Notifications pushed, by endpoint.
     pub pushed: Log<(String, Notification)>,
 }
 

@@ -1,4 +1,4 @@
-//! Offer timers of this process, in front of the durable ones: to the millisecond, and lost with the process.
+//! Local offer timers in front of the durable ones: precise to the millisecond, and lost with the process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,37 +13,39 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::{OfferTimers, PortError, TimerMessage};
 use crate::telemetry::heartbeat::Heartbeat;
 
-/// Timers on their way to the queue.
-const ON_THE_WAY_MAX: usize = 1_024;
-/// Timers that run. Each is an open offer of a few hundred bytes; what is beyond is left to the durable timers.
-const RUNNING_MAX: usize = 10_000;
-/// Timers that fire at once. Each is a read and, mostly, nothing else.
+/// Timers that may wait to be scheduled.
+const QUEUED_MAX: usize = 1_024;
+/// Scheduled timers. Each belongs to an open offer and takes a few hundred bytes; further ones are left to the durable
+/// timers.
+const SCHEDULED_MAX: usize = 10_000;
+/// Timers that are handled concurrently. Each is one read and usually nothing else.
 const FIRING_MAX: usize = 32;
-/// Longest time between two signs of life while nothing is to be done.
-const SIGN_EVERY: Duration = Duration::from_secs(10);
+/// Longest time between two heartbeats while nothing happens.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
-/// What a fired timer does.
+/// The handler of fired timers.
 #[async_trait]
 pub trait TimerHandler: Send + Sync {
-    /// Handles a timer; gives the time that is left where it was early. A failure is left to the durable timer.
+    /// Handles a timer; returns the remaining time if it was early. A failure is left to the durable timer.
     async fn fire(&self, timer: &TimerMessage) -> Option<Duration>;
 }
 
-/// [`OfferTimers`] that also run in this process. Wake-ups are left to the durable timers: they are not worth two searches.
+/// [`OfferTimers`] that also run in this process. Wake-ups use only the durable timers: a local one would cause a
+/// second search.
 pub struct LocalFirst {
     durable: Arc<dyn OfferTimers>,
     sender: Sender<(Instant, TimerMessage)>,
 }
 
-/// The timers of this process.
+/// The local timers of a process.
 pub struct LocalTimers {
     receiver: Receiver<(Instant, TimerMessage)>,
 }
 
 impl LocalFirst {
-    /// Timers in front of `durable`. They fire only while [`LocalTimers::run`] runs.
+    /// Local timers in front of `durable`. They fire only while [`LocalTimers::run`] runs.
     pub fn new(durable: Arc<dyn OfferTimers>) -> (Self, LocalTimers) {
-        let (sender, receiver) = channel(ON_THE_WAY_MAX);
+        let (sender, receiver) = channel(QUEUED_MAX);
         (Self { durable, sender }, LocalTimers { receiver })
     }
 }
@@ -52,7 +54,7 @@ impl LocalFirst {
 impl OfferTimers for LocalFirst {
     async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError> {
         if message.offer_seq.is_some() {
-            // Full, or nobody runs them in this process: the durable timer is enough.
+            // If the channel is full or the process runs no local timers, the durable timer suffices.
             let _ = self.sender.try_send((Instant::now() + Duration::from_millis(delay_ms), message.clone()));
         }
         self.durable.start(message, delay_ms).await
@@ -60,23 +62,23 @@ impl OfferTimers for LocalFirst {
 }
 
 impl LocalTimers {
-    /// Fires timers until `shutdown`. Those that still run are then left to the durable ones. As long as as many fire as may it gives no
-    /// sign of life: each is a few calls that end in time.
+    /// Fires timers until `shutdown`; the others are then left to the durable ones. While `FIRING_MAX` handlers run, no
+    /// heartbeat is sent: each handler is a few calls with time-outs, so a longer silence is a hang.
     pub async fn run(mut self, handler: Arc<dyn TimerHandler>, pulse: Heartbeat, shutdown: &CancellationToken) {
-        let mut running = Running::default();
+        let mut schedule = Schedule::default();
         let mut firing: JoinSet<Option<(Instant, TimerMessage)>> = JoinSet::new();
         loop {
             let may_fire = firing.len() < FIRING_MAX;
             if may_fire {
                 pulse.beat();
             }
-            let next = running.next().filter(|_| may_fire);
+            let next = schedule.next().filter(|_| may_fire);
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(SIGN_EVERY) => {}
-                Some((due, timer)) = self.receiver.recv() => running.add(due, timer),
+                () = tokio::time::sleep(HEARTBEAT_EVERY) => {}
+                Some((due, timer)) = self.receiver.recv() => schedule.add(due, timer),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                    if let Some(timer) = running.take_first() {
+                    if let Some(timer) = schedule.take_first() {
                         let handler = Arc::clone(&handler);
                         firing.spawn(async move {
                             let left = handler.fire(&timer).await?;
@@ -86,7 +88,7 @@ impl LocalTimers {
                 }
                 Some(fired) = firing.join_next() => {
                     if let Ok(Some((due, timer))) = fired {
-                        running.add(due, timer);
+                        schedule.add(due, timer);
                     }
                 }
             }
@@ -95,16 +97,16 @@ impl LocalTimers {
     }
 }
 
-/// Timers by when they are due; the number keeps those of the same moment apart.
+/// Scheduled timers by due time; the number distinguishes those with the same time.
 #[derive(Default)]
-struct Running {
+struct Schedule {
     timers: BTreeMap<(Instant, u64), TimerMessage>,
     count: u64,
 }
 
-impl Running {
+impl Schedule {
     fn add(&mut self, due: Instant, timer: TimerMessage) {
-        if self.timers.len() < RUNNING_MAX {
+        if self.timers.len() < SCHEDULED_MAX {
             self.count += 1;
             self.timers.insert((due, self.count), timer);
         }
@@ -136,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Notes when timers fire; those of an odd offer are early once.
+    /// Records when timers fire; timers of odd offers are early once.
     #[derive(Default)]
     struct Fired(Mutex<Vec<(Duration, u32)>>, Mutex<Option<Instant>>);
 
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timers_fire_when_they_are_due_early_ones_again_and_the_durable_ones_run_beside_them() {
+    async fn timers_fire_when_due_early_ones_again_and_durable_ones_are_also_started() {
         let durable = Arc::new(FakeTimers::default());
         let (timers, local) = LocalFirst::new(Arc::new(Shared(Arc::clone(&durable))));
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
@@ -188,29 +190,29 @@ mod tests {
         shutdown.cancel();
         running.await.unwrap();
         timers.start(&timer(Some(8)), 1).await.unwrap();
-        assert_eq!(durable.started.all().len(), 6, "what nobody runs here is left to the durable timers");
+        assert_eq!(durable.started.all().len(), 6, "without a running loop the durable timers remain");
     }
 
     #[tokio::test(start_paused = true)]
     async fn more_timers_than_fit_are_left_to_the_durable_ones() {
         let durable = Arc::new(FakeTimers::default());
         let (timers, local) = LocalFirst::new(Arc::new(Shared(Arc::clone(&durable))));
-        for _ in 0..ON_THE_WAY_MAX + 10 {
+        for _ in 0..QUEUED_MAX + 10 {
             timers.start(&timer(Some(2)), 1_000).await.unwrap();
         }
-        assert_eq!(durable.started.all().len(), ON_THE_WAY_MAX + 10);
+        assert_eq!(durable.started.all().len(), QUEUED_MAX + 10);
         let fired = Arc::new(Fired(Mutex::default(), Mutex::new(Some(Instant::now()))));
         let shutdown = CancellationToken::new();
         let (handler, end) = (Arc::clone(&fired), shutdown.clone());
         let pulse = Heartbeats::default().begin("timers");
         let running = tokio::spawn(async move { local.run(handler, pulse, &end).await });
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(fired.0.lock().unwrap().len(), ON_THE_WAY_MAX);
+        assert_eq!(fired.0.lock().unwrap().len(), QUEUED_MAX);
         shutdown.cancel();
         running.await.unwrap();
     }
 
-    /// Never done with a timer.
+    /// Never finishes handling a timer.
     struct Stuck;
 
     #[async_trait]
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timers_give_signs_of_life_until_as_many_hang_as_may_fire() {
+    async fn timers_send_heartbeats_until_all_handlers_hang() {
         let (timers, local) = LocalFirst::new(Arc::new(Shared(Arc::default())));
         let (pulses, end) = (Heartbeats::default(), CancellationToken::new());
         let pulse = pulses.begin("timers");
@@ -231,7 +233,7 @@ mod tests {
             timers.start(&timer(Some(2)), 1_000).await.unwrap();
         }
         tokio::time::sleep(SILENCE_MAX * 2).await;
-        assert_eq!(pulses.silent(), None, "nothing to do, and one more could fire");
+        assert_eq!(pulses.silent(), None, "nothing is due, and one more could fire");
         timers.start(&timer(Some(3)), 1_000).await.unwrap();
         tokio::time::sleep(SILENCE_MAX * 2).await;
         assert_eq!(pulses.silent(), Some("timers"));

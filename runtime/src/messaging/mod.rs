@@ -1,8 +1,8 @@
 //! Queues, topic, devices and event streams.
 //!
 //! ```text
-//! offer --+-> timer of the process -----> time-out                           [dispatch-algorithm]
-//!         \-> SQS offers (delayed) -----> time-out, should the process be gone
+//! offer --+-> local timer --------------> time-out                           [dispatch-algorithm]
+//!         \-> SQS offers (delayed) -----> time-out, if the process has ended
 //! answer ---> SQS responses -----------> a notification for each side       [driver-response]
 //! notification -> SNS topic -> SQS notifications -> Redis channel -> event streams of all replicas
 //!                                                \-> SNS platform endpoint -> FCM -> device

@@ -1,4 +1,4 @@
-//! Sending to SQS.
+//! Sends messages to SQS.
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
@@ -11,11 +11,11 @@ use crate::aws::{port_error, refused_entry};
 use crate::ports::{OfferTimers, PortError, ResponseMessage, ResponseQueue, TimerMessage};
 use crate::stream::DeadLetters;
 
-/// Longest delay of one SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).
+/// Longest delay of an SQS message ("Amazon SQS delay queues": 0 seconds to 15 minutes).
 const DELAY_SECONDS_MAX: u64 = 900;
 
-/// A message on its way.
-struct Letter {
+/// A message to send.
+struct Outgoing {
     body: String,
     delay_seconds: Option<i32>,
 }
@@ -38,21 +38,21 @@ impl Sending {
 }
 
 #[async_trait]
-impl BatchCall<Letter> for Sending {
+impl BatchCall<Outgoing> for Sending {
     fn action(&self) -> &'static str {
         self.action
     }
 
-    async fn send(&self, letters: Vec<Letter>) -> Vec<Result<(), PortError>> {
-        let count = letters.len();
-        let entry = |(index, letter): (usize, Letter)| {
-            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(letter.body);
-            entry.set_delay_seconds(letter.delay_seconds).build()
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PortError>> {
+        let count = messages.len();
+        let entry = |(index, message): (usize, Outgoing)| {
+            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(message.body);
+            entry.set_delay_seconds(message.delay_seconds).build()
         };
-        let entries: Result<Vec<_>, _> = letters.into_iter().enumerate().map(entry).collect();
+        let entries: Result<Vec<_>, _> = messages.into_iter().enumerate().map(entry).collect();
         let entries = match entries {
             Ok(entries) => entries,
-            // An entry without a body or an id, which none of ours is.
+            // Only an entry without a body or an id fails, and ours have both.
             Err(error) => return all_failed(count, || self.broken(&error)),
         };
         let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
@@ -64,7 +64,7 @@ impl BatchCall<Letter> for Sending {
 }
 
 /// [`OfferTimers`] as delayed messages of the `offers` queue.
-pub struct SqsTimers(Batcher<Letter, Sending>);
+pub struct SqsTimers(Batcher<Outgoing, Sending>);
 
 impl SqsTimers {
     /// Timers in the queue at `url`.
@@ -82,12 +82,12 @@ fn broken(action: &'static str, source: impl std::error::Error + Send + Sync + '
 }
 
 async fn send<T: Serialize>(
-    gather: &Batcher<Letter, Sending>,
+    batcher: &Batcher<Outgoing, Sending>,
     message: &T,
     delay_seconds: Option<i32>,
 ) -> Result<(), PortError> {
-    let body = serde_json::to_string(message).map_err(|error| broken(gather.action(), error))?;
-    gather.send(vec![Letter { body, delay_seconds }]).await
+    let body = serde_json::to_string(message).map_err(|error| broken(batcher.action(), error))?;
+    batcher.send(vec![Outgoing { body, delay_seconds }]).await
 }
 
 #[async_trait]
@@ -98,10 +98,10 @@ impl OfferTimers for SqsTimers {
 }
 
 /// [`ResponseQueue`] as the `responses` queue.
-pub struct SqsResponses(Batcher<Letter, Sending>);
+pub struct SqsResponses(Batcher<Outgoing, Sending>);
 
 impl SqsResponses {
-    /// Answers into the queue at `url`.
+    /// Sends answers to the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
         Self(Batcher::new(Sending { client, url: url.to_owned(), action: "sending an answer" }))
     }
@@ -121,7 +121,7 @@ pub struct SqsDeadLetters {
 }
 
 impl SqsDeadLetters {
-    /// Letters into the queue at `url`.
+    /// Sends dead letters to the queue at `url`.
     pub fn new(client: Client, url: &str) -> Self {
         Self { client, url: url.to_owned() }
     }

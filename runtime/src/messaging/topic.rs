@@ -1,4 +1,4 @@
-//! The SNS topic: the message is the seed's JSON, what routes it stands in message attributes.
+//! The SNS topic: the message is the JSON of spec §7.4, and routing data is in message attributes.
 
 use async_trait::async_trait;
 use aws_sdk_sns::Client;
@@ -62,7 +62,7 @@ fn attribute(value: &str) -> Result<MessageAttributeValue, PortError> {
     MessageAttributeValue::builder().data_type("String").string_value(value).build().map_err(failed)
 }
 
-/// The entry of a batch; its id there is given when it goes.
+/// An entry of a batch; its id is set when it is sent.
 fn entry(notification: &Notification) -> Result<PublishBatchRequestEntry, PortError> {
     PublishBatchRequestEntry::builder()
         .id("0")
@@ -74,7 +74,7 @@ fn entry(notification: &Notification) -> Result<PublishBatchRequestEntry, PortEr
         .map_err(failed)
 }
 
-/// The kind as it is written everywhere: `OFFER`, `DRIVER_ACCEPTED`, …
+/// The value of the kind in every message: `OFFER`, `DRIVER_ACCEPTED`, …
 pub(super) fn kind_text(kind: NotificationKind) -> &'static str {
     match kind {
         NotificationKind::Offer => "OFFER",
@@ -96,8 +96,8 @@ impl Notifier for SnsNotifier {
     }
 }
 
-/// The notification in a message of the `notifications` queue. The subscription delivers raw, so that the body is what was
-/// published and the attributes became the message's own ("Amazon SNS raw message delivery").
+/// The notification in a message of the `notifications` queue. The subscription uses raw delivery, so the body is what
+/// was published and the attributes are the message's own ("Amazon SNS raw message delivery").
 pub fn notification_of(message: &Received) -> Option<Notification> {
     let text = |name: &str| message.attributes.get(name).cloned();
     Some(Notification {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_written_the_same_way_everywhere() {
+    fn kinds_have_the_same_value_everywhere() {
         for kind in [
             NotificationKind::Offer,
             NotificationKind::DispatchConfirmed,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_message_is_read_and_anything_else_is_not() {
+    fn the_specified_message_is_parsed_and_others_are_rejected() {
         let body = r#"{"message":"새로운 배차 요청이 있습니다","dispatchId":"dispatch#00001",
             "pickupAddress":"서울시 중구 명동","destinationAddress":"서울시 종로구 종로",
             "estimatedFare":12000,"estimatedDistance":"2.5km"}"#;

@@ -1,4 +1,4 @@
-//! Dispatch Algorithm: the stream's records and the `offers` queue.
+//! The role `dispatch-algorithm`: handles the stream's records and the `offers` queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::messaging::{Handled, MessageHandler, Received, TimerHandler};
 use crate::ports::{StoredDispatch, TimerMessage};
 use crate::stream::DispatchHandler;
 
-/// Looks for a driver whenever the stream shows a dispatch that waits for one.
+/// Searches for a driver when the stream delivers a dispatch that waits for one.
 pub struct Algorithm(pub Arc<Engine>);
 
 #[async_trait]
@@ -26,7 +26,7 @@ impl DispatchHandler for Algorithm {
     }
 }
 
-/// Ends offers whose time is up and repeats searches that found nobody.
+/// Ends offers that timed out and repeats searches that found no driver.
 pub struct OfferTimeouts(pub Arc<Engine>);
 
 #[async_trait]
@@ -46,7 +46,7 @@ impl MessageHandler for OfferTimeouts {
             Ok(()) | Err(EngineError::NotFound) => Handled::Done,
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(dispatch = %id, %error, reason, "a timer is tried again later");
+                tracing::warn!(dispatch = %id, %error, reason, "a timer failed; its message will be redelivered");
                 Handled::Left
             }
         }
@@ -61,7 +61,7 @@ impl TimerHandler for OfferTimeouts {
             Ok(left_ms) => left_ms.map(Duration::from_millis),
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(dispatch = %id, %error, reason, "an offer's end is left to its durable timer");
+                tracing::warn!(dispatch = %id, %error, reason, "a local timer failed; the durable one will follow");
                 None
             }
         }
@@ -69,7 +69,7 @@ impl TimerHandler for OfferTimeouts {
 }
 
 impl OfferTimeouts {
-    /// A timer that is early (clocks differ, or the message was redriven by hand) is started again for the rest.
+    /// Restarts a timer that is early (clocks differ, or the message was redriven manually) for the remaining time.
     async fn time_out(&self, id: &DispatchId, timer: &TimerMessage, offer_seq: u32) -> Result<(), EngineError> {
         if let Some(left_ms) = self.0.time_out(id, offer_seq).await? {
             self.0.ports.timers.start(timer, left_ms).await?;

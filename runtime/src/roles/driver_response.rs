@@ -1,5 +1,5 @@
-//! Driver Response Handler, behind the HTTP side: the `responses` queue becomes notifications for both apps (the seed's 배차
-//! 요청 승인 및 거절상태 알림), and the `notifications` queue reaches event streams and devices.
+//! The role `driver-response` behind its HTTP API: turns messages of the `responses` queue into notifications for both
+//! apps (spec §4), and delivers messages of the `notifications` queue to event streams and devices.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::engine::{Engine, notifications_of_response};
 use crate::messaging::{Handled, MessageHandler, Received, notification_of};
 use crate::ports::{Person, PortError};
 
-/// Tells both apps how an offer ended.
+/// Notifies both apps of the end of an offer.
 pub struct Answers(pub Arc<Engine>);
 
 #[async_trait]
@@ -21,16 +21,15 @@ impl MessageHandler for Answers {
         let Some(both) = read.and_then(|response| notifications_of_response(&response)) else {
             return Handled::Unreadable;
         };
-        // Where one failed, both come again; receivers know the notification by its id.
+        // If one failed, both are sent again; receivers recognise a notification by its id.
         done(&self.0, self.0.ports.notifier.publish(&both).await)
     }
 }
 
-/// Hands notifications to event streams and devices.
+/// Delivers notifications to event streams and devices.
 pub struct Deliveries {
-    /// The engine's ports.
     pub engine: Arc<Engine>,
-    /// Whether the system has a platform application at all; without one nobody's endpoint is looked up.
+    /// Whether the system has a platform application; without one no device endpoint is looked up.
     pub has_platform: bool,
 }
 
@@ -59,12 +58,12 @@ fn person(id: &str) -> Option<Person> {
     DriverId::parse(id).ok().map(Person::Driver).or_else(user)
 }
 
-/// A refusal will be one again: it is counted and let go. What may pass is left for redelivery.
+/// A permanent failure is counted and dropped. A temporary one is left for redelivery.
 fn done(engine: &Engine, result: Result<(), PortError>) -> Handled {
     let Err(error) = result else { return Handled::Done };
     engine.metrics.port_error(&error);
     let reason = std::error::Error::source(&error).map(ToString::to_string);
-    tracing::warn!(%error, reason, "a notification is late or lost");
+    tracing::warn!(%error, reason, "a notification is delayed or lost");
     match error {
         PortError::Unavailable { .. } => Handled::Left,
         PortError::Failed { .. } => Handled::Done,

@@ -1,4 +1,5 @@
-//! The four roles, which are the seed's four Lambda functions. Three of them serve HTTP; two work off streams and queues.
+//! The four roles, which correspond to the four Lambda functions of spec §3. Three of them serve HTTP; two process
+//! streams and queues.
 
 mod dispatch_algorithm;
 mod driver_response;
@@ -15,24 +16,24 @@ pub use sweeper::{Sweeper, sweep};
 
 use crate::http::HttpRole;
 
-/// A role.
+/// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Save Dispatch Data.
+    /// Stores dispatch requests and profiles.
     SaveDispatch,
-    /// Dispatch Algorithm.
+    /// Searches for drivers and makes offers.
     DispatchAlgorithm,
-    /// Driver Response Handler.
+    /// Handles drivers' answers and sends notifications.
     DriverResponse,
-    /// Status Update.
+    /// Handles status changes, positions and trip events.
     StatusUpdate,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::SaveDispatch, Self::DispatchAlgorithm, Self::DriverResponse, Self::StatusUpdate];
 
-    /// Its HTTP side, where it has one.
+    /// Its HTTP role, if it has one.
     pub fn http(self) -> Option<HttpRole> {
         match self {
             Self::SaveDispatch => Some(HttpRole::SaveDispatch),
@@ -43,13 +44,13 @@ impl Role {
     }
 }
 
-/// A set of roles, as `--role` names it: `all`, or names separated by commas.
+/// A set of roles, parsed from `--role`: `all`, or names separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roles(pub BTreeSet<Role>);
 
-/// A name that is no role.
+/// The name is not a role.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no role; roles are all, save-dispatch, dispatch-algorithm, driver-response and status-update")]
+#[error("{0:?} is not a role: expected all, save-dispatch, dispatch-algorithm, driver-response or status-update")]
 pub struct UnknownRole(String);
 
 impl FromStr for Roles {
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_named_alone_together_or_all_at_once() {
+    fn roles_are_named_singly_as_a_list_or_as_all() {
         assert_eq!("all".parse::<Roles>().map(|roles| roles.0.len()), Ok(4));
         let two: Roles = "status-update, save-dispatch".parse().unwrap();
         assert_eq!(two.0, BTreeSet::from([Role::SaveDispatch, Role::StatusUpdate]));

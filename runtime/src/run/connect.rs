@@ -1,4 +1,4 @@
-//! The real adapters, made once from the configuration.
+//! Creates the adapters from the configuration.
 
 use std::sync::Arc;
 
@@ -20,16 +20,17 @@ use crate::store::DynamoStore;
 use crate::stream::{Leases, Pace, StreamSource};
 use crate::telemetry::metrics::Metrics;
 
-/// Everything a process is connected to. Nothing is called before its first use.
+/// The connections of a process. No call is made before the first use.
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
     pub answers: Arc<dyn IdempotencyStore>,
     pub stream: StreamSource,
-    /// Offer timers of this process, until somebody runs them.
+    /// The local offer timers, until they are started.
     pub local_timers: Option<LocalTimers>,
     pub has_platform: bool,
-    /// To be run where drivers are searched; without it every search goes to Redis.
+    /// Keeps the driver index up to date. It must run in processes that search drivers; otherwise every search uses
+    /// Redis.
     pub follower: Arc<IndexSync>,
     sqs: Sqs,
     config: WorkerConfig,
@@ -37,7 +38,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// `stream_arn` follows the configuration.
+    /// `stream_arn` follows changes of the configuration.
     pub(super) async fn open(
         config: &WorkerConfig,
         city: &City,
@@ -53,7 +54,8 @@ impl Connections {
         let redis = RedisConnector::new(&config.cache)?;
         let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
         let platform = config.notifications.platform_application_arn.as_deref();
-        // Unique to the process: a restarted worker is another owner. In a cluster the host's name is the Pod's, for people who look.
+        // Unique to the process: a restarted worker is another owner. In a cluster the host name is the Pod's name,
+        // which helps operators.
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
         let owner = format!("{host}/{}", ulid::Ulid::generate());
         let stream = StreamSource {

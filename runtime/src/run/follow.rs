@@ -1,4 +1,5 @@
-//! Follows the configuration file: the dispatch rules and the stream change while the process runs, everything else with its next start.
+//! Watches the configuration file: changes of the dispatch rules and of the stream apply while the process runs, all
+//! others at the next start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,55 +12,55 @@ use tokio_util::sync::CancellationToken;
 use crate::city::Settings;
 use crate::telemetry::heartbeat::Heartbeat;
 
-/// Time between two looks. Watching the content works for a file, a renamed file and a mounted `ConfigMap` alike, and a small
-/// file costs nothing to read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Polling interval. Comparing the content works for a file, a renamed file and a mounted `ConfigMap` alike, and a
+/// small file costs nothing to read.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// Where changes go.
-pub(super) struct TakenOver {
+/// The receivers of changes.
+pub(super) struct ConfigSinks {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) stream_arn: watch::Sender<String>,
-    /// Sign of life of whoever follows.
+    /// Heartbeat of the watcher.
     pub(super) pulse: Heartbeat,
 }
 
-/// Follows the file until `shutdown`. A file that is missing or wrong changes nothing.
-pub(super) async fn follow(path: PathBuf, mut current: WorkerConfig, to: TakenOver, shutdown: CancellationToken) {
+/// Watches the file until `shutdown`. A missing or invalid file changes nothing.
+pub(super) async fn follow(path: PathBuf, mut current: WorkerConfig, to: ConfigSinks, shutdown: CancellationToken) {
     let mut seen = String::new();
     loop {
         to.pulse.beat();
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
         }
-        // A file that is being replaced may be away for a moment.
+        // A file may be missing for a moment while it is replaced.
         let Ok(text) = tokio::fs::read_to_string(&path).await else { continue };
         if text == seen {
             continue;
         }
-        match take_over(&text, &mut current, &to) {
+        match apply(&text, &mut current, &to) {
             Ok(()) => {}
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(%error, reason, "the changed configuration is not used");
+                tracing::error!(%error, reason, "the changed configuration is invalid and is not applied");
             }
         }
         seen = text;
     }
 }
 
-fn take_over(text: &str, current: &mut WorkerConfig, to: &TakenOver) -> Result<(), WorkerConfigError> {
+fn apply(text: &str, current: &mut WorkerConfig, to: &ConfigSinks) -> Result<(), WorkerConfigError> {
     let changed = WorkerConfig::read(text)?;
     if changed.needs_restart(current) {
-        tracing::warn!("the configuration has changes that need a restart");
+        tracing::warn!("the configuration has changes that apply only after a restart");
     }
     if changed.table.stream_arn != current.table.stream_arn {
         to.stream_arn.send_replace(changed.table.stream_arn.clone());
         current.table.stream_arn.clone_from(&changed.table.stream_arn);
-        tracing::info!("the table has another stream");
+        tracing::info!("the stream of the table changed");
     }
     if changed.dispatch != current.dispatch {
-        to.settings.send_replace(Arc::new(Settings::of(&changed.dispatch)?));
+        to.settings.send_replace(Arc::new(Settings::from_config(&changed.dispatch)?));
         current.dispatch = changed.dispatch;
         tracing::info!("dispatch rules changed");
     }
@@ -102,42 +103,42 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_taken_over_and_a_wrong_file_changes_nothing() {
+    fn changed_rules_are_applied_and_an_invalid_file_changes_nothing() {
         let mut current = config();
-        let (settings, receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
+        let (settings, receiver) = watch::channel(Arc::new(Settings::from_config(&current.dispatch).unwrap()));
         let (stream_arn, followed_arn) = watch::channel(current.table.stream_arn.clone());
-        let to = TakenOver { settings, stream_arn, pulse: Heartbeats::default().begin("the configuration") };
+        let to = ConfigSinks { settings, stream_arn, pulse: Heartbeats::default().begin("the configuration") };
         let timeout_ms = || receiver.borrow().policy.offer_timeout_ms;
         let mut changed = config();
         changed.dispatch.offer_timeout_ms = 20_000;
         changed.lease_table = "others".to_owned();
         changed.table.stream_arn = "arn:aws:dynamodb:::later".to_owned();
-        take_over(&changed.to_json_pretty().unwrap(), &mut current, &to).unwrap();
+        apply(&changed.to_json_pretty().unwrap(), &mut current, &to).unwrap();
         assert_eq!(timeout_ms(), 20_000);
         assert_eq!(*followed_arn.borrow(), "arn:aws:dynamodb:::later");
-        assert_eq!(current.lease_table, "leases", "what needs a restart is not taken over");
+        assert_eq!(current.lease_table, "leases", "changes that need a restart are not applied");
 
         changed.dispatch.offer_timeout_ms = 1;
-        assert!(take_over(&changed.to_json_pretty().unwrap(), &mut current, &to).is_err());
-        assert!(take_over("{", &mut current, &to).is_err());
+        assert!(apply(&changed.to_json_pretty().unwrap(), &mut current, &to).is_err());
+        assert!(apply("{", &mut current, &to).is_err());
         assert_eq!(timeout_ms(), 20_000);
         assert_eq!(receiver.borrow().policy.max_attempts, DispatchPolicy::default().max_attempts);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_is_away_is_no_silence() {
+    async fn a_missing_file_is_not_silence() {
         let (pulses, shutdown, current) = (Heartbeats::default(), CancellationToken::new(), config());
-        let (settings, _receiver) = watch::channel(Arc::new(Settings::of(&current.dispatch).unwrap()));
+        let (settings, _receiver) = watch::channel(Arc::new(Settings::from_config(&current.dispatch).unwrap()));
         let (stream_arn, _followed) = watch::channel(current.table.stream_arn.clone());
-        let to = TakenOver { settings, stream_arn, pulse: pulses.begin("the configuration") };
+        let to = ConfigSinks { settings, stream_arn, pulse: pulses.begin("the configuration") };
         let following = tokio::spawn(follow(PathBuf::from("/nowhere/worker.json"), current, to, shutdown.clone()));
-        let begun = tokio::time::Instant::now();
-        while begun.elapsed() < SILENCE_MAX * 2 {
-            tokio::time::sleep(LOOK_EVERY).await;
+        let started = tokio::time::Instant::now();
+        while started.elapsed() < SILENCE_MAX * 2 {
+            tokio::time::sleep(POLL_EVERY).await;
             assert_eq!(pulses.silent(), None);
         }
         following.abort();
-        // A task that was ended beats no more.
+        // An aborted task sends no heartbeat.
         let _ = following.await;
         tokio::time::advance(SILENCE_MAX * 2).await;
         assert_eq!(pulses.silent(), Some("the configuration"));

@@ -1,4 +1,4 @@
-//! Builds a process from its configuration, runs its roles, and ends it in order.
+//! Builds a process from its configuration, runs its roles, and shuts it down in order.
 
 mod connect;
 mod follow;
@@ -31,56 +31,47 @@ use crate::stream::StreamConsumer;
 use crate::telemetry::metrics::Metrics;
 use connect::Connections;
 
-/// Time for what is in flight at the end: an HTTP request may take this long, and Kubernetes gives a process 30 s.
+/// Time for work in progress at shutdown: an HTTP request may take this long, and Kubernetes gives a process 30 s.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why a process does not start, or ends.
+/// Why a process does not start, or stops.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The configuration file cannot be read.
-    #[error("{path} cannot be read")]
+    #[error("cannot read {path}")]
     ReadConfig {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] WorkerConfigError),
     /// The city's time zone is unknown.
     #[error("the time zone {name:?} is unknown")]
-    TimeZone {
-        /// What was given.
-        name: String,
-    },
-    /// Redis is configured wrongly.
+    TimeZone { name: String },
+    /// The Redis settings are invalid.
     #[error(transparent)]
     Redis(#[from] ConnectError),
-    /// Nobody says who may call the HTTP API.
-    #[error(
-        "the worker configuration has no auth, so nobody could be let in; only the role dispatch-algorithm runs without"
-    )]
+    /// The configuration does not say who may call the HTTP API.
+    #[error("the worker configuration has no auth, which every role except dispatch-algorithm requires")]
     NoAuth,
-    /// The public keys of the issuer cannot be used.
-    #[error("the callers' tokens cannot be checked")]
+    /// The issuer's public keys cannot be used.
+    #[error("cannot verify callers' tokens")]
     Keys(#[from] KeysError),
-    /// An address cannot be listened on.
-    #[error("{address} cannot be listened on")]
+    /// The listener cannot be opened.
+    #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
         address: SocketAddr,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The signals of the operating system cannot be heard.
-    #[error("signals cannot be heard")]
+    /// The signal handlers cannot be installed.
+    #[error("cannot install signal handlers")]
     Signals(#[source] std::io::Error),
 }
 
-/// A process while it runs.
+/// A running process.
 struct Process {
     engine: Arc<Engine>,
     access: Option<Access>,
@@ -88,10 +79,10 @@ struct Process {
     shutdown: CancellationToken,
 }
 
-/// Runs until a signal, or until the parent is gone where that was asked for.
+/// Runs until a signal, or until the parent exits if `exit_with_parent` is set.
 pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let config = read_config(&args.config).await?;
-    let (settings, receiver) = watch::channel(Arc::new(Settings::of(&config.dispatch)?));
+    let (settings, receiver) = watch::channel(Arc::new(Settings::from_config(&config.dispatch)?));
     let (stream_arn, followed_arn) = watch::channel(config.table.stream_arn.clone());
     let zone =
         jiff::tz::TimeZone::get(&config.timezone).map_err(|_| RunError::TimeZone { name: config.timezone.clone() })?;
@@ -110,26 +101,26 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
     process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
     process.start_roles(&args.role, &mut connections);
-    let pulse = process.engine.metrics.pulse("the follower of the configuration");
-    let taken_over = follow::TakenOver { settings, stream_arn, pulse };
-    let follow = follow::follow(args.config.clone(), config, taken_over, process.shutdown.clone());
+    let pulse = process.engine.metrics.pulse("the configuration watcher");
+    let sinks = follow::ConfigSinks { settings, stream_arn, pulse };
+    let follow = follow::follow(args.config.clone(), config, sinks, process.shutdown.clone());
     process.tasks.spawn(follow);
     readiness.send_replace(Readiness::Ready);
     tracing::info!(roles = ?args.role.0, admin = %args.admin_listen, "ready");
 
-    let reason = until_asked_to_end(args.exit_with_parent).await?;
-    tracing::info!(reason, "ending");
+    let reason = shutdown_requested(args.exit_with_parent).await?;
+    tracing::info!(reason, "shutting down");
     readiness.send_replace(Readiness::NotReady { waits_for: "draining" });
     tokio::time::sleep(Duration::from_secs(args.linger_seconds.into())).await;
     process.end().await;
     admin_end.cancel();
-    // The admin server has nothing in flight that anybody waits for.
+    // No client waits for requests in progress at the admin server.
     let _ = admin_server.await;
-    tracing::info!("ended");
+    tracing::info!("shut down");
     Ok(())
 }
 
-/// Who may call; `None` where nobody is named.
+/// The access rules of the HTTP API; `None` if the configuration has no auth.
 fn access(config: &WorkerConfig) -> Result<Option<Access>, KeysError> {
     let Some(auth) = &config.auth else { return Ok(None) };
     let authenticator = Arc::new(Authenticator::new(auth)?);
@@ -146,10 +137,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
-/// Serves the admin listener, which nothing outside the cluster reaches.
+/// Serves the admin listener, which is not reachable from outside the cluster.
 async fn serve_admin(listener: TcpListener, router: Router, end: CancellationToken) {
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
-        tracing::error!(%error, "the admin server broke");
+        tracing::error!(%error, "the admin server failed");
     }
 }
 
@@ -177,9 +168,9 @@ impl Process {
             let stream = StreamConsumer::new(connections.stream.clone(), Arc::new(Algorithm(Arc::clone(&self.engine))));
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move { stream.run(&shutdown).await });
-            if let Some(nudges) = self.engine.nudges() {
+            if let Some(wakeups) = self.engine.local_wakeups() {
                 let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
-                self.tasks.spawn(async move { nudges.run(&engine, &shutdown).await });
+                self.tasks.spawn(async move { wakeups.run(&engine, &shutdown).await });
             }
             let sweeper = Sweeper { engine: Arc::clone(&self.engine), now: Arc::clone(&connections.stream.gap) };
             let shutdown = self.shutdown.clone();
@@ -188,7 +179,7 @@ impl Process {
             self.tasks.spawn(async move { follower.run(&shutdown).await });
             if let Some(timers) = connections.local_timers.take() {
                 let (timeouts, shutdown) = (Arc::new(OfferTimeouts(Arc::clone(&self.engine))), self.shutdown.clone());
-                let pulse = self.engine.metrics.pulse("the timers of the process");
+                let pulse = self.engine.metrics.pulse("the local timers");
                 self.tasks.spawn(async move { timers.run(timeouts, pulse, &shutdown).await });
             }
             let timeouts = OfferTimeouts(Arc::clone(&self.engine));
@@ -208,22 +199,22 @@ impl Process {
         self.tasks.spawn(async move { consumer.run(&handler, &shutdown).await });
     }
 
-    /// Nothing new is taken in; what is in flight gets its time.
+    /// Accepts no new work, and waits a limited time for work in progress.
     async fn end(mut self) {
         self.shutdown.cancel();
         let drained = async {
-            self.engine.stop_gathering();
+            self.engine.stop_batching();
             while self.tasks.join_next().await.is_some() {}
-            self.engine.aside_done().await;
+            self.engine.background_done().await;
         };
         if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
-            tracing::warn!("ended with work in flight; streams, timers and the sweeper take it up again");
+            tracing::warn!("shut down with work in progress; the stream, timers and the sweeper will resume it");
         }
     }
 }
 
-/// Waits for SIGTERM, SIGINT or, where asked for, the end of standard input; says which it was.
-async fn until_asked_to_end(with_parent: bool) -> Result<&'static str, RunError> {
+/// Waits for SIGTERM, SIGINT or, if `with_parent` is set, the end of standard input; returns the reason.
+async fn shutdown_requested(with_parent: bool) -> Result<&'static str, RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -234,11 +225,12 @@ async fn until_asked_to_end(with_parent: bool) -> Result<&'static str, RunError>
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
-        () = parent_gone.cancelled() => "the parent is gone",
+        () = parent_gone.cancelled() => "the parent exited",
     })
 }
 
-/// Reads standard input to its end on a thread of its own: a blocking read cannot be cancelled, and must not keep the process.
+/// Reads standard input to its end in a separate thread: a blocking read cannot be cancelled, and must not delay the
+/// shutdown.
 fn watch_stdin(gone: CancellationToken) {
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());

@@ -1,5 +1,5 @@
-//! The worker's part in reading the table's streams: looks round after round at shards and leases, and carries out what
-//! [`assignment`](super::assignment) decides.
+//! A worker's main loop for reading the table's streams: inspects shards and leases periodically, and carries out the
+//! decisions of [`assignment`](super::assignment).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use super::source::StreamSource;
 use crate::ports::PortError;
 use crate::telemetry::heartbeat::Heartbeat;
 
-/// Time between two log lines about how far the stream is behind; a metric is made of them.
+/// Time between two log lines about the lag of the stream, from which a CloudWatch metric is derived.
 const LAG_LOGGED_EVERY: Duration = Duration::from_secs(30);
 
-/// How long there may be no unfinished shard at all before somebody is told: DynamoDB makes a shard's successor within seconds.
+/// How long there may be no unfinished shard before an error is reported: DynamoDB creates a shard's successor within
+/// seconds.
 const NO_SHARD_TOLERATED: Duration = Duration::from_mins(1);
 
-/// Lists of shards that may fail in a row before the service counts as away.
-const LISTS_MISSED_MAX: u32 = 3;
+/// Consecutive failed shard listings after which the service counts as unavailable.
+const FAILED_LISTINGS_MAX: u32 = 3;
 
 /// Reads this worker's share of the shards.
 pub struct StreamConsumer {
@@ -35,12 +36,13 @@ pub struct StreamConsumer {
 }
 
 impl StreamConsumer {
-    /// Hands the dispatches of `source` to `handler`.
+    /// Passes the dispatches of `source` to `handler`.
     pub fn new(source: StreamSource, handler: Arc<dyn DispatchHandler>) -> Self {
         Self { source, handler }
     }
 
-    /// Reads until `shutdown`; then every shard finishes what is in work, stores its checkpoint and is given back.
+    /// Reads until `shutdown`. Then every reader finishes the records in progress and stores its checkpoint, and the
+    /// leases are released.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let mut worker = Worker::new(self.source.clone(), Arc::clone(&self.handler));
         let pulse = self.source.metrics.pulse("the stream consumer");
@@ -50,7 +52,7 @@ impl StreamConsumer {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(self.source.pace.round) => {}
-                // Its successors are looked for at once.
+                // Successors of a finished shard are discovered at once.
                 Some(joined) = worker.readers.join_next_with_id() => worker.ended(joined).await,
             }
             while let Some(joined) = worker.readers.try_join_next_with_id() {
@@ -61,22 +63,22 @@ impl StreamConsumer {
     }
 }
 
-/// What becomes of a lease when its reader has stopped.
+/// What happens to a lease when its reader has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Then {
-    /// Whoever comes first has it.
+    /// Any worker may take it.
     GiveBack,
-    /// The worker that asked for it has it.
+    /// It goes to the worker that asked for it.
     HandOver(String),
 }
 
-/// A write to a row that does not concern its reader.
+/// A write to a lease row that does not affect the reader.
 enum Write {
     Renew,
     Decline,
 }
 
-/// A lease and the task that reads under it.
+/// A lease and the state of its reader.
 struct Holding {
     lease: Arc<Held>,
     stop: CancellationToken,
@@ -92,7 +94,7 @@ fn not_listed(late: tokio::time::error::Elapsed) -> PortError {
 struct Worker {
     source: StreamSource,
     handler: Arc<dyn DispatchHandler>,
-    /// The table's streams, the older ones first.
+    /// The table's streams, oldest first.
     streams: Vec<Stream>,
     /// Every shard that is or was listed and may have a row.
     known: HashMap<String, Shard>,
@@ -128,7 +130,7 @@ impl Worker {
     async fn round(&mut self) {
         if let Err(error) = self.try_round().await {
             self.failed(&error);
-            self.give_up_the_outdated().await;
+            self.give_up_expired().await;
         }
         self.report();
     }
@@ -137,8 +139,8 @@ impl Worker {
         self.discover().await;
         let keys: HashSet<String> = self.known.keys().cloned().collect();
         let snapshot = self.source.leases.read(&keys).await?;
-        if self.take_in_streams(&snapshot).await? {
-            // Their shards come first and have to be known before anything is decided.
+        if self.import_streams(&snapshot).await? {
+            // Their shards come first and must be known before any decision.
             return Ok(());
         }
         self.known.retain(|key, shard| {
@@ -162,7 +164,7 @@ impl Worker {
         };
         for action in decide(&view, &self.seen) {
             if let Err(error) = self.carry_out(action, &snapshot).await {
-                // The next round decides anew.
+                // The next round decides again.
                 self.failed(&error);
             }
         }
@@ -170,7 +172,8 @@ impl Worker {
         self.retire_streams(&snapshot).await
     }
 
-    /// Lists the shards where it is time to, or where children are expected. What cannot be listed stays as it was.
+    /// Lists the shards of streams that are due or whose child shards are expected. Streams that cannot be listed keep
+    /// their last list.
     async fn discover(&mut self) {
         let configured = self.source.stream_arn.borrow_and_update().clone();
         let label = label_of(&configured);
@@ -189,7 +192,7 @@ impl Worker {
                 continue;
             }
             let arn = arn_of(&configured, &stream.label);
-            // Renewals must not wait for a list.
+            // Renewals must not wait for a listing.
             let looked = tokio::time::timeout(self.source.pace.failover / 4, look(&self.source.client, &arn)).await;
             match looked.unwrap_or_else(|late| Err(not_listed(late))) {
                 Ok(Look::Listed { shards, disabled }) => self.listed(index, shards, disabled),
@@ -212,9 +215,9 @@ impl Worker {
         self.streams.sort_by(|a, b| a.label.cmp(&b.label));
     }
 
-    /// Streams that other workers read, or this one before it was started again; the list itself may have been lost.
-    /// True where one was not known before.
-    async fn take_in_streams(&mut self, snapshot: &Snapshot) -> Result<bool, PortError> {
+    /// Adds streams that are recorded in the lease table, and restores that list if it was lost. Returns true if a
+    /// stream was not known before.
+    async fn import_streams(&mut self, snapshot: &Snapshot) -> Result<bool, PortError> {
         let Some(labels) = &snapshot.streams else {
             for stream in &self.streams {
                 self.source.leases.add_stream(&stream.label).await?;
@@ -224,13 +227,13 @@ impl Worker {
         let known = |label: &String| self.streams.iter().any(|stream| stream.label == *label);
         let more: Vec<&String> = labels.iter().filter(|label| !known(label)).collect();
         for label in &more {
-            tracing::info!(stream = label, "another stream of the table may have something to read");
+            tracing::info!(stream = label, "found another stream of the table that may have unread records");
             self.add_stream(label);
         }
         Ok(!more.is_empty())
     }
 
-    /// A superseded stream that was read to its end, or is gone, is looked at no more.
+    /// Stops reading a superseded stream that was read to its end, or no longer exists.
     async fn retire_streams(&mut self, snapshot: &Snapshot) -> Result<(), PortError> {
         let Some(newest) = self.streams.last().map(|stream| stream.label.clone()) else { return Ok(()) };
         let done = |stream: &Stream| {
@@ -243,14 +246,15 @@ impl Worker {
         let configured = label_of(&self.source.stream_arn.borrow()).to_owned();
         for label in retired.into_iter().filter(|label| *label != configured) {
             self.source.leases.remove_stream(&label).await?;
-            tracing::info!(stream = label, "an earlier stream of the table was read to its end");
+            tracing::info!(stream = label, "finished an earlier stream of the table");
             self.streams.retain(|stream| stream.label != label);
             self.known.retain(|_, shard| shard.stream != label);
         }
         Ok(())
     }
 
-    /// Whether a shard of the stream in use was read to its end and has no successor yet: its list is eventually consistent.
+    /// Whether a shard of the current stream was read to its end and has no successor yet: the list is eventually
+    /// consistent.
     fn expects_children(&self, snapshot: &Snapshot) -> bool {
         let Some(stream) = self.streams.last().filter(|stream| !stream.disabled) else { return false };
         let childless = |shard: &Shard| !stream.shards.iter().any(|child| child.parent.as_ref() == Some(&shard.key));
@@ -274,9 +278,9 @@ impl Worker {
             Action::Decline(key) => self.write(&key, Write::Decline).await?,
             Action::GiveUp(key) => self.give_up(&key).await,
             Action::HandOver { key, to } => {
-                // It is decided again in every round until the reader has ended.
+                // The decision is repeated in every round until the reader has stopped.
                 if let Some(holding) = self.held.get_mut(&key).filter(|holding| holding.then == Then::GiveBack) {
-                    tracing::info!(lease = key, to, "a lease is handed over when what is in work is done");
+                    tracing::info!(lease = key, to, "handing a lease over after the records in progress");
                     holding.then = Then::HandOver(to);
                     holding.stop.cancel();
                 }
@@ -309,12 +313,12 @@ impl Worker {
         }
     }
 
-    /// Begins to read under a lease; `None` where somebody was faster.
+    /// Starts a reader for a lease; does nothing for `None`, when another worker was faster.
     fn own(&mut self, key: &str, lease: Option<Held>, change: &'static str) {
         let (Some(lease), Some(shard)) = (lease.map(Arc::new), self.known.get(key)) else { return };
         self.source.metrics.lease_change(change);
         let (stop, lag) = (CancellationToken::new(), Arc::new(Lag::since(self.source.clock.now())));
-        let pulse = self.source.metrics.pulse_while_held("the reader of a shard", self.source.pace.unread);
+        let pulse = self.source.metrics.pulse_while_held("the shard reader", self.source.pace.unread);
         let reading = Reading {
             key: key.to_owned(),
             stream_arn: arn_of(&self.source.stream_arn.borrow(), &shard.stream),
@@ -331,14 +335,15 @@ impl Worker {
 
     async fn give_up(&mut self, key: &str) {
         if let Some(holding) = self.held.get(key) {
-            tracing::warn!(lease = key, "a lease is lost, or may be");
+            tracing::warn!(lease = key, "a lease is lost or may be lost");
             holding.lease.give_up().await;
             holding.stop.cancel();
         }
     }
 
-    /// Without the table nobody can say whose the leases are: after the fail-over time others may act on them.
-    async fn give_up_the_outdated(&mut self) {
+    /// Gives up leases that could not be renewed for the fail-over time: without the table their owner is unknown, and
+    /// other workers may act on them.
+    async fn give_up_expired(&mut self) {
         let keys: Vec<String> = self.held.keys().cloned().collect();
         for key in keys {
             let Some(holding) = self.held.get(&key) else { continue };
@@ -348,12 +353,12 @@ impl Worker {
         }
     }
 
-    /// A reader is done.
+    /// Handles a stopped reader.
     async fn ended(&mut self, joined: Result<(Id, Ending), JoinError>) {
         let (id, ending) = match joined {
             Ok((id, ending)) => (id, ending),
             Err(error) => {
-                tracing::error!(%error, "a shard's reader broke; the shard is read again from its checkpoint");
+                tracing::error!(%error, "a shard reader panicked; the shard will be read again from its checkpoint");
                 (error.id(), Ending::Stopped)
             }
         };
@@ -368,7 +373,7 @@ impl Worker {
         self.source.metrics.lease_change(change);
     }
 
-    /// Lets go of a lease; gives what is counted.
+    /// Releases a lease; returns the label to count.
     async fn release(&self, holding: &Holding) -> &'static str {
         let (to, change) = match &holding.then {
             Then::HandOver(to) => (Some(to.as_str()), "handed_over"),
@@ -376,10 +381,10 @@ impl Worker {
         };
         match holding.lease.release(to).await {
             Ok(true) => change,
-            // Nobody wants it any more.
+            // The other worker has withdrawn its request.
             Ok(false) => "given_back",
             Err(LeaseError::Lost) => "lost",
-            // Others wait for the fail-over time then.
+            // Other workers then wait for the fail-over time.
             Err(LeaseError::Port(error)) => {
                 self.failed(&error);
                 "left"
@@ -387,7 +392,7 @@ impl Worker {
         }
     }
 
-    /// Ends all readers in order and gives their leases back.
+    /// Stops all readers and releases their leases.
     async fn drain(mut self) {
         for holding in self.held.values() {
             holding.stop.cancel();
@@ -396,12 +401,12 @@ impl Worker {
             self.ended(joined).await;
         }
         if let Err(error) = self.leave().await {
-            // Others wait for the fail-over time then.
+            // Other workers then wait for the fail-over time.
             self.failed(&error);
         }
     }
 
-    /// What was asked for, or was handed over in this moment, is left to others.
+    /// Withdraws pending requests and releases leases that were handed over during shutdown.
     async fn leave(&self) -> Result<(), PortError> {
         let keys: HashSet<String> = self.known.keys().cloned().collect();
         let me = Some(self.source.leases.worker());
@@ -417,8 +422,8 @@ impl Worker {
         let now = self.source.clock.now();
         let lag_ms = self.held.values().map(|holding| holding.lag.ms(now)).max();
         self.source.metrics.stream_leases(self.held.len());
-        // While the service is away nobody can read: that is no reason to start anew.
-        let since = self.source.pace.discovery * LISTS_MISSED_MAX;
+        // While the service is unavailable no worker can read; that is no reason to restart the process.
+        let since = self.source.pace.discovery * FAILED_LISTINGS_MAX;
         let listed = |stream: &Stream| stream.listed.is_some_and(|at| at.elapsed() <= since);
         if !self.streams.iter().any(listed) {
             self.held.values().for_each(|holding| holding.pulse.beat());
@@ -428,13 +433,13 @@ impl Worker {
             self.lag_logged = Instant::now();
             tracing::info!(stream_iterator_age_ms, leases = self.held.len(), "reading the stream");
         }
-        // Whoever reads none has no say: others may read them all.
+        // A worker without leases cannot tell: others may read all shards.
         let open = self.streams.last().is_some_and(|stream| !stream.shards.is_empty()) && !self.look_again;
         if open || !self.held.is_empty() {
             self.open_seen = Instant::now();
         } else if self.open_seen.elapsed() >= NO_SHARD_TOLERATED {
             self.open_seen = Instant::now();
-            tracing::error!("the stream shows no shard that could be read");
+            tracing::error!("the stream has no readable shard");
             self.source.metrics.stream_without_shards();
         }
     }
@@ -442,6 +447,6 @@ impl Worker {
     fn failed(&self, error: &PortError) {
         self.source.metrics.port_error(error);
         let reason = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(%error, reason, "leases and shards wait");
+        tracing::warn!(%error, reason, "a call for leases or shards failed; the next round will retry");
     }
 }

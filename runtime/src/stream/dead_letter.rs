@@ -1,8 +1,8 @@
-//! Records that are set aside: nobody can read them, or handling them fails again and again.
+//! Dead letters: records that cannot be read, or whose handling failed repeatedly.
 //!
-//! A letter is a message of the `offers` queue's dead-letter queue, in the shape of a wake-up timer with the whole record beside it.
-//! Moving the messages back into their queue ("dead-letter queue redrive"), once what was wrong is mended, therefore does the right
-//! thing: the dispatch is looked at again, as it is by then. A letter whose record names no dispatch comes back to the dead letters.
+//! A dead letter is a message in the dead-letter queue of `offers`. It has the form of a wake-up timer and contains the
+//! whole record. After the cause is fixed, redriving the queue ("dead-letter queue redrive") therefore retries the
+//! dispatch in its current state. A dead letter whose record names no dispatch returns to the dead-letter queue.
 
 use std::collections::HashMap;
 
@@ -14,24 +14,24 @@ use serde_json::{Map, Value, json};
 
 use crate::ports::PortError;
 
-/// Longest message, in bytes: what every SQS queue takes, with room for SQS' own count. Items of this table are far smaller, because
-/// routes are kept in chunks. A longer letter leaves the images out, the old one first; keys and sequence number always remain, and
-/// the item itself is in the table.
+/// Longest dead letter, bytes: the limit of every SQS queue, minus room for SQS' own attributes. Items of this table
+/// are far smaller, because routes are stored in chunks. A longer dead letter omits the images, the old one first. Keys
+/// and sequence number always remain, and the item itself is in the table.
 const LETTER_MAX: usize = 250_000;
 
-/// Where letters go.
+/// The destination of dead letters.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Keeps a letter, which is JSON, for a person.
+    /// Stores a dead letter (JSON) for inspection and redrive.
     async fn set_aside(&self, letter: &str) -> Result<(), PortError>;
 }
 
-/// Why a record is set aside.
+/// Why a record becomes a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// Its image is no dispatch as anybody here writes it.
+    /// Its image is not a valid dispatch.
     Unreadable,
-    /// The algorithm failed every time.
+    /// The algorithm failed at every attempt.
     Failed,
 }
 
@@ -44,7 +44,7 @@ impl Reason {
     }
 }
 
-/// Which item a record is of; records of one item are handled one after the other.
+/// The item of a record; records of one item are handled in order.
 pub(super) fn item_of(record: &Record) -> &str {
     let key = record.dynamodb().and_then(|change| change.keys()).and_then(|keys| keys.get("PK"));
     match key {
@@ -53,7 +53,7 @@ pub(super) fn item_of(record: &Record) -> &str {
     }
 }
 
-/// The letter of a record of the shard with this lease key, written at `now` (ISO 8601).
+/// The dead letter of a record of the shard with this lease key, written at `now` (ISO 8601).
 pub(super) fn letter(record: &Record, shard: &str, reason: Reason, now: &str) -> String {
     let mut change = change(record);
     let left_out = [&["OldImage"][..], &["OldImage", "NewImage"]];
@@ -91,7 +91,7 @@ fn whole(record: &Record, change: &Map<String, Value>, (shard, reason, now): (&s
     .to_string()
 }
 
-/// The record's change as DynamoDB's own JSON has it.
+/// The record's change in DynamoDB JSON.
 fn change(record: &Record) -> Map<String, Value> {
     let mut fields = Map::new();
     let Some(change) = record.dynamodb() else { return fields };
@@ -124,7 +124,7 @@ fn json_of(value: &AttributeValue) -> Value {
         AttributeValue::Ns(numbers) => json!({ "NS": numbers }),
         AttributeValue::B(blob) => json!({ "B": binary(blob) }),
         AttributeValue::Bs(blobs) => json!({ "BS": blobs.iter().map(binary).collect::<Vec<_>>() }),
-        // A type DynamoDB has added since.
+        // A type that DynamoDB added later.
         _ => Value::Null,
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_has_the_whole_record_and_is_a_wake_up_for_its_dispatch() {
+    fn a_dead_letter_contains_the_record_and_is_a_wake_up_for_its_dispatch() {
         let list = AttributeValue::L(vec![AttributeValue::N("1".to_owned()), AttributeValue::Bool(true)]);
         let text = letter(&record(list), "2025/shard-1", Reason::Failed, "2025-05-25T06:30:00Z");
         let written: Value = serde_json::from_str(&text).unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_too_long_for_sqs_leaves_images_out_and_says_so() {
+    fn a_dead_letter_too_long_for_sqs_omits_images_and_says_so() {
         for (length, left_out) in [(150_000, json!(["OldImage"])), (300_000, json!(["OldImage", "NewImage"]))] {
             let text = letter(&record(AttributeValue::S("x".repeat(length))), "s", Reason::Unreadable, "now");
             assert!(text.len() <= LETTER_MAX, "{}", text.len());

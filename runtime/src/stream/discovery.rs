@@ -1,4 +1,4 @@
-//! Which streams and shards there are.
+//! Discovery of streams and shards.
 
 use std::collections::HashMap;
 
@@ -13,19 +13,19 @@ use crate::ports::PortError;
 
 const LISTING: &str = "listing shards";
 
-/// Pages of shards read in one look: 100 shards each, far above what a table of this kind has in 24 hours.
+/// Most pages of shards read in one listing: 100 shards each, far more than a table of this kind has in 24 hours.
 const PAGES_MAX: usize = 100;
 
 /// A stream of the table and its shards.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Its label: the last part of its ARN, the time it was switched on.
+    /// The label: the last part of its ARN, the time at which it was enabled.
     pub(super) label: String,
-    /// Its shards as last listed.
+    /// The shards of the last listing.
     pub(super) shards: Vec<Shard>,
-    /// Whether it gets no new records.
+    /// Whether the stream receives no new records.
     pub(super) disabled: bool,
-    /// When it was last listed whole.
+    /// Time of the last complete listing.
     pub(super) listed: Option<Instant>,
 }
 
@@ -36,16 +36,15 @@ impl Stream {
     }
 }
 
-/// What a look at a stream gave.
+/// The result of listing a stream.
 pub(super) enum Look {
-    /// It is there.
+    /// The stream exists.
     Listed {
-        /// Its shards.
         shards: Vec<Shard>,
-        /// Whether it gets no new records.
+        /// Whether the stream receives no new records.
         disabled: bool,
     },
-    /// There is no such stream any more.
+    /// The stream no longer exists.
     Gone,
 }
 
@@ -63,7 +62,8 @@ fn lease_key(label: &str, shard_id: &str) -> String {
     format!("{label}/{shard_id}")
 }
 
-/// Reads all pages of shards. `DescribeStream` may be called ten times a second for a stream, and what it lists is eventually consistent.
+/// Lists all shards of a stream. `DescribeStream` may be called ten times a second for each stream, and its result is
+/// eventually consistent.
 pub(super) async fn look(client: &Client, stream_arn: &str) -> Result<Look, PortError> {
     let label = label_of(stream_arn);
     let (mut shards, mut after) = (HashMap::new(), None);
@@ -87,6 +87,6 @@ pub(super) async fn look(client: &Client, stream_arn: &str) -> Result<Look, Port
             return Ok(Look::Listed { shards: shards.into_values().collect(), disabled });
         }
     }
-    // A part of the list must not look like the whole: what is missing would count as gone.
+    // An incomplete list must not be taken for a complete one: missing shards would count as gone.
     Err(PortError::Unavailable { action: LISTING, source: "the list does not end".into() })
 }

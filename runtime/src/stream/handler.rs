@@ -1,17 +1,17 @@
-//! What the stream is read for.
+//! The handler of stream records.
 
 use async_trait::async_trait;
 
 use crate::engine::EngineError;
 use crate::ports::StoredDispatch;
 
-/// What the stream is read for.
+/// Handles the dispatches that the stream delivers.
 #[async_trait]
 pub trait DispatchHandler: Send + Sync {
-    /// Handles the image of a dispatch that waits for a driver. It may be old, and it may come again.
+    /// Handles the image of a dispatch that waits for a driver. The image may be outdated and may be delivered again.
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError>;
 
-    /// Whether handling one may be to wait for others that come later. More are handled at once then.
+    /// Whether a handler may wait for later dispatches. More are then handled concurrently.
     fn waits(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Handles a shard's records side by side: one item's in order, different items' at once.
+//! Handles a shard's records in lanes: records of one item in order, those of different items concurrently.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::AssertUnwindSafe;
@@ -19,35 +19,36 @@ use super::watermark::Watermark;
 use crate::engine::EngineError;
 use crate::ports::{PortError, StoredDispatch};
 
-/// Items of one shard in work at once, where handling one may be to wait for others.
+/// Concurrent items of one shard if handlers may wait for other dispatches.
 const LANES: usize = 64;
-/// Items of one shard in work at once, where each is a handful of calls of some milliseconds.
-const BUSY: usize = 16;
-/// Records waiting for each lane before reading waits too.
+/// Concurrent items of one shard if each is a handful of calls of some milliseconds.
+const BUSY_LANES: usize = 16;
+/// Records that may wait for each lane before reading waits, too.
 const LANE_BUFFER: usize = 16;
-/// First pause between two tries; it doubles.
+/// First pause between two attempts; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
-/// Longest pause.
+/// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Tries to handle a record that fails by itself, some two seconds with their pauses.
-const TRIES: u32 = 4;
-/// Tries while a service does not answer or others are always faster, which is no fault of the record: some two minutes, in which its lane waits, as everything
-/// else does that needs the service.
-const TRIES_IN_OUTAGE: u32 = 28;
-/// Tries to set a record aside, some half a minute; then it is left to the sweeper, so that its shard goes on.
-const LETTER_TRIES: u32 = 10;
+/// Attempts to handle a record that itself causes the failure, about two seconds with their pauses.
+const ATTEMPTS: u32 = 4;
+/// Attempts while a service is unavailable or other writers are always faster, which is not caused by the record: about
+/// two minutes, in which its lane waits, like everything else that needs the service.
+const ATTEMPTS_IN_OUTAGE: u32 = 28;
+/// Attempts to store a dead letter, about half a minute. Then the dispatch is left to the sweeper, so that the shard
+/// continues.
+const DEAD_LETTER_ATTEMPTS: u32 = 10;
 
-/// A record in work.
+/// A record to handle.
 pub(super) struct Work {
     pub(super) number: u64,
     pub(super) record: Record,
-    /// What it is about; `None` where nobody can read it.
+    /// The dispatch; `None` if the record cannot be read.
     pub(super) stored: Option<StoredDispatch>,
 }
 
 /// The lanes of one shard.
 pub(super) struct Lanes {
-    /// In boxes: a channel keeps room for more records than a lane mostly has.
+    /// Boxed: a channel reserves space for more records than a lane usually has.
     senders: Vec<Sender<Box<Work>>>,
     workers: JoinSet<()>,
 }
@@ -58,20 +59,21 @@ struct Lane {
     shard: String,
     watermark: Arc<Mutex<Watermark>>,
     stop: CancellationToken,
-    /// One for each lane. Who is busy takes the share of several, who waits its own.
-    turns: Arc<Semaphore>,
+    /// One permit for each lane. A busy handler takes the permits of several lanes, a waiting one its own.
+    permits: Arc<Semaphore>,
 }
 
-/// What became of a record.
+/// The result of handling a record.
 enum Outcome {
-    /// It is done, in one way or another.
+    /// The record is done, with the label to count.
     Done(&'static str),
-    /// The shard is being stopped: whoever reads it next has it.
+    /// The reader is stopping; the next reader of the shard gets the record.
     Interrupted,
 }
 
 impl Lanes {
-    /// Lanes for the shard with this lease key. With `stop` they finish the records in work and drop those that wait.
+    /// Starts lanes for the shard with this lease key. On `stop` they finish the records in progress and drop waiting
+    /// ones.
     pub(super) fn start(
         source: &StreamSource,
         handler: &Arc<dyn DispatchHandler>,
@@ -79,7 +81,7 @@ impl Lanes {
         (watermark, stop): (&Arc<Mutex<Watermark>>, &CancellationToken),
     ) -> Self {
         let mut lanes = Self { senders: Vec::with_capacity(LANES), workers: JoinSet::new() };
-        let turns = Arc::new(Semaphore::new(LANES));
+        let permits = Arc::new(Semaphore::new(LANES));
         for _ in 0..LANES {
             let (sender, receiver) = channel(LANE_BUFFER);
             let lane = Lane {
@@ -88,7 +90,7 @@ impl Lanes {
                 shard: shard.to_owned(),
                 watermark: Arc::clone(watermark),
                 stop: stop.clone(),
-                turns: Arc::clone(&turns),
+                permits: Arc::clone(&permits),
             };
             lanes.workers.spawn(lane.run(receiver));
             lanes.senders.push(sender);
@@ -96,7 +98,7 @@ impl Lanes {
         lanes
     }
 
-    /// Hands a record on, and waits where its lane is full.
+    /// Passes a record to its lane, and waits while the lane is full.
     pub(super) async fn send(&self, work: Work) {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(item_of(&work.record));
         let lane = usize::try_from(hash % LANES as u64).unwrap_or(0);
@@ -106,14 +108,14 @@ impl Lanes {
         }
     }
 
-    /// Waits until what was handed on is done, or dropped by `stop`.
+    /// Waits until all records are done, or dropped by `stop`.
     pub(super) async fn finish(mut self) {
         self.senders.clear();
         while self.workers.join_next().await.is_some() {}
     }
 }
 
-/// The watermark of a shard, which no panic can spoil: its changes are assignments.
+/// Locks the watermark of a shard. A panic cannot leave it inconsistent: its changes are assignments.
 pub(super) fn locked(watermark: &Mutex<Watermark>) -> MutexGuard<'_, Watermark> {
     watermark.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -121,9 +123,9 @@ pub(super) fn locked(watermark: &Mutex<Watermark>) -> MutexGuard<'_, Watermark> 
 impl Lane {
     async fn run(self, mut records: Receiver<Box<Work>>) {
         while let Some(work) = records.recv().await {
-            let share = if self.handler.waits() { 1 } else { LANES / BUSY };
-            // Nobody closes them.
-            let _turn = self.turns.acquire_many(u32::try_from(share).unwrap_or(1)).await;
+            let share = if self.handler.waits() { 1 } else { LANES / BUSY_LANES };
+            // The semaphore is never closed.
+            let _permit = self.permits.acquire_many(u32::try_from(share).unwrap_or(1)).await;
             if self.stop.is_cancelled() {
                 continue;
             }
@@ -140,10 +142,10 @@ impl Lane {
         let (mut failures, mut outages, mut pause) = (0, 0, PAUSE_FIRST);
         loop {
             let error = match AssertUnwindSafe(self.handler.handle(stored.clone())).catch_unwind().await {
-                // A dispatch that is gone needs nobody.
+                // A dispatch that no longer exists needs no action.
                 Ok(Ok(()) | Err(EngineError::NotFound)) => return Outcome::Done("advanced"),
                 Ok(Err(error)) => Some(error),
-                // The panic hook has told the place.
+                // The panic hook has logged the location.
                 Err(_) => None,
             };
             if matches!(error, Some(EngineError::Contended | EngineError::Port(PortError::Unavailable { .. }))) {
@@ -152,9 +154,9 @@ impl Lane {
                 failures += 1;
             }
             let reason = error.as_ref().and_then(std::error::Error::source).map(ToString::to_string);
-            let error = error.map_or_else(|| "the algorithm broke".to_owned(), |error| error.to_string());
+            let error = error.map_or_else(|| "the algorithm panicked".to_owned(), |error| error.to_string());
             tracing::warn!(dispatch = %stored.state.id, error, reason, failures, outages, "the algorithm failed");
-            if failures >= TRIES || outages >= TRIES_IN_OUTAGE {
+            if failures >= ATTEMPTS || outages >= ATTEMPTS_IN_OUTAGE {
                 return self.set_aside(&work.record, Reason::Failed).await;
             }
             if !self.pause(&mut pause).await {
@@ -168,16 +170,21 @@ impl Lane {
         let letter = letter(record, &self.shard, reason, &now);
         let sequence = record.dynamodb().and_then(|change| change.sequence_number()).unwrap_or_default();
         let mut pause = PAUSE_FIRST;
-        for left in (0..LETTER_TRIES).rev() {
+        for left in (0..DEAD_LETTER_ATTEMPTS).rev() {
             match self.source.dead_letters.set_aside(&letter).await {
                 Ok(()) => {
-                    tracing::error!(shard = self.shard, sequence, ?reason, "a stream record was set aside");
+                    tracing::error!(
+                        shard = self.shard,
+                        sequence,
+                        ?reason,
+                        "a stream record was moved to the dead-letter queue"
+                    );
                     return Outcome::Done("set_aside");
                 }
                 Err(error) => {
                     self.source.metrics.port_error(&error);
                     let why = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(shard = self.shard, sequence, %error, why, left, "a record cannot be set aside");
+                    tracing::warn!(shard = self.shard, sequence, %error, why, left, "cannot store a dead letter");
                 }
             }
             if left > 0 && !self.pause(&mut pause).await {
@@ -188,12 +195,12 @@ impl Lane {
             shard = self.shard,
             sequence,
             ?reason,
-            "a stream record was given up; the sweeper has its dispatch"
+            "a stream record was dropped without a dead letter; the sweeper will continue its dispatch"
         );
         Outcome::Done("given_up")
     }
 
-    /// Waits before another try; false where the shard is being stopped.
+    /// Waits before the next attempt; returns false if the reader is stopping.
     async fn pause(&self, pause: &mut Duration) -> bool {
         tokio::select! {
             biased;

@@ -1,15 +1,15 @@
-//! The lease row of a shard. Names are those of the Kinesis Client Library's lease table.
+//! The lease row of a shard. Attribute names are those of the Kinesis Client Library's lease table.
 //!
 //! | attribute | type | |
 //! | --- | --- | --- |
 //! | `leaseKey` | S, hash key | `<stream label>/<shard id>`: shards of two streams of a table never share a row |
-//! | `leaseOwner` | S | the worker that reads the shard; absent when nobody does |
-//! | `leaseCounter` | N | +1 with each write of the owner and with each change of the owner: the fence, and the sign of life |
-//! | `checkpoint` | S | sequence number done, `TRIM_HORIZON` or `SHARD_END` |
-//! | `parentShardId` | SS | the parent, where there is one |
-//! | `ownerSwitchesSinceCheckpoint` | N | for people: a shard that wanders without progress |
+//! | `leaseOwner` | S | the worker that reads the shard; absent if there is none |
+//! | `leaseCounter` | N | incremented by each write and each change of the owner: the fence, and the heartbeat |
+//! | `checkpoint` | S | last sequence number done, `TRIM_HORIZON` or `SHARD_END` |
+//! | `parentShardId` | SS | the parent, if any |
+//! | `ownerSwitchesSinceCheckpoint` | N | informational: shows a shard that changes owners without progress |
 //! | `leaseRequestedBy` | S | addition: the worker that asks the owner to hand the lease over |
-//! | `expiresAt` | N | Unix time after which DynamoDB may remove the row of a finished shard, should no worker have done so |
+//! | `expiresAt` | N | Unix time after which DynamoDB may delete the row of a finished shard if no worker has |
 
 use std::collections::HashMap;
 
@@ -25,14 +25,14 @@ pub(super) const PARENT: &str = "parentShardId";
 const TRIM_HORIZON: &str = "TRIM_HORIZON";
 const SHARD_END: &str = "SHARD_END";
 
-/// How far a shard was read.
+/// The progress of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Checkpoint {
-    /// Not at all: it is read from its oldest record. (Beginning at the tip would lose what was written before.)
+    /// No record: reading starts at the oldest record. (Starting at the tip would lose records written before.)
     TrimHorizon,
     /// Up to and including this sequence number.
     After(String),
-    /// To its end.
+    /// To the end of the shard.
     ShardEnd,
 }
 
@@ -74,7 +74,7 @@ impl Row {
         self.checkpoint == Checkpoint::ShardEnd
     }
 
-    /// The row in an item; `None` where an attribute has a type or value no worker writes.
+    /// Parses an item; `None` if an attribute has a type or value that no worker writes.
     pub(super) fn read(item: &HashMap<String, AttributeValue>) -> Option<Self> {
         let counter = match item.get(COUNTER)? {
             AttributeValue::N(number) => number.parse().ok()?,
@@ -90,15 +90,15 @@ impl Row {
     }
 }
 
-/// An attribute that should be a text and is not.
-struct NoText;
+/// The attribute is not a string.
+struct NotAString;
 
-/// A text that may be absent.
-fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Result<Option<String>, NoText> {
+/// A string that may be absent.
+fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Result<Option<String>, NotAString> {
     match item.get(name) {
         None => Ok(None),
         Some(AttributeValue::S(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(NoText),
+        Some(_) => Err(NotAString),
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_somebody_broke_is_no_row() {
+    fn an_invalid_row_is_rejected() {
         let text = |value: &str| Some(AttributeValue::S(value.to_owned()));
         for (name, value) in [
             (COUNTER, None),

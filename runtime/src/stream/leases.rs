@@ -1,7 +1,8 @@
-//! The lease table: reading rows, owning them, and what an owner writes.
+//! The lease table: reading rows, acquiring them, and the owner's writes.
 //!
-//! Relied on, as AWS documents it: an `UpdateItem`, `PutItem` or `DeleteItem` on a condition is atomic, `ConsistentRead` sees every write that
-//! was answered before, and `BatchGetItem` says which keys it left out (`UnprocessedKeys`).
+//! This module relies on documented behaviour of DynamoDB: a conditional `UpdateItem`, `PutItem` or `DeleteItem` is
+//! atomic, `ConsistentRead` sees every write acknowledged before, and `BatchGetItem` lists the keys it did not process
+//! (`UnprocessedKeys`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,46 +24,46 @@ use crate::telemetry::metrics::Metrics;
 const READING: &str = "reading leases";
 const WRITING: &str = "writing a lease";
 
-/// Row that lists the streams of the table which still may have something to read, in the attribute [`LABELS`].
+/// Row that lists the streams of the table that may still have unread records, in the attribute [`LABELS`].
 const STREAMS: &str = "streams";
 const LABELS: &str = "labels";
 
-/// Keys of one `BatchGetItem`; DynamoDB allows no more.
+/// Keys of one `BatchGetItem`, the maximum that DynamoDB allows.
 const BATCH: usize = 100;
-/// Tries to get what a `BatchGetItem` left out, which it does when it is throttled; the next round asks again.
-const BATCH_TRIES: usize = 3;
+/// Attempts to read keys that a throttled `BatchGetItem` did not process; the next round retries.
+const BATCH_ATTEMPTS: usize = 3;
 
-/// How long the row of a finished shard may stay when nobody is there to remove it: well over the 24 hours for which the shard
-/// is listed.
+/// How long the row of a finished shard may remain if no worker deletes it, s: well over the 24 hours for which the
+/// shard is listed.
 const KEEP_FINISHED_S: i64 = 7 * 24 * 3600;
 
-/// Why an owner could not write.
+/// Why an owner cannot write.
 #[derive(Debug, Error)]
 pub(super) enum LeaseError {
-    /// The lease is somebody else's, or its row is gone.
+    /// The lease has another owner, or its row is gone.
     #[error("the lease is lost")]
     Lost,
-    /// The table did not answer.
+    /// The call failed.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
-/// A row nobody can read, told from what will be written over it by its counter.
+/// An unreadable row. Its counter is the condition for overwriting it.
 #[derive(Debug)]
 pub(super) enum Broken {
     WithoutCounter,
-    /// The counter, or what is in its place.
+    /// The value of the counter attribute.
     Counter(AttributeValue),
 }
 
-/// What the table says of some shards.
+/// The lease rows of some shards.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// Readable rows by key.
     pub(super) rows: HashMap<String, Row>,
-    /// Rows nobody can read.
+    /// Unreadable rows by key.
     pub(super) broken: HashMap<String, Broken>,
-    /// Labels of the streams that still may have something to read; `None` where the list itself is missing.
+    /// Labels of the streams that may have unread records; `None` if the list is missing.
     pub(super) streams: Option<Vec<String>>,
 }
 
@@ -77,13 +78,13 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// The table, written to in the name of `worker`, which must be unique to a process: a restarted one is another worker.
+    /// The lease table for `worker`, whose name must be unique to the process: a restarted process is another worker.
     pub fn new(client: Client, table: &str, worker: &str, clock: Arc<dyn Clock>) -> Self {
         let (table, worker) = (table.to_owned(), worker.to_owned());
         Self { client, table, worker, clock, metrics: Arc::new(Metrics::new()) }
     }
 
-    /// The same table, whose refused writes are counted in the metrics of a process.
+    /// Counts refused writes in the metrics of a process.
     #[must_use]
     pub fn counting(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
@@ -93,7 +94,7 @@ impl Leases {
         &self.worker
     }
 
-    /// The rows of these keys, strongly consistent.
+    /// Reads the rows of these keys, strongly consistent.
     pub(super) async fn read(&self, keys: &HashSet<String>) -> Result<Snapshot, PortError> {
         let mut snapshot = Snapshot::default();
         let wanted: Vec<&str> = keys.iter().map(String::as_str).chain([STREAMS]).collect();
@@ -111,7 +112,7 @@ impl Leases {
         let request = request.map_err(|error| PortError::Failed { action: READING, source: Box::new(error) })?;
         let mut left = Some(HashMap::from([(self.table.clone(), request)]));
         let mut items = Vec::new();
-        for _ in 0..BATCH_TRIES {
+        for _ in 0..BATCH_ATTEMPTS {
             let answer = self.client.batch_get_item().set_request_items(left.take()).send().await;
             let answer = answer.map_err(|error| port_error(READING, &error))?;
             items.extend(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default());
@@ -120,16 +121,16 @@ impl Leases {
                 return Ok(items);
             }
         }
-        // A row that was left out must not look like one that is gone.
-        Err(PortError::Unavailable { action: READING, source: "rows were left out".into() })
+        // An unprocessed row must not be taken for a deleted one.
+        Err(PortError::Unavailable { action: READING, source: "rows were not processed".into() })
     }
 
-    /// Adds a stream to those that may have something to read.
+    /// Adds a stream to the list of streams that may have unread records.
     pub(super) async fn add_stream(&self, label: &str) -> Result<(), PortError> {
         self.change_streams("ADD", label).await
     }
 
-    /// Takes a stream off the list.
+    /// Removes a stream from the list.
     pub(super) async fn remove_stream(&self, label: &str) -> Result<(), PortError> {
         self.change_streams("DELETE", label).await
     }
@@ -141,7 +142,7 @@ impl Leases {
         sent.map(|_| ()).map_err(|error| port_error(WRITING, &error))
     }
 
-    /// Makes the row of a shard, over a broken one where there is one, and owns it. `None` where somebody was faster.
+    /// Creates the row of a shard, or replaces an unreadable one, and acquires it. `None` if another worker was faster.
     pub(super) async fn create(&self, shard: &Shard, broken: Option<&Broken>) -> Result<Option<Held>, PortError> {
         let mut request = self
             .client
@@ -169,7 +170,7 @@ impl Leases {
         }
     }
 
-    /// Owns a lease whose row is still the one that was seen; `None` where it is not.
+    /// Acquires a lease whose row is unchanged; `None` if it has changed.
     pub(super) async fn take(&self, row: &Row) -> Result<Option<Held>, PortError> {
         let mut request = self
             .update(&row.key)
@@ -194,7 +195,7 @@ impl Leases {
         }
     }
 
-    /// Asks the owner to hand its lease over. Nothing happens where it is no longer the owner, or somebody else has asked.
+    /// Asks the owner to hand its lease over. Has no effect if the owner has changed or another worker has asked.
     pub(super) async fn ask(&self, key: &str, of: &str) -> Result<(), PortError> {
         let request = self
             .update(key)
@@ -208,8 +209,8 @@ impl Leases {
         }
     }
 
-    /// What a worker that ends leaves to others at once: a lease it asked for is not handed to it any more, and one that was handed to it
-    /// meanwhile, and that nobody of this process reads, is anybody's.
+    /// Prepares a lease for other workers at shutdown: withdraws this worker's request for it, and releases it if it
+    /// was handed over meanwhile and has no reader here.
     pub(super) async fn leave(&self, row: &Row) -> Result<(), PortError> {
         let is = |name: &Option<String>| name.as_deref() == Some(self.worker.as_str());
         if is(&row.requested_by) && !is(&row.owner) {
@@ -224,7 +225,7 @@ impl Leases {
                 Err(error) => return Err(port_error(WRITING, &error)),
             }
         }
-        // As it is now: it may have been handed over since it was looked at.
+        // Read again, because it may have been handed over meanwhile.
         let Some(row) = self.row(&row.key).await?.filter(|row| is(&row.owner)) else { return Ok(()) };
         match self.held(&row.key, row.counter).release(None).await {
             Ok(_) | Err(LeaseError::Lost) => Ok(()),
@@ -232,7 +233,7 @@ impl Leases {
         }
     }
 
-    /// Removes the row of a finished shard.
+    /// Deletes the row of a finished shard.
     pub(super) async fn forget(&self, key: &str) -> Result<(), PortError> {
         let request = self
             .client
@@ -286,29 +287,29 @@ struct Fence {
     written: Instant,
 }
 
-/// What the owner of a lease writes: each write is fenced by owner and counter, and is a sign of life, too.
+/// A lease held by this worker. Each write is fenced by owner and counter, and is a heartbeat, too.
 pub(super) struct Held {
     leases: Leases,
     key: String,
     fence: Mutex<Fence>,
 }
 
-/// A change of the own row.
+/// A change of the lease row.
 enum Change<'a> {
     Renew,
     Decline,
     Checkpoint(&'a Checkpoint),
-    /// To another worker, or to whoever comes first.
+    /// To another worker, or to any worker.
     Release(Option<&'a str>),
 }
 
 impl Held {
-    /// How far the shard was read by anybody. Only an owner asks.
+    /// The checkpoint in the table, read when a reader starts.
     pub(super) async fn progress(&self) -> Result<Checkpoint, LeaseError> {
         Ok(self.leases.row(&self.key).await?.ok_or(LeaseError::Lost)?.checkpoint)
     }
 
-    /// When the table last took a write of this owner.
+    /// Time of the owner's last successful write.
     pub(super) async fn written(&self) -> Instant {
         self.fence.lock().await.written
     }
@@ -325,27 +326,27 @@ impl Held {
         self.write(Change::Checkpoint(checkpoint)).await.map(|_| ())
     }
 
-    /// Lets go of the lease: to the worker that asked for it, as long as it still does, or to whoever comes first. True where it is gone
-    /// to whom it was meant for.
+    /// Releases the lease: to the worker that asked for it, if it still does, otherwise to any worker. Returns true if
+    /// it went to the intended worker.
     pub(super) async fn release(&self, to: Option<&str>) -> Result<bool, LeaseError> {
         self.write(Change::Release(to)).await
     }
 
-    /// From now on nothing is written any more.
+    /// Prevents all further writes.
     pub(super) async fn give_up(&self) {
         self.fence.lock().await.lost = true;
     }
 
-    /// True where the change was made as it was meant.
+    /// Returns true if the change was made as intended.
     async fn write(&self, mut change: Change<'_>) -> Result<bool, LeaseError> {
         let mut fence = self.fence.lock().await;
         if fence.lost {
             self.leases.metrics.stale_write();
             return Err(LeaseError::Lost);
         }
-        let mut as_meant = true;
-        // Another try is for an earlier write whose answer was lost: it has moved the counter by one, and nobody else can have. One more is
-        // for a worker that does not want any more what it asked for.
+        let mut as_intended = true;
+        // A second attempt is needed if the answer to an earlier write was lost: that write has incremented the counter
+        // by one, and no other worker can have. A third one is needed if the other worker has withdrawn its request.
         for _ in 0..3 {
             let sent_at = Instant::now();
             match self.request(&change, fence.counter).send().await {
@@ -353,7 +354,7 @@ impl Held {
                     fence.counter += 1;
                     fence.written = sent_at;
                     fence.lost = matches!(change, Change::Release(_));
-                    return Ok(as_meant);
+                    return Ok(as_intended);
                 }
                 Err(error) if condition_failed(&error) => {}
                 Err(error) => return Err(port_error(WRITING, &error).into()),
@@ -362,7 +363,7 @@ impl Held {
             let Some(row) = row.filter(|row| row.owner.as_deref() == Some(self.leases.worker())) else { break };
             let withdrawn = matches!(change, Change::Release(Some(to)) if row.requested_by.as_deref() != Some(to));
             if withdrawn {
-                (change, as_meant) = (Change::Release(None), false);
+                (change, as_intended) = (Change::Release(None), false);
             }
             match row.counter.checked_sub(fence.counter) {
                 Some(1) => fence.counter += 1,
@@ -411,7 +412,8 @@ impl Held {
         }
         let mut condition = vec![format!("{OWNER} = :me AND {COUNTER} = :counter")];
         if matches!(change, Change::Release(Some(_))) {
-            // One that ends takes its request back: nobody would read the shard until the fail-over time.
+            // A worker that shuts down withdraws its request; otherwise nobody would read the shard for the fail-over
+            // time.
             condition.push(format!("{REQUESTED_BY} = :to"));
         }
         request

@@ -1,4 +1,4 @@
-//! Reads one shard, under a lease.
+//! Reads one shard under a lease.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,79 +21,79 @@ use crate::aws::port_error;
 use crate::ports::PortError;
 use crate::telemetry::heartbeat::Heartbeat;
 
-/// Pause at the tip of the shard: five looks a second, where Lambda has four. It is part of the time to the first offer where that was
-/// not nudged.
+/// Pause at the tip of the shard: five reads a second, while Lambda makes four. It adds to the time to the first offer
+/// if there was no local wake-up.
 const IDLE_PAUSE: Duration = Duration::from_millis(200);
-/// Records older than this show that the reader is behind, and then it does not pause. Their times have whole seconds.
+/// Age of records, ms, from which the reader counts as behind and does not pause. Record times have whole seconds.
 const BEHIND_AFTER_MS: u64 = 3_000;
-/// Pause after a failed call; it doubles.
+/// First pause after a failed call; it doubles.
 const FAILURE_PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause after failed calls.
 const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Time between two checkpoints: what a crash repeats, for one write.
+/// Time between two checkpoints: a crash repeats up to this much work.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
-/// The same where nothing but records of other items and states was read, which are quickly read again.
+/// The same if only irrelevant records were read, which are quickly read again.
 const IDLE_CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
-/// Why a shard is no longer read.
+/// Why a reader stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It has no more records, and that is stored.
+    /// The shard has no more records, and that is stored.
     Finished,
-    /// It was asked to stop; what it had done is stored where the lease was still its own.
+    /// The reader was asked to stop; its checkpoint is stored if it still owned the lease.
     Stopped,
-    /// The lease is somebody else's.
+    /// The lease has another owner.
     Lost,
 }
 
-/// A shard to be read.
+/// The inputs of a reader.
 pub(super) struct Reading {
-    /// Key of its lease, which names it in logs.
+    /// Key of the lease, also used in logs.
     pub(super) key: String,
-    /// ARN of its stream.
+    /// ARN of the stream.
     pub(super) stream_arn: String,
-    /// Its id in the stream.
+    /// Shard id in the stream.
     pub(super) shard_id: String,
-    /// The lease.
     pub(super) lease: Arc<Held>,
-    /// Asks the reader to finish what is in work.
+    /// Asks the reader to stop after the records in progress.
     pub(super) stop: CancellationToken,
-    /// How far behind it is.
+    /// The lag of the reader.
     pub(super) lag: Arc<Lag>,
-    /// Told when it has read, or handed a record on.
+    /// Heartbeat of reads and of records passed to a lane.
     pub(super) pulse: Heartbeat,
 }
 
-/// How far a reader is behind the table.
+/// The lag of a reader behind the table.
 #[derive(Default)]
 pub(super) struct Lag {
-    /// Everything that was written before was read.
+    /// All records written before this time were read.
     read_until: AtomicI64,
     watermark: Arc<Mutex<Watermark>>,
 }
 
 impl Lag {
-    /// Nothing was written before `now` that matters yet.
+    /// A new lag at time `now`, without unread records.
     pub(super) fn since(now: EpochMs) -> Self {
         Self { read_until: AtomicI64::new(now.0), watermark: Arc::default() }
     }
 
-    /// Age of the oldest record that is not done, or of the last that was read, or time since the shard was last found empty.
+    /// Age (ms) of the oldest record in progress, or of the last record read, or the time since the shard was last
+    /// found empty.
     pub(super) fn ms(&self, now: EpochMs) -> u64 {
         let read_until = EpochMs(self.read_until.load(Ordering::Relaxed));
-        let oldest = locked(&self.watermark).oldest_in_work().unwrap_or(read_until);
+        let oldest = locked(&self.watermark).oldest_in_progress().unwrap_or(read_until);
         now.since_ms(oldest.min(read_until))
     }
 }
 
-/// What a read gave.
+/// The result of a read.
 enum Page {
     Records(Vec<Record>, Option<String>),
-    /// The position is of no use any more; another iterator is needed.
+    /// The iterator has expired; a new one is needed.
     IteratorLost,
-    /// The records at the position are older than 24 hours, or the position never was one.
+    /// The records at the position are older than 24 hours, or the position is invalid.
     Trimmed,
-    /// The shard is gone with all its records.
+    /// The shard no longer exists.
     Gone,
 }
 
@@ -103,11 +103,11 @@ struct Reader {
     lanes: Lanes,
     position: Checkpoint,
     checkpointed: Instant,
-    /// A checkpoint the table did not take; it is tried again with the next.
+    /// A checkpoint that could not be stored; it is retried with the next one.
     unstored: Option<String>,
 }
 
-/// Reads a shard from where it was left, to its end or until it is stopped or its lease is lost.
+/// Reads a shard from its checkpoint to its end, or until the reader is stopped or loses the lease.
 pub(super) async fn read_shard(source: StreamSource, handler: Arc<dyn DispatchHandler>, reading: Reading) -> Ending {
     let position = match progress(&source, &reading).await {
         Ok(Checkpoint::ShardEnd) => return Ending::Finished,
@@ -128,7 +128,7 @@ pub(super) async fn read_shard(source: StreamSource, handler: Arc<dyn DispatchHa
     ending
 }
 
-/// Where the shard was left.
+/// The stored checkpoint.
 async fn progress(source: &StreamSource, reading: &Reading) -> Result<Checkpoint, Ending> {
     let mut pause = FAILURE_PAUSE_FIRST;
     loop {
@@ -145,8 +145,8 @@ async fn progress(source: &StreamSource, reading: &Reading) -> Result<Checkpoint
     }
 }
 
-/// What is done is stored before anybody else may go on. Children may be read only when the end is stored, so that is tried for as
-/// long as the lease lasts.
+/// Stores the last checkpoint before another worker may continue. Children may be read only when the end is stored, so
+/// this is retried for as long as the lease lasts.
 async fn last_checkpoint(source: &StreamSource, reading: &Reading, ending: Ending) -> Ending {
     let done = {
         let mut watermark = locked(&reading.lag.watermark);
@@ -155,7 +155,7 @@ async fn last_checkpoint(source: &StreamSource, reading: &Reading, ending: Endin
     };
     let (ending, checkpoint) = match (ending, done) {
         (Ending::Finished, (_, true)) => (Ending::Finished, Checkpoint::ShardEnd),
-        // Stopped behind the last record while some were in work.
+        // Stopped after the last record while some were in progress.
         (Ending::Finished | Ending::Stopped, (Some(sequence), _)) => (Ending::Stopped, Checkpoint::After(sequence)),
         (Ending::Finished | Ending::Stopped, (None, _)) => return Ending::Stopped,
         (Ending::Lost, _) => return Ending::Lost,
@@ -178,7 +178,7 @@ async fn last_checkpoint(source: &StreamSource, reading: &Reading, ending: Endin
 fn failed(source: &StreamSource, reading: &Reading, error: &PortError) {
     source.metrics.port_error(error);
     let reason = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(shard = reading.key, %error, reason, "the stream waits");
+    tracing::warn!(shard = reading.key, %error, reason, "a call failed while reading a shard; will retry");
 }
 
 impl Reader {
@@ -235,9 +235,9 @@ impl Reader {
         }
     }
 
-    /// Records were lost to the stream's age limit: what they were about, only the table knows.
+    /// Reports that unread records expired. Only the table knows which dispatches they concerned.
     fn gap(&self) {
-        tracing::error!(shard = self.reading.key, "records were lost to the stream's age limit of 24 hours");
+        tracing::error!(shard = self.reading.key, "unread records expired after 24 hours");
         self.source.metrics.stream_gap();
         self.source.gap.notify_one();
     }
@@ -256,7 +256,7 @@ impl Reader {
         }
     }
 
-    /// An iterator behind the last record read; iterators last 15 minutes.
+    /// An iterator after the last record read; iterators last 15 minutes.
     async fn iterator(&self) -> Result<Result<String, Page>, PortError> {
         const ACTION: &str = "getting a shard iterator";
         let request = self.source.client.get_shard_iterator();
@@ -275,14 +275,14 @@ impl Reader {
                 .shard_iterator
                 .map(Ok)
                 .ok_or_else(|| PortError::Unavailable { action: ACTION, source: "the answer has no iterator".into() }),
-            // A sequence number that is none, or not of this shard: somebody wrote into the lease row.
+            // The sequence number is invalid or not of this shard: the lease row was modified.
             Err(error) if after && error.code() == Some("ValidationException") => Ok(Err(Page::Trimmed)),
             Err(error) => page_of(error.code()).map(Err).ok_or_else(|| port_error(ACTION, &error)),
         }
     }
 
-    /// Hands records on; gives when the last of them was made, or the time of asking where there is none. `None` where the reader is
-    /// stopped meanwhile, with the rest of them unread.
+    /// Passes records to the lanes. Returns the time of the last record, or `asked_at` if there is none. `None` if the
+    /// reader is stopped meanwhile; the remaining records are then not handled.
     async fn take(&mut self, records: Vec<Record>, asked_at: EpochMs) -> Option<EpochMs> {
         let mut newest = None;
         for record in records {
@@ -315,7 +315,7 @@ impl Reader {
         Some(newest)
     }
 
-    /// A checkpoint that cannot be stored now costs repeated work after a crash; one that is refused ends the reading.
+    /// Stores a checkpoint if it is due. If it cannot be stored, a crash repeats work; if it is refused, reading ends.
     async fn checkpoint_if_due(&mut self) -> Result<(), Ending> {
         let since = self.checkpointed.elapsed();
         if since < CHECKPOINT_EVERY {
@@ -339,7 +339,8 @@ impl Reader {
     }
 }
 
-/// Errors of `GetRecords` and `GetShardIterator` that are part of reading ("Errors" of both in the API reference).
+/// Errors of `GetRecords` and `GetShardIterator` that are expected while reading ("Errors" of both in the API
+/// reference).
 fn page_of(code: Option<&str>) -> Option<Page> {
     match code {
         Some("ExpiredIteratorException") => Some(Page::IteratorLost),

@@ -1,4 +1,4 @@
-//! What a stream is read with.
+//! The dependencies of a stream reader.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,22 @@ use crate::ports::Clock;
 use crate::store::Codec;
 use crate::telemetry::metrics::Metrics;
 
-/// How often a worker looks.
+/// Intervals and time-outs of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Time between two looks at the leases: the longest gap when a lease changes hands. One small read for each worker.
+    /// Interval between two rounds: the longest gap when a lease changes its owner. It costs one small read for each
+    /// worker.
     pub round: Duration,
-    /// Time without a sign of life after which an owner counts as gone. Longer than any pause of a healthy process, and what a crash costs.
+    /// Time without a write after which an owner counts as gone. It is longer than any pause of a healthy process, and
+    /// is the delay after a crash.
     pub failover: Duration,
-    /// Time between two looks for new shards, where none is expected. AWS allows ten `DescribeStream` a second for a stream.
+    /// Interval between two listings of shards if no new one is expected. AWS allows ten `DescribeStream` calls a
+    /// second for each stream.
     pub discovery: Duration,
-    /// How long a shard this worker has may go unread although the stream can be listed; then the process counts as dead. The longest a
-    /// reader waits rightly is for a lane whose record meets an outage of the table: 28 tries with their pauses and time-outs, below ten
-    /// minutes. What nobody reads for 24 hours is lost, so a start anew is the smaller evil.
+    /// How long a shard of this worker may remain unread while the stream can be listed; after that the process counts
+    /// as unhealthy. The longest legitimate wait of a reader is for a lane whose record meets an outage of the table:
+    /// 28 attempts with their pauses and time-outs, less than ten minutes. Records that are not read for 24 hours are
+    /// lost, so a restart is the lesser evil.
     pub unread: Duration,
 }
 
@@ -38,25 +42,22 @@ impl Default for Pace {
     }
 }
 
-/// What is read, and with what.
+/// The dependencies of a stream reader.
 #[derive(Clone)]
 pub struct StreamSource {
-    /// DynamoDB Streams.
     pub client: Client,
-    /// ARN of the table's stream; it changes when the stream is switched off and on.
+    /// ARN of the table's stream; it changes when the stream is disabled and enabled again.
     pub stream_arn: watch::Receiver<String>,
-    /// Who reads what, and how far.
+    /// The lease table.
     pub leases: Leases,
-    /// Reads images.
+    /// Converts stream images.
     pub codec: Codec,
-    /// Keeps records nobody can handle.
+    /// Stores records that cannot be handled.
     pub dead_letters: Arc<dyn DeadLetters>,
-    /// Told when records were lost to the stream's age limit.
+    /// Notified when unread records expired.
     pub gap: Arc<Notify>,
-    /// Dates ages.
     pub clock: Arc<dyn Clock>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
-    /// How often it looks.
+    /// Intervals and time-outs.
     pub pace: Pace,
 }

@@ -1,11 +1,11 @@
-//! How far a shard is done while its records are handled side by side.
+//! The progress of a shard whose records are handled concurrently.
 
 use std::collections::VecDeque;
 
 use dispatch_core::time::EpochMs;
 
-/// Follows the records of one shard from reading to done. The checkpoint is the last record before the first that is still in
-/// work: whoever starts there misses nothing.
+/// Tracks the records of one shard from reading to completion. The checkpoint is the last record before the first one
+/// in progress, so that a reader that starts there misses nothing.
 #[derive(Debug, Default)]
 pub(super) struct Watermark {
     first: u64,
@@ -23,30 +23,30 @@ struct Entry {
 }
 
 impl Watermark {
-    /// A record that is handed on; gives the number to report it done with.
+    /// Adds a record to handle; returns the number to report its completion with.
     pub(super) fn begin(&mut self, sequence: &str, created: EpochMs) -> u64 {
         self.open.push_back(Entry { sequence: sequence.to_owned(), created, done: false, relevant: true });
         self.first + self.open.len() as u64 - 1
     }
 
-    /// A record that matters to nobody.
+    /// Adds an irrelevant record.
     pub(super) fn skip(&mut self, sequence: &str) {
         let created = EpochMs::default();
         self.open.push_back(Entry { sequence: sequence.to_owned(), created, done: true, relevant: false });
         self.settle();
     }
 
-    /// When the oldest record in work was written; `None` where nothing is.
-    pub(super) fn oldest_in_work(&self) -> Option<EpochMs> {
+    /// Time of the oldest record in progress; `None` if there is none.
+    pub(super) fn oldest_in_progress(&self) -> Option<EpochMs> {
         self.open.iter().find(|entry| !entry.done).map(|entry| entry.created)
     }
 
-    /// Whether everything that was read is done.
+    /// Whether every record read so far is done.
     pub(super) fn all_done(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// A record is done, or given up.
+    /// Marks a record as done or dropped.
     pub(super) fn done(&mut self, number: u64) {
         let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(entry) = index.and_then(|index| self.open.get_mut(index)) {
@@ -55,13 +55,13 @@ impl Watermark {
         self.settle();
     }
 
-    /// The checkpoint, where a record that mattered was done since the last time. Reading a shard's other records again costs
-    /// little, so they are not worth a write.
+    /// The checkpoint if a relevant record was completed since the last one. Irrelevant records are quickly read again
+    /// and not worth a write.
     pub(super) fn take_checkpoint(&mut self) -> Option<String> {
         std::mem::take(&mut self.worth_storing).then(|| self.safe.take()).flatten()
     }
 
-    /// The checkpoint, where there is one beyond the last that was taken.
+    /// The checkpoint, if there is a new one.
     pub(super) fn take_any_checkpoint(&mut self) -> Option<String> {
         self.worth_storing = false;
         self.safe.take()
@@ -81,20 +81,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_stops_before_the_first_record_in_work() {
+    fn the_checkpoint_stops_before_the_first_record_in_progress() {
         let mut watermark = Watermark::default();
         let a = watermark.begin("a", EpochMs(1));
         watermark.skip("b");
         let c = watermark.begin("c", EpochMs(3));
         watermark.done(c);
-        assert_eq!((watermark.take_checkpoint(), watermark.oldest_in_work()), (None, Some(EpochMs(1))));
+        assert_eq!((watermark.take_checkpoint(), watermark.oldest_in_progress()), (None, Some(EpochMs(1))));
         watermark.done(a);
         assert_eq!(watermark.take_checkpoint().as_deref(), Some("c"));
         assert_eq!(watermark.take_checkpoint(), None);
     }
 
     #[test]
-    fn records_that_matter_to_nobody_are_not_worth_a_checkpoint() {
+    fn irrelevant_records_are_not_worth_a_checkpoint() {
         let mut watermark = Watermark::default();
         watermark.skip("a");
         assert_eq!(watermark.take_checkpoint(), None);

@@ -1,16 +1,16 @@
-//! Signs of life of a process' loops: what its liveness is made of.
+//! Heartbeats of a process' loops, from which its liveness is derived.
 //!
-//! A loop gives a sign each time it comes round, whether its work succeeded or not, so that a service that is away never makes a process
-//! look dead: restarting it would help nobody. What does is a loop that hangs or has broken.
+//! A loop sends a heartbeat in every iteration, whether its work succeeded or not, so that an unavailable service never
+//! makes a process look unhealthy: a restart would not help. A restart helps against a loop that hangs or has panicked.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longest silence of a loop that lives. The slowest round is that of a queue while nothing answers: a poll of 10 s, then one batch whose
-/// handlers and deletion give up within half a minute. Timers, the configuration and the subscription of event streams come round within
-/// ten seconds, whatever they wait for.
+/// Longest silence of a healthy loop. The slowest iteration is that of a queue while nothing answers: a poll of 10 s,
+/// then one batch whose handlers and deletion time out within half a minute. Timers, the configuration and the event
+/// stream subscription iterate within ten seconds, whatever they wait for.
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
@@ -20,33 +20,33 @@ struct Loop {
     last: Mutex<Instant>,
 }
 
-/// How long a loop is watched.
+/// How long a loop is monitored.
 #[derive(Debug)]
 enum Watched {
-    /// Until the process ends: one that breaks is not forgotten.
+    /// Until the process ends, so that a panicked loop is detected.
     Always(Arc<Loop>),
-    /// As long as somebody holds its pulse: who started it notices itself when it breaks.
+    /// While its heartbeat is held: the task that started it notices itself when it panics.
     WhileHeld(Weak<Loop>),
 }
 
-/// The loops of a process.
+/// The monitored loops of a process.
 #[derive(Debug, Default)]
 pub struct Heartbeats(Mutex<Vec<Watched>>);
 
-/// The sign a loop gives.
+/// The heartbeat of a loop.
 #[derive(Debug, Clone)]
 pub struct Heartbeat(Arc<Loop>);
 
 impl Heartbeats {
-    /// A loop that begins, and is never silent for longer than [`SILENCE_MAX`]. It is watched until the process ends: one that breaks is
-    /// not forgotten.
+    /// Registers a loop that is never silent for longer than [`SILENCE_MAX`]. It is monitored until the process ends,
+    /// so that a panicked loop is detected.
     pub fn begin(&self, name: &'static str) -> Heartbeat {
         let begun = Loop::begun(name, SILENCE_MAX);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Watched::Always(Arc::clone(&begun)));
         Heartbeat(begun)
     }
 
-    /// A loop that begins, is never silent for longer than `longest`, and is forgotten when its pulse is dropped.
+    /// Registers a loop that is never silent for longer than `longest`, until its heartbeat is dropped.
     pub fn begin_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
         let begun = Loop::begun(name, longest);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +55,7 @@ impl Heartbeats {
         Heartbeat(begun)
     }
 
-    /// A loop that has been silent for longer than it may be.
+    /// The name of a loop that has been silent for too long.
     pub fn silent(&self) -> Option<&'static str> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut alive = all.iter().filter_map(Watched::alive);
@@ -83,7 +83,7 @@ impl Loop {
 }
 
 impl Heartbeat {
-    /// The loop came round.
+    /// Records an iteration of the loop.
     pub fn beat(&self) {
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -94,22 +94,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_stands_still_is_told_and_one_that_goes_on_is_not() {
+    async fn a_hanging_loop_is_reported_and_a_running_one_is_not() {
         let pulses = Heartbeats::default();
-        let (stands, goes) = (pulses.begin("stands"), pulses.begin("goes"));
+        let (hanging, running) = (pulses.begin("hanging"), pulses.begin("running"));
         for _ in 0..4 {
             assert_eq!(pulses.silent(), None);
             tokio::time::advance(SILENCE_MAX / 4).await;
-            goes.beat();
+            running.beat();
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(pulses.silent(), Some("stands"));
-        stands.beat();
+        assert_eq!(pulses.silent(), Some("hanging"));
+        hanging.beat();
         assert_eq!(pulses.silent(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_has_ended_is_forgotten_where_somebody_else_watches_its_end() {
+    async fn a_loop_whose_heartbeat_was_dropped_is_forgotten() {
         let pulses = Heartbeats::default();
         let longest = Duration::from_secs(1);
         let pulse = pulses.begin_while_held("a reader", longest);

@@ -1,4 +1,4 @@
-//! Log lines.
+//! Logging.
 
 use std::io::{IsTerminal, stderr};
 
@@ -6,14 +6,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::LogFormat;
 
-/// What is logged where `RUST_LOG` says nothing: the SDKs and the HTTP client only when something is wrong.
+/// Default filter without `RUST_LOG`: the SDKs and the HTTP client log only warnings and errors.
 const DEFAULT_FILTER: &str = "info,aws_config=warn,aws_smithy_runtime=warn,aws_sdk_sqs=warn,hyper=warn,hyper_util=warn";
 
-/// Sends log lines to standard error. A second call changes nothing.
+/// Writes log lines to standard error. A second call has no effect.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    // The only failure is a subscriber that is there already.
+    // The only possible failure is that a subscriber is already set.
     let _ = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

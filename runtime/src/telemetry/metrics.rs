@@ -1,4 +1,4 @@
-//! What the process counts. Labels are drawn from closed sets: no id, phone number or position ever becomes one.
+//! Metrics of the process. Labels have fixed sets of values: no id, phone number or position is ever a label.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::ports::PortError;
 use crate::telemetry::heartbeat::{Heartbeat, Heartbeats};
 
-/// Requests stored; exposed, like every counter, with the suffix `_total`.
+/// Requests stored; like every counter, it is exposed with the suffix `_total`.
 pub const DISPATCH_REQUESTS: &str = "dispatch_requests";
 /// Offers made.
 pub const DISPATCH_OFFERS: &str = "dispatch_offers";
@@ -24,64 +24,64 @@ pub const DISPATCH_OFFERS: &str = "dispatch_offers";
 pub const DISPATCH_ACCEPTED: &str = "dispatch_accepted";
 /// Rides completed.
 pub const DISPATCH_COMPLETED: &str = "dispatch_completed";
-/// Dispatches cancelled, by whom.
+/// Dispatches cancelled, by user, driver or system.
 pub const DISPATCH_CANCELLED: &str = "dispatch_cancelled";
-/// Age of the oldest stream record that is not done, ms: how far the algorithm is behind the table.
+/// Age of the oldest unfinished stream record, ms: how far the algorithm is behind the table.
 pub const STREAM_ITERATOR_AGE: &str = "dispatch_stream_iterator_age_milliseconds";
-/// Stream records by what became of them.
+/// Stream records by outcome.
 pub const STREAM_RECORDS: &str = "dispatch_stream_records";
-/// Leases of the stream's shards this process has.
+/// Leases of stream shards held by this process.
 pub const STREAM_LEASES: &str = "dispatch_stream_leases";
-/// Leases by what became of them.
+/// Lease changes by kind.
 pub const STREAM_LEASE_CHANGES: &str = "dispatch_stream_lease_changes";
-/// Times records were lost to the stream's age limit.
+/// Number of times that unread records expired.
 pub const STREAM_GAPS: &str = "dispatch_stream_gaps";
-/// Minutes in which the stream showed nothing to read.
+/// Minutes without a readable shard.
 pub const STREAM_WITHOUT_SHARDS: &str = "dispatch_stream_without_shards";
-/// Writes under a lease that were refused, because the lease is somebody else's.
+/// Writes refused because the lease has another owner.
 pub const STREAM_STALE_WRITES: &str = "dispatch_stream_stale_writes";
-/// Calls of the table that were made again, by reason: `conflict`, `throttled` or `in_doubt`.
+/// Repeated calls of the table by reason: `conflict`, `throttled` or `in_doubt`.
 pub const STORE_RETRIES: &str = "dispatch_store_retries";
-/// Writes of the table whose answer was lost and that were found to have taken place.
+/// Writes of the table that had succeeded although their answer was lost.
 pub const STORE_LOST_ANSWERS: &str = "dispatch_store_lost_answers";
-/// Queue messages by queue and what became of them.
+/// Queue messages by queue and outcome.
 pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
-/// Failed calls of ports, by action.
+/// Failed calls of other services by action.
 pub const PORT_ERRORS: &str = "dispatch_port_errors";
-/// Receivers of event streams dropped because they did not keep up.
+/// Event streams closed because their client did not keep up.
 pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
-/// Searches for drivers by where they were made: `index` or `redis`.
+/// Searches for drivers by source: `index` or `redis`.
 pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
-/// Positions of drivers by what became of them: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, or `refused` where
-/// there was no room or no cache.
+/// Driver positions by outcome: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, or `refused` if a queue
+/// was full or the cache unavailable.
 pub const PINGS: &str = "dispatch_pings";
 /// Drivers in the index of the process.
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
-/// Times the index was made anew from Redis.
+/// Rebuilds of the index from Redis.
 pub const FLEET_INDEX_REBUILDS: &str = "dispatch_fleet_index_rebuilds";
-/// Questions to the router by what became of them.
+/// Requests to the router by outcome.
 pub const ETA_REQUESTS: &str = "dispatch_eta_requests";
-/// Drivers the router knew no way for, or who were ranked by distance because it gave no answer.
+/// Drivers without a route, or ranked by distance because the router did not answer.
 pub const ETA_ESTIMATED: &str = "dispatch_eta_estimated";
-/// Duration of questions to the router; the registry adds `_seconds`.
+/// Duration of requests to the router; the registry adds `_seconds`.
 pub const ETA_DURATION: &str = "dispatch_eta_duration";
-/// Windows in which searches were gathered.
+/// Batch windows closed.
 pub const MATCHING_BATCHES: &str = "dispatch_matching_batches";
-/// Requests of a window.
+/// Requests in a batch window.
 pub const MATCHING_BATCH_SIZE: &str = "dispatch_matching_batch_size";
-/// Requests of a window nobody was left for.
+/// Requests in a batch window without a driver.
 pub const MATCHING_LEFT_OVER: &str = "dispatch_matching_left_over";
-/// Searches that went on in their own order although the city wants them gathered, by reason.
+/// Searches that skipped batched matching although the city uses it, by reason.
 pub const MATCHING_FALLBACKS: &str = "dispatch_matching_fallbacks";
-/// HTTP requests refused because as many as may were being served.
+/// HTTP requests refused because the limit of concurrent requests was reached.
 pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
 /// Duration of HTTP requests; the registry adds `_seconds`.
 pub const HTTP_REQUEST_DURATION: &str = "dispatch_http_request_duration";
 
-/// Time after a shed request in which a process is not ready: a probe every few seconds sees it.
+/// Time after a shed request for which a process is not ready: a probe every few seconds notices it.
 const SHEDDING_FOR: Duration = Duration::from_secs(3);
 
-/// Upper bounds of the duration histogram, s: around the 50 ms and 150 ms goals for an answer.
+/// Upper bounds of the duration histogram, s: around the goals of 50 ms and 150 ms for a response.
 const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Upper bounds of the histogram of batch sizes.
@@ -135,7 +135,7 @@ struct HttpRequest {
     status: u16,
 }
 
-/// All metrics of a process. Share it behind an `Arc`.
+/// All metrics of a process. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -166,10 +166,10 @@ pub struct Metrics {
     batches: Counter,
     batch_size: Histogram,
     left_over: Counter,
-    not_gathered: Family<Reason, Counter>,
+    not_batched: Family<Reason, Counter>,
     http: Family<HttpRequest, Histogram>,
     shed: Counter,
-    /// When a request was last shed.
+    /// Time of the last shed request.
     last_shed: Mutex<Option<Instant>>,
     pulses: Heartbeats,
 }
@@ -181,7 +181,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero.
+    /// Creates all metrics with the value zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -212,7 +212,7 @@ impl Metrics {
             batches: Counter::default(),
             batch_size: Histogram::new(BATCH_BUCKETS),
             left_over: Counter::default(),
-            not_gathered: Family::default(),
+            not_batched: Family::default(),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             shed: Counter::default(),
             last_shed: Mutex::default(),
@@ -235,35 +235,39 @@ impl Metrics {
             self.iterator_age_ms.clone(),
         );
         registry.register(STREAM_RECORDS, "Stream records read", self.stream_records.clone());
-        registry.register(STREAM_LEASES, "Stream leases of this process", self.stream_leases.clone());
-        registry.register(STREAM_LEASE_CHANGES, "Stream leases taken and left", self.lease_changes.clone());
-        registry.register(STREAM_GAPS, "Losses of stream records to their age limit", self.stream_gaps.clone());
-        let (help, without) = ("Minutes without a shard to read", self.stream_without_shards.clone());
+        registry.register(STREAM_LEASES, "Stream leases held by this process", self.stream_leases.clone());
+        registry.register(STREAM_LEASE_CHANGES, "Changes of stream leases", self.lease_changes.clone());
+        registry.register(STREAM_GAPS, "Times that unread stream records expired", self.stream_gaps.clone());
+        let (help, without) = ("Minutes without a readable shard", self.stream_without_shards.clone());
         registry.register(STREAM_WITHOUT_SHARDS, help, without);
-        registry.register(STREAM_STALE_WRITES, "Writes refused for a lost lease", self.stale_writes.clone());
-        registry.register(STORE_RETRIES, "Calls of the table made again", self.store_retries.clone());
-        registry.register(STORE_LOST_ANSWERS, "Writes found after their answer was lost", self.lost_answers.clone());
+        registry.register(STREAM_STALE_WRITES, "Writes refused because the lease was lost", self.stale_writes.clone());
+        registry.register(STORE_RETRIES, "Repeated calls of the table", self.store_retries.clone());
+        registry.register(STORE_LOST_ANSWERS, "Stored writes whose answer was lost", self.lost_answers.clone());
         registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
-        registry.register(EVENT_RECEIVERS_DROPPED, "Slow event streams closed", self.receivers_dropped.clone());
+        registry.register(
+            EVENT_RECEIVERS_DROPPED,
+            "Event streams closed for slow clients",
+            self.receivers_dropped.clone(),
+        );
         registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
-        registry.register(PINGS, "Positions of drivers received", self.pings.clone());
-        registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index", self.index_drivers.clone());
-        registry.register(FLEET_INDEX_REBUILDS, "Times the index was made anew", self.index_rebuilds.clone());
-        registry.register(ETA_REQUESTS, "Questions to the router", self.eta_requests.clone());
+        registry.register(PINGS, "Driver positions received", self.pings.clone());
+        registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index of the process", self.index_drivers.clone());
+        registry.register(FLEET_INDEX_REBUILDS, "Rebuilds of the driver index", self.index_rebuilds.clone());
+        registry.register(ETA_REQUESTS, "Requests to the router", self.eta_requests.clone());
         registry.register(ETA_ESTIMATED, "Drivers ranked without the router's time", self.eta_estimated.clone());
-        let (help, eta) = ("Duration of questions to the router", self.eta_duration.clone());
+        let (help, eta) = ("Duration of requests to the router", self.eta_duration.clone());
         registry.register_with_unit(ETA_DURATION, help, Unit::Seconds, eta);
-        registry.register(MATCHING_BATCHES, "Windows of gathered searches", self.batches.clone());
-        registry.register(MATCHING_BATCH_SIZE, "Requests of a window", self.batch_size.clone());
-        registry.register(MATCHING_LEFT_OVER, "Requests of a window without a driver", self.left_over.clone());
-        registry.register(MATCHING_FALLBACKS, "Searches not matched in a window", self.not_gathered.clone());
-        registry.register(HTTP_REQUESTS_SHED, "Requests refused under load", self.shed.clone());
+        registry.register(MATCHING_BATCHES, "Batch windows closed", self.batches.clone());
+        registry.register(MATCHING_BATCH_SIZE, "Requests in a batch window", self.batch_size.clone());
+        registry.register(MATCHING_LEFT_OVER, "Requests in batch windows without a driver", self.left_over.clone());
+        registry.register(MATCHING_FALLBACKS, "Searches that skipped batched matching", self.not_batched.clone());
+        registry.register(HTTP_REQUESTS_SHED, "HTTP requests refused under load", self.shed.clone());
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
     }
 
-    /// The whole registry in the `OpenMetrics` text format.
+    /// The registry in the `OpenMetrics` text format.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -275,7 +279,7 @@ impl Metrics {
         self.requests.inc();
     }
 
-    /// Counts what the records of a stored change say.
+    /// Counts the records of a stored change.
     pub fn recorded(&self, records: &[Record]) {
         for record in records {
             match record.record_type {
@@ -290,7 +294,7 @@ impl Metrics {
         }
     }
 
-    /// Sets how old the oldest stream record that is not done is; 0 at the tip.
+    /// Sets the age of the oldest unfinished stream record; 0 at the tip.
     pub fn stream_age_ms(&self, age_ms: u64) {
         self.iterator_age_ms.set(age_ms);
     }
@@ -300,37 +304,38 @@ impl Metrics {
         self.stream_records.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Sets how many leases this process has.
+    /// Sets the number of leases this process holds.
     pub fn stream_leases(&self, count: usize) {
         self.stream_leases.set(count as u64);
     }
 
-    /// Counts a lease: `created`, `taken`, `finished`, `handed_over`, `given_back`, `left` (to the fail-over time) or `lost`.
+    /// Counts a lease change: `created`, `taken`, `finished`, `handed_over`, `given_back`, `left` (to the fail-over
+    /// time) or `lost`.
     pub fn lease_change(&self, change: &'static str) {
         self.lease_changes.get_or_create(&Change { change }).inc();
     }
 
-    /// Counts a loss of records to the stream's age limit.
+    /// Counts an expiry of unread records.
     pub fn stream_gap(&self) {
         self.stream_gaps.inc();
     }
 
-    /// Counts a minute in which the stream showed no shard to read.
+    /// Counts a minute without a readable shard.
     pub fn stream_without_shards(&self) {
         self.stream_without_shards.inc();
     }
 
-    /// Counts a write under a lease that was refused, because the lease is somebody else's.
+    /// Counts a write that was refused because the lease has another owner.
     pub fn stale_write(&self) {
         self.stale_writes.inc();
     }
 
-    /// Counts a call of the table that is made again: because of a `conflict`, `throttled`, or `in_doubt` whether it took place.
+    /// Counts a repeated call of the table: after a `conflict`, when `throttled`, or when the first call is `in_doubt`.
     pub fn store_retry(&self, because: &'static str) {
         self.store_retries.get_or_create(&Because { because }).inc();
     }
 
-    /// Counts a write that had taken place although its answer was lost.
+    /// Counts a write that had succeeded although its answer was lost.
     pub fn lost_answer_found(&self) {
         self.lost_answers.inc();
     }
@@ -346,7 +351,7 @@ impl Metrics {
         self.port_errors.get_or_create(&Action { action }).inc();
     }
 
-    /// Counts an event stream that was closed because its reader did not keep up.
+    /// Counts an event stream closed because its client did not keep up.
     pub fn receiver_dropped(&self) {
         self.receivers_dropped.inc();
     }
@@ -363,70 +368,71 @@ impl Metrics {
         }
     }
 
-    /// Sets how many drivers the index has.
+    /// Sets the number of drivers in the index.
     pub fn index_drivers(&self, drivers: usize) {
         self.index_drivers.set(drivers as u64);
     }
 
-    /// Counts an index that was made anew.
+    /// Counts a rebuild of the index.
     pub fn index_rebuilt(&self) {
         self.index_rebuilds.inc();
     }
 
-    /// Counts a question to the router: `answered`, `refused`, `failed`, `timed_out`, or `left_alone` and not asked.
+    /// Counts a request to the router: `answered`, `refused`, `failed`, `timed_out`, or `left_alone` if the circuit
+    /// breaker was open.
     pub fn eta_request(&self, outcome: &'static str) {
         self.eta_requests.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Counts drivers who are ranked without the router's time.
+    /// Counts drivers ranked without the router's driving time.
     pub fn eta_estimated(&self, drivers: usize) {
         self.eta_estimated.inc_by(drivers as u64);
     }
 
-    /// Observes how long a question to the router took.
+    /// Observes the duration of a request to the router.
     pub fn eta_took(&self, took: Duration) {
         self.eta_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts a window in which `requests` were gathered.
+    /// Counts a batch window with this number of requests.
     pub fn batch_closed(&self, requests: usize) {
         self.batches.inc();
         self.batch_size.observe(requests as f64);
     }
 
-    /// Counts requests of a window nobody was left for.
+    /// Counts requests in batch windows without a driver.
     pub fn batch_left_over(&self, requests: usize) {
         self.left_over.inc_by(requests as u64);
     }
 
-    /// Counts searches that were not matched in a window: `single`, alone in it, `plentiful`, where drivers are, or `overload`.
-    pub fn search_not_gathered(&self, reason: &'static str, requests: usize) {
-        self.not_gathered.get_or_create(&Reason { reason }).inc_by(requests as u64);
+    /// Counts searches that skipped batched matching: `single` in a window, `plentiful` drivers, or `overload`.
+    pub fn search_not_batched(&self, reason: &'static str, requests: usize) {
+        self.not_batched.get_or_create(&Reason { reason }).inc_by(requests as u64);
     }
 
-    /// Counts a request that was refused because as many as may were being served.
+    /// Counts a request refused because the limit of concurrent requests was reached.
     pub fn request_shed(&self) {
         self.shed.inc();
         *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether requests are being shed: others should have them, where there are others.
+    /// Whether requests are being shed, so that other replicas should receive them.
     pub fn is_shedding(&self) -> bool {
         let last = *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_some_and(|last| last.elapsed() < SHEDDING_FOR)
     }
 
-    /// A loop of this process that begins; it gives a sign of life each time it comes round.
+    /// Registers a loop of this process, which must send a heartbeat in every iteration.
     pub fn pulse(&self, name: &'static str) -> Heartbeat {
         self.pulses.begin(name)
     }
 
-    /// A loop that begins and ends while the process runs, and is watched in between.
+    /// Registers a loop that may end while the process runs, and is monitored until then.
     pub fn pulse_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
         self.pulses.begin_while_held(name, longest)
     }
 
-    /// A loop that hangs or has broken.
+    /// The name of a loop that hangs or has panicked.
     pub fn silent_loop(&self) -> Option<&'static str> {
         self.pulses.silent()
     }
@@ -445,7 +451,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stored_records_are_counted_under_the_names_dashboards_know() {
+    fn stored_records_are_counted_under_the_names_dashboards_use() {
         let metrics = Metrics::new();
         let record = |record_type| Record { record_type, at: EpochMs(0), details: "" };
         metrics.request_stored();

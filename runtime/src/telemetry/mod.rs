@@ -1,4 +1,4 @@
-//! What a process says of itself: log lines, metrics, and whether its loops still come round.
+//! Telemetry of a process: logs, metrics, and the heartbeats of its loops.
 
 pub mod heartbeat;
 mod logging;

@@ -1,4 +1,4 @@
-//! A city on this machine, run by `dispatch-operator local` as anybody would run it.
+//! A city on this machine, run by `dispatch-local run`.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,8 +54,8 @@ impl City {
         let folder = tempfile::tempdir()?;
         let programs = std::env::current_exe()?.parent().context("this program has a folder")?.to_owned();
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let mut command = Command::new(programs.join("dispatch-operator"));
-        command.arg("local").arg("--file").arg(root.join(MANIFEST)).arg("--aws-endpoint").arg(recorder.endpoint());
+        let mut command = Command::new(programs.join("dispatch-local"));
+        command.arg("run").arg("--file").arg(root.join(MANIFEST)).arg("--aws-endpoint").arg(recorder.endpoint());
         command.arg("--state-dir").arg(folder.path().join("state"));
         if let Some(Traffic { drivers, per_second, seconds }) = traffic {
             command.args(["--simulate", &format!("drivers={drivers},rate={per_second},seed=42")]);
@@ -63,7 +63,7 @@ impl City {
         }
         let log = std::fs::File::create(folder.path().join("operator.log"))?;
         let operator = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let operator = operator.context("dispatch-operator is built beside this program")?;
+        let operator = operator.context("dispatch-local is built beside this program")?;
         Ok(Self { recorder, emulator, folder, operator, traffic })
     }
 

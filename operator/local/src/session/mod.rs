@@ -1,259 +1,268 @@
-//! One run, from the first child to the last: what happens is taken in here, one thing after another, and shown.
+//! One run, from its first process to its last. All events are handled here, one after another.
 
 mod changes;
+mod events;
+mod provision;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_api::worker_config::{LocalAccess, WorkerConfig};
+use dispatch_operator::engine::secrets::Secrets;
 use reqwest::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::access;
+use self::events::WorkerSample;
+use self::provision::Provisioner;
 use crate::apps::{self, Apps};
-use crate::children::Children;
-use crate::display::Display;
-use crate::engine::Engine;
-use crate::follow::{Follow, Look};
-use crate::guard::Guard;
-use crate::health::{self, NotInTime};
-use crate::ports::Ports;
-use crate::process::{ProcessEvent, Program, describe};
-use crate::programs::{self, Emulator, Identity};
-use crate::state::{Keep, StateDir};
+use crate::args::RunArgs;
+use crate::endpoints::{AwsIdentity, Endpoints};
+use crate::env_file::EnvFile;
+use crate::error::{LocalError, machine_error};
+use crate::health::{self, ProbeTimeout};
+use crate::manifest::watcher::{ManifestChange, ManifestWatcher};
+use crate::metrics_scrape::TrafficTotals;
+use crate::process::children::Children;
+use crate::process::reaper::Reaper;
+use crate::process::{ProcessEvent, Program, describe_exit};
+use crate::programs;
+use crate::programs::binaries::Binaries;
+use crate::programs::emulator::{self, EmulatorSettings};
+use crate::state_dir::{Persistence, StateDir};
 use crate::summary::{Milestones, Summary, read_simulation, seconds};
-use crate::traffic::{Counts, Traffic};
-use crate::view::{Endpoints, RuntimeState, SystemState, View};
-use crate::{LocalArgs, LocalError};
-use dispatch_api::worker_config::{LocalAccess, WorkerConfig};
-use dispatch_operator::engine::secrets::Secrets;
+use crate::tcp_ports::TcpPorts;
+use crate::terminal::display::Display;
+use crate::terminal::view::{RuntimeState, SystemState, View, token_lines};
 
-/// The emulator is a Python program: its first start on a slow disk takes seconds.
+/// The emulator is a Python program: its first start from a slow disk takes seconds.
 const EMULATOR_READY: Duration = Duration::from_mins(1);
 
 /// Redis starts in milliseconds.
 const REDIS_READY: Duration = Duration::from_secs(15);
 
-/// Time a simulation may take beyond its traffic: its last rides have to end.
+/// Time that a simulation may take after its traffic: the last rides have to end.
 const SIMULATION_DRAIN: Duration = Duration::from_mins(5);
 
-/// The view is redrawn, the workers are asked and the manifest is looked at this often.
+/// Interval at which the view is redrawn, the workers are probed and the manifest is read.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Pause before an edit that failed for a passing reason is tried again.
+/// Pause before the next attempt at a system that is not ready.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a run needs, all checked.
-pub struct Plan {
-    /// The command line.
-    pub args: LocalArgs,
-    /// The secrets the manifest names.
-    pub secrets: Secrets,
-    /// The runtime program.
-    pub runtime: PathBuf,
-    /// The emulator, when it is to be started.
-    pub ministack: Option<PathBuf>,
-    /// The Redis server, when it is to be started.
-    pub redis: Option<PathBuf>,
-    /// The state folder.
-    pub state: StateDir,
-    /// Whether the emulator keeps its state.
-    pub keep: Keep,
+/// What a run needs, checked.
+pub(crate) struct SessionConfig {
+    pub(crate) args: RunArgs,
+    /// The secrets that the manifest names.
+    pub(crate) secrets: Secrets,
+    pub(crate) binaries: Binaries,
+    pub(crate) state: StateDir,
+    pub(crate) persistence: Persistence,
     /// HTTP API, admin, AWS, Redis, apps.
-    pub ports: Ports<5>,
-    /// By what the workers know callers, and tokens to try.
-    pub access: LocalAccess,
-}
-
-/// What the runtime's admin port said at one look.
-#[derive(Debug)]
-struct Reading {
-    ready: bool,
-    counts: Option<Counts>,
+    pub(crate) ports: TcpPorts<5>,
+    /// How the workers authenticate callers, and sample tokens.
+    pub(crate) access: LocalAccess,
 }
 
 /// A run.
-pub struct Session {
-    plan: Plan,
+pub(crate) struct Session {
+    config: SessionConfig,
+    /// The system in effect.
     system: ValidatedSystem,
-    begun: Instant,
+    started: Instant,
     client: Client,
     display: Display<io::Stdout>,
     view: View,
-    identity: Identity,
+    identity: AwsIdentity,
     children: Children,
     events: mpsc::Receiver<ProcessEvent>,
-    readings: (mpsc::Sender<Reading>, mpsc::Receiver<Reading>),
-    watcher: Option<JoinHandle<()>>,
-    in_force: Option<WorkerConfig>,
-    simulation_ended: Option<ExitStatus>,
-    /// Serves the apps while it is held.
+    samples: (mpsc::Sender<WorkerSample>, mpsc::Receiver<WorkerSample>),
+    /// Probes the workers.
+    probe: Option<JoinHandle<()>>,
+    /// The configuration that the workers have.
+    worker_config: Option<WorkerConfig>,
+    simulator_exit: Option<ExitStatus>,
+    /// Serves the apps until it is dropped.
     apps: Option<AbortOnDropHandle<()>>,
     milestones: Milestones,
 }
 
 impl Session {
-    /// Prepares a run; starts nothing yet.
-    pub fn new(plan: Plan, system: ValidatedSystem, guard: Arc<Guard>, begun: Instant) -> Result<Self, LocalError> {
-        let own = |port: u16| format!("http://127.0.0.1:{port}");
-        let [http, admin, aws, redis, apps] = plan.ports.numbers;
+    /// Prepares a run without starting anything.
+    pub(crate) fn new(
+        config: SessionConfig,
+        system: ValidatedSystem,
+        reaper: Arc<Reaper>,
+        started: Instant,
+    ) -> Result<Self, LocalError> {
+        let local = |port: u16| format!("http://127.0.0.1:{port}");
+        let [http, admin, aws, redis, apps] = config.ports.numbers;
         let endpoints = Endpoints {
-            http: own(http),
-            apps: own(apps),
-            admin: own(admin),
-            aws: plan.args.aws_endpoint.clone().unwrap_or_else(|| own(aws)),
+            http: local(http),
+            apps: local(apps),
+            admin: local(admin),
+            aws: config.args.aws_endpoint.clone().unwrap_or_else(|| local(aws)),
             region: system.spec.region.clone(),
-            redis: plan.args.redis.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{redis}")),
+            redis: config.args.redis.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{redis}")),
         };
         let is_set = |name: &str| std::env::var_os(name).is_some();
-        let identity = Identity::choose(plan.ministack.is_some(), &endpoints.aws, is_set);
+        let identity = AwsIdentity::for_endpoint(config.binaries.emulator.is_some(), &endpoints.aws, is_set);
         let view = View {
             system: format!("{}/{}", system.namespace, system.name),
             state: SystemState::Reconciling("starting".to_owned()),
             stack: None,
             endpoints,
-            emulated: identity == Identity::Emulated,
+            emulated: identity == AwsIdentity::Emulated,
+            env_file: config.state.env_file().display().to_string(),
             runtime: RuntimeState::default(),
-            traffic: Traffic::default(),
-            manifest: plan.args.file.display().to_string(),
+            traffic: TrafficTotals::default(),
+            manifest: config.args.file.display().to_string(),
             manifest_error: None,
             simulation: None,
         };
-        let (children, events) = Children::new(guard);
+        let (children, events) = Children::new(reaper);
         Ok(Self {
             client: health::client().map_err(LocalError::HttpClient)?,
             display: Display::stdout(),
             children,
             events,
-            readings: mpsc::channel(1),
-            watcher: None,
-            in_force: None,
-            simulation_ended: None,
+            samples: mpsc::channel(1),
+            probe: None,
+            worker_config: None,
+            simulator_exit: None,
             apps: None,
             milestones: Milestones::default(),
-            plan,
+            config,
             system,
-            begun,
+            started,
             view,
             identity,
         })
     }
 
-    /// The whole run up to its end by itself. Dropping this future, for a signal, is safe: children belong to the session.
-    pub async fn drive(&mut self) -> Result<(), LocalError> {
-        self.start_foundations().await?;
-        self.milestones.provisioning = Some(seconds(self.begun.elapsed()));
-        let (region, auth) = (&self.system.spec.region, &self.plan.access.auth);
-        let mut engine = Engine::connect(region, &self.view.endpoints, self.identity, auth).await;
-        engine.give(self.plan.secrets.clone());
-        let mut follow = Follow::new(&self.plan.args.file);
-        // The text the run began with is no edit.
-        let first = follow.look();
-        let provision = self.reconcile(&mut engine, &self.system.clone()).await??;
-        self.milestones.stack_complete = Some(seconds(self.begun.elapsed()));
-        self.take_over(provision).await?;
+    /// The run until it ends without a signal. Dropping this future is safe: the processes belong to the session.
+    pub(crate) async fn run(&mut self) -> Result<(), LocalError> {
+        self.start_backends().await?;
+        self.milestones.provisioning = Some(seconds(self.started.elapsed()));
+        let (endpoints, access) = (&self.view.endpoints, &self.config.access);
+        let secrets = self.config.secrets.clone();
+        let mut provisioner = Provisioner::connect(endpoints, self.identity, &access.auth, secrets).await;
+        let mut watcher = ManifestWatcher::new(&self.config.args.file);
+        // The first poll returns the text that the run started with, unless it was edited since.
+        let first = watcher.poll();
+        let outcome = self.reconcile(&mut provisioner, &self.system.clone()).await??;
+        self.milestones.stack_complete = Some(seconds(self.started.elapsed()));
+        self.adopt(outcome).await?;
         if self.view.state != SystemState::Ready {
             return Err(LocalError::NotReady(self.view.state.line()));
         }
-        self.milestones.workers_ready = Some(seconds(self.begun.elapsed()));
+        self.milestones.workers_ready = Some(seconds(self.started.elapsed()));
         self.apps = Some(self.serve_apps().await?);
-        self.display.show(&self.view, self.begun.elapsed());
-        self.display.welcome(&self.view);
-        let Plan { access, runtime, state, .. } = &self.plan;
-        self.display.say(&access::words(access, runtime, &state.signing_key()).join("\n"));
+        self.display.show(&self.view, self.started.elapsed());
+        self.display.print_help(&self.view);
+        let SessionConfig { access, state, .. } = &self.config;
+        self.display.print(&token_lines(&access.tokens, &state.signing_key()).join("\n"));
         self.start_simulation();
-        if let Look::Changed(text) = first {
-            // It was edited while the system was being made.
-            self.edit(&mut engine, &text).await?;
+        if let ManifestChange::Edited(text) = first {
+            // It may have been edited while the system was created.
+            self.edit(&mut provisioner, &text).await?;
         }
-        self.serve(&mut engine, &mut follow).await
+        self.serve(&mut provisioner, &mut watcher).await
     }
 
     async fn serve_apps(&self) -> Result<AbortOnDropHandle<()>, LocalError> {
-        let [.., port] = self.plan.ports.numbers;
-        let apps = Apps {
-            port,
-            api: self.view.endpoints.http.clone(),
-            runtime: self.plan.runtime.clone(),
-            signing_key: self.plan.state.signing_key(),
-            client: apps::client().map_err(LocalError::HttpClient)?,
-        };
-        let failed = |source| LocalError::Machine { action: "serve the apps on 127.0.0.1", source };
-        apps::serve(apps).await.map_err(failed)
+        let [.., port] = self.config.ports.numbers;
+        let client = apps::client().map_err(LocalError::HttpClient)?;
+        let apps = Apps::new(port, self.view.endpoints.http.clone(), self.config.state.signing_key(), client);
+        apps::serve(apps).await.map_err(machine_error("serve the apps on 127.0.0.1"))
     }
 
-    /// Redis and the AWS endpoint, started or given.
-    async fn start_foundations(&mut self) -> Result<(), LocalError> {
-        let [_, _, aws_port, redis_port, _] = self.plan.ports.numbers;
-        if let Some(program) = self.plan.redis.clone() {
-            self.children.start(programs::redis(program, redis_port, &self.plan.state));
+    /// Starts Redis and the AWS emulator, unless running ones are used, and waits until both answer.
+    async fn start_backends(&mut self) -> Result<(), LocalError> {
+        let [_, _, aws_port, redis_port, _] = self.config.ports.numbers;
+        let state = &self.config.state;
+        if let Some(program) = self.config.binaries.redis.clone() {
+            self.children.start(programs::redis(program, redis_port, state));
         }
-        if let Some(executable) = self.plan.ministack.clone() {
-            let emulator = Emulator {
+        if let Some(executable) = self.config.binaries.emulator.clone() {
+            emulator::install(state).map_err(machine_error("write the emulator into the state folder"))?;
+            let settings = EmulatorSettings {
                 executable,
                 port: aws_port,
                 region: &self.system.spec.region,
                 account: self.system.spec.aws.account_id.as_deref(),
-                redis_port: self.plan.redis.is_some().then_some(redis_port),
-                keep: self.plan.keep,
+                redis_port: self.config.binaries.redis.is_some().then_some(redis_port),
+                persistence: self.config.persistence,
             };
-            let spec = programs::ministack(&emulator, &self.plan.state);
-            self.children.start(spec);
+            self.children.start(emulator::emulator(&settings, state));
         }
+        let env_file = EnvFile {
+            endpoints: &self.view.endpoints,
+            emulated: self.view.emulated,
+            signing_key: &state.signing_key(),
+        };
+        env_file.write(&state.env_file()).map_err(machine_error("write the addresses into the state folder"))?;
+        self.wait_for_backends().await
+    }
+
+    async fn wait_for_backends(&mut self) -> Result<(), LocalError> {
         let (client, aws) = (self.client.clone(), self.view.endpoints.aws.clone());
-        let own = self.plan.ministack.is_some();
+        let started_here = self.config.binaries.emulator.is_some();
         let what = format!("the AWS endpoint {aws}");
         let health_page = format!("{aws}/_ministack/health");
         let answers = health::wait_for(&what, EMULATOR_READY, || async {
-            if own { health::serves(&client, &health_page).await } else { health::speaks_http(&client, &aws).await }
+            if started_here {
+                health::is_success(&client, &health_page).await
+            } else {
+                health::is_http(&client, &aws).await
+            }
         });
         self.view.state = SystemState::Reconciling("waiting for the AWS endpoint".to_owned());
-        let answered = self.during(answers).await?;
-        self.check(answered, Program::Ministack)?;
+        let answered = self.supervise(answers).await?;
+        self.check(answered, Program::Emulator)?;
         let redis = self.view.endpoints.redis.clone();
         let address = redis.split_once("://").map_or(redis.as_str(), |(_, address)| address);
         let what = format!("Redis at {address}");
-        let answered = self.during(health::wait_for(&what, REDIS_READY, || health::redis_answers(address))).await?;
+        let answered = self.supervise(health::wait_for(&what, REDIS_READY, || health::is_redis(address))).await?;
         self.check(answered, Program::Redis)
     }
 
-    fn check(&self, answered: Result<(), NotInTime>, program: Program) -> Result<(), LocalError> {
-        answered.map_err(|what| LocalError::NotInTime { what, log: self.log_tail(program) })
+    fn check(&self, answered: Result<(), ProbeTimeout>, program: Program) -> Result<(), LocalError> {
+        answered.map_err(|timeout| LocalError::NoAnswer(timeout, self.log_tail(program)))
     }
 
     fn log_tail(&self, program: Program) -> String {
-        match self.plan.state.log_tail(program) {
+        match self.config.state.log_tail(program) {
             tail if tail.is_empty() => String::new(),
-            tail => format!("; the end of {}:\n{tail}", self.plan.state.log(program).display()),
+            tail => format!("; end of {}:\n{tail}", self.config.state.log(program).display()),
         }
     }
 
     fn start_simulation(&mut self) {
-        let Some(simulation) = self.plan.args.simulate else { return };
-        let (program, api) = (self.plan.runtime.clone(), self.view.endpoints.http.clone());
-        let spec = programs::simulator(program, &simulation, self.plan.args.length, &api, &self.plan.state);
+        let SessionConfig { args, binaries, state, .. } = &self.config;
+        let (Some(simulation), Some(program)) = (args.simulate, binaries.simulator.clone()) else { return };
+        let spec = programs::simulator(program, &simulation, args.length, &self.view.endpoints.http, state);
         self.view.simulation =
             Some(format!("{} drivers, {} requests/s, seed {}", simulation.drivers, simulation.rate, simulation.seed));
         self.children.start(spec);
     }
 
-    /// Serves until the traffic has ended, or for ever.
-    async fn serve(&mut self, engine: &mut Engine, follow: &mut Follow) -> Result<(), LocalError> {
-        let length = self.plan.args.length;
-        let simulated = self.plan.args.simulate.is_some();
+    /// Applies edits and corrects drift until the traffic has ended, or without end.
+    async fn serve(&mut self, provisioner: &mut Provisioner, watcher: &mut ManifestWatcher) -> Result<(), LocalError> {
+        let length = self.config.args.length;
+        let simulated = self.config.args.simulate.is_some();
         let end =
             length.map(|length| Instant::now() + length + if simulated { SIMULATION_DRAIN } else { Duration::ZERO });
-        let mut look_again = self.next_drift_look();
+        let mut next_reconcile = self.next_reconcile();
         loop {
-            if simulated && length.is_some() && self.simulation_ended.is_some() {
+            if simulated && length.is_some() && self.simulator_exit.is_some() {
                 return self.verdict();
             }
             if end.is_some_and(|end| Instant::now() >= end) {
@@ -263,26 +272,28 @@ impl Session {
                     Ok(())
                 };
             }
-            match follow.look() {
-                Look::Changed(text) => {
-                    self.edit(engine, &text).await?;
-                    look_again = self.next_drift_look();
+            match watcher.poll() {
+                ManifestChange::Edited(text) => {
+                    self.edit(provisioner, &text).await?;
+                    next_reconcile = self.next_reconcile();
                 }
-                Look::Unreadable(error) => {
-                    self.display.say(&format!("cannot read {}: {error}; it stays in force", self.view.manifest));
+                ManifestChange::Unreadable(error) => {
+                    let manifest = &self.view.manifest;
+                    self.display.print(&format!("cannot read {manifest}: {error}; the last version stays in effect"));
                 }
-                Look::Same if look_again.is_some_and(|at| Instant::now() >= at) => {
+                ManifestChange::None if next_reconcile.is_some_and(|at| Instant::now() >= at) => {
                     let system = self.system.clone();
-                    self.apply(engine, &system).await?;
-                    look_again = self.next_drift_look();
+                    self.apply(provisioner, &system).await?;
+                    next_reconcile = self.next_reconcile();
                 }
-                Look::Same => {}
+                ManifestChange::None => {}
             }
-            self.during(sleep(TICK)).await?;
+            self.supervise(sleep(TICK)).await?;
         }
     }
 
-    fn next_drift_look(&self) -> Option<Instant> {
+    /// When to reconcile without an edit: soon if the system is stalled, else to detect drift.
+    fn next_reconcile(&self) -> Option<Instant> {
         let stalled = matches!(self.view.state, SystemState::Stalled(_));
         let interval = Duration::from_secs(u64::from(self.system.spec.drift_interval_seconds));
         match (stalled, interval.is_zero()) {
@@ -292,119 +303,69 @@ impl Session {
         }
     }
 
-    /// Does `work` and meanwhile takes in what happens to the children. Fails when something happens that ends the run.
-    async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LocalError> {
+    /// Does `work`, and handles events of processes and workers meanwhile. Fails if one of them ends the run.
+    async fn supervise<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LocalError> {
         let mut work = pin!(work);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                done = &mut work => return Ok(done),
-                Some(event) = self.events.recv() => self.happened(event)?,
-                Some(reading) = self.readings.1.recv() => self.read(&reading),
-                _ = tick.tick() => self.display.show(&self.view, self.begun.elapsed()),
+                result = &mut work => return Ok(result),
+                Some(event) = self.events.recv() => self.on_process_event(event)?,
+                Some(sample) = self.samples.1.recv() => self.on_worker_sample(&sample),
+                _ = tick.tick() => self.display.show(&self.view, self.started.elapsed()),
             }
         }
-    }
-
-    fn read(&mut self, reading: &Reading) {
-        self.view.runtime.ready = reading.ready;
-        if let Some(counts) = reading.counts {
-            self.view.traffic.observe(counts, self.begun.elapsed());
-        }
-    }
-
-    fn happened(&mut self, event: ProcessEvent) -> Result<(), LocalError> {
-        if let ProcessEvent::Died { program, restart_in: None, .. } = &event {
-            self.children.forget(*program);
-        }
-        match event {
-            ProcessEvent::Started { program: Program::Runtime, pid } => {
-                self.view.runtime.pid = Some(pid);
-                self.view.runtime.ready = false;
-            }
-            ProcessEvent::Started { .. } => {}
-            ProcessEvent::Died { program: Program::Ministack, status, .. } => {
-                return Err(LocalError::EmulatorLost { how: describe(status), log: self.log_tail(Program::Ministack) });
-            }
-            ProcessEvent::Died { program: Program::Simulator, status, .. } => {
-                self.view.simulation = None;
-                self.simulation_ended = Some(status);
-                if self.plan.args.length.is_none() {
-                    self.display.say(&format!(
-                        "the simulator ended with {}; its output is in {}",
-                        describe(status),
-                        self.plan.state.log(Program::Simulator).display()
-                    ));
-                }
-            }
-            ProcessEvent::Died { program, status, restart_in } => {
-                if program == Program::Runtime {
-                    self.view.runtime =
-                        RuntimeState { pid: None, ready: false, restarts: self.view.runtime.restarts + 1 };
-                }
-                let again = restart_in
-                    .map_or_else(String::new, |pause| format!("; it is started again in {:.1} s", pause.as_secs_f64()));
-                self.display.say(&format!("{} ended with {}{again}", program.name(), describe(status)));
-            }
-            ProcessEvent::NotStarted { program, source, restart_in: None } => {
-                return Err(LocalError::NotStarted { program: program.name(), source });
-            }
-            ProcessEvent::NotStarted { program, source, restart_in: Some(_) } => {
-                self.display.say(&format!("{} cannot be started: {source}; it is tried again", program.name()));
-            }
-        }
-        Ok(())
     }
 
     fn verdict(&self) -> Result<(), LocalError> {
-        match self.simulation_ended {
+        match self.simulator_exit {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(LocalError::Simulation(format!("the simulator ended with {}", describe(status)))),
+            Some(status) => Err(LocalError::Simulation(format!("the simulator exited with {}", describe_exit(status)))),
             None => Err(LocalError::Interrupted("the simulation had ended")),
         }
     }
 
-    /// What a signal means for the outcome: the normal end of a run without one of its own, else an interruption.
-    pub fn interrupted(&self) -> Result<(), LocalError> {
+    /// The outcome of a run that a signal ends. Only a run without an end of its own ends well.
+    pub(crate) fn interrupted(&self) -> Result<(), LocalError> {
         if self.milestones.workers_ready.is_none() {
             return Err(LocalError::Interrupted("the system was ready"));
         }
-        match (self.plan.args.length, self.plan.args.simulate, self.simulation_ended) {
+        match (self.config.args.length, self.config.args.simulate, self.simulator_exit) {
             (Some(_), Some(_), _) | (None, Some(_), Some(_)) => self.verdict(),
             (Some(_), None, _) => Err(LocalError::Interrupted("its time was over")),
             (None, _, _) => Ok(()),
         }
     }
 
-    /// Ends the children in order: those who use the others first.
-    pub async fn stop(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
-            watcher.abort();
+    /// Ends the processes gracefully: a program ends before those it uses.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
         }
         while let Some(program) = self.children.next_to_stop() {
             self.view.state = SystemState::Stopping(program.name().to_owned());
-            self.display.show(&self.view, self.begun.elapsed());
+            self.display.show(&self.view, self.started.elapsed());
             self.children.stop(program).await;
         }
         self.display.finish();
-        let elapsed = self.begun.elapsed().as_secs();
-        self.display.say(&format!("{}  stopped after {elapsed} s; {}", self.view.system, self.view.traffic.line()));
+        let elapsed = self.started.elapsed().as_secs();
+        self.display.print(&format!("{}  stopped after {elapsed} s; {}", self.view.system, self.view.traffic.line()));
     }
 
-    /// Ends what still runs at once.
-    pub async fn kill(&mut self) {
+    /// Ends the processes at once.
+    pub(crate) async fn kill(&mut self) {
         self.children.kill().await;
         self.display.finish();
     }
 
-    /// The run in numbers, and the simulator's own words on the terminal.
-    pub fn into_summary(mut self) -> Summary {
-        if self.plan.args.simulate.is_some()
-            && let Ok(words) = std::fs::read_to_string(self.plan.state.log(Program::Simulator))
-            && !words.is_empty()
+    /// Prints the simulator's report and returns the summary.
+    pub(crate) fn into_summary(mut self) -> Summary {
+        if self.config.args.simulate.is_some()
+            && let Ok(report) = std::fs::read_to_string(self.config.state.log(Program::Simulator))
+            && !report.is_empty()
         {
-            self.display.say(words.trim_end());
+            self.display.print(report.trim_end());
         }
         Summary {
             system: self.view.system,
@@ -412,7 +373,7 @@ impl Session {
             stack_status: self.view.stack.map(|(_, status)| status),
             runtime_restarts: self.view.runtime.restarts,
             traffic: self.view.traffic.totals(),
-            simulation: read_simulation(&self.plan.state.simulation()),
+            simulation: read_simulation(&self.config.state.simulation()),
             ..Summary::default()
         }
     }

@@ -9,13 +9,12 @@ pub mod skip_resources;
 pub mod template;
 pub mod workers;
 
-use crate::cloud::ChangeKind;
-use crate::cloud::ResourceChange;
 use sha2::{Digest, Sha256};
 
 use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
+use crate::cloud::{ChangeCounts, ChangeKind, ResourceChange};
 
 pub use direct_resources::{Credential, DirectFinding, DirectResources, DirectStep, QueueLook, direct_steps};
 pub use retained::{ImportRefusal, RetainedData, importable};
@@ -157,13 +156,13 @@ impl Plan {
 
     /// Summary for the status.
     pub fn summary(&self) -> LastPlan {
-        let count = |kind| u32::try_from(self.changes.iter().filter(|c| c.kind == kind).count()).unwrap_or(u32::MAX);
+        let ChangeCounts { add, change, replace, remove } = ChangeCounts::from_changes(&self.changes);
         LastPlan {
             id: self.id.clone(),
-            add: count(ChangeKind::Add),
-            change: count(ChangeKind::Change),
-            replace: count(ChangeKind::Replace),
-            remove: count(ChangeKind::Remove),
+            add,
+            change,
+            replace,
+            remove,
             changes: self.listed(),
             more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
         }
@@ -186,8 +185,7 @@ impl Plan {
 
     /// The plan in one line: the number of changes of each kind, and the data at risk.
     pub fn in_words(&self) -> String {
-        let LastPlan { add, change, replace, remove, .. } = self.summary();
-        let words = format!("{add} to add, {change} to change, {replace} to replace, {remove} to remove");
+        let words = ChangeCounts::from_changes(&self.changes).to_string();
         let danger = self.changes.iter().filter(|change| change.endangers_data());
         let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
         if danger.is_empty() { words } else { format!("{words}; data at risk: {}", danger.join(", ")) }

@@ -1,7 +1,8 @@
 //! AWS clients of the controller: one set for each region and role, shared by all systems that use them.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dispatch_api::validate::ValidatedSystem;
 use futures::future::BoxFuture;
@@ -39,7 +40,7 @@ impl AwsClientPool {
     }
 
     fn find(&self, key: &Key) -> Option<Ports> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.made.lock().get(key).cloned()
     }
 }
 
@@ -59,7 +60,7 @@ impl ClientPool for AwsClientPool {
             };
             let ports = throttled(&clients.ports(), &throttle);
             // Two systems may have connected at the same time; both use the ports that were inserted first.
-            self.made.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(ports).clone()
+            self.made.lock().entry(key).or_insert(ports).clone()
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Limits the number of concurrent stack operations. Without a limit, a burst of new systems would exceed the account's
 //! quotas and fail where it could have waited.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -56,7 +57,7 @@ impl OperationLimiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Who may be offered a dispatch, and in which order: the seed's section 8.
+//! Which drivers may be offered a dispatch, and the inputs of their order (spec §8).
 //!
-//! The order is the seed's: active drivers, nearest first, within the driver's own `maxDistance`, `autoAccept` before others,
-//! a higher recent acceptance rate before a lower one. Exact distances never tie, so taken literally the last two would never
-//! act; distances are therefore compared in buckets of `distance_bucket_m`, and `0` gives the literal order back.
+//! Spec §8 orders active drivers nearest first, within the driver's own `maxDistance`, `autoAccept` before others, and
+//! a higher recent acceptance rate before a lower one. Exact distances never tie, so taken literally the last two
+//! criteria would never apply. Distances are therefore compared in buckets of `distance_bucket_m`; `0` gives the
+//! literal order.
 
 use crate::geo::{Coordinate, Metres};
 use crate::ids::DriverId;
@@ -10,13 +11,13 @@ use crate::person::PersonStatus;
 use crate::policy::DispatchPolicy;
 use crate::time::EpochMs;
 
-/// Weight of the prior acceptance rate, in offers: a driver nobody has asked yet counts as 2 accepted of 4. It keeps one
+/// Weight of the prior acceptance rate, in offers: a driver without offers counts as 2 accepted of 4. It prevents one
 /// lucky or unlucky first answer from deciding a driver's rank.
 const PRIOR_OFFERED: u32 = 4;
-/// Accepted part of the prior.
+/// Accepted offers of the prior.
 const PRIOR_ACCEPTED: u32 = 2;
 
-/// Answers to the offers of the acceptance window.
+/// Answers to the offers in the acceptance window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AcceptanceCounts {
     /// Offers made.
@@ -26,7 +27,7 @@ pub struct AcceptanceCounts {
 }
 
 impl AcceptanceCounts {
-    /// Smoothed acceptance rate in thousandths; integers, so that equal histories compare equal.
+    /// Smoothed acceptance rate in thousandths, as an integer so that equal histories compare equal.
     pub fn rate_per_mille(self) -> u32 {
         let offered = u64::from(self.offered.max(self.accepted)) + u64::from(PRIOR_OFFERED);
         let accepted = u64::from(self.accepted) + u64::from(PRIOR_ACCEPTED);
@@ -34,58 +35,53 @@ impl AcceptanceCounts {
     }
 }
 
-/// What is known of a driver at the moment of a decision.
+/// What is known of a driver at the time of a decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DriverSnapshot {
-    /// Who.
     pub id: DriverId,
-    /// Whether free.
     pub availability: PersonStatus,
-    /// Where, by the last ping.
+    /// Position of the last ping.
     pub position: Coordinate,
-    /// When that ping came.
+    /// Time of the last ping.
     pub seen_at: EpochMs,
-    /// Since when free; `seen_at` where unknown.
+    /// Since when the driver is free; `seen_at` if unknown.
     pub idle_since: EpochMs,
-    /// The seed's `preferences.maxDistance`, converted from kilometres.
+    /// `preferences.maxDistance`, converted from kilometres.
     pub max_distance: Metres,
-    /// The seed's `preferences.minimumFare`.
+    /// `preferences.minimumFare`.
     pub minimum_fare: u32,
-    /// The seed's `preferences.autoAccept`.
+    /// `preferences.autoAccept`.
     pub auto_accept: bool,
     /// Answers in the acceptance window.
     pub acceptance: AcceptanceCounts,
-    /// Whether another offer holds this driver, or a cool-down runs.
+    /// Whether another offer holds this driver, or a cool-down is active.
     pub resting: bool,
 }
 
-/// What a search looks for.
+/// The criteria of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// Where the ride begins.
     pub pickup: Coordinate,
-    /// What it is estimated to bring.
     pub estimated_fare: u32,
-    /// Drivers this dispatch has already been offered to.
+    /// Drivers who were already offered this dispatch.
     pub asked: Vec<DriverId>,
 }
 
-/// A driver who may be offered the dispatch (the seed's `DriverCandidate`).
+/// A driver who may be offered the dispatch (`DriverCandidate` in spec §8).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Who.
     pub driver_id: DriverId,
     /// Distance to the pickup.
     pub distance: Metres,
-    /// Place in the order, 0 first.
+    /// Rank, 0 first.
     pub priority: usize,
-    /// Whether the driver accepts by itself.
+    /// Whether the driver accepts automatically.
     pub auto_accept: bool,
     /// Smoothed acceptance rate, thousandths.
     pub acceptance_rate_per_mille: u32,
 }
 
-/// Why a driver is not a candidate. The first reason found, in the order of the variants.
+/// Why a driver is not eligible: the first reason found, in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ineligible {
     /// Not `ACTIVE`.
@@ -102,7 +98,7 @@ pub enum Ineligible {
     FareTooLow,
 }
 
-/// Whether `driver` may be offered what `search` looks for (the seed's `isEligibleDriver`).
+/// Whether `driver` is eligible for `search`, with the distance to the pickup (`isEligibleDriver` in spec §8).
 pub fn eligibility(
     driver: &DriverSnapshot,
     search: &Search,

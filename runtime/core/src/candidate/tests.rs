@@ -1,4 +1,4 @@
-//! The seed's order of candidates, whatever the drivers are.
+//! The order of candidates of spec §8 for arbitrary drivers.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ pub(crate) fn search(asked: Vec<DriverId>) -> Search {
 }
 
 prop_compose! {
-    /// Drivers within some 5 km whose attributes tie often.
+    /// Drivers within about 5 km whose attributes tie often.
     pub(crate) fn drivers()(
         drivers in prop::collection::vec(
             ((0..40_i32, 0..40_i32), 0..3_u8, 0..4_u64, 0..4_u32, any::<bool>(), (0..6_u32, 0..6_u32), any::<bool>()),
@@ -70,9 +70,9 @@ proptest! {
         }
     }
 
-    /// `distanceBucketMeters: 0`: "출발지 기준 가장 가까운 순서", and the later criteria among equals.
+    /// `distanceBucketMeters: 0`: nearest first, with the later criteria only among equal distances.
     #[test]
-    fn without_buckets_the_order_is_the_seeds_literal_one(drivers in drivers()) {
+    fn without_buckets_the_order_is_the_literal_one(drivers in drivers()) {
         let ranked = rank(&drivers, &search(Vec::new()), &literal(), NOW);
         for pair in ranked.windows(2) {
             let key = |candidate: &Candidate| (!candidate.auto_accept, u32::MAX - candidate.acceptance_rate_per_mille);
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn the_sequence_of_the_drivers_does_not_matter(
+    fn the_order_of_the_input_does_not_matter(
         (drivers, shuffled) in drivers().prop_flat_map(|drivers| (Just(drivers.clone()), Just(drivers).prop_shuffle())),
         width in prop_oneof![Just(0_u32), 50..2000_u32],
     ) {
@@ -107,7 +107,7 @@ proptest! {
         prop_assert_eq!(rank(&drivers, &search, &policy, NOW), rank(&shuffled, &search, &policy, NOW));
     }
 
-    /// More candidates never change who comes first.
+    /// Listing more candidates never changes the first ones.
     #[test]
     fn a_shorter_list_is_the_beginning_of_a_longer_one(drivers in drivers(), short in 1..10_u8) {
         let few = DispatchPolicy { max_candidates: short, ..DispatchPolicy::default() };
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn among_equals_the_seeds_criteria_decide_one_after_the_other() {
+fn among_equal_distances_the_specified_criteria_decide_in_order() {
     let base = DriverSnapshot {
         id: DriverId::from_suffix("5-id").unwrap(),
         availability: PersonStatus::Active,

@@ -1,42 +1,43 @@
-//! The guards of [`step`](fn@super::step), by name, so that a test can take one away and see who notices.
+//! The guards of [`step`](fn@super::step), by name, so that a test can disable one and check that the failure is
+//! detected.
 //!
-//! In every program [`stands`] is the constant `true`. The feature `mutants`, which only tests turn on, has it ask the calling
-//! thread which guard `without` took away.
+//! In every program [`stands`] is the constant `true`. With the feature `mutants`, which only tests enable, it returns
+//! false for the guard that `without` disabled on the calling thread.
 
-/// A promise that one place in `step` keeps.
+/// An invariant that one check in `step` enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Guard {
-    /// A change makes `ver` one larger.
+    /// A change increments `ver`.
     VersionCounts,
-    /// Looking at a live offer does not end it before its time.
+    /// A wake-up does not end an open offer before its time.
     OfferLastsItsTime,
-    /// A dispatch with a live offer is not offered to anybody else.
+    /// A dispatch with an open offer is not offered to another driver.
     OneOfferAtATime,
     /// No more offers are made than allowed.
     AttemptsAreBounded,
-    /// A driver is asked once.
+    /// A driver is offered a dispatch once.
     AskedOnce,
     /// Each offer has a number of its own.
     OfferNumberGrows,
-    /// Only the driver who was asked answers.
+    /// Only the driver of the open offer answers.
     OfferedDriverAnswers,
-    /// Only the live offer is answered.
+    /// Only the open offer is answered.
     LiveOfferIsAnswered,
     /// Only a dispatch that is `REQUESTED` is answered.
     OpenRequestIsAnswered,
-    /// The driver who accepts is occupied.
+    /// The accepting driver becomes occupied.
     AcceptOccupiesDriver,
-    /// A timer ends the offer it was started for.
+    /// A timer ends only the offer it was started for.
     TimerEndsItsOwnOffer,
-    /// An offer that ended leaves no driver behind.
+    /// After an offer ends, the dispatch has no driver.
     EndedOfferHasNoDriver,
-    /// Whoever asked is let go when the dispatch is cancelled.
+    /// The user becomes free when the dispatch is cancelled.
     CancelledFreesUser,
-    /// A ride that has begun is not cancelled.
+    /// A ride that has started is not cancelled.
     RideIsNotCancelled,
 }
 
-/// Whether a guard stands. It always does.
+/// Whether a guard is enabled. It always is.
 #[cfg(not(feature = "mutants"))]
 pub(super) const fn stands(_: Guard) -> bool {
     true
@@ -54,19 +55,19 @@ mod mutants {
     use super::Guard;
 
     thread_local! {
-        static AWAY: Cell<Option<Guard>> = const { Cell::new(None) };
+        static DISABLED: Cell<Option<Guard>> = const { Cell::new(None) };
     }
 
-    /// Whether a guard stands on this thread.
+    /// Whether a guard is enabled on this thread.
     pub(in crate::dispatch) fn stands(guard: Guard) -> bool {
-        AWAY.get() != Some(guard)
+        DISABLED.get() != Some(guard)
     }
 
-    /// Runs `decide` as if this thread's `step` had been written without the guard; `None` takes nothing away.
+    /// Runs `decide` with the guard disabled on this thread; `None` disables nothing.
     pub fn without<T>(guard: Option<Guard>, decide: impl FnOnce() -> T) -> T {
-        let before = AWAY.replace(guard);
+        let before = DISABLED.replace(guard);
         let decided = decide();
-        AWAY.set(before);
+        DISABLED.set(before);
         decided
     }
 }

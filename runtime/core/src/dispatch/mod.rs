@@ -1,4 +1,4 @@
-//! The life of a dispatch and of its offers.
+//! The life cycle of a dispatch and its offers.
 //!
 //! ```text
 //!              offer / reject / time-out (each offer has its own offer_seq)
@@ -9,11 +9,11 @@
 //!                 +------- cancel -------+-----> CANCELLED
 //! ```
 //!
-//! [`step`](fn@step) is the only judge of what may happen. It reads a [`Dispatch`], an [`Event`] and the time, and answers with the
-//! dispatch as it should be stored, the items that must change **in the same transaction** ([`Companion`]) and what to do
-//! after the transaction has been committed ([`FollowUp`]). The caller stores the result under the condition that the stored
-//! dispatch is still the one `step` was shown (`ver`, `status`, `offer_seq`); losing that race means reading again and
-//! asking again. Nothing here trusts a message: a late, doubled or reordered event meets a state it no longer fits and is
+//! [`step`](fn@step) alone decides state transitions. It takes a [`Dispatch`], an [`Event`] and the time, and returns
+//! the new dispatch, the items that must change **in the same transaction** ([`Companion`]) and the actions to take
+//! after the commit ([`FollowUp`]). The caller stores the result on condition that the stored dispatch is still the one
+//! `step` was given (`ver`, `status`, `offer_seq`); if it loses that race, it reads the dispatch and calls `step`
+//! again. No message is trusted: a late, duplicated or reordered event no longer fits the state and is
 //! [refused](Refusal).
 
 mod guard;
@@ -33,32 +33,32 @@ use crate::time::EpochMs;
 pub use guard::{Guard, without};
 pub use step::step;
 
-/// Age at which a list of candidates is made anew instead of used up: in 20 s a free driver drives some 150 m.
+/// Age at which a list of candidates is replaced by a new search: in 20 s a free driver drives about 150 m.
 pub const CANDIDATES_FRESH_MS: u64 = 20_000;
 
-/// Pause between two searches that found nobody.
+/// Pause between two searches that found no driver.
 pub const SEARCH_PAUSE_MS: u64 = 2_000;
 
-/// The seed's `status` of a dispatch.
+/// Status of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum DispatchStatus {
-    /// A driver is being looked for.
+    /// A driver is being searched for.
     Requested,
-    /// A driver has accepted and is on the way to the pickup.
+    /// A driver has accepted and drives to the pickup.
     Accepted,
     /// The passenger is on board.
     InProgress,
-    /// The trip is over.
+    /// The trip is completed.
     Completed,
-    /// Nobody will drive it.
+    /// The dispatch was cancelled by the user, the driver or the system.
     Cancelled,
 }
 
 impl DispatchStatus {
-    /// The spelling of the table and of the API.
+    /// The value in the table and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "REQUESTED",
@@ -69,13 +69,13 @@ impl DispatchStatus {
         }
     }
 
-    /// Whether no further status can follow.
+    /// Whether the status is final.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled)
     }
 }
 
-/// The seed's event types; `CANCELLED_BY_SYSTEM` is an addition.
+/// Type of a dispatch event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]
@@ -87,15 +87,15 @@ pub enum EventType {
     DriverAssigned,
     /// The offer was accepted.
     DriverAccepted,
-    /// The offer was rejected or ran out.
+    /// The offer was rejected or timed out.
     DriverRejected,
-    /// The driver set out for the pickup.
+    /// The driver is driving to the pickup.
     PickupStarted,
-    /// The driver is at the pickup.
+    /// The driver has arrived at the pickup.
     DriverArrived,
     /// The passenger is on board.
     PassengerPickedUp,
-    /// The trip began.
+    /// The trip started.
     TripStarted,
     /// The trip ended.
     TripCompleted,
@@ -112,37 +112,35 @@ pub enum EventType {
 /// One entry of the dispatch's `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What happened.
     pub record_type: EventType,
-    /// When.
     pub at: EpochMs,
-    /// The seed's Korean text, or our own where the seed has none.
+    /// Korean text of the specification, or a text of our own if it has none.
     pub details: &'static str,
 }
 
-/// What a driver reports of a trip.
-// In the order of a ride. Steps may be left out (a driver who is already at the pickup), but never go back.
+/// Event of a trip that a driver reports.
+// In the order of a ride. Events may be skipped (the driver may already be at the pickup) but never go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = TripEventType))]
 pub enum TripEvent {
-    /// Set out for the pickup.
+    /// The driver is driving to the pickup.
     PickupStarted,
-    /// Arrived at the pickup.
+    /// The driver has arrived at the pickup.
     DriverArrived,
-    /// Passenger on board: from here on it is `IN_PROGRESS` and can no longer be cancelled.
+    /// The passenger is on board. From here on the dispatch is `IN_PROGRESS` and cannot be cancelled.
     PassengerPickedUp,
-    /// Trip begun.
+    /// The trip started.
     TripStarted,
-    /// Trip ended.
+    /// The trip ended.
     TripCompleted,
-    /// Fare paid.
+    /// The fare was paid.
     PaymentCompleted,
 }
 
-/// What a completed trip came to.
+/// Totals of a completed trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TripTotals {
     /// Fare, whole units of currency.
@@ -153,33 +151,32 @@ pub struct TripTotals {
     pub duration_s: u32,
 }
 
-/// The search for a driver (the seed's `candidateDrivers`, `currentAttempt`, `maxAttempts`).
+/// The search for a driver (`candidateDrivers`, `currentAttempt`, `maxAttempts` in spec §8).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matching {
-    /// Candidates not yet offered the dispatch, best first.
+    /// Candidates who have not been offered the dispatch yet, best first.
     pub candidates: Vec<CandidateRef>,
-    /// When that list was made.
+    /// When that list was created.
     pub searched_at: Option<EpochMs>,
     /// Drivers who have been offered the dispatch.
     pub asked: Vec<DriverId>,
-    /// Offers made so far.
+    /// Number of offers made so far.
     pub current_attempt: u8,
-    /// Offers allowed.
+    /// Largest number of offers.
     pub max_attempts: u8,
-    /// When the live offer was made.
+    /// When the open offer was made.
     pub offered_at: Option<EpochMs>,
-    /// When the live offer runs out.
+    /// When the open offer times out.
     pub timeout_at: Option<EpochMs>,
-    /// Until when an unanswerable request is searched again.
+    /// Until when a search that finds no driver is repeated.
     pub search_until: EpochMs,
 }
 
-/// A candidate as the dispatch remembers it.
+/// A candidate as stored in the dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CandidateRef {
-    /// Who.
     pub driver_id: DriverId,
-    /// Whether the driver accepts by itself.
+    /// Whether the driver accepts automatically.
     pub auto_accept: bool,
 }
 
@@ -189,37 +186,32 @@ impl From<&Candidate> for CandidateRef {
     }
 }
 
-/// What decisions need to know of a dispatch.
+/// The part of a dispatch that decisions depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
-    /// Which.
     pub id: DispatchId,
-    /// Who asked.
+    /// The user who requested it.
     pub user: UserId,
-    /// The driver offered to while `Requested`, the driver of the ride afterwards.
+    /// While `Requested`, the driver who has the open offer; afterwards the driver of the ride.
     pub driver: Option<DriverId>,
-    /// Where it stands.
     pub status: DispatchStatus,
-    /// Number of the last offer made: the fence every answer must carry. 0 before the first.
+    /// Number of the latest offer, which every answer must carry (the fence); 0 before the first.
     pub offer_seq: u32,
-    /// Version of the stored item, +1 with each change.
+    /// Version of the stored item, incremented by each change.
     pub ver: u32,
-    /// When it was requested.
     pub created_at: EpochMs,
-    /// Where the ride begins.
     pub pickup: Coordinate,
-    /// Fare told to the user.
+    /// Fare quoted to the user.
     pub estimated_fare: u32,
-    /// The search.
     pub matching: Matching,
-    /// The last thing the driver reported.
+    /// The latest trip event reported.
     pub last_trip_event: Option<TripEvent>,
     /// When the passenger got on board.
     pub trip_started_at: Option<EpochMs>,
 }
 
 impl Dispatch {
-    /// Whether an offer waits for its answer.
+    /// Whether an offer is open.
     pub fn has_live_offer(&self) -> bool {
         self.status == DispatchStatus::Requested && self.driver.is_some()
     }
@@ -228,78 +220,44 @@ impl Dispatch {
 /// What can happen to a dispatch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Somebody looked at it: a stream record, a timer, the sweeper.
+    /// A wake-up: a stream record, a timer, or the sweeper.
     Wake,
-    /// A search came back; best first.
+    /// The candidates of a search, best first.
     CandidatesFound(Vec<CandidateRef>),
-    /// The driver could be reserved for the next offer.
+    /// The driver was reserved for the next offer.
     DriverHeld(DriverId),
     /// The driver could not be reserved.
     DriverBusy(DriverId),
     /// The driver accepts.
-    Accept {
-        /// Who answers.
-        driver: DriverId,
-        /// Which offer.
-        offer_seq: u32,
-    },
-    /// The driver could not be given the dispatch although the offer was accepted: the driver's own item says no.
-    AcceptImpossible {
-        /// Who.
-        driver: DriverId,
-        /// Which offer.
-        offer_seq: u32,
-    },
+    Accept { driver: DriverId, offer_seq: u32 },
+    /// The offer was accepted, but the driver's own item shows that the driver is not free.
+    AcceptImpossible { driver: DriverId, offer_seq: u32 },
     /// The driver rejects.
-    Reject {
-        /// Who answers.
-        driver: DriverId,
-        /// Which offer.
-        offer_seq: u32,
-    },
+    Reject { driver: DriverId, offer_seq: u32 },
     /// The offer's timer fired.
-    OfferTimedOut {
-        /// Which offer.
-        offer_seq: u32,
-    },
+    OfferTimedOut { offer_seq: u32 },
     /// The user cancels.
-    CancelByUser {
-        /// Who cancels.
-        user: UserId,
-    },
+    CancelByUser { user: UserId },
     /// The driver cancels.
-    CancelByDriver {
-        /// Who cancels.
-        driver: DriverId,
-    },
-    /// The driver reports anything but the end of the trip.
-    Trip {
-        /// Who reports.
-        driver: DriverId,
-        /// What.
-        event: TripEvent,
-    },
+    CancelByDriver { driver: DriverId },
+    /// The driver reports any event except the end of the trip.
+    Trip { driver: DriverId, event: TripEvent },
     /// The driver reports the end of the trip.
-    TripCompleted {
-        /// Who reports.
-        driver: DriverId,
-        /// What it came to.
-        totals: TripTotals,
-    },
+    TripCompleted { driver: DriverId, totals: TripTotals },
 }
 
 /// Another item that must change in the same transaction as the dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Companion {
-    /// The driver goes `ACTIVE -> DISPATCHED`, if free; with a history entry.
+    /// The driver changes from `ACTIVE` to `DISPATCHED`, if free; adds a history entry.
     OccupyDriver(DriverId),
-    /// The driver goes `DISPATCHED -> ACTIVE`, if on this dispatch; with a history entry.
+    /// The driver changes from `DISPATCHED` to `ACTIVE`, if on this dispatch; adds a history entry.
     FreeDriver(DriverId),
-    /// The user goes `DISPATCHED -> ACTIVE`, if on this dispatch.
+    /// The user changes from `DISPATCHED` to `ACTIVE`, if on this dispatch.
     FreeUser(UserId),
-    /// The user's history gains this ride.
+    /// Adds this ride to the user's history.
     UserHistory(UserId),
-    /// The driver's completed rides gain this ride, in the profile and as an item.
+    /// Adds this ride to the driver's completed rides, in the profile and as an item.
     CompletedRide(DriverId, TripTotals),
 }
 
@@ -308,61 +266,38 @@ pub enum Companion {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]
 pub enum OfferOutcome {
-    /// Accepted.
+    /// The driver accepted.
     Accepted,
-    /// Rejected.
+    /// The driver rejected.
     Rejected,
-    /// Not answered in time.
+    /// The driver did not answer in time.
     TimedOut,
 }
 
-/// Something to do once the change is stored, or at once where nothing changed. All of them may be repeated, and each of them
-/// may be lost in a crash: timers and the sweeper find what was left undone.
+/// An action to take once the change is stored, or immediately if nothing changed. Each one may be repeated, and may be
+/// lost in a crash: timers and the sweeper complete what is missing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FollowUp {
-    /// Search for candidates and come back with [`Event::CandidatesFound`].
+    /// Search for candidates and report [`Event::CandidatesFound`].
     Search,
-    /// Reserve the driver and come back with [`Event::DriverHeld`] or [`Event::DriverBusy`].
+    /// Reserve the driver and report [`Event::DriverHeld`] or [`Event::DriverBusy`].
     Hold(DriverId),
-    /// Look again after a pause.
-    WakeAfter {
-        /// The pause.
-        delay_ms: u64,
-    },
+    /// Wake the dispatch after a delay.
+    WakeAfter { delay_ms: u64 },
     /// Start the offer's timer and push the offer to the driver.
-    Offer {
-        /// To whom.
-        driver: DriverId,
-        /// Which.
-        offer_seq: u32,
-        /// Since when.
-        offered_at: EpochMs,
-        /// Until when.
-        timeout_at: EpochMs,
-    },
-    /// Accept for a driver who accepts by itself: come back with [`Event::Accept`].
-    AcceptAtOnce {
-        /// For whom.
-        driver: DriverId,
-        /// Which offer.
-        offer_seq: u32,
-    },
-    /// The offer ended: count it, let the driver go or rest, and tell both apps through the `responses` queue.
-    OfferEnded {
-        /// Whose.
-        driver: DriverId,
-        /// Which.
-        offer_seq: u32,
-        /// How.
-        outcome: OfferOutcome,
-    },
-    /// The driver's reservation is void; nothing is counted.
+    Offer { driver: DriverId, offer_seq: u32, offered_at: EpochMs, timeout_at: EpochMs },
+    /// Accept on behalf of a driver who accepts automatically: report [`Event::Accept`].
+    AcceptAtOnce { driver: DriverId, offer_seq: u32 },
+    /// The offer ended: count it, release the driver or start the cool-down, and notify both apps through the
+    /// `responses` queue.
+    OfferEnded { driver: DriverId, offer_seq: u32, outcome: OfferOutcome },
+    /// Release the driver's reservation; nothing is counted.
     ReleaseHold(DriverId),
-    /// Tell somebody.
+    /// Send a notification.
     Notify(Notice),
 }
 
-/// What people are told beside offers and answers.
+/// Notifications other than offers and answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// To the user: no driver was found.
@@ -371,47 +306,47 @@ pub enum Notice {
     DriverCancelled(UserId),
     /// To the driver, offered to or on the way: the user cancelled.
     UserCancelled(DriverId),
-    /// To the user: how the ride goes on.
+    /// To the user: progress of the ride.
     TripProgress(UserId, TripEvent),
 }
 
-/// What an event led to.
+/// The result of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The dispatch as it should now be; `ver` is already the next one where it [`changed`](Step::changed).
+    /// The new dispatch; `ver` is already incremented if it [`changed`](Step::changed).
     pub state: Dispatch,
     /// Entries to append to `events`.
     pub records: Vec<Record>,
-    /// Whether there is anything to store.
+    /// Whether there is a change to store.
     pub changed: bool,
     /// Items that change in the same transaction.
     pub companions: Vec<Companion>,
-    /// What to do afterwards.
+    /// Actions to take afterwards.
     pub follow_ups: Vec<FollowUp>,
 }
 
-/// Why an event cannot happen to this dispatch. The state is as it was.
+/// Why an event is refused. The state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The caller has no part in it. Told apart from "does not exist" nowhere outside.
-    #[error("the dispatch belongs to somebody else")]
+    /// The caller is not part of the dispatch. The API does not distinguish this from a dispatch that does not exist.
+    #[error("the dispatch belongs to another user or driver")]
     NotYours,
-    /// The offer was answered, ran out, or was superseded.
+    /// The offer was answered, timed out or was superseded.
     #[error("the offer is over")]
     OfferOver,
-    /// The dispatch is in a status this cannot happen in.
+    /// The status of the dispatch does not allow the event.
     #[error("not possible while the dispatch is {0:?}")]
     WrongStatus(DispatchStatus),
-    /// A later trip event has been reported already, or an earlier one is missing.
+    /// A later trip event was already reported, or an earlier one is missing.
     #[error("not possible after {0:?}")]
     OutOfOrder(Option<TripEvent>),
 }
 
-/// What [`step`](fn@step) needs beside the dispatch and the event.
+/// Inputs of [`step`](fn@step) besides the dispatch and the event.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The city's policy.
     pub policy: &'a DispatchPolicy,
-    /// The moment of the decision.
+    /// The time of the decision.
     pub now: EpochMs,
 }

@@ -1,4 +1,4 @@
-//! The transition function. What `stands(Guard::…)` is about, see [`guard`](super::guard).
+//! The transition function. For `stands(Guard::…)` see [`guard`](super::guard).
 
 use super::guard::{Guard, stands};
 use super::{
@@ -9,8 +9,8 @@ use crate::ids::{DriverId, UserId};
 
 /// Decides what `event` does to `dispatch`.
 ///
-/// A repeated event whose effect is already there (the same driver accepts the same offer again, the same trip event is
-/// reported again) is an unchanged [`Step`], so that a client that lost our answer gets it again.
+/// A repeated event that already took effect (the same driver accepts the same offer again, the same trip event is
+/// reported again) gives an unchanged [`Step`], so that a client that lost the answer gets it again.
 pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step, Refusal> {
     match event {
         Event::Wake => Ok(wake(dispatch, rules)),
@@ -34,12 +34,12 @@ pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step,
     }
 }
 
-/// Nothing to store; something to do, perhaps.
+/// A step without a change to store.
 fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
     Step { state: dispatch.clone(), records: Vec::new(), changed: false, companions: Vec::new(), follow_ups }
 }
 
-/// A change of the stored dispatch that begins as `state` with one record.
+/// A step that starts from `before` with a new version and one record.
 fn change(before: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
     let mut state = before.clone();
     if stands(Guard::VersionCounts) {
@@ -94,7 +94,7 @@ fn candidates_found(dispatch: &Dispatch, mut found: Vec<CandidateRef>, rules: Ru
         found.retain(|candidate| !dispatch.matching.asked.contains(&candidate.driver_id));
     }
     let Some(first) = found.first().map(|candidate| candidate.driver_id.clone()) else {
-        return nobody_free(dispatch, rules);
+        return no_driver_free(dispatch, rules);
     };
     let mut step = unchanged(dispatch, vec![FollowUp::Hold(first)]);
     step.state.matching.candidates = found;
@@ -110,13 +110,13 @@ fn driver_busy(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
     rest.matching.candidates.retain(|candidate| candidate.driver_id != *driver);
     match rest.matching.candidates.first().map(|candidate| candidate.driver_id.clone()) {
         Some(next) => unchanged(&rest, vec![FollowUp::Hold(next)]),
-        None => nobody_free(&rest, rules),
+        None => no_driver_free(&rest, rules),
     }
 }
 
-/// Nobody can be asked now: look again while the budget lasts. A dispatch that was offered to somebody before fails by
-/// the same clock, so that a request ends in bounded time whatever happens.
-fn nobody_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
+/// No driver is available now: search again until the search budget ends. A dispatch that was offered before fails by
+/// the same clock, so that every request ends in bounded time.
+fn no_driver_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     if rules.now < dispatch.matching.search_until {
         unchanged(dispatch, vec![FollowUp::WakeAfter { delay_ms: SEARCH_PAUSE_MS }])
     } else {
@@ -149,7 +149,7 @@ fn driver_held(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
     step
 }
 
-/// The authorisation of an answer: this driver, this offer, still open.
+/// Authorises an answer: it must come from this driver, for this offer, while the offer is open.
 fn live_offer_of(dispatch: &Dispatch, driver: &DriverId, offer_seq: u32) -> Result<(), Refusal> {
     if dispatch.driver.as_ref() != Some(driver) && stands(Guard::OfferedDriverAnswers) {
         let was_asked = dispatch.matching.asked.contains(driver);
@@ -192,7 +192,7 @@ fn timed_out(dispatch: &Dispatch, offer_seq: u32, rules: Rules<'_>) -> Result<St
     }
 }
 
-/// Ends the live offer without a ride. The stored change itself is what makes the search go on.
+/// Ends the open offer without a ride. The search continues because the stored change appears in the stream.
 fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules: Rules<'_>) -> Step {
     let details = match outcome {
         OfferOutcome::TimedOut => "응답 시간 초과 - 다음 드라이버 검색 중",
@@ -207,7 +207,8 @@ fn end_offer(dispatch: &Dispatch, driver: DriverId, outcome: OfferOutcome, rules
     step
 }
 
-/// Ends the live offer of a driver who turned out not to be free: nobody's answer, so nothing is counted or announced.
+/// Ends the open offer of a driver who turned out not to be free. The driver did not answer, so nothing is counted or
+/// announced.
 fn void_offer(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Step {
     let details = "드라이버 배정 불가 - 다음 드라이버 검색 중";
     let mut step = change(dispatch, EventType::DriverRejected, details, rules);
@@ -222,7 +223,7 @@ fn close_offer(state: &mut Dispatch) {
     state.matching.timeout_at = None;
 }
 
-/// No driver takes it (the seed's `handleDispatchFailure`).
+/// Cancels a dispatch that found no driver (`handleDispatchFailure` in spec §8).
 fn fail(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     let mut step =
         cancelled(dispatch, EventType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
@@ -290,7 +291,7 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
         TripEvent::PickupStarted | TripEvent::DriverArrived | TripEvent::PassengerPickedUp => DispatchStatus::Accepted,
         TripEvent::TripStarted => DispatchStatus::InProgress,
         TripEvent::PaymentCompleted => DispatchStatus::Completed,
-        // The end of a trip comes with its totals, as an event of its own.
+        // The end of a trip is a separate event with totals.
         TripEvent::TripCompleted => return Err(Refusal::OutOfOrder(dispatch.last_trip_event)),
     };
     let rides =

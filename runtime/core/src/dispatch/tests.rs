@@ -1,5 +1,5 @@
-//! What is true of every dispatch whatever happens to it: random events, in any order, late and repeated, on one dispatch and three
-//! drivers, against a model that knows only what the drivers' own items would say.
+//! Properties of every dispatch under random events, in any order, late and repeated, with one dispatch and three
+//! drivers, checked against a model that knows only what the drivers' own items would contain.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Stands for the driver and the offer the dispatch has at that moment, so that most answers are right.
-const THE_RIGHT_ONE: u8 = 0;
+/// Placeholder for the driver and the offer the dispatch has at that time, so that most answers are valid.
+const CURRENT: u8 = 0;
 
 fn driver(number: u8) -> DriverId {
     DriverId::from_suffix(&number.to_string()).unwrap()
 }
 
-/// Long enough for whole rides, short enough to run out in some stories.
+/// Long enough for whole rides, and short enough to end in some cases.
 const SEARCH_UNTIL_MS: i64 = 300_000;
 
 fn user() -> UserId {
@@ -38,10 +38,10 @@ fn requested() -> Dispatch {
     }
 }
 
-/// An event of the world.
+/// A random event.
 fn events() -> impl Strategy<Value = Event> {
-    let who = || prop_oneof![3 => Just(THE_RIGHT_ONE), 2 => 1..=3_u8].prop_map(driver);
-    let offer = || prop_oneof![4 => Just(u32::from(THE_RIGHT_ONE)), 1 => 1..=6_u32];
+    let who = || prop_oneof![3 => Just(CURRENT), 2 => 1..=3_u8].prop_map(driver);
+    let offer = || prop_oneof![4 => Just(u32::from(CURRENT)), 1 => 1..=6_u32];
     prop_oneof![
         6 => Just(Event::Wake),
         8 => prop::collection::vec(((1..=3_u8).prop_map(driver), any::<bool>()), 0..=3).prop_map(|found| {
@@ -65,7 +65,7 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The event with [`THE_RIGHT_ONE`] filled in.
+/// The event with [`CURRENT`] replaced.
 fn aimed(mut event: Event, state: &Dispatch) -> Event {
     let first_candidate = state.matching.candidates.first().map(|candidate| &candidate.driver_id);
     let right = state.driver.as_ref().or(first_candidate).cloned();
@@ -78,7 +78,7 @@ fn aimed(mut event: Event, state: &Dispatch) -> Event {
         | Event::CancelByDriver { driver }
         | Event::Trip { driver, .. }
         | Event::TripCompleted { driver, .. }
-            if *driver == self::driver(THE_RIGHT_ONE) =>
+            if *driver == self::driver(CURRENT) =>
         {
             *driver = right.unwrap_or_else(|| self::driver(1));
         }
@@ -89,7 +89,7 @@ fn aimed(mut event: Event, state: &Dispatch) -> Event {
         | Event::AcceptImpossible { offer_seq, .. }
         | Event::Reject { offer_seq, .. }
         | Event::OfferTimedOut { offer_seq }
-            if *offer_seq == u32::from(THE_RIGHT_ONE) =>
+            if *offer_seq == u32::from(CURRENT) =>
         {
             *offer_seq = state.offer_seq;
         }
@@ -123,7 +123,7 @@ fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
         )
 }
 
-/// What the drivers' and the user's items would say.
+/// What the drivers' and the user's items would contain.
 #[derive(Default)]
 struct Others {
     on_this_dispatch: HashMap<DriverId, bool>,
@@ -138,11 +138,15 @@ impl Others {
         for companion in &step.companions {
             match companion {
                 Companion::OccupyDriver(driver) => {
-                    assert_eq!(self.on_this_dispatch.insert(driver.clone(), true), None, "nobody accepts twice");
+                    assert_eq!(self.on_this_dispatch.insert(driver.clone(), true), None, "no driver accepts twice");
                     self.accepted_by.push(driver.clone());
                 }
                 Companion::FreeDriver(driver) => {
-                    assert_eq!(self.on_this_dispatch.insert(driver.clone(), false), Some(true), "only who was taken");
+                    assert_eq!(
+                        self.on_this_dispatch.insert(driver.clone(), false),
+                        Some(true),
+                        "only an occupied driver is freed"
+                    );
                 }
                 Companion::FreeUser(freed) => {
                     assert_eq!(*freed, user());
@@ -155,26 +159,22 @@ impl Others {
                 }
             }
         }
-        assert!(self.accepted_by.len() <= 1, "two drivers were given the dispatch: {:?}", self.accepted_by);
+        assert!(self.accepted_by.len() <= 1, "the dispatch was given to two drivers: {:?}", self.accepted_by);
     }
 }
 
-/// What holds of each single decision.
+/// Checks the invariants of a single decision.
 fn check(before: &Dispatch, step: &Step, now: EpochMs) {
     let after = &step.state;
-    assert_eq!(after.ver, before.ver + u32::from(step.changed), "the version counts changes");
-    assert_eq!(step.changed, !step.records.is_empty(), "each change is told, and nothing else");
-    assert!(step.changed || step.companions.is_empty(), "others change with the dispatch only");
+    assert_eq!(after.ver, before.ver + u32::from(step.changed), "the version counts the changes");
+    assert_eq!(step.changed, !step.records.is_empty(), "each change has a record, and nothing else has");
+    assert!(step.changed || step.companions.is_empty(), "other items change only with the dispatch");
     assert!(is_an_edge(before.status, after.status), "{:?} -> {:?}", before.status, after.status);
     let offers = step.follow_ups.iter().filter(|follow_up| matches!(follow_up, FollowUp::Offer { .. })).count();
     assert_eq!(after.offer_seq - before.offer_seq, u32::try_from(offers).unwrap(), "each offer has its own number");
     assert!(offers <= 1 && after.matching.current_attempt <= after.matching.max_attempts);
     assert_eq!(after.offer_seq, u32::from(after.matching.current_attempt));
-    assert_eq!(
-        after.has_live_offer(),
-        after.matching.timeout_at.is_some(),
-        "a live offer has an end, others have none"
-    );
+    assert_eq!(after.has_live_offer(), after.matching.timeout_at.is_some(), "exactly an open offer has a time-out");
     if before.status.is_terminal() {
         let paid = after.last_trip_event == Some(TripEvent::PaymentCompleted);
         assert!(!step.changed || (before.status == DispatchStatus::Completed && paid), "a terminal dispatch changed");
@@ -182,7 +182,7 @@ fn check(before: &Dispatch, step: &Step, now: EpochMs) {
     }
     if after.status.is_terminal() && !before.status.is_terminal() {
         let frees_user = step.companions.iter().any(|companion| matches!(companion, Companion::FreeUser(_)));
-        assert!(frees_user, "whoever waits is let go");
+        assert!(frees_user, "the waiting user becomes free");
     }
     assert!(step.records.iter().all(|record| record.at == now));
     let kept = (&after.id, &after.user, after.created_at, after.estimated_fare);
@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_dispatch_keeps_its_promises_whatever_happens(
+    fn every_sequence_of_events_keeps_the_invariants(
         story in prop::collection::vec((events(), pauses_ms()), 1..80),
     ) {
         let policy = DispatchPolicy::default();
@@ -204,7 +204,7 @@ proptest! {
             let Ok(decided) = step(&state, event.clone(), Rules { policy: &policy, now }) else { continue };
             check(&state, &decided, now);
             others.take_over(&decided);
-            // The same event again does no more than the first time: nobody is taken, freed or paid twice.
+            // A repeated event has no further effect: nobody is occupied, freed or paid twice.
             if let Ok(again) = step(&decided.state, event, Rules { policy: &policy, now }) {
                 check(&decided.state, &again, now);
                 if decided.changed {
@@ -222,13 +222,13 @@ proptest! {
         prop_assert_eq!(taken, usize::from(matches!(state.status, DispatchStatus::Accepted | DispatchStatus::InProgress)));
     }
 
-    /// With nobody answering and nobody found, waking alone ends every request in bounded time.
+    /// Without answers and without drivers, wake-ups alone end every request in bounded time.
     #[test]
-    fn a_dispatch_that_is_woken_ends(drivers in 0..=3_u8, pause_ms in 1_000..200_000_u64) {
+    fn a_dispatch_that_is_woken_up_ends(drivers in 0..=3_u8, pause_ms in 1_000..200_000_u64) {
         let policy = DispatchPolicy::default();
         let (mut state, mut now) = (requested(), EpochMs(0));
         let mut event = Event::Wake;
-        // Three offers and the longest search, looked at each second, take some 1,400 steps.
+        // Three offers and the longest search, one step a second, take about 1,400 steps.
         for _ in 0..2_000 {
             if state.status.is_terminal() {
                 break;

@@ -1,12 +1,13 @@
-//! Sparse assignment at the least cost, one connected component at a time.
+//! Sparse minimum-cost assignment, solved separately for each connected component.
 //!
-//! Successive shortest augmenting paths with prices for the drivers, after R. Jonker and A. Volgenant, "A Shortest Augmenting Path
-//! Algorithm for Dense and Sparse Linear Assignment Problems", Computing 38 (1987) 325-340: a request is added at a time; the
-//! cheapest way to make room for it, measured in costs less prices, is found as Dijkstra would; the prices of the drivers that were
-//! looked at fall so that no later path becomes cheaper than nothing.
+//! Successive shortest augmenting paths with column prices, after R. Jonker and A. Volgenant, "A Shortest Augmenting
+//! Path Algorithm for Dense and Sparse Linear Assignment Problems", Computing 38 (1987) 325-340. Requests are added one
+//! at a time. Dijkstra's algorithm finds the cheapest augmenting path, measured in costs minus prices. The prices of
+//! the settled columns are then lowered so that no later path has a negative length.
 //!
-//! Each request has, beside its drivers, a place of its own where it waits. Waiting costs more than any match of the whole component
-//! could save, so it is chosen only where no driver is left; which of the requests waits is then a question of cost like any other.
+//! In addition to its drivers, each request has a waiting column of its own. Waiting costs more than the whole
+//! component could save by any match, so it is chosen only if no driver is left. Which request waits is then decided by
+//! cost.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,28 +15,28 @@ use std::collections::{BTreeMap, BinaryHeap};
 use super::{Request, waiting_cost};
 use crate::ids::DriverId;
 
-/// Requests and drivers, as indices, that are connected by edges with each other and nobody else.
+/// Indices of requests and drivers that are connected by edges only with each other.
 #[derive(Default)]
 struct Component {
-    /// In the order of their ids.
+    /// Ordered by id.
     requests: Vec<usize>,
-    /// In the order of their ids.
+    /// Ordered by id.
     drivers: Vec<usize>,
 }
 
-/// A batch in connected components. Drivers are numbered in the order of their ids, so that the result does not depend on the
-/// sequence of anything.
+/// The connected components of a batch. Drivers are numbered in the order of their ids, so that the result does not
+/// depend on the order of the input.
 pub(super) struct Components<'a> {
     requests: &'a [Request],
     drivers: Vec<&'a DriverId>,
-    /// Driver and cost of each request's edges.
+    /// Driver and cost of the edges of each request.
     edges: Vec<Vec<(usize, u32)>>,
     groups: Vec<Component>,
 }
 
 impl<'a> Components<'a> {
-    /// The components that the first `edges_max` edges of each request make.
-    pub(super) fn of(requests: &'a [Request], edges_max: usize) -> Self {
+    /// The components that result from the first `edges_max` edges of each request.
+    pub(super) fn new(requests: &'a [Request], edges_max: usize) -> Self {
         let considered = |request: &'a Request| request.edges.iter().take(edges_max);
         let mut drivers: Vec<&DriverId> = requests.iter().flat_map(considered).map(|edge| &edge.driver).collect();
         drivers.sort_unstable();
@@ -49,7 +50,7 @@ impl<'a> Components<'a> {
         Self { requests, drivers, edges, groups }
     }
 
-    /// Whether requests that share drivers have no more than `ratio` drivers each.
+    /// Whether any component with several requests has at most `ratio` drivers for each request.
     pub(super) fn any_short_of_drivers(&self, ratio: usize) -> bool {
         let short = |component: &Component| component.drivers.len() <= component.requests.len() * ratio;
         self.groups.iter().any(|component| component.requests.len() > 1 && short(component))
@@ -68,14 +69,14 @@ impl<'a> Components<'a> {
         assigned
     }
 
-    /// The component's requests as rows, its drivers as columns; behind them a column for each row to wait in.
+    /// The component's requests as rows and its drivers as columns, followed by one waiting column for each row.
     fn rows_of(&self, component: &Component) -> Rows {
         let count = component.requests.len();
         let waiting = |request: &usize| i64::try_from(waiting_cost(self.requests[*request].waited_ms)).unwrap_or(0);
         let dearest_edge = component.requests.iter().flat_map(|request| &self.edges[*request]).map(|(_, cost)| *cost);
         let dearest = i64::from(dearest_edge.max().unwrap_or(0));
         let longest = component.requests.iter().map(waiting).max().unwrap_or(0);
-        // One more request served outweighs everything the others could save by it.
+        // Serving one more request outweighs everything the others could save.
         let unserved = (dearest + longest) * i64::try_from(count).unwrap_or(i64::MAX) + 1;
         let column = |driver: usize| component.drivers.binary_search(&driver).unwrap_or_default();
         let row = |(place, request): (usize, &usize)| {
@@ -90,7 +91,7 @@ impl<'a> Components<'a> {
     }
 }
 
-/// Groups requests that share drivers, directly or through others. Requests without a driver are in no group.
+/// Groups requests that share drivers, directly or indirectly. Requests without a driver are in no group.
 fn connected(requests: &[Request], edges: &[Vec<(usize, u32)>], drivers: usize) -> Vec<Component> {
     let mut parents: Vec<usize> = (0..drivers).collect();
     for request in edges {
@@ -113,7 +114,7 @@ fn connected(requests: &[Request], edges: &[Vec<(usize, u32)>], drivers: usize) 
     by_root.into_values().collect()
 }
 
-/// The driver that stands for the group of `driver`; the way there is shortened for the next who asks.
+/// The representative of the group of `driver`, with path halving (union-find).
 fn root(parents: &mut [usize], mut driver: usize) -> usize {
     while parents[driver] != driver {
         parents[driver] = parents[parents[driver]];
@@ -122,27 +123,28 @@ fn root(parents: &mut [usize], mut driver: usize) -> usize {
     driver
 }
 
-/// A sparse matrix of costs in which every row has a column that no other row has.
+/// A sparse cost matrix in which every row has a column that no other row has.
 struct Rows {
     /// Column and cost of each entry.
     rows: Vec<Vec<(usize, i64)>>,
     columns: usize,
 }
 
-/// The matching as it grows.
+/// A partial matching.
 struct Matching {
     row_of: Vec<Option<usize>>,
-    /// Column of a row, and what it costs there.
+    /// The column of each row, and its cost there.
     column_of: Vec<Option<(usize, i64)>>,
-    /// Never above zero, and zero for a column that was never taken.
+    /// Never above zero, and zero for a column that was never assigned.
     prices: Vec<i64>,
 }
 
-/// A shortest path: over which row, and at which cost there, a column was reached, and how far it is.
+/// A shortest-path search: for each column, its distance, and the row through which it was reached with that row's
+/// cost.
 struct Reached {
     over: Vec<Option<(usize, i64)>>,
     distance: Vec<i64>,
-    /// Columns whose distance is final, the end of the path not among them.
+    /// Columns whose distance is final, without the end of the path.
     settled: Vec<usize>,
 }
 
@@ -161,12 +163,13 @@ impl Rows {
         matching.column_of.into_iter().map(|column| column.map_or(usize::MAX, |(column, _)| column)).collect()
     }
 
-    /// The shortest path from a row without a column to the next column without a row. There always is one: the row's own.
+    /// The shortest path from a row without a column to a column without a row. There always is one: the row's own
+    /// waiting column.
     fn shortest_path(&self, matching: &Matching, from: usize) -> (Reached, usize) {
         let mut reached =
             Reached { over: vec![None; self.columns], distance: vec![i64::MAX; self.columns], settled: Vec::new() };
         let mut nearest = BinaryHeap::new();
-        self.look_at(matching, (from, 0), &mut reached, &mut nearest);
+        self.relax(matching, (from, 0), &mut reached, &mut nearest);
         while let Some(Reverse((distance, column))) = nearest.pop() {
             if distance > reached.distance[column] {
                 continue;
@@ -174,13 +177,13 @@ impl Rows {
             let Some(row) = matching.row_of[column] else { return (reached, column) };
             reached.settled.push(column);
             let there = matching.column_of[row].map_or(0, |(column, cost)| cost - matching.prices[column]);
-            self.look_at(matching, (row, distance - there), &mut reached, &mut nearest);
+            self.relax(matching, (row, distance - there), &mut reached, &mut nearest);
         }
         (reached, usize::MAX)
     }
 
-    /// Looks at a row's columns; `base` is added to each cost less its price.
-    fn look_at(
+    /// Relaxes the columns of a row; `base` is added to each cost minus its price.
+    fn relax(
         &self,
         matching: &Matching,
         (row, base): (usize, i64),
@@ -199,7 +202,7 @@ impl Rows {
 }
 
 impl Matching {
-    /// Gives each row on the path the column behind it, and lowers the prices of what was looked at.
+    /// Assigns each row on the path its next column, and lowers the prices of the settled columns.
     fn augment(&mut self, reached: &Reached, end: usize) {
         let Some(length) = reached.distance.get(end) else { return };
         for column in &reached.settled {
@@ -209,7 +212,7 @@ impl Matching {
         while let Some((row, cost)) = reached.over[column] {
             let before = self.column_of[row].replace((column, cost));
             self.row_of[column] = Some(row);
-            // The row that was added had none.
+            // The row that was added had no column before.
             let Some((left, _)) = before else { return };
             column = left;
         }

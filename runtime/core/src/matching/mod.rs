@@ -1,15 +1,15 @@
-//! Batched matching: which driver is offered which request where several requests want the same drivers.
+//! Batched matching: the assignment of drivers to requests that compete for the same drivers.
 //!
-//! Requests that come one by one each take the driver who is best for them ([`rank`](crate::ranking::rank)), and
-//! where drivers are scarce the second rider has a long wait for what the first gained by a little. Gathered for a
-//! second or two they are matched together: as many as possible are served, and among all ways to do that the one with the
-//! least [`cost`](edge_cost) is taken.
+//! Requests handled one by one each take the best driver for themselves ([`rank`](crate::ranking::rank)). When drivers
+//! are scarce, a later rider may wait long for the little that an earlier one gained. Requests collected for a second
+//! or two are matched together: as many as possible are served, and among all ways to do so the one with the lowest
+//! total [`cost`](edge_cost) is chosen.
 //!
-//! A match is a proposal like any other. It only decides which candidate of a request is asked first ([`offer_order`]); the
-//! reservation, the offer and its fence are those of a request that was never gathered.
+//! A match only decides which candidate of a request is offered first ([`offer_order`]). The reservation, the offer and
+//! its fence are the same as for an unbatched request.
 //!
-//! Nothing here knows of windows, tasks or time: a simulator calls the same functions in the same order as the runtime, which is
-//! [`rank`](crate::ranking::rank) with [`LIST_MAX`] candidates, [`edges`], [`plan`], [`offer_order`].
+//! This module knows nothing of windows, tasks or time. A simulator calls the same functions in the same order as the
+//! runtime: [`rank`](crate::ranking::rank) with [`LIST_MAX`] candidates, [`edges`], [`plan`], [`offer_order`].
 
 mod assignment;
 mod cost;
@@ -24,78 +24,79 @@ use crate::ids::{DispatchId, DriverId};
 use assignment::Components;
 pub use cost::{EdgeFacts, edge_cost, edges, waiting_cost};
 
-/// Candidates of one request that are gathered, and the most drivers it is matched among.
+/// Most candidates listed for a batched request, and most drivers it is matched among.
 pub const LIST_MAX: u8 = 32;
 
-/// Drivers a request is matched among at least. Fewer leave requests unserved that have drivers near; more is work for next to
-/// nothing, because a request alone hardly ever gets its ninth driver.
+/// Fewest drivers a request is matched among. Fewer would leave requests unserved that have drivers nearby. More hardly
+/// changes the result, because a lone request almost never gets its ninth driver.
 const EDGES_MIN: usize = 8;
 
-/// Drivers for each request above which they are plentiful. Everybody then has a good driver to himself, and waiting for
-/// others gains nothing.
+/// Drivers for each request above which drivers are plentiful. Every request then has a good driver of its own, and
+/// waiting for others gains nothing.
 pub const PLENTIFUL: usize = 3;
 
 /// A driver a request may be matched with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
-    /// Who.
     pub driver: DriverId,
-    /// What it costs: metres to the pickup and what counts like metres ([`edge_cost`]).
+    /// Cost in metres ([`edge_cost`]).
     pub cost: u32,
 }
 
-/// A request to be matched.
+/// A request to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Which. No two requests of a batch are the same.
+    /// Unique within the batch.
     pub id: DispatchId,
-    /// How long its user has waited, ms. Where not all can be served, it speaks for those who have waited longer
+    /// How long its user has waited, ms. It favours longer waits when not every request can be served
     /// ([`waiting_cost`]).
     pub waited_ms: u64,
-    /// Its drivers, the cheapest first.
+    /// Its drivers, cheapest first.
     pub edges: Vec<Edge>,
 }
 
-/// What is to be done with gathered requests.
+/// What to do with the requests of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// There is but one: its own order is the best.
+    /// There is only one request; its own order is the best.
     Single,
-    /// No requests that share drivers are short of them: each keeps its own order.
+    /// No requests that share drivers are short of drivers: each keeps its own order.
     Plentiful,
-    /// The driver each request is matched with, in the order of the requests; `None` has nobody and is searched again.
+    /// The driver of each request, in the order of the requests; a request with `None` has no driver and is searched
+    /// again.
     Assigned(Vec<Option<DriverId>>),
 }
 
-/// Matches requests one to one with drivers: as many requests as possible, at the least total of [`Edge::cost`] and of the
-/// [`waiting_cost`] of those left over. Every edge given is considered, and the result is an exact optimum. It depends on the
-/// ids and costs alone: the same requests in another sequence get the same drivers.
+/// Matches requests one to one with drivers: as many requests as possible, at the lowest total of [`Edge::cost`] and of
+/// the [`waiting_cost`] of the remaining requests. Every given edge is considered, and the result is an exact optimum.
+/// It depends only on ids and costs: the same requests in another order get the same drivers.
 ///
-/// Its work is bounded: one search for a shortest path for each request, each of which looks at every edge at most once. Costs
-/// may have any value; the number of requests times the number of edges should stay below some ten millions.
+/// The work is bounded: one shortest-path search for each request, each of which visits every edge at most once. Costs
+/// may have any value; the number of requests times the number of edges should stay below about ten million.
 pub fn assign(requests: &[Request]) -> Vec<Option<DriverId>> {
-    Components::of(requests, usize::MAX).assign()
+    Components::new(requests, usize::MAX).assign()
 }
 
-/// Decides for the requests of one window.
+/// Plans the requests of one window.
 ///
-/// A request is matched among its eight cheapest drivers; where more requests were gathered, among as many drivers as there are
-/// requests, up to [`LIST_MAX`]. Up to there the optimum is that of all drivers: of `n` requests none needs its driver
-/// number `n + 1`, since the others take at most `n - 1` of those before.
+/// A request is matched among its eight cheapest drivers, or, in a larger batch, among as many drivers as there are
+/// requests, up to [`LIST_MAX`]. Up to that size the result equals the optimum over all drivers: of `n` requests none
+/// needs its driver number `n + 1`, since the others take at most `n - 1` of the ones before it.
 pub fn plan(requests: &[Request]) -> Plan {
     if requests.len() < 2 {
         return Plan::Single;
     }
-    if !Components::of(requests, usize::MAX).any_short_of_drivers(PLENTIFUL) {
+    if !Components::new(requests, usize::MAX).any_short_of_drivers(PLENTIFUL) {
         return Plan::Plentiful;
     }
     let edges = requests.len().clamp(EDGES_MIN, LIST_MAX.into());
-    Plan::Assigned(Components::of(requests, edges).assign())
+    Plan::Assigned(Components::new(requests, edges).assign())
 }
 
-/// The order in which a request's candidates are asked once it was matched: the driver `assigned` to it, then those nobody was
-/// assigned, then, in case theirs are gone, those `taken` by others of the batch. A request without a driver of its own does not ask
-/// those: it would spoil the match of another and gain nobody. At most `max_candidates` are left.
+/// The order in which a matched request is offered to its candidates: the `assigned` driver, then drivers assigned to
+/// no request, then, as a fallback, drivers `taken` by other requests of the batch. A request without an assigned
+/// driver skips the `taken` ones: it would break another request's match without gaining a ride. At most
+/// `max_candidates` remain.
 pub fn offer_order(
     mut ranked: Vec<Candidate>,
     assigned: Option<&DriverId>,

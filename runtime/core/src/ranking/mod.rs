@@ -1,8 +1,8 @@
-//! The order of candidates, and all it depended on: who is eligible, how near, and whose turn it is.
+//! The order of the candidates, with everything it depends on: eligibility, nearness and exploration.
 //!
-//! A search makes a [`Shortlist`] of what is known of the drivers, adds the times to the pickup where a router gave them, and
-//! [ranks](Shortlist::rank) it. The [`Ranking`] holds no position, and everything else that the order was made of: [`replay`]
-//! makes the same order of it again, so that a decision can be explained, and checked, long after it was made.
+//! A search builds a [`Shortlist`] from what is known of the drivers, adds driving times if a router provided them, and
+//! [ranks](Shortlist::rank) it. The [`Ranking`] contains no position but everything else the order depends on:
+//! [`replay`] derives the same order from it, so that a decision can be explained and verified at any later time.
 
 use std::cmp::Reverse;
 
@@ -12,60 +12,58 @@ use crate::ids::{DispatchId, DriverId};
 use crate::policy::DispatchPolicy;
 use crate::time::EpochMs;
 
-/// Width of a bucket of times to the pickup, s. Routers are no better than this in a city's traffic, and in half a minute a car
-/// drives about what the usual distance bucket is wide.
+/// Width of a bucket of driving times, s. Routers are no more precise than this in city traffic, and in half a minute a
+/// car drives about the width of the usual distance bucket.
 pub const TIME_BUCKET_S: u32 = 30;
 
-/// Offers in the acceptance window from which a driver is no longer new: from then on the smoothed rate is more the driver's own
-/// than the prior's.
+/// Offers in the acceptance window from which a driver no longer counts as new: the smoothed rate then reflects the
+/// driver's own answers more than the prior.
 pub const NEW_DRIVER_OFFERS: u32 = 5;
 
 /// How nearness is compared. Within one bucket, `autoAccept`, acceptance rate and idle time decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nearness {
-    /// By distance, to the last digit: every distance is a bucket of its own, numbered from the nearest. The seed's literal order.
+    /// By exact distance: every distance is a bucket of its own, numbered from the nearest (the literal order of spec
+    /// §8).
     Exact,
     /// By distance in buckets.
     Distance {
         /// Width of a bucket, m.
         width_m: u32,
     },
-    /// By time to the pickup in buckets. Drivers nobody asked the time of come behind the others, by distance as in
-    /// [`Exact`](Self::Exact).
+    /// By driving time in buckets. Drivers without a time follow the others, ordered as in [`Exact`](Self::Exact).
     Time {
         /// Width of a bucket, s.
         width_s: u32,
     },
 }
 
-/// Whose turn it is.
+/// Whether a search prefers the best driver or explores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// The best comes first.
-    Best,
-    /// A new driver comes first, where one is about as near as the best.
-    NewDriver,
+pub enum Exploration {
+    /// The best driver comes first.
+    Exploit,
+    /// A new driver comes first if one is about as near as the best.
+    Explore,
 }
 
-/// Where a time to the pickup comes from.
+/// The source of a driving time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeSource {
-    /// A router.
+    /// A router's answer.
     Router,
-    /// The straight line, because the router knew no way.
+    /// An estimate from the straight line, because the router knew no route.
     StraightLine,
 }
 
-/// The time a driver needs to the pickup.
+/// The driving time of a driver to the pickup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PickupTime {
-    /// Seconds.
     pub seconds: u32,
-    /// Where they come from.
     pub source: TimeSource,
 }
 
-/// How many drivers were left out, by the first reason found.
+/// How many drivers were not eligible, by the first reason found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeftOut {
     /// [`Ineligible::NotActive`].
@@ -96,42 +94,39 @@ impl LeftOut {
     }
 }
 
-/// All that the place of one driver depends on.
+/// Everything one driver's rank depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entrant {
-    /// Who.
     pub driver_id: DriverId,
-    /// Straight distance to the pickup.
+    /// Straight-line distance to the pickup.
     pub distance: Metres,
-    /// Time to the pickup, where it was asked for.
+    /// Driving time, if it was requested.
     pub time: Option<PickupTime>,
-    /// Bucket by [`Nearness`], 0 the nearest.
+    /// Bucket by [`Nearness`]; 0 is the nearest.
     pub bucket: u32,
-    /// Whether the driver accepts by itself.
+    /// Whether the driver accepts automatically.
     pub auto_accept: bool,
     /// Answers in the acceptance window.
     pub acceptance: AcceptanceCounts,
-    /// For how long the driver has been free, ms.
+    /// How long the driver has been free, ms.
     pub idle_ms: u64,
 }
 
-/// A decided order, and all it depended on.
+/// A decided order, with everything it depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    /// How nearness was compared.
     pub nearness: Nearness,
-    /// Whose turn it was.
-    pub turn: Turn,
-    /// Drivers who could have been asked, those behind the last candidate included.
+    pub exploration: Exploration,
+    /// Number of eligible drivers, including those cut off after the last candidate.
     pub eligible: usize,
-    /// Drivers who could not.
+    /// Drivers who were not eligible.
     pub left_out: LeftOut,
     /// The candidates, best first.
     pub order: Vec<Entrant>,
 }
 
 impl Ranking {
-    /// The candidates as the rest of the algorithm knows them, best first.
+    /// The candidates for the rest of the algorithm, best first.
     pub fn candidates(&self) -> Vec<Candidate> {
         let candidate = |(priority, entrant): (usize, &Entrant)| Candidate {
             driver_id: entrant.driver_id.clone(),
@@ -150,7 +145,7 @@ struct Eligible<'a> {
     time: Option<PickupTime>,
 }
 
-/// The drivers who may be asked, nearest first, before it is decided in which order.
+/// The eligible drivers, nearest first, before ranking.
 pub struct Shortlist<'a> {
     eligible: Vec<Eligible<'a>>,
     left_out: LeftOut,
@@ -158,8 +153,8 @@ pub struct Shortlist<'a> {
 }
 
 impl<'a> Shortlist<'a> {
-    /// Those of `drivers` who may be offered what `search` looks for. Their sequence does not matter.
-    pub fn of(drivers: &'a [DriverSnapshot], search: &Search, policy: &DispatchPolicy, now: EpochMs) -> Self {
+    /// The drivers who are eligible for `search`. The order of `drivers` does not matter.
+    pub fn new(drivers: &'a [DriverSnapshot], search: &Search, policy: &DispatchPolicy, now: EpochMs) -> Self {
         let mut left_out = LeftOut::default();
         let mut eligible = Vec::new();
         for driver in drivers {
@@ -173,22 +168,22 @@ impl<'a> Shortlist<'a> {
         Self { eligible, left_out, now }
     }
 
-    /// The moment of the decision.
+    /// The time of the decision.
     pub fn now(&self) -> EpochMs {
         self.now
     }
 
-    /// Whether nobody may be asked.
+    /// Whether no driver is eligible.
     pub fn is_empty(&self) -> bool {
         self.eligible.is_empty()
     }
 
-    /// Where the nearest `count` of them are, nearest first.
+    /// The positions of the nearest `count` drivers, nearest first.
     pub fn nearest(&self, count: usize) -> Vec<Coordinate> {
         self.eligible.iter().take(count).map(|one| one.driver.position).collect()
     }
 
-    /// The same drivers with the times that the [nearest](Self::nearest) need to the pickup.
+    /// The same drivers with the driving times of the [nearest](Self::nearest).
     #[must_use]
     pub fn with_times(mut self, times: impl IntoIterator<Item = PickupTime>) -> Self {
         for (one, time) in self.eligible.iter_mut().zip(times) {
@@ -197,8 +192,8 @@ impl<'a> Shortlist<'a> {
         self
     }
 
-    /// Decides the order. It is total, and depends on the arguments alone.
-    pub fn rank(&self, policy: &DispatchPolicy, turn: Turn) -> Ranking {
+    /// Decides the order. It is total and depends only on the arguments.
+    pub fn rank(&self, policy: &DispatchPolicy, exploration: Exploration) -> Ranking {
         let nearness = match policy.distance_bucket_m {
             _ if self.eligible.iter().any(|one| one.time.is_some()) => Nearness::Time { width_s: TIME_BUCKET_S },
             0 => Nearness::Exact,
@@ -222,31 +217,32 @@ impl<'a> Shortlist<'a> {
             });
         }
         let eligible = entrants.len();
-        sort(&mut entrants, turn);
+        sort(&mut entrants, exploration);
         entrants.truncate(policy.max_candidates.into());
-        Ranking { nearness, turn, eligible, left_out: self.left_out, order: entrants }
+        Ranking { nearness, exploration, eligible, left_out: self.left_out, order: entrants }
     }
 }
 
-/// Whose turn it is in the searches of a dispatch: that of new drivers in the policy's share of all dispatches. It depends on the id
-/// alone, so that every search of a dispatch, and every look back at it, comes to the same.
-pub fn turn_of(dispatch: &DispatchId, policy: &DispatchPolicy) -> Turn {
-    let drawn = spread(dispatch.as_str()) % 100;
-    if drawn < u64::from(policy.exploration_share_percent) { Turn::NewDriver } else { Turn::Best }
+/// Whether the searches of a dispatch explore: true for the policy's share of all dispatches. It depends only on the
+/// id, so that every search of a dispatch and every replay of its record give the same result.
+pub fn exploration_for(dispatch: &DispatchId, policy: &DispatchPolicy) -> Exploration {
+    let sample = uniform_hash(dispatch.as_str()) % 100;
+    if sample < u64::from(policy.exploration_share_percent) { Exploration::Explore } else { Exploration::Exploit }
 }
 
-/// The order that the record of a ranking leads to. It is the order of the record itself, unless somebody changed one or the other.
+/// The order that follows from the record of a ranking. It equals the recorded order unless one of the two was
+/// modified.
 pub fn replay(ranking: &Ranking) -> Vec<DriverId> {
     let mut entrants = ranking.order.clone();
     for entrant in &mut entrants {
-        // What can be worked out again is not believed.
+        // Recorded buckets are not trusted if they can be computed.
         entrant.bucket = bucket(ranking.nearness, entrant.distance, entrant.time).unwrap_or(entrant.bucket);
     }
-    sort(&mut entrants, ranking.turn);
+    sort(&mut entrants, ranking.exploration);
     entrants.into_iter().map(|entrant| entrant.driver_id).collect()
 }
 
-/// The bucket that follows from the numbers of one driver; `None` where it depends on the others.
+/// The bucket that follows from one driver's values; `None` if it depends on the other drivers.
 fn bucket(nearness: Nearness, distance: Metres, time: Option<PickupTime>) -> Option<u32> {
     match (nearness, time) {
         (Nearness::Distance { width_m }, _) => Some(distance.rounded() / width_m.max(1)),
@@ -255,8 +251,8 @@ fn bucket(nearness: Nearness, distance: Metres, time: Option<PickupTime>) -> Opt
     }
 }
 
-fn sort(entrants: &mut [Entrant], turn: Turn) {
-    // Times are there only where they are compared; whoever has none comes behind those who have.
+fn sort(entrants: &mut [Entrant], exploration: Exploration) {
+    // Times exist only if they are compared. Drivers without a time follow the others.
     let timed = entrants.iter().any(|entrant| entrant.time.is_some());
     let nearness = |entrant: &Entrant| (timed && entrant.time.is_none(), entrant.bucket);
     let rest = |entrant: &Entrant| {
@@ -267,7 +263,7 @@ fn sort(entrants: &mut [Entrant], turn: Turn) {
         by_nearness.then_with(|| rest(a).cmp(&rest(b))).then_with(|| a.driver_id.cmp(&b.driver_id))
     });
     let nearest = entrants.iter().map(nearness).min();
-    if let (Turn::NewDriver, Some((_, bucket))) = (turn, nearest) {
+    if let (Exploration::Explore, Some((_, bucket))) = (exploration, nearest) {
         let about_as_near = |entrant: &Entrant| nearness(entrant) <= (false, bucket.saturating_add(1));
         let is_new = |entrant: &Entrant| entrant.acceptance.offered < NEW_DRIVER_OFFERS;
         if let Some(place) = entrants.iter().position(|entrant| is_new(entrant) && about_as_near(entrant)) {
@@ -276,9 +272,9 @@ fn sort(entrants: &mut [Entrant], turn: Turn) {
     }
 }
 
-/// Spreads texts over all numbers, evenly and always in the same way: FNV-1a, and the last mixing step of `MurmurHash3`, without which
-/// texts that differ in one digit would have neighbouring remainders.
-fn spread(text: &str) -> u64 {
+/// A deterministic, uniform hash: FNV-1a with the last mixing step of `MurmurHash3`, without which texts that differ in
+/// one digit would have neighbouring remainders.
+fn uniform_hash(text: &str) -> u64 {
     let fnv = text
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -287,10 +283,10 @@ fn spread(text: &str) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-/// The candidates among `drivers`, best first, at most `max_candidates` (the seed's `findCandidateDrivers`). The order is total
-/// and depends only on the arguments: equal inputs in any sequence give equal outputs.
+/// The candidates among `drivers`, best first, at most `max_candidates` (`findCandidateDrivers` in spec §8). The order
+/// is total and depends only on the arguments: the same drivers in any order give the same result.
 pub fn rank(drivers: &[DriverSnapshot], search: &Search, policy: &DispatchPolicy, now: EpochMs) -> Vec<Candidate> {
-    Shortlist::of(drivers, search, policy, now).rank(policy, Turn::Best).candidates()
+    Shortlist::new(drivers, search, policy, now).rank(policy, Exploration::Exploit).candidates()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Times to the pickup, new drivers, and the order that a record leads to.
+//! Driving times, exploration, and the order that follows from a record.
 
 use proptest::prelude::*;
 
@@ -19,30 +19,35 @@ prop_compose! {
     }
 }
 
-fn turn() -> impl Strategy<Value = Turn> {
-    prop_oneof![Just(Turn::Best), Just(Turn::NewDriver)]
+fn exploration() -> impl Strategy<Value = Exploration> {
+    prop_oneof![Just(Exploration::Exploit), Just(Exploration::Explore)]
 }
 
 proptest! {
-    /// A record knows distances to the metre only.
+    /// A record stores distances in whole metres.
     #[test]
-    fn the_record_leads_to_the_same_order(
-        drivers in drivers(), times in times(), turn in turn(), width in prop_oneof![Just(0_u32), 1..2000_u32], most in 1..12_u8,
+    fn replaying_a_record_gives_the_same_order(
+        drivers in drivers(),
+        times in times(),
+        exploration in exploration(),
+        width in prop_oneof![Just(0_u32), 1..2000_u32],
+        most in 1..12_u8,
     ) {
         let policy = DispatchPolicy { distance_bucket_m: width, max_candidates: most, ..many(0) };
-        let mut ranking = Shortlist::of(&drivers, &search(Vec::new()), &policy, NOW).with_times(times).rank(&policy, turn);
+        let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &policy, NOW).with_times(times);
+        let mut ranking = shortlist.rank(&policy, exploration);
         let order: Vec<DriverId> = ranking.order.iter().map(|entrant| entrant.driver_id.clone()).collect();
         for entrant in &mut ranking.order {
             entrant.distance = Metres(entrant.distance.rounded().into());
         }
         prop_assert_eq!(replay(&ranking), order.clone());
         ranking.order.reverse();
-        prop_assert_eq!(replay(&ranking), order, "whatever the sequence of the record");
+        prop_assert_eq!(replay(&ranking), order, "whatever the order of the record");
     }
 
-    /// The seed's text, sorted as it stands: distance, `autoAccept`, acceptance rate; ours behind it.
+    /// The criteria of spec §8 as written: distance, `autoAccept`, acceptance rate. The additional criteria follow.
     #[test]
-    fn without_buckets_the_order_is_a_sort_by_the_seeds_criteria(drivers in drivers()) {
+    fn without_buckets_the_order_is_a_sort_by_the_specified_criteria(drivers in drivers()) {
         let policy = DispatchPolicy { distance_bucket_m: 0, ..many(0) };
         let search = search(Vec::new());
         let mut literal: Vec<&DriverSnapshot> =
@@ -56,15 +61,15 @@ proptest! {
                 .then_with(|| a.idle_since.cmp(&b.idle_since))
                 .then_with(|| a.id.cmp(&b.id))
         });
-        let ranking = Shortlist::of(&drivers, &search, &policy, NOW).rank(&policy, Turn::Best);
+        let ranking = Shortlist::new(&drivers, &search, &policy, NOW).rank(&policy, Exploration::Exploit);
         let ranked: Vec<&DriverId> = ranking.order.iter().map(|entrant| &entrant.driver_id).collect();
         prop_assert_eq!(ranked, literal.iter().map(|driver| &driver.id).collect::<Vec<_>>());
     }
 
     #[test]
-    fn everybody_is_a_candidate_or_left_out_for_a_reason(drivers in drivers()) {
+    fn every_driver_is_eligible_or_counted_with_a_reason(drivers in drivers()) {
         let policy = DispatchPolicy { max_candidates: 3, ..many(0) };
-        let ranking = Shortlist::of(&drivers, &search(Vec::new()), &policy, NOW).rank(&policy, Turn::Best);
+        let ranking = Shortlist::new(&drivers, &search(Vec::new()), &policy, NOW).rank(&policy, Exploration::Exploit);
         let LeftOut { not_active, stale, already_asked, resting, too_far, fare_too_low } = ranking.left_out;
         let left_out = not_active + stale + already_asked + resting + too_far + fare_too_low;
         prop_assert_eq!(ranking.eligible + left_out as usize, drivers.len());
@@ -72,10 +77,10 @@ proptest! {
     }
 
     #[test]
-    fn times_decide_before_distances_and_whoever_has_none_comes_last(drivers in drivers(), times in times()) {
-        let shortlist = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW);
+    fn times_decide_before_distances_and_drivers_without_a_time_come_last(drivers in drivers(), times in times()) {
+        let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW);
         let asked = shortlist.nearest(times.len()).len();
-        let ranking = shortlist.with_times(times.clone()).rank(&many(0), Turn::Best);
+        let ranking = shortlist.with_times(times.clone()).rank(&many(0), Exploration::Exploit);
         let (timed, others) = ranking.order.split_at(asked);
         prop_assert!(timed.iter().all(|entrant| entrant.time.is_some()));
         prop_assert!(timed.is_sorted_by_key(|entrant| entrant.time.map(|time| time.seconds / TIME_BUCKET_S)));
@@ -84,11 +89,12 @@ proptest! {
         }
     }
 
-    /// The turn of new drivers puts one of them first and leaves the others as they are.
+    /// Exploration puts one new driver first and does not reorder the others.
     #[test]
     fn a_new_driver_is_put_first_only_if_about_as_near_as_the_best(drivers in drivers()) {
-        let shortlist = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW);
-        let (best, new) = (shortlist.rank(&many(0), Turn::Best), shortlist.rank(&many(0), Turn::NewDriver));
+        let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW);
+        let best = shortlist.rank(&many(0), Exploration::Exploit);
+        let new = shortlist.rank(&many(0), Exploration::Explore);
         let wanted = best.order.iter().find(|entrant| {
             entrant.acceptance.offered < NEW_DRIVER_OFFERS && entrant.bucket <= best.order[0].bucket + 1
         });
@@ -104,25 +110,25 @@ proptest! {
 }
 
 #[test]
-fn new_drivers_have_their_turn_in_the_share_of_dispatches_that_is_theirs() {
+fn the_configured_share_of_dispatches_explores() {
     for share in [0, 10, 30, 50] {
         let policy = many(share);
-        let of_new = (0..10_000)
+        let explored = (0..10_000)
             .filter(|number| {
                 let id = DispatchId::from_suffix(&format!("{number:05}")).unwrap();
-                turn_of(&id, &policy) == Turn::NewDriver
+                exploration_for(&id, &policy) == Exploration::Explore
             })
             .count();
         let expected = usize::from(share) * 100;
         let allowed = if share == 0 { 0 } else { 300 };
-        assert!(of_new.abs_diff(expected) <= allowed, "{of_new} of 10000 with {share} %");
+        assert!(explored.abs_diff(expected) <= allowed, "{explored} of 10000 with {share} %");
     }
     let id = DispatchId::from_suffix("01JQ").unwrap();
-    assert_eq!(turn_of(&id, &many(50)), turn_of(&id, &many(50)), "a dispatch never changes its mind");
+    assert_eq!(exploration_for(&id, &many(50)), exploration_for(&id, &many(50)), "the choice is stable for a dispatch");
 }
 
 #[test]
-fn a_new_driver_waits_behind_the_usual_best_on_any_other_turn() {
+fn a_new_driver_follows_the_best_without_exploration() {
     let driver = |name: &str, metres: f64, offered: u32| DriverSnapshot {
         id: DriverId::from_suffix(name).unwrap(),
         availability: PersonStatus::Active,
@@ -136,15 +142,15 @@ fn a_new_driver_waits_behind_the_usual_best_on_any_other_turn() {
         resting: false,
     };
     let drivers = [driver("old", 150.0, 40), driver("new", 350.0, 4), driver("newer", 450.0, 0)];
-    let first = |turn: Turn| {
-        let ranking = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), turn);
+    let first = |exploration: Exploration| {
+        let ranking = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), exploration);
         ranking.order[0].driver_id.suffix().to_owned()
     };
-    assert_eq!((first(Turn::Best), first(Turn::NewDriver)), ("old".to_owned(), "new".to_owned()));
+    assert_eq!((first(Exploration::Exploit), first(Exploration::Explore)), ("old".to_owned(), "new".to_owned()));
 }
 
 #[test]
-fn a_record_somebody_changed_leads_to_another_order() {
+fn a_modified_record_gives_another_order() {
     let drivers = [1_u32, 2].map(|number| DriverSnapshot {
         id: DriverId::from_suffix(&number.to_string()).unwrap(),
         availability: PersonStatus::Active,
@@ -157,7 +163,7 @@ fn a_record_somebody_changed_leads_to_another_order() {
         acceptance: AcceptanceCounts::default(),
         resting: false,
     });
-    let mut ranking = Shortlist::of(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), Turn::Best);
+    let mut ranking = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW).rank(&many(0), Exploration::Exploit);
     let order: Vec<DriverId> = ranking.order.iter().map(|entrant| entrant.driver_id.clone()).collect();
     assert_eq!(replay(&ranking), order);
     ranking.order[1].auto_accept = true;

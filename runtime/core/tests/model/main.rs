@@ -1,18 +1,22 @@
-//! Every order of everything, checked: core's own `step`, called by two workers for two dispatches and two drivers, where
+//! Model checking of every interleaving: core's own `step`, called by two workers for two dispatches and two drivers.
 //!
-//! * a worker reads, decides and writes in separate moments, and may stop for as long as it likes, or die, between any two of them;
-//! * the table does what the runtime's transaction does: the dispatch on condition that it is as it was read, the driver on condition
-//!   that it is free, all or nothing; the answer to a write may be lost;
-//! * drivers answer offers old and new, their own and others', as often as they like; users and drivers cancel; rides go on;
-//! * timers and stream records come late, early, twice, or never, in any order, and the sweeper whenever it likes;
-//! * Redis is not trusted at all: a search finds anybody, a reservation is given or not, so every hold may have been lost;
-//! * clocks show anything: whoever decides may see an offer's time, the search's time and the candidates' age as over or not.
+//! * A worker reads, decides and writes in separate steps, and may pause for any time, or crash, between any two of
+//!   them.
+//! * The table behaves like the runtime's transaction: it writes the dispatch on condition that it is as it was read,
+//!   and the driver on condition that the driver is free, all or nothing. The answer to a write may be lost.
+//! * Drivers answer old and new offers, their own and others', any number of times. Users and drivers cancel. Rides
+//!   progress.
+//! * Timers and stream records arrive late, early, twice or never, in any order. The sweeper runs at any time.
+//! * Redis is not trusted: a search returns any drivers, and a reservation succeeds or fails arbitrarily, so every hold
+//!   may have been lost.
+//! * Clocks are arbitrary: each decision may find the offer's time, the search budget and the candidates' freshness
+//!   expired or not.
 //!
-//! A message that nobody has to deliver and anybody may deliver again needs no place in the state, which keeps the model small enough
-//! to look at all of it. That every request ends is checked from each of its states: with all messages and all work in hand lost, the
-//! sweeper alone brings it to an end.
+//! A message that may be lost and may be repeated needs no place in the state, which keeps the model small enough to
+//! explore completely. Termination is checked from every state: even if all messages and all work in progress are lost,
+//! the sweeper alone ends every request.
 //!
-//! `MODEL_WORKERS=3` lets three workers loose, for `MODEL_MINUTES` at most.
+//! `MODEL_WORKERS=3` uses three workers, for at most `MODEL_MINUTES`.
 
 #![cfg(test)]
 
@@ -32,17 +36,17 @@ use row::Setting;
 use seen::{BRANCHES, Seen};
 use world::{Action, State, World};
 
-/// Drivers who have to be asked, and dispatches that are alike: what differs in names only is looked at once.
-const ALIKE: Setting = Setting { auto_accept: [false, false], attempts: [2, 2], workers: 2 };
-/// A driver who accepts by itself, and a dispatch that may be offered once.
-const UNLIKE: Setting = Setting { auto_accept: [false, true], attempts: [2, 1], workers: 2 };
+/// Drivers who answer themselves, and two equal dispatches: states that differ only in names are explored once.
+const SYMMETRIC: Setting = Setting { auto_accept: [false, false], attempts: [2, 2], workers: 2 };
+/// One driver who accepts automatically, and one dispatch that may be offered only once.
+const ASYMMETRIC: Setting = Setting { auto_accept: [false, true], attempts: [2, 1], workers: 2 };
 
 fn number_in(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-/// The promises that can be broken in the fewest steps, each with its way there.
-fn soonest_broken(world: World) -> Vec<(&'static str, Path<State, Action>)> {
+/// The properties that can be violated in the fewest steps, each with its counterexample.
+fn shortest_counterexamples(world: World) -> Vec<(&'static str, Path<State, Action>)> {
     let checker = world.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let mut found: Vec<_> = checker.discoveries().into_iter().collect();
     let length = |path: &Path<State, Action>| path.clone().into_actions().len();
@@ -52,43 +56,43 @@ fn soonest_broken(world: World) -> Vec<(&'static str, Path<State, Action>)> {
     found
 }
 
-/// Looks at every state of a setting, as far as the time allows, and prints what was found.
+/// Explores every state of a setting, as far as the time allows, and prints the result.
 fn explore(name: &str, setting: Setting, seen: &Arc<Seen>) {
     let begin = Instant::now();
     let longest = Duration::from_mins(number_in("MODEL_MINUTES", 10));
     let checker = World::new(setting, seen.clone()).checker().threads(2).timeout(longest).spawn_dfs().join();
     println!(
-        "{name}, {} workers: {} states by {} steps, up to {} deep, in {:.1} s{}",
+        "{name}, {} workers: {} states, {} transitions, depth {}, in {:.1} s{}",
         setting.workers,
         checker.unique_state_count(),
         checker.state_count(),
         checker.max_depth(),
         begin.elapsed().as_secs_f64(),
-        if begin.elapsed() < longest { "" } else { " (not all of them: the time was up)" }
+        if begin.elapsed() < longest { "" } else { " (incomplete: the time limit was reached)" }
     );
     let discoveries = checker.discoveries();
     for property in checker.model().properties() {
         assert_eq!(property.expectation, Expectation::Always);
-        let verdict = if discoveries.contains_key(property.name) { "BROKEN" } else { "kept" };
+        let verdict = if discoveries.contains_key(property.name) { "VIOLATED" } else { "holds" };
         println!("  {verdict}: {}", property.name);
     }
     if !discoveries.is_empty() {
-        for (promise, path) in soonest_broken(World::new(setting, Arc::default())) {
-            println!("{promise}? Not after\n{path:#?}");
+        for (promise, path) in shortest_counterexamples(World::new(setting, Arc::default())) {
+            println!("violated: {promise}, after\n{path:#?}");
         }
-        panic!("promises are broken: {:?}", discoveries.keys());
+        panic!("properties are violated: {:?}", discoveries.keys());
     }
 }
 
 #[test]
-fn whatever_happens_in_whatever_order_every_promise_is_kept() {
+fn every_interleaving_keeps_every_property() {
     let workers = usize::try_from(number_in("MODEL_WORKERS", 2)).unwrap();
     let seen = Arc::new(Seen::default());
-    explore("drivers who are asked", Setting { workers, ..ALIKE }, &seen);
-    explore("a driver who accepts by itself", Setting { workers, ..UNLIKE }, &seen);
+    explore("drivers who answer", Setting { workers, ..SYMMETRIC }, &seen);
+    explore("a driver who accepts automatically", Setting { workers, ..ASYMMETRIC }, &seen);
     for (branch, words) in BRANCHES {
         println!("  {} times {words}", seen.count(*branch));
     }
     let never: Vec<_> = BRANCHES.iter().filter(|(branch, _)| seen.count(*branch) == 0).collect();
-    assert!(never.is_empty(), "never taken: {never:?}");
+    assert!(never.is_empty(), "branches never taken: {never:?}");
 }

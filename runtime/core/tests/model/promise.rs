@@ -1,5 +1,5 @@
-//! What must be true whatever happens. A promise about a moment is judged where the write happens and remembered by the state, a promise
-//! about a state is judged on every state.
+//! The properties of the model. A property of a write is checked at the write and recorded in the state; a property of
+//! a state is checked on every state.
 
 use dispatch_core::dispatch::DispatchStatus;
 use stateright::Property;
@@ -8,7 +8,7 @@ use super::row::{DISPATCHES, DRIVERS, Row, Setting};
 use super::task::{Cause, Task, Who};
 use super::world::{State, World};
 
-/// A promise about a moment.
+/// A property of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Promise {
     LegalEdge,
@@ -22,7 +22,7 @@ pub enum Promise {
     OnlyItsPeople,
     OneDriverEver,
     NoneFreedTwice,
-    NeverToldNo,
+    RiderNeverRefused,
 }
 
 fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
@@ -35,7 +35,7 @@ fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
         )
 }
 
-/// Which promise a write breaks, given the table as it is before it.
+/// The property that a write violates, given the table before the write.
 pub fn broken_by(state: &State, task: &Task, setting: &Setting) -> Option<Promise> {
     let dispatch = usize::from(task.dispatch);
     let (before, after) = (&state.rows[dispatch], &task.after);
@@ -75,7 +75,7 @@ fn accepts_rightly(before: &Row, task: &Task) -> bool {
     before.is_offered() && before.driver == Some(driver) && before.offer_seq == offer_seq
 }
 
-/// An offer that nobody answered has had its time, and a timer ended no other offer than its own.
+/// An offer without an answer has had its full time, and a timer ends only its own offer.
 fn ends_in_time(before: &Row, task: &Task) -> bool {
     if !before.is_offered() || task.after.is_offered() {
         return true;
@@ -88,7 +88,7 @@ fn ends_in_time(before: &Row, task: &Task) -> bool {
     }
 }
 
-/// Whoever answers, cancels or reports has the part in the dispatch that this needs.
+/// Only the people of a dispatch answer, cancel or report.
 fn acts_rightly(before: &Row, cause: Cause) -> bool {
     match cause {
         Cause::CancelByUser(who) => who == Who::Owner,
@@ -127,7 +127,8 @@ fn live_offers_have_an_end(state: &State) -> bool {
     state.rows.iter().all(|row| row.is_offered() == row.has_end)
 }
 
-/// A state in which nobody works says the same of the table as one in which somebody does, whose work may be lost.
+/// A state without work in progress has the same table as one with work that may still be lost, so only the former is
+/// checked.
 fn every_request_can_still_end(world: &World, state: &State) -> bool {
     state.broken.is_some() || state.tasks.iter().any(Option::is_some) || world.drains(state)
 }
@@ -138,30 +139,30 @@ macro_rules! moments {
     };
 }
 
-/// All promises.
+/// All properties.
 pub fn properties() -> Vec<Property<World>> {
     let mut all = moments! {
-        "no edge is taken that the status graph does not have": LegalEdge,
-        "each write makes ver one larger": VersionByOne,
-        "no offer is made while another one is live": OneLiveOffer,
-        "each offer has the next number, and nothing else changes it": OwnNumber,
-        "nobody is asked twice": AskedOnce,
+        "only transitions of the status graph occur": LegalEdge,
+        "each write increments ver": VersionByOne,
+        "no offer is made while another one is open": OneLiveOffer,
+        "only an offer changes offer_seq, by one": OwnNumber,
+        "no driver is offered a dispatch twice": AskedOnce,
         "no more offers are made than allowed": AttemptsBounded,
-        "only the driver of the live offer accepts it": OnlyTheOfferedDriverAccepts,
-        "an offer nobody answers has its full time, and only its own timer ends it": FullTime,
-        "nobody acts on somebody else's dispatch": OnlyItsPeople,
-        "a dispatch is given to one driver ever": OneDriverEver,
-        "a dispatch that is over frees nobody": NoneFreedTwice,
-        "a driver who has the ride is not told otherwise": NeverToldNo,
+        "only the driver of the open offer accepts it": OnlyTheOfferedDriverAccepts,
+        "an unanswered offer lasts its full time, and only its own timer ends it": FullTime,
+        "only the people of a dispatch act on it": OnlyItsPeople,
+        "a dispatch is accepted by at most one driver": OneDriverEver,
+        "a completed or cancelled dispatch frees nobody again": NoneFreedTwice,
+        "a driver who has the ride is never refused": RiderNeverRefused,
     };
     all.push(Property::always("no driver is on two dispatches", |_, state| one_dispatch_per_driver(state)));
-    all.push(Property::always("drivers' items say what dispatches say", |_, state| drivers_items_agree(state)));
-    all.push(Property::always("a user is free exactly when the dispatch is over", |_, state| {
+    all.push(Property::always("drivers' items agree with the dispatches", |_, state| drivers_items_agree(state)));
+    all.push(Property::always("a user is free exactly when the dispatch has ended", |_, state| {
         users_are_free_when_it_is_over(state)
     }));
-    all.push(Property::always("exactly the live offers have an end", |_, state| live_offers_have_an_end(state)));
+    all.push(Property::always("exactly the open offers have a time-out", |_, state| live_offers_have_an_end(state)));
     all.push(Property::always(
-        "with the sweeper alone every request ends, and with a driver every ride",
+        "the sweeper alone ends every request, and a driver every ride",
         every_request_can_still_end,
     ));
     all

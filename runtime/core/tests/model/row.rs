@@ -1,7 +1,7 @@
-//! A dispatch as small as the model can hold it, and the way between it and core's own [`Dispatch`].
+//! A compact dispatch for the model, and the conversion to and from core's own [`Dispatch`].
 //!
-//! The time is not a number here but a [`View`]: what whoever decides sees of the three moments `step` compares with `now`. Every
-//! decision may see anything, so that clocks that differ, stand still or step back are among what is checked.
+//! Time is not a number here but a [`View`]: how a decision sees the three times that `step` compares with `now`. Every
+//! decision may see any combination, so clocks that differ, stop or go back are covered.
 
 use std::sync::LazyLock;
 
@@ -10,14 +10,14 @@ use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::time::EpochMs;
 
-/// Dispatches, each with a user of its own.
+/// Number of dispatches, each with its own user.
 pub const DISPATCHES: usize = 2;
-/// Drivers.
+/// Number of drivers.
 pub const DRIVERS: usize = 2;
-/// One more than the offers allowed, so that a model without that bound shows it.
+/// One more than the offers allowed, so that a model without that bound shows the violation.
 const ASKED_MAX: usize = 3;
 
-/// The moment of every decision. Only what lies before and after it matters.
+/// The time of every decision. Only the order of other times relative to it matters.
 pub const NOW: EpochMs = EpochMs(1_000_000);
 
 /// The statuses, in the order of a ride.
@@ -32,7 +32,7 @@ const STATUSES: [DispatchStatus; 5] = [
 /// A driver's number.
 pub type Driver = u8;
 
-/// The ids, made once.
+/// The ids, created once.
 struct Ids {
     dispatches: [DispatchId; DISPATCHES],
     users: [UserId; DISPATCHES],
@@ -60,14 +60,14 @@ pub fn number(driver: &DriverId) -> Driver {
     u8::from(*driver == IDS.drivers[1])
 }
 
-/// What whoever decides sees of the time.
+/// How a decision sees the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct View {
-    /// The live offer's time is up.
+    /// The open offer has timed out.
     pub due: bool,
-    /// The search has lasted long enough.
+    /// The search budget is used up.
     pub late: bool,
-    /// The list of candidates is young enough to be used.
+    /// The list of candidates is still fresh.
     pub fresh: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Row {
     pub offer_seq: u8,
     pub ver: u8,
     pub attempt: u8,
-    /// Whether it says when an offer runs out.
+    /// Whether the time-out of an offer is set.
     pub has_end: bool,
     pub asked: [Option<Driver>; ASKED_MAX],
     pub candidates: [Option<Driver>; DRIVERS],
@@ -123,7 +123,7 @@ impl Row {
         }
     }
 
-    /// What the stream showed of this dispatch when its first `ended` offers had ended: each of them is two writes.
+    /// The stream image of this dispatch after its first `ended` offers had ended; each offer is two writes.
     pub fn image(&self, ended: u8) -> Self {
         let asked = self.asked.iter().flatten().copied().take(ended.into());
         Self { offer_seq: ended, ver: 1 + 2 * ended, attempt: ended, asked: row_of(asked), ..Self::requested() }
@@ -133,12 +133,12 @@ impl Row {
         STATUSES[usize::from(self.status)]
     }
 
-    /// Whether a driver is asked and has not answered.
+    /// Whether an offer is open.
     pub fn is_offered(&self) -> bool {
         self.status() == DispatchStatus::Requested && self.driver.is_some()
     }
 
-    /// The driver who is on it.
+    /// The driver of the ride.
     pub fn rider(&self) -> Option<Driver> {
         self.driver.filter(|_| matches!(self.status(), DispatchStatus::Accepted | DispatchStatus::InProgress))
     }
@@ -154,7 +154,7 @@ impl Row {
         }
     }
 
-    /// As core knows it.
+    /// Converts to core's type.
     pub fn to_dispatch(self, dispatch: usize, setting: &Setting, view: View) -> Dispatch {
         let drivers = |row: &[Option<Driver>]| row.iter().flatten().copied().map(driver_id).collect::<Vec<_>>();
         let candidate = |driver: &Driver| setting.candidate(*driver);
@@ -185,8 +185,8 @@ impl Row {
         }
     }
 
-    /// What the table keeps of core's.
-    pub fn of(dispatch: &Dispatch) -> Self {
+    /// Converts from core's type.
+    pub fn from_dispatch(dispatch: &Dispatch) -> Self {
         let matching = &dispatch.matching;
         let position = |event: TripEvent| TRIP.iter().position(|other| *other == event).map(small);
         Self {
@@ -203,19 +203,19 @@ impl Row {
     }
 }
 
-/// What stays as it is while a model runs.
+/// The constants of a model run.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Which drivers accept by themselves.
+    /// Which drivers accept automatically.
     pub auto_accept: [bool; DRIVERS],
-    /// Offers allowed, by dispatch.
+    /// Largest number of offers, by dispatch.
     pub attempts: [u8; DISPATCHES],
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
 }
 
 impl Setting {
-    /// A driver as a search finds it.
+    /// A driver as a search result.
     pub fn candidate(&self, driver: Driver) -> CandidateRef {
         CandidateRef { driver_id: driver_id(driver), auto_accept: self.auto_accept[usize::from(driver)] }
     }

@@ -1,39 +1,39 @@
-//! The rare branches: a model that never takes them proves nothing about them.
+//! Counts rare branches: a model that never takes them proves nothing about them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! branches {
     ($($(#[$doc:meta])* $branch:ident: $words:literal,)*) => {
-        /// Something that happens seldom.
+        /// A rare branch.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Branch { $($(#[$doc])* $branch),* }
 
-        /// All of them, with words for the report.
+        /// All branches, with their texts in the report.
         pub const BRANCHES: &[(Branch, &str)] = &[$((Branch::$branch, $words)),*];
     };
 }
 
 branches! {
-    AnswerFirst: "an accept is stored while the timer of its offer has fired",
-    TimerFirst: "a timer ends an offer whose accept is under way",
-    LateAccept: "an accept of the offer before comes during the next one and is refused",
-    RepeatedAccept: "a repeated accept is answered as the first was",
-    EarlyTimer: "a timer that is early is started again",
-    LateTimer: "a timer of the offer before comes during the next one and is refused",
-    HoldLost: "a driver has two live offers, because the hold of one was lost",
-    DriverTaken: "an accept is impossible, because the driver is on another dispatch",
+    AnswerFirst: "an acceptance is stored after the timer of its offer fired",
+    TimerFirst: "a timer ends an offer whose acceptance is in progress",
+    LateAccept: "a late acceptance of the previous offer is refused",
+    RepeatedAccept: "a repeated acceptance gets the same answer",
+    EarlyTimer: "an early timer is started again",
+    LateTimer: "a late timer of the previous offer is refused",
+    HoldLost: "a driver has two open offers because a hold was lost",
+    DriverTaken: "an acceptance fails because the driver is on another dispatch",
     CancelDuringOffer: "the user cancels during an offer",
-    CancelRefused: "the user wants to cancel a ride that has begun and is refused",
+    CancelRefused: "a cancellation by the user during the ride is refused",
     DriverCancels: "the driver cancels",
-    Crash: "a worker dies between reading and writing",
-    CrashAfterWrite: "a worker dies between a write and what follows it",
-    Resumed: "the sweeper goes on where a worker died between a write and what follows it",
-    OldRecord: "a late or doubled stream record is worked on and changes nothing",
+    Crash: "a worker crashes between reading and writing",
+    CrashAfterWrite: "a worker crashes between a write and its follow-up",
+    Resumed: "the sweeper continues after such a crash",
+    OldRecord: "a late or repeated stream record changes nothing",
     LostRace: "a decision on an outdated read is not stored",
     OwnWrite: "a write whose answer was lost is recognised",
     AttemptsUsedUp: "all attempts are used up",
-    NobodyFree: "nobody is free until the search is over",
-    AutoAccept: "a driver accepts by itself",
+    NobodyFree: "no driver is free until the search budget ends",
+    AutoAccept: "a driver accepts automatically",
     Completed: "a ride is completed",
 }
 

@@ -1,4 +1,4 @@
-//! What a worker has in hand between reading a dispatch and writing it, and everything it can begin with.
+//! A worker's task between reading and writing a dispatch, and everything that can start one.
 
 use dispatch_core::dispatch::{
     Companion, Dispatch, DispatchStatus, Event, FollowUp, Guard, Refusal, Rules, Step, TripEvent, TripTotals, step,
@@ -12,26 +12,26 @@ use super::seen::{Branch, Seen};
 /// Steps of one run of the algorithm: a search, and each driver once.
 const RUN_MAX: usize = 8;
 
-/// What made a worker look at a dispatch.
+/// What triggered the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// The sweeper, a wake-up timer, or a stream record of the dispatch as it is; and whether the live offer's time is up.
+    /// The sweeper, a wake-up timer, or a current stream record; and whether the open offer has timed out.
     Sweep(bool),
-    /// A stream record that is late or comes again, of the time when that many offers had ended.
+    /// A late or repeated stream record, from the time when that many offers had ended.
     OldRecord(u8),
     /// A driver's answer.
     Accept(Driver, u8),
-    /// The table does not give the driver that accepted.
+    /// The table refuses to occupy the driver who accepted.
     Impossible(Driver, u8),
     /// A driver's answer.
     Reject(Driver, u8),
-    /// An offer's timer: its number, and whether its time is up.
+    /// An offer's timer: its number, and whether it is due.
     Timer(u8, bool),
-    /// The user, or another one.
+    /// A cancellation by a user.
     CancelByUser(Who),
-    /// A driver.
+    /// A cancellation by a driver.
     CancelByDriver(Driver),
-    /// A driver, and by its place what happened.
+    /// A trip event reported by a driver.
     Trip(Driver, Report),
 }
 
@@ -41,7 +41,7 @@ pub enum Who {
     Stranger,
 }
 
-/// What a driver reports. The other events of a trip are like the first of these.
+/// A trip event. The events left out behave like the first of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Report {
     Arrived,
@@ -51,7 +51,7 @@ pub enum Report {
 }
 
 impl Cause {
-    /// The event core is asked about, unless the algorithm has to find one.
+    /// The event passed to core; `None` if the algorithm has to determine it.
     fn event(self, dispatch: usize) -> Option<Event> {
         let offer = |driver: Driver, offer_seq: u8| (driver_id(driver), u32::from(offer_seq));
         Some(match self {
@@ -106,18 +106,18 @@ impl Cause {
 pub struct Task {
     pub dispatch: u8,
     pub cause: Cause,
-    /// As it was read.
+    /// The row as read.
     pub before: Row,
-    /// As it shall be.
+    /// The row to be written.
     pub after: Row,
-    /// Who goes from free to this dispatch in the same transaction.
+    /// The driver who becomes occupied in the same transaction.
     pub occupies: Option<Driver>,
-    /// Who goes from this dispatch to free.
+    /// The driver who becomes free in the same transaction.
     pub frees: Option<Driver>,
     pub frees_user: bool,
-    /// What follows: the driver accepts by itself.
+    /// The follow-up: the driver accepts automatically.
     pub accepts_next: bool,
-    /// A try was made and its answer lost.
+    /// A write was sent and its answer was lost.
     pub in_doubt: bool,
 }
 
@@ -136,13 +136,13 @@ impl Task {
     }
 }
 
-/// A changed step as what a worker has to write.
+/// The write that a changed step leads to.
 fn task_of((dispatch, before): (usize, Row), cause: Cause, step: &Step) -> Task {
     let mut task = Task {
         dispatch: u8::from(dispatch == 1),
         cause,
         before,
-        after: Row::of(&step.state),
+        after: Row::from_dispatch(&step.state),
         occupies: None,
         frees: None,
         frees_user: false,
@@ -160,16 +160,16 @@ fn task_of((dispatch, before): (usize, Row), cause: Cause, step: &Step) -> Task 
     task
 }
 
-/// Core, with the guard that was taken away.
+/// Core, possibly with a disabled guard.
 pub struct Core {
     pub setting: Setting,
     away: Option<Guard>,
     policy: DispatchPolicy,
 }
 
-/// A driver was refused although the ride is its own.
+/// A driver was refused although the ride belongs to the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ToldNo;
+pub struct RiderRefused;
 
 impl Core {
     pub fn new(setting: Setting, away: Option<Guard>) -> Self {
@@ -180,7 +180,7 @@ impl Core {
         without(self.away, || step(dispatch, event, Rules { policy: &self.policy, now: NOW }))
     }
 
-    /// What `Engine::apply` makes of an answer or a report: something to store, or nothing.
+    /// Models `Engine::apply` for an answer or a report: a task to write, or nothing.
     pub fn apply(&self, dispatch: usize, row: Row, cause: Cause) -> Result<Option<Task>, Refusal> {
         let view = View { due: matches!(cause, Cause::Timer(_, true)), ..View::default() };
         let Some(event) = cause.event(dispatch) else { return Ok(None) };
@@ -188,7 +188,7 @@ impl Core {
         Ok(decided.changed.then(|| task_of((dispatch, row), cause, &decided)))
     }
 
-    /// What `Engine::advance` makes of a dispatch as somebody saw it, until there is something to store.
+    /// Models `Engine::advance` for a dispatch as it was read, until there is something to write.
     pub fn advance(&self, (dispatch, row): (usize, Row), cause: Cause, luck: Luck) -> Option<Task> {
         let mut working = row.to_dispatch(dispatch, &self.setting, luck.view);
         let mut event = Event::Wake;
@@ -213,9 +213,9 @@ impl Core {
         None
     }
 
-    /// Everything a worker can begin with on this dispatch: what people, timers, the stream and the sweeper may bring at any time, as
-    /// often as they like, in any order.
-    pub fn beginnings(&self, dispatch: usize, row: Row, seen: &Seen) -> Result<Vec<Task>, ToldNo> {
+    /// Every task a worker can start on this dispatch: whatever people, timers, the stream and the sweeper may trigger
+    /// at any time, any number of times, in any order.
+    pub fn beginnings(&self, dispatch: usize, row: Row, seen: &Seen) -> Result<Vec<Task>, RiderRefused> {
         let mut tasks = Vec::new();
         for cause in answers() {
             tasks.extend(self.answer(dispatch, row, cause, seen)?);
@@ -233,8 +233,8 @@ impl Core {
         Ok(tasks)
     }
 
-    fn answer(&self, dispatch: usize, row: Row, cause: Cause, seen: &Seen) -> Result<Option<Task>, ToldNo> {
-        // `Engine::time_out` starts a timer that is early again.
+    fn answer(&self, dispatch: usize, row: Row, cause: Cause, seen: &Seen) -> Result<Option<Task>, RiderRefused> {
+        // `Engine::time_out` restarts an early timer.
         if matches!(cause, Cause::Timer(offer_seq, false) if row.has_end && row.offer_seq == offer_seq) {
             seen.mark(Branch::EarlyTimer);
             return Ok(None);
@@ -247,7 +247,7 @@ impl Core {
                     DispatchStatus::Accepted | DispatchStatus::InProgress | DispatchStatus::Completed
                 );
                 if rides && row.driver == Some(driver) && row.offer_seq == offer_seq {
-                    return Err(ToldNo);
+                    return Err(RiderRefused);
                 }
                 if row.is_offered() && offer_seq < row.offer_seq && row.asked[0] == Some(driver) {
                     seen.mark(Branch::LateAccept);
@@ -266,7 +266,7 @@ impl Core {
     }
 }
 
-/// What the algorithm meets: the time, whom Redis finds, and whom it calls reserved.
+/// The environment of a run of the algorithm: the time, the drivers Redis finds, and those that are reserved.
 #[derive(Debug, Clone, Copy)]
 pub struct Luck {
     pub view: View,
@@ -274,7 +274,7 @@ pub struct Luck {
     pub busy: &'static [Driver],
 }
 
-/// All that differs for `step`.
+/// Every combination that makes a difference for `step`.
 fn every_luck() -> impl Iterator<Item = Luck> {
     let view = |due, late, fresh| View { due, late, fresh };
     let views = [
@@ -291,7 +291,7 @@ fn every_luck() -> impl Iterator<Item = Luck> {
     })
 }
 
-/// All that people and timers may say.
+/// All messages of people and timers.
 fn answers() -> Vec<Cause> {
     let mut all = vec![Cause::CancelByUser(Who::Owner), Cause::CancelByUser(Who::Stranger)];
     for offer_seq in 1..=2 {

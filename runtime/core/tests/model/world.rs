@@ -1,4 +1,4 @@
-//! The world around `step`: the table, the workers, and everybody who may do anything at any time.
+//! The environment of `step`: the table, the workers, and people who may act at any time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,44 +9,45 @@ use stateright::{Model, Property};
 use super::promise::{Promise, broken_by, properties};
 use super::row::{DISPATCHES, DRIVERS, Driver, Row, Setting, View};
 use super::seen::{Branch, Seen};
-use super::task::{Cause, Core, Luck, Report, Task, ToldNo, Who};
+use super::task::{Cause, Core, Luck, Report, RiderRefused, Task, Who};
 
-/// Workers at most.
+/// Largest number of workers.
 const WORKERS_MAX: usize = 3;
-/// Writes that end a dispatch at the latest: an offer and its end for each attempt, two steps of a ride, and the last one.
+/// Largest number of writes that end a dispatch: an offer and its end for each attempt, two steps of a ride, and the
+/// last one.
 const DRAIN_WRITES_MAX: usize = 10;
 
-/// The table, and what the workers have in hand.
+/// The table, and the workers' tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State {
     pub rows: [Row; DISPATCHES],
-    /// On which dispatch each driver is.
+    /// The dispatch each driver is on.
     pub drivers: [Option<u8>; DRIVERS],
-    /// Whether each dispatch's user is on it.
+    /// Whether the user of each dispatch is on it.
     pub users: [bool; DISPATCHES],
-    /// To whom each dispatch was ever given.
+    /// The driver who ever accepted each dispatch.
     pub given: [Option<Driver>; DISPATCHES],
     pub tasks: [Option<Task>; WORKERS_MAX],
-    /// What the last write broke.
+    /// The property that the last write violated.
     pub broken: Option<Promise>,
 }
 
-/// What can happen.
+/// A transition of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// A worker reads a dispatch and decides.
     Begin(Task),
-    /// A worker writes what it decided, and goes on as the engine does.
+    /// A worker writes its decision, and continues as the engine does.
     Write(u8),
     /// The same, but the answer is lost.
     LoseAnswer(u8),
-    /// A worker dies.
+    /// A worker crashes.
     Crash(u8),
-    /// A driver is told that the ride it has is not its own.
-    TellNo,
+    /// A driver is refused although the ride belongs to the driver.
+    RefuseRider,
 }
 
-/// A condition of the store that a test can take away.
+/// A write condition of the store that a test can disable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreGuard {
     /// The stored `ver` is the one that was read.
@@ -60,7 +61,7 @@ pub enum StoreGuard {
 /// How a write ends.
 enum Written {
     Stored,
-    /// It was stored before; the answer had been lost.
+    /// It was stored before, and the answer was lost.
     Before,
     DispatchChanged,
     DriverTaken,
@@ -74,24 +75,24 @@ pub struct World {
     beginnings: RwLock<HashMap<(usize, Row), Beginnings>>,
 }
 
-type Beginnings = Result<Arc<[Task]>, ToldNo>;
+type Beginnings = Result<Arc<[Task]>, RiderRefused>;
 
 impl World {
     pub fn new(setting: Setting, seen: Arc<Seen>) -> Self {
         Self { core: Core::new(setting, None), away: None, seen, beginnings: RwLock::default() }
     }
 
-    /// The same world with core's guard taken away.
+    /// The same world with a guard of core disabled.
     pub fn without(self, guard: Guard) -> Self {
         Self { core: Core::new(self.core.setting, Some(guard)), ..self }
     }
 
-    /// The same world with the store's guard taken away.
+    /// The same world with a condition of the store disabled.
     pub fn without_store(self, guard: StoreGuard) -> Self {
         Self { away: Some(guard), ..self }
     }
 
-    /// Remembered, because many states have the same dispatch.
+    /// Cached, because many states have the same dispatch.
     fn beginnings(&self, dispatch: usize, row: Row) -> Beginnings {
         let key = (dispatch, row);
         if let Some(known) = self.beginnings.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -102,7 +103,7 @@ impl World {
         found
     }
 
-    /// The conditions of the runtime's transaction, and what it makes of an answer that was lost.
+    /// The conditions of the runtime's transaction, and the recognition of an earlier write whose answer was lost.
     fn try_write(&self, state: &State, task: &Task) -> Written {
         let (now, before) = (&state.rows[usize::from(task.dispatch)], &task.before);
         let was_ours = task.in_doubt && *now == task.after;
@@ -123,7 +124,7 @@ impl World {
         }
     }
 
-    /// The transaction.
+    /// Applies the transaction.
     fn store(&self, state: &mut State, task: &Task) {
         state.broken = broken_by(state, task, &self.core.setting);
         let dispatch = usize::from(task.dispatch);
@@ -152,7 +153,7 @@ impl World {
             (Written::DriverTaken, Cause::Accept(driver, offer_seq)) => {
                 self.core.apply(dispatch, task.before, Cause::Impossible(driver, offer_seq))
             }
-            // Read again, decide again; the algorithm begins anew, as it may at any time.
+            // Read and decide again. The algorithm starts over, as it may at any time.
             (Written::DispatchChanged, cause) => self.core.apply(dispatch, state.rows[dispatch], cause),
             _ => return None,
         };
@@ -191,7 +192,7 @@ impl World {
         Some(next)
     }
 
-    /// Marks the rare branches a write takes.
+    /// Marks the rare branches that a write takes.
     fn note(&self, state: &State, task: &Task) {
         let before = &state.rows[usize::from(task.dispatch)];
         let others = || state.tasks.iter().flatten().filter(|other| other.dispatch == task.dispatch);
@@ -216,7 +217,7 @@ impl World {
             Cause::Sweep(_) if task.after.status() == DispatchStatus::Cancelled => {
                 self.seen.mark(if used_up { Branch::AttemptsUsedUp } else { Branch::NobodyFree });
             }
-            // Such an offer is accepted by whoever made it, unless that worker died.
+            // The worker that made such an offer accepts it, unless it crashed.
             Cause::Sweep(_) if before.is_offered() && accepts_itself(before.driver) => self.seen.mark(Branch::Resumed),
             _ => {}
         }
@@ -237,8 +238,8 @@ impl World {
         Some(next)
     }
 
-    /// Whether everything ends when nothing goes wrong any more: all messages and all work in hand are lost, nobody answers an offer, the
-    /// sweeper comes round, and whoever drives finishes the ride. The search finds nobody, or everybody.
+    /// Whether every dispatch ends if nothing else fails: all messages and all work in progress are lost, no driver
+    /// answers, the sweeper runs, and the driver of a ride completes it. The search finds no driver or all drivers.
     pub fn drains(&self, state: &State) -> bool {
         let searches: [&[Driver]; 2] = [&[], &[0, 1]];
         searches.iter().all(|found| {
@@ -276,8 +277,8 @@ impl World {
         }
     }
 
-    /// Workers have no names, and neither have dispatches or drivers that are alike: of all states that differ in nothing else, one is
-    /// looked at.
+    /// Symmetry reduction: workers are interchangeable, and so are equal dispatches and equal drivers. Of all states
+    /// that differ only in these, one is explored.
     fn representative(&self, state: State) -> State {
         let setting = &self.core.setting;
         let mut all = vec![state];
@@ -353,7 +354,7 @@ impl Model for World {
         for dispatch in 0..DISPATCHES {
             match self.beginnings(dispatch, state.rows[dispatch]) {
                 Ok(tasks) => actions.extend(tasks.iter().copied().map(Action::Begin)),
-                Err(ToldNo) => actions.push(Action::TellNo),
+                Err(RiderRefused) => actions.push(Action::RefuseRider),
             }
         }
     }
@@ -369,7 +370,7 @@ impl Model for World {
             Action::Write(worker) => self.write(state, worker.into())?,
             Action::LoseAnswer(worker) => self.lose_answer(state, worker.into())?,
             Action::Crash(worker) => self.crash(state, worker.into())?,
-            Action::TellNo => State { broken: Some(Promise::NeverToldNo), ..state.clone() },
+            Action::RefuseRider => State { broken: Some(Promise::RiderNeverRefused), ..state.clone() },
         };
         Some(self.representative(next))
     }

@@ -1,7 +1,8 @@
-//! What a driver does next: a state machine without clock or network.
+//! The behaviour of a driver: a state machine without clock or network.
 //!
-//! The service is the truth about a ride, and a driver can be told of it late, twice or not at all: whenever it was out of
-//! touch ([`Input::Connected`]), and now and then anyway, it looks up what the service says and goes on from there.
+//! The service is the source of truth about a ride, and its notifications can be late, repeated or lost. A driver
+//! therefore reads its state from the service after every reconnect ([`Input::Connected`]) and from time to time, and
+//! continues from there.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use dispatch_http_types::Answer;
 use crate::args::Args;
 use crate::random::{Actor, Dice, millis};
 
-/// Time between two looks of a driver who hears nothing: bounds how long a lost notification can hold up a ride.
+/// Interval of look-ups by a driver who receives nothing. It limits how long a lost notification can delay a ride.
 const LOOK_UP_MS: u64 = 30_000;
 
-/// Pause before a driver tries again what failed or made no sense.
+/// Pause before a driver retries an action that failed or was refused.
 const AGAIN_MS: u64 = 1_000;
 
-/// Shares and delays of a driver, and the dice that decide by them.
+/// The probabilities and delays of a driver, and the random numbers for them.
 #[derive(Debug, Clone)]
 pub struct Habits {
     accept_share: f64,
@@ -30,7 +31,6 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// The habits of the driver of a number.
     pub fn of(args: &Args, number: u32) -> Self {
         Self {
             accept_share: args.accept_share,
@@ -42,8 +42,8 @@ impl Habits {
         }
     }
 
-    /// How an offer is answered and how long that takes; `None` where it is ignored. Draws the same number of dice in each
-    /// case, so that one answer does not shift those that follow.
+    /// The answer to an offer and its delay, ms; `None` if the offer is ignored. Always draws the same number of random
+    /// numbers, so that one answer does not change the following ones.
     fn answer(&mut self) -> Option<(Answer, u64)> {
         let mood = self.dice.unit();
         let delay = millis(self.dice.log_normal(self.answer_delay.as_secs_f64(), 0.5));
@@ -63,7 +63,7 @@ impl Habits {
     /// Time until a trip event can be reported, ms.
     fn time_to(&mut self, event: TripEvent) -> u64 {
         let part = match event {
-            // The fare is paid at once: the driver is free already, and the next offer waits.
+            // The fare is paid immediately: the driver is already free, and the next offer may be waiting.
             TripEvent::PaymentCompleted => return 0,
             TripEvent::PickupStarted | TripEvent::TripStarted => 0.05,
             TripEvent::DriverArrived => 0.5,
@@ -74,43 +74,37 @@ impl Habits {
     }
 }
 
-/// An offer as it came.
+/// An offer from a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Which dispatch.
     pub dispatch: String,
-    /// Its fence.
     pub offer_seq: u32,
 }
 
-/// A ride of this driver, as the service tells it.
+/// A ride of this driver, according to the service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RideFacts {
-    /// Which.
     pub dispatch: String,
-    /// The last thing reported of it.
+    /// The last event that was reported.
     pub last: Option<TripEvent>,
-    /// Where it begins.
     pub pickup: Coordinate,
-    /// Where it ends.
     pub destination: Coordinate,
 }
 
-/// A ride this driver is on.
+/// The current ride of this driver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ride {
-    /// What the service says of it.
     pub facts: RideFacts,
-    /// What to report next.
+    /// The next event to report.
     pub next: TripEvent,
-    /// When.
+    /// When to report it, ms of the run.
     pub at: u64,
     /// Whether the driver will cancel instead of arriving.
     pub cancels: bool,
 }
 
 impl Ride {
-    /// Where the car goes now, if it goes anywhere.
+    /// The place that the car is driving to, if it is driving.
     pub fn heading(&self) -> Option<Coordinate> {
         match self.next {
             TripEvent::DriverArrived => Some(self.facts.pickup),
@@ -120,63 +114,59 @@ impl Ride {
     }
 }
 
-/// What a driver is doing.
+/// The state of a driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// Waiting for an offer.
     Free,
-    /// Thinking about one.
+    /// Has an open offer, which is answered after a delay.
     Deciding {
-        /// Which.
         offer: Offer,
-        /// What will be answered.
         answer: Answer,
-        /// When.
+        /// When the answer is sent, ms of the run.
         at: u64,
     },
-    /// On a ride.
     Riding(Ride),
 }
 
-/// What can happen to a driver.
+/// The inputs of a driver's state machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The time of [`Driver::due`] has come.
     Time,
-    /// The event stream is open, perhaps again: anything may have been missed.
+    /// The event stream was opened, so notifications may have been missed.
     Connected,
-    /// A new offer.
+    /// An offer was received.
     Offered(Offer),
-    /// A dispatch was confirmed as this driver's.
+    /// A dispatch was assigned to this driver.
     Confirmed(String),
-    /// An offer or a ride is no longer this driver's.
+    /// An offer or a ride of this driver has ended.
     Over(String),
-    /// The service took the last action; with the ride it is now about, if any.
+    /// The service accepted the last action; with the resulting ride, if any.
     Taken(Option<RideFacts>),
-    /// The service refused the last action: things are not as this driver believed.
+    /// The service refused the last action, so the driver's state is out of date.
     Refused,
-    /// The service could not be reached for long.
+    /// The service did not respond to the last action.
     Unreachable,
-    /// What the service says of this driver: the ride it is on, if any.
+    /// The current ride of this driver according to the service, if any.
     Found(Option<RideFacts>),
 }
 
-/// What a driver wants done. Each is answered with an [`Input`].
+/// An action of a driver. Each results in an [`Input`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the service which ride this driver is on: `Found` or `Unreachable`.
+    /// Look up the current ride of this driver. Results in `Found` or `Unreachable`.
     LookUp,
-    /// Read one dispatch: `Found` or `Unreachable`.
+    /// Read one dispatch. Results in `Found` or `Unreachable`.
     Open(String),
-    /// Answer an offer: `Taken`, `Refused` or `Unreachable`.
+    /// Answer an offer. Results in `Taken`, `Refused` or `Unreachable`.
     Answer(Offer, Answer),
-    /// Report of a ride: `Taken`, `Refused` or `Unreachable`.
+    /// Report progress on a ride. Results in `Taken`, `Refused` or `Unreachable`.
     Report(String, TripEvent),
-    /// Cancel a ride: `Taken`, `Refused` or `Unreachable`.
+    /// Cancel a ride. Results in `Taken`, `Refused` or `Unreachable`.
     Cancel(String),
 }
 
-/// A driver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Driver {
     state: State,
@@ -184,17 +174,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver who begins at `now`.
+    /// A free driver at `now`, ms of the run.
     pub fn new(now: u64) -> Self {
         Self { state: State::Free, look_up_at: now + LOOK_UP_MS }
     }
 
-    /// What the driver is doing.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// When [`Input::Time`] is to come.
+    /// When [`Input::Time`] is due, ms of the run.
     pub fn due(&self) -> u64 {
         match &self.state {
             State::Free => self.look_up_at,
@@ -203,7 +192,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what happened and says what to do.
+    /// Processes an input and returns the action to perform.
     pub fn next_action(&mut self, input: Input, now: u64, habits: &mut Habits) -> Option<Action> {
         match input {
             Input::Connected => Some(Action::LookUp),
@@ -242,8 +231,8 @@ impl Driver {
         self.look_up_at = now + LOOK_UP_MS;
     }
 
-    /// A driver on a ride does not look at offers. One that comes while another is thought about is newer, so the other one is
-    /// over; the same one again changes nothing.
+    /// A driver on a ride ignores offers. An offer that arrives while another one is open replaces it, because it is
+    /// newer; a repeated offer changes nothing.
     fn consider(&mut self, offer: Offer, now: u64, habits: &mut Habits) {
         let known = match &self.state {
             State::Riding(_) => true,
@@ -265,7 +254,8 @@ impl Driver {
                 self.rest(now);
                 None
             }
-            // The word may be older than the ride (an offer that was closed and made again), so it is checked.
+            // The notification may be older than the ride, from an offer that was closed and made again, so it is
+            // checked.
             State::Riding(ride) if ride.facts.dispatch == dispatch => Some(Action::LookUp),
             _ => None,
         }
@@ -287,7 +277,7 @@ impl Driver {
         }
     }
 
-    /// The service did what it was asked for. Its word on the ride counts more than what was asked.
+    /// The service accepted an action. The ride in its response takes precedence over the action.
     fn taken(&mut self, facts: Option<RideFacts>, now: u64, habits: &mut Habits) {
         let after_payment = matches!(&self.state, State::Riding(ride) if ride.next == TripEvent::PaymentCompleted);
         match facts {
@@ -298,7 +288,7 @@ impl Driver {
 
     fn refused(&mut self, now: u64) -> Option<Action> {
         match &mut self.state {
-            // The offer was over.
+            // The offer had ended.
             State::Free | State::Deciding { .. } => {
                 self.rest(now);
                 None
@@ -313,7 +303,7 @@ impl Driver {
     fn again(&mut self, now: u64) {
         match &mut self.state {
             State::Free => self.look_up_at = now + AGAIN_MS,
-            // Nobody knows whether the answer counted.
+            // The answer may or may not have taken effect.
             State::Deciding { .. } => {
                 self.rest(now);
                 self.look_up_at = now + AGAIN_MS;
@@ -326,13 +316,13 @@ impl Driver {
         match (facts, &self.state) {
             (Some(facts), State::Riding(ride)) if ride.facts == facts => {}
             (Some(facts), _) => self.take_up(facts, now, habits),
-            // The service frees a driver with the trip's end; the payment is still to be reported.
+            // The service frees the driver at the end of the trip; the payment must still be reported.
             (None, State::Riding(ride)) if ride.next != TripEvent::PaymentCompleted => self.rest(now),
             (None, _) => {}
         }
     }
 
-    /// Goes on with a ride from where it stands.
+    /// Continues a ride from its current state.
     fn take_up(&mut self, facts: RideFacts, now: u64, habits: &mut Habits) {
         let Some(next) = next_event(facts.last) else {
             self.rest(now);
@@ -347,7 +337,7 @@ impl Driver {
     }
 }
 
-/// What a driver reports after `last`; `None` after the payment.
+/// The event that follows `last`; `None` after the payment.
 pub fn next_event(last: Option<TripEvent>) -> Option<TripEvent> {
     match last {
         None => Some(TripEvent::PickupStarted),

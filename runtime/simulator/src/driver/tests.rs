@@ -99,7 +99,7 @@ fn repeated_deliveries_change_nothing() {
 }
 
 #[test]
-fn a_driver_who_accepts_by_itself_learns_of_the_ride_by_the_confirmation() {
+fn a_driver_with_automatic_acceptance_learns_of_the_ride_from_the_confirmation() {
     let mut habits = always("ignore");
     let mut driver = Driver::new(0);
     let open = driver.next_action(Input::Confirmed("d1".to_owned()), 5, &mut habits);
@@ -109,12 +109,12 @@ fn a_driver_who_accepts_by_itself_learns_of_the_ride_by_the_confirmation() {
 }
 
 #[test]
-fn an_offer_that_is_over_is_forgotten() {
+fn an_offer_that_has_ended_is_dropped() {
     let mut habits = always("accept");
     let mut driver = Driver::new(0);
     driver.next_action(Input::Offered(offer("d1", 1)), 0, &mut habits);
     driver.next_action(Input::Over("d2".to_owned()), 1, &mut habits);
-    assert!(matches!(driver.state(), State::Deciding { .. }), "that was another one");
+    assert!(matches!(driver.state(), State::Deciding { .. }), "another offer ended");
     driver.next_action(Input::Over("d1".to_owned()), 1, &mut habits);
     assert_eq!(driver.state(), &State::Free);
 
@@ -124,7 +124,7 @@ fn an_offer_that_is_over_is_forgotten() {
 }
 
 #[test]
-fn a_ride_the_user_cancelled_ends_once_the_service_says_so() {
+fn a_ride_that_the_user_cancelled_ends_once_the_service_confirms_it() {
     let mut habits = always("accept");
     let mut driver = riding(&mut habits);
     let look = driver.next_action(Input::Over("d1".to_owned()), 50, &mut habits);
@@ -134,7 +134,7 @@ fn a_ride_the_user_cancelled_ends_once_the_service_says_so() {
 }
 
 #[test]
-fn a_ride_is_taken_up_from_what_the_service_says() {
+fn a_ride_is_resumed_from_the_state_at_the_service() {
     let mut habits = always("accept");
     for (last, next) in [
         (None, T::PickupStarted),
@@ -149,7 +149,7 @@ fn a_ride_is_taken_up_from_what_the_service_says() {
 }
 
 #[test]
-fn a_refused_report_is_looked_into_and_not_repeated_at_once() {
+fn a_refused_report_leads_to_a_look_up_and_is_not_repeated_immediately() {
     let mut habits = always("accept");
     let mut driver = riding(&mut habits);
     let now = driver.due();
@@ -160,7 +160,7 @@ fn a_refused_report_is_looked_into_and_not_repeated_at_once() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_tried_again_later() {
+fn a_failed_call_is_retried_later() {
     let mut habits = always("accept");
     let mut driver = riding(&mut habits);
     let now = driver.due();
@@ -173,11 +173,11 @@ fn what_cannot_be_sent_is_tried_again_later() {
     driver.next_action(Input::Offered(offer("d1", 1)), 0, &mut habits);
     driver.next_action(Input::Unreachable, 20, &mut habits);
     let look = driver.next_action(Input::Time, 20 + AGAIN_MS, &mut habits);
-    assert_eq!(look, Some(Action::LookUp), "the answer may have counted");
+    assert_eq!(look, Some(Action::LookUp), "the answer may have taken effect");
 }
 
 #[test]
-fn the_payment_is_reported_although_the_driver_is_free_already() {
+fn the_payment_is_reported_although_the_driver_is_already_free() {
     let mut habits = always("accept");
     let mut driver = riding(&mut habits);
     driver.next_action(Input::Taken(Some(facts("d1", Some(T::TripCompleted)))), 100, &mut habits);
@@ -203,7 +203,7 @@ fn a_driver_may_cancel_on_the_way_to_the_pickup() {
 }
 
 #[test]
-fn a_silent_driver_looks_up_now_and_then() {
+fn a_driver_without_notifications_looks_up_its_state_regularly() {
     let mut habits = always("accept");
     let mut driver = Driver::new(0);
     assert_eq!(driver.next_action(Input::Time, LOOK_UP_MS - 1, &mut habits), None);
@@ -212,7 +212,7 @@ fn a_silent_driver_looks_up_now_and_then() {
 }
 
 #[test]
-fn answers_come_in_the_shares_asked_for() {
+fn answers_have_the_configured_shares() {
     let mut habits = habits("--accept-share 0.6 --reject-share 0.3");
     let answers: Vec<_> = (0..10_000).map(|_| habits.answer().map(|(answer, _)| answer)).collect();
     let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();

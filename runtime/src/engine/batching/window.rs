@@ -1,5 +1,6 @@
-//! The window searches are gathered in. It has no task of its own: the first of those who wait to see its end closes it, and matching is
-//! plain arithmetic, so nobody can be stopped between closing a window and telling the others.
+//! The batch window. It has no task of its own: the first waiting search that notices its end closes it. Matching is
+//! pure computation without await points, so no cancellation can occur between closing a window and answering the
+//! others.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,15 +12,15 @@ use dispatch_core::matching::{PLENTIFUL, Plan, Request, offer_order, plan};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Requests of a window: what is solved in some two milliseconds, and more than a process of this size has in five seconds. Searches
-/// beyond go on at once.
+/// Largest number of requests in a window: solved in about two milliseconds, and more than a process of this size
+/// receives in five seconds. Further searches continue at once.
 pub(super) const WINDOW_MAX: usize = 256;
 
-/// Windows for which nothing is gathered after one in which drivers were plentiful. Then one is tried again: the bound of what a
-/// city that grows short of drivers loses by it.
-const REST_WINDOWS: u32 = 5;
+/// Number of windows skipped after one in which drivers were plentiful. Then a window is tried again, which bounds the
+/// loss of a city that becomes short of drivers.
+const SKIPPED_WINDOWS: u32 = 5;
 
-/// A search that waits.
+/// A waiting search.
 pub(super) struct Entry {
     request: Request,
     ranked: Vec<Candidate>,
@@ -28,7 +29,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A search with its candidates, of whom it asks `max_candidates`.
+    /// A search with its candidates, of whom it offers at most `max_candidates`.
     pub(super) fn new(request: Request, ranked: Vec<Candidate>, max_candidates: u8) -> Self {
         Self { request, ranked, max_candidates, waiting: Vec::new() }
     }
@@ -36,54 +37,53 @@ impl Entry {
 
 /// A place in a window.
 pub(super) struct Ticket {
-    /// Number of the window.
     pub(super) window: u64,
-    /// Its end.
+    /// End of the window.
     pub(super) closes_at: Instant,
-    /// Where the order of the candidates will be told.
+    /// Receives the order of the candidates.
     pub(super) order: oneshot::Receiver<Vec<Candidate>>,
 }
 
-/// What became of a search that was to be gathered.
+/// The result of joining a window.
 pub(super) enum Joined {
-    /// It waits.
+    /// The search waits.
     Waits(Ticket),
-    /// It goes on at once, for a reason that is counted or because the process ends.
+    /// The search continues at once, for a counted reason or because the process shuts down.
     AtOnce(Option<&'static str>),
 }
 
-/// The open window, where there is one.
+/// The open window, if any.
 #[derive(Default)]
 pub(super) struct Windows(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    open: Option<Window>,
-    /// Windows opened so far.
+    open: Option<BatchWindow>,
+    /// Number of windows opened so far.
     opened: u64,
-    /// Until when nothing is gathered, because drivers are plentiful.
-    rests_until: Option<Instant>,
-    /// How long windows last that are opened now.
+    /// Until when no window is opened, because drivers are plentiful.
+    paused_until: Option<Instant>,
+    /// Length of the latest window.
     lasts: Duration,
     stopped: bool,
 }
 
-/// Searches that were gathered.
-pub(super) struct Window {
+/// The searches of one window.
+pub(super) struct BatchWindow {
     number: u64,
     closes_at: Instant,
     entries: Vec<Entry>,
 }
 
-/// What a window came to.
-pub(super) struct Settled {
-    /// Requests gathered.
+/// The result of a window.
+pub(super) struct WindowOutcome {
+    /// Number of requests.
     pub(super) requests: usize,
-    /// Requests nobody was left for.
+    /// Requests without a driver.
     pub(super) left_over: usize,
-    /// Why each request kept its own order, where it did.
-    pub(super) kept_their_order: Option<&'static str>,
-    /// Whether waiting gained nothing.
+    /// Why the requests kept their own order, if they did.
+    pub(super) fallback: Option<&'static str>,
+    /// Whether drivers are plentiful, so that waiting gained nothing.
     pub(super) plentiful: bool,
     /// Time the matching took.
     pub(super) took: Duration,
@@ -96,19 +96,19 @@ impl Windows {
         if state.stopped {
             return Joined::AtOnce(None);
         }
-        if state.rests_until.is_some_and(|until| now < until) {
+        if state.paused_until.is_some_and(|until| now < until) {
             return Joined::AtOnce(Some("plentiful"));
         }
         let (sender, order) = oneshot::channel();
         if state.open.is_none() {
             state.opened += 1;
             state.lasts = lasts;
-            state.open = Some(Window { number: state.opened, closes_at: now + lasts, entries: Vec::new() });
+            state.open = Some(BatchWindow { number: state.opened, closes_at: now + lasts, entries: Vec::new() });
         }
         let Some(window) = &mut state.open else { return Joined::AtOnce(None) };
         let ticket = Ticket { window: window.number, closes_at: window.closes_at, order };
         if let Some(same) = window.entries.iter_mut().find(|known| known.request.id == entry.request.id) {
-            // Who was dropped while waiting has left its place.
+            // The entry of a search that was cancelled while waiting remains.
             same.waiting.push(sender);
         } else if window.entries.len() < WINDOW_MAX {
             window.entries.push(Entry { waiting: vec![sender], ..entry });
@@ -118,22 +118,22 @@ impl Windows {
         Joined::Waits(ticket)
     }
 
-    /// Takes the window of this number out, if its time is over and nobody was faster.
-    pub(super) fn close(&self, number: u64, now: Instant) -> Option<Window> {
+    /// Removes the window with this number if it has ended and no other caller has removed it.
+    pub(super) fn close(&self, number: u64, now: Instant) -> Option<BatchWindow> {
         self.state().open.take_if(|window| window.number == number && window.closes_at <= now)
     }
 
-    /// Takes the open window out; no other is opened.
-    pub(super) fn stop(&self) -> Option<Window> {
+    /// Removes the open window; no other is opened.
+    pub(super) fn stop(&self) -> Option<BatchWindow> {
         let mut state = self.state();
         state.stopped = true;
         state.open.take()
     }
 
-    /// Gathers nothing for a while.
-    pub(super) fn rest(&self) {
+    /// Opens no window for a while.
+    pub(super) fn pause(&self) {
         let mut state = self.state();
-        state.rests_until = Some(Instant::now() + state.lasts * REST_WINDOWS);
+        state.paused_until = Some(Instant::now() + state.lasts * SKIPPED_WINDOWS);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,18 +141,18 @@ impl Windows {
     }
 }
 
-impl Window {
-    /// Matches what was gathered, and tells everybody.
-    pub(super) fn settle(self) -> Settled {
-        let begun = Instant::now();
+impl BatchWindow {
+    /// Matches the requests and sends each search its order.
+    pub(super) fn settle(self) -> WindowOutcome {
+        let started = Instant::now();
         let (requests, asking): (Vec<Request>, Vec<_>) = self
             .entries
             .into_iter()
             .map(|entry| (entry.request, (entry.ranked, entry.max_candidates, entry.waiting)))
             .unzip();
         let planned = plan(&requests);
-        let took = begun.elapsed();
-        let (kept_their_order, plentiful, assigned) = match planned {
+        let took = started.elapsed();
+        let (fallback, plentiful, assigned) = match planned {
             Plan::Single => (Some("single"), requests.iter().all(|only| only.edges.len() > PLENTIFUL), None),
             Plan::Plentiful => (Some("plentiful"), true, None),
             Plan::Assigned(assigned) => (None, false, Some(assigned)),
@@ -161,18 +161,18 @@ impl Window {
         let taken: BTreeSet<&DriverId> = assigned.iter().flatten().collect();
         let mut left_over = 0;
         for ((mut ranked, max_candidates, waiting), assigned) in asking.into_iter().zip(&assigned) {
-            if kept_their_order.is_some() {
+            if fallback.is_some() {
                 ranked.truncate(max_candidates.into());
             } else {
                 ranked = offer_order(ranked, assigned.as_ref(), &taken, max_candidates);
                 left_over += usize::from(ranked.is_empty());
             }
             for one in waiting {
-                // Who no longer waits needs no order.
+                // A cancelled search needs no order.
                 let _ = one.send(ranked.clone());
             }
         }
-        Settled { requests: requests.len(), left_over, kept_their_order, plentiful, took }
+        WindowOutcome { requests: requests.len(), left_over, fallback, plentiful, took }
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_window_takes_nobody_in_and_is_closed_once_when_its_time_is_over() {
+    async fn a_full_window_admits_no_search_and_is_closed_once_at_its_end() {
         let windows = Windows::default();
         let lasts = Duration::from_secs(2);
         let now = Instant::now();
@@ -200,11 +200,11 @@ mod tests {
             })
             .collect();
         assert!(matches!(join(WINDOW_MAX), Joined::AtOnce(Some("overload"))));
-        assert!(matches!(join(0), Joined::Waits(_)), "who waits already needs no room");
+        assert!(matches!(join(0), Joined::Waits(_)), "a search that already waits takes no further place");
         let number = tickets[0].window;
         assert!(windows.close(number, now).is_none(), "too early");
         assert_eq!(windows.close(number, now + lasts).unwrap().settle().requests, WINDOW_MAX);
-        assert!(windows.close(number, now + lasts).is_none(), "somebody was faster");
+        assert!(windows.close(number, now + lasts).is_none(), "it is already closed");
         for ticket in tickets {
             assert!(ticket.order.await.unwrap().is_empty());
         }

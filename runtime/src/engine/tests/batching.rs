@@ -1,4 +1,4 @@
-//! Searches in windows. Time is paused: it passes when everybody waits.
+//! Searches in batch windows. Time is paused: it advances when every task waits.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ impl World {
         self.settings.send_replace(Arc::new(changed));
     }
 
-    /// A city that gathers, with a warm cache.
-    async fn gathering() -> Self {
+    /// A city with batched matching and a warm cache.
+    async fn batched() -> Self {
         let world = Self::with_drivers(0).await;
         world.match_in(MatchingMode::Batched);
         world
@@ -28,7 +28,7 @@ impl World {
         self.engine.advance(stored, Trigger::Event).await.unwrap();
     }
 
-    /// The number of the driver who has the live offer of a dispatch.
+    /// The number of the driver who has the open offer of a dispatch.
     async fn offered_of(&self, id: &DispatchId) -> Option<u32> {
         let state = self.store.load(id).await.unwrap().unwrap().state;
         state.driver.as_ref().filter(|_| state.has_live_offer())?.suffix().parse().ok()
@@ -47,18 +47,18 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_rider_has_the_driver_between_where_the_first_has_one_of_its_own() {
+async fn batching_gives_the_driver_between_two_riders_to_the_one_without_another() {
     for (mode, expected, waits) in [
         (MatchingMode::Sequential, [Some(1), Some(2)], Duration::ZERO),
         (MatchingMode::Batched, [Some(2), Some(1)], WINDOW),
     ] {
-        let world = World::gathering().await;
+        let world = World::batched().await;
         world.match_in(mode);
         let [first, second] = world.two_riders().await;
-        let begun = Instant::now();
+        let started = Instant::now();
         futures::join!(world.stream_of(&first), world.stream_of(&second));
         assert_eq!([world.offered_of(&first).await, world.offered_of(&second).await], expected, "{mode:?}");
-        assert_eq!(begun.elapsed().as_secs(), waits.as_secs(), "{mode:?}");
+        assert_eq!(started.elapsed().as_secs(), waits.as_secs(), "{mode:?}");
         let batches = u32::from(mode == MatchingMode::Batched);
         assert!(world.counted(&format!("dispatch_matching_batches_total {batches}")), "{mode:?}");
         assert!(world.counted(&format!("dispatch_matching_batch_size_count {batches}")), "{mode:?}");
@@ -66,8 +66,8 @@ async fn the_second_rider_has_the_driver_between_where_the_first_has_one_of_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_who_is_gone_meanwhile_is_passed_over_as_in_any_search() {
-    let world = World::gathering().await;
+async fn a_driver_reserved_meanwhile_is_skipped_as_in_any_search() {
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
     world.driver_at(3, false, 37.5862).await;
     let elsewhere = async {
@@ -80,15 +80,15 @@ async fn a_driver_who_is_gone_meanwhile_is_passed_over_as_in_any_search() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_all_its_candidates_reserved_searches_again_at_once() {
-    let world = World::gathering().await;
+async fn a_search_whose_candidates_are_all_reserved_is_repeated_at_once() {
+    let world = World::batched().await;
     let mut changed = settings();
     changed.policy.max_candidates = 1;
     changed.policy.matching = MatchingPolicy { mode: MatchingMode::Batched, window_ms: 2_000 };
     world.settings.send_replace(Arc::new(changed));
     world.driver(1, false).await;
     let id = world.request().await;
-    // Somebody else has the one candidate of each search, for four searches.
+    // Another dispatch reserves the only candidate of each search, four times.
     let elsewhere = async {
         for number in 1..=4 {
             tokio::time::sleep(if number == 1 { WINDOW / 2 } else { WINDOW }).await;
@@ -96,20 +96,20 @@ async fn who_finds_all_its_candidates_reserved_searches_again_at_once() {
             assert!(world.fleet.hold(&driver_id(number), &token, 60_000).await.unwrap());
             world.driver(number + 1, false).await;
             let wakes = world.timers.started.take().len();
-            assert_eq!(wakes, 0, "before candidate {number} was asked for");
+            assert_eq!(wakes, 0, "before candidate {number} was searched");
         }
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     futures::join!(world.stream_of(&id), elsewhere);
-    assert_eq!((world.offered_of(&id).await, begun.elapsed()), (None, WINDOW * 4));
-    assert_eq!(world.timers.started.take().len(), 1, "it is as unlucky as one may be, and waits");
+    assert_eq!((world.offered_of(&id).await, started.elapsed()), (None, WINDOW * 4));
+    assert_eq!(world.timers.started.take().len(), 1, "after the last consecutive search it waits");
     world.stream_of(&id).await;
     assert_eq!(world.offered_of(&id).await, Some(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_alone_in_a_window_keeps_its_order() {
-    let world = World::gathering().await;
+async fn a_single_request_in_a_window_keeps_its_order() {
+    let world = World::batched().await;
     world.driver(1, false).await;
     world.driver(2, false).await;
     let id = world.request().await;
@@ -119,17 +119,17 @@ async fn who_is_alone_in_a_window_keeps_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_drivers_are_plentiful_nobody_waits_until_it_is_tried_again() {
-    let world = World::gathering().await;
+async fn windows_are_skipped_for_a_while_when_drivers_are_plentiful() {
+    let world = World::batched().await;
     for number in 1..=20 {
         world.driver(number, false).await;
     }
     let mut waited = Vec::new();
     for number in 1..=4 {
         let id = world.request_at(number, 37.5662).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         world.stream_of(&id).await;
-        waited.push(begun.elapsed().as_secs());
+        waited.push(started.elapsed().as_secs());
         assert_eq!(world.offered_of(&id).await, Some(number));
         if number == 3 {
             tokio::time::sleep(WINDOW * 5).await;
@@ -141,19 +141,19 @@ async fn where_drivers_are_plentiful_nobody_waits_until_it_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_behind_does_not_wait_for_windows() {
-    let world = World::gathering().await;
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
     world.clock.advance_ms(6_001);
-    let begun = Instant::now();
+    let started = Instant::now();
     futures::join!(world.stream_of(&first), world.stream_of(&second));
     assert_eq!([world.offered_of(&first).await, world.offered_of(&second).await], [Some(1), Some(2)]);
-    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(started.elapsed(), Duration::ZERO);
     assert!(world.counted("dispatch_matching_fallbacks_total{reason=\"overload\"} 2"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_mode_counts_from_the_next_search() {
-    let world = World::gathering().await;
+async fn a_changed_mode_applies_from_the_next_search() {
+    let world = World::batched().await;
     for number in 1..=3 {
         world.driver(number, false).await;
     }
@@ -161,15 +161,15 @@ async fn a_changed_mode_counts_from_the_next_search() {
     for (number, mode) in [(1, MatchingMode::Sequential), (2, MatchingMode::Batched), (3, MatchingMode::Sequential)] {
         world.match_in(mode);
         let id = world.request_at(number, 37.5662).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         world.stream_of(&id).await;
         assert_eq!(world.offered_of(&id).await, Some(number));
-        waited.push(begun.elapsed().as_secs());
+        waited.push(started.elapsed().as_secs());
     }
     assert_eq!(waited, [0, 2, 0]);
 
-    // A window that is open ends as it would have.
-    let world = World::gathering().await;
+    // An open window ends as usual.
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
     let back = async {
         tokio::time::sleep(WINDOW / 2).await;
@@ -180,8 +180,8 @@ async fn a_changed_mode_counts_from_the_next_search() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_left_over_is_in_a_later_window_and_goes_before_who_came_later() {
-    let world = World::gathering().await;
+async fn an_unserved_request_joins_a_later_window_and_precedes_newer_ones() {
+    let world = World::batched().await;
     world.driver_at(1, false, 37.5662).await;
     let (near, far) = (world.request_at(1, 37.5672).await, world.request_at(2, 37.5692).await);
     futures::join!(world.stream_of(&near), world.stream_of(&far));
@@ -196,23 +196,23 @@ async fn who_was_left_over_is_in_a_later_window_and_goes_before_who_came_later()
     let newer = world.request_at(3, 37.5672).await;
     let again = async {
         let body = serde_json::to_string(&wakes[0].0).unwrap();
-        let begun = Instant::now();
-        world.timer_comes(body).await;
-        assert_eq!(begun.elapsed(), Duration::ZERO, "the queue does not wait for the window");
-        world.engine.aside_done().await;
+        let started = Instant::now();
+        world.deliver_timer(body).await;
+        assert_eq!(started.elapsed(), Duration::ZERO, "the queue does not wait for the window");
+        world.engine.background_done().await;
     };
     futures::join!(world.stream_of(&newer), again);
     assert_eq!([world.offered_of(&far).await, world.offered_of(&newer).await], [Some(2), None]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatch_that_is_looked_at_by_several_is_one_request_of_a_window() {
-    let world = World::gathering().await;
+async fn a_dispatch_processed_by_several_triggers_is_one_request_of_a_window() {
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
     let sweep_too = async {
         world.clock.advance_ms(3_000);
         sweep(&world.engine).await;
-        world.engine.aside_done().await;
+        world.engine.background_done().await;
     };
     futures::join!(world.stream_of(&first), world.stream_of(&second), sweep_too);
     assert_eq!([world.offered_of(&first).await, world.offered_of(&second).await], [Some(2), Some(1)]);
@@ -223,13 +223,13 @@ async fn a_dispatch_that_is_looked_at_by_several_is_one_request_of_a_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_ends_lets_nobody_wait() {
-    let world = World::gathering().await;
+async fn a_process_that_shuts_down_does_not_wait_for_windows() {
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let end = async {
         tokio::task::yield_now().await;
-        world.engine.stop_gathering();
+        world.engine.stop_batching();
     };
     futures::join!(world.stream_of(&first), world.stream_of(&second), end);
     assert_eq!([world.offered_of(&first).await, world.offered_of(&second).await], [Some(2), Some(1)]);
@@ -237,18 +237,18 @@ async fn a_process_that_ends_lets_nobody_wait() {
     world.driver_at(3, false, 37.5662).await;
     world.stream_of(&late).await;
     assert_eq!(world.offered_of(&late).await, Some(3));
-    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_dropped_while_waiting_keeps_nobody_from_the_end_of_the_window() {
-    let world = World::gathering().await;
+async fn a_search_cancelled_while_waiting_does_not_delay_the_others() {
+    let world = World::batched().await;
     let [first, second] = world.two_riders().await;
     let dropped = tokio::time::timeout(WINDOW / 2, world.stream_of(&first));
     let (dropped, ()) = futures::join!(dropped, world.stream_of(&second));
     assert!(dropped.is_err());
     assert_eq!([world.offered_of(&first).await, world.offered_of(&second).await], [None, Some(1)]);
-    // Its record was not done and comes again.
+    // Its record was not done and is delivered again.
     world.stream_of(&first).await;
     assert_eq!(world.offered_of(&first).await, Some(2));
 }

@@ -1,5 +1,5 @@
-//! The engine over ports in memory. "The stream" is [`World::stream`]: it hands the stored dispatch to the algorithm, as the
-//! consumer does for every change.
+//! The engine with in-memory ports. "The stream" is [`World::stream`]: it passes the stored dispatch to the algorithm,
+//! as the consumer does for every change.
 
 mod batching;
 mod ranking;
@@ -141,7 +141,7 @@ impl World {
         Self { engine, settings, store, fleet, clock, router, timers, responses, notifier, redis, queues, table, roads }
     }
 
-    /// A world with a warm cache and drivers 1 to `count`, each some 330 m farther from the pickup.
+    /// A world with a warm cache and drivers 1 to `count`, each about 330 m farther from the pickup.
     async fn with_drivers(count: u32) -> Self {
         Self::by_with_drivers(settings(), count).await
     }
@@ -186,7 +186,7 @@ impl World {
         self.request_at(1, 37.5662).await
     }
 
-    /// A request of a user of its own.
+    /// A request of a separate user.
     async fn request_at(&self, number: u32, lat: f64) -> DispatchId {
         let user = UserId::parse(format!("user#{number:05}")).unwrap();
         let preferences = UserPreferences { default_ride_type: RideType::Standard, favorite_locations: Vec::new() };
@@ -213,8 +213,8 @@ impl World {
         stored.state.id
     }
 
-    /// A message of the `offers` queue comes, and is done.
-    async fn timer_comes(&self, body: String) {
+    /// A message of the `offers` queue arrives and is handled.
+    async fn deliver_timer(&self, body: String) {
         let message = Received { id: String::new(), body, attributes: std::collections::HashMap::new() };
         assert_eq!(OfferTimeouts(Arc::clone(&self.engine)).handle(&message).await, Handled::Done);
     }
@@ -223,12 +223,12 @@ impl World {
         self.store.load(&DispatchId::parse("dispatch#00001").unwrap()).await.unwrap().unwrap()
     }
 
-    /// The stream shows the dispatch as it is.
+    /// The stream delivers the current dispatch.
     async fn stream(&self) {
         self.engine.advance(self.stored().await, Trigger::Event).await.unwrap();
     }
 
-    /// The number of the driver who has the live offer.
+    /// The number of the driver who has the open offer.
     async fn offered(&self) -> Option<u32> {
         let state = self.stored().await.state;
         let driver = state.driver.as_ref().filter(|_| state.has_live_offer())?;
@@ -246,7 +246,7 @@ impl World {
     }
 
     fn notified(&self) -> Vec<(NotificationKind, String)> {
-        self.notifier.published.all().iter().map(|told| (told.kind, told.recipient.clone())).collect()
+        self.notifier.published.all().iter().map(|sent| (sent.kind, sent.recipient.clone())).collect()
     }
 }
 
@@ -291,7 +291,7 @@ async fn a_rejected_offer_goes_to_the_next_driver_who_accepts() {
 }
 
 #[tokio::test]
-async fn the_offer_says_what_the_seeds_message_says() {
+async fn the_offer_contains_the_message_of_the_specification() {
     let world = World::with_drivers(1).await;
     world.request().await;
     world.stream().await;
@@ -329,7 +329,7 @@ async fn a_driver_with_auto_accept_has_the_ride_at_once() {
 }
 
 #[tokio::test]
-async fn a_driver_the_table_calls_busy_loses_the_offer_and_the_search_goes_on() {
+async fn a_driver_who_is_busy_in_the_table_loses_the_offer_and_the_search_continues() {
     let world = World::with_drivers(2).await;
     world.request().await;
     world.stream().await;
@@ -353,7 +353,7 @@ async fn a_cold_cache_is_filled_from_the_table() {
 }
 
 #[tokio::test]
-async fn dispatching_goes_on_without_redis_and_without_queues() {
+async fn dispatching_continues_without_redis_and_without_queues() {
     let world = World::with_drivers(1).await;
     world.request().await;
     world.redis.set_down(true);
@@ -366,7 +366,7 @@ async fn dispatching_goes_on_without_redis_and_without_queues() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_of_the_table_is_found_out() {
+async fn a_lost_answer_of_the_table_is_detected() {
     for at in [FailAt::Before, FailAt::After] {
         let world = World::with_drivers(1).await;
         world.request().await;
@@ -379,24 +379,24 @@ async fn a_lost_answer_of_the_table_is_found_out() {
 }
 
 #[tokio::test]
-async fn the_sweeper_finds_what_no_message_was_left_for() {
+async fn the_sweeper_continues_dispatches_whose_messages_were_lost() {
     let world = World::with_drivers(2).await;
     world.request().await;
     sweep(&world.engine).await;
-    assert_eq!(world.offered().await, None, "a young request is the stream's business");
+    assert_eq!(world.offered().await, None, "a new request is left to the stream");
     world.clock.advance_ms(3_000);
     sweep(&world.engine).await;
     assert_eq!(world.offered().await, Some(1));
     world.clock.advance_ms(121_000);
     sweep(&world.engine).await;
-    assert_eq!(world.offered().await, Some(1), "an offer that has just run out is its timer's business");
+    assert_eq!(world.offered().await, Some(1), "an offer that has just timed out is left to its timer");
     world.clock.advance_ms(1_000);
     sweep(&world.engine).await;
     assert_eq!(world.events().await.last(), Some(&EventType::DriverRejected));
 }
 
 #[tokio::test]
-async fn a_cancelled_request_frees_its_driver_and_tells_it() {
+async fn a_cancelled_request_frees_and_notifies_its_driver() {
     let world = World::with_drivers(1).await;
     let id = world.request().await;
     world.stream().await;
@@ -455,7 +455,7 @@ async fn a_trip_without_a_route_costs_what_was_estimated() {
 }
 
 #[tokio::test]
-async fn there_is_no_such_dispatch() {
+async fn an_unknown_dispatch_is_not_found() {
     let world = World::new();
     let id = DispatchId::parse("dispatch#nobody").unwrap();
     assert!(matches!(world.engine.apply(&id, Event::Wake).await, Err(EngineError::NotFound)));

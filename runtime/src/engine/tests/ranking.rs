@@ -1,4 +1,4 @@
-//! The router, the turn of new drivers, and the record of each ranking.
+//! Driving times from the router, exploration, and the record of each ranking.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -20,18 +20,18 @@ fn place_of(number: u32) -> Coordinate {
 }
 
 #[tokio::test]
-async fn the_driver_who_is_there_first_by_road_is_asked_first() {
+async fn the_driver_with_the_shortest_driving_time_is_offered_first() {
     let world = World::by_with_drivers(routed(), 3).await;
     world.router.set(place_of(1), Some(900));
     world.router.set(place_of(2), Some(300));
     world.request().await;
     world.stream().await;
-    assert_eq!(world.offered().await, Some(3), "188 s, where the nearest would need a quarter of an hour");
-    assert_eq!(world.router.asked(), [3], "one question for one search");
+    assert_eq!(world.offered().await, Some(3), "188 s, while the nearest driver needs a quarter of an hour");
+    assert_eq!(world.router.asked(), [3], "one request for one search");
 }
 
 #[tokio::test]
-async fn without_the_routers_answer_the_nearest_is_asked() {
+async fn without_the_routers_answer_the_nearest_is_offered_first() {
     let world = World::by_with_drivers(routed(), 3).await;
     world.router.set(place_of(1), Some(900));
     world.roads.set_down(true);
@@ -42,7 +42,7 @@ async fn without_the_routers_answer_the_nearest_is_asked() {
 }
 
 #[tokio::test]
-async fn a_driver_the_router_knows_no_way_for_counts_by_the_straight_line() {
+async fn a_driver_without_a_route_is_estimated_by_the_straight_line() {
     let world = World::by_with_drivers(routed(), 2).await;
     world.router.set(place_of(1), None);
     world.router.set(place_of(2), Some(300));
@@ -53,7 +53,7 @@ async fn a_driver_the_router_knows_no_way_for_counts_by_the_straight_line() {
 }
 
 #[tokio::test]
-async fn a_router_is_asked_about_the_nearest_only_and_about_nobody_without_need() {
+async fn a_router_is_asked_only_about_the_nearest_and_only_if_needed() {
     let mut few = routed();
     few.policy.eta_top_k = 2;
     for (settings, drivers, asked) in [(few, 4, vec![2]), (routed(), 1, vec![]), (settings(), 4, vec![])] {
@@ -87,7 +87,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 #[tokio::test]
-async fn every_order_is_written_down_and_can_be_made_again() {
+async fn every_order_is_recorded_and_can_be_replayed() {
     for json in [true, false] {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone());
@@ -106,7 +106,7 @@ async fn every_order_is_written_down_and_can_be_made_again() {
         let tally = explain(written.as_slice(), &mut table, Some("dispatch#00001")).unwrap();
         let (table, written) = (String::from_utf8(table).unwrap(), String::from_utf8(written).unwrap());
         assert_eq!(tally, Tally { found: 1, wrong: 0 }, "{table} of {written}");
-        assert!(table.contains("time to the pickup in buckets of 30 s"), "{table}");
+        assert!(table.contains("driving time in buckets of 30 s"), "{table}");
         for secret in ["37.5", "126.9", "0101234", "명동", "12가3456"] {
             assert!(!written.contains(secret), "{secret} in {written}");
         }

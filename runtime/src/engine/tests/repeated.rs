@@ -1,8 +1,8 @@
-//! What comes again, early, late or at the same time: timers, wake-ups, stream records, nudges.
+//! Repeated, early, late and concurrent triggers: timers, wake-ups, stream records, local wake-ups.
 
 use super::*;
 
-/// Waits until a driver has the live offer.
+/// Waits until a driver has the open offer.
 async fn until_offered(world: &World, number: u32) {
     let offered = async {
         while world.offered().await != Some(number) {
@@ -13,13 +13,13 @@ async fn until_offered(world: &World, number: u32) {
 }
 
 #[tokio::test]
-async fn a_search_that_is_nudged_does_not_wait_for_the_stream_which_then_has_nothing_to_do() {
+async fn a_local_wake_up_does_not_wait_for_the_stream_which_then_has_nothing_to_do() {
     let world = World::with_drivers(2).await;
-    let (nudges, end) = (world.engine.nudges().unwrap(), tokio_util::sync::CancellationToken::new());
-    assert!(world.engine.nudges().is_none());
+    let (wakeups, end) = (world.engine.local_wakeups().unwrap(), tokio_util::sync::CancellationToken::new());
+    assert!(world.engine.local_wakeups().is_none());
     let running = tokio::spawn({
         let (engine, end) = (world.engine.clone(), end.clone());
-        async move { nudges.run(&engine, &end).await }
+        async move { wakeups.run(&engine, &end).await }
     });
     world.request().await;
     let requested = world.stored().await;
@@ -37,7 +37,7 @@ async fn a_search_that_is_nudged_does_not_wait_for_the_stream_which_then_has_not
 }
 
 #[tokio::test]
-async fn a_timer_of_an_offer_that_is_known_to_be_over_reads_nothing() {
+async fn a_timer_of_an_offer_known_to_have_ended_reads_nothing() {
     let world = World::with_drivers(1).await;
     let id = world.request().await;
     world.stream().await;
@@ -58,7 +58,7 @@ async fn an_early_timer_waits_and_a_due_one_ends_the_offer_once() {
     assert_eq!(world.engine.time_out(&id, 1).await.unwrap(), None);
     assert_eq!(world.events().await.iter().filter(|kind| **kind == EventType::DriverRejected).count(), 1);
     assert_eq!(world.responses.sent.take()[0].response, OfferOutcome::TimedOut);
-    // Nobody has pinged for two minutes, so nobody can be asked until they do.
+    // No driver has sent a ping for two minutes, so none is eligible until they do.
     for number in 1..=2 {
         world.driver(number, false).await;
     }
@@ -67,7 +67,7 @@ async fn an_early_timer_waits_and_a_due_one_ends_the_offer_once() {
 }
 
 #[tokio::test]
-async fn a_request_nobody_can_take_is_searched_again_and_fails_when_its_time_is_up() {
+async fn a_request_without_drivers_is_searched_again_and_fails_after_its_budget() {
     let world = World::with_drivers(0).await;
     let id = world.request().await;
     world.stream().await;
@@ -98,8 +98,8 @@ async fn old_and_repeated_stream_records_change_nothing() {
         world.engine.advance(first.clone(), Trigger::Event).await.unwrap();
     }
     assert_eq!(world.stored().await.state, offered.state);
-    assert!(world.fleet.holder(&driver_id(1)).is_some(), "the live offer keeps its hold");
-    assert_eq!(world.fleet.holder(&driver_id(2)), None, "a hold for an offer that was not made is given back");
+    assert!(world.fleet.holder(&driver_id(1)).is_some(), "the open offer keeps its hold");
+    assert_eq!(world.fleet.holder(&driver_id(2)), None, "a hold for an offer that was not made is released");
     world.answer(accept).await.unwrap();
     let again = world.answer(accept).await.unwrap();
     assert!(!again.changed);
@@ -109,7 +109,7 @@ async fn old_and_repeated_stream_records_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_wake_up_of_a_dispatch_that_is_known_to_have_gone_on_reads_nothing() {
+async fn a_wake_up_of_a_dispatch_known_to_have_advanced_reads_nothing() {
     let world = World::with_drivers(0).await;
     let id = world.request().await;
     world.stream().await;
@@ -117,7 +117,7 @@ async fn a_wake_up_of_a_dispatch_that_is_known_to_have_gone_on_reads_nothing() {
     assert_eq!((wakes.len(), wakes[0].0.ver), (1, Some(world.stored().await.state.ver)));
     let fire = async |body: String| {
         let before = world.table.calls();
-        world.timer_comes(body).await;
+        world.deliver_timer(body).await;
         world.table.calls() - before
     };
     let wake = serde_json::to_string(&wakes[0].0).unwrap();
@@ -129,12 +129,12 @@ async fn a_wake_up_of_a_dispatch_that_is_known_to_have_gone_on_reads_nothing() {
     world.stream().await;
     assert_eq!(world.offered().await, Some(1));
     assert_eq!(fire(wake.clone()).await, 0);
-    // Nobody is left; the new version has a chain of its own, although the first wake-up has not fired in this process.
+    // No driver is left. The new version has its own chain, although the first wake-up has not fired in this process.
     world.answer(reject).await.unwrap();
     world.stream().await;
     assert_eq!(other().map(|(timer, _)| timer.ver).collect::<Vec<_>>(), [Some(world.stored().await.state.ver)]);
     assert_eq!(fire(wake).await, 0);
-    // A letter that was moved back names no version.
+    // A redriven dead letter has no version.
     assert!(
         fire(serde_json::json!({ "dispatchId": id.as_str(), "requestTime": "", "timeoutAt": "" }).to_string()).await
             > 0

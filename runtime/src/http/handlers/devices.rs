@@ -1,4 +1,4 @@
-//! Devices that get push notifications.
+//! Devices that receive push notifications.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,13 +14,17 @@ use crate::http::validate;
 use crate::ports::Person;
 
 /// Register a user's device for push notifications.
+///
+/// Replaces the device registered before: a user has one. Register again whenever FCM issues a new token to the app. If
+/// the response says `push: false`, the city sends no push notifications; listen to `GET /v1/events` instead. The call
+/// fails with 404 if the user has no profile or `userId` is not the caller's own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/device", tag = "driver-response", operation_id = "putUserDevice",
     security(("bearer" = ["user"])),
     request_body = PutDevice,
     params(UserPath),
     responses(
-        (status = 200, description = "Whether the device gets push notifications", body = DeviceRegistered),
+        (status = 200, description = "Whether the device receives push notifications", body = DeviceRegistered),
         Missing,
         BodyRefusals,
     )
@@ -40,13 +44,17 @@ pub async fn put_user_device(
 }
 
 /// Register a driver's device for push notifications.
+///
+/// Replaces the device registered before: a driver has one. Register again whenever FCM issues a new token to the app.
+/// If the response says `push: false`, the city sends no push notifications; listen to `GET /v1/events` instead. The
+/// call fails with 404 if the driver has no profile or `driverId` is not the caller's own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/device", tag = "driver-response", operation_id = "putDriverDevice",
     security(("bearer" = ["driver"])),
     request_body = PutDevice,
     params(DriverPath),
     responses(
-        (status = 200, description = "Whether the device gets push notifications", body = DeviceRegistered),
+        (status = 200, description = "Whether the device receives push notifications", body = DeviceRegistered),
         Missing,
         BodyRefusals,
     )
@@ -65,7 +73,8 @@ pub async fn put_driver_device(
     register(&app, &Person::Driver(id), &body.token, "driver").await
 }
 
-/// The person is known to exist before an endpoint is made, so that strangers cannot fill the platform application.
+/// Callers check that the profile exists before an endpoint is created, so that callers without a profile cannot fill
+/// the platform application with endpoints.
 async fn register(
     app: &AppState,
     person: &Person,

@@ -1,4 +1,4 @@
-//! Dispatches: request, read, list, answer, report, cancel.
+//! Dispatches: create, read, list, answer, report progress, cancel.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,25 +24,34 @@ use crate::http::{convert, validate};
 use crate::ports::{Created, NewDispatch, Owner, Page, Person, StoredDispatch};
 use crate::store::is_page_token;
 
-/// Entries of a page where the client does not say.
+/// Entries on a page if the client does not set `limit`.
 const PAGE_DEFAULT: u16 = 20;
-/// Entries of a page at most: a finished dispatch with its route has some 20 KB.
+/// Maximum entries on a page: a completed dispatch with its route is about 20 KB.
 const PAGE_MAX: u16 = 100;
 
 /// Request a ride.
 ///
-/// The fare is estimated by the city's table and the search for a driver begins at once. A request that is repeated with the
-/// same Idempotency-Key gives the dispatch it made the first time.
+/// Stores a dispatch with the status `REQUESTED`, estimates its fare from the city's fare table, and starts the search
+/// for a driver. The call does not wait for the search: listen to `GET /v1/events` or read the dispatch to follow it.
+/// If no driver is found in time, the dispatch is cancelled and the user receives the notification `DISPATCH_FAILED`.
+///
+/// The call fails with 404 if the user has no profile, and with 409 (`user-busy`) if the user is already on a dispatch,
+/// which the problem contains as `current`.
+///
+/// Send an `Idempotency-Key` so that a retry cannot create a second dispatch. A request that repeats the key returns
+/// the dispatch that the first request created, with the status 200. A key repeated with another pickup or destination
+/// fails with 422 (`idempotency-key-reused`).
 #[utoipa::path(
     post, path = "/v1/dispatches", tag = "save-dispatch", operation_id = "createDispatch",
     security(("bearer" = ["user"])),
     request_body = CreateDispatch,
     params(IdempotencyKeyHeader),
     responses(
-        (status = 201, description = "The dispatch is stored", body = Dispatch,
-            headers(("Location" = String, description = "Path of the dispatch"))),
-        (status = 200, description = "The dispatch was stored before, by a request with the same Idempotency-Key",
-            body = Dispatch, headers(("Location" = String, description = "Path of the dispatch"))),
+        (status = 201, description = "The dispatch was created", body = Dispatch,
+            headers(("Location" = String, description = "The path of the dispatch"))),
+        (status = 200, description = "An earlier request with the same Idempotency-Key created the dispatch, which is \
+                                      returned in its current state",
+            body = Dispatch, headers(("Location" = String, description = "The path of the dispatch"))),
         Missing,
         Conflict,
         BodyRefusals,
@@ -91,7 +100,8 @@ fn new_dispatch(app: &AppState, key: Option<&str>, body: &CreateDispatch) -> Res
     })
 }
 
-/// The id a key stands for: 128 bits of a hash over user and key, spelled like any other id. The separator occurs in neither.
+/// The id that a key always maps to: 128 bits of a hash over user and key, in the format of any other id. The separator
+/// cannot occur in either of them.
 fn suffix_of_key(user: &UserId, key: &str) -> String {
     let digest = Sha256::new().chain_update(user.as_str()).chain_update([0]).chain_update(key).finalize();
     let mut bits = [0; 16];
@@ -107,7 +117,7 @@ fn created(status: StatusCode, stored: &StoredDispatch) -> Response {
     response
 }
 
-/// The dispatch somebody is on, for a conflict's `current`.
+/// The dispatch that a user or driver is on, for `current` of a conflict.
 pub(super) async fn current_of(app: &AppState, id: Option<DispatchId>) -> Result<Option<Box<Dispatch>>, ApiError> {
     let Some(id) = id else { return Ok(None) };
     let stored = app.engine.ports.dispatches.load(&id).await?;
@@ -116,13 +126,14 @@ pub(super) async fn current_of(app: &AppState, id: Option<DispatchId>) -> Result
 
 /// Read a dispatch.
 ///
-/// It is shown to its user, to the driver who is asked or drives, and to operators.
+/// The dispatch is visible to its user, to the driver who has the open offer or the ride, and to callers with the scope
+/// `operations`. For every other caller the call fails with 404.
 #[utoipa::path(
     get, path = "/v1/dispatches/{dispatchId}", tag = "save-dispatch", operation_id = "getDispatch",
     security(("bearer" = ["user"]), ("bearer" = ["driver"]), ("bearer" = ["operations"])),
     params(DispatchPath),
     responses(
-        (status = 200, description = "The dispatch", body = Dispatch),
+        (status = 200, description = "The dispatch in its current state", body = Dispatch),
         Missing,
         Refusals,
     )
@@ -137,12 +148,15 @@ pub async fn read(
     Ok(Json(convert::dispatch(&stored)))
 }
 
-/// List the dispatches a user asked for, newest first.
+/// List a user's dispatches.
+///
+/// Returns the dispatches that the user requested, newest first, one page at a time. A new dispatch may be missing for
+/// a moment; read it by its id to see it immediately.
 #[utoipa::path(
     get, path = "/v1/users/{userId}/dispatches", tag = "save-dispatch", operation_id = "listUserDispatches",
     security(("bearer" = ["user"]), ("bearer" = ["operations"])),
     params(UserPath, ListQuery),
-    responses((status = 200, description = "One page", body = DispatchPage), Missing, Refusals)
+    responses((status = 200, description = "One page of dispatches", body = DispatchPage), Missing, Refusals)
 )]
 pub async fn list_of_user(
     State(app): State<AppState>,
@@ -154,7 +168,10 @@ pub async fn list_of_user(
     list(&app, &Owner::User(user), query).await
 }
 
-/// List the dispatches a driver completed, newest first.
+/// List a driver's completed dispatches.
+///
+/// Returns the dispatches that the driver completed, newest first, one page at a time. A ride that was just completed
+/// may be missing for a moment.
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}/dispatches", tag = "save-dispatch", operation_id = "listDriverDispatches",
     security(("bearer" = ["driver"]), ("bearer" = ["operations"])),
@@ -162,7 +179,7 @@ pub async fn list_of_user(
         DriverPath,
         ListQuery,
     ),
-    responses((status = 200, description = "One page", body = DispatchPage), Missing, Refusals)
+    responses((status = 200, description = "One page of dispatches", body = DispatchPage), Missing, Refusals)
 )]
 pub async fn list_of_driver(
     State(app): State<AppState>,
@@ -177,10 +194,10 @@ pub async fn list_of_driver(
 async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<DispatchPage>, ApiError> {
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(ApiError::field("limit", format!("must be 1 to {PAGE_MAX}")));
+        return Err(ApiError::field("limit", format!("must be a whole number from 1 to {PAGE_MAX}")));
     }
     if query.after.as_ref().is_some_and(|after| !is_page_token(after)) {
-        return Err(ApiError::field("after", "must be the `next` of a page"));
+        return Err(ApiError::field("after", "must be the value of `next` from the previous page"));
     }
     let Page { items, next } = app.engine.ports.dispatches.list(owner, limit, query.after).await?;
     Ok(Json(DispatchPage { dispatches: items.iter().map(convert::dispatch).collect(), next }))
@@ -188,15 +205,21 @@ async fn list(app: &AppState, owner: &Owner, query: ListQuery) -> Result<Json<Di
 
 /// Answer an offer.
 ///
-/// The answer counts while the offer is open, for the driver who was asked. Repeating an accepted answer gives the same result,
-/// and with the same Idempotency-Key any answer that counted is given again as it was.
+/// `ACCEPT` assigns the dispatch to the driver. `REJECT` closes the offer, and the search continues with the next
+/// driver. Only the driver who received the offer can answer it, and only while it is open.
+///
+/// The call fails with 409 (`offer-over`) if the offer was already answered, has expired or was superseded, or if the
+/// driver is no longer free. It fails with 404 if the driver was never offered the dispatch.
+///
+/// Repeating an acceptance that took effect returns the same result. To retry a rejection, send an `Idempotency-Key`: a
+/// request that repeats the key returns the first response.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/response", tag = "driver-response", operation_id = "respondToOffer",
     security(("bearer" = ["driver"])),
     request_body = OfferResponse,
     params(DispatchPath, IdempotencyKeyHeader),
     responses(
-        (status = 200, description = "The answer counts", body = Dispatch),
+        (status = 200, description = "The answer took effect", body = Dispatch),
         Missing,
         Conflict,
         BodyRefusals,
@@ -211,7 +234,7 @@ pub async fn respond(
 ) -> Result<Response, ApiError> {
     let driver = of_caller(&caller, &body.driver_id)?;
     if body.offer_seq == 0 {
-        return Err(ApiError::field("offerSeq", "must be at least 1"));
+        return Err(ApiError::field("offerSeq", "must be a whole number of at least 1"));
     }
     let event = match body.response {
         Answer::Accept => Event::Accept { driver, offer_seq: body.offer_seq },
@@ -221,23 +244,32 @@ pub async fn respond(
     once(&app, asked, apply(&app, &caller, &id, event)).await
 }
 
-/// A dispatch exists for the driver who calls: another driver's looks like none.
+/// The driver named in the body, who must be the caller. Naming another driver is answered like an unknown dispatch.
 fn of_caller(caller: &Caller, named: &str) -> Result<DriverId, ApiError> {
     let driver = caller.driver()?;
     let is = validate::driver_id("driverId", named)? == *driver;
     if is { Ok(driver.clone()) } else { Err(ApiError::NotFound { what: "dispatch" }) }
 }
 
-/// Report how a trip goes on.
+/// Report progress on a ride.
 ///
-/// `TRIP_COMPLETED` measures the route, counts the fare and frees user and driver. Repeating a report gives the same result.
+/// The events in their order are `PICKUP_STARTED`, `DRIVER_ARRIVED`, `PASSENGER_PICKED_UP`, `TRIP_STARTED`,
+/// `TRIP_COMPLETED` and `PAYMENT_COMPLETED`. `PICKUP_STARTED`, `DRIVER_ARRIVED` and `TRIP_STARTED` may be skipped. An
+/// event cannot be reported after a later one.
+///
+/// `PASSENGER_PICKED_UP` sets the status `IN_PROGRESS`; from then on the dispatch cannot be cancelled. `TRIP_COMPLETED`
+/// measures the route, calculates the fare, sets the status `COMPLETED`, and frees the user and the driver for other
+/// dispatches. The user is notified of every event.
+///
+/// The call fails with 409 (`wrong-state`) if the status of the dispatch does not allow the event or a later event was
+/// reported. It fails with 404 if the ride is not the caller's. Repeating the latest event returns the same result.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/events", tag = "status-update", operation_id = "reportTripEvent",
     security(("bearer" = ["driver"])),
     request_body = TripReport,
     params(DispatchPath, IdempotencyKeyHeader),
     responses(
-        (status = 200, description = "The report counts", body = Dispatch),
+        (status = 200, description = "The report took effect", body = Dispatch),
         Missing,
         Conflict,
         BodyRefusals,
@@ -272,14 +304,19 @@ async fn complete(
 
 /// Cancel a dispatch.
 ///
-/// The user can cancel until the passenger is on board, the driver after accepting. Repeating it gives the same result.
+/// The user can cancel until the driver reports `PASSENGER_PICKED_UP`. The driver can cancel between accepting the
+/// offer and that event; to decline an offer, answer it with `REJECT`. The other party is notified. A cancelled
+/// dispatch is final: to try again, the user requests a new ride.
+///
+/// The call fails with 409 (`wrong-state`) if the status of the dispatch does not allow cancellation, and with 404 if
+/// the dispatch is not the caller's. Cancelling a dispatch again returns the same result.
 #[utoipa::path(
     post, path = "/v1/dispatches/{dispatchId}/cancel", tag = "status-update", operation_id = "cancelDispatch",
     security(("bearer" = ["user"]), ("bearer" = ["driver"])),
     request_body = CancelDispatch,
     params(DispatchPath, IdempotencyKeyHeader),
     responses(
-        (status = 200, description = "It is cancelled", body = Dispatch),
+        (status = 200, description = "The dispatch is cancelled", body = Dispatch),
         Missing,
         Conflict,
         BodyRefusals,
@@ -301,7 +338,7 @@ pub async fn cancel(
             Event::CancelByUser { user }
         }
         (None, Some(named)) => Event::CancelByDriver { driver: of_caller(&caller, named)? },
-        _ => return Err(ApiError::field("userId", "name who cancels: userId or driverId, exactly one of both")),
+        _ => return Err(ApiError::field("userId", "set exactly one of userId and driverId: the party that cancels")),
     };
     let asked = Asked { caller: &caller, operation: "cancelDispatch", of: id.as_str(), body: &body, key };
     once(&app, asked, apply(&app, &caller, &id, event)).await

@@ -1,4 +1,4 @@
-//! Drivers: profiles and availability.
+//! Profiles and availability of drivers.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,13 +17,17 @@ use crate::http::{convert, validate};
 use crate::ports::{AvailabilityChange, FleetEntry, Person, PortError};
 use crate::store::entity::DriverItem;
 
-/// Make or change a driver's profile. A new driver is `INACTIVE`.
+/// Create or replace a driver's profile.
+///
+/// Replaces the phone number, the vehicle and the preferences. The driver's status does not change; a new driver is
+/// `INACTIVE` and receives no offers until the availability is set to `ACTIVE`. The call fails with 404 if `driverId`
+/// is not the caller's own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "putDriver",
     security(("bearer" = ["driver"])),
     request_body = PutDriver,
     params(DriverPath),
-    responses((status = 200, description = "The profile as it now is", body = DriverProfile), Missing, BodyRefusals)
+    responses((status = 200, description = "The stored profile", body = DriverProfile), Missing, BodyRefusals)
 )]
 pub async fn put_driver(
     State(app): State<AppState>,
@@ -41,7 +45,10 @@ pub async fn put_driver(
     Ok(Json(convert::driver(item)))
 }
 
-/// Read a driver's own profile.
+/// Read a driver's profile.
+///
+/// The profile is visible to the driver and to callers with the scope `operations`. For every other driver, and if
+/// there is no profile, the call fails with 404.
 #[utoipa::path(
     get, path = "/v1/drivers/{driverId}", tag = "status-update", operation_id = "getDriver",
     security(("bearer" = ["driver"]), ("bearer" = ["operations"])),
@@ -62,14 +69,21 @@ pub async fn get_driver(
     Ok(Json(convert::driver(found.ok_or(ApiError::NotFound { what: "driver" })?)))
 }
 
-/// Begin or end to be offered dispatches.
+/// Start or stop receiving offers.
+///
+/// An `ACTIVE` driver receives offers as long as the driver's position is recent, which means no older than 30 seconds
+/// unless the city sets another limit: report it every few seconds. An `INACTIVE` driver receives no offers, and cannot
+/// accept an offer that is still open.
+///
+/// The call fails with 409 (`driver-busy`) while the driver is on a dispatch, and with 404 if the driver has no profile
+/// or `driverId` is not the caller's own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/availability", tag = "status-update", operation_id = "putAvailability",
     security(("bearer" = ["driver"])),
     request_body = PutAvailability,
     params(DriverPath),
     responses(
-        (status = 200, description = "The profile as it now is", body = DriverProfile),
+        (status = 200, description = "The stored profile", body = DriverProfile),
         Missing,
         Conflict,
         BodyRefusals,
@@ -92,7 +106,7 @@ pub async fn put_availability(
     match ports.profiles.set_availability(&id, status, &location, now).await? {
         AvailabilityChange::Done(item) => {
             let cached = match (body.status, fleet_entry(&item)) {
-                // The item's time has whole seconds; the cache orders pings by milliseconds.
+                // The item stores whole seconds, but the cache orders pings by milliseconds.
                 (AvailabilityStatus::Active, Some(entry)) => {
                     ports.fleet.put(&[FleetEntry { position, seen_at: now, ..entry }]).await
                 }
@@ -114,10 +128,11 @@ async fn refresh_cache(app: &AppState, item: &DriverItem) {
     }
 }
 
-/// The table has decided already: a cache that cannot hear of it now learns it with the driver's next ping.
+/// The change is already stored in the table, so a failed cache update is only logged: the driver's next ping repeats
+/// it.
 fn note_cache(app: &AppState, cached: Result<(), PortError>) {
     if let Err(error) = cached {
         app.engine.metrics.port_error(&error);
-        tracing::warn!(%error, "the cache did not hear of a driver's change");
+        tracing::warn!(%error, "cannot update the driver in the cache; the next ping updates it");
     }
 }

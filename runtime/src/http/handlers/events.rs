@@ -1,4 +1,4 @@
-//! Event streams: what apps without push notifications listen to.
+//! Event streams, for apps without push notifications.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,24 +18,28 @@ use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::ports::Person;
 
-/// Time between two heartbeats: a quarter of the 60 s after which an AWS load balancer drops a silent connection (its
-/// default idle timeout).
+/// Time between two heartbeats: a quarter of the 60 s default idle timeout of an AWS load balancer.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Listen to one's own notifications.
+/// Listen to the caller's notifications.
 ///
-/// Server-sent events: `event` is the notification's kind, `id` its identity (equal for repeated deliveries), `data` the
-/// notification as JSON. A comment every 15 seconds keeps the connection open. Notifications sent while nobody listens are not
-/// repeated, and an API Gateway in front ends a stream after 30 seconds, as the end of its token does: connect again, then read
-/// the dispatch.
+/// Streams the notifications of one user or driver as server-sent events: `event` is the kind of the notification, `id`
+/// its id, and `data` the notification as JSON. A comment every 15 seconds keeps the connection open.
+///
+/// The stream ends when the access token expires, when the worker shuts down, and after 30 seconds behind an API
+/// Gateway. It also ends for a client that does not read fast enough. Reconnect whenever it ends. Notifications are not
+/// replayed: after connecting, read the dispatch to learn what happened in between. A notification may be delivered
+/// more than once; ignore an `id` that you have already seen.
+///
+/// The call fails with 404 if the recipient is not the caller.
 #[utoipa::path(
     get, path = "/v1/events", tag = "driver-response", operation_id = "streamEvents",
     security(("bearer" = ["user"]), ("bearer" = ["driver"])),
     params(EventsQuery),
     responses(
-        (status = 200, description = "The stream; each `data` is a Notification", body = String,
+        (status = 200, description = "The stream of events; each `data` is a Notification", body = String,
             content_type = "text/event-stream",
-            example = "event: OFFER\nid: dispatch#00001:1:offer\ndata: {\"id\":\"dispatch#00001:1:offer\",\"recipient\":\"driver#00001\",\"kind\":\"OFFER\",\"body\":{\"message\":\"새로운 배차 요청이 있습니다\",\"dispatchId\":\"dispatch#00001\",\"pickupAddress\":\"서울시 중구 명동\",\"destinationAddress\":\"서울시 종로구 종로\",\"estimatedFare\":12000,\"estimatedDistance\":\"2.5km\",\"offerSeq\":1}}\n\n"),
+            example = "event: OFFER\nid: dispatch#00001:1:OFFER\ndata: {\"id\":\"dispatch#00001:1:OFFER\",\"recipient\":\"driver#00001\",\"kind\":\"OFFER\",\"body\":{\"message\":\"새로운 배차 요청이 있습니다\",\"dispatchId\":\"dispatch#00001\",\"pickupAddress\":\"서울시 중구 명동\",\"destinationAddress\":\"서울시 종로구 종로\",\"estimatedFare\":12000,\"estimatedDistance\":\"2.5km\",\"offerSeq\":1}}\n\n"),
         Missing,
         Refusals,
     )
@@ -49,14 +53,14 @@ pub async fn stream(
     caller.must_be(&person)?;
     let place = app.stream_places.0.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     let notifications = app.engine.ports.streams.listen(&person).await?;
-    // A stream is no longer good than the token it was opened with.
+    // A stream must not outlive the token that opened it.
     let token_ends = tokio::time::sleep(caller.good_for(app.engine.ports.clock.now()));
     let events = ReceiverStream::new(notifications)
         .filter_map(|notification| std::future::ready(event(&notification)))
         .take_until(app.shutdown.clone().cancelled_owned())
         .take_until(token_ends)
         .map(move |event| {
-            // The place is held as long as the stream.
+            // The stream keeps its permit until it ends.
             let _ = &place;
             Ok(event)
         });
@@ -64,17 +68,17 @@ pub async fn stream(
 }
 
 fn person(query: &EventsQuery) -> Result<Person, ApiError> {
-    let wrong = |field: &str| ApiError::field(field, "an id is 1 to 64 of the characters A-Z a-z 0-9 _ -");
+    let wrong = |field: &str| ApiError::field(field, "must be 1 to 64 of the characters A-Z a-z 0-9 _ -");
     match (&query.driver, &query.user) {
         (Some(driver), None) => DriverId::from_suffix(driver).map(Person::Driver).map_err(|_| wrong("driver")),
         (None, Some(user)) => UserId::from_suffix(user).map(Person::User).map_err(|_| wrong("user")),
-        _ => Err(ApiError::field("driver", "name whose events: driver or user, exactly one of both")),
+        _ => Err(ApiError::field("driver", "set exactly one of driver and user: the recipient of the notifications")),
     }
 }
 
-/// `None` for what cannot be written as an event, which no notification of ours is.
+/// `None` if the notification cannot be written as an event, which no valid notification causes.
 fn event(notification: &Notification) -> Option<Event> {
-    // Event fields are lines; axum refuses line feeds in them.
+    // A field of an event is one line: axum panics on line feeds in an id.
     let id = notification.id.replace(['\n', '\r', '\0'], "");
     Event::default().event(wire_name(&notification.kind)).id(id).json_data(notification).ok()
 }

@@ -1,5 +1,5 @@
-//! Positions of drivers. A ping costs the cache one call and the table nothing, save one chunk of a live route in every few
-//! dozen pings and one read where the cache has forgotten the driver.
+//! Positions of drivers. A ping costs one call of the cache and none of the table, except one write for every few dozen
+//! points of a live route, and one read if the cache does not know the driver.
 
 use std::collections::BTreeSet;
 
@@ -20,19 +20,30 @@ use crate::http::state::AppState;
 use crate::http::validate;
 use crate::ports::{Person, Ping, PortError, Recorded, RouteTail};
 
-/// Positions of one batch.
+/// Maximum positions in one batch.
 const BATCH_MAX: usize = 500;
 
-/// Drivers read from the table at once, the bound of `ProfileStore::drivers`.
+/// Drivers read from the table in one call, the limit of `ProfileStore::drivers`.
 const PROFILES_AT_ONCE: usize = 100;
 
-/// Report where a driver is.
+/// Report a driver's position.
+///
+/// Send the position every few seconds while the driver is `ACTIVE` or on a dispatch: offers go only to drivers with a
+/// recent position, and the positions of a ride make up its route. The status 202 does not mean that the position was
+/// accepted: a position that is inaccurate, outdated or implausible, or of a driver without a profile, is counted in
+/// `dropped`. Do not retry such a position; send the next one.
+///
+/// The call fails with 404 if `driverId` is not the caller's own id.
 #[utoipa::path(
     post, path = "/v1/drivers/{driverId}/locations", tag = "status-update", operation_id = "postLocation",
     security(("bearer" = ["driver"])),
     request_body = PostLocation,
     params(DriverPath),
-    responses((status = 202, description = "Taken, or dropped", body = LocationsTaken), Missing, BodyRefusals)
+    responses(
+        (status = 202, description = "The position was accepted or discarded", body = LocationsTaken),
+        Missing,
+        BodyRefusals,
+    )
 )]
 pub async fn post_one(
     State(app): State<AppState>,
@@ -49,12 +60,20 @@ pub async fn post_one(
     take(&app, given).await
 }
 
-/// Report where several drivers are: the way for a fleet operator's gateway.
+/// Report the positions of several drivers.
+///
+/// For the gateway of a fleet that collects the positions of its drivers. A batch holds at most 500 positions, which
+/// are applied in their order. If a field of any entry is not valid, the call fails with 422 and applies none of them.
+/// A valid position that is inaccurate, outdated or implausible, or of a driver without a profile, is counted in
+/// `dropped`.
 #[utoipa::path(
     post, path = "/v1/locations/batch", tag = "status-update", operation_id = "postLocations",
     security(("bearer" = ["operations"])),
     request_body = PostLocations,
-    responses((status = 202, description = "How many were taken and dropped", body = LocationsTaken), BodyRefusals)
+    responses(
+        (status = 202, description = "How many positions were accepted and discarded", body = LocationsTaken),
+        BodyRefusals,
+    )
 )]
 pub async fn post_batch(
     State(app): State<AppState>,
@@ -77,12 +96,11 @@ pub async fn post_batch(
     take(&app, taken).await
 }
 
-/// Positions as they were sent.
+/// The positions of a request.
 #[derive(Default)]
 struct Given {
-    /// Those worth taking.
+    /// Those that are accurate enough to record.
     pings: Vec<Ping>,
-    /// How many more are too far off.
     inaccurate: u32,
 }
 
@@ -129,7 +147,8 @@ async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<Location
     Ok((StatusCode::ACCEPTED, Json(LocationsTaken { accepted, dropped })))
 }
 
-/// Tells the cache of the drivers it has forgotten, and records their pings again. Who has no profile stays unknown.
+/// Loads drivers that the cache does not know from the table, and records their pings again. Drivers without a profile
+/// stay unknown.
 async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recorded]) -> Result<(), ApiError> {
     let unknown: Vec<usize> =
         (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == Recorded::Unknown).collect();
@@ -156,14 +175,14 @@ async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recor
     Ok(())
 }
 
-/// Adds points to the routes of trips. What fails here costs route points, never a ping: all have been recorded.
+/// Adds points to the routes of trips. A failure costs route points, but no ping: all of them are recorded already.
 async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
     if points.is_empty() {
         return;
     }
     let failed = |error: PortError| {
         app.engine.metrics.port_error(&error);
-        tracing::warn!(%error, "routes could not be extended");
+        tracing::warn!(%error, "cannot extend routes");
     };
     match app.engine.ports.fleet.push_route(points).await {
         Ok(tails) => {
@@ -175,8 +194,8 @@ async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
     }
 }
 
-/// Stores what a tail has of whole chunks. A chunk is written first and trimmed afterwards: a crash in between, or another request that
-/// got the same points, writes it again, which changes nothing.
+/// Stores the complete chunks of a tail. A chunk is written first and trimmed afterwards: after a crash in between, or
+/// when another request received the same points, it is written again, which changes nothing.
 async fn store_chunks(app: &AppState, dispatch: &DispatchId, tail: RouteTail) -> Result<(), PortError> {
     let ports = &app.engine.ports;
     for (number, chunk) in (tail.next_chunk..).zip(tail.points.chunks_exact(ROUTE_CHUNK_POINTS)) {

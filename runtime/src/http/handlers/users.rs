@@ -1,4 +1,4 @@
-//! Users: profiles.
+//! Profiles of users.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,13 +13,17 @@ use crate::http::state::AppState;
 use crate::http::{convert, validate};
 use crate::ports::Person;
 
-/// Make or change a user's profile.
+/// Create or replace a user's profile.
+///
+/// Replaces the phone number, the payment methods, the preferences and the location. The user's status does not change;
+/// a new user is `ACTIVE`. A user needs a profile to request rides. The call fails with 404 if `userId` is not the
+/// caller's own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "putUser",
     security(("bearer" = ["user"])),
     request_body = PutUser,
     params(UserPath),
-    responses((status = 200, description = "The profile as it now is", body = UserProfile), Missing, BodyRefusals)
+    responses((status = 200, description = "The stored profile", body = UserProfile), Missing, BodyRefusals)
 )]
 pub async fn put_user(
     State(app): State<AppState>,
@@ -34,7 +38,10 @@ pub async fn put_user(
     Ok(Json(convert::user(item)))
 }
 
-/// Read a user's own profile.
+/// Read a user's profile.
+///
+/// The profile is visible to the user and to callers with the scope `operations`. For every other user, and if there is
+/// no profile, the call fails with 404.
 #[utoipa::path(
     get, path = "/v1/users/{userId}", tag = "save-dispatch", operation_id = "getUser",
     security(("bearer" = ["user"]), ("bearer" = ["operations"])),

@@ -1,8 +1,9 @@
-//! The caller of a request: who it is, and what is whose.
+//! Authentication and authorization of the caller.
 //!
-//! Every request passes [`authenticate`] before its handler; there is no way around it. Handlers take one of the extractors here,
-//! which ask for a scope before the body is read, and bring the caller's own id to the engine. What is somebody else's looks like
-//! what does not exist; 403 is for callers of the wrong kind, who would be refused whatever they named.
+//! Every request passes [`authenticate`] before its handler. Handlers take one of the extractors of this module, which
+//! check the scope before the body is read, and pass the caller's own id to the engine. What belongs to another caller
+//! is answered like what does not exist, with 404. 403 is for callers without the scope, whose request would fail
+//! whatever it named.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::ports::{Person, StoredDispatch};
 
-/// Lets through whom it knows, as often as its share allows.
+/// Admits requests with a valid token, within the rate limit of the caller.
 pub(in crate::http) async fn authenticate(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     match known(&app, request.headers()).await {
         Ok(principal) => {
@@ -37,7 +38,7 @@ async fn known(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiErro
     let now = app.engine.ports.clock.now();
     let principal = app.access.authenticator.authenticate(token, now).await.map_err(|error| match error {
         AuthError::Refused(reason) => {
-            tracing::info!(reason, "a token is refused");
+            tracing::info!(reason, "token rejected");
             ApiError::Unauthenticated { given: true }
         }
         AuthError::NoKeys => ApiError::NoKeys,
@@ -51,7 +52,7 @@ async fn known(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiErro
     Ok(principal)
 }
 
-/// The one bearer token of a request (RFC 6750, section 2.1; tokens in queries and bodies are not looked for).
+/// The only bearer token of a request (RFC 6750, section 2.1). Tokens in queries and bodies are ignored.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (only, another) = (given.next()?, given.next());
@@ -60,32 +61,32 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (another.is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// A caller of any kind.
+/// A caller with any scope.
 #[derive(Clone)]
 pub struct Caller(Principal);
 
 impl Caller {
-    /// The user it is.
+    /// The caller's id as a user; 403 if the token lacks the scope.
     pub fn user(&self) -> Result<&UserId, ApiError> {
         self.0.user.as_ref().ok_or(ApiError::Forbidden { needs: Scope::User })
     }
 
-    /// The driver it is.
+    /// The caller's id as a driver; 403 if the token lacks the scope.
     pub fn driver(&self) -> Result<&DriverId, ApiError> {
         self.0.driver.as_ref().ok_or(ApiError::Forbidden { needs: Scope::Driver })
     }
 
-    /// Whom the issuer means.
+    /// The issuer's id of the caller.
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// How long its token is still good.
+    /// The time until the caller's token expires.
     pub fn good_for(&self, now: EpochMs) -> Duration {
         Duration::from_millis(u64::try_from(self.0.good_until.0.saturating_sub(now.0)).unwrap_or(0))
     }
 
-    /// Refuses who is not this person.
+    /// Fails with 404 unless the caller is this person.
     pub fn must_be(&self, person: &Person) -> Result<(), ApiError> {
         let (is, what) = match person {
             Person::User(id) => (self.user()? == id, "user"),
@@ -94,12 +95,13 @@ impl Caller {
         if is { Ok(()) } else { Err(ApiError::NotFound { what }) }
     }
 
-    /// Refuses who may not read about this person: others but operators.
+    /// Fails with 404 unless the caller is this person or has the scope `operations`.
     pub fn may_read(&self, person: &Person) -> Result<(), ApiError> {
         if self.0.operations { Ok(()) } else { self.must_be(person) }
     }
 
-    /// Whether a dispatch is shown to it: to its user, to the driver who is asked or drives, to operators.
+    /// Whether the caller may read a dispatch: its user, the driver who has the open offer or the ride, and
+    /// `operations`.
     pub fn sees(&self, dispatch: &StoredDispatch) -> bool {
         let state = &dispatch.state;
         self.0.operations
@@ -116,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// A caller who is a user.
+/// A caller with the scope `user`.
 pub struct AsUser(pub Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for AsUser {
@@ -129,7 +131,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AsUser {
     }
 }
 
-/// A caller who is a driver.
+/// A caller with the scope `driver`.
 pub struct AsDriver(pub Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for AsDriver {
@@ -142,7 +144,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AsDriver {
     }
 }
 
-/// A caller who is one of the city's own staff or programs.
+/// A caller with the scope `operations`.
 pub struct AsOperations;
 
 impl<S: Send + Sync> FromRequestParts<S> for AsOperations {

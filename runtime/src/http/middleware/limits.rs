@@ -1,40 +1,39 @@
-//! How much one process does at once.
+//! Limits on the concurrent work of one process.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Requests served at once by one process. A request waits on DynamoDB and Redis most of its time; at 20 ms each, this many
-/// make some 25,000 a second, more than a process can parse, so reaching it means that something behind us stands still.
+/// Maximum concurrent requests of one process. A request spends most of its time waiting for DynamoDB and Redis. At 20
+/// ms each, this many make about 25,000 requests a second, more than a process can parse, so the limit is only reached
+/// when a backend service does not respond.
 const IN_FLIGHT_MAX: usize = 512;
 
-/// Streams open at once in one process: some 30 KB each with their buffers make 300 MB.
+/// Maximum open event streams of one process: with about 30 KB of buffers each, they take 300 MB.
 const STREAMS_MAX: usize = 10_000;
 
-/// One bound for all requests of a process.
+/// The limit on concurrent requests, shared by all routes of a process.
 #[derive(Clone)]
 pub struct Admission(pub(in crate::http) Arc<Semaphore>);
 
 impl Admission {
-    /// Admits this many requests at once.
+    /// Admits at most `in_flight_max` concurrent requests.
     pub fn of(in_flight_max: usize) -> Self {
         Self(Arc::new(Semaphore::new(in_flight_max)))
     }
 }
 
 impl Default for Admission {
-    /// As many as one process can serve.
     fn default() -> Self {
         Self::of(IN_FLIGHT_MAX)
     }
 }
 
-/// Places for event streams.
+/// The limit on open event streams of a process.
 #[derive(Clone)]
 pub struct StreamPlaces(pub(in crate::http) Arc<Semaphore>);
 
 impl StreamPlaces {
-    /// This many places.
     pub fn of(places: usize) -> Self {
         Self(Arc::new(Semaphore::new(places)))
     }

@@ -1,4 +1,4 @@
-//! What every request passes before its handler.
+//! The middleware that every request passes before its handler.
 
 pub mod auth;
 pub mod limits;

@@ -1,5 +1,6 @@
-//! How much one caller may ask: token buckets for subjects and for addresses, in this process alone, so that they hold whatever
-//! else is down. A bucket is one number (the generic cell rate algorithm): the time at which it will be full again.
+//! Rate limits of callers: token buckets for subjects and for addresses. They are local to this process, so they work
+//! while every other service is down. A bucket is one number (generic cell rate algorithm): the time when it will be
+//! full again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,23 +12,23 @@ use axum::http::{HeaderMap, HeaderName};
 use dispatch_api::worker_config::{LimitsConfig, RateConfig};
 use tokio::time::Instant;
 
-/// Buckets kept of each kind; some 100 bytes each make 10 MB. Full ones are forgotten first.
+/// Maximum buckets of each kind: with about 100 bytes each, they take 10 MB. Full buckets are removed when it is
+/// reached.
 const BUCKETS_MAX: usize = 100_000;
-/// Least time between two searches for full buckets: a search looks at all of them.
+/// Minimum time between two removals of full buckets, because each of them visits all buckets.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How much more than a person an operator may ask: fleets' gateways and consoles speak for many.
+/// The rate of an operations caller as a multiple of a person's: gateways of fleets and consoles act for many people.
 const OPERATIONS_SHARE: u32 = 10;
 
-/// Whose bucket.
+/// The owner of a bucket, by the token's subject.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
     /// A user or driver.
     Person(&'a str),
-    /// An operator.
     Operations(&'a str),
 }
 
-/// The buckets of a process.
+/// All buckets of a process.
 pub struct Rates {
     persons: Buckets<String>,
     operations: Buckets<String>,
@@ -36,7 +37,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Full buckets of the configured sizes.
+    /// Buckets of the configured sizes, all of them full.
     pub fn new(limits: &LimitsConfig) -> Self {
         let RateConfig { per_second, burst } = limits.per_subject;
         let more = RateConfig {
@@ -51,7 +52,7 @@ impl Rates {
         }
     }
 
-    /// Takes one request of a subject; else the seconds until the next one is free.
+    /// Takes one request from the bucket of a subject. Fails with the seconds until the next request is allowed.
     pub(super) fn take_subject(&self, subject: Subject<'_>) -> Result<(), u64> {
         match subject {
             Subject::Person(subject) => self.persons.take(subject.to_owned()),
@@ -59,19 +60,21 @@ impl Rates {
         }
     }
 
-    /// Takes one request of an address.
+    /// Takes one request from the bucket of an address. Fails with the seconds until the next request is allowed.
     pub(super) fn take_address(&self, address: IpAddr) -> Result<(), u64> {
         self.addresses.take(network_of(address))
     }
 
-    /// The client's address: what whoever is in front says, where one is configured, else the connection's own.
+    /// The client's address: from the configured header of the proxy in front, if it is present, or else the peer
+    /// address of the connection.
     pub(super) fn client_address(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
         let said = self.address_header.as_ref().and_then(|name| headers.get(name)?.to_str().ok()?.trim().parse().ok());
         said.or(peer)
     }
 }
 
-/// What one client has: a whole IPv4 address, or the /64 an IPv6 client can choose its addresses from.
+/// The network that belongs to one client: an IPv4 address, or the /64 from which an IPv6 client can choose its
+/// addresses.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -84,18 +87,18 @@ fn network_of(address: IpAddr) -> IpAddr {
 
 /// Buckets of one size.
 struct Buckets<K> {
-    /// Time one request takes to flow back, µs.
+    /// Time in which a bucket regains one request, µs.
     interval_us: u64,
-    /// How far ahead a bucket may be, µs.
+    /// How far in the future `full_at` may be for a request to be allowed, µs.
     tolerance_us: u64,
     begun: Instant,
     kept: Mutex<Kept<K>>,
 }
 
 struct Kept<K> {
-    /// When each bucket is full again, µs since the beginning.
+    /// When each bucket will be full again, µs since `begun`.
     full_at: HashMap<K, u64>,
-    /// The bucket of all who find no place.
+    /// The shared bucket of all keys for which there is no room.
     others_full_at: u64,
     swept: Instant,
 }
@@ -147,38 +150,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_gives_its_burst_and_then_its_rate() {
+    async fn a_bucket_allows_its_burst_and_then_its_rate() {
         let rates = rates();
         let take = |who| rates.take_subject(Subject::Person(who));
         for _ in 0..3 {
             assert_eq!(take("a"), Ok(()));
         }
-        assert_eq!(take("a"), Err(1), "half a second, in whole ones");
-        assert_eq!(take("b"), Ok(()), "others have buckets of their own");
+        assert_eq!(take("a"), Err(1), "half a second, rounded up");
+        assert_eq!(take("b"), Ok(()), "each subject has its own bucket");
         tokio::time::advance(Duration::from_millis(500)).await;
         assert_eq!((take("a"), take("a")), (Ok(()), Err(1)));
         for _ in 0..30 {
-            assert_eq!(rates.take_subject(Subject::Operations("a")), Ok(()), "operators may ask ten times as much");
+            assert_eq!(
+                rates.take_subject(Subject::Operations("a")),
+                Ok(()),
+                "operations callers have ten times the rate"
+            );
         }
         assert!(rates.take_subject(Subject::Operations("a")).is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_without_end_share_one_bucket_and_take_no_memory() {
+    async fn keys_beyond_the_limit_share_one_bucket_and_take_no_memory() {
         let buckets = Buckets::new(RateConfig { per_second: 1, burst: 1 });
         for stranger in 0..BUCKETS_MAX {
             assert_eq!(buckets.take(stranger), Ok(()));
         }
         assert_eq!(buckets.take(usize::MAX), Ok(()));
-        assert!(buckets.take(usize::MAX - 1).is_err(), "the bucket of all others is empty");
-        assert!(buckets.take(0).is_err(), "who has a bucket keeps it");
+        assert!(buckets.take(usize::MAX - 1).is_err(), "the shared bucket is empty");
+        assert!(buckets.take(0).is_err(), "an existing bucket stays");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(buckets.take(usize::MAX), Ok(()));
-        assert_eq!(buckets.kept.lock().unwrap().full_at.len(), 1, "full buckets are forgotten");
+        assert_eq!(buckets.kept.lock().unwrap().full_at.len(), 1, "full buckets are removed");
     }
 
     #[test]
-    fn an_address_is_what_the_front_says_and_a_network_is_one_client() {
+    fn the_address_comes_from_the_configured_header_and_a_network_is_one_client() {
         let rates = rates();
         let peer: IpAddr = "10.0.0.1".parse().unwrap();
         let said = |text: &str| {
@@ -196,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_more_than_burst_and_rate_pass(steps in proptest::collection::vec(0u64..400, 1..200)) {
+        fn at_most_the_burst_and_the_rate_are_allowed(steps in proptest::collection::vec(0u64..400, 1..200)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             let (passed, passed_ms) = runtime.block_on(async {
                 let buckets = Buckets::new(RateConfig { per_second: 10, burst: 5 });

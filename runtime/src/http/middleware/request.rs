@@ -1,5 +1,4 @@
-//! What surrounds every request: its id, its address's share, its admission, its deadline, its access log line and its
-//! measurement.
+//! The outermost middleware: request id, rate limit of the address, admission, deadline, access log and metrics.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,19 +13,19 @@ use ulid::Ulid;
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 
-/// Carries the id of a request: taken over from the client or the gateway, or made here.
+/// The header with the id of a request, which the client or the gateway may set.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Time a request may take: beneath the 30 s an HTTP API of API Gateway waits for its integration, above what the adapters
-/// allow one call with its retries.
+/// Maximum duration of a request: less than the 30 s integration timeout of an API Gateway HTTP API, and more than the
+/// adapters allow for one call with its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest request id taken over.
+/// Maximum length of a client's request id.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
-/// The one middleware of the API. A request beyond the bound is shed at once instead of queued: its client hears
-/// `Retry-After` while the answer is still worth something. The deadline covers the answer's head; the bodies that come later
-/// are event streams, which have bounds of their own.
+/// Surrounds every request. A request beyond the limit is rejected immediately instead of queued, so that its client
+/// receives `Retry-After` in time. The deadline covers the head of the response; only event streams send a body after
+/// it, and they have their own limits.
 pub async fn around(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
@@ -39,10 +38,11 @@ pub async fn around(State(app): State<AppState>, request: Request, next: Next) -
     };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    // Answers hold positions and phone numbers: no cache on the way may keep them.
+    // Responses contain positions and phone numbers, which no cache may store.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Nothing here is a page. No header allows another origin: browsers' apps come with their own server in front.
+    // No response is a web page. No CORS header is sent either: browser apps have their own server in front of this
+    // API.
     let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
     headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
@@ -53,7 +53,7 @@ pub async fn around(State(app): State<AppState>, request: Request, next: Next) -
     response
 }
 
-/// Takes the request from the share of its client's address, before anything is spent on it.
+/// Applies the rate limit of the client's address, before any work is done for the request.
 fn address_share(app: &AppState, request: &Request) -> Result<(), ApiError> {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let rates = &app.access.rates;
@@ -72,7 +72,7 @@ async fn admitted(app: &AppState, request: Request, next: Next) -> Response {
     }
 }
 
-/// A client's id is taken over only where it cannot forge log lines.
+/// The client's request id, unless it could forge log lines; otherwise a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b';' | b':' | b'.');
     let given = headers.get(REQUEST_ID).filter(|value| {
@@ -80,12 +80,12 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     });
     match given {
         Some(given) => given.clone(),
-        // A ULID is plain ASCII, so this never falls back.
+        // A ULID is ASCII, so the fallback is never used.
         None => HeaderValue::from_str(&Ulid::generate().to_string()).unwrap_or(HeaderValue::from_static("none")),
     }
 }
 
-/// The methods of HTTP; anything else is one label, so that clients cannot make metrics grow.
+/// The metric label of a method. Unknown methods share one label, so that clients cannot create metric series.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

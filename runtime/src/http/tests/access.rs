@@ -1,4 +1,4 @@
-//! Who may do what: every route, every kind of caller, one's own and somebody else's.
+//! Authorization: every route with every kind of caller, on their own data and on other callers' data.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::{Answer, Who, World, destination, driver_profile, pickup, ride_request, user_profile};
 use crate::http::openapi;
 
-/// One row of the matrix: what each caller is answered. The offer is of user 00001's dispatch to driver 00001.
+/// One row of the matrix: the status that each caller receives. The dispatch belongs to user 00001 and is offered to
+/// driver 00001.
 struct Row {
     method: &'static str,
-    /// As the `OpenAPI` document has it.
+    /// The path pattern in the `OpenAPI` document.
     route: &'static str,
     path: String,
     body: Value,
@@ -35,7 +36,7 @@ fn matrix(dispatch: &str) -> Vec<Row> {
     let answer = |driver: &str| json!({"driverId": driver, "offerSeq": 1, "response": "REJECT"});
     let report = json!({"driverId": "driver#00001", "type": "PICKUP_STARTED"});
     let batch = json!({"locations": [{"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785}]});
-    let wish = json!({"status": "ACTIVE", "location": pickup()});
+    let change = json!({"status": "ACTIVE", "location": pickup()});
     let device = json!({"token": "token-of-a-device"});
     let mut rows = vec![
         row("POST", "/v1/dispatches", ride_request(), [409, 404, 403, 403, 403]),
@@ -45,7 +46,7 @@ fn matrix(dispatch: &str) -> Vec<Row> {
         row("POST", "/v1/dispatches/{dispatchId}/events", report, [403, 403, 409, 404, 403]),
         row("POST", "/v1/dispatches/{dispatchId}/cancel", json!({"userId": "user#00001"}), [200, 404, 403, 403, 403]),
         row("POST", "/v1/dispatches/{dispatchId}/cancel", json!({"userId": "user#00002"}), [404, 404, 403, 403, 403]),
-        // Only a driver who accepted can cancel; the one who is merely asked is told so.
+        // Only a driver who accepted can cancel; a driver with an open offer gets a conflict.
         row(
             "POST",
             "/v1/dispatches/{dispatchId}/cancel",
@@ -60,7 +61,7 @@ fn matrix(dispatch: &str) -> Vec<Row> {
         row("GET", "/v1/drivers/{driverId}", nothing(), [403, 403, 200, 404, 200]),
         row("PUT", "/v1/users/{userId}/device", device.clone(), [200, 404, 403, 403, 403]),
         row("PUT", "/v1/drivers/{driverId}/device", device, [403, 403, 200, 404, 403]),
-        row("PUT", "/v1/drivers/{driverId}/availability", wish, [403, 403, 200, 404, 403]),
+        row("PUT", "/v1/drivers/{driverId}/availability", change, [403, 403, 200, 404, 403]),
         row("POST", "/v1/drivers/{driverId}/locations", ping, [403, 403, 202, 404, 403]),
         row("POST", "/v1/locations/batch", batch, [403, 403, 403, 403, 202]),
     ];
@@ -128,7 +129,7 @@ async fn every_route_answers_every_caller_as_the_matrix_says() {
         }
         let (world, dispatch) = world().await;
         let row = matrix(&dispatch).swap_remove(index);
-        assert_eq!(call(&world, &row, None).await.1, 401, "{} {} by nobody", row.method, row.path);
+        assert_eq!(call(&world, &row, None).await.1, 401, "{} {} without a token", row.method, row.path);
     }
     assert_eq!(seen, rows * 5);
 }
@@ -158,7 +159,7 @@ fn the_matrix_has_every_route_and_the_document_names_its_scopes() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_told_what_is_wanted_and_nothing_else() {
+async fn a_rejected_token_gets_a_challenge_and_no_further_detail() {
     let world = World::new();
     let with =
         |value: &str| Request::get("/v1/users/00001").header("authorization", value).body(Body::empty()).unwrap();
@@ -181,7 +182,7 @@ async fn a_refused_token_is_told_what_is_wanted_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_offer_that_went_to_another_driver_shows_the_first_one_nothing() {
+async fn the_previous_driver_does_not_see_an_offer_to_another_driver() {
     let (world, dispatch) = world().await;
     let path = format!("/v1/dispatches/{dispatch}/response");
     let answer = |driver: &str, seq: u32, word: &str| json!({"driverId": driver, "offerSeq": seq, "response": word});
@@ -199,5 +200,5 @@ async fn an_offer_that_went_to_another_driver_shows_the_first_one_nothing() {
     read(Who::Driver("00001".to_owned())).await.expect(StatusCode::NOT_FOUND);
     let shown = read(Who::Driver("00002".to_owned())).await.expect(StatusCode::OK);
     assert_eq!(shown["destination"], destination());
-    assert!(!shown.to_string().contains("0101234"), "nobody's phone number is shown to the other side");
+    assert!(!shown.to_string().contains("0101234"), "no phone number is shown to the other party");
 }

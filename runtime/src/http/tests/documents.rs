@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::http::openapi;
 
 #[test]
-fn the_committed_openapi_document_is_what_the_code_says() {
+fn the_generated_openapi_document_is_committed() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
     let made = openapi().to_pretty_json().unwrap() + "\n";
     if std::env::var_os("UPDATE_GENERATED").is_some() {
@@ -20,12 +20,12 @@ fn the_committed_openapi_document_is_what_the_code_says() {
     assert!(made == committed, "runtime/openapi.json is stale: run the tests with UPDATE_GENERATED=1");
 }
 
-/// Checks that the example of a schema is read and written back unchanged by its type.
+/// Checks that the example of a schema survives a round trip through its type unchanged.
 fn example_is_its_own_type<T: DeserializeOwned + Serialize>(document: &Value, name: &str) {
     let example = &document["components"]["schemas"][name]["example"];
     let read: T = serde_json::from_value(example.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let written = serde_json::to_value(read).unwrap();
-    // 20 and 20.0 are the same number and not the same JSON value.
+    // 20 and 20.0 are the same number but different JSON values.
     assert_eq!(written.to_string().replace("20.0", "20"), example.to_string().replace("20.0", "20"), "{name}");
 }
 

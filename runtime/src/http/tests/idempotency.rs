@@ -1,4 +1,4 @@
-//! Requests under an Idempotency-Key.
+//! Requests with an Idempotency-Key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn answer(word: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_first_answer_is_given_again_whatever_became_of_the_dispatch() {
+async fn the_first_response_is_replayed_even_if_the_dispatch_has_changed_since() {
     let world = World::new();
     let id = world.has_offer().await;
     let path = format!("/v1/dispatches/{id}/response");
@@ -36,7 +36,7 @@ async fn the_first_answer_is_given_again_whatever_became_of_the_dispatch() {
     assert_eq!(again.header("content-type"), "application/json");
     assert_eq!(again.expect(StatusCode::OK), first);
     let now = world.get(&format!("/v1/dispatches/{id}")).await.expect(StatusCode::OK);
-    assert_eq!(now["status"], "CANCELLED", "reading tells how it is");
+    assert_eq!(now["status"], "CANCELLED", "reading shows the current state");
     let without = world.post(&path, answer("ACCEPT")).await;
     without.expect(StatusCode::CONFLICT);
 }
@@ -51,7 +51,7 @@ async fn a_key_belongs_to_one_caller_one_operation_and_one_request() {
     assert_eq!(other["type"], "tag:coactus.io,2026:dispatch/idempotency-key-reused");
     let elsewhere = post(&world, "/v1/dispatches/00000/response", "key-1", &answer("ACCEPT")).await;
     elsewhere.expect(StatusCode::UNPROCESSABLE_ENTITY);
-    // Another operation and another caller have the key for themselves.
+    // Another operation and another caller can use the same key.
     let report = json!({"driverId": "driver#00001", "type": "PICKUP_STARTED"});
     let reported = post(&world, &format!("/v1/dispatches/{id}/events"), "key-1", &report).await.expect(StatusCode::OK);
     assert_eq!(reported["events"].as_array().unwrap().len(), 4);
@@ -61,7 +61,7 @@ async fn a_key_belongs_to_one_caller_one_operation_and_one_request() {
 }
 
 #[tokio::test]
-async fn what_took_no_effect_is_judged_anew() {
+async fn a_request_without_effect_can_be_repeated_with_its_key() {
     let world = World::new();
     let id = world.has_offer().await;
     let events = format!("/v1/dispatches/{id}/events");
@@ -80,7 +80,7 @@ async fn a_second_attempt_waits_for_the_first_and_follows_one_that_died() {
     let world = World::new();
     let id = world.has_offer().await;
     let path = format!("/v1/dispatches/{id}/response");
-    // A process that died between beginning and ending: its request is in the table, nobody will end it.
+    // A process that died between begin and end: its request is in the table and will never be ended.
     let seen = Arc::new(Seen::default());
     let mut dying = World { state: world.state.clone(), ..World::new() };
     dying.state.answers = Arc::new(Dying { inner: world.store.clone(), seen: seen.clone() });
@@ -107,7 +107,7 @@ async fn a_key_is_free_again_after_a_day() {
     let id = world.has_offer().await;
     let path = format!("/v1/dispatches/{id}/response");
     post(&world, &path, "key-1", &answer("REJECT")).await.expect(StatusCode::OK);
-    // The worlds' tokens are good for twelve hours, the keys for a day: two steps, one token for each.
+    // A world's tokens are valid for twelve hours and keys for a day, so the rest of the day is tested on the store.
     world.clock.advance_ms(11 * 3_600_000);
     let kept = post(&world, &path, "key-1", &answer("REJECT")).await;
     assert_eq!(kept.header("idempotent-replayed"), "true");
@@ -122,7 +122,7 @@ async fn a_key_is_free_again_after_a_day() {
 }
 
 #[tokio::test]
-async fn requests_without_a_key_and_pings_never_ask_for_answers() {
+async fn requests_without_a_key_and_pings_never_use_the_idempotency_store() {
     let world = World::new();
     let seen = Arc::new(Seen::default());
     let mut counted = World { state: world.state.clone(), ..World::new() };
@@ -136,7 +136,7 @@ async fn requests_without_a_key_and_pings_never_ask_for_answers() {
 }
 
 #[tokio::test]
-async fn an_absent_store_of_answers_refuses_before_and_never_after() {
+async fn without_the_idempotency_store_a_request_fails_before_it_takes_effect() {
     let world = World::new();
     let id = world.has_offer().await;
     let mut down = World { state: world.state.clone(), ..World::new() };
@@ -156,7 +156,7 @@ struct Seen {
     lost: AtomicUsize,
 }
 
-/// Answers of a process that dies before it can keep any.
+/// The store of a process that dies before it can keep a response.
 struct Dying {
     inner: MemoryStore,
     seen: Arc<Seen>,

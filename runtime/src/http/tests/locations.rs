@@ -19,13 +19,13 @@ fn driver() -> DriverId {
 }
 
 #[tokio::test]
-async fn availability_is_stored_and_told_to_the_cache() {
+async fn availability_is_stored_and_updated_in_the_cache() {
     let world = World::new();
     world.has_active_driver("00001").await;
     let known = world.fleet.entry(&driver()).unwrap();
     assert_eq!((known.status, known.seen_at), (PersonStatus::Active, world.now()));
-    let wish = json!({"status": "INACTIVE", "location": pickup()});
-    let away = world.put("/v1/drivers/00001/availability", wish).await.expect(StatusCode::OK);
+    let change = json!({"status": "INACTIVE", "location": pickup()});
+    let away = world.put("/v1/drivers/00001/availability", change).await.expect(StatusCode::OK);
     assert_eq!(away["currentStatus"]["status"], "INACTIVE");
     assert_eq!(world.fleet.entry(&driver()).unwrap().status, PersonStatus::Inactive);
 }
@@ -44,7 +44,7 @@ async fn a_ping_counts_from_when_it_arrives_whatever_the_device_says() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_believed_is_dropped_and_counted_by_reason() {
+async fn unusable_positions_are_dropped_and_counted_by_reason() {
     let world = World::new();
     for suffix in ["00001", "00002", "00003"] {
         world.has_active_driver(suffix).await;
@@ -71,7 +71,7 @@ async fn what_cannot_be_believed_is_dropped_and_counted_by_reason() {
     let near = world.fleet.nearby(center, &[700], 9, world.now()).await.unwrap().unwrap();
     let mut near: Vec<&str> = near.iter().map(|driver| driver.id.suffix()).collect();
     near.sort_unstable();
-    assert_eq!(near, ["00001", "00003"], "who jumps twice is not found");
+    assert_eq!(near, ["00001", "00003"], "a driver who jumps twice is not found");
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_wiped_cache_learns_a_driver_again_from_its_ping() {
     assert_eq!((known.status, known.seen_at), (PersonStatus::Active, world.now()));
 }
 
-/// Driver 00001 with a passenger on board; the suffix of the dispatch's id.
+/// Starts a ride of driver 00001 with the passenger on board, and returns the suffix of the dispatch's id.
 async fn has_trip(world: &World) -> String {
     let id = world.has_offer().await;
     let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
@@ -101,7 +101,7 @@ async fn has_trip(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn pings_cost_the_table_one_write_in_sixty_of_a_trip_and_a_failed_one_is_made_up_for() {
+async fn pings_cost_the_table_one_write_in_sixty_of_a_trip_and_a_failed_write_is_repeated() {
     let world = World::new();
     let id = has_trip(&world).await;
     world.has_active_driver("00002").await;
@@ -117,8 +117,8 @@ async fn pings_cost_the_table_one_write_in_sixty_of_a_trip_and_a_failed_one_is_m
     };
     assert_eq!(ping_rounds(59).await, 0);
     world.table.fail_call(1, FailAt::Before);
-    assert_eq!(ping_rounds(1).await, 1, "the chunk that is lost");
-    assert_eq!(ping_rounds(60).await, 3, "it, and the next");
+    assert_eq!(ping_rounds(1).await, 1, "the write that fails");
+    assert_eq!(ping_rounds(60).await, 3, "the failed chunk and the next one");
     assert_eq!(ping_rounds(60).await, 4);
     assert_eq!(world.store.partition("driver#00002"), profiles);
     let dispatch = DispatchId::from_suffix(&id).unwrap();
@@ -140,7 +140,7 @@ async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
     let ports = &world.state.engine.ports;
     let stored = ports.dispatches.read_route(&dispatch).await.unwrap();
     let tail = ports.fleet.route_tail(&dispatch).await.unwrap();
-    assert!(!stored.is_empty(), "whole chunks are in the table");
+    assert!(!stored.is_empty(), "complete chunks are in the table");
     assert_eq!(stored.len() + tail.points.len(), 60);
     let ended = json!({"driverId": "driver#00001", "type": "TRIP_COMPLETED"});
     let done = world.post(&format!("/v1/dispatches/{id}/events"), ended).await.expect(StatusCode::OK);
@@ -152,12 +152,12 @@ async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
 }
 
 #[tokio::test]
-async fn a_driver_on_a_dispatch_cannot_go_away() {
+async fn a_driver_on_a_dispatch_cannot_become_inactive() {
     let world = World::new();
     let id = world.has_offer().await;
     let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
     world.post(&format!("/v1/dispatches/{id}/response"), answer).await.expect(StatusCode::OK);
-    let wish = json!({"status": "INACTIVE", "location": pickup()});
-    let refused = world.put("/v1/drivers/00001/availability", wish).await.expect(StatusCode::CONFLICT);
+    let change = json!({"status": "INACTIVE", "location": pickup()});
+    let refused = world.put("/v1/drivers/00001/availability", change).await.expect(StatusCode::CONFLICT);
     assert_eq!(refused["current"]["dispatchId"], json!(format!("dispatch#{id}")));
 }

@@ -1,4 +1,4 @@
-//! Ids, admission, deadlines and what the admin listener shows.
+//! Request ids, admission, deadlines and the admin listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::http::{AdminState, Admission, HttpRole, Readiness, admin_router, rout
 use crate::ports::{EventStreams, Person, PortError};
 use crate::telemetry::heartbeat::SILENCE_MAX;
 
-/// Event streams that never open: a service behind us that stands still.
+/// Event streams that never open, like a backend service that does not respond.
 struct Stuck;
 
 #[async_trait]
@@ -30,11 +30,11 @@ impl EventStreams for Stuck {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_takes_too_long_is_given_up() {
+async fn a_request_that_takes_too_long_times_out() {
     let world = World::with(|ports| ports.streams = Arc::new(Stuck));
     let begun = tokio::time::Instant::now();
-    let told = world.get("/v1/events?driver=00001").await.expect(StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(told["type"], "tag:coactus.io,2026:dispatch/timed-out");
+    let problem = world.get("/v1/events?driver=00001").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem["type"], "tag:coactus.io,2026:dispatch/timed-out");
     assert_eq!(begun.elapsed().as_secs(), 10);
 }
 
@@ -49,7 +49,7 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shed = world.get("/v1/users/00001").await;
     assert_eq!(shed.header("retry-after"), "2");
-    assert!(world.state.engine.metrics.is_shedding(), "others should have what comes next");
+    assert!(world.state.engine.metrics.is_shedding(), "the process reports that it is overloaded");
     assert_eq!(shed.expect(StatusCode::SERVICE_UNAVAILABLE)["type"], "tag:coactus.io,2026:dispatch/overloaded");
     assert_eq!(stuck.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     world.get("/v1/users/00001").await.expect(StatusCode::NOT_FOUND);
@@ -57,7 +57,7 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
 }
 
 #[tokio::test]
-async fn a_request_keeps_its_id_where_that_is_harmless() {
+async fn a_harmless_request_id_is_kept() {
     let world = World::new();
     let with_id = |id: &str| Request::get("/v1/users/1").header("x-request-id", id).body(Body::empty()).unwrap();
     let kept = world.send(with_id("Root=1-67891233-abcdef012345678912345678")).await;
@@ -71,9 +71,9 @@ async fn a_request_keeps_its_id_where_that_is_harmless() {
 #[tokio::test]
 async fn requests_are_measured_by_route_and_never_by_path() {
     let world = World::new();
-    world.get("/v1/users/somebody").await.expect(StatusCode::NOT_FOUND);
+    world.get("/v1/users/stranger").await.expect(StatusCode::NOT_FOUND);
     world.get("/wp-login.php").await.expect(StatusCode::NOT_FOUND);
-    let strange = Request::builder().method("BREW").uri("/v1/users/somebody").body(Body::empty()).unwrap();
+    let strange = Request::builder().method("BREW").uri("/v1/users/stranger").body(Body::empty()).unwrap();
     world.send(strange).await.expect(StatusCode::METHOD_NOT_ALLOWED);
     let (_sender, readiness) = watch::channel(Readiness::Ready);
     let admin = admin_router(AdminState { readiness, metrics: world.state.engine.metrics.clone() });
@@ -83,11 +83,11 @@ async fn requests_are_measured_by_route_and_never_by_path() {
     assert!(counted("method=\"GET\",route=\"/v1/users/{userId}\",status=\"404\""), "{text}");
     assert!(counted("method=\"GET\",route=\"unmatched\",status=\"404\""), "{text}");
     assert!(counted("method=\"other\",route=\"/v1/users/{userId}\",status=\"405\""), "{text}");
-    assert!(!text.contains("somebody") && !text.contains("wp-login"), "{text}");
+    assert!(!text.contains("stranger") && !text.contains("wp-login"), "{text}");
 }
 
 #[tokio::test]
-async fn readiness_follows_whoever_runs_the_process_and_liveness_does_not() {
+async fn readiness_follows_the_process_and_liveness_does_not() {
     let world = World::new();
     let (sender, readiness) = watch::channel(Readiness::NotReady { waits_for: "the table" });
     let admin = admin_router(AdminState { readiness, metrics: world.state.engine.metrics.clone() });
@@ -101,7 +101,7 @@ async fn readiness_follows_whoever_runs_the_process_and_liveness_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_with_a_loop_that_stands_still_is_not_alive() {
+async fn a_process_with_a_stuck_loop_is_not_live() {
     let world = World::new();
     let metrics = world.state.engine.metrics.clone();
     let (_sender, readiness) = watch::channel(Readiness::Ready);

@@ -1,4 +1,4 @@
-//! The API from outside: requests in, documents and problems out.
+//! Tests of the API as clients see it.
 
 mod access;
 mod canary;
@@ -46,14 +46,14 @@ use crate::store::fake::MemoryStore;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::faults::{Failing, Faults};
 
-/// When every world begins.
+/// The start time of every world.
 const BEGIN: &str = "2025-05-25T15:30:00+09:00";
 
 /// The issuer of every world.
 static ISSUER: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::generate("https://login.example.com", "dispatch").unwrap());
 
-/// Who calls.
+/// A caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Who {
     User(String),
@@ -72,7 +72,7 @@ impl Who {
         ISSUER.token(&claims, parse_timestamp(BEGIN).unwrap()).unwrap()
     }
 
-    /// Who would make this request: the one it is about.
+    /// The caller to expect for a request: the user or driver that it names.
     fn of(path: &str, query: &str, body: &Value) -> Self {
         let parts: Vec<&str> = path.split('/').collect();
         let named = |name: &str, prefix: &str| Some(body[name].as_str()?.strip_prefix(prefix)?.to_owned());
@@ -101,7 +101,7 @@ impl Who {
     }
 }
 
-/// The request with a token of whom it is about, unless it brings one.
+/// Adds a token of the expected caller, unless the request has one.
 fn authorized(mut request: Request<Body>, body: &Value) -> Request<Body> {
     if !request.headers().contains_key("authorization") {
         let uri = request.uri();
@@ -115,14 +115,14 @@ fn without_body(method: &str, uri: &str) -> Request<Body> {
     authorized(Request::builder().method(method).uri(uri).body(Body::empty()).unwrap(), &Value::Null)
 }
 
-/// Trusts [`ISSUER`], and lets everybody ask as much as the defaults allow a fleet.
+/// Authenticates tokens of [`ISSUER`].
 fn access(limits: &LimitsConfig) -> Access {
     let keys = KeySource::document(ISSUER.jwks().to_string().as_bytes()).unwrap();
     let authenticator = Authenticator::with_keys(&ISSUER.trusted_by("unused"), keys);
     Access { authenticator: Arc::new(authenticator), rates: Arc::new(Rates::new(limits)) }
 }
 
-/// Limits nobody reaches by chance.
+/// Limits that no test reaches unintentionally.
 fn wide_limits() -> LimitsConfig {
     LimitsConfig { per_subject: LimitsConfig::default().per_address, ..LimitsConfig::default() }
 }
@@ -134,12 +134,12 @@ struct World {
     clock: Arc<FakeClock>,
     fleet: Arc<FakeFleet>,
     store: MemoryStore,
-    /// Counts the calls of the dispatches' table, and makes them fail.
+    /// Counts the calls of the dispatch store and injects failures.
     table: Faults,
     events: Arc<FakeEvents>,
 }
 
-/// What the API answered.
+/// A response of the API.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -151,7 +151,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body, after the status was looked at.
+    /// Checks the status and returns the body.
     fn expect(self, status: StatusCode) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
@@ -163,10 +163,10 @@ impl World {
         Self::with(|_| {})
     }
 
-    /// A city one of whose ports is another.
+    /// A city with changed ports.
     fn with(change: impl FnOnce(&mut Ports)) -> Self {
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
-        // The channel's other end may go: the settings stay as they are.
+        // The sender may be dropped: the settings never change.
         let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), fare)));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);
         let clock = Arc::new(FakeClock::at(parse_timestamp(BEGIN).unwrap()));
@@ -218,11 +218,11 @@ impl World {
 
     async fn has_active_driver(&self, suffix: &str) {
         self.put(&format!("/v1/drivers/{suffix}"), driver_profile()).await.expect(StatusCode::OK);
-        let wish = json!({"status": "ACTIVE", "location": pickup()});
-        self.put(&format!("/v1/drivers/{suffix}/availability"), wish).await.expect(StatusCode::OK);
+        let change = json!({"status": "ACTIVE", "location": pickup()});
+        self.put(&format!("/v1/drivers/{suffix}/availability"), change).await.expect(StatusCode::OK);
     }
 
-    /// A request of user 00001 that was offered to driver 00001; the suffix of its id.
+    /// Creates a dispatch of user 00001 with an open offer to driver 00001, and returns the suffix of its id.
     async fn has_offer(&self) -> String {
         self.has_user("00001").await;
         self.has_active_driver("00001").await;
@@ -233,7 +233,7 @@ impl World {
         id.suffix().to_owned()
     }
 
-    /// Makes the next offer the way the algorithm does, without its search.
+    /// Makes the next offer as the algorithm does, without a search.
     async fn offer(&self, id: &DispatchId, driver: &DriverId) {
         let ports = &self.state.engine.ports;
         let before = ports.dispatches.load(id).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Every kind of refusal, as its client sees it.
+//! Every kind of error, as the client receives it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::ports::{
     Commit, Created, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
 };
 
-/// Asserts what holds for every problem, and gives its document.
+/// Asserts what holds for every problem, and returns its document.
 fn problem(answer: Answer) -> Value {
     assert_eq!(answer.header("content-type"), "application/problem+json", "{}", answer.body);
     assert_eq!(answer.body["status"], answer.status.as_u16());
@@ -28,27 +28,27 @@ fn problem(answer: Answer) -> Value {
 }
 
 #[tokio::test]
-async fn requests_that_cannot_be_read_are_told_why() {
+async fn unreadable_requests_get_a_problem_that_says_why() {
     let world = World::new();
-    let mut told = BTreeMap::new();
+    let mut problems = BTreeMap::new();
     let plain = Request::post("/v1/dispatches").body(Body::from("{}")).unwrap();
-    told.insert("no content type", problem(world.send(plain).await));
+    problems.insert("no content type", problem(world.send(plain).await));
     let json = || Request::post("/v1/dispatches").header("content-type", "application/json; charset=utf-8");
     let broken = json().body(Body::from("{\"userId\": ")).unwrap();
-    told.insert("not JSON", problem(world.send(broken).await));
+    problems.insert("not JSON", problem(world.send(broken).await));
     let doubled = json().body(Body::from(format!("{} {{}}", ride_request()))).unwrap();
-    told.insert("more than one document", problem(world.send(doubled).await));
+    problems.insert("more than one document", problem(world.send(doubled).await));
     let long = json().body(Body::from(" ".repeat(64 * 1024 + 1))).unwrap();
-    told.insert("too long", problem(world.send(long).await));
+    problems.insert("too long", problem(world.send(long).await));
     let batch = Request::post("/v1/locations/batch").header("content-type", "application/json");
     let long = batch.body(Body::from(" ".repeat(256 * 1024 + 1))).unwrap();
-    told.insert("too long a batch", problem(world.send(long).await));
-    told.insert("no such path", problem(world.get("/v2/dispatches").await));
+    problems.insert("too long a batch", problem(world.send(long).await));
+    problems.insert("no such path", problem(world.get("/v2/dispatches").await));
     let delete = Request::delete("/v1/dispatches/00001").body(Body::empty()).unwrap();
     let refused = world.send(delete).await;
     assert_eq!(refused.header("allow"), "GET,HEAD");
-    told.insert("no such method", problem(refused));
-    insta::assert_json_snapshot!(told);
+    problems.insert("no such method", problem(refused));
+    insta::assert_json_snapshot!(problems);
 }
 
 #[tokio::test]
@@ -56,11 +56,11 @@ async fn a_batch_may_be_longer_than_other_bodies() {
     let world = World::new();
     let request = Request::post("/v1/locations/batch").header("content-type", "application/json");
     let padded = format!("{}{{\"locations\": []}}", " ".repeat(100 * 1024));
-    let told = problem(world.send(request.body(Body::from(padded)).unwrap()).await);
-    assert_eq!(told["field"], "locations");
+    let refused = problem(world.send(request.body(Body::from(padded)).unwrap()).await);
+    assert_eq!(refused["field"], "locations");
 }
 
-/// `base` with one value replaced, or taken away where the new one is `null`.
+/// `base` with one value replaced, or removed if the new value is `null`.
 fn but(mut base: Value, pointer: &str, value: Value) -> Value {
     if value.is_null() {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -124,12 +124,12 @@ async fn wrong_fields_are_named_and_their_values_not_repeated() {
         ("/v1/drivers/00001/availability", json!({"status": "DISPATCHED", "location": pickup()})),
         ("/v1/users/00001/device", json!({"token": "two words"})),
     ];
-    let mut told = Vec::new();
+    let mut problems = Vec::new();
     for (path, body) in posts {
-        told.push(problem(world.post(path, body).await));
+        problems.push(problem(world.post(path, body).await));
     }
     for (path, body) in puts {
-        told.push(problem(world.put(path, body).await));
+        problems.push(problem(world.put(path, body).await));
     }
     for path in [
         "/v1/users/00001/dispatches?limit=0",
@@ -140,14 +140,14 @@ async fn wrong_fields_are_named_and_their_values_not_repeated() {
         "/v1/events?driver=1&user=1",
         "/v1/events?driver=a%20b",
     ] {
-        told.push(problem(world.get(path).await));
+        problems.push(problem(world.get(path).await));
     }
     let keyed = Request::post("/v1/dispatches").header("idempotency-key", "two words");
-    told.push(problem(world.send(with_json(keyed, &ride_request())).await));
-    assert!(told.iter().all(|problem| problem["status"] == 422 && problem["field"].is_string()), "{told:#?}");
-    let all = serde_json::to_string(&told).unwrap();
+    problems.push(problem(world.send(with_json(keyed, &ride_request())).await));
+    assert!(problems.iter().all(|problem| problem["status"] == 422 && problem["field"].is_string()), "{problems:#?}");
+    let all = serde_json::to_string(&problems).unwrap();
     assert!(!all.contains(secret), "{all}");
-    let lines: Vec<String> = told
+    let lines: Vec<String> = problems
         .iter()
         .map(|problem| format!("{}: {}", problem["field"].as_str().unwrap(), problem["detail"].as_str().unwrap()))
         .collect();
@@ -158,36 +158,36 @@ async fn wrong_fields_are_named_and_their_values_not_repeated() {
 async fn a_batch_has_a_bound() {
     let world = World::new();
     let ping = json!({"driverId": "driver#1", "lat": 37.5, "lng": 127.0});
-    let told = problem(world.post("/v1/locations/batch", json!({"locations": vec![ping; 501]})).await);
-    assert_eq!(told["detail"], "must have 1 to 500 entries");
+    let refused = problem(world.post("/v1/locations/batch", json!({"locations": vec![ping; 501]})).await);
+    assert_eq!(refused["detail"], "must have 1 to 500 entries");
 }
 
 #[tokio::test]
 async fn conflicts_show_the_dispatch_as_it_is() {
     let world = World::new();
     let id = world.has_offer().await;
-    let mut told = BTreeMap::new();
-    told.insert("user busy", problem(world.post("/v1/dispatches", ride_request()).await));
+    let mut problems = BTreeMap::new();
+    problems.insert("user busy", problem(world.post("/v1/dispatches", ride_request()).await));
     let answer = |seq: u32| json!({"driverId": "driver#00001", "offerSeq": seq, "response": "ACCEPT"});
     let response = format!("/v1/dispatches/{id}/response");
-    told.insert("offer over", problem(world.post(&response, answer(2)).await));
+    problems.insert("offer over", problem(world.post(&response, answer(2)).await));
     let early = json!({"driverId": "driver#00001", "type": "DRIVER_ARRIVED"});
     let events = format!("/v1/dispatches/{id}/events");
-    told.insert("wrong state", problem(world.post(&events, early.clone()).await));
+    problems.insert("wrong state", problem(world.post(&events, early.clone()).await));
     world.post(&response, answer(1)).await.expect(StatusCode::OK);
     world.post(&events, early).await.expect(StatusCode::OK);
     let back = json!({"driverId": "driver#00001", "type": "PICKUP_STARTED"});
-    told.insert("out of order", problem(world.post(&events, back).await));
-    for problem in told.values_mut() {
+    problems.insert("out of order", problem(world.post(&events, back).await));
+    for problem in problems.values_mut() {
         assert_eq!(problem["current"]["dispatchId"], format!("dispatch#{id}"));
         let current = problem["current"]["status"].clone();
         problem["current"] = json!({"status": current});
     }
-    insta::assert_json_snapshot!(told);
+    insta::assert_json_snapshot!(problems);
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_somebody_elses_look_the_same() {
+async fn missing_objects_and_objects_of_other_callers_get_the_same_problem() {
     let world = World::new();
     let id = world.has_offer().await;
     let stranger = json!({"driverId": "driver#00009", "offerSeq": 1, "response": "ACCEPT"});
@@ -196,19 +196,19 @@ async fn what_is_not_there_and_what_is_somebody_elses_look_the_same() {
     assert_eq!(foreign, missing);
     let report = json!({"driverId": "driver#00009", "type": "TRIP_COMPLETED"});
     assert_eq!(problem(world.post(&format!("/v1/dispatches/{id}/events"), report).await), missing);
-    let told = BTreeMap::from([
+    let problems = BTreeMap::from([
         ("dispatch", missing),
         ("user", problem(world.get("/v1/users/00009").await)),
         ("driver", problem(world.get("/v1/drivers/00009").await)),
     ]);
-    insta::assert_json_snapshot!(told);
+    insta::assert_json_snapshot!(problems);
     let unknown = but(ride_request(), "/userId", json!("user#00009"));
-    assert_eq!(problem(world.post("/v1/dispatches", unknown).await), told["user"]);
-    let wish = json!({"status": "ACTIVE", "location": pickup()});
-    assert_eq!(problem(world.put("/v1/drivers/00009/availability", wish).await), told["driver"]);
+    assert_eq!(problem(world.post("/v1/dispatches", unknown).await), problems["user"]);
+    let change = json!({"status": "ACTIVE", "location": pickup()});
+    assert_eq!(problem(world.put("/v1/drivers/00009/availability", change).await), problems["driver"]);
 }
 
-/// A table that always fails in one way.
+/// A table whose every call fails with the same error.
 struct Failing(fn() -> PortError);
 
 #[async_trait]
@@ -245,10 +245,10 @@ impl DispatchStore for Failing {
 const INSIDE: &str = "AccessDenied: arn:aws:dynamodb:ap-northeast-2:000000000000:table/coactus";
 
 #[tokio::test]
-async fn failures_behind_us_keep_their_words_inside() {
+async fn errors_of_backend_services_are_not_shown_to_clients() {
     let unavailable = || PortError::Unavailable { action: "reading a dispatch", source: INSIDE.into() };
     let failed = || PortError::Failed { action: "reading a dispatch", source: INSIDE.into() };
-    let mut told = BTreeMap::new();
+    let mut problems = BTreeMap::new();
     for (name, failure) in [("unavailable", unavailable as fn() -> PortError), ("failed", failed)] {
         let world = World::with(|ports| ports.dispatches = Arc::new(Failing(failure)));
         let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
@@ -257,7 +257,7 @@ async fn failures_behind_us_keep_their_words_inside() {
         assert_eq!(problem(world.post("/v1/dispatches/00001/response", answer).await), read);
         assert_eq!(problem(world.get("/v1/users/00001/dispatches").await), read);
         assert!(!read.to_string().contains("arn:"), "{read}");
-        told.insert(name, read);
+        problems.insert(name, read);
     }
-    insta::assert_json_snapshot!(told);
+    insta::assert_json_snapshot!(problems);
 }

@@ -17,7 +17,7 @@ async fn a_request_is_stored_with_its_fare_and_read_back() {
     assert_eq!(suffix.len(), 26);
     assert_eq!(created["status"], "REQUESTED");
     assert_eq!(created["createdAt"], "2025-05-25T15:30:00+09:00");
-    // 769 m as the crow flies are 1.0 km of road and 143 s: the base fare and four time steps.
+    // A straight line of 769 m is 1.0 km of road and 143 s: the base fare and four time steps.
     assert_eq!(created["estimatedFare"], 5200);
     assert_eq!(created["pickupLocation"], pickup());
     assert_eq!(created["destination"], destination());
@@ -34,7 +34,7 @@ async fn create_with_key(world: &World, key: &str, body: &Value) -> super::Answe
 }
 
 #[tokio::test]
-async fn a_repeated_idempotency_key_gives_the_same_dispatch() {
+async fn a_repeated_idempotency_key_returns_the_same_dispatch() {
     let world = World::new();
     world.has_user("00001").await;
     let first = create_with_key(&world, "key-1", &ride_request()).await;
@@ -88,7 +88,7 @@ async fn a_ride_goes_from_offer_to_payment() {
         assert_eq!(reported["status"], status, "{event}");
     }
     let done = world.get(&format!("/v1/dispatches/{id}")).await.expect(StatusCode::OK);
-    assert_eq!(done["actualFare"], done["estimatedFare"], "without pings the user pays what was told");
+    assert_eq!(done["actualFare"], done["estimatedFare"], "without pings the user pays the estimate");
     let of_user = world.get("/v1/users/00001/dispatches?limit=5").await.expect(StatusCode::OK);
     let of_driver = world.get("/v1/drivers/00001/dispatches").await.expect(StatusCode::OK);
     assert_eq!(of_user, json!({"dispatches": [done], "next": null}));
@@ -108,11 +108,11 @@ async fn a_rejected_offer_is_over_and_the_dispatch_still_requested() {
     assert_eq!((&rejected["status"], &rejected["driverId"]), (&json!("REQUESTED"), &Value::Null));
     let late = world.post(&path, answer).await.expect(StatusCode::CONFLICT);
     assert_eq!(late["type"], "tag:coactus.io,2026:dispatch/offer-over");
-    assert!(late.get("current").is_none(), "the dispatch is no longer this driver's to see");
+    assert!(late.get("current").is_none(), "the driver may no longer read the dispatch");
 }
 
 #[tokio::test]
-async fn either_side_cancels_what_is_its_own() {
+async fn each_party_can_cancel_its_own_dispatch() {
     let world = World::new();
     let id = world.has_offer().await;
     let path = format!("/v1/dispatches/{id}/cancel");
@@ -132,7 +132,7 @@ async fn either_side_cancels_what_is_its_own() {
 }
 
 #[tokio::test]
-async fn lists_are_cut_into_pages() {
+async fn lists_are_paginated() {
     let world = World::new();
     world.has_user("00001").await;
     let mut made = Vec::new();
@@ -157,7 +157,7 @@ async fn lists_are_cut_into_pages() {
 }
 
 #[tokio::test]
-async fn profiles_are_made_changed_and_read() {
+async fn profiles_are_created_changed_and_read() {
     let world = World::new();
     let made = world.put("/v1/users/00001", user_profile()).await.expect(StatusCode::OK);
     assert_eq!((&made["userId"], &made["phone"]), (&json!("user#00001"), &json!("01012341234")));
@@ -176,7 +176,7 @@ async fn profiles_are_made_changed_and_read() {
 }
 
 #[tokio::test]
-async fn a_device_is_registered_for_a_person_who_exists() {
+async fn a_device_is_registered_only_for_an_existing_profile() {
     let world = World::new();
     let token = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"});
     world.put("/v1/users/00001/device", token.clone()).await.expect(StatusCode::NOT_FOUND);
@@ -187,7 +187,7 @@ async fn a_device_is_registered_for_a_person_who_exists() {
         assert_eq!(world.put(path, token.clone()).await.expect(StatusCode::OK), json!({"push": true}));
     }
     let profile = world.get("/v1/users/00001").await.expect(StatusCode::OK);
-    assert!(!profile.to_string().contains("arn:"), "the push endpoint stays inside");
+    assert!(!profile.to_string().contains("arn:"), "the push endpoint is not returned");
     let stored = &world.store.partition("user#00001")[0]["deviceEndpointArn"];
     assert!(stored.as_str().unwrap().starts_with("arn:aws:sns:"), "{stored}");
 }

@@ -6,7 +6,7 @@ use tower::ServiceExt as _;
 use super::{World, without_body};
 use crate::http::{HttpRole, openapi, router};
 
-/// The router's own answer to a path it does not have, told apart from a handler's 404.
+/// The router's response to an unknown path, which differs from a handler's 404.
 const NO_SUCH_PATH: &str = "dispatch/no-such-path";
 
 #[tokio::test]

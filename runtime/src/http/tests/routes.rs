@@ -1,4 +1,4 @@
-//! The router, the document and the list of routes are one.
+//! The router, the document and the list of routes agree.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ fn the_document_has_exactly_the_routes_of_the_list() {
     assert_eq!(documented, listed);
 }
 
-/// What the router knows of a path and a method, asked without a query, a body or an id that anything could be done with.
+/// Whether the router serves a method of a path. The request is not valid for any handler, so it has no effect.
 async fn is_served(method: &str, path: &str) -> bool {
     let world = World::new();
     let api = router(world.state.clone(), &HttpRole::ALL.into());
@@ -52,7 +52,7 @@ async fn is_served(method: &str, path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_router_serves_the_methods_of_the_list_and_no_others() {
+async fn the_router_serves_exactly_the_routes_of_the_list() {
     let paths: BTreeSet<&str> = ROUTES.iter().map(|route| route.path).collect();
     for path in paths {
         for method in [Method::Get, Method::Post, Method::Put] {

@@ -16,7 +16,7 @@ use crate::ports::EventStreams as _;
 
 fn offer(recipient: &str) -> Notification {
     Notification {
-        id: "dispatch#00001:1:offer".to_owned(),
+        id: "dispatch#00001:1:OFFER".to_owned(),
         recipient: recipient.to_owned(),
         kind: NotificationKind::Offer,
         body: NotificationBody {
@@ -41,14 +41,14 @@ async fn open(world: &World, query: &str) -> BodyDataStream {
     response.into_body().into_data_stream()
 }
 
-/// The next piece of a stream; an error after a second.
+/// The next piece of a stream. Fails after a second.
 async fn next(stream: &mut BodyDataStream) -> Option<String> {
     let piece = tokio::time::timeout(Duration::from_secs(1), stream.next()).await.expect("a piece in time");
     piece.map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
 }
 
 #[tokio::test]
-async fn a_person_gets_its_own_notifications_and_nobody_elses() {
+async fn a_stream_carries_only_the_notifications_of_its_recipient() {
     let world = World::new();
     let mut driver = open(&world, "driver=00001").await;
     let mut user = open(&world, "user=00001").await;
@@ -56,7 +56,7 @@ async fn a_person_gets_its_own_notifications_and_nobody_elses() {
     let piece = next(&mut driver).await.unwrap();
     let lines: Vec<&str> = piece.lines().collect();
     assert_eq!(lines[0], "event: OFFER");
-    assert_eq!(lines[1], "id: dispatch#00001:1:offer");
+    assert_eq!(lines[1], "id: dispatch#00001:1:OFFER");
     let data: Value = serde_json::from_str(lines[2].strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(data["body"]["message"], "새로운 배차 요청이 있습니다");
     assert_eq!(data["body"]["estimatedDistance"], json!("2.5km"));
@@ -92,7 +92,7 @@ async fn a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn streams_are_bounded_and_give_their_place_back() {
+async fn open_streams_are_limited_and_return_their_permit() {
     let mut world = World::new();
     world.state.stream_places = StreamPlaces::of(1);
     world.api = router(world.state.clone(), &HttpRole::ALL.into());

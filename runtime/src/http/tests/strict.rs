@@ -1,4 +1,4 @@
-//! Inputs as nobody should send them.
+//! Malformed and hostile input.
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{World, authorized, driver_profile, pickup, ride_request, user_profile, with_json};
 
-/// Every route with a body, and a good one.
+/// Every route that takes a body, with a valid body.
 fn good() -> Vec<(&'static str, &'static str, Value)> {
     let favorite = json!({"id": "f", "name": "집", "address": "서울", "lat": 37.5, "lng": 127.0});
     let mut user = user_profile();
@@ -57,7 +57,7 @@ fn builder(method: &str, path: &str) -> axum::http::request::Builder {
 }
 
 #[tokio::test]
-async fn a_field_more_is_refused_at_every_level() {
+async fn an_unknown_field_is_rejected_at_every_level() {
     let world = World::new();
     let mut tried = 0;
     for (method, path, body) in good() {
@@ -79,7 +79,7 @@ async fn a_field_more_is_refused_at_every_level() {
 }
 
 #[tokio::test]
-async fn deep_endless_and_strange_bodies_are_refused() {
+async fn deep_endless_and_strange_bodies_are_rejected() {
     let world = World::new();
     let send = |body: String| {
         let request = builder("PUT", "/v1/users/00001").header("content-type", "application/json");
@@ -102,7 +102,7 @@ async fn deep_endless_and_strange_bodies_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_never_ends_is_given_up() {
+async fn a_body_that_never_ends_times_out() {
     let world = World::new();
     let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
     let request = builder("PUT", "/v1/users/00001").header("content-type", "application/json").body(never).unwrap();
@@ -113,7 +113,7 @@ async fn a_body_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
-async fn answers_have_the_headers_of_an_interface_and_allow_no_other_origin() {
+async fn responses_have_security_headers_and_allow_no_other_origin() {
     let world = World::new();
     let request = builder("GET", "/v1/users/00001").header("origin", "https://evil.example.com").body(Body::empty());
     let answer = world.send(authorized(request.unwrap(), &Value::Null)).await;
@@ -144,7 +144,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A good body with one part replaced.
+/// A valid body with one part replaced.
 fn nearly_good() -> impl Strategy<Value = (usize, Value)> {
     let routes = good().len();
     (0..routes, any::<prop::sample::Index>(), any_json()).prop_map(|(route, place, strange)| {
@@ -185,13 +185,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn no_document_is_answered_with_an_error_of_ours((route, body) in nearly_good()) {
+    fn no_document_causes_a_server_error((route, body) in nearly_good()) {
         let status = status_of(route, body.to_string().into_bytes(), &body);
         prop_assert!(status.as_u16() < 500, "{status} {body}");
     }
 
     #[test]
-    fn no_bytes_are_answered_with_an_error_of_ours(route in 0..10_usize, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn no_bytes_cause_a_server_error(route in 0..10_usize, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let status = status_of(route, body, &Value::Null);
         prop_assert!(status.is_client_error(), "{status}");
     }

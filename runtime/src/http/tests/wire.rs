@@ -1,4 +1,4 @@
-//! The public listener over real connections: bounds that only show there.
+//! The public listener over real connections, which the limits of connections need.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,15 +34,15 @@ impl Server {
         Self { address, end, task }
     }
 
-    /// Sends bytes and reads what comes, up to the end of the connection.
+    /// Sends bytes and reads until the connection ends.
     async fn talk(&self, bytes: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
-        heard(&mut stream).await
+        read_all(&mut stream).await
     }
 }
 
-async fn heard(stream: &mut TcpStream) -> String {
+async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
     let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection ends");
@@ -58,7 +58,7 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("nothing")
 }
 
-/// Event streams that stand still until they are let go, and count who waits.
+/// Event streams that block until `go`, and count the waiting callers.
 struct Slow {
     waiting: AtomicUsize,
     most: AtomicUsize,
@@ -92,7 +92,7 @@ async fn in_flight_requests_never_exceed_the_cap_over_all_routes() {
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..10 * CAP {
         let server = server.clone();
-        // Another route each second time: the cap is one for all of them.
+        // Two kinds of callers take turns: all of them share the cap.
         let path = if n % 2 == 0 { "/v1/events?driver=00001" } else { "/v1/events?user=00001" };
         let who = if n % 2 == 0 { Who::Driver("00001".to_owned()) } else { Who::User("00001".to_owned()) };
         let token = who.token();
@@ -100,7 +100,7 @@ async fn in_flight_requests_never_exceed_the_cap_over_all_routes() {
             format!("GET {path} HTTP/1.1\r\nhost: d\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
         calls.spawn(async move { server.talk(&request).await });
     }
-    // Those beyond the cap are answered at once; those within it wait for `go`.
+    // Requests beyond the cap are rejected at once; the others wait for `go`.
     let mut shed = 0;
     while shed < 9 * CAP {
         let answer = calls.join_next().await.unwrap().unwrap();
@@ -109,17 +109,17 @@ async fn in_flight_requests_never_exceed_the_cap_over_all_routes() {
         shed += 1;
     }
     assert_eq!(slow.most.load(Ordering::SeqCst), CAP);
-    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "503", "other routes are within the same cap");
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "503", "other routes share the cap");
     go.send_replace(true);
     while let Some(answer) = calls.join_next().await {
         assert!(answer.unwrap().contains("unavailable"));
     }
     assert_eq!(slow.most.load(Ordering::SeqCst), CAP);
-    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "404", "places are given back");
+    assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "404", "permits are returned");
 }
 
 #[tokio::test]
-async fn heads_have_bounds() {
+async fn request_heads_are_limited() {
     let world = World::new();
     let server = Server::start(&world, Bounds::default()).await;
     assert_eq!(status(&server.talk(&get("/v1/users/00001", "")).await), "404");
@@ -131,7 +131,7 @@ async fn heads_have_bounds() {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_and_a_connection_that_rests_are_closed() {
+async fn endless_heads_and_idle_connections_are_closed() {
     let world = World::new();
     let bounds = Bounds { head_within: Duration::from_millis(200), ..Bounds::default() };
     let server = Server::start(&world, bounds).await;
@@ -140,25 +140,25 @@ async fn a_head_that_never_ends_and_a_connection_that_rests_are_closed() {
     assert!(!answer.contains("200"), "{answer}");
     let token = Who::User("00001".to_owned()).token();
     let resting = format!("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nauthorization: Bearer {token}\r\n\r\n");
-    assert_eq!(status(&server.talk(&resting).await), "404", "answered first, closed after its rest");
+    assert_eq!(status(&server.talk(&resting).await), "404", "answered first, closed after the idle time");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_a_place() {
+async fn connections_beyond_the_limit_wait() {
     let world = World::new();
     let server = Server::start(&world, Bounds { connections: 1, ..Bounds::default() }).await;
     let first = TcpStream::connect(server.address).await.unwrap();
     let request = get("/v1/users/00001", "");
     let second = server.talk(&request);
     tokio::pin!(second);
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "served beyond the bound");
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "served beyond the limit");
     drop(first);
     assert_eq!(status(&second.await), "404");
 }
 
 #[tokio::test]
-async fn the_end_waits_for_what_is_in_flight_and_takes_nothing_new() {
+async fn shutdown_waits_for_requests_in_flight_and_accepts_no_connections() {
     let (go, going) = watch::channel(false);
     let slow = Arc::new(Slow { waiting: AtomicUsize::new(0), most: AtomicUsize::new(0), go: going });
     let streams = slow.clone();
@@ -176,7 +176,7 @@ async fn the_end_waits_for_what_is_in_flight_and_takes_nothing_new() {
     let refused = async {
         loop {
             let Ok(mut late) = TcpStream::connect(server.address).await else { return };
-            // Accepted by the kernel before the listener was gone, and dropped with it.
+            // The kernel may accept a connection before the listener closes, which then drops it.
             let mut byte = [0];
             if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(Duration::from_millis(100), late.read(&mut byte)).await {
                 return;
@@ -186,13 +186,13 @@ async fn the_end_waits_for_what_is_in_flight_and_takes_nothing_new() {
     tokio::time::timeout(Duration::from_secs(10), refused).await.expect("new connections are refused");
     assert!(!server.task.is_finished());
     go.send_replace(true);
-    assert_eq!(status(&heard(&mut flying).await), "503", "the request in flight is answered");
+    assert_eq!(status(&read_all(&mut flying).await), "503", "the request in flight is answered");
     tokio::time::timeout(Duration::from_secs(10), server.task).await.expect("it ends").unwrap();
     drop(idle);
 }
 
 #[tokio::test]
-async fn an_address_and_a_subject_have_their_shares() {
+async fn addresses_and_subjects_are_rate_limited() {
     let rate = |burst| RateConfig { per_second: 1, burst };
     let limits = LimitsConfig { per_subject: rate(3), per_address: rate(8), ..wide_limits() };
     let mut world = World::new();
@@ -205,8 +205,8 @@ async fn an_address_and_a_subject_have_their_shares() {
     let statuses: Vec<&str> = answers.iter().map(|answer| status(answer)).collect();
     assert_eq!(statuses, ["404", "404", "404", "429"]);
     assert!(answers[3].to_ascii_lowercase().contains("retry-after: 1"), "{}", answers[3]);
-    assert_eq!(status(&server.talk(&get("/v1/users/00002", "")).await), "404", "another subject has its own");
-    // Tokens that are not believed cost their address.
+    assert_eq!(status(&server.talk(&get("/v1/users/00002", "")).await), "404", "another subject has its own rate");
+    // Requests without a valid token count against the address.
     let mut last = String::new();
     for _ in 0..6 {
         last = server.talk("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nconnection: close\r\n\r\n").await;

@@ -1,12 +1,15 @@
-//! Who reads which shard. Pure: from the lease rows as they were read, from when each of them was seen to change (by this worker's own
-//! monotonic clock, so that no two clocks have to agree), and from the order of the shards to what this worker does next.
+//! The assignment of shards to workers. It is pure: the inputs are the lease rows as read, the times at which this
+//! worker saw each of them change (by its own monotonic clock, so that no two clocks have to agree), and the order of
+//! the shards. The output is what this worker does next.
 //!
-//! * A lease is free when nobody has it, or when its counter has not changed for the fail-over time while this worker looked.
-//! * A worker takes free leases up to its share. Who has two fewer than another asks that one for a lease, one at a time: the owner
-//!   finishes what is in work, stores its checkpoint and hands the lease over. Nothing is snatched from a worker that is alive.
-//! * A shard is read only when its parent was read to the end, and a table's newer stream only after its older ones.
+//! * A lease is free if it has no owner, or if its counter has not changed for the fail-over time while this worker
+//!   observed it.
+//! * A worker takes free leases up to its share. A worker with at least two fewer leases than another asks that one for
+//!   a lease, one at a time: the owner finishes the records in progress, stores its checkpoint and hands the lease
+//!   over. A lease is never taken from a live worker.
+//! * A shard is read only after its parent was read to the end, and a table's newer stream only after its older ones.
 //!
-//! Every action is carried out under a condition on the lease row, so that a decision on an old view costs a failed write.
+//! Every action has a write condition on the lease row, so that a decision on an outdated view costs a failed write.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -14,11 +17,11 @@ use std::time::Duration;
 
 use super::lease::{Checkpoint, Row};
 
-/// How long a table's older stream may hold up the newer one. The order of an item's changes across the two is worth a minute; it is not
-/// worth more, because the fence of the offers makes any order harmless.
+/// How long a table's older stream may delay the newer one. The order of an item's changes across the two streams is
+/// worth a minute, and no more, because the fence of the offers makes any order harmless.
 const OLDER_STREAM_FIRST: Duration = Duration::from_mins(1);
 
-/// Renewals within one fail-over time: three may fail before anybody thinks the owner gone.
+/// Renewals within one fail-over time: three may fail before the owner counts as gone.
 const RENEWALS_PER_FAILOVER: u32 = 4;
 
 /// A shard as `DescribeStream` lists it.
@@ -28,13 +31,13 @@ pub(super) struct Shard {
     pub(super) key: String,
     /// Label of its stream; labels are times, so later streams have greater ones.
     pub(super) stream: String,
-    /// Its id in the stream.
+    /// Shard id in the stream.
     pub(super) id: String,
-    /// Key of the shard it carries on; absent for the first, or when the parent was trimmed.
+    /// Key of its parent shard; absent for the first shard, or if the parent was trimmed.
     pub(super) parent: Option<String>,
 }
 
-/// When each lease was last seen to change, and since when each stream has a successor.
+/// When each lease was last seen to change, and when each stream was first seen superseded.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
     leases: HashMap<String, (Option<String>, u64, Duration)>,
@@ -42,7 +45,7 @@ pub(super) struct Observations {
 }
 
 impl Observations {
-    /// Takes in what was read at `now`, a monotonic time.
+    /// Records the rows and shards read at `now`, a monotonic time.
     pub(super) fn note(&mut self, rows: &HashMap<String, Row>, shards: &[Shard], now: Duration) {
         self.leases.retain(|key, _| rows.contains_key(key));
         for row in rows.values() {
@@ -63,54 +66,44 @@ impl Observations {
     }
 }
 
-/// What a worker knows when it decides.
+/// The inputs of a decision.
 pub(super) struct View<'a> {
     /// Name of this worker.
     pub(super) me: &'a str,
     /// Monotonic time.
     pub(super) now: Duration,
-    /// How long a lease may go without a sign of life.
+    /// Time without a write after which a lease is free.
     pub(super) failover: Duration,
-    /// All shards that are listed.
+    /// All listed shards.
     pub(super) shards: &'a [Shard],
     /// Rows of these shards and of shards that were listed before.
     pub(super) rows: &'a HashMap<String, Row>,
-    /// Leases this worker acts on, and when each was last written by it (monotonic).
+    /// Leases this worker holds, and when it last wrote each of them (monotonic).
     pub(super) held: &'a HashMap<String, Duration>,
 }
 
-/// What to do.
+/// An action of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Make a row that was lost or broken, or never was, and own it. It begins at the oldest record.
+    /// Create a missing or replace an unreadable row, and acquire it. Reading starts at the oldest record.
     Create(String),
-    /// Own a free lease; its row must still be the one that was seen.
+    /// Acquire a free lease whose row is unchanged.
     Take(String),
-    /// Say that this worker is alive.
+    /// Renew a lease.
     Renew(String),
-    /// Stop at once, without a checkpoint: the lease is somebody else's, or may be.
+    /// Stop at once, without a checkpoint: the lease has, or may have, another owner.
     GiveUp(String),
-    /// Finish what is in work, store the checkpoint, make the asking worker the owner.
-    HandOver {
-        /// Which lease.
-        key: String,
-        /// Who asked for it.
-        to: String,
-    },
-    /// Refuse a request that would not balance anything any more.
+    /// Finish the records in progress, store the checkpoint, and transfer the lease to the worker that asked for it.
+    HandOver { key: String, to: String },
+    /// Decline a request that would no longer improve the balance.
     Decline(String),
     /// Ask the owner for a lease.
-    Ask {
-        /// Which lease.
-        key: String,
-        /// Who has it.
-        of: String,
-    },
-    /// Remove the row of a shard that was read to its end and is listed no more.
+    Ask { key: String, of: String },
+    /// Delete the row of a finished shard that is no longer listed.
     Forget(String),
 }
 
-/// What `view` asks this worker to do, in the order in which it is to be done.
+/// The actions of this worker for `view`, in execution order.
 pub(super) fn decide(view: &View<'_>, seen: &Observations) -> Vec<Action> {
     let mut actions = Vec::new();
     keep(view, seen, &mut actions);
@@ -122,7 +115,7 @@ pub(super) fn decide(view: &View<'_>, seen: &Observations) -> Vec<Action> {
     actions
 }
 
-/// The leases held: lost ones are given up, the others renewed or handed over.
+/// Held leases: gives up lost ones, renews or hands over the others.
 fn keep(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) {
     let mut counts = loads(view, seen);
     let mut keys: Vec<_> = view.held.iter().collect();
@@ -153,7 +146,7 @@ fn keep(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) {
     }
 }
 
-/// Free leases up to this worker's share; true where there was one to take.
+/// Takes free leases up to this worker's share; returns whether there was one to take.
 fn take(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) -> bool {
     let open = open(view, seen);
     let loads = loads(view, seen);
@@ -168,7 +161,8 @@ fn take(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) -> bool
         }
         let row = view.rows.get(key);
         let own = row.is_some_and(|row| row.owner.as_deref() == Some(view.me));
-        // What the table says is this worker's is counted already: a write whose answer was lost, or a lease handed over.
+        // A lease that the table shows as this worker's is already counted: the answer to a write was lost, or the
+        // lease was handed over.
         if !own && (mine >= share || !row.is_none_or(|row| is_free(view, seen, row))) {
             continue;
         }
@@ -180,7 +174,7 @@ fn take(view: &View<'_>, seen: &Observations, actions: &mut Vec<Action>) -> bool
     took
 }
 
-/// One lease of the worker that has the most, if it has at least two more than this one.
+/// Asks for a lease of the worker with the most leases if it has at least two more than this one.
 fn ask(view: &View<'_>, seen: &Observations) -> Option<Action> {
     let asked = |row: &&Row| row.requested_by.as_deref() == Some(view.me) && !is_free(view, seen, row);
     if view.rows.values().any(|row| asked(&row)) {
@@ -200,8 +194,8 @@ fn ask(view: &View<'_>, seen: &Observations) -> Option<Action> {
     Some(Action::Ask { key, of: of.clone() })
 }
 
-/// Rows of shards that were read to the end, are listed no more and whose children have begun: until then the row is what keeps
-/// anybody from reading the shard again.
+/// Deletes rows of finished shards that are no longer listed and whose children have started; until then the row
+/// prevents the shard from being read again.
 fn forget(view: &View<'_>) -> Vec<Action> {
     let listed: HashSet<&str> = view.shards.iter().map(|shard| shard.key.as_str()).collect();
     let begun = |child: &Shard| {
@@ -221,8 +215,8 @@ fn is_free(view: &View<'_>, seen: &Observations, row: &Row) -> bool {
     row.owner.is_none() || seen.unchanged_for(row, view.now) >= view.failover
 }
 
-/// Unfinished leases of each worker that is alive. What is asked for still counts as the owner's: promises that are broken would
-/// otherwise lead to more of them.
+/// Number of unfinished leases of each live worker. A requested lease still counts for its owner: unfulfilled requests
+/// would otherwise cause more requests.
 fn loads(view: &View<'_>, seen: &Observations) -> BTreeMap<String, usize> {
     let mut loads = BTreeMap::new();
     for row in view.rows.values().filter(|row| !row.is_finished() && !is_free(view, seen, row)) {
@@ -233,15 +227,15 @@ fn loads(view: &View<'_>, seen: &Observations) -> BTreeMap<String, usize> {
     loads
 }
 
-/// Keys of all shards that are to be read now: unfinished, and with everything before them finished. One that somebody reads already,
-/// because a row before it was lost since, counts as one, too.
+/// Keys of all shards to read: unfinished, with all predecessors finished. A shard that a worker already reads also
+/// counts, even if the row of a predecessor was lost since.
 fn open<'a>(view: &View<'a>, seen: &Observations) -> Vec<&'a str> {
     let listed: HashSet<&str> = view.shards.iter().map(|shard| shard.key.as_str()).collect();
     let ended = |key: &str| view.rows.get(key).is_some_and(Row::is_finished);
     let parent_done = |shard: &Shard| match &shard.parent {
         None => true,
         Some(parent) if listed.contains(parent.as_str()) => ended(parent),
-        // Gone with all its records; where its row says that it was not finished, somebody has to find that out first.
+        // The parent and its records are gone. If its row is unfinished, a worker has to detect that first.
         Some(parent) => view.rows.get(parent).is_none_or(Row::is_finished),
     };
     let older_first: Option<&str> = view
@@ -264,7 +258,7 @@ fn open<'a>(view: &View<'a>, seen: &Observations) -> Vec<&'a str> {
     to_read.map(|shard| shard.key.as_str()).chain(unlisted.map(|row| row.key.as_str())).collect()
 }
 
-/// Each worker looks at the leases in an order of its own, so that they do not all want the same one.
+/// Each worker tries the leases in its own order, so that workers do not all compete for the same one.
 fn by_preference<'a>(me: &str, mut keys: Vec<&'a str>) -> Vec<&'a str> {
     let hash = |key: &str| BuildHasherDefault::<DefaultHasher>::default().hash_one((me, key));
     keys.sort_by_key(|key| hash(key));

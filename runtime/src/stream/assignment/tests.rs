@@ -1,4 +1,4 @@
-//! Examples, and many workers on one table in memory: they crash, sleep, act on old views and lose answers.
+//! Examples, and several workers on one in-memory table that crash, pause, act on outdated views and lose answers.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn rows(rows: impl IntoIterator<Item = Row>) -> HashMap<String, Row> {
     rows.into_iter().map(|row| (row.key.clone(), row)).collect()
 }
 
-/// What `me` does at `at_s` seconds, having looked at the same rows since second 0.
+/// The actions of `me` at `at_s` seconds, after observing the same rows since second 0.
 fn actions(me: &str, at_s: u64, shards: &[Shard], rows: &HashMap<String, Row>) -> Vec<Action> {
     let mut seen = Observations::default();
     seen.note(rows, shards, Duration::ZERO);
@@ -51,26 +51,26 @@ fn children_wait_for_their_parent_and_for_nothing_else() {
 }
 
 #[test]
-fn a_lease_is_free_when_its_counter_stood_still_on_the_lookers_own_clock() {
+fn a_lease_is_free_when_its_counter_is_unchanged_on_the_observers_clock() {
     let shards = [shard("1/a", None)];
     let theirs = rows([row("1/a", Some("other"), Checkpoint::TrimHorizon)]);
     assert_eq!(actions("me", 9, &shards, &theirs), []);
     assert_eq!(actions("me", 10, &shards, &theirs), [take_of("1/a")]);
-    let nobodys = rows([row("1/a", None, Checkpoint::TrimHorizon)]);
-    assert_eq!(actions("me", 0, &shards, &nobodys), [take_of("1/a")]);
+    let unowned = rows([row("1/a", None, Checkpoint::TrimHorizon)]);
+    assert_eq!(actions("me", 0, &shards, &unowned), [take_of("1/a")]);
 }
 
 #[test]
-fn a_lost_row_is_made_again() {
+fn a_lost_row_is_created_again() {
     let shards = [shard("1/a", None), shard("1/b", Some("1/a"))];
     assert_eq!(actions("me", 0, &shards, &HashMap::new()), [create("1/a")]);
-    // The child goes on under its lease; what the parent's lost row said is read again.
+    // The child continues under its lease; the parent is read again because its row was lost.
     let child = rows([row("1/b", Some("me"), Checkpoint::After("9".to_owned()))]);
     assert_eq!(actions("me", 0, &shards, &child), [create("1/a")]);
 }
 
 #[test]
-fn who_has_two_fewer_asks_for_one_and_the_owner_hands_it_over() {
+fn a_worker_with_two_fewer_leases_asks_for_one_and_the_owner_hands_it_over() {
     let shards = [shard("1/a", None), shard("1/b", None)];
     let mut both = rows(["1/a", "1/b"].map(|key| row(key, Some("other"), Checkpoint::TrimHorizon)));
     let [Action::Ask { key, of }] = &actions("me", 0, &shards, &both)[..] else { panic!("no request") };
@@ -79,7 +79,7 @@ fn who_has_two_fewer_asks_for_one_and_the_owner_hands_it_over() {
     assert_eq!(actions("me", 0, &shards, &both), [], "one request at a time");
     let handed = Action::HandOver { key: key.clone(), to: "me".to_owned() };
     assert_eq!(actions("other", 0, &shards, &both), [handed]);
-    // A third worker may ask, too, and is refused: it would only be the other way round.
+    // A third worker may also ask and is declined: a hand-over would only reverse the imbalance.
     let second = both.keys().find(|other| *other != key).unwrap().clone();
     both.get_mut(&second).unwrap().requested_by = Some("third".to_owned());
     let answers = actions("other", 0, &shards, &both);
@@ -87,7 +87,7 @@ fn who_has_two_fewer_asks_for_one_and_the_owner_hands_it_over() {
 }
 
 #[test]
-fn what_the_table_says_is_ours_is_read_by_us() {
+fn a_lease_that_the_table_shows_as_ours_is_taken() {
     let shards = [shard("1/a", None)];
     let mut ours = rows([row("1/a", Some("me"), Checkpoint::TrimHorizon)]);
     ours.get_mut("1/a").unwrap().counter = 4;
@@ -98,7 +98,7 @@ fn what_the_table_says_is_ours_is_read_by_us() {
 }
 
 #[test]
-fn a_finished_shard_is_forgotten_when_it_is_listed_no_more_and_its_children_have_begun() {
+fn a_finished_shard_is_forgotten_when_it_is_unlisted_and_its_children_have_started() {
     let end = |key: &str| row(key, Some("other"), Checkpoint::ShardEnd);
     let listed = [shard("1/a", None), shard("1/b", Some("1/a"))];
     let begun = row("1/b", Some("other"), Checkpoint::TrimHorizon);
@@ -111,7 +111,7 @@ fn a_finished_shard_is_forgotten_when_it_is_listed_no_more_and_its_children_have
 }
 
 #[test]
-fn an_earlier_stream_comes_first_and_holds_nobody_up_for_ever() {
+fn an_earlier_stream_comes_first_for_a_limited_time() {
     let shards = [shard("2024/a", None), shard("2025/a", None)];
     assert_eq!(actions("me", 59, &shards, &HashMap::new()), [create("2024/a")]);
     assert_eq!(actions("me", 60, &shards, &HashMap::new()).len(), 2);
@@ -119,7 +119,7 @@ fn an_earlier_stream_comes_first_and_holds_nobody_up_for_ever() {
     assert_eq!(actions("me", 0, &shards, &done), [create("2025/a")]);
 }
 
-/// A worker of the model: its own clock, its own view, the leases it acts on.
+/// A worker of the model: its clock, its view, and the leases it acts on.
 struct Worker {
     name: String,
     clock: Duration,
@@ -134,9 +134,9 @@ struct Worker {
 struct Table {
     rows: HashMap<String, Row>,
     shards: Vec<Shard>,
-    /// Number of the last record of each shard that has ended.
+    /// Number of the last record of each finished shard.
     ends: HashMap<String, u64>,
-    /// How often each row was lost: progress may go back then.
+    /// How often each row was lost; progress may then go back.
     lost: HashMap<String, u32>,
 }
 
@@ -165,7 +165,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
 }
 
 impl Table {
-    /// A write of an owner, fenced as [`Held`](super::super::leases::Held) fences it; false where the lease is lost.
+    /// A write of an owner, fenced like [`Held`](super::super::leases::Held); returns false if the lease is lost.
     fn write(&mut self, worker: &str, key: &str, fence: &mut u64, change: impl Fn(&mut Row)) -> bool {
         let Some(row) = self.rows.get_mut(key).filter(|row| row.owner.as_deref() == Some(worker)) else { return false };
         if row.counter != *fence && row.counter != *fence + 1 {
@@ -206,7 +206,8 @@ impl Worker {
         self.view = Some((table.rows.clone(), table.shards.clone()));
     }
 
-    /// Decides on the last view, which may be old, and writes to the table as it is. `lost` says which answers are lost.
+    /// Decides on the last view, which may be outdated, and writes to the current table. `lost` selects the answers
+    /// that are lost.
     fn act(&mut self, table: &mut Table, lost: u8) {
         let Some((rows, shards)) = self.view.take() else { return };
         self.seen.note(&rows, &shards, self.clock);
@@ -284,7 +285,7 @@ impl Worker {
         }
     }
 
-    /// Reads on in every shard it thinks is its own, and stores how far it came.
+    /// Reads on in every shard it believes to hold, and stores its progress.
     fn work(&mut self, table: &mut Table) {
         let name = self.name.clone();
         let clock = self.clock;
@@ -300,25 +301,25 @@ impl Worker {
 struct World {
     table: Table,
     workers: Vec<Worker>,
-    born: usize,
+    created: usize,
 }
 
 impl World {
     fn new() -> Self {
         let shards = ["1/a", "1/b", "1/c"].map(|key| shard(key, None)).to_vec();
         let workers = (0..4).map(|n| Worker::new(format!("w{n}"), Duration::from_secs(1000 * n))).collect();
-        Self { table: Table { shards, ..Table::default() }, workers, born: 4 }
+        Self { table: Table { shards, ..Table::default() }, workers, created: 4 }
     }
 
-    fn strike(&mut self, fault: Fault) {
+    fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::Look(n) => self.workers[n].look(&self.table),
             Fault::Act(n, lost) => self.workers[n].act(&mut self.table, lost),
             Fault::Work(n) => self.workers[n].work(&mut self.table),
             Fault::Pass(ms) => self.pass(ms),
             Fault::Crash(n) => {
-                self.workers[n] = Worker::new(format!("w{}", self.born), Duration::ZERO);
-                self.born += 1;
+                self.workers[n] = Worker::new(format!("w{}", self.created), Duration::ZERO);
+                self.created += 1;
             }
             Fault::Split(n) => {
                 let open: Vec<String> = self.open();
@@ -350,8 +351,8 @@ impl World {
         keys.filter(|key| !self.table.ends.contains_key(key)).collect()
     }
 
-    /// Everybody does everything, once a second.
-    fn calm(&mut self, seconds: usize) {
+    /// Every worker completes a round, once a second.
+    fn settle(&mut self, seconds: usize) {
         for _ in 0..seconds {
             self.pass(1000);
             for worker in &mut self.workers {
@@ -366,15 +367,15 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// While it storms, progress never goes back by a stale owner's hand; when it is over, each open shard has one owner, the ended
-    /// ones are done, and nobody has two more than another.
+    /// During the faults, a stale owner never moves progress back. Afterwards each open shard has one owner, finished
+    /// ones are done, and no worker has two leases more than another.
     #[test]
-    fn after_any_storm_each_open_shard_has_exactly_one_owner(faults in faults()) {
+    fn after_any_faults_each_open_shard_has_exactly_one_owner(faults in faults()) {
         let mut world = World::new();
         for fault in faults {
-            world.strike(fault);
+            world.inject(fault);
         }
-        world.calm(200);
+        world.settle(200);
         let open = world.open();
         for key in world.table.ends.keys() {
             prop_assert!(world.table.rows.get(key).is_some_and(Row::is_finished), "{key} is not finished");
@@ -388,8 +389,8 @@ proptest! {
         let owners: Vec<_> = world.workers.iter().map(|worker| (&worker.name, worker.held.keys())).collect();
         prop_assert!(most <= fewest + 1, "{owners:?} of {:?}", world.table.rows.values());
         let before: Vec<_> = world.workers.iter().map(|worker| worker.held.keys().cloned().collect::<HashSet<_>>()).collect();
-        world.calm(30);
+        world.settle(30);
         let after: Vec<_> = world.workers.iter().map(|worker| worker.held.keys().cloned().collect::<HashSet<_>>()).collect();
-        prop_assert_eq!(before, after, "nothing moves without a reason");
+        prop_assert_eq!(before, after, "a balanced assignment is stable");
     }
 }

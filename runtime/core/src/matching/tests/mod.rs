@@ -1,4 +1,4 @@
-//! The assignment against every other assignment, and the rules around it.
+//! Tests the assignment against exhaustive search, and the rules around it.
 
 mod trace;
 
@@ -35,7 +35,7 @@ prop_compose! {
     }
 }
 
-/// Requests served, and what the assignment costs. Panics where it is none.
+/// The number of requests served, and the cost of the assignment. Panics on an invalid assignment.
 fn value(requests: &[Request], assigned: &[Option<DriverId>]) -> (usize, u64) {
     let mut taken = BTreeSet::new();
     let (mut served, mut cost) = (0, 0);
@@ -44,14 +44,14 @@ fn value(requests: &[Request], assigned: &[Option<DriverId>]) -> (usize, u64) {
             cost += waiting_cost(request.waited_ms);
             continue;
         };
-        assert!(taken.insert(driver), "{driver} twice");
-        let edge = request.edges.iter().find(|edge| edge.driver == *driver).expect("a driver of the request's own");
+        assert!(taken.insert(driver), "{driver} is assigned twice");
+        let edge = request.edges.iter().find(|edge| edge.driver == *driver).expect("one of the request's drivers");
         (served, cost) = (served + 1, cost + u64::from(edge.cost));
     }
     (served, cost)
 }
 
-/// The best of all assignments, tried one after the other.
+/// The best of all assignments, by exhaustive search.
 fn brute_force(requests: &[Request], taken: &mut BTreeSet<DriverId>) -> (usize, u64) {
     let Some((first, rest)) = requests.split_first() else { return (0, 0) };
     let better = |a: (usize, u64), b: (usize, u64)| if (b.0, a.1) > (a.0, b.1) { b } else { a };
@@ -67,7 +67,7 @@ fn brute_force(requests: &[Request], taken: &mut BTreeSet<DriverId>) -> (usize, 
     best
 }
 
-/// Each request in turn takes its cheapest driver who is left.
+/// Each request takes its cheapest remaining driver, in order.
 fn greedy(requests: &[Request]) -> Vec<Option<DriverId>> {
     let mut taken = BTreeSet::new();
     let mut one = |request: &Request| {
@@ -85,13 +85,13 @@ proptest! {
     }
 
     #[test]
-    fn one_after_the_other_is_never_better(requests in batches(40, 30)) {
+    fn greedy_matching_is_never_better(requests in batches(40, 30)) {
         let ((served, cost), (one_by_one, costs)) = (value(&requests, &assign(&requests)), value(&requests, &greedy(&requests)));
         prop_assert!(served > one_by_one || (served == one_by_one && cost <= costs), "{served} {cost}, {one_by_one} {costs}");
     }
 
     #[test]
-    fn the_sequence_of_requests_and_edges_makes_no_difference(
+    fn the_order_of_requests_and_edges_does_not_matter(
         (requests, shuffled) in batches(20, 15).prop_flat_map(|requests| (Just(requests.clone()), Just(requests).prop_shuffle()))
     ) {
         let by_id = |requests: &[Request]| -> BTreeMap<DispatchId, Option<DriverId>> {
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn what_shares_no_driver_has_no_influence(near in batches(8, 6), far in batches(8, 6)) {
+    fn requests_that_share_no_driver_do_not_affect_each_other(near in batches(8, 6), far in batches(8, 6)) {
         let move_away = |request: &Request| {
             let edges: Vec<Edge> = request.edges.iter().map(|edge| {
                 Edge { driver: DriverId::from_suffix(&format!("far-{}", edge.driver.suffix())).unwrap(), cost: edge.cost }
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_that_is_not_large_loses_nothing_by_its_limit_of_edges(requests in batches(12, 32)) {
+    fn a_small_batch_loses_nothing_to_the_edge_limit(requests in batches(12, 32)) {
         if let Plan::Assigned(planned) = plan(&requests) {
             let value_of_costs = |assigned| value(&requests, assigned);
             let longest = requests.iter().map(|request| request.edges.len()).max().unwrap_or(0);
@@ -129,8 +129,8 @@ proptest! {
 }
 
 #[test]
-fn the_second_rider_is_not_sent_a_driver_from_far_because_the_first_saved_a_little() {
-    // Driver 1 is between the two, driver 2 behind the first.
+fn the_second_rider_does_not_pay_for_a_small_gain_of_the_first() {
+    // Driver 1 is between the riders, driver 2 behind the first one.
     let requests = [request(1, 0, &[(1, 300), (2, 400)]), request(2, 0, &[(1, 350), (2, 4000)])];
     assert_eq!(greedy(&requests), [Some(driver(1)), Some(driver(2))]);
     assert_eq!(assign(&requests), [Some(driver(2)), Some(driver(1))]);
@@ -138,19 +138,19 @@ fn the_second_rider_is_not_sent_a_driver_from_far_because_the_first_saved_a_litt
 }
 
 #[test]
-fn one_request_and_requests_with_drivers_enough_keep_their_order() {
+fn single_requests_and_requests_with_enough_drivers_keep_their_order() {
     let alone = request(1, 0, &[(1, 10)]);
     assert_eq!(plan(&[]), Plan::Single);
     assert_eq!(plan(std::slice::from_ref(&alone)), Plan::Single);
     let drivers = |count: usize| (0..count).map(|number| (number, 10)).collect::<Vec<_>>();
     assert_eq!(plan(&[request(1, 0, &drivers(7)), request(2, 0, &drivers(7))]), Plan::Plentiful);
     assert!(matches!(plan(&[request(1, 0, &drivers(6)), request(2, 0, &drivers(6))]), Plan::Assigned(_)));
-    // Two who share nobody are two who are alone.
+    // Two requests that share no driver count as single requests.
     assert_eq!(plan(&[alone, request(2, 0, &[(2, 10)])]), Plan::Plentiful);
 }
 
 #[test]
-fn who_has_waited_longer_goes_before_who_is_a_little_nearer_and_in_the_end_before_everybody() {
+fn longer_waits_outweigh_distance_and_finally_everything() {
     let near = request(1, 0, &[(1, 500)]);
     for (waited_s, served) in [(0, [true, false]), (60, [false, true])] {
         let far = request(2, waited_s, &[(1, 1500)]);
@@ -163,13 +163,13 @@ fn who_has_waited_longer_goes_before_who_is_a_little_nearer_and_in_the_end_befor
 }
 
 #[test]
-fn a_request_in_a_bad_place_has_its_turn_although_better_ones_keep_coming() {
-    // One driver is free in each window of two seconds, 3 km from the one and 200 m from a new one each time.
-    let turns = (1..450).find(|window| {
+fn a_request_in_a_bad_place_is_served_although_better_ones_keep_arriving() {
+    // One driver is free in each window of two seconds: 3 km from the old request and 200 m from a new one.
+    let served = (1..450).find(|window| {
         let patient = request(0, window * 2, &[(1, 3000)]);
         assign(&[patient, request(1, 0, &[(1, 200)])])[0].is_some()
     });
-    assert_eq!(turns, Some(57), "2800 m at 25 m for each second");
+    assert_eq!(served, Some(57), "2800 m at 25 m for each second");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn costs_of_any_size_do_not_overflow() {
 }
 
 #[test]
-fn a_bucket_is_what_a_refusal_costs_and_idleness_weighs_less() {
+fn a_low_acceptance_rate_costs_one_bucket_and_idle_time_weighs_less() {
     let policy = DispatchPolicy::default();
     let cost = |pickup_m, rate, idle_min: u64| {
         let facts = EdgeFacts { pickup_m, acceptance_rate_per_mille: rate, idle_ms: idle_min * 60_000 };
@@ -201,7 +201,7 @@ fn a_bucket_is_what_a_refusal_costs_and_idleness_weighs_less() {
 }
 
 #[test]
-fn the_assigned_is_asked_first_and_those_of_others_last() {
+fn the_assigned_driver_comes_first_and_drivers_of_others_last() {
     let candidate = |number: usize| Candidate {
         driver_id: driver(number),
         distance: crate::geo::Metres(number as f64),
@@ -223,12 +223,12 @@ fn the_assigned_is_asked_first_and_those_of_others_last() {
     assert_eq!(numbers(&offer_order(ranked, None, &taken, 5)), "1,2");
 }
 
-/// A city's corner: requests and drivers at random in a square of 5 km, each request with its nearest drivers.
-fn corner(requests: usize, drivers: usize, edges: usize) -> Vec<Request> {
-    let mut lots = trace::Lots(7);
-    let places: Vec<(u32, u32)> = (0..drivers).map(|_| (lots.below(5000), lots.below(5000))).collect();
+/// Requests and drivers at random in a square of 5 km, each request with its nearest drivers.
+fn neighbourhood(requests: usize, drivers: usize, edges: usize) -> Vec<Request> {
+    let mut random = trace::Random(7);
+    let places: Vec<(u32, u32)> = (0..drivers).map(|_| (random.below(5000), random.below(5000))).collect();
     let mut one = |number: usize| {
-        let (x, y) = (lots.below(5000), lots.below(5000));
+        let (x, y) = (random.below(5000), random.below(5000));
         let mut near: Vec<(usize, u32)> =
             places.iter().enumerate().map(|(number, at)| (number, at.0.abs_diff(x) + at.1.abs_diff(y))).collect();
         near.sort_by_key(|(_, distance)| *distance);
@@ -239,16 +239,16 @@ fn corner(requests: usize, drivers: usize, edges: usize) -> Vec<Request> {
 }
 
 #[test]
-fn the_largest_batches_are_solved_and_their_time_is_told() {
+fn the_largest_batches_are_solved_and_their_time_is_printed() {
     for (requests, drivers, edges) in [(200, 400, 8), (200, 400, 32), (200, 100, 8), (200, 100, 32), (1000, 400, 32)] {
-        let batch = corner(requests, drivers, edges);
-        let begun = Instant::now();
+        let batch = neighbourhood(requests, drivers, edges);
+        let started = Instant::now();
         let assigned = assign(&batch);
-        let took = begun.elapsed();
+        let took = started.elapsed();
         let (served, cost) = value(&batch, &assigned);
         let (one_by_one, costs) = value(&batch, &greedy(&batch));
         println!(
-            "{requests} requests, {drivers} drivers, {edges} edges each: {took:?}, {served} served at {} m each; one by one \
+            "{requests} requests, {drivers} drivers, {edges} edges each: {took:?}, {served} served at {} m each; greedy: \
              {one_by_one} at {} m",
             cost / served as u64,
             costs / one_by_one as u64,

@@ -1,4 +1,4 @@
-//! A small city, served twice from the same requests: one by one, and in windows of two seconds.
+//! A small city that serves the same requests twice: one by one, and in windows of two seconds.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::policy::DispatchPolicy;
 use crate::ranking::rank;
 use crate::time::EpochMs;
 
-/// Numbers by lot that repeat with their seed (splitmix64).
-pub(super) struct Lots(pub(super) u64);
+/// Reproducible random numbers (splitmix64).
+pub(super) struct Random(pub(super) u64);
 
-impl Lots {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -31,7 +31,7 @@ impl Lots {
 const WINDOW_MS: u64 = 2_000;
 const WINDOWS: u64 = 1_200;
 const RIDE_MS: u64 = 300_000;
-/// Time a car needs for a metre, at 25 km/h.
+/// Driving time for one metre, at 25 km/h.
 const MS_PER_METRE: f64 = 144.0;
 /// Time after which a rider gives up: the default search budget.
 const PATIENCE_MS: u64 = 60_000;
@@ -44,55 +44,55 @@ struct Ride {
     destination: Coordinate,
 }
 
-/// A place in a city of some 10 km; every second one is at one of three hot spots.
-fn place(lots: &mut Lots) -> Coordinate {
-    let spot = [(25, 25), (60, 70), (75, 30)].get(lots.below(6) as usize).copied();
+/// A place in a city of about 10 km; half of all places are at one of three hot spots.
+fn place(random: &mut Random) -> Coordinate {
+    let spot = [(25, 25), (60, 70), (75, 30)].get(random.below(6) as usize).copied();
     let mut along = |spot: Option<u32>| match spot {
-        Some(middle) => f64::from(middle * 10 + lots.below(100)) / 1000.0,
-        None => f64::from(lots.below(1000)) / 1000.0,
+        Some(middle) => f64::from(middle * 10 + random.below(100)) / 1000.0,
+        None => f64::from(random.below(1000)) / 1000.0,
     };
     let (x, y) = (along(spot.map(|spot| spot.0)), along(spot.map(|spot| spot.1)));
     Coordinate::new(37.5 + x * 0.09, 126.9 + y * 0.113).unwrap()
 }
 
-fn rides(per_window_percent: u32, lots: &mut Lots) -> Vec<Ride> {
+fn rides(per_window_percent: u32, random: &mut Random) -> Vec<Ride> {
     let mut rides = Vec::new();
     for window in 0..WINDOWS {
-        let whole = per_window_percent / 100 + u32::from(lots.below(100) < per_window_percent % 100);
-        // None to twice the mean, so that some windows are crowded.
-        for _ in 0..lots.below(2 * whole + 1) {
-            let at = EpochMs::default().plus_ms(window * WINDOW_MS + u64::from(lots.below(2_000)));
+        let whole = per_window_percent / 100 + u32::from(random.below(100) < per_window_percent % 100);
+        // Zero to twice the mean, so that some windows are crowded.
+        for _ in 0..random.below(2 * whole + 1) {
+            let at = EpochMs::default().plus_ms(window * WINDOW_MS + u64::from(random.below(2_000)));
             let id = DispatchId::from_suffix(&format!("{:05}", rides.len())).unwrap();
-            rides.push(Ride { id, at, pickup: place(lots), destination: place(lots) });
+            rides.push(Ride { id, at, pickup: place(random), destination: place(random) });
         }
     }
     rides.sort_by_key(|ride| ride.at);
     rides
 }
 
-fn drivers(count: u32, lots: &mut Lots) -> Vec<DriverSnapshot> {
+fn drivers(count: u32, random: &mut Random) -> Vec<DriverSnapshot> {
     let one = |number| DriverSnapshot {
         id: DriverId::from_suffix(&format!("{number:05}")).unwrap(),
         availability: PersonStatus::Active,
-        position: place(lots),
+        position: place(random),
         seen_at: EpochMs::default(),
         idle_since: EpochMs::default(),
         max_distance: Metres::from_km(20.0),
         minimum_fare: 0,
         auto_accept: false,
-        acceptance: AcceptanceCounts { offered: lots.below(20), accepted: lots.below(20) },
+        acceptance: AcceptanceCounts { offered: random.below(20), accepted: random.below(20) },
         resting: false,
     };
     (0..count).map(one).collect()
 }
 
-/// What became of a trace.
+/// The result of a trace.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     asked: usize,
     served: usize,
     pickup_m: f64,
-    /// Time from the request to the match, of those who were served.
+    /// Time from the request to the match, of the served requests.
     waits_ms: Vec<u64>,
 }
 
@@ -101,7 +101,7 @@ impl Outcome {
         self.pickup_m / self.served as f64
     }
 
-    fn tell(&self, what: &str) {
+    fn print(&self, what: &str) {
         let mut waits = self.waits_ms.clone();
         waits.sort_unstable();
         println!(
@@ -141,8 +141,8 @@ impl City {
             }
             open.retain(|ride| end.since_ms(ride.at) <= PATIENCE_MS);
             if mode == Mode::OneByOne {
-                // Who came is served at once; who is left over is searched again at the end of each window, in any order but
-                // always in turn.
+                // New requests are searched at once. Unserved ones are searched again at the end of each window, in a
+                // fixed order.
                 came.retain(|ride| !self.one_by_one(ride, ride.at));
                 open.retain(|ride| !self.one_by_one(ride, end));
                 open.extend(came);
@@ -174,7 +174,7 @@ impl City {
         true
     }
 
-    /// Gives those left over.
+    /// Returns the unserved requests.
     fn window(&mut self, open: Vec<Ride>, now: EpochMs) -> Vec<Ride> {
         self.refresh(now);
         let mut lists: Vec<_> = open.iter().map(|ride| self.ranked(ride, now, LIST_MAX)).collect();
@@ -219,12 +219,12 @@ impl City {
     }
 }
 
-/// The same hour, one by one and in windows.
+/// The same traffic, one by one and in windows.
 fn both(drivers_count: u32, per_window_percent: u32, seed: u64) -> [Outcome; 2] {
     [Mode::OneByOne, Mode::InWindows].map(|mode| {
-        let mut lots = Lots(seed);
-        let rides = rides(per_window_percent, &mut lots);
-        let drivers = drivers(drivers_count, &mut lots);
+        let mut random = Random(seed);
+        let rides = rides(per_window_percent, &mut random);
+        let drivers = drivers(drivers_count, &mut random);
         let free_at = vec![EpochMs::default(); drivers.len()];
         let city = City { policy: DispatchPolicy::default(), drivers, free_at, outcome: Outcome::default() };
         city.serve(&rides, mode)
@@ -232,7 +232,7 @@ fn both(drivers_count: u32, per_window_percent: u32, seed: u64) -> [Outcome; 2] 
 }
 
 #[test]
-fn where_drivers_are_scarce_windows_save_way_and_where_they_are_plentiful_they_cost_next_to_nothing() {
+fn windows_shorten_pickups_when_drivers_are_scarce_and_cost_little_when_they_are_plentiful() {
     for (what, drivers, per_window, scarce) in [
         ("scarce", 150, 100, true),
         ("too few", 350, 100, true),
@@ -241,8 +241,8 @@ fn where_drivers_are_scarce_windows_save_way_and_where_they_are_plentiful_they_c
     ] {
         for seed in [1, 2] {
             let [one_by_one, windows] = both(drivers, per_window, seed);
-            one_by_one.tell(&format!("{what}, seed {seed}, one by one"));
-            windows.tell(&format!("{what}, seed {seed}, windows   "));
+            one_by_one.print(&format!("{what}, seed {seed}, one by one"));
+            windows.print(&format!("{what}, seed {seed}, windows   "));
             if scarce {
                 assert!(windows.served >= one_by_one.served, "{what} {seed}");
                 assert!(windows.pickup_mean_m() < one_by_one.pickup_mean_m(), "{what} {seed}");
