@@ -112,7 +112,7 @@ impl World {
     /// Writes the seed's dispatch under another id and with these attributes.
     async fn write(&self, id: &str, changes: Value) {
         let mut item: Value =
-            serde_json::from_str(include_str!("../fixtures/seed/7.1-dispatch-requested.json")).unwrap();
+            serde_json::from_str(include_str!("../fixtures/specification/7.1-dispatch-requested.json")).unwrap();
         item["PK"] = json!(id);
         for (name, value) in changes.as_object().unwrap() {
             item[name] = value.clone();

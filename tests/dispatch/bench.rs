@@ -1,8 +1,7 @@
-//! A worker with all roles behind a recorder, its city, its people's apps and the ledger of what it did.
-
+//! A worker with all roles behind a recorder, with its city, the apps of its people and a ledger for the audit.
 use dispatch_tests::recorder::Recorder;
 
-use crate::leaks::nothing_is_told;
+use crate::leaks::assert_no_secrets;
 use crate::ledger::{self, Ledger};
 use crate::process::{Process, Surroundings, free_port};
 use crate::support::City;
@@ -10,7 +9,7 @@ use crate::trip::{Apps, Ride};
 
 pub struct Bench {
     pub name: String,
-    /// Ends before its surroundings, which are searched then.
+    /// Dropped before `surroundings`, which search its output when they are dropped.
     pub worker: Process,
     pub surroundings: Surroundings,
     pub city: City,
@@ -28,13 +27,13 @@ impl Bench {
         let surroundings = Surroundings::new(&city.config.to_json_pretty().unwrap(), recorder.endpoint(), None);
         let port = free_port();
         let worker = surroundings.start(name, "all", port).await;
-        let (apps, ledger) = (Apps::of(&city, port), Ledger::open(&city, &city.config.table.stream_arn).await);
+        let (apps, ledger) = (Apps::new(&city, port), Ledger::open(&city, &city.config.table.stream_arn).await);
         Self { name: name.to_owned(), city, recorder, surroundings, worker, port, apps, rides: Vec::new(), ledger }
     }
 
-    /// What must hold of the city when every ride has come to its end, and of what the worker told of them.
+    /// Checks the invariants of a city in which every ride has ended, and that the worker leaked no secret.
     pub async fn audit(&mut self) {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
-        nothing_is_told(&self.surroundings, &[&self.worker], &self.apps).await;
+        assert_no_secrets(&self.surroundings, &[&self.worker], &self.apps).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The scripted stream and the emulator's, asked the same things: what both can do they do alike.
+//! The scripted stream and the emulator's answer the same requests in the same way, as far as both support them.
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
@@ -12,19 +12,19 @@ use dispatch_tests::streams::{FakeStreams, record_of};
 use dispatch_tests::support::sdk;
 use serde_json::json;
 
-/// Changes of each stream under comparison.
+/// Changes written to each stream.
 const CHANGES: u32 = 7;
 
-/// What is seen of a stream by its clients, without what differs by nature: ids, numbers, times.
+/// What clients observe of a stream, without ids, sequence numbers and times, which always differ.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Observation {
     status: Option<StreamStatus>,
     shards: usize,
     parents: usize,
     from_the_oldest: Vec<String>,
-    behind_the_third: Vec<String>,
+    after_the_third: Vec<String>,
     numbers_rise: bool,
-    goes_on: bool,
+    is_open: bool,
     unknown_stream: Option<String>,
     unknown_shard: Option<String>,
 }
@@ -33,7 +33,7 @@ fn item(number: u32) -> serde_json::Value {
     json!({ "PK": format!("item#{number}"), "SK": "METADATA", "nested": { "list": [number, "text", true] } })
 }
 
-/// What a record shows of its item.
+/// The keys and two attributes of a record's item.
 fn shown(record: &Record) -> String {
     let change = record.dynamodb().expect("a change");
     let image = change.new_image().expect("an image");
@@ -57,7 +57,8 @@ impl Stream<'_> {
         answer.unwrap().shard_iterator.expect("an iterator")
     }
 
-    /// All records from an iterator on, and whether there is a next one. An end that is none is looked at twice.
+    /// All records from an iterator on, and whether the last answer has a next iterator. An empty page of an open shard
+    /// counts as its end.
     async fn records(&self, mut iterator: String) -> (Vec<Record>, bool) {
         let mut records = Vec::new();
         loop {
@@ -73,27 +74,27 @@ impl Stream<'_> {
     }
 }
 
-async fn look(client: &Client, arn: &str) -> Seen {
+async fn observe(client: &Client, arn: &str) -> Observation {
     let described = client.describe_stream().stream_arn(arn).send().await.unwrap().stream_description.unwrap();
     let shards = described.shards.unwrap_or_default();
     let stream = Stream { client, arn, shard: shards[0].shard_id.clone().unwrap() };
     let oldest = stream.iterator(ShardIteratorType::TrimHorizon, None).await;
-    let (records, goes_on) = stream.records(oldest).await;
+    let (records, is_open) = stream.records(oldest).await;
     let third = stream.iterator(ShardIteratorType::AfterSequenceNumber, Some(sequence(&records[2]))).await;
-    let (behind, _) = stream.records(third).await;
+    let (after_third, _) = stream.records(third).await;
     let numbers: Vec<u128> = records.iter().map(|record| sequence(record).parse().unwrap()).collect();
-    let elsewhere = arn.replace("/stream/", "/stream/1");
-    let unknown_stream = client.describe_stream().stream_arn(elsewhere).send().await.unwrap_err();
+    let other_arn = arn.replace("/stream/", "/stream/1");
+    let unknown_stream = client.describe_stream().stream_arn(other_arn).send().await.unwrap_err();
     let request = client.get_shard_iterator().stream_arn(arn).shard_id("shardId-00000001111111111111-1111aaaa");
     let unknown_shard = request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap_err();
-    Seen {
+    Observation {
         status: described.stream_status,
         parents: shards.iter().filter(|shard| shard.parent_shard_id.is_some()).count(),
         shards: shards.len(),
         from_the_oldest: records.iter().map(shown).collect(),
-        behind_the_third: behind.iter().map(shown).collect(),
+        after_the_third: after_third.iter().map(shown).collect(),
         numbers_rise: numbers.is_sorted_by(|a, b| a < b),
-        goes_on,
+        is_open,
         unknown_stream: unknown_stream.code().map(str::to_owned),
         unknown_shard: unknown_shard.code().map(str::to_owned),
     }
@@ -113,7 +114,7 @@ async fn table(dynamo: &aws_sdk_dynamodb::Client) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_scripted_stream_does_what_the_emulators_does() {
+async fn the_scripted_stream_behaves_like_the_emulators() {
     let (fake, ministack) = (FakeStreams::start().await.unwrap(), Ministack::start().await.unwrap());
     let config = sdk(&ministack.endpoint()).await;
     let dynamo = aws_sdk_dynamodb::Client::new(&config);
@@ -125,15 +126,15 @@ async fn the_scripted_stream_does_what_the_emulators_does() {
         dynamo.put_item().table_name("dispatch").set_item(Some(written)).send().await.unwrap();
         fake.append("shardId-00000001", record_of(&item(number)));
     }
-    let open = look(&emulated, &emulated_arn).await;
-    assert_eq!(open, look(&scripted, &scripted_arn).await);
-    assert_eq!((open.from_the_oldest.len(), open.behind_the_third.len(), open.goes_on), (7, 4, true));
+    let open = observe(&emulated, &emulated_arn).await;
+    assert_eq!(open, observe(&scripted, &scripted_arn).await);
+    assert_eq!((open.from_the_oldest.len(), open.after_the_third.len(), open.is_open), (7, 4, true));
 
-    // Switched off, both stay readable, to an end.
+    // A disabled stream stays readable, and its shard ends.
     let off = StreamSpecification::builder().stream_enabled(false).build().unwrap();
     dynamo.update_table().table_name("dispatch").stream_specification(off).send().await.unwrap();
     fake.disable(&scripted_arn);
-    let closed = look(&emulated, &emulated_arn).await;
-    assert_eq!(closed, look(&scripted, &scripted_arn).await);
-    assert_eq!((closed.status, closed.goes_on), (Some(StreamStatus::Disabled), false));
+    let closed = observe(&emulated, &emulated_arn).await;
+    assert_eq!(closed, observe(&scripted, &scripted_arn).await);
+    assert_eq!((closed.status, closed.is_open), (Some(StreamStatus::Disabled), false));
 }

@@ -1,5 +1,5 @@
-//! What a city does while something it depends on is away: rides go on where they can, callers are told when to come again where they
-//! cannot, nothing is lost, and nobody restarts a healthy process.
+//! Outages of the services that a city depends on. Rides continue where possible, other callers get `Retry-After`,
+//! nothing is lost, and healthy processes stay alive and ready.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,24 +11,23 @@ use reqwest::{Method, StatusCode};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::bench::Bench;
-use crate::trip::{Call, Speaker, Told, asking};
+use crate::trip::{Call, Caller, Reply, ride_request};
 
-/// Rides at once.
+/// Concurrent rides.
 const RIDES: usize = 3;
-/// How long a service is away.
-const AWAY: Duration = Duration::from_secs(5);
-/// Time between two looks at the process.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Tries of one write, of one read and of one message: each belongs to one layer alone.
-const WRITE_TRIES: usize = 5;
-const SDK_TRIES: usize = 3;
+/// Duration of an outage.
+const OUTAGE: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum attempts of a write, which the store retries, and of other calls, which the SDK retries.
+const WRITE_ATTEMPTS: usize = 5;
+const SDK_ATTEMPTS: usize = 3;
 
 impl Bench {
-    /// Rides through a fault. The process stays alive and ready all the time, and everything comes to its end.
+    /// Plays rides during a fault. The process must stay alive and ready, and every ride must end.
     async fn ride_through(&mut self, fault: impl AsyncFnOnce(&Self)) {
         let (apps, worker) = (&self.apps, &self.worker);
         let riding = async {
-            // The fault is there first.
+            // The fault begins first.
             sleep(Duration::from_millis(200)).await;
             let names: Vec<String> = (0..RIDES).map(|number| format!("{}-{number}", self.name)).collect();
             join_all(names.iter().map(|name| apps.ride(name))).await
@@ -37,7 +36,7 @@ impl Bench {
             loop {
                 assert_eq!(worker.admin("livez").await, Some(200));
                 assert_eq!(worker.admin("readyz").await, Some(200));
-                sleep(LOOK_EVERY).await;
+                sleep(PROBE_INTERVAL).await;
             }
         };
         let rides = tokio::select! {
@@ -49,17 +48,17 @@ impl Bench {
         self.audit().await;
     }
 
-    /// Failed calls of other services that the process counted.
+    /// Failed calls of other services, as the process counts them.
     async fn failures(&self) -> u64 {
         let metrics = self.worker.metrics().await;
         let lines = metrics.lines().filter(|line| line.starts_with("dispatch_port_errors_total{"));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// Lets `rule` decide about calls while the service is away.
-    async fn away(&self, rule: impl Fn(&Recorded) -> Fate + Send + Sync + 'static) {
+    /// Applies `rule` to all calls for the duration of an outage.
+    async fn outage(&self, rule: impl Fn(&Recorded) -> Fate + Send + Sync + 'static) {
         self.recorder.interfere(rule);
-        sleep(AWAY).await;
+        sleep(OUTAGE).await;
         self.recorder.stop_interfering();
     }
 
@@ -81,7 +80,7 @@ async fn while_redis_is_down_drivers_are_found_in_the_table_and_nothing_is_lost(
     bench
         .ride_through(async |bench| {
             bench.city.redis.lock().await.kill();
-            sleep(AWAY).await;
+            sleep(OUTAGE).await;
             bench.city.redis.lock().await.revive().await.unwrap();
         })
         .await;
@@ -89,7 +88,7 @@ async fn while_redis_is_down_drivers_are_found_in_the_table_and_nothing_is_lost(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_does_not_answer_holds_up_no_request_for_long() {
+async fn an_unresponsive_redis_delays_no_request_for_long() {
     let mut bench = Bench::open("redis-slow").await;
     let begun = Instant::now();
     bench.ride_through(async |bench| bench.redis("CLIENT", &["PAUSE", "5000", "ALL"]).await).await;
@@ -98,20 +97,20 @@ async fn a_redis_that_does_not_answer_holds_up_no_request_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wiped_redis_is_filled_again_and_no_ride_is_lost() {
+async fn a_wiped_redis_is_refilled_and_no_ride_is_lost() {
     let mut bench = Bench::open("redis-wiped").await;
     bench
         .ride_through(async |bench| {
             for _ in 0..10 {
                 bench.redis("FLUSHALL", &[]).await;
-                sleep(AWAY / 10).await;
+                sleep(OUTAGE / 10).await;
             }
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_throttled_table_slows_rides_down_and_loses_none() {
+async fn a_throttled_table_delays_rides_and_loses_none() {
     let mut bench = Bench::open("dynamodb-throttled").await;
     let throttled = Arc::new(AtomicUsize::new(0));
     let (count, counting) = (AtomicUsize::new(0), Arc::clone(&throttled));
@@ -123,15 +122,15 @@ async fn a_throttled_table_slows_rides_down_and_loses_none() {
         counting.fetch_add(1, Ordering::SeqCst);
         refusal(400, "ThrottlingException")
     };
-    bench.ride_through(async move |bench| bench.away(half).await).await;
+    bench.ride_through(async move |bench| bench.outage(half).await).await;
     assert!(throttled.load(Ordering::SeqCst) > 20);
     assert!(bench.worker.metric("dispatch_store_retries_total{because=\"throttled\"}").await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_that_meet_others_are_made_again_and_lose_no_ride() {
+async fn conflicting_writes_are_retried_and_lose_no_ride() {
     let mut bench = Bench::open("conflicts").await;
-    // Of each dispatch every other write: were they counted together, one writer could meet a conflict with each of its tries.
+    // Every second write of each dispatch fails. Counted over all dispatches, one write could fail in all its attempts.
     let tries: Mutex<HashMap<String, usize>> = Mutex::default();
     let every_other = move |call: &Recorded| {
         if call.operation != "TransactWriteItems" {
@@ -147,13 +146,13 @@ async fn writes_that_meet_others_are_made_again_and_lose_no_ride() {
             "CancellationReasons":[{"Code":"TransactionConflict","Message":"busy"},{"Code":"None"}]}"#;
         Fate::Answer { status: 400, kind: "application/x-amz-json-1.0", body: body.to_owned() }
     };
-    bench.ride_through(async move |bench| bench.away(every_other).await).await;
-    assert!(!bench.apps.answers().contains_key("503"), "one conflict is nothing a caller hears of");
+    bench.ride_through(async move |bench| bench.outage(every_other).await).await;
+    assert!(!bench.apps.answers().contains_key("503"), "a single conflict must not reach the caller");
     assert!(bench.worker.metric("dispatch_store_retries_total{because=\"conflict\"}").await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_whose_answers_are_lost_are_found_and_not_made_twice() {
+async fn writes_whose_responses_are_lost_are_recognised_and_not_repeated() {
     let mut bench = Bench::open("answers-lost").await;
     let (table, count) = (bench.city.config.table.name.clone(), AtomicUsize::new(0));
     let every_third = move |call: &Recorded| {
@@ -163,55 +162,55 @@ async fn writes_whose_answers_are_lost_are_found_and_not_made_twice() {
         }
         Fate::CutAfter
     };
-    bench.ride_through(async move |bench| bench.away(every_third).await).await;
+    bench.ride_through(async move |bench| bench.outage(every_third).await).await;
     assert!(bench.worker.metric("dispatch_store_retries_total{because=\"in_doubt\"}").await > 0);
     assert!(bench.worker.metric("dispatch_store_lost_answers_total").await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_table_fails_callers_are_told_when_to_come_again() {
+async fn while_the_table_fails_callers_get_a_retry_after() {
     let mut bench = Bench::open("dynamodb-failing").await;
     let all = |call: &Recorded| match call.service.as_str() {
         "dynamodb" => refusal(500, "InternalServerError"),
         _ => Fate::Pass,
     };
-    bench.ride_through(async move |bench| bench.away(all).await).await;
+    bench.ride_through(async move |bench| bench.outage(all).await).await;
     assert!(bench.apps.answers().contains_key("503"));
     assert!(bench.failures().await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_sns_fails_rides_go_on_without_pushes() {
+async fn while_sns_fails_rides_continue_without_pushes() {
     let mut bench = Bench::open("sns-failing").await;
     let all = |call: &Recorded| match call.service.as_str() {
         "sns" => Fate::Answer { status: 503, kind: "text/xml", body: String::new() },
         _ => Fate::Pass,
     };
-    bench.ride_through(async move |bench| bench.away(all).await).await;
+    bench.ride_through(async move |bench| bench.outage(all).await).await;
     assert!(!bench.apps.answers().contains_key("503"), "no caller waits for a push");
     assert!(bench.failures().await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_sqs_fails_rides_go_on_by_the_timers_of_the_process_and_the_sweeper() {
+async fn while_sqs_fails_rides_continue_by_local_timers_and_the_sweeper() {
     let mut bench = Bench::open("sqs-failing").await;
     let all = |call: &Recorded| match call.service.as_str() {
         "sqs" => refusal(503, "ServiceUnavailable"),
         _ => Fate::Pass,
     };
-    bench.ride_through(async move |bench| bench.away(all).await).await;
+    bench.ride_through(async move |bench| bench.outage(all).await).await;
     assert!(bench.failures().await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_aws_hangs_requests_end_in_time_and_every_loop_lives_on() {
+async fn while_aws_hangs_requests_time_out_and_every_loop_stays_alive() {
     let mut bench = Bench::open("aws-hanging").await;
     bench
         .ride_through(async |bench| {
             bench.recorder.interfere(|_| Fate::HoldBefore);
             let asked = Instant::now();
-            let told = bench.apps.once(Speaker::User("user#nobody"), &asking("nobody")).await;
-            assert!(matches!(told, Told::Answer { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
+            let reply = bench.apps.once(Caller::User("user#unknown"), &ride_request("unknown")).await;
+            assert!(matches!(reply, Reply::Answer { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
             assert!(asked.elapsed() < Duration::from_secs(11), "{:?}", asked.elapsed());
             bench.recorder.stop_interfering();
         })
@@ -220,20 +219,20 @@ async fn while_aws_hangs_requests_end_in_time_and_every_loop_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_is_tried_again_in_two_layers() {
-    let bench = Bench::open("tries").await;
-    bench.apps.people("somebody").await;
+async fn no_call_is_retried_in_two_layers() {
+    let bench = Bench::open("retries").await;
+    bench.apps.people("rider").await;
     let (table, count) = (bench.city.config.table.name.clone(), Arc::new(AtomicUsize::new(0)));
     let cases = [
-        ("TransactWriteItems", Speaker::User("user#somebody"), asking("somebody"), WRITE_TRIES),
+        ("TransactWriteItems", Caller::User("user#rider"), ride_request("rider"), WRITE_ATTEMPTS),
         (
             "GetItem",
-            Speaker::Operations,
+            Caller::Operations,
             Call::new(Method::GET, "/v1/dispatches/01JW3Q4X5Y6Z7A8B9C0D1E2F3G".to_owned()),
-            SDK_TRIES,
+            SDK_ATTEMPTS,
         ),
     ];
-    for (operation, speaker, call, tries) in cases {
+    for (operation, caller, call, attempts_max) in cases {
         for answer in [refusal(400, "ThrottlingException"), refusal(500, "InternalServerError")] {
             count.store(0, Ordering::SeqCst);
             let (counting, table, shown) = (Arc::clone(&count), table.clone(), answer.clone());
@@ -244,11 +243,13 @@ async fn no_call_is_tried_again_in_two_layers() {
                 counting.fetch_add(1, Ordering::SeqCst);
                 answer.clone()
             });
-            let told = bench.apps.once(speaker, &call).await;
-            let made = count.load(Ordering::SeqCst);
-            let Told::Answer { status, .. } = told else { panic!("{call:?} was not answered, after {made} tries") };
-            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{call:?} after {made} tries against {shown:?}");
-            assert!((2..=tries).contains(&made), "{operation} was tried {made} times against {shown:?}");
+            let reply = bench.apps.once(caller, &call).await;
+            let attempts = count.load(Ordering::SeqCst);
+            let Reply::Answer { status, .. } = reply else {
+                panic!("{call:?} was not answered after {attempts} attempts")
+            };
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{call:?}: {attempts} attempts against {shown:?}");
+            assert!((2..=attempts_max).contains(&attempts), "{operation}: {attempts} attempts against {shown:?}");
         }
     }
     bench.recorder.stop_interfering();

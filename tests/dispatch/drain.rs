@@ -1,4 +1,4 @@
-//! A worker is told to end while a hundred requests a second come in: what it has taken it answers, and others have the rest.
+//! SIGTERM at a hundred requests a second: the worker answers every request it has accepted and releases its leases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,24 +14,23 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep};
 use crate::bench::Bench;
 use crate::process::free_port;
 
-/// Time between two requests.
-const EVERY: Duration = Duration::from_millis(10);
-/// Load before the signal.
-const BEFORE: Duration = Duration::from_secs(3);
-/// What the program allows itself at the end, and room for a busy machine. Kubernetes gives it 30 s.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
+/// Duration of the load before the signal.
+const LOAD_BEFORE: Duration = Duration::from_secs(3);
+/// The program's own limit for a shutdown, and room for a busy machine. Kubernetes grants 30 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
-/// What became of the requests.
+/// Requests by their outcome.
 #[derive(Default)]
 struct Counts {
     answered: AtomicUsize,
-    /// Nobody took them: the port is closed.
+    /// The port was closed.
     refused: AtomicUsize,
-    /// A connection that was taken and ended without an answer.
+    /// The connection was accepted and closed without a complete answer.
     cut: AtomicUsize,
 }
 
-/// A request on a connection of its own, whose first byte is sent as soon as somebody took it.
+/// Sends a request on a new connection, at once after it was accepted.
 async fn request(port: u16, head: &str, counts: &Counts) {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
         counts.refused.fetch_add(1, Ordering::SeqCst);
@@ -46,18 +45,18 @@ async fn request(port: u16, head: &str, counts: &Counts) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_told_to_end_under_load_answers_what_it_took_and_gives_everything_back() {
+async fn a_worker_terminated_under_load_answers_accepted_requests_and_releases_its_leases() {
     let mut bench = Bench::open("drained").await;
     let other = bench.surroundings.start("other", "all", free_port()).await;
     let ride = bench.apps.ride("rider").await;
-    let head = bench.apps.head_of_a_look(&ride);
+    let head = bench.apps.read_request_head(&ride);
     bench.rides.push(ride);
     let (counts, ended) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
     let load = tokio::spawn({
         let (counts, ended, port) = (Arc::clone(&counts), Arc::clone(&ended), bench.port);
         async move {
             let mut requests = JoinSet::new();
-            let mut ticks = interval(EVERY);
+            let mut ticks = interval(REQUEST_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             while !ended.load(Ordering::SeqCst) {
                 ticks.tick().await;
@@ -68,17 +67,17 @@ async fn a_worker_told_to_end_under_load_answers_what_it_took_and_gives_everythi
             while requests.join_next().await.is_some() {}
         }
     });
-    sleep(BEFORE).await;
-    let told = Instant::now();
+    sleep(LOAD_BEFORE).await;
+    let signalled = Instant::now();
     bench.worker.signal(Signal::TERM);
     let status = until("the worker to end", async || bench.worker.child.try_wait().unwrap()).await;
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     ended.store(true, Ordering::SeqCst);
     load.await.unwrap();
     assert!(status.success() && took < ENDS_WITHIN, "{status} after {took:?}");
     let count = |of: &AtomicUsize| of.load(Ordering::SeqCst);
     println!(
-        "{} answered, {} cut, {} refused behind the end, which took {took:?}",
+        "{} answered, {} cut, {} refused after the shutdown, which took {took:?}",
         count(&counts.answered),
         count(&counts.cut),
         count(&counts.refused)

@@ -1,6 +1,6 @@
-//! The worker is killed at every call of AWS a ride makes, before the call takes effect and after, and started again. Whatever was
-//! acknowledged comes to its end, once, and leaves what an undisturbed ride leaves. At length, every call a ride or a beginning worker
-//! was seen to make is hit by its name on both sides.
+//! The worker is killed at the AWS calls of a ride, before or after the call takes effect, and started again. Every
+//! acknowledged request ends exactly once and stores what an undisturbed ride stores. A campaign kills the worker
+//! before and after every call, by name, that a ride or a starting worker makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,33 +17,34 @@ use crate::ledger;
 use crate::process::{Dice, number};
 use crate::trip::{PATIENCE, Ride};
 
-/// Cities that suffer side by side: most of the time of a run is waiting for leases, keys and the sweeper.
+/// Concurrent cities: a run mostly waits for leases, keys and the sweeper.
 const LANES: usize = 3;
-/// Points of the short run; `DISPATCH_KILLS=0` asks for all, `DISPATCH_KILLS_SEED` for others.
+/// Kills in the short run. `DISPATCH_KILLS=0` selects all points, `DISPATCH_KILLS_SEED` other ones.
 const POINTS: u64 = 6;
 const SEED: u64 = 11;
-/// Calls a ride surely has less of; a run at a call beyond the last one ends the search.
+/// More calls than any ride makes; the first number that a ride does not reach ends the enumeration.
 const CALLS_MAX: u64 = 150;
-/// What still happens after the last answer of a ride.
+/// Time in which the process finishes its work after the last answer of a ride.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
-/// Longest time in which a worker makes each of its calls again: it looks for shards every ten seconds.
-const AGAIN_WITHIN: Duration = Duration::from_secs(15);
-/// Tries to hit a call by its name. Some come in few rides only, as a look for a write that lost a race.
-const TRIES: usize = 6;
-/// A call that one of so many rides has must be hit in the end; of a rarer one it is told how often it was seen.
+/// Longest time until a worker repeats each of its periodic calls: it lists shards every ten seconds.
+const REPEATED_WITHIN: Duration = Duration::from_secs(15);
+/// Attempts to hit a call by its name. Some calls are rare, such as the read after a write that lost a race.
+const ATTEMPTS: usize = 6;
+/// A call that at least one in so many rides makes must be hit; for rarer ones the table shows how often they occurred.
 const COMMON_SHARE: usize = 4;
 const SIDES: [Side; 2] = [Side::Before, Side::After];
 
-/// Calls a worker repeats whether there is a ride or not, or makes when it begins.
+/// Calls that a worker makes when it starts, or repeats without any ride.
 const POLLS: [&str; 6] =
     ["ReceiveMessage", "GetRecords", "DescribeStream", "GetShardIterator", "lease read", "lease write"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// The call of this number among those the ride causes.
+    /// The call with this number among those that the ride causes.
     Call(u64),
-    /// The first call of this name, and which try it is. Every other one is made with a worker that begins with the ride.
+    /// The first call with this name, and the number of the attempt. In every second attempt the worker starts together
+    /// with the ride.
     Named(String, usize),
 }
 
@@ -55,15 +56,15 @@ enum Side {
 
 struct Lane {
     bench: Bench,
-    /// Calls that were held.
+    /// Number of calls held so far.
     held: usize,
     undisturbed: Vec<Value>,
-    /// Names of the calls it has seen.
+    /// Names of the calls made since they were last noted.
     seen: BTreeSet<String>,
 }
 
-/// What a call is called in the table of outcomes.
-fn called(call: &Recorded, leases: &str) -> String {
+/// The name of a call in the table of outcomes.
+fn name_of(call: &Recorded, leases: &str) -> String {
     match call.resource == leases {
         true if call.operation.starts_with("BatchGet") || call.operation == "GetItem" => "lease read".to_owned(),
         true => "lease write".to_owned(),
@@ -80,35 +81,36 @@ impl Lane {
         lane
     }
 
-    /// Notes which calls there were, and forgets them.
+    /// Notes the names of the recorded calls and clears the recorder.
     fn note_calls(&mut self) {
         let leases = &self.bench.city.config.lease_table;
-        self.seen.extend(self.bench.recorder.calls().iter().map(|call| called(call, leases)));
+        self.seen.extend(self.bench.recorder.calls().iter().map(|call| name_of(call, leases)));
         self.bench.recorder.clear();
     }
 
-    /// A ride's end: what must hold of the city, and what the ride left. Its driver goes home, so that the next ride has its own.
+    /// Audits the city after a ride and returns what the ride stored. Its driver goes off duty, so that each ride has a
+    /// driver of its own.
     async fn end(&mut self, ride: Ride) -> Vec<Value> {
         self.bench.rides.push(ride.clone());
         self.bench.audit().await;
-        let left = ledger::remains(&self.bench.city, &ride).await;
+        let stored = ledger::items_of(&self.bench.city, &ride).await;
         self.bench.apps.available(ride.driver.trim_start_matches("driver#"), "INACTIVE").await;
-        left
+        stored
     }
 
-    /// Holds one call for ever; gives what it is called once it is held.
+    /// Holds one call without end; its name is set when it is held.
     fn hold(&self, place: &Place, side: Side) -> Arc<Mutex<Option<String>>> {
-        let (count, struck) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (count, done) = (AtomicU64::new(0), AtomicBool::new(false));
         let (leases, held) = (self.bench.city.config.lease_table.clone(), Arc::new(Mutex::new(None)));
         let (holding, place) = (Arc::clone(&held), place.clone());
         self.bench.recorder.interfere(move |call| {
-            let name = called(call, &leases);
+            let name = name_of(call, &leases);
             let polls = POLLS.contains(&name.as_str());
             let here = match &place {
                 Place::Call(number) => !polls && count.fetch_add(1, Ordering::SeqCst) + 1 == *number,
                 Place::Named(wanted, _) => name == *wanted,
             };
-            if !here || struck.swap(true, Ordering::SeqCst) {
+            if !here || done.swap(true, Ordering::SeqCst) {
                 return Fate::Pass;
             }
             *holding.lock().unwrap() = Some(name);
@@ -120,49 +122,50 @@ impl Lane {
         held
     }
 
-    /// One ride with one kill; gives the call at which it was, and `None` where the ride had no such call.
-    async fn suffer(&mut self, point: &(Place, Side)) -> Option<(String, Duration)> {
+    /// Plays one ride with one kill. Returns the call at which the worker was killed and the duration, or `None` if the
+    /// ride made no such call.
+    async fn ride_with_kill(&mut self, point: &(Place, Side)) -> Option<(String, Duration)> {
         let name = format!("{}-{}", self.bench.name, self.bench.rides.len());
         self.bench.apps.people(&name).await;
         let begun = Instant::now();
-        let (held, (ride, struck)) = match &point.0 {
+        let (held, (ride, killed)) = match &point.0 {
             Place::Call(_) => {
                 let held = self.hold(&point.0, point.1);
-                (held, self.ride_and_be_killed(&name, Duration::ZERO).await)
+                (held, self.ride_until_held(&name, Duration::ZERO).await)
             }
-            Place::Named(_, tried) => {
-                let begins = tried % 2 == 0;
-                if begins {
+            Place::Named(_, attempt) => {
+                let starts_with_ride = attempt % 2 == 0;
+                if starts_with_ride {
                     self.bench.worker.kill();
                 }
                 let held = self.hold(&point.0, point.1);
-                if begins {
-                    self.begin().await;
+                if starts_with_ride {
+                    self.start_worker().await;
                 }
-                (held, self.ride_and_be_killed(&name, AGAIN_WITHIN).await)
+                (held, self.ride_until_held(&name, REPEATED_WITHIN).await)
             }
         };
         self.bench.recorder.stop_interfering();
         self.note_calls();
-        let left = self.end(ride).await;
+        let stored = self.end(ride).await;
         let call = held.lock().unwrap().take();
-        let lost: Vec<String> =
-            self.undisturbed.iter().filter(|item| !left.contains(item)).map(Value::to_string).collect();
-        let new: Vec<String> =
-            left.iter().filter(|item| !self.undisturbed.contains(item)).map(Value::to_string).collect();
-        assert!(left == self.undisturbed, "{point:?}, at {call:?}: instead of {lost:#?} there is {new:#?}");
-        call.filter(|_| struck).map(|call| (call, begun.elapsed()))
+        let missing: Vec<String> =
+            self.undisturbed.iter().filter(|item| !stored.contains(item)).map(Value::to_string).collect();
+        let extra: Vec<String> =
+            stored.iter().filter(|item| !self.undisturbed.contains(item)).map(Value::to_string).collect();
+        assert!(stored == self.undisturbed, "{point:?}, at {call:?}: {missing:#?} is missing, {extra:#?} is extra");
+        call.filter(|_| killed).map(|call| (call, begun.elapsed()))
     }
 }
 
 impl Lane {
-    /// Starts the worker again.
-    async fn begin(&mut self) {
+    async fn start_worker(&mut self) {
         self.bench.worker = self.bench.surroundings.start(&self.bench.name, "all", self.bench.port).await;
     }
 
-    /// A ride, and whether a call was held meanwhile, or within `more`: then the worker was killed and started again.
-    async fn ride_and_be_killed(&mut self, name: &str, more: Duration) -> (Ride, bool) {
+    /// Plays a ride. If a call is held during the ride, or within `more` after it, kills and restarts the worker.
+    /// Returns the ride and whether the worker was killed.
+    async fn ride_until_held(&mut self, name: &str, more: Duration) -> (Ride, bool) {
         let apps = &self.bench.apps;
         let riding = async {
             let mut ride = apps.ask(name).await;
@@ -179,8 +182,8 @@ impl Lane {
                 }
                 Some(ride)
             }
-            struck = self.bench.recorder.until_held(self.held + 1, PATIENCE) => {
-                struck.unwrap();
+            held = self.bench.recorder.until_held(self.held + 1, PATIENCE) => {
+                held.unwrap();
                 None
             }
         };
@@ -194,25 +197,25 @@ impl Lane {
     }
 }
 
-/// What became of the points of one kind.
+/// The kills of one cell of the table.
 #[derive(Default)]
 struct Outcome {
     runs: usize,
     longest: Duration,
 }
 
-/// What is to be tried and what came of it, for all lanes together.
+/// The remaining points and the outcomes so far, shared by all lanes.
 #[derive(Default)]
 struct Plan {
-    /// Points by number that are left.
-    left: Vec<(Place, Side)>,
-    /// A number no ride has.
+    /// Points by number that remain.
+    remaining: Vec<(Place, Side)>,
+    /// The smallest number that no ride reached.
     beyond: Option<u64>,
-    /// Tries there may be of each name and side; none in the short run.
-    tries: usize,
-    /// Tries so far.
-    tried: BTreeMap<(String, Side), usize>,
-    /// Rides so far, and in how many of them each call was seen.
+    /// Maximum attempts for each name and side; 0 in the short run.
+    attempts_max: usize,
+    /// Attempts so far.
+    attempts: BTreeMap<(String, Side), usize>,
+    /// Rides so far, and the number of them that made each call.
     rides: usize,
     seen: BTreeMap<String, usize>,
     outcomes: BTreeMap<(String, Side), Outcome>,
@@ -221,21 +224,21 @@ struct Plan {
 impl Plan {
     fn all() -> Self {
         let calls = (1..=CALLS_MAX).map(Place::Call);
-        let left = calls.flat_map(|place| SIDES.map(|side| (place.clone(), side))).rev().collect();
-        Self { left, tries: TRIES, ..Self::default() }
+        let remaining = calls.flat_map(|place| SIDES.map(|side| (place.clone(), side))).rev().collect();
+        Self { remaining, attempts_max: ATTEMPTS, ..Self::default() }
     }
 
-    /// Some of those every ride has.
+    /// A random selection of points that every ride reaches.
     fn some(count: u64, seed: u64) -> Self {
         let mut dice = Dice(seed);
         let side = |dice: &mut Dice| if dice.below(2) == 0 { Side::Before } else { Side::After };
-        let left = (0..count).map(|_| (Place::Call(1 + dice.below(24)), side(&mut dice))).collect();
-        Self { left, ..Self::default() }
+        let remaining = (0..count).map(|_| (Place::Call(1 + dice.below(24)), side(&mut dice))).collect();
+        Self { remaining, ..Self::default() }
     }
 
-    /// The next point: those by number, then the cells of the table that are still empty.
+    /// The next point: first those by number, then one for each cell of the table that is still empty.
     fn next(&mut self) -> Option<(Place, Side)> {
-        while let Some(point) = self.left.pop() {
+        while let Some(point) = self.remaining.pop() {
             match point.0 {
                 Place::Call(number) if self.beyond.is_some_and(|beyond| number > beyond) => {}
                 _ => return Some(point),
@@ -244,10 +247,10 @@ impl Plan {
         let cells: Vec<(String, Side)> =
             self.seen.keys().flat_map(|name| SIDES.map(|side| (name.clone(), side))).collect();
         for cell in cells {
-            let tried = self.tried.entry(cell.clone()).or_default();
-            if !self.outcomes.contains_key(&cell) && *tried < self.tries {
-                *tried += 1;
-                return Some((Place::Named(cell.0, *tried), cell.1));
+            let attempts = self.attempts.entry(cell.clone()).or_default();
+            if !self.outcomes.contains_key(&cell) && *attempts < self.attempts_max {
+                *attempts += 1;
+                return Some((Place::Named(cell.0, *attempts), cell.1));
             }
         }
         None
@@ -273,7 +276,7 @@ impl Plan {
         }
     }
 
-    /// Cells of calls that many rides have and that were never hit.
+    /// Cells of common calls that were never hit.
     fn empty(&self) -> Vec<String> {
         let common = self.seen.iter().filter(|(_, rides)| **rides * COMMON_SHARE >= self.rides);
         let cells = common.flat_map(|(name, _)| SIDES.map(|side| (name.clone(), side)));
@@ -288,12 +291,12 @@ impl fmt::Display for Plan {
         for (cell, Outcome { runs, longest }) in &self.outcomes {
             writeln!(f, "{:<27} {:<7} {runs:>4} {:>6.1} s  as undisturbed", cell.0, cell.1, longest.as_secs_f64())?;
         }
-        for (cell, tried) in self.tried.iter().filter(|(cell, tried)| **tried > 0 && !self.outcomes.contains_key(cell))
-        {
+        let missed = self.attempts.iter().filter(|(cell, count)| **count > 0 && !self.outcomes.contains_key(cell));
+        for (cell, attempts) in missed {
             let seen = self.seen.get(&cell.0).copied().unwrap_or_default();
             writeln!(
                 f,
-                "{:<27} {:<7}    0         -  not met in {tried} tries; in {seen} of {} rides",
+                "{:<27} {:<7}    0         -  not met in {attempts} attempts; in {seen} of {} rides",
                 cell.0, cell.1, self.rides
             )?;
         }
@@ -307,12 +310,12 @@ impl fmt::Display for Side {
     }
 }
 
-async fn work_off(name: String, plan: Arc<Mutex<Plan>>) {
+async fn run_lane(name: String, plan: Arc<Mutex<Plan>>) {
     let mut lane = Lane::open(&name).await;
     plan.lock().unwrap().note_seen(std::mem::take(&mut lane.seen));
     loop {
         let Some(point) = plan.lock().unwrap().next() else { return };
-        let hit = lane.suffer(&point).await;
+        let hit = lane.ride_with_kill(&point).await;
         let mut plan = plan.lock().unwrap();
         plan.note_seen(std::mem::take(&mut lane.seen));
         plan.note(&point, hit);
@@ -325,12 +328,12 @@ async fn a_worker_killed_at_any_call_loses_no_acknowledged_request_and_does_noth
     println!("{count} points, seed {seed}");
     let plan = if count == 0 { Plan::all() } else { Plan::some(count, seed) };
     let plan = Arc::new(Mutex::new(plan));
-    join_all((0..LANES).map(|lane| work_off(format!("lane{lane}"), Arc::clone(&plan)))).await;
+    join_all((0..LANES).map(|lane| run_lane(format!("lane{lane}"), Arc::clone(&plan)))).await;
     let plan = plan.lock().unwrap();
     println!("{plan}");
     let runs: usize = plan.outcomes.values().map(|outcome| outcome.runs).sum();
     if count == 0 {
-        assert_eq!(plan.empty(), [""; 0], "calls that nobody was killed at");
+        assert_eq!(plan.empty(), [""; 0], "calls at which no worker was killed");
     } else {
         assert_eq!(runs as u64, count, "points at which a worker was killed");
     }

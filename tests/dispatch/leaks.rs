@@ -1,4 +1,4 @@
-//! What processes say of themselves and answer to others, searched for what must never be said: phone numbers, positions, places, tokens.
+//! Searches logs, metrics and answers of the processes for phone numbers, positions, addresses and tokens.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::process::{Process, Surroundings};
 use crate::trip::{Apps, CANARIES};
 
-/// What secrets look like, whoever's they are: traffic draws its own. What follows a number and a colon is a time of day.
+/// Forms of secrets, because simulated traffic draws its own. Digits after a number and a colon are a time of day.
 static FORMS: LazyLock<[(&str, Regex); 3]> = LazyLock::new(|| {
     let form = |pattern| Regex::new(pattern).expect("a pattern");
     [
@@ -18,16 +18,16 @@ static FORMS: LazyLock<[(&str, Regex); 3]> = LazyLock::new(|| {
     ]
 });
 
-/// Numbers a refusal shows of its own accord: nobody's.
+/// Phone numbers that validation errors show as examples.
 const EXAMPLES: [&str; 2] = ["+821012341234", "01012341234"];
 
-/// Logs of these surroundings and metrics of the processes that run; nobody's secrets are in them.
-pub async fn nothing_is_told(surroundings: &Surroundings, processes: &[&Process], apps: &Apps) {
+/// Fails if the logs of these surroundings or the metrics of running processes contain a secret.
+pub async fn assert_no_secrets(surroundings: &Surroundings, processes: &[&Process], apps: &Apps) {
     let tokens = apps.tokens();
-    assert!(!tokens.is_empty(), "nobody called");
+    assert!(!tokens.is_empty(), "no request was made");
     // The last part of a token is its signature.
     let signatures: Vec<&str> = tokens.iter().filter_map(|token| token.rsplit('.').next()).collect();
-    let mut texts = told(surroundings.folder.path());
+    let mut texts = texts_in(surroundings.folder.path());
     for process in processes {
         texts.push((process.name.clone(), process.metrics().await));
     }
@@ -35,36 +35,36 @@ pub async fn nothing_is_told(surroundings: &Surroundings, processes: &[&Process]
     assert_eq!(found.collect::<Vec<_>>(), [""; 0]);
 }
 
-/// Everything the processes of a folder have left: their logs, their last metrics, and a summary. What was searched is noted for the table
-/// of a campaign, in the folder `DISPATCH_SCANS`.
-pub fn nothing_is_left(folder: &Path) {
-    let texts = told(folder);
+/// Fails if the logs or the last metrics of the processes of a folder contain a secret. In a campaign, records the
+/// amount that was searched in the folder `DISPATCH_SCANS`, for its table.
+pub fn assert_no_secrets_in(folder: &Path) {
+    let texts = texts_in(folder);
     let found: Vec<String> = texts.iter().flat_map(|(place, text)| found_in(place, text, &[])).collect();
     if let (Ok(scans), Some(name)) = (std::env::var("DISPATCH_SCANS"), folder.file_name()) {
         let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
         let line = format!("{} {bytes} {}\n", texts.len(), found.len());
-        // Temporary folders are hidden; what is noted is not.
+        // A temporary folder's name begins with a dot; the shell's `*` would not match it.
         let name = name.to_string_lossy().trim_start_matches('.').to_owned();
-        std::fs::write(Path::new(&scans).join(name), line).expect("the folder of the campaign is there");
+        std::fs::write(Path::new(&scans).join(name), line).expect("the folder of the campaign exists");
     }
     assert_eq!(found, [""; 0]);
     assert!(texts.iter().any(|(_, text)| !text.is_empty()), "nothing was logged");
 }
 
-/// What a text tells of anybody.
+/// The secrets that a text contains.
 pub fn found_in(place: &str, text: &str, signatures: &[&str]) -> Vec<String> {
     let exact = CANARIES.iter().chain(signatures).filter(|secret| text.contains(**secret));
-    let exact = exact.map(|secret| format!("{place} tells {secret}"));
+    let exact = exact.map(|secret| format!("{place} contains {secret}"));
     let text = EXAMPLES.iter().fold(text.to_owned(), |text, example| text.replace(example, ""));
     let forms = FORMS.iter().filter_map(|(what, form)| {
         let found = form.find(&text)?.as_str();
-        Some(format!("{place} tells {what}: {found}"))
+        Some(format!("{place} contains {what}: {found}"))
     });
     exact.chain(forms).collect()
 }
 
-/// Texts of a folder by the files' names. Of metrics only what they are called: a sum of seconds may look like anything.
-fn told(folder: &Path) -> Vec<(String, String)> {
+/// The texts of a folder, by file. Of metrics only names and labels, because a value may look like a position.
+fn texts_in(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let read = |path: PathBuf| {
         let kind = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_owned();
@@ -84,7 +84,7 @@ fn labels(metrics: &str) -> String {
 }
 
 #[test]
-fn secrets_are_known_by_their_form_and_times_and_ids_are_none() {
+fn secrets_are_recognised_by_their_form_and_times_and_ids_are_not() {
     let found = |text: &str| found_in("a log", text, &["signature"]).len();
     for secret in [
         "phone=01012345678",

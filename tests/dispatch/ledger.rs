@@ -1,4 +1,4 @@
-//! Every version every dispatch ever had, read from the table's own stream, and what must hold of them and of what they leave behind.
+//! Audit of a city: every version of every dispatch, read from the table's stream, and the items that rides store.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::support::{City, Tap, item_of};
 use crate::trip::Ride;
 
-/// What differs between two runs by nature: measures, and where which ping found the driver. Times in other fields are masked by their form.
+/// Fields that differ between two equal rides: measurements and positions. Times in other fields are masked by their
+/// form.
 const MEASURED: [&str; 12] = [
     "actualFare",
     "durationSeconds",
@@ -26,7 +27,7 @@ const MEASURED: [&str; 12] = [
     "location",
 ];
 
-/// What a stream has told so far.
+/// The versions of each dispatch, in the order of the stream.
 pub struct Ledger {
     tap: Tap,
     versions: BTreeMap<String, Vec<Value>>,
@@ -37,7 +38,7 @@ impl Ledger {
         Self { tap: Tap::open(city, stream_arn).await, versions: BTreeMap::new() }
     }
 
-    /// Reads to the end of what is there.
+    /// Reads all records that are available.
     pub async fn read(&mut self) {
         loop {
             let records = self.tap.next().await;
@@ -53,13 +54,13 @@ impl Ledger {
         }
     }
 
-    /// What is wrong with the versions of the dispatches.
+    /// Violations in the histories of the dispatches.
     pub fn faults(&self) -> Vec<String> {
         self.versions.iter().flat_map(|(id, versions)| faults_of(id, versions)).collect()
     }
 }
 
-/// A value without DynamoDB's types.
+/// Converts a value from DynamoDB JSON to plain JSON.
 fn plain(value: &Value) -> Value {
     let Some((kind, inner)) = value.as_object().and_then(|typed| typed.iter().next()) else { return Value::Null };
     match kind.as_str() {
@@ -78,8 +79,8 @@ fn offered(image: &Value) -> Option<&str> {
     image["driverId"].as_str().filter(|_| image["status"] == "REQUESTED")
 }
 
-/// From one version to the next: the version rises by one; an offer is made only where there is none, under the next number; a ride goes
-/// to whom it was offered, and stays theirs; what has ended does not go on.
+/// Checks each version against the previous one: `ver` rises by one; an offer is made only if none is live, under the
+/// next number; the driver who was offered the ride gets it and keeps it; a terminal status does not change.
 fn faults_of(id: &str, versions: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     for pair in versions.windows(2) {
@@ -92,22 +93,22 @@ fn faults_of(id: &str, versions: &[Value]) -> Vec<String> {
         };
         must(number(after, "ver") == number(before, "ver") + 1, "the version did not rise by one");
         let (old, new) = (number(before, "offerSeq"), number(after, "offerSeq"));
-        must(new == old || new == old + 1, "an offer's number was left out");
+        must(new == old || new == old + 1, "an offer's number was skipped");
         must(new == old || offered(before).is_none(), "an offer was made beside a live one");
         if before["status"] == "REQUESTED" && after["status"] == "ACCEPTED" {
             let whose = if new == old { offered(before) } else { after["driverId"].as_str() };
-            must(whose == after["driverId"].as_str(), "it went to somebody it was not offered to");
+            must(whose == after["driverId"].as_str(), "it went to a driver it was not offered to");
         }
         let riding = ["ACCEPTED", "IN_PROGRESS"].contains(&before["status"].as_str().unwrap_or_default());
-        must(!riding || before["driverId"] == after["driverId"], "another driver has it");
+        must(!riding || before["driverId"] == after["driverId"], "its driver changed");
         let ended = before["status"] == "CANCELLED" || before["status"] == "COMPLETED";
-        must(!ended || before["status"] == after["status"], "it went on after its end");
+        must(!ended || before["status"] == after["status"], "its status changed after its end");
     }
     found
 }
 
-/// What is wrong with a city in which everything has come to its end: histories, offers, drivers. `acknowledged` were stored, so they are
-/// there.
+/// Violations in a city in which every ride has ended: histories, offers, drivers, and `acknowledged` rides that are
+/// missing.
 pub async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> Vec<String> {
     ledger.read().await;
     let mut found = ledger.faults();
@@ -129,7 +130,7 @@ pub async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> 
     found.extend(audit(&histories, &drivers, Ending::Drained).iter().map(ToString::to_string));
     for ride in acknowledged {
         if !dispatches.iter().any(|item| item["PK"] == ride.dispatch.as_str()) {
-            found.push(format!("{} was acknowledged and is gone", ride.dispatch));
+            found.push(format!("{} was acknowledged and is missing", ride.dispatch));
         }
         let completed = items.iter().filter(|item| {
             item["PK"] == ride.driver.as_str()
@@ -161,16 +162,17 @@ fn history(item: &Value) -> History {
     }
 }
 
-/// All items a ride left, sorted, without what differs between two runs by nature: ids, times, measures, and offers that led to nothing.
-pub async fn remains(city: &City, ride: &Ride) -> Vec<Value> {
+/// All items of a ride, sorted, without what differs between two equal rides: ids, times, measurements, and offers
+/// without success.
+pub async fn items_of(city: &City, ride: &Ride) -> Vec<Value> {
     let items = city.scan(&city.config.table.name).await.into_iter();
     let ids = [&ride.dispatch, &ride.user, &ride.driver];
     let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?").unwrap();
     let own =
         items.filter(|item| ids.iter().any(|id| item["PK"] == id.as_str()) && !text(item, "SK").starts_with("ROUTE#"));
-    let mut left: Vec<Value> = own.map(|item| masked(&item, ride, &time)).collect();
-    left.sort_by_key(ToString::to_string);
-    left
+    let mut items: Vec<Value> = own.map(|item| masked(&item, ride, &time)).collect();
+    items.sort_by_key(ToString::to_string);
+    items
 }
 
 fn masked(value: &Value, ride: &Ride, time: &Regex) -> Value {

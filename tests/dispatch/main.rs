@@ -1,4 +1,4 @@
-//! The data plane under faults: what a city can depend on.
+//! The data plane under faults. `README.md` lists the behaviours and the tests of each.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! What repeated, reordered and lost stream records come to: the real table, Redis and engine, and a stream that does all of it.
+//! Duplicated, reordered and lost stream records, with a real table, Redis and engine and a scripted stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,10 +78,10 @@ impl World {
         Self { city, store, engine, timers, clock }
     }
 
-    /// A free driver in Myeong-dong.
+    /// Registers a free driver in Myeong-dong.
     async fn driver(&self, number: usize) {
         let id = DriverId::parse(format!("driver#{number:05}")).unwrap();
-        let driver: DriverItem = fixture(include_str!("../fixtures/seed/6-driver.json"));
+        let driver: DriverItem = fixture(include_str!("../fixtures/specification/6-driver.json"));
         let profile =
             DriverProfile { phone: driver.phone, vehicle_info: driver.vehicle_info, preferences: driver.preferences };
         self.store.put_driver(&id, profile, self.clock.now()).await.unwrap();
@@ -92,11 +92,11 @@ impl World {
         self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
     }
 
-    /// A request of a user of its own.
+    /// Stores a request of a new user.
     async fn request(&self, number: usize) -> DispatchId {
         let (user, id) = (format!("user#{number:05}"), format!("dispatch#{number:05}"));
         let (user, id) = (UserId::parse(user).unwrap(), DispatchId::parse(id).unwrap());
-        let item: UserItem = fixture(include_str!("../fixtures/seed/6-user.json"));
+        let item: UserItem = fixture(include_str!("../fixtures/specification/6-user.json"));
         let profile = UserProfile {
             phone: item.phone,
             payment_methods: item.payment_methods,
@@ -105,7 +105,7 @@ impl World {
         };
         let now = self.clock.now();
         self.store.put_user(&user, profile, now).await.unwrap();
-        let asked: Value = fixture(include_str!("../fixtures/seed/7.1-dispatch-requested.json"));
+        let asked: Value = fixture(include_str!("../fixtures/specification/7.1-dispatch-requested.json"));
         let new = NewDispatch {
             id: id.clone(),
             user,
@@ -120,7 +120,7 @@ impl World {
         id
     }
 
-    /// How often each dispatch was offered; fails where an offer is not its number's only one.
+    /// The number of offers of each dispatch; fails if two offers have one number.
     async fn offers(&self) -> Vec<usize> {
         let dispatches = self.city.dispatches().await;
         let offered = dispatches.iter().map(|dispatch| {
@@ -132,7 +132,7 @@ impl World {
         offered.collect()
     }
 
-    /// Reads a scripted stream into the algorithm until it is stopped.
+    /// A consumer that passes a scripted stream to the algorithm, and the token that stops it.
     async fn consumer(&self, fake: &FakeStreams, arn: &str, name: &str) -> (StreamConsumer, CancellationToken) {
         let streams = sdk(&fake.endpoint()).await;
         let sqs = aws_sdk_sqs::Client::new(self.city.clients.config());
@@ -151,22 +151,22 @@ impl World {
     }
 }
 
-/// Puts the records of different items in another order; one item's stay in theirs.
+/// Shuffles the records, but keeps the order of the records of each item.
 fn shuffled(records: Vec<Value>, seed: u64) -> Vec<Value> {
     let mut state = seed;
-    let mut left = records;
+    let mut remaining = records;
     let mut order = Vec::new();
-    while !left.is_empty() {
+    while !remaining.is_empty() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let index = usize::try_from(state >> 33).unwrap() % left.len();
-        let first_of_item = left.iter().position(|record| item_of(record) == item_of(&left[index])).unwrap();
-        order.push(left.remove(first_of_item));
+        let index = usize::try_from(state >> 33).unwrap() % remaining.len();
+        let first_of_item = remaining.iter().position(|record| item_of(record) == item_of(&remaining[index])).unwrap();
+        order.push(remaining.remove(first_of_item));
     }
     order
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
+async fn records_delivered_five_times_and_in_any_order_make_one_offer_each() {
     let world = World::start().await;
     for number in 0..6 {
         world.driver(number).await;
@@ -187,8 +187,8 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
         let (consumer, shutdown) = world.consumer(&fake, &arn, &format!("worker-{round}")).await;
         let end = shutdown.clone();
         let running = tokio::spawn(async move { consumer.run(&end).await });
-        until("an offer for everybody", async || (world.offers().await == [1; 5]).then_some(())).await;
-        // What the offers themselves wrote comes along, too.
+        until("an offer for each request", async || (world.offers().await == [1; 5]).then_some(())).await;
+        // The records of the offers themselves are delivered as well.
         for record in tap.next().await {
             fake.append(SHARD, record);
         }
@@ -209,26 +209,26 @@ async fn records_that_come_five_times_and_in_any_order_make_one_offer_each() {
     }
     let drivers: std::collections::HashSet<String> =
         world.city.dispatches().await.iter().map(|dispatch| dispatch["driverId"].to_string()).collect();
-    assert_eq!(drivers.len(), 5, "nobody was offered two rides");
+    assert_eq!(drivers.len(), 5, "no driver was offered two rides");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_stream_lost_is_found_by_sweepers_that_do_it_once_and_write_nothing_for_nothing() {
+async fn sweepers_process_lost_requests_once_and_make_no_unnecessary_write() {
     let world = World::start().await;
     world.driver(1).await;
     world.request(1).await;
     let mut tap = Tap::open(&world.city, &world.city.config.table.stream_arn).await;
     tap.next().await;
     sweep(&world.engine).await;
-    assert_eq!(world.offers().await, [0], "a young request is the stream's business");
+    assert_eq!(world.offers().await, [0], "a young request is left to the stream");
     world.clock.advance_ms(5_000);
     tokio::join!(sweep(&world.engine), sweep(&world.engine), sweep(&world.engine), sweep(&world.engine));
     assert_eq!(world.offers().await, [1]);
     let of_dispatch = |records: &[Value]| records.iter().filter(|record| item_of(record) == "dispatch#00001").count();
-    assert_eq!(of_dispatch(&tap.next().await), 1, "the offer is a record of the stream");
+    assert_eq!(of_dispatch(&tap.next().await), 1, "the offer is the one write");
     sweep(&world.engine).await;
-    assert_eq!(of_dispatch(&tap.next().await), 0, "an offer that has time is left alone");
-    // Its timer is lost: the time passes, and the sweeper ends the offer, once.
+    assert_eq!(of_dispatch(&tap.next().await), 0, "a live offer is not written to");
+    // Its timer is lost: after the time-out the sweeper ends the offer, once.
     world.clock.advance_ms(123_000);
     sweep(&world.engine).await;
     let events = world.city.dispatches().await[0]["events"].clone();
@@ -237,12 +237,12 @@ async fn what_the_stream_lost_is_found_by_sweepers_that_do_it_once_and_write_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timers_that_are_early_late_or_double_and_letters_that_are_moved_back_end_an_offer_once() {
+async fn early_late_and_duplicate_timers_and_redriven_dead_letters_end_an_offer_once() {
     let world = World::start().await;
     world.driver(1).await;
     let id = world.request(1).await;
     let timeouts = OfferTimeouts(Arc::clone(&world.engine));
-    // A record that was set aside, moved back twice: its dispatch gets its one offer.
+    // A record that was set aside is redriven twice: its dispatch gets one offer.
     let letter = json!({ "dispatchId": id.as_str(), "requestTime": "", "timeoutAt": "", "reason": "failed",
         "shard": "s", "record": { "eventName": "INSERT" } });
     for _ in 0..2 {

@@ -1,7 +1,8 @@
-//! Four worker processes on one stream of several shards, killed and paused at random under traffic: nothing is lost, nothing done twice.
+//! Four worker processes on one stream of several shards, killed and paused at random under traffic: nothing is lost,
+//! and nothing is done twice.
 //!
-//! The table, the queues, the topic and the leases are the emulator's, Redis is real, and so are the processes. The stream is the
-//! emulator's, too, poured into a scripted one with more shards than the emulator has, which end and are carried on while it runs.
+//! Table, queues, topic and leases are the emulator's; Redis and the processes are real. The records of the emulator's
+//! stream are copied to a scripted stream, which has more shards, and whose shards end and get children during the run.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,34 +20,35 @@ use crate::process::{Dice, Process, Surroundings, free_port, number, simulator};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;
-/// Lines of shards; each line has one open shard at any time.
+/// Lines of shards, each of which has one open shard at any time.
 const LINES: usize = 6;
-/// Traffic of the short run; `DISPATCH_POOL_SECONDS` asks for more, `DISPATCH_POOL_SEED` for another order of faults.
+/// Duration of the short run; `DISPATCH_POOL_SECONDS` sets another one, `DISPATCH_POOL_SEED` another order of faults.
 const SECONDS: u64 = 40;
 const SEED: u64 = 7;
-/// Longest time until another worker has what one has left: the fail-over time, looked at once a second, on a busy machine.
+/// Longest time until other workers own the leases of one: the fail-over time, checked once a second, on a busy
+/// machine.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
-/// Longest time in which a paused worker looks at its leases again.
-const WAKES_WITHIN: Duration = Duration::from_secs(10);
-/// The fail-over time of a worker, which a paused one sleeps through.
+/// Longest time until a resumed worker notices that its leases are lost.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+/// The fail-over time of the program; pauses last longer.
 const FAILOVER: Duration = Duration::from_secs(10);
-/// When what a killed worker has not read is trimmed, as if its shards had gone unread for a day: before others have them, and late enough
-/// for records to have come.
+/// Time between a kill and the loss of the unread records, as if a day had passed: before other workers own the shards,
+/// and late enough for new records.
 const TRIMMED_AFTER: Duration = Duration::from_secs(7);
-/// Of so many kills one meets a stream that is trimmed; the others lose nothing. Not the first: a shard that was never checkpointed begins at
-/// its oldest record, whatever that is.
+/// Every third kill loses records, beginning with the second one: a shard without a checkpoint is read from its oldest
+/// record, so a loss would not be noticed.
 const TRIM_EVERY: usize = 3;
 
 struct Pool {
     city: City,
-    /// The emulator's stream; workers are shown the scripted one.
+    /// The emulator's stream; workers are configured with the scripted one.
     emulated_arn: String,
     fake: FakeStreams,
     surroundings: Surroundings,
     /// Number of the open shard of each line.
     ends: [AtomicUsize; LINES],
     hand_overs: Mutex<Vec<Duration>>,
-    /// Leases that paused workers found lost.
+    /// Leases that resumed workers found lost.
     stale: AtomicUsize,
     kills: AtomicUsize,
 }
@@ -80,7 +82,7 @@ impl Pool {
         shard(line, self.ends[line].load(Ordering::SeqCst))
     }
 
-    /// Ends the open shard of a line; another carries it on.
+    /// Ends the open shard of a line and continues the line in a child shard.
     fn rotate(&self, line: usize) {
         let (old, next) = (self.shard_of(line), self.ends[line].load(Ordering::SeqCst) + 1);
         self.fake.add_children(&old, &[&shard(line, next)]);
@@ -92,7 +94,7 @@ impl Pool {
         self.surroundings.start(&format!("worker-{number}"), "dispatch-algorithm", 0).await
     }
 
-    /// Unfinished leases: key, owner, counter and checkpoint.
+    /// The rows of the lease table, without the list of streams.
     async fn leases(&self) -> Vec<Value> {
         let rows = self.city.scan(&self.city.config.lease_table).await.into_iter();
         rows.filter(|row| row["leaseKey"] != "streams").collect()
@@ -104,7 +106,7 @@ impl Pool {
         rows.filter(|row| row["checkpoint"] != "SHARD_END" && text(row, "leaseOwner").starts_with(&prefix)).collect()
     }
 
-    /// Waits until others have what a worker had, and notes how long that took.
+    /// Waits until other workers own the leases of a worker, and records how long that took.
     async fn handed_over(&self, worker: &Process, had: usize) {
         let since = Instant::now();
         while !self.owned_by(&worker.name).await.is_empty() {
@@ -126,11 +128,11 @@ impl Pool {
             }
         };
         tokio::join!(self.handed_over(slot, had.len()), trimming);
-        println!("killed {} with {} leases{}", slot.name, had.len(), if trims { ", trimmed" } else { "" });
+        println!("killed {} with {} leases{}", slot.name, had.len(), if trims { ", records lost" } else { "" });
         *slot = self.worker(number).await;
     }
 
-    /// Loses what is in the shards of these leases.
+    /// Removes all records from the shards of these leases.
     async fn trim(&self, leases: &[Value]) {
         sleep(TRIMMED_AFTER).await;
         for lease in leases {
@@ -139,8 +141,8 @@ impl Pool {
         }
     }
 
-    /// RequeuePolicy a worker for longer than its leases last. When it goes on it finds them lost: all but one that was handed to it in the
-    /// moment in which it stopped.
+    /// Pauses a worker for longer than its leases last. When resumed, it finds them lost, except for one that was
+    /// handed over to it at the moment of the pause.
     async fn pause(&self, slot: &Process, more: Duration) {
         let lost = "dispatch_stream_lease_changes_total{change=\"lost\"}";
         let before = slot.metric(lost).await;
@@ -151,9 +153,9 @@ impl Pool {
         sleep((FAILOVER + more).saturating_sub(since.elapsed())).await;
         slot.signal(Signal::CONT);
         let paused = since.elapsed();
-        let woken = Instant::now();
+        let resumed = Instant::now();
         let mut found = 0;
-        while found == 0 && had > 0 && woken.elapsed() < WAKES_WITHIN {
+        while found == 0 && had > 0 && resumed.elapsed() < NOTICED_WITHIN {
             found = slot.metric(lost).await.saturating_sub(before);
             sleep(Duration::from_millis(100)).await;
         }
@@ -161,7 +163,7 @@ impl Pool {
         println!("paused {} with {had} leases for {paused:?}; it found {found} lost", slot.name);
     }
 
-    /// Watches every lease: what is done stays done, whoever writes.
+    /// Watches every lease: counters and checkpoints never go back.
     async fn watch(&self) {
         let mut seen: BTreeMap<String, (u64, String)> = BTreeMap::new();
         loop {
@@ -183,8 +185,8 @@ impl Pool {
         }
     }
 
-    /// Strikes until the traffic ends: one worker is killed and another paused, at the same time.
-    async fn strike(&self, workers: &mut [Process], dice: &mut Dice, until: Instant) -> usize {
+    /// Until the traffic ends, kills one worker and pauses another at the same time; returns the number of rounds.
+    async fn inject_faults(&self, workers: &mut [Process], dice: &mut Dice, until: Instant) -> usize {
         let mut rounds = 0;
         while Instant::now() < until {
             sleep(Duration::from_millis(500 + dice.below(2000))).await;
@@ -208,7 +210,7 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
     row[name].as_str().unwrap_or_default()
 }
 
-/// A city's traffic over the public API, with its auditor.
+/// Starts the simulator, which plays a city's traffic over the public API and audits it.
 fn simulate(pool: &Pool, port: u16, (seconds, seed): (u64, u64)) -> Child {
     let summary = pool.summary();
     Command::new(simulator())
@@ -220,10 +222,10 @@ fn simulate(pool: &Pool, port: u16, (seconds, seed): (u64, u64)) -> Child {
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(summary.with_extension("log")).unwrap())
         .spawn()
-        .expect("dispatch-simulator was built before")
+        .expect("dispatch-simulator is built")
 }
 
-/// Every request has come to its end, and every offer was made once.
+/// Checks that every request has ended and every offer was made once; returns the number of requests.
 async fn audit(city: &City) -> usize {
     let dispatches = city.dispatches().await;
     for dispatch in &dispatches {
@@ -244,9 +246,9 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     let pool = Arc::new(Pool::start().await);
     let mut dice = Dice(seed);
     let tap = Tap::open(&pool.city, &pool.emulated_arn).await;
-    let pouring = {
+    let copying = {
         let pool = Arc::clone(&pool);
-        tokio::spawn(async move { tap.pour(&pool.fake, LINES, |line| pool.shard_of(line)).await })
+        tokio::spawn(async move { tap.copy_to(&pool.fake, LINES, |line| pool.shard_of(line)).await })
     };
     let port = free_port();
     let api = pool.surroundings.start("api", "save-dispatch,driver-response,status-update", port).await;
@@ -264,7 +266,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     })
     .await;
     let mut traffic = simulate(&pool, port, (seconds, seed));
-    let rounds = pool.strike(&mut workers, &mut dice, Instant::now() + Duration::from_secs(seconds)).await;
+    let rounds = pool.inject_faults(&mut workers, &mut dice, Instant::now() + Duration::from_secs(seconds)).await;
     let status = loop {
         if let Some(status) = traffic.try_wait().unwrap() {
             break status;
@@ -275,8 +277,8 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     assert!(status.success(), "the simulator ended with {status}: {shown}");
     let requests = audit(&pool.city).await;
     assert!(!watching.is_finished(), "{:?}", watching.await);
-    assert!(!pouring.is_finished());
-    all_end_in_order(&pool, workers).await;
+    assert!(!copying.is_finished());
+    shut_down(&pool, workers).await;
     drop(api);
     pool.surroundings.search();
     let mut hand_overs = std::mem::take(&mut *pool.hand_overs.lock().unwrap());
@@ -290,12 +292,12 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     let stale = pool.stale.load(Ordering::SeqCst);
     assert!(
         rounds >= 2 && requests > 0 && stale > 0,
-        "{rounds} rounds, {requests} requests, {stale} leases slept through"
+        "{rounds} rounds, {requests} requests, {stale} leases found lost"
     );
 }
 
-/// At the end, leases are given back at once.
-async fn all_end_in_order(pool: &Pool, mut workers: Vec<Process>) {
+/// Terminates the workers, which must release their leases.
+async fn shut_down(pool: &Pool, mut workers: Vec<Process>) {
     for worker in &workers {
         worker.signal(Signal::TERM);
     }

@@ -1,4 +1,4 @@
-//! Processes of the program under test, with what they are told and where they write.
+//! Processes of the program under test, with their configuration and output.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,15 +11,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leaks;
 
-/// Longest wait for a process' last metrics: one that is paused gives none.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// Time-out for the last metrics of a process: a paused one does not answer.
+const LAST_METRICS_WITHIN: Duration = Duration::from_secs(1);
 
-/// The program under test, which `make build` makes.
+/// The program under test, built by `make build`.
 pub fn runtime() -> PathBuf {
     program("dispatch-runtime")
 }
 
-/// What plays a city against it, which `make build` makes, too.
+/// The simulator, built by `make build`.
 pub fn simulator() -> PathBuf {
     program("dispatch-simulator")
 }
@@ -29,17 +29,17 @@ fn program(name: &str) -> PathBuf {
     tests.parent().and_then(Path::parent).expect("target/debug/deps").join(name)
 }
 
-/// A port nobody listens on at the moment.
+/// A port that is free at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A number from the environment: how long, or in which order of faults, a test runs in a campaign.
-pub fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().map_or(otherwise, |text| text.parse().expect("a number"))
+/// A number from the environment, with which a campaign sets durations and seeds.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// `SplitMix64`: few lines, and the same faults for the same seed.
+/// `SplitMix64`: equal seeds give equal faults.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -51,30 +51,30 @@ impl Dice {
     }
 }
 
-/// What processes of one city are given. When it is dropped, everything they have told is searched.
+/// The configuration and output of the processes of one city. When dropped, it searches their output for secrets.
 pub struct Surroundings {
-    /// Holds `worker.json`, a log for each name, and the last metrics of each process.
+    /// Contains `worker.json`, a log for each name, and the last metrics of each process.
     pub folder: tempfile::TempDir,
-    /// Address of every service of AWS.
+    /// Endpoint of all AWS services.
     pub aws: String,
-    /// Address of DynamoDB Streams, where it is another.
+    /// Endpoint of DynamoDB Streams, if it is another one.
     pub streams: Option<String>,
 }
 
 impl Surroundings {
-    /// Writes the configuration its processes read.
+    /// Writes the configuration of the processes.
     pub fn new(config: &str, aws: String, streams: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("worker.json"), config).unwrap();
         Self { folder, aws, streams }
     }
 
-    /// Searches what processes have told so far; their last metrics are there when they have ended.
+    /// Searches the output of the processes for secrets. The last metrics of a process exist after its end.
     pub fn search(&self) {
-        leaks::nothing_is_left(self.folder.path());
+        leaks::assert_no_secrets_in(self.folder.path());
     }
 
-    /// Starts a process and waits until it is ready. A process of the same name goes on in its predecessor's log.
+    /// Starts a process and waits until it is ready. Processes of one name write to one log.
     pub async fn start(&self, name: &str, roles: &str, listen: u16) -> Process {
         let process = self.spawn(name, roles, listen);
         until(&format!("{name} to be ready"), async || (process.admin("readyz").await == Some(200)).then_some(()))
@@ -100,21 +100,21 @@ impl Surroundings {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("dispatch-runtime was built before");
+            .expect("dispatch-runtime is built");
         Process { name: name.to_owned(), child, admin, folder: self.folder.path().to_owned() }
     }
 }
 
 impl Drop for Surroundings {
     fn drop(&mut self) {
-        // A test that has failed tells that.
+        // A second panic would hide the failure of the test.
         if !std::thread::panicking() {
             self.search();
         }
     }
 }
 
-/// A running process; killed when dropped.
+/// A running process, killed when dropped.
 pub struct Process {
     pub name: String,
     pub child: Child,
@@ -123,31 +123,30 @@ pub struct Process {
 }
 
 impl Process {
-    /// Sends a signal. Before one that ends it, its last words are kept.
+    /// Sends a signal. Before one that ends the process, saves its metrics.
     pub fn signal(&self, signal: Signal) {
         if signal == Signal::KILL || signal == Signal::TERM {
-            self.keep_last_words();
+            self.save_metrics();
         }
-        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+        kill_process(Pid::from_child(&self.child), signal).expect("the process exists");
     }
 
-    /// Ends it at once, as a lost machine does.
+    /// Ends the process at once, like the loss of its machine.
     pub fn kill(&mut self) {
-        self.keep_last_words();
-        self.child.kill().expect("the process is there");
-        self.child.wait().expect("it ends");
+        self.save_metrics();
+        self.child.kill().expect("the process exists");
+        self.child.wait().expect("the process ends");
     }
 
-    /// Status of `livez` or `readyz`; `None` where nobody answers.
+    /// The status of `livez` or `readyz`; `None` without an answer.
     pub async fn admin(&self, path: &str) -> Option<u16> {
         let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await;
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
-    /// Memory it has at the moment, KiB.
+    /// Resident memory, KiB.
     pub fn memory_kib(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process exists");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
         line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
@@ -157,9 +156,9 @@ impl Process {
         reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
     }
 
-    /// Keeps what the process has counted so far: in its folder, and in that of a campaign, `DISPATCH_COUNTERS`.
-    fn keep_last_words(&self) {
-        let Ok(metrics) = self.metrics_at_once() else { return };
+    /// Saves the metrics in the folder of the process and, in a campaign, in the folder `DISPATCH_COUNTERS`.
+    fn save_metrics(&self) {
+        let Ok(metrics) = self.metrics_blocking() else { return };
         let name = format!("{}-{}.metrics", self.name, self.child.id());
         let campaign = std::env::var("DISPATCH_COUNTERS").ok().map(PathBuf::from);
         for folder in [Some(self.folder.clone()), campaign].into_iter().flatten() {
@@ -167,18 +166,18 @@ impl Process {
         }
     }
 
-    /// All metrics, without waiting: also where nothing may wait, as when it is dropped.
-    fn metrics_at_once(&self) -> std::io::Result<String> {
+    /// All metrics, read without async, because `drop` needs them as well.
+    fn metrics_blocking(&self) -> std::io::Result<String> {
         let address = SocketAddr::from(([127, 0, 0, 1], self.admin));
-        let mut stream = TcpStream::connect_timeout(&address, LAST_WORDS_WITHIN)?;
-        stream.set_read_timeout(Some(LAST_WORDS_WITHIN))?;
+        let mut stream = TcpStream::connect_timeout(&address, LAST_METRICS_WITHIN)?;
+        stream.set_read_timeout(Some(LAST_METRICS_WITHIN))?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
     }
 
-    /// The metric whose line begins so; 0 where there is none.
+    /// The metric whose line begins with `line`; 0 if there is none.
     pub async fn metric(&self, line: &str) -> u64 {
         let text = self.metrics().await;
         let found = text.lines().find_map(|found| found.strip_prefix(line));
@@ -189,9 +188,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.keep_last_words();
+            self.save_metrics();
         }
-        // Both fail only when it has ended by itself.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! What must happen sometimes in a campaign: one in which a rare branch was never taken has proved nothing about it.
+//! Rare branches that a campaign must have reached: a campaign that never reached a branch has not tested it.
 
 use std::collections::BTreeMap;
 
-/// Counters of the processes of a campaign that end above zero, by the beginning of their lines.
+/// Counters that must be above zero in the sum over all processes of a campaign, by the beginning of their lines.
 const WANTED: [&str; 24] = [
     "dispatch_offers_total",
     "dispatch_completed_total",
@@ -30,7 +30,7 @@ const WANTED: [&str; 24] = [
     "dispatch_stream_stale_writes_total",
 ];
 
-/// Sums of the counters in the files processes left.
+/// Sums of the counters in the files that the processes wrote.
 fn sums(folder: &str) -> BTreeMap<&'static str, u64> {
     let mut sums = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -45,13 +45,13 @@ fn sums(folder: &str) -> BTreeMap<&'static str, u64> {
 }
 
 #[test]
-fn every_rare_branch_of_a_campaign_was_taken() {
-    // What is looked for is what the program counts; a family shows itself only when something was.
+fn every_rare_branch_of_a_campaign_was_reached() {
+    // A metric appears only after its first event, so a misspelled name would look like a branch that was not reached.
     let names = include_str!("../../runtime/src/telemetry/metrics.rs");
     for wanted in WANTED {
         let name = wanted.split('{').next().unwrap_or(wanted);
         let name = name.trim_end_matches("_total").trim_end_matches("_seconds_count");
-        assert!(names.contains(&format!("\"{name}\";")), "{name} is no metric");
+        assert!(names.contains(&format!("\"{name}\";")), "{name} is not a metric");
     }
     let Ok(folder) = std::env::var("DISPATCH_COUNTERS") else { return };
     let sums = sums(&folder);
@@ -59,5 +59,5 @@ fn every_rare_branch_of_a_campaign_was_taken() {
         println!("{:>8}  {wanted}", sums.get(wanted).copied().unwrap_or_default());
     }
     let never: Vec<&str> = WANTED.into_iter().filter(|wanted| sums.get(wanted).is_none_or(|sum| *sum == 0)).collect();
-    assert_eq!(never, [""; 0], "never taken");
+    assert_eq!(never, [""; 0], "never reached");
 }

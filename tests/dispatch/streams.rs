@@ -1,4 +1,4 @@
-//! Workers that share a scripted stream by leases in a real table.
+//! Stream consumers that share a scripted stream by leases in a real table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 const LEASES: &str = "leases";
 
-/// Fast, so that tests are; the fail-over time is still longer than an emulator ever takes.
+/// Faster than the default; the fail-over time is still longer than any call of the emulator.
 const PACE: Pace = Pace {
     round: Duration::from_millis(100),
     failover: Duration::from_secs(3),
@@ -35,18 +35,18 @@ const PACE: Pace = Pace {
     unread: Duration::from_secs(2),
 };
 
-/// Remembers what it is handed, and by whom; fails for what it is told to.
+/// Records the dispatches and versions that it handles. Fails, panics or blocks for dispatches in the sets.
 #[derive(Default)]
-struct Seen {
+struct RecordingHandler {
     handled: Mutex<Vec<(String, u32)>>,
-    refused: Mutex<HashSet<String>>,
+    failing: Mutex<HashSet<String>>,
     panicking: Mutex<HashSet<String>>,
-    /// What stays in work until it is taken out.
-    lasting: Mutex<HashSet<String>>,
+    /// Stay in progress until removed from this set.
+    blocked: Mutex<HashSet<String>>,
 }
 
-impl Seen {
-    /// Versions of a dispatch in the order in which they came.
+impl RecordingHandler {
+    /// Versions of a dispatch in the order of arrival.
     fn of(&self, id: &str) -> Vec<u32> {
         self.handled.lock().unwrap().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
     }
@@ -55,21 +55,21 @@ impl Seen {
         self.handled.lock().unwrap().len()
     }
 
-    /// The versions of a dispatch without repetitions.
-    fn once(&self, id: &str) -> Vec<u32> {
+    /// Versions of a dispatch in the order of arrival, without repetitions.
+    fn distinct(&self, id: &str) -> Vec<u32> {
         let mut seen = HashSet::new();
         self.of(id).into_iter().filter(|ver| seen.insert(*ver)).collect()
     }
 }
 
 #[async_trait]
-impl DispatchHandler for Seen {
+impl DispatchHandler for RecordingHandler {
     async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
         let id = stored.state.id.to_string();
-        if self.refused.lock().unwrap().contains(&id) {
+        if self.failing.lock().unwrap().contains(&id) {
             return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
         }
-        while self.lasting.lock().unwrap().contains(&id) {
+        while self.blocked.lock().unwrap().contains(&id) {
             sleep(Duration::from_millis(20)).await;
         }
         let breaks = self.panicking.lock().unwrap().contains(&id);
@@ -84,13 +84,13 @@ struct World {
     _ministack: Ministack,
     dynamo: Client,
     sqs: aws_sdk_sqs::Client,
-    letters_url: String,
+    dead_letters_url: String,
     stream_arn: watch::Sender<String>,
-    seen: Arc<Seen>,
+    seen: Arc<RecordingHandler>,
     gap: Arc<Notify>,
 }
 
-/// A worker in this process.
+/// A consumer that runs in this process.
 struct Worker {
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
@@ -103,12 +103,12 @@ impl Worker {
         self.running.await.unwrap();
     }
 
-    /// Ends it as a crash does: nothing is finished or given back.
+    /// Ends it like a crash: work in progress is lost and leases are not released.
     fn crash(self) {
         self.running.abort();
     }
 
-    fn counts(&self, line: &str) -> bool {
+    fn has_metric(&self, line: &str) -> bool {
         self.metrics.encode().unwrap().lines().any(|found| found == line)
     }
 }
@@ -123,10 +123,10 @@ impl World {
         let attribute = attribute.attribute_type(ScalarAttributeType::S).build().unwrap();
         let table = dynamo.create_table().table_name(LEASES).key_schema(key).attribute_definitions(attribute);
         table.billing_mode(BillingMode::PayPerRequest).send().await.unwrap();
-        let letters_url = sqs.create_queue().queue_name("offers-dlq").send().await.unwrap().queue_url.unwrap();
+        let dead_letters_url = sqs.create_queue().queue_name("offers-dlq").send().await.unwrap().queue_url.unwrap();
         let (stream_arn, _) = watch::channel(fake.open_stream("2025-05-25T00:00:00.000", shards));
         let (seen, gap) = (Arc::default(), Arc::new(Notify::new()));
-        Self { fake, _ministack: ministack, dynamo, sqs, letters_url, stream_arn, seen, gap }
+        Self { fake, _ministack: ministack, dynamo, sqs, dead_letters_url, stream_arn, seen, gap }
     }
 
     async fn worker(&self, name: &str) -> Worker {
@@ -138,7 +138,7 @@ impl World {
             stream_arn: self.stream_arn.subscribe(),
             leases: Leases::new(self.dynamo.clone(), LEASES, name, Arc::new(SystemClock)),
             codec: store.codec().clone(),
-            dead_letters: Arc::new(SqsDeadLetters::new(self.sqs.clone(), &self.letters_url)),
+            dead_letters: Arc::new(SqsDeadLetters::new(self.sqs.clone(), &self.dead_letters_url)),
             gap: Arc::clone(&self.gap),
             clock: Arc::new(SystemClock),
             metrics: Arc::clone(&metrics),
@@ -160,14 +160,16 @@ impl World {
         }
     }
 
-    /// Waits until the versions 0 to `count` of a shard's dispatches were handled, each in order.
+    /// Waits until the versions below `count` of a shard's dispatches are handled, those of each dispatch in order.
     async fn all_handled(&self, shard: &str, count: u32) {
         let whole: Vec<u32> = (0..count).collect();
         for number in 0..10 {
             let id = format!("dispatch#{shard}-{number}");
-            until(&format!("{id} up to {count}"), async || (self.seen.once(&id).len() == whole.len()).then_some(()))
-                .await;
-            assert_eq!(self.seen.once(&id), whole, "{id}");
+            until(&format!("{id} up to {count}"), async || {
+                (self.seen.distinct(&id).len() == whole.len()).then_some(())
+            })
+            .await;
+            assert_eq!(self.seen.distinct(&id), whole, "{id}");
         }
     }
 
@@ -183,20 +185,20 @@ impl World {
         self.leases().await.into_iter().find(|(key, _)| key.ends_with(&format!("/{shard}"))).map(|(_, row)| row)
     }
 
-    async fn ended(&self, shard: &str) {
+    async fn until_ended(&self, shard: &str) {
         until(&format!("the end of {shard}"), async || {
             self.lease_of(shard).await.filter(|row| row["checkpoint"] == "SHARD_END").map(|_| ())
         })
         .await;
     }
 
-    /// Waits until each worker has so many leases.
-    async fn shared(&self, expected: &[(&str, usize)]) {
+    /// Waits until each worker owns that number of leases.
+    async fn until_owned(&self, expected: &[(&str, usize)]) {
         let expected: BTreeMap<&str, usize> = expected.iter().copied().collect();
         until(&format!("{expected:?}"), async || {
             let mut owners: BTreeMap<String, usize> = BTreeMap::new();
             for row in self.leases().await.values().filter(|row| row["checkpoint"] != "SHARD_END") {
-                *owners.entry(row["leaseOwner"].as_str().unwrap_or("nobody").to_owned()).or_default() += 1;
+                *owners.entry(row["leaseOwner"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
             }
             owners.iter().map(|(owner, count)| (owner.as_str(), *count)).eq(expected.clone()).then_some(())
         })
@@ -210,12 +212,12 @@ impl World {
         request.update_expression(expression).set_expression_attribute_values(Some(values)).send().await.unwrap();
     }
 
-    /// The letters so far, oldest first.
-    async fn letters(&self, count: usize) -> Vec<Value> {
+    /// Receives at least `count` dead letters.
+    async fn dead_letters(&self, count: usize) -> Vec<Value> {
         let mut letters = Vec::new();
-        until(&format!("{count} letters"), async || {
+        until(&format!("{count} dead letters"), async || {
             let answer =
-                self.sqs.receive_message().queue_url(&self.letters_url).max_number_of_messages(10).send().await;
+                self.sqs.receive_message().queue_url(&self.dead_letters_url).max_number_of_messages(10).send().await;
             let messages = answer.unwrap().messages.unwrap_or_default().into_iter();
             letters.extend(messages.map(|message| serde_json::from_str::<Value>(&message.body.unwrap()).unwrap()));
             (letters.len() >= count).then_some(())
@@ -231,7 +233,7 @@ async fn children_are_read_after_their_parent_and_from_their_oldest_record() {
     world.fake.set_page(1);
     let worker = world.worker("w1").await;
     world.append("a", 0..30);
-    // Two children with records before the parent was read; then one that is listed while its parent goes on.
+    // Two children that have records before the parent is read; then one that is listed while its parent is still open.
     world.fake.split("a", &["b", "c"]);
     for ver in 30..40 {
         for number in 0..10 {
@@ -244,16 +246,16 @@ async fn children_are_read_after_their_parent_and_from_their_oldest_record() {
     world.fake.append("d", dispatch_record("dispatch#a-0", 41));
     world.fake.append("b", dispatch_record("dispatch#a-0", 40));
     world.fake.split("b", &[]);
-    until("the grandchild", async || (world.seen.once("dispatch#a-0").len() == 42).then_some(())).await;
-    assert_eq!(world.seen.once("dispatch#a-0"), (0..42).collect::<Vec<_>>());
-    world.ended("b").await;
-    // 24 hours later the finished shards are listed no more, and so are their rows.
+    until("the grandchild", async || (world.seen.distinct("dispatch#a-0").len() == 42).then_some(())).await;
+    assert_eq!(world.seen.distinct("dispatch#a-0"), (0..42).collect::<Vec<_>>());
+    world.until_ended("b").await;
+    // After 24 hours finished shards are not listed any more, and their rows are deleted.
     world.fake.remove("a");
     world.fake.remove("b");
     until("the rows of finished shards to go", async || (world.leases().await.len() == 2).then_some(())).await;
     worker.stop().await;
     for row in world.leases().await.values() {
-        assert!(row.get("leaseOwner").is_none(), "given back: {row}");
+        assert!(row.get("leaseOwner").is_none(), "released: {row}");
     }
 }
 
@@ -265,10 +267,10 @@ async fn a_shard_whose_successor_is_listed_late_is_followed() {
     world.fake.split("a", &["b"]);
     world.fake.set_hidden("b", Hidden::Yes);
     world.append("b", 0..3);
-    world.ended("a").await;
-    // Nothing is owned now, and nothing would ever wake a worker that stopped looking.
-    let looks = world.fake.calls("DescribeStream");
-    until("more looks", async || (world.fake.calls("DescribeStream") > looks + 5).then_some(())).await;
+    world.until_ended("a").await;
+    // The worker owns no shard now, so nothing would wake it if it stopped listing shards.
+    let before = world.fake.calls("DescribeStream");
+    until("more listings", async || (world.fake.calls("DescribeStream") > before + 5).then_some(())).await;
     world.fake.set_hidden("b", Hidden::No);
     world.all_handled("b", 3).await;
     worker.stop().await;
@@ -294,13 +296,13 @@ async fn expired_iterators_throttling_and_repetitions_lose_nothing_and_change_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replaced_stream_is_read_after_the_one_before_it() {
+async fn a_replaced_stream_is_read_after_its_predecessor() {
     let world = World::start(&["a"]).await;
     let worker = world.worker("w1").await;
     world.append("a", 0..3);
     world.all_handled("a", 3).await;
     worker.stop().await;
-    // While nobody reads, more is written, the stream is switched off and on, and more is written.
+    // While no worker runs, records are written, the stream is disabled and enabled, and more records are written.
     world.append("a", 3..60);
     world.fake.disable(&world.stream_arn.borrow());
     let newer = world.fake.open_stream("2025-06-01T00:00:00.000", &["n"]);
@@ -311,7 +313,7 @@ async fn a_replaced_stream_is_read_after_the_one_before_it() {
     let worker = world.worker("w2").await;
     world.all_handled("a", 61).await;
 
-    // The same under a running worker, which takes the new ARN over.
+    // The same with a running worker, which applies the new ARN.
     world.fake.disable(&world.stream_arn.borrow());
     for number in 0..10 {
         world.fake.append("n", dispatch_record(&format!("dispatch#a-{number}"), 61));
@@ -326,7 +328,7 @@ async fn a_replaced_stream_is_read_after_the_one_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_lost_to_the_age_limit_are_counted_and_the_sweeper_is_called() {
+async fn records_lost_to_the_age_limit_are_counted_and_trigger_the_sweeper() {
     let world = World::start(&["a"]).await;
     let worker = world.worker("w1").await;
     world.append("a", 0..3);
@@ -335,20 +337,20 @@ async fn records_lost_to_the_age_limit_are_counted_and_the_sweeper_is_called() {
     world.append("a", 3..40);
     world.fake.trim("a", 20);
     let worker = world.worker("w2").await;
-    tokio::time::timeout(Duration::from_secs(30), world.gap.notified()).await.expect("the sweeper is called");
-    until("the records that are left", async || (world.seen.of("dispatch#a-0").contains(&39)).then_some(())).await;
-    assert!(worker.counts("dispatch_stream_gaps_total 1"), "{}", worker.metrics.encode().unwrap());
+    tokio::time::timeout(Duration::from_secs(30), world.gap.notified()).await.expect("the sweeper is triggered");
+    until("the remaining records", async || (world.seen.of("dispatch#a-0").contains(&39)).then_some(())).await;
+    assert!(worker.has_metric("dispatch_stream_gaps_total 1"), "{}", worker.metrics.encode().unwrap());
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_whose_lease_was_taken_stores_nothing_any_more() {
+async fn an_owner_that_lost_its_lease_stores_nothing() {
     let world = World::start(&["a"]).await;
     let worker = world.worker("w1").await;
     world.append("a", 0..3);
     world.all_handled("a", 3).await;
-    world.shared(&[("w1", 1)]).await;
-    // Somebody thought it gone.
+    world.until_owned(&[("w1", 1)]).await;
+    // Another worker takes the lease.
     let other = AttributeValue::S("other".to_owned());
     let ten = AttributeValue::N("1000".to_owned());
     let zero = AttributeValue::S("TRIM_HORIZON".to_owned());
@@ -356,17 +358,19 @@ async fn an_owner_whose_lease_was_taken_stores_nothing_any_more() {
     let expression = taken.replace("#checkpoint", "checkpoint");
     world.write_lease("a", &expression, &[(":other", other), (":ten", ten), (":zero", zero)]).await;
     world.append("a", 3..6);
-    until("the loss", async || worker.counts("dispatch_stream_lease_changes_total{change=\"lost\"} 1").then_some(()))
-        .await;
+    until("the loss", async || {
+        worker.has_metric("dispatch_stream_lease_changes_total{change=\"lost\"} 1").then_some(())
+    })
+    .await;
     let row = world.lease_of("a").await.unwrap();
     assert_eq!((&row["leaseOwner"], &row["checkpoint"]), (&json!("other"), &json!("TRIM_HORIZON")));
-    // That one gives no sign of life, so the shard comes back, with nothing lost.
+    // The other worker never renews the lease, so the shard returns, with nothing lost.
     world.all_handled("a", 6).await;
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_row_that_is_lost_or_broken_is_made_again_at_the_oldest_record() {
+async fn a_missing_or_corrupt_lease_row_is_recreated_at_the_oldest_record() {
     let world = World::start(&["a"]).await;
     let worker = world.worker("w1").await;
     world.append("a", 0..2);
@@ -374,12 +378,12 @@ async fn a_lease_row_that_is_lost_or_broken_is_made_again_at_the_oldest_record()
     let key = world.lease_of("a").await.unwrap()["leaseKey"].as_str().unwrap().to_owned();
     world.dynamo.delete_item().table_name(LEASES).key("leaseKey", AttributeValue::S(key)).send().await.unwrap();
     until("a second reading", async || (world.seen.of("dispatch#a-0") == [0, 1, 0, 1]).then_some(())).await;
-    world.shared(&[("w1", 1)]).await;
+    world.until_owned(&[("w1", 1)]).await;
     let text = AttributeValue::S("not a number".to_owned());
     world.write_lease("a", "SET leaseCounter = :text", &[(":text", text)]).await;
     until("a third reading", async || (world.seen.of("dispatch#a-0") == [0, 1, 0, 1, 0, 1]).then_some(())).await;
-    world.shared(&[("w1", 1)]).await;
-    // A checkpoint that no shard ever had; whoever takes the lease begins at the oldest record.
+    world.until_owned(&[("w1", 1)]).await;
+    // A checkpoint that the shard never had: the next owner begins at the oldest record.
     worker.stop().await;
     let number = AttributeValue::S("999999999999999999999".to_owned());
     world.write_lease("a", "SET checkpoint = :number", &[(":number", number)]).await;
@@ -389,9 +393,9 @@ async fn a_lease_row_that_is_lost_or_broken_is_made_again_at_the_oldest_record()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poison_record_is_set_aside_whole_and_its_neighbours_go_on() {
+async fn a_poison_record_is_set_aside_whole_and_its_neighbours_are_processed() {
     let world = World::start(&["a"]).await;
-    world.seen.refused.lock().unwrap().insert("dispatch#refused".to_owned());
+    world.seen.failing.lock().unwrap().insert("dispatch#refused".to_owned());
     world.seen.panicking.lock().unwrap().insert("dispatch#panic".to_owned());
     let mut broken = dispatch_record("dispatch#broken", 0);
     broken["dynamodb"]["NewImage"]["pickupLocation"] = json!({ "S": "somewhere" });
@@ -407,7 +411,7 @@ async fn a_poison_record_is_set_aside_whole_and_its_neighbours_go_on() {
     world.append("a", 1..3);
     let worker = world.worker("w1").await;
     world.all_handled("a", 3).await;
-    let letters = world.letters(5).await;
+    let letters = world.dead_letters(5).await;
     let of = |id: &str| letters.iter().find(|letter| letter["dispatchId"] == id).unwrap_or_else(|| panic!("{id}"));
     for (id, reason) in [
         ("dispatch#broken", "unreadable"),
@@ -425,18 +429,18 @@ async fn a_poison_record_is_set_aside_whole_and_its_neighbours_go_on() {
     assert_eq!(of("dispatch#huge")["record"]["dynamodb"]["leftOut"], json!(["OldImage", "NewImage"]));
     worker.stop().await;
     let checkpoint = world.lease_of("a").await.unwrap()["checkpoint"].clone();
-    assert_eq!(checkpoint, format!("{:021}", 35), "what was set aside is behind the checkpoint");
+    assert_eq!(checkpoint, format!("{:021}", 35), "the checkpoint includes the records set aside");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
+async fn workers_start_and_stop_and_share_the_shards_evenly_with_nothing_lost() {
     let shards = ["a", "b", "c", "d"];
     let world = World::start(&shards).await;
     let traffic =
         |versions: std::ops::Range<u32>| shards.iter().for_each(|shard| world.append(shard, versions.clone()));
     let first = world.worker("w1").await;
     traffic(0..10);
-    world.shared(&[("w1", 4)]).await;
+    world.until_owned(&[("w1", 4)]).await;
     let (second, third) = (world.worker("w2").await, world.worker("w3").await);
     traffic(10..20);
     until("an even share", async || {
@@ -447,7 +451,7 @@ async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
     })
     .await;
     traffic(20..30);
-    // A hand-over repeats nothing: what was in work is done and stored before.
+    // A hand-over repeats nothing: the owner first finishes the records in progress and stores its checkpoint.
     for shard in shards {
         world.all_handled(shard, 30).await;
     }
@@ -455,7 +459,7 @@ async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
     first.stop().await;
     second.crash();
     traffic(30..40);
-    world.shared(&[("w3", 4)]).await;
+    world.until_owned(&[("w3", 4)]).await;
     for shard in shards {
         world.all_handled(shard, 40).await;
     }
@@ -463,29 +467,29 @@ async fn workers_come_and_go_and_share_the_shards_evenly_with_nothing_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_ends_is_handed_nothing_any_more() {
+async fn a_worker_that_stops_gets_no_lease() {
     let shards = ["a", "b"];
     let world = World::start(&shards).await;
     let first = world.worker("w1").await;
-    world.shared(&[("w1", 2)]).await;
+    world.until_owned(&[("w1", 2)]).await;
     for shard in shards {
-        world.seen.lasting.lock().unwrap().insert(format!("dispatch#{shard}-0"));
+        world.seen.blocked.lock().unwrap().insert(format!("dispatch#{shard}-0"));
         world.append(shard, 0..1);
     }
-    until("both shards to have something in work", async || (world.seen.count() == 2 * 9).then_some(())).await;
+    until("one record of each shard to be in progress", async || (world.seen.count() == 2 * 9).then_some(())).await;
     let second = world.worker("w2").await;
     let handing_over = "dispatch_stream_lease_changes_total{change=\"handed_over\"} 1";
-    until("the second to ask for one", async || {
+    until("the second worker to request a lease", async || {
         let rows = world.leases().await;
         rows.values().any(|row| row["leaseRequestedBy"] == "w2").then_some(())
     })
     .await;
-    // It leaves before it has it.
+    // It stops before the hand-over.
     second.stop().await;
     for row in world.leases().await.values() {
         assert_eq!((&row["leaseOwner"], &row["leaseRequestedBy"]), (&json!("w1"), &Value::Null), "{row}");
     }
-    world.seen.lasting.lock().unwrap().clear();
+    world.seen.blocked.lock().unwrap().clear();
     for shard in shards {
         world.all_handled(shard, 1).await;
     }
@@ -494,33 +498,33 @@ async fn a_worker_that_ends_is_handed_nothing_any_more() {
     for shard in shards {
         world.all_handled(shard, 2).await;
     }
-    world.shared(&[("w1", 2)]).await;
-    assert!(!first.counts(handing_over), "there was nobody to hand it to");
+    world.until_owned(&[("w1", 2)]).await;
+    assert!(!first.has_metric(handing_over), "a lease was handed over");
     first.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shard_that_nobody_reads_although_it_is_listed_is_a_dead_process_and_a_service_that_is_away_is_none() {
+async fn an_unread_listed_shard_fails_liveness_and_an_unavailable_service_does_not() {
     let world = World::start(&["a"]).await;
     let worker = world.worker("w1").await;
     world.append("a", 0..2);
     world.all_handled("a", 2).await;
-    // The whole service is away: tries that fail, for longer than a shard may go unread.
+    // The service is unavailable for longer than a shard may remain unread.
     for operation in ["DescribeStream", "GetShardIterator", "GetRecords"] {
         world.fake.fail(operation, "InternalServerError", 5_000);
     }
     let since = Instant::now();
     while since.elapsed() < PACE.unread * 3 {
-        assert_eq!(worker.metrics.silent_loop(), None, "a restart would help nobody");
+        assert_eq!(worker.metrics.silent_loop(), None, "a restart would not help");
         sleep(Duration::from_millis(50)).await;
     }
-    // It is back, but for reading.
+    // It recovers, except for reads.
     world.fake.recover("DescribeStream");
-    until("the process to count as dead", async || worker.metrics.silent_loop()).await;
+    until("the process to count as hung", async || worker.metrics.silent_loop()).await;
     assert_eq!(worker.metrics.silent_loop(), Some("the shard reader"));
     world.fake.recover("GetShardIterator");
     world.fake.recover("GetRecords");
-    until("the process to live again", async || worker.metrics.silent_loop().is_none().then_some(())).await;
+    until("the process to be alive again", async || worker.metrics.silent_loop().is_none().then_some(())).await;
     world.append("a", 2..3);
     world.all_handled("a", 3).await;
     let metrics = Arc::clone(&worker.metrics);

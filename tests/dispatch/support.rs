@@ -1,4 +1,4 @@
-//! A city's AWS environment for processes and engines of this program.
+//! A city's emulated AWS environment, for worker processes and for engines in the test process.
 
 use std::path::PathBuf;
 
@@ -18,15 +18,14 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::time::Duration;
 
-/// Time between two looks at the emulator's stream.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The stack of `examples/seoul.yaml` on an emulator, and a Redis.
 pub struct City {
     pub ministack: Ministack,
     pub redis: Mutex<RedisServer>,
     pub clients: AwsClients,
-    /// What the operator would write for its workers.
+    /// The configuration that the operator writes for workers.
     pub config: WorkerConfig,
     keys: TempDir,
 }
@@ -40,9 +39,9 @@ impl City {
         let settings = settings::Settings::default();
         let made = reconcile(&system, &clients.ports(), &settings, &mut Silent).await.unwrap();
         let keys = TempDir::new().unwrap();
-        // The simulator is one subject at one address.
-        let all = RateConfig { per_second: 20_000, burst: 40_000 };
-        let limits = LimitsConfig { per_subject: all, per_address: all, client_address_header: None };
+        // All simulated apps share one address.
+        let unlimited = RateConfig { per_second: 20_000, burst: 40_000 };
+        let limits = LimitsConfig { per_subject: unlimited, per_address: unlimited, client_address_header: None };
         let overrides = WorkerOverrides {
             endpoint_url: None,
             cache_url: Some(redis.url()),
@@ -53,7 +52,7 @@ impl City {
         Self { ministack, redis: Mutex::new(redis), clients, config, keys }
     }
 
-    /// What the city's tokens are signed with.
+    /// The key that signs the city's tokens.
     pub fn signing_key(&self) -> PathBuf {
         self.keys.path().join(dispatch_dev_keys::SIGNING_KEY)
     }
@@ -117,7 +116,7 @@ impl Tap {
         serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap()
     }
 
-    /// The records since the last time.
+    /// The records since the previous call.
     pub async fn next(&mut self) -> Vec<Value> {
         let mut answer = self.call("GetRecords", json!({ "ShardIterator": self.iterator })).await;
         if let Some(next) = answer["NextShardIterator"].as_str() {
@@ -126,13 +125,13 @@ impl Tap {
         answer["Records"].as_array_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Spreads the records over the shards of a scripted stream for ever: an item is always in the same one of `lines`, whose shard is
-    /// the one `shard_of` names at that moment.
-    pub async fn pour(mut self, fake: &FakeStreams, lines: usize, shard_of: impl Fn(usize) -> String) {
+    /// Copies records to the shards of a scripted stream, without end. All records of an item go to the same one of
+    /// `lines`; `shard_of` returns the open shard of a line.
+    pub async fn copy_to(mut self, fake: &FakeStreams, lines: usize, shard_of: impl Fn(usize) -> String) {
         loop {
             let records = self.next().await;
             if records.is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             for record in records {
                 let line = item_of(&record).bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
@@ -142,7 +141,7 @@ impl Tap {
     }
 }
 
-/// Partition key of the item a record is of.
+/// The partition key of the item that changed.
 pub fn item_of(record: &Value) -> &str {
     record["dynamodb"]["Keys"]["PK"]["S"].as_str().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! One ride after another, driven over the public API as patient apps do it: every call is repeated under its Idempotency-Key until it is
-//! answered, and every answer is one the documents know.
+//! Rides over the public API, played by patient apps: they repeat every call, with its Idempotency-Key, until it is
+//! answered, and accept only documented answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -15,18 +15,17 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::leaks::found_in;
 use crate::support::City;
 
-/// Longest time in which a call must be answered at last: the time a request's key is held by a process that is gone, and a restart.
+/// Longest time until a repeated call is answered: a restart, and the time for which a dead process blocks the key.
 pub const PATIENCE: Duration = Duration::from_secs(75);
 const PAUSE: Duration = Duration::from_millis(150);
-/// Time between two looks at the dispatch.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Longer than the program lets a request take.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Longer than the program's own limit for a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
-/// Time for which a token is used again: it costs a signature.
+/// Time for which a token is reused, to save signatures.
 const TOKEN_USED_FOR: Duration = Duration::from_mins(30);
 
-/// What must never be seen outside of documents: phone numbers, positions and places of these rides.
+/// Secrets of these rides, which may appear in documents of the API only: phone numbers, positions, addresses.
 pub const CANARIES: [&str; 10] = [
     "01098761234",
     "01012348765",
@@ -55,21 +54,21 @@ fn waiting_place() -> Value {
     json!({ "lat": 37.513_912, "lng": 127.013_377, "address": "서울시 중구 카나리아로 9" })
 }
 
-/// Who speaks.
+/// The caller of a request, by its id.
 #[derive(Clone, Copy, Debug)]
-pub enum Speaker<'a> {
+pub enum Caller<'a> {
     User(&'a str),
     Driver(&'a str),
     Operations,
 }
 
-/// An answer, or that there was none.
-pub enum Told {
+/// The outcome of one call.
+pub enum Reply {
     Answer { status: StatusCode, body: Value },
-    Nothing,
+    NoAnswer,
 }
 
-/// A ride that was asked for.
+/// A requested ride.
 #[derive(Clone, Debug)]
 pub struct Ride {
     pub user: String,
@@ -78,22 +77,24 @@ pub struct Ride {
     pub dispatch: String,
 }
 
-/// The apps of everybody.
+/// The apps of all users and drivers, and operations.
 pub struct Apps {
     client: reqwest::Client,
     base: String,
     key: SigningKey,
-    /// Every token that was used, and how often each answer came.
+    /// All tokens so far.
     tokens: Mutex<Vec<String>>,
+    /// The token of each caller, and when it was made.
     current: Mutex<BTreeMap<String, (Instant, String)>>,
+    /// Number of answers by status.
     answers: Mutex<BTreeMap<String, usize>>,
     /// Drivers on duty.
     drivers: Mutex<BTreeSet<String>>,
 }
 
 impl Apps {
-    /// Apps of a city whose API listens on this port.
-    pub fn of(city: &City, port: u16) -> Self {
+    /// Apps of a city whose API listens on `port`.
+    pub fn new(city: &City, port: u16) -> Self {
         let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         Self {
             client,
@@ -106,22 +107,22 @@ impl Apps {
         }
     }
 
-    /// Every token that was used.
+    /// All tokens so far.
     pub fn tokens(&self) -> Vec<String> {
         self.tokens.lock().unwrap().clone()
     }
 
-    /// How often each status was answered; `-` where there was no answer.
+    /// Number of answers by status; `-` counts calls without an answer.
     pub fn answers(&self) -> BTreeMap<String, usize> {
         self.answers.lock().unwrap().clone()
     }
 
-    /// A token of whoever speaks.
-    pub fn token(&self, speaker: Speaker<'_>) -> String {
-        let (subject, scope) = match speaker {
-            Speaker::User(user) => (user, "user"),
-            Speaker::Driver(driver) => (driver, "driver"),
-            Speaker::Operations => ("operator", "operations"),
+    /// A token of the caller.
+    pub fn token(&self, caller: Caller<'_>) -> String {
+        let (subject, scope) = match caller {
+            Caller::User(user) => (user, "user"),
+            Caller::Driver(driver) => (driver, "driver"),
+            Caller::Operations => ("operator", "operations"),
         };
         let mut current = self.current.lock().unwrap();
         if let Some((_, token)) = current.get(subject).filter(|(made, _)| made.elapsed() < TOKEN_USED_FOR) {
@@ -134,10 +135,10 @@ impl Apps {
         token
     }
 
-    /// One call, once. Whoever is told to come again must be told when; nothing else than the documented is answered.
-    pub async fn once(&self, speaker: Speaker<'_>, call: &Call) -> Told {
+    /// Makes a call once. Fails if a 429 or 503 has no `Retry-After`, and on a 500 or a secret in a problem document.
+    pub async fn once(&self, caller: Caller<'_>, call: &Call) -> Reply {
         let mut request = self.client.request(call.method.clone(), format!("{}{}", self.base, call.path));
-        request = request.bearer_auth(self.token(speaker));
+        request = request.bearer_auth(self.token(caller));
         if let Some(key) = &call.key {
             request = request.header("idempotency-key", key);
         }
@@ -148,92 +149,94 @@ impl Apps {
         let status = answered.as_ref().ok().map(reqwest::Response::status);
         let shown = status.map_or_else(|| "-".to_owned(), |status| status.as_u16().to_string());
         *self.answers.lock().unwrap().entry(shown).or_default() += 1;
-        let Ok(answer) = answered else { return Told::Nothing };
+        let Ok(answer) = answered else { return Reply::NoAnswer };
         let (status, after) = (answer.status(), answer.headers().get(header::RETRY_AFTER).cloned());
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            assert!(after.is_some(), "{call:?} is told {status} and not when to come again");
+            assert!(after.is_some(), "{call:?}: {status} without Retry-After");
         }
-        let Ok(body) = answer.text().await else { return Told::Nothing };
+        let Ok(body) = answer.text().await else { return Reply::NoAnswer };
         assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{call:?}: {body}");
         let body = serde_json::from_str(&body).unwrap_or(Value::Null);
-        assert_eq!(told_by_problem(status, &body), [""; 0], "{call:?}");
-        Told::Answer { status, body }
+        assert_eq!(secrets_in_problem(status, &body), [""; 0], "{call:?}");
+        Reply::Answer { status, body }
     }
 
-    /// Repeats a call until it is done or refused for good; gives status and body.
-    pub async fn settled(&self, speaker: Speaker<'_>, call: &Call) -> (StatusCode, Value) {
+    /// Repeats a call until it succeeds or is refused finally; returns status and body.
+    pub async fn settled(&self, caller: Caller<'_>, call: &Call) -> (StatusCode, Value) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.once(speaker, call).await {
-                Told::Answer { status, body } if !passes(status, &body) => return (status, body),
-                Told::Answer { .. } | Told::Nothing => {}
+            match self.once(caller, call).await {
+                Reply::Answer { status, body } if !is_retryable(status, &body) => return (status, body),
+                Reply::Answer { .. } | Reply::NoAnswer => {}
             }
             assert!(Instant::now() < deadline, "{call:?} was not answered within {PATIENCE:?}: {:?}", self.answers());
             sleep(PAUSE).await;
         }
     }
 
-    async fn done(&self, speaker: Speaker<'_>, call: &Call) -> Value {
-        let (status, body) = self.settled(speaker, call).await;
+    async fn succeed(&self, caller: Caller<'_>, call: &Call) -> Value {
+        let (status, body) = self.settled(caller, call).await;
         assert!(status.is_success(), "{call:?}: {status} {body}");
         body
     }
 
-    /// Signs on a user and a free driver beside them.
+    /// Signs on a user and a free driver nearby.
     pub async fn people(&self, name: &str) -> (String, String) {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
         let call = Call::new(Method::PUT, format!("/v1/users/{name}")).body(user_document());
-        self.done(Speaker::User(&user), &call).await;
+        self.succeed(Caller::User(&user), &call).await;
         let body = json!({ "phone": "01012348765",
             "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
             "preferences": { "preferredRegions": [], "maxDistance": 20, "autoAccept": false, "minimumFare": 0 } });
-        self.done(Speaker::Driver(&driver), &Call::new(Method::PUT, format!("/v1/drivers/{name}")).body(body)).await;
+        self.succeed(Caller::Driver(&driver), &Call::new(Method::PUT, format!("/v1/drivers/{name}")).body(body)).await;
         self.available(name, "ACTIVE").await;
         (user, driver)
     }
 
-    /// Sends a driver on duty or home.
+    /// Sets a driver's availability, `ACTIVE` or `INACTIVE`.
     pub async fn available(&self, name: &str, status: &str) {
         let driver = format!("driver#{name}");
         let body = json!({ "status": status, "location": waiting_place() });
         let call = Call::new(Method::PUT, format!("/v1/drivers/{name}/availability")).body(body);
-        self.done(Speaker::Driver(&driver), &call).await;
+        self.succeed(Caller::Driver(&driver), &call).await;
         let mut drivers = self.drivers.lock().unwrap();
         let _ = if status == "ACTIVE" { drivers.insert(driver) } else { drivers.remove(&driver) };
     }
 
-    /// Asks for a ride; it is stored when this returns.
+    /// Requests a ride; it is stored when this returns.
     pub async fn ask(&self, name: &str) -> Ride {
-        self.ask_under(name, &format!("ask-{name}")).await
+        self.ask_with_key(name, &format!("ask-{name}")).await
     }
 
-    /// Asks for a ride under a key of its own.
-    pub async fn ask_under(&self, name: &str, key: &str) -> Ride {
+    /// Requests a ride with this idempotency key.
+    pub async fn ask_with_key(&self, name: &str, key: &str) -> Ride {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
-        let stored = self.done(Speaker::User(&user), &asking(name).key(key.to_owned())).await;
+        let stored = self.succeed(Caller::User(&user), &ride_request(name).key(key.to_owned())).await;
         Ride { user, driver, dispatch: stored["dispatchId"].as_str().unwrap().to_owned() }
     }
 
-    /// The head of a request that reads the ride, for a connection of its own.
-    pub fn head_of_a_look(&self, ride: &Ride) -> String {
-        let (id, token) = (suffix(&ride.dispatch), self.token(Speaker::Operations));
+    /// The head of a request that reads the ride, for a caller that writes to the connection itself.
+    pub fn read_request_head(&self, ride: &Ride) -> String {
+        let (id, token) = (suffix(&ride.dispatch), self.token(Caller::Operations));
         format!(
-            "GET /v1/dispatches/{id} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+            "GET /v1/dispatches/{id} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
         )
     }
 
-    /// The ride as it is.
-    pub async fn look(&self, ride: &Ride) -> Value {
+    /// The current state of the ride.
+    pub async fn read(&self, ride: &Ride) -> Value {
         let path = format!("/v1/dispatches/{}", suffix(&ride.dispatch));
-        self.done(Speaker::Operations, &Call::new(Method::GET, path)).await
+        self.succeed(Caller::Operations, &Call::new(Method::GET, path)).await
     }
 
-    /// Takes the ride's offer as whoever it is made to, while all drivers go on telling where they are; returns when the ride is theirs.
+    /// Accepts each offer of the ride as the driver that it is made to, until the ride is accepted. All drivers keep
+    /// sending their positions.
     pub async fn accept(&self, ride: &mut Ride) {
         let deadline = Instant::now() + PATIENCE;
         let id = suffix(&ride.dispatch);
         loop {
-            let now = self.look(ride).await;
+            let now = self.read(ride).await;
             match (now["status"].as_str().unwrap_or_default(), now["driverId"].as_str()) {
                 ("ACCEPTED", Some(driver)) => {
                     driver.clone_into(&mut ride.driver);
@@ -241,29 +244,29 @@ impl Apps {
                 }
                 ("REQUESTED", Some(driver)) => {
                     let body = json!({ "driverId": driver, "offerSeq": now["offerSeq"], "response": "ACCEPT" });
-                    // Without a key: the offer's number makes it the same answer, and a key that a dead worker holds would outlast the
-                    // offer. A refusal: the offer is over, the next one comes.
+                    // Without a key: the offer's number already makes repetitions safe, and a key held by a dead worker
+                    // would outlast the offer. A refusal means that the offer has ended; the next one follows.
                     let call = Call::new(Method::POST, format!("/v1/dispatches/{id}/response")).body(body);
-                    self.settled(Speaker::Driver(driver), &call).await;
+                    self.settled(Caller::Driver(driver), &call).await;
                 }
                 ("REQUESTED", None) => {}
                 (other, _) => panic!("{ride:?} is {other}: {now}"),
             }
             self.ping().await;
             assert!(Instant::now() < deadline, "{ride:?} found no driver: {now}");
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Tells where the drivers are; whoever misses one hears the next.
+    /// Sends the positions of all drivers on duty, once: a lost ping is followed by the next one.
     async fn ping(&self) {
         let (place, drivers) = (waiting_place(), self.drivers.lock().unwrap().clone());
         let at = |driver: &String| json!({ "driverId": driver, "lat": place["lat"], "lng": place["lng"] });
         let body = json!({ "locations": drivers.iter().map(at).collect::<Vec<_>>() });
-        self.once(Speaker::Operations, &Call::new(Method::POST, "/v1/locations/batch".to_owned()).body(body)).await;
+        self.once(Caller::Operations, &Call::new(Method::POST, "/v1/locations/batch".to_owned()).body(body)).await;
     }
 
-    /// Drives from the acceptance to the payment. The last two reports go under keys.
+    /// Reports every trip event up to the payment, the last two with idempotency keys.
     pub async fn drive(&self, ride: &Ride) {
         let id = suffix(&ride.dispatch);
         for (number, step) in STEPS.into_iter().enumerate() {
@@ -272,11 +275,11 @@ impl Apps {
             if number + 2 >= STEPS.len() {
                 call = call.key(format!("{step}-{id}"));
             }
-            self.done(Speaker::Driver(&ride.driver), &call).await;
+            self.succeed(Caller::Driver(&ride.driver), &call).await;
         }
     }
 
-    /// A whole ride of people of its own.
+    /// Plays a whole ride of a new user and a new driver.
     pub async fn ride(&self, name: &str) -> Ride {
         self.people(name).await;
         let mut ride = self.ask(name).await;
@@ -286,20 +289,20 @@ impl Apps {
     }
 }
 
-/// What a user tells of themselves.
+/// The body of a user's sign-on.
 pub fn user_document() -> Value {
     json!({ "phone": "01098761234", "paymentMethods": [],
         "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": pickup() })
 }
 
-/// The request for a ride of `name`.
-pub fn asking(name: &str) -> Call {
+/// A ride request of the user `name`.
+pub fn ride_request(name: &str) -> Call {
     let body = json!({ "userId": format!("user#{name}"), "pickupLocation": pickup(), "destination": destination() });
     Call::new(Method::POST, "/v1/dispatches".to_owned()).body(body).key(format!("ask-{name}"))
 }
 
-/// What a refusal tells of anybody, beside the caller's own dispatch as it is.
-pub fn told_by_problem(status: StatusCode, body: &Value) -> Vec<String> {
+/// The secrets in a problem document, apart from the caller's own dispatch in `current`.
+pub fn secrets_in_problem(status: StatusCode, body: &Value) -> Vec<String> {
     if status.is_success() {
         return Vec::new();
     }
@@ -314,15 +317,14 @@ fn suffix(id: &str) -> &str {
     id.strip_prefix(DispatchId::PREFIX).or_else(|| id.strip_prefix("driver#")).unwrap_or(id)
 }
 
-/// Whether asking again will help. A key that is in use frees itself.
-fn passes(status: StatusCode, body: &Value) -> bool {
+/// Whether a repetition may succeed. A key in use is released after some time.
+fn is_retryable(status: StatusCode, body: &Value) -> bool {
     let kind = body["type"].as_str().unwrap_or_default();
     status == StatusCode::SERVICE_UNAVAILABLE
         || status == StatusCode::TOO_MANY_REQUESTS
         || kind.ends_with("idempotency-key-in-use")
 }
 
-/// A call.
 #[derive(Clone)]
 pub struct Call {
     method: Method,
@@ -346,7 +348,7 @@ impl Call {
         Self { body: Some(body), ..self }
     }
 
-    /// What it says.
+    /// The body.
     pub fn document(&self) -> Value {
         self.body.clone().unwrap_or_default()
     }

@@ -351,7 +351,7 @@ fn now_s() -> i64 {
 /// The stream record of the dispatch in spec §7.1 with another id, waiting for a driver, in version `ver`.
 pub fn dispatch_record(id: &str, ver: u32) -> Value {
     let mut item: Value =
-        serde_json::from_str(include_str!("../fixtures/seed/7.1-dispatch-requested.json")).unwrap_or_default();
+        serde_json::from_str(include_str!("../fixtures/specification/7.1-dispatch-requested.json")).unwrap_or_default();
     item["PK"] = json!(id);
     item["ver"] = json!(ver);
     item["offerSeq"] = json!(0);

@@ -156,7 +156,7 @@ async fn another_writers_attributes_survive(table: &Table) {
 
 async fn a_dispatch_of_a_service_that_follows_the_seed_is_served(table: &Table) {
     let driver = table.add_driver("driver#00001").await;
-    let fixture = include_str!("../../fixtures/seed/7.1-dispatch-requested.json");
+    let fixture = include_str!("../../fixtures/specification/7.1-dispatch-requested.json");
     dynamo(table).put(serde_json::from_str(fixture).unwrap()).await;
     let id = DispatchId::parse("dispatch#00001").unwrap();
     let stored = dynamo(table).store.load(&id).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! The story of the seed's section 7, told by the engine on the stack the operator makes of `examples/seoul.yaml`: at each of
-//! its moments the table, the cache, the topic's queue and the timers' queue hold what the text shows.
+//! The ride of spec §7, played by the engine on the stack that the operator creates from `examples/seoul.yaml`. At each
+//! step the table, the cache and the queues contain what the text shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,14 +44,13 @@ use tokio::sync::watch;
 
 use super::{fixture, numbers_as_floats, without_additions};
 
-/// Longest wait for a message that was sent.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
 
 struct Story {
     engine: Engine,
     stack: Stack,
     store: Arc<DynamoStore>,
-    /// Timers are only remembered: the seed's two minutes are not waited for.
+    /// Records timers without starting them, because the specification's offers last two minutes.
     timers: Arc<FakeTimers>,
     clock: Arc<FakeClock>,
     redis: RedisServer,
@@ -64,16 +63,16 @@ fn at(text: &str) -> EpochMs {
     parse_timestamp(&format!("2025-05-25T{text}+09:00")).unwrap()
 }
 
-/// A city in which the seed's numbers come out: the straight line of 769 m is its `2.5km` of road.
+/// A city whose settings yield the specification's numbers: a straight line of 769 m is its `2.5km` of road.
 fn city() -> City {
     let fare = FareTable { night_surcharges: Vec::new(), road_factor_percent: 325, ..FareTable::default() };
-    // The seed's driver was seen 90 s before the offer, and answers by hand although `autoAccept` is set.
+    // The specification's driver was last seen 90 s before the offer, and answers by hand although `autoAccept` is set.
     let policy = DispatchPolicy { stale_after_ms: 120_000, auto_accept: false, ..DispatchPolicy::default() };
     let (_, settings) = watch::channel(Arc::new(Settings::new(policy, fare)));
     City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings)
 }
 
-/// The city's AWS environment, as the operator makes it.
+/// The city's AWS environment, created by the operator.
 struct Stack {
     _ministack: Ministack,
     clients: AwsClients,
@@ -100,7 +99,7 @@ impl Stack {
         aws_sdk_sqs::Client::new(self.clients.config())
     }
 
-    /// The next message of a queue.
+    /// Receives the next message of a queue.
     async fn next_of(&self, queue_url: &str) -> Value {
         let deadline = Instant::now() + DELIVERED_WITHIN;
         loop {
@@ -150,7 +149,7 @@ impl Story {
         begun
     }
 
-    /// The seed's user and driver, the latter free and seen at 15:29.
+    /// Registers the specification's user and driver; the driver is free and was seen at 15:29.
     async fn people(&self) {
         let user: UserItem = serde_json::from_value(fixture("6-user")).unwrap();
         let now = self.clock.now();
@@ -173,12 +172,12 @@ impl Story {
         self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
     }
 
-    fn let_it_be(&self, text: &str) {
+    fn advance_to(&self, text: &str) {
         self.clock.advance_ms(at(text).0 - self.clock.now().0);
     }
 
     async fn request_at_15_30(&self) {
-        self.let_it_be("15:30:00");
+        self.advance_to("15:30:00");
         let asked = fixture("7.1-dispatch-requested");
         let now = self.clock.now();
         let new = NewDispatch {
@@ -195,11 +194,11 @@ impl Story {
     }
 
     async fn offer_at_15_30_30(&self) {
-        self.let_it_be("15:30:30");
+        self.advance_to("15:30:30");
         self.engine.advance_by_id(&self.dispatch, Trigger::Event).await.unwrap();
     }
 
-    async fn tell(&self, event: Event) {
+    async fn apply(&self, event: Event) {
         assert!(self.engine.apply(&self.dispatch, event).await.unwrap().changed);
     }
 
@@ -214,7 +213,7 @@ impl Story {
         self.item("dispatch#00001", "METADATA").await
     }
 
-    /// The driver's entry in Redis, as the seed shows it.
+    /// The driver's entry in Redis, in the form of spec §7.3.
     async fn cached(&self) -> Value {
         let client = redis::Client::open(self.redis.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -227,8 +226,8 @@ impl Story {
     }
 }
 
-/// Fails unless `item` holds what the seed shows of it: maps may hold more, `events` may hold earlier ones.
-fn holds(item: &Value, shown: &Value) {
+/// Fails unless `item` contains what the specification shows: maps may have more members, `events` earlier entries.
+fn assert_contains(item: &Value, shown: &Value) {
     match (item, shown) {
         (Value::Object(item), Value::Object(shown)) => {
             for (name, value) in shown {
@@ -237,7 +236,7 @@ fn holds(item: &Value, shown: &Value) {
                     (Value::Array(events), Value::Array(new)) if name == "events" => {
                         assert!(events.ends_with(new), "{new:#?} does not end {events:#?}");
                     }
-                    _ => holds(found, value),
+                    _ => assert_contains(found, value),
                 }
             }
         }
@@ -250,7 +249,7 @@ fn holds(item: &Value, shown: &Value) {
     }
 }
 
-/// The item without index keys and without the milliseconds of its sort key, both of which the examples of section 7 leave out.
+/// The item without index keys and without the milliseconds of its sort key; the examples of spec §7 have neither.
 fn as_the_example(mut item: Value) -> Value {
     item["SK"] = json!(item["SK"].as_str().unwrap().replace(".000", ""));
     item.as_object_mut().unwrap().retain(|name, _| !name.starts_with("GSI"));
@@ -258,30 +257,30 @@ fn as_the_example(mut item: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_ride_leaves_what_the_seed_shows() {
+async fn a_ride_stores_and_sends_what_the_specification_shows() {
     let story = Story::begin().await;
     assert_eq!(story.cached().await, fixture("7.3-cached-driver"));
-    holds(&story.item("driver#00001", "PROFILE").await, &fixture("7.3-driver-preferences"));
+    assert_contains(&story.item("driver#00001", "PROFILE").await, &fixture("7.3-driver-preferences"));
 
     story.request_at_15_30().await;
     let mut expected = fixture("7.1-dispatch-requested");
     numbers_as_floats(&mut expected);
     assert_eq!(as_the_example(story.stored_dispatch().await), expected);
-    holds(&story.item("user#00001", "PROFILE").await, &fixture("7.1-user-dispatched"));
+    assert_contains(&story.item("user#00001", "PROFILE").await, &fixture("7.1-user-dispatched"));
 
     story.offer_at_15_30_30().await;
-    holds(&story.stored_dispatch().await, &fixture("7.4-dispatch-assigned"));
-    the_messages_are_the_seeds(&story).await;
+    assert_contains(&story.stored_dispatch().await, &fixture("7.4-dispatch-assigned"));
+    assert_messages(&story).await;
 
-    story.let_it_be("15:31:00");
-    story.tell(Event::Accept { driver: story.driver.clone(), offer_seq: 1 }).await;
-    holds(&story.stored_dispatch().await, &fixture("7.5-dispatch-accepted"));
-    holds(&story.item("driver#00001", "PROFILE").await, &fixture("7.5-driver-dispatched"));
+    story.advance_to("15:31:00");
+    story.apply(Event::Accept { driver: story.driver.clone(), offer_seq: 1 }).await;
+    assert_contains(&story.stored_dispatch().await, &fixture("7.5-dispatch-accepted"));
+    assert_contains(&story.item("driver#00001", "PROFILE").await, &fixture("7.5-driver-dispatched"));
     let history = story.item("driver#00001", "DISPATCHED#2025-05-25T15:31:00.000").await;
     let keys = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&as_the_example(history)), keys(&fixture("6-driver-status-history")));
 
-    story.let_it_be("15:35:00");
+    story.advance_to("15:35:00");
     let seen = fixture("7.6-route-entry");
     let position = Coordinate::new(seen["lat"].as_f64().unwrap(), seen["lng"].as_f64().unwrap()).unwrap();
     let now = story.clock.now();
@@ -293,51 +292,52 @@ async fn a_ride_leaves_what_the_seed_shows() {
         .await;
     assert_eq!(recorded.unwrap(), [Recorded::OnDispatch(story.dispatch.clone())]);
     assert_eq!(story.cached().await, fixture("7.6-cached-driver"));
-    story.tell(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;
+    story.apply(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;
     let point = (story.dispatch.clone(), RoutePoint { position, at: now });
     story.engine.ports.fleet.push_route(&[point]).await.unwrap();
 
-    story.let_it_be("15:45:00");
+    story.advance_to("15:45:00");
     story.engine.complete_trip(&story.dispatch, &story.driver).await.unwrap();
-    the_histories_are_the_seeds(&story).await;
+    assert_histories(&story).await;
     let stored = story.stored_dispatch().await;
     let route = &stored["route"];
     assert_eq!(keys(&route[0]), keys(&seen));
     assert_eq!((&route[0]["lat"], &route[0]["timestamp"]), (&seen["lat"], &seen["timestamp"]));
 }
 
-async fn the_messages_are_the_seeds(story: &Story) {
+async fn assert_messages(story: &Story) {
     let queues = &story.stack.config.queues;
-    holds(&story.stack.next_of(&queues.notifications_url).await, &fixture("7.4-sns-message"));
+    assert_contains(&story.stack.next_of(&queues.notifications_url).await, &fixture("7.4-sns-message"));
     let (timer, delay_ms) = story.timers.started.all().pop().unwrap();
     assert_eq!(delay_ms, 120_000);
-    // The same message through the real queue, without the two minutes.
+    // Sends the same message through the real queue without a delay.
     SqsTimers::new(story.stack.sqs(), &queues.offers_url).start(&timer, 0).await.unwrap();
     let mut timer = story.stack.next_of(&queues.offers_url).await;
     assert_eq!(timer.as_object_mut().unwrap().remove("offerSeq"), Some(json!(1)));
     assert_eq!(timer, fixture("7.4-sqs-message"));
 }
 
-async fn the_histories_are_the_seeds(story: &Story) {
+async fn assert_histories(story: &Story) {
     let history = story.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001").await;
     let mut expected = fixture("7.6-user-dispatch-history");
     numbers_as_floats(&mut expected);
     assert_eq!(as_the_example(history), expected);
     let ride = story.item("driver#00001", "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001").await;
     let mut expected = fixture("7.6-driver-completed-ride");
-    // The seed's ride takes 900 s and ends at 15:45, which would put the pickup before the acceptance of 15:31. Ours begins at 15:35.
+    // The specification's ride lasts 900 s and ends at 15:45, so its pickup would precede the acceptance at 15:31. This
+    // one begins at 15:35.
     expected["duration"] = json!(600);
     numbers_as_floats(&mut expected);
     assert_eq!(as_the_example(ride), expected);
 }
 
 #[tokio::test]
-async fn a_rejection_is_the_seeds_event() {
+async fn a_rejection_appends_the_event_of_section_7_5() {
     let story = Story::begin().await;
     story.request_at_15_30().await;
     story.offer_at_15_30_30().await;
-    story.let_it_be("15:31:00");
-    story.tell(Event::Reject { driver: story.driver.clone(), offer_seq: 1 }).await;
+    story.advance_to("15:31:00");
+    story.apply(Event::Reject { driver: story.driver.clone(), offer_seq: 1 }).await;
     let item = story.stored_dispatch().await;
     assert_eq!(item["events"].as_array().unwrap().last(), Some(&fixture("7.5-event-rejected")));
     assert_eq!((&item["status"], &item["driverId"]), (&json!("REQUESTED"), &Value::Null));

@@ -1,4 +1,4 @@
-//! The seed's examples of sections 6 and 7, read and written by the types of the code, and met again in what a ride leaves behind.
+//! The examples of spec §6 and §7, read and written by the types of the code, and compared with what a ride stores.
 
 #![cfg(test)]
 
@@ -10,17 +10,17 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// What we add to the seed's items; everything else must be as in the text.
+/// Attributes that are additions to the specification; everything else must be as in its text.
 const ADDITIONS: [&str; 6] = ["offerSeq", "ver", "matching", "distanceMeters", "durationSeconds", "deviceEndpointArn"];
 
-/// One of the seed's examples, by the name of its file.
+/// An example of the specification, by the name of its file.
 fn fixture(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/seed").join(format!("{name}.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/specification").join(format!("{name}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The item without what we add.
+/// The item without the additions, and with numbers that compare by value.
 fn without_additions(mut item: Value) -> Value {
     if let Some(fields) = item.as_object_mut() {
         fields.retain(|name, _| !ADDITIONS.contains(&name.as_str()));
@@ -29,7 +29,7 @@ fn without_additions(mut item: Value) -> Value {
     item
 }
 
-/// JSON has one kind of number: `20` and `20.0` are the same value.
+/// JSON has one kind of number, in which `20` and `20.0` are equal.
 fn numbers_as_floats(value: &mut Value) {
     match value {
         Value::Number(number) => *value = number.as_f64().map_or(Value::Null, Value::from),
@@ -39,7 +39,7 @@ fn numbers_as_floats(value: &mut Value) {
     }
 }
 
-/// Puts a change of the seed's section 7 ("변경되는 데이터") on a whole item: maps are merged, `events` grow.
+/// Applies a change that spec §7 shows to a whole item: maps are merged, `events` grow.
 fn merged(mut item: Value, change: &Value) -> Value {
     fn merge(item: &mut Map<String, Value>, change: &Map<String, Value>) {
         for (name, new) in change {

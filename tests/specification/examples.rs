@@ -1,4 +1,4 @@
-//! Each example is read as the type of the code and written back unchanged, as JSON and as a DynamoDB item.
+//! Each example deserializes into the type of the code and serializes unchanged, as JSON and as a DynamoDB item.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::{fixture, merged, without_additions};
 
-/// Reads `example` as `T` and writes it back, through JSON and through a DynamoDB item.
-fn comes_back<T: Serialize + DeserializeOwned>(example: &Value) {
+/// Deserializes `example` as `T` and serializes it again, through JSON and through a DynamoDB item.
+fn round_trips<T: Serialize + DeserializeOwned>(example: &Value) {
     let expected = without_additions(example.clone());
     let read: T = serde_json::from_value(example.clone()).unwrap_or_else(|error| panic!("{error}: {example:#}"));
     assert_eq!(without_additions(serde_json::to_value(&read).unwrap()), expected);
@@ -29,90 +29,90 @@ fn comes_back<T: Serialize + DeserializeOwned>(example: &Value) {
 }
 
 #[test]
-fn the_entities_of_section_6_come_back_unchanged() {
-    comes_back::<DriverItem>(&fixture("6-driver"));
-    comes_back::<UserItem>(&fixture("6-user"));
-    comes_back::<DispatchItem>(&fixture("6-dispatch"));
-    comes_back::<DriverStatusHistoryItem>(&fixture("6-driver-status-history"));
-    comes_back::<UserDispatchHistoryItem>(&fixture("6-user-dispatch-history"));
-    comes_back::<DriverCompletedRideItem>(&fixture("6-driver-completed-ride"));
+fn the_entities_of_section_6_round_trip() {
+    round_trips::<DriverItem>(&fixture("6-driver"));
+    round_trips::<UserItem>(&fixture("6-user"));
+    round_trips::<DispatchItem>(&fixture("6-dispatch"));
+    round_trips::<DriverStatusHistoryItem>(&fixture("6-driver-status-history"));
+    round_trips::<UserDispatchHistoryItem>(&fixture("6-user-dispatch-history"));
+    round_trips::<DriverCompletedRideItem>(&fixture("6-driver-completed-ride"));
 }
 
 #[test]
 fn every_status_of_section_6_is_a_status() {
     for status in ["REQUESTED", "ACCEPTED", "IN_PROGRESS", "COMPLETED", "CANCELLED"] {
-        comes_back::<DispatchItem>(&merged(fixture("6-dispatch"), &json!({ "status": status })));
+        round_trips::<DispatchItem>(&merged(fixture("6-dispatch"), &json!({ "status": status })));
     }
     for status in ["ACTIVE", "DISPATCHED", "INACTIVE"] {
         let change = json!({ "currentStatus": { "status": status } });
-        comes_back::<DriverItem>(&merged(fixture("6-driver"), &change));
-        comes_back::<UserItem>(&merged(fixture("6-user"), &change));
+        round_trips::<DriverItem>(&merged(fixture("6-driver"), &change));
+        round_trips::<UserItem>(&merged(fixture("6-user"), &change));
     }
     for ride in ["STANDARD", "PREMIUM", "ECONOMY"] {
         let change = json!({ "preferences": { "defaultRideType": ride } });
-        comes_back::<DriverItem>(&merged(fixture("6-driver"), &change));
-        comes_back::<UserItem>(&merged(fixture("6-user"), &change));
+        round_trips::<DriverItem>(&merged(fixture("6-driver"), &change));
+        round_trips::<UserItem>(&merged(fixture("6-user"), &change));
     }
 }
 
 #[test]
-fn the_items_of_section_7_come_back_unchanged() {
-    comes_back::<DispatchItem>(&fixture("7.1-dispatch-requested"));
-    comes_back::<EventEntry>(&fixture("7.5-event-rejected"));
-    comes_back::<RouteEntry>(&fixture("7.6-route-entry"));
-    comes_back::<UserDispatchHistoryItem>(&fixture("7.6-user-dispatch-history"));
-    comes_back::<DriverCompletedRideItem>(&fixture("7.6-driver-completed-ride"));
-    comes_back::<DriverPreferences>(&fixture("7.3-driver-preferences")["preferences"]);
+fn the_items_of_section_7_round_trip() {
+    round_trips::<DispatchItem>(&fixture("7.1-dispatch-requested"));
+    round_trips::<EventEntry>(&fixture("7.5-event-rejected"));
+    round_trips::<RouteEntry>(&fixture("7.6-route-entry"));
+    round_trips::<UserDispatchHistoryItem>(&fixture("7.6-user-dispatch-history"));
+    round_trips::<DriverCompletedRideItem>(&fixture("7.6-driver-completed-ride"));
+    round_trips::<DriverPreferences>(&fixture("7.3-driver-preferences")["preferences"]);
 }
 
 #[test]
 fn the_changes_of_section_7_fit_the_items_they_change() {
-    comes_back::<UserItem>(&merged(fixture("6-user"), &fixture("7.1-user-dispatched")));
-    comes_back::<DriverItem>(&merged(fixture("6-driver"), &fixture("7.3-driver-preferences")));
-    comes_back::<DriverItem>(&merged(fixture("6-driver"), &fixture("7.5-driver-dispatched")));
+    round_trips::<UserItem>(&merged(fixture("6-user"), &fixture("7.1-user-dispatched")));
+    round_trips::<DriverItem>(&merged(fixture("6-driver"), &fixture("7.3-driver-preferences")));
+    round_trips::<DriverItem>(&merged(fixture("6-driver"), &fixture("7.5-driver-dispatched")));
     let assigned = merged(fixture("7.1-dispatch-requested"), &fixture("7.4-dispatch-assigned"));
-    comes_back::<DispatchItem>(&assigned);
+    round_trips::<DispatchItem>(&assigned);
     let rejected = merged(assigned.clone(), &json!({ "events": [fixture("7.5-event-rejected")] }));
-    comes_back::<DispatchItem>(&rejected);
+    round_trips::<DispatchItem>(&rejected);
     let accepted = merged(assigned, &fixture("7.5-dispatch-accepted"));
     let dispatch: DispatchItem = serde_json::from_value(accepted.clone()).unwrap();
     assert_eq!(dispatch.events.len(), 3);
-    comes_back::<DispatchItem>(&accepted);
+    round_trips::<DispatchItem>(&accepted);
     let on_the_way = merged(accepted, &json!({ "route": [fixture("7.6-route-entry")] }));
-    comes_back::<DispatchItem>(&on_the_way);
+    round_trips::<DispatchItem>(&on_the_way);
 }
 
 #[test]
-fn the_messages_of_section_7_4_come_back_unchanged() {
+fn the_messages_of_section_7_4_round_trip() {
     for (example, written) in [
-        ("7.4-sns-message", again::<NotificationBody>("7.4-sns-message")),
-        ("7.4-sqs-message", again::<TimerMessage>("7.4-sqs-message")),
+        ("7.4-sns-message", round_trip::<NotificationBody>("7.4-sns-message")),
+        ("7.4-sqs-message", round_trip::<TimerMessage>("7.4-sqs-message")),
     ] {
         assert_eq!(written, fixture(example));
     }
 }
 
-fn again<T: Serialize + DeserializeOwned>(example: &str) -> Value {
+fn round_trip<T: Serialize + DeserializeOwned>(example: &str) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(fixture(example)).unwrap()).unwrap()
 }
 
 #[test]
 fn a_line_of_an_export_is_an_item_in_dynamodb_json() {
     let line = fixture("7.7-export-line");
-    // `serde_dynamo::Item` is the JSON of DynamoDB: {"S": …}, {"N": …}, {"L": …}, {"M": …}.
+    // `serde_dynamo::Item` serializes as DynamoDB JSON: {"S": …}, {"N": …}, {"L": …}, {"M": …}.
     let item: serde_dynamo::Item = serde_json::from_value(line["Item"].clone()).unwrap();
     assert_eq!(json!({ "Item": serde_json::to_value(&item).unwrap() }), line);
     let exported: Value = serde_dynamo::from_item(item).unwrap();
     let whole = merged(fixture("7.1-dispatch-requested"), &exported);
-    comes_back::<DispatchItem>(&whole);
+    round_trips::<DispatchItem>(&whole);
     let dispatch: DispatchItem = serde_json::from_value(whole).unwrap();
     assert_eq!((dispatch.actual_fare, dispatch.route.len()), (12_000, 1));
     assert_eq!(dispatch.route[0].distance_from_previous, None);
 }
 
 #[test]
-fn no_example_is_left_out() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/seed");
+fn every_example_is_tested() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/specification");
     let sources = [include_str!("examples.rs"), include_str!("ride.rs")].concat();
     let mut examples = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,6 +1,6 @@
-//! The seed's section 7.7: an export started by the operator's own adapter leaves the seed's lines in the bucket.
+//! Spec §7.7: an export that the operator's adapter starts writes the specification's lines to the bucket.
 //!
-//! Against moto, because it writes the objects; ministack only reports that it did.
+//! Runs against moto, which writes the objects. ministack reports a completed export but writes none.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::fixture;
 
 const REGION: &str = "ap-northeast-2";
 const BUCKET: &str = "coactus-default-seoul-exports-123456789012";
-/// An export of one item takes moto some milliseconds.
+/// moto exports one item within milliseconds.
 const EXPORTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A table with backups and this one item; its ARN.
+/// Creates a table with point-in-time recovery and this one item; returns its ARN.
 async fn table_with(item: Value, clients: &AwsClients) -> anyhow::Result<String> {
     let dynamodb = aws_sdk_dynamodb::Client::new(clients.config());
     let key = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
@@ -77,7 +77,7 @@ async fn lines_in_bucket(endpoint: &str) -> anyhow::Result<Vec<Value>> {
     let mut lines = Vec::new();
     let keys = listing.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
     for key in keys.filter(|key| key.contains("/data/")) {
-        // The emulator does not check the signature, but it refuses to show a private object to a request that has none.
+        // The emulator does not verify signatures, but denies private objects to a request without one.
         let object = reqwest::Client::new().get(format!("{endpoint}/{BUCKET}/{key}"));
         let signed = object.header("authorization", "AWS4-HMAC-SHA256 Credential=test/20250525/x/s3/aws4_request");
         let packed = signed.send().await?.error_for_status()?.bytes().await?;
@@ -90,7 +90,7 @@ async fn lines_in_bucket(endpoint: &str) -> anyhow::Result<Vec<Value>> {
     Ok(lines)
 }
 
-/// Everything of `shape` stands in `value`: members by name, list entries by place.
+/// Whether `value` contains everything in `shape`: members by name, list entries by position.
 fn holds(value: &Value, shape: &Value) -> bool {
     match (value, shape) {
         (Value::Object(value), Value::Object(shape)) => {
@@ -104,12 +104,12 @@ fn holds(value: &Value, shape: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn an_exported_dispatch_is_the_seeds_line() -> anyhow::Result<()> {
+async fn an_exported_dispatch_is_the_line_of_section_7_7() -> anyhow::Result<()> {
     let moto = Moto::start().await?;
     let clients = AwsClients::emulated(REGION, &moto.endpoint()).await;
     let line = fixture("7.7-export-line");
     let mut item = fixture("6-dispatch");
-    // The ride of section 6 as section 7.7 shows it: completed, paid, one point of its route.
+    // The ride of spec §6 in the state of spec §7.7: completed, paid, with one route point.
     item["PK"] = "dispatch#00001".into();
     item["status"] = "COMPLETED".into();
     item["actualFare"] = 12000.into();
@@ -127,7 +127,7 @@ async fn an_exported_dispatch_is_the_seeds_line() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A value of DynamoDB JSON as plain JSON.
+/// Converts a value in DynamoDB JSON to plain JSON.
 fn serde_dynamo_json(typed: &Value) -> Value {
     let (kind, value) = typed.as_object().and_then(|object| object.iter().next()).expect("one type descriptor");
     match kind.as_str() {
