@@ -30,7 +30,7 @@ pub struct Settings {
 impl Settings {
     /// Settings from validated rules, without a router.
     pub fn new(policy: DispatchPolicy, fare: FareTable) -> Self {
-        let rules = digest(&DispatchConfig::of(&policy, &fare));
+        let rules = digest(&DispatchConfig::new(&policy, &fare));
         Self { policy, fare, router: None, rules }
     }
 

@@ -40,7 +40,7 @@ impl Seoul {
 
     /// Where a driver begins.
     pub fn home(&self, seed: u64, driver: u32) -> Coordinate {
-        self.somewhere(&mut Dice::of(seed, Actor::DriverProfile(driver)))
+        self.somewhere(&mut Dice::for_actor(seed, Actor::DriverProfile(driver)))
     }
 
     /// An index of this many free drivers.

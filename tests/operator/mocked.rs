@@ -14,7 +14,7 @@ use dispatch_operator::kubernetes::context::{Context, Objects, Options, Outcome}
 use dispatch_operator::kubernetes::controller::attend;
 use dispatch_operator::kubernetes::events::ObjectEvent;
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
-use dispatch_operator::kubernetes::infra::cluster::{Cluster, Stored};
+use dispatch_operator::kubernetes::infra::cluster::{Cluster, SystemObject};
 use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
@@ -246,7 +246,7 @@ async fn the_same_event_is_counted_and_another_text_is_another_event() -> anyhow
     let (memory, _, context) = cluster().await?;
     memory.take_calls();
     let object = memory.objects().get(SYSTEM).context("the object")?.clone();
-    let about: Stored = serde_json::from_value(object)?;
+    let about: SystemObject = serde_json::from_value(object)?;
     for text in ["Table CREATE_FAILED: no", "Table CREATE_FAILED: no", "Topic CREATE_FAILED: no"] {
         context.recorder.publish(&about, vec![ObjectEvent::new(EventReason::Stalled, text)]).await;
     }

@@ -36,7 +36,7 @@ impl ResourceNames {
     }
 
     /// Derives all names.
-    pub fn of(namespace: &str, name: &str, spec: &DispatchSystemSpec) -> Self {
+    pub fn new(namespace: &str, name: &str, spec: &DispatchSystemSpec) -> Self {
         let prefix = Self::prefix(namespace, name);
         let table = spec.table.name.clone().unwrap_or_else(|| prefix.clone());
         Self {

@@ -80,7 +80,7 @@ impl ValidatedSystem {
         let mut found = Findings::default();
         let namespace = namespace_of(raw);
         let name = raw.metadata.name.as_deref().unwrap_or_default();
-        let names = ResourceNames::of(namespace, name, &raw.spec);
+        let names = ResourceNames::new(namespace, name, &raw.spec);
         let mut value = serde_json::to_value(&raw.spec).unwrap_or_default();
         check_spec(&mut value, &mut found);
         spec::check_names(namespace, name, &raw.spec, &mut found);

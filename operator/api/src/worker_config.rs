@@ -262,7 +262,7 @@ impl WorkerConfig {
     pub fn read_at_start(&self) -> Self {
         let mut rest = self.clone();
         rest.table.stream_arn.clear();
-        rest.dispatch = DispatchConfig::of(&DispatchPolicy::default(), &FareTable::default());
+        rest.dispatch = DispatchConfig::new(&DispatchPolicy::default(), &FareTable::default());
         rest
     }
 
@@ -274,7 +274,7 @@ impl WorkerConfig {
 
 impl DispatchConfig {
     /// The rules of a policy and a fare table.
-    pub fn of(policy: &DispatchPolicy, fare: &FareTable) -> Self {
+    pub fn new(policy: &DispatchPolicy, fare: &FareTable) -> Self {
         Self {
             max_candidates: policy.max_candidates,
             max_attempts: policy.max_attempts,
@@ -288,17 +288,17 @@ impl DispatchConfig {
             acceptance_window_days: policy.acceptance_window_days,
             auto_accept: policy.auto_accept,
             exploration_share_percent: policy.exploration_share_percent,
-            eta: EtaConfig::of(policy),
-            matching: MatchingConfig::of(policy.matching),
-            fare: FareConfig::of(fare),
+            eta: EtaConfig::from_policy(policy),
+            matching: MatchingConfig::from_policy(policy.matching),
+            fare: FareConfig::from_table(fare),
         }
     }
 
     /// The rules of a validated system.
     #[cfg(feature = "crd")]
     pub fn from_validated(system: &crate::validate::ValidatedSystem) -> Self {
-        let mut config = Self::of(&system.policy, &system.fare);
-        config.eta.router = RouterConfig::of(&system.spec.dispatch.eta);
+        let mut config = Self::new(&system.policy, &system.fare);
+        config.eta.router = RouterConfig::from_spec(&system.spec.dispatch.eta);
         config
     }
 

@@ -58,8 +58,8 @@ const ADMIN_PORT: u16 = 9090;
 const REDIS_PORT: u16 = 6379;
 const APPS_PORT: u16 = 8000;
 
-/// Runs a city until it has done what it was asked for, or a signal stops it. When this returns, every child process has
-/// ended.
+/// Runs a city until it has done what it was asked for, or a signal stops it. When this returns, every child process
+/// has ended.
 pub async fn run(args: RunArgs) -> Result<(), LocalError> {
     let started = Instant::now();
     let mut stop = StopSignals::new()?;

@@ -262,7 +262,8 @@ pub trait Buckets: Send + Sync {
     async fn tags(&self, bucket: &str, owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError>;
     /// Replaces all tags of a bucket except AWS's own.
     async fn set_tags(&self, bucket: &str, owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError>;
-    /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as empty.
+    /// Permanently removes up to 1,000 object versions and delete markers. A bucket that does not exist counts as
+    /// empty.
     async fn remove_versions(&self, bucket: &str, owner: &str) -> Result<Removed, PortError>;
 }
 

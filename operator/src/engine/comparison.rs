@@ -58,8 +58,8 @@ impl Comparison {
     }
 }
 
-/// Tags that were removed from, or changed on, a stack that has the input. Added tags are ignored, because an organisation
-/// may require them.
+/// Tags that were removed from, or changed on, a stack that has the input. Added tags are ignored, because an
+/// organisation may require them.
 fn tag_drift(desired: &StackInput, stack: &StackDescription) -> Vec<String> {
     let wanted: BTreeMap<String, String> = desired.stack_tags(Some(stack));
     let differing = wanted.iter().filter(|(key, value)| stack.tags.get(*key) != Some(*value));

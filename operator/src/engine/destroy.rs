@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::cloud::ports::{PortError, Ports, TableCorrection};
 use crate::cloud::stack::{Next, StackDescription, StackState};
-use crate::engine::apply::{self, Deletion, FinalState, Freshness, Run, StackWaiter};
+use crate::engine::apply::{self, Deletion, FinalState, Run, Since, StackWaiter};
 use crate::engine::error::EngineError;
 use crate::engine::observe;
 use crate::engine::outcome::Verdict;
@@ -106,7 +106,7 @@ pub async fn destroy(
     let Some(found) = at_rest(found, ports, settings, progress).await? else {
         return Ok(DestroyReport { kept: Vec::new(), changed: true });
     };
-    if let Some(message) = Owner::of(system).refusal(&found, Adoption::Refuse) {
+    if let Some(message) = Owner::new(system).refusal(&found, Adoption::Refuse) {
         return Err(DestroyError::OwnedByAnother(message));
     }
     let found = prepare(system, ports, settings, found, progress).await?;
@@ -115,7 +115,7 @@ pub async fn destroy(
     }
     // The application is deleted before the stack: its ARN is derived from that of the stack, so an interrupted run
     // still finds it.
-    if let Some(base) = ArnBase::of(&found.arn) {
+    if let Some(base) = ArnBase::parse(&found.arn) {
         let arn = base.platform_application(&system.names.platform_application);
         if ports.push.exists(&arn).await? {
             progress.report(Event::Step("deleting the SNS platform application for FCM".to_owned()));
@@ -180,7 +180,7 @@ async fn at_rest(
     let name = found.state.name();
     progress.report(Event::Step(format!("waiting for the stack ({name})")));
     let mut follower = StackWaiter::new(&ports.stacks, &found.arn, settings.wait_policy).await?;
-    match follower.until_rest(Freshness::Any, progress).await? {
+    match follower.until_rest(Since::Any, progress).await? {
         FinalState::At(stack) => Ok(Some(stack)),
         FinalState::Gone => Ok(None),
         FinalState::StillRunning(stack) => {
@@ -283,7 +283,7 @@ async fn mark(
     found: &StackDescription,
     kept: &[(String, String)],
 ) -> Result<(), PortError> {
-    let (owner, Some(base)) = (Owner::of(system), ArnBase::of(&found.arn)) else { return Ok(()) };
+    let (owner, Some(base)) = (Owner::new(system), ArnBase::parse(&found.arn)) else { return Ok(()) };
     for (kind, id) in kept {
         match kind.as_str() {
             "AWS::DynamoDB::Table" => {

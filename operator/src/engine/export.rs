@@ -112,7 +112,7 @@ pub async fn start_slot(
 ) -> Result<ExportStatus, ExportError> {
     observe::guard_account(system, ports).await?;
     let Slot { stack_arn, bucket, slot, extent, now } = wanted;
-    let base = ArnBase::of(stack_arn).ok_or_else(|| ExportError::StackNotReady(system.names.stack.clone()))?;
+    let base = ArnBase::parse(stack_arn).ok_or_else(|| ExportError::StackNotReady(system.names.stack.clone()))?;
     let table_arn = base.table(&system.names.table);
     let request = ExportRequest {
         token: slot_token(&table_arn, slot, &extent),
@@ -147,7 +147,7 @@ async fn started_with(ports: &Ports, request: &ExportRequest, since: Timestamp) 
 }
 
 /// Reads an export; `None` if it does not exist.
-pub async fn look(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<Option<ExportStatus>, PortError> {
+pub async fn describe(ports: &Ports, arn: &str, slot: Option<Timestamp>) -> Result<Option<ExportStatus>, PortError> {
     match ports.exports.describe(arn).await {
         Ok(export) => Ok(Some(status_of(export, slot))),
         Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
@@ -196,7 +196,7 @@ async fn place(system: &ValidatedSystem, ports: &Ports) -> Result<Place, ExportE
         return Err(not_ready());
     }
     let bucket = stack.outputs.get(key::EXPORT_BUCKET).cloned().ok_or_else(not_ready)?;
-    let base = ArnBase::of(&stack.arn).ok_or_else(not_ready)?;
+    let base = ArnBase::parse(&stack.arn).ok_or_else(not_ready)?;
     Ok(Place { table_arn: base.table(&system.names.table), bucket, account: base.account.to_owned() })
 }
 

@@ -22,7 +22,7 @@ pub async fn guard_account(system: &ValidatedSystem, ports: &Ports) -> Result<()
 
 /// The account of the stack or, without a stack, of the credentials.
 pub async fn account(ports: &Ports, found: Option<&StackDescription>) -> Result<String, PortError> {
-    match found.and_then(|stack| ArnBase::of(&stack.arn)) {
+    match found.and_then(|stack| ArnBase::parse(&stack.arn)) {
         Some(base) => Ok(base.account.to_owned()),
         None => ports.identity.account().await,
     }
@@ -51,7 +51,7 @@ pub async fn direct_resources(
 ) -> Result<DirectResources, PortError> {
     let names = &system.names;
     let table = ports.tables.table(&names.table).await?;
-    let push_arn = ArnBase::of(&stack.arn).map(|base| base.platform_application(&names.platform_application));
+    let push_arn = ArnBase::parse(&stack.arn).map(|base| base.platform_application(&names.platform_application));
     let push_arn = push_arn.unwrap_or_default();
     let push_exists = ports.push.exists(&push_arn).await?;
     let cache = match system.spec.cache.external {
@@ -70,7 +70,7 @@ pub async fn direct_resources(
             ("responses", &names.responses_queue, key::RESPONSES_QUEUE_URL),
             ("notifications", &names.notifications_queue, key::NOTIFICATIONS_QUEUE_URL),
         ] {
-            let (Some(url), Some(base)) = (stack.outputs.get(output), ArnBase::of(&stack.arn)) else { continue };
+            let (Some(url), Some(base)) = (stack.outputs.get(output), ArnBase::parse(&stack.arn)) else { continue };
             let settings = ports.queues.settings(url).await?;
             queues.push(QueueLook { name, url: url.clone(), dead_letter_arn: base.dead_letter_queue(queue), settings });
         }

@@ -55,7 +55,7 @@ pub struct ArnBase<'a> {
 
 impl<'a> ArnBase<'a> {
     /// Parses `arn:<partition>:<service>:<region>:<account>:…`.
-    pub fn of(arn: &'a str) -> Option<Self> {
+    pub fn parse(arn: &'a str) -> Option<Self> {
         let mut parts = arn.splitn(6, ':');
         let (Some("arn"), Some(partition), Some(_), Some(region), Some(account), Some(_)) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn arns_of_one_system_share_partition_region_and_account() {
-        let base = ArnBase::of("arn:aws-cn:cloudformation:cn-north-1:123456789012:stack/s/1").expect("an ARN");
+        let base = ArnBase::parse("arn:aws-cn:cloudformation:cn-north-1:123456789012:stack/s/1").expect("an ARN");
         assert_eq!(base.platform_application("p"), "arn:aws-cn:sns:cn-north-1:123456789012:app/GCM/p");
         assert_eq!(base.table("t"), "arn:aws-cn:dynamodb:cn-north-1:123456789012:table/t");
-        assert_eq!(ArnBase::of("stack/s/1"), None);
+        assert_eq!(ArnBase::parse("stack/s/1"), None);
     }
 }

@@ -160,7 +160,7 @@ async fn examine(
     let step = next_step(found.as_ref(), input, Retry::Allowed);
     let mut verdict = match desired.refusal(found.as_ref(), settings.adoption) {
         Some(message) => Verdict::Refused { reason: Reason::OwnedByAnother, message },
-        None => apply::look(found.as_ref(), input),
+        None => apply::inspect(found.as_ref(), input),
     };
     let mut changes = Vec::new();
     if depth == Depth::Resources && verdict == Verdict::Untouched {
@@ -227,7 +227,7 @@ async fn find(
     settings: &Settings,
 ) -> Result<(Option<StackDescription>, String), EngineError> {
     let arn = settings.previous.as_ref().and_then(|previous| previous.stack_arn.as_deref());
-    let place = arn.and_then(ArnBase::of);
+    let place = arn.and_then(ArnBase::parse);
     let moved = |field, was: &str| Err(EngineError::Moved { field, was: was.to_owned() });
     if let Some(place) = place.as_ref().filter(|place| place.region != system.spec.region) {
         return moved("spec.region", place.region);
@@ -321,7 +321,7 @@ fn conclude(end: Conclusion<'_>) -> ReconcileReport {
     // Workers query both indexes from their start.
     let whole = stack.filter(|_| comparison.is_usable && index_steps.is_none());
     let outputs = whole.and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
-    let status = status::of(&status::Facts {
+    let status = status::from_facts(&status::Facts {
         system: end.system,
         verdict: &end.stack.verdict,
         stack,

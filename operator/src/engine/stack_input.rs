@@ -114,7 +114,7 @@ impl StackInput {
             fcm,
             template_digest,
             secrets_digest,
-            owner: Owner::of(system),
+            owner: Owner::new(system),
             drift_policy: system.spec.drift_policy,
         })
     }

@@ -15,7 +15,7 @@ use crate::engine::status;
 use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::events::{self, ObjectEvent};
 use crate::kubernetes::infra::client_pool::ClientPool;
-use crate::kubernetes::infra::cluster::{Cluster, Stored, place, to_value};
+use crate::kubernetes::infra::cluster::{Cluster, SystemObject, place, to_value};
 use crate::kubernetes::infra::event_recorder::EventRecorder;
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::infra::metrics::Metrics;
@@ -106,7 +106,12 @@ impl Context {
 
     /// Counts a failure of an object and returns the updated retry state. If the object cannot be read, the failure
     /// counts against the last known revision.
-    pub(super) fn count_failure(&self, key: &Key, stored: Option<&Stored>, failure_kind: FailureKind) -> RetryState {
+    pub(super) fn count_failure(
+        &self,
+        key: &Key,
+        stored: Option<&SystemObject>,
+        failure_kind: FailureKind,
+    ) -> RetryState {
         let mut caches = self.objects.caches.lock();
         let cache = caches.entry(key.clone()).or_default();
         if let Some(stored) = stored {
@@ -171,7 +176,7 @@ impl Context {
     /// between publishes them again after the restart instead of never.
     pub(super) async fn publish(
         &self,
-        stored: &Stored,
+        stored: &SystemObject,
         mut next: DispatchSystemStatus,
         begun: Vec<ObjectEvent>,
     ) -> Result<(), ReconcileError> {
@@ -197,7 +202,7 @@ impl Context {
     /// Updates the metrics from the difference between two statuses.
     fn count(
         &self,
-        stored: &Stored,
+        stored: &SystemObject,
         before: Option<&DispatchSystemStatus>,
         after: &DispatchSystemStatus,
         events: &[ObjectEvent],
@@ -220,6 +225,6 @@ impl Context {
 }
 
 /// The revision of an object that consecutive failures are counted against.
-pub(super) fn revision_of(stored: &Stored) -> Revision {
+pub(super) fn revision_of(stored: &SystemObject) -> Revision {
     Revision { generation: generation_of(stored), requested: annotation(stored, RECONCILE_REQUESTED_AT) }
 }

@@ -24,7 +24,7 @@ use crate::engine::plan::workers::MANAGED_BY;
 use crate::engine::status::{self, Frame, SystemPhase};
 use crate::kubernetes::context::{Context, Outcome};
 use crate::kubernetes::error::{ReconcileError, limit_reached, tried_again};
-use crate::kubernetes::infra::cluster::{Stored, place};
+use crate::kubernetes::infra::cluster::{SystemObject, place};
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::object::{Key, generation_of, status_of};
 use crate::kubernetes::policy::requeue;
@@ -185,7 +185,7 @@ async fn failed(context: &Context, key: &Key, error: &ReconcileError) -> Duratio
 
 async fn tell(
     context: &Context,
-    stored: &Stored,
+    stored: &SystemObject,
     error: &ReconcileError,
     retry_state: &RetryState,
 ) -> Result<(), ReconcileError> {

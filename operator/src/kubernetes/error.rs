@@ -138,7 +138,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// `None` where a retry may succeed. `retry_state` already counts this failure.
-    pub fn of(error: &EngineError, retry_state: &RetryState) -> Option<Self> {
+    pub fn from_error(error: &EngineError, retry_state: &RetryState) -> Option<Self> {
         let stalled = |reason| Some(Self { phase: SystemPhase::Stalled, reason });
         match error {
             EngineError::WrongAccount { .. } => stalled(Reason::WrongAccount),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn refusal(error: &EngineError, failures: u32) -> Option<Refusal> {
-        Refusal::of(error, &retry_state(error, failures))
+        Refusal::from_error(error, &retry_state(error, failures))
     }
 
     #[test]

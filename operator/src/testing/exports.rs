@@ -67,7 +67,7 @@ impl FakeExports {
     }
 
     /// The first read of an export still finds it in progress.
-    pub(super) fn look(&mut self, arn: &str) -> Result<Export, PortError> {
+    pub(super) fn read(&mut self, arn: &str) -> Result<Export, PortError> {
         let missing = || PortError::new("describe an export", PortErrorKind::NotFound, "no such export");
         let found = self.exports.iter_mut().find(|export| export.arn == arn).ok_or_else(missing)?;
         let seen = found.clone();

@@ -273,7 +273,7 @@ impl Exports for World {
     }
 
     async fn describe(&self, arn: &str) -> Result<Export, PortError> {
-        self.answer("export", |inner| inner.exports.look(arn)).await
+        self.answer("export", |inner| inner.exports.read(arn)).await
     }
 
     async fn list(&self, _table_arn: &str) -> Result<Vec<String>, PortError> {
@@ -403,7 +403,7 @@ impl Queues for World {
     async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
         let queue = queue_of(url);
         let name = queue.to_lowercase();
-        let stack = self.stacks.living().unwrap_or_default();
+        let stack = self.stacks.first_with_resources().unwrap_or_default();
         let target = format!("arn:aws:sqs:ap-northeast-2:000000000000:{stack}-{name}-dlq");
         self.answer("queue", |inner| {
             let there = !inner.queues_gone;

@@ -52,7 +52,7 @@ pub struct Fix {
 
 /// The implausible pings since the last accepted one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Doubt {
+pub struct Rejection {
     /// The latest implausible ping.
     pub last: Fix,
     /// Consecutive implausible pings, counted up to [`STRIKES_OUT`].
@@ -67,7 +67,7 @@ pub struct Track {
     /// The last accepted fix; `at` never goes back.
     pub believed: Fix,
     /// The implausible pings since then.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<Rejection>,
 }
 
 /// The decision about a ping.
@@ -110,7 +110,7 @@ impl Track {
             return (Self::from(Fix { at, ..fix }), Verdict::Take);
         }
         let strikes = (self.strikes() + 1).min(STRIKES_OUT);
-        (Self { doubt: Some(Doubt { last: fix, strikes, sequence }), ..self }, Verdict::Implausible)
+        (Self { doubt: Some(Rejection { last: fix, strikes, sequence }), ..self }, Verdict::Implausible)
     }
 
     fn strikes(&self) -> u8 {

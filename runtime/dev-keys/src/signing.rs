@@ -65,7 +65,7 @@ impl SigningKey {
     pub fn generate(issuer: &str, audience: &str) -> Result<Self, SigningError> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let document = document.map_err(|_| SigningError::Key)?;
-        Self::of(KeyFile {
+        Self::from_file(KeyFile {
             kid: Ulid::generate().to_string(),
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
@@ -73,7 +73,7 @@ impl SigningKey {
         })
     }
 
-    fn of(file: KeyFile) -> Result<Self, SigningError> {
+    fn from_file(file: KeyFile) -> Result<Self, SigningError> {
         let pkcs8 = URL_SAFE_NO_PAD.decode(&file.pkcs8).map_err(|_| SigningError::Key)?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8);
         Ok(Self { pair: pair.map_err(|_| SigningError::Key)?, file })
@@ -84,7 +84,7 @@ impl SigningKey {
         let text = std::fs::read(path).map_err(|source| SigningError::File { path: path.to_owned(), source })?;
         // Serde's error could contain a part of the key.
         let file = serde_json::from_slice(&text).map_err(|_| SigningError::Shape { path: path.to_owned() })?;
-        Self::of(file)
+        Self::from_file(file)
     }
 
     /// Writes the key to a new file that only its owner may read.

@@ -87,8 +87,8 @@ pub struct Dispatch {
 /// One entry in the history of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventEntry {
-    /// What happened. `DRIVER_ASSIGNED` means that a driver received an offer, `DRIVER_REJECTED` that the driver rejected
-    /// it, did not answer or was no longer free, and `CANCELLED_BY_SYSTEM` that no driver was found.
+    /// What happened. `DRIVER_ASSIGNED` means that a driver received an offer, `DRIVER_REJECTED` that the driver
+    /// rejected it, did not answer or was no longer free, and `CANCELLED_BY_SYSTEM` that no driver was found.
     #[serde(rename = "type")]
     pub event_type: EventType,
     /// When it happened, in the city's time zone.

@@ -59,7 +59,7 @@ pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
     let ear = Ear { who: "driver", suffix: plan.suffix.clone(), number: plan.number };
     let now = run.clock.now();
     let mut worker = Worker {
-        habits: Habits::of(&run.args, plan.number),
+        habits: Habits::from_args(&run.args, plan.number),
         driver: Driver::new(now),
         id: format!("{}{}", DriverId::PREFIX, plan.suffix),
         connected: false,

@@ -40,7 +40,7 @@ pub enum Heard {
 
 /// Listens until the receiver is dropped.
 pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
-    let mut dice = Dice::of(run.args.seed, Actor::Reconnect(ear.number));
+    let mut dice = Dice::for_actor(run.args.seed, Actor::Reconnect(ear.number));
     let mut failures = 0;
     while !to.is_closed() {
         let heard_something = listen_once(run, ear, to).await;

@@ -149,7 +149,7 @@ pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
     }
     violations.extend(audit(&histories, &ends, ending));
     let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
-    let summary = Summary::of(Material {
+    let summary = Summary::new(Material {
         city: (run.args.seed, run.args.drivers, run.args.rate),
         seconds: (seconds(began, traffic_ended), seconds(traffic_ended, drained)),
         ending,

@@ -240,7 +240,7 @@ mod tests {
     fn places_are_in_town_and_destinations_in_another_neighbourhood() {
         let city_hall = place(CITY_HALL.0, CITY_HALL.1);
         let town = Town::around(city_hall);
-        let mut dice = Dice::of(1, Actor::Arrivals);
+        let mut dice = Dice::for_actor(1, Actor::Arrivals);
         for _ in 0..1_000 {
             let from = town.somewhere(&mut dice);
             let to = town.elsewhere(&from, &mut dice);
@@ -252,13 +252,13 @@ mod tests {
     #[test]
     fn the_town_moves_with_its_centre() {
         let busan = place(35.1796, 129.0756);
-        let somewhere = Town::around(busan).somewhere(&mut Dice::of(1, Actor::Arrivals));
+        let somewhere = Town::around(busan).somewhere(&mut Dice::for_actor(1, Actor::Arrivals));
         assert!(somewhere.position.distance_to(busan).0 < 15_000.0);
     }
 
     #[test]
     fn by_its_phones_clock_a_car_has_a_realistic_speed() {
-        let mut car = Car::at(place(37.5, 127.0), Dice::of(1, Actor::Cruise(0)));
+        let mut car = Car::at(place(37.5, 127.0), Dice::for_actor(1, Actor::Cruise(0)));
         car.drive(place(37.6, 127.0), 1_000, 2_000);
         let (mut last, mut phone) = (car.position(1_000), car.phone_time(1_000));
         for now in [1_200, 1_800, 2_500, 3_000] {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_position_of_a_car_follows_from_the_time() {
-        let mut car = Car::at(place(37.5, 127.0), Dice::of(1, Actor::Cruise(0)));
+        let mut car = Car::at(place(37.5, 127.0), Dice::for_actor(1, Actor::Cruise(0)));
         car.drive(place(37.6, 127.0), 1_000, 2_000);
         assert_eq!(car.position(1_000), place(37.5, 127.0));
         assert!((car.position(1_500).lat() - 37.55).abs() < 1e-9);

@@ -25,7 +25,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    pub fn of(mut samples: Vec<u64>) -> Self {
+    pub fn from_samples(mut samples: Vec<u64>) -> Self {
         samples.sort_unstable();
         let rank = |per_cent: usize| {
             let rank = (samples.len() * per_cent).div_ceil(100).max(1);
@@ -203,17 +203,17 @@ mod tests {
 
     #[test]
     fn percentiles_are_samples_by_nearest_rank() {
-        let of = Percentiles::of((1..=100).rev().collect());
+        let of = Percentiles::from_samples((1..=100).rev().collect());
         assert_eq!(of, Percentiles { count: 100, p50: 50, p95: 95, p99: 99, max: 100 });
-        assert_eq!(Percentiles::of(vec![7]), Percentiles { count: 1, p50: 7, p95: 7, p99: 7, max: 7 });
-        assert_eq!(Percentiles::of(vec![3, 1]), Percentiles { count: 2, p50: 1, p95: 3, p99: 3, max: 3 });
-        assert_eq!(Percentiles::of(Vec::new()), Percentiles::default());
+        assert_eq!(Percentiles::from_samples(vec![7]), Percentiles { count: 1, p50: 7, p95: 7, p99: 7, max: 7 });
+        assert_eq!(Percentiles::from_samples(vec![3, 1]), Percentiles { count: 2, p50: 1, p95: 3, p99: 3, max: 3 });
+        assert_eq!(Percentiles::from_samples(Vec::new()), Percentiles::default());
     }
 
     proptest! {
         #[test]
         fn percentiles_rise_and_cover_their_share(samples in prop::collection::vec(0u64..10_000, 1..300)) {
-            let of = Percentiles::of(samples.clone());
+            let of = Percentiles::from_samples(samples.clone());
             prop_assert!(of.p50 <= of.p95 && of.p95 <= of.p99 && of.p99 <= of.max);
             for (value, per_cent) in [(of.p50, 50), (of.p95, 95), (of.p99, 99), (of.max, 100)] {
                 prop_assert!(samples.contains(&value));

@@ -43,7 +43,7 @@ impl Actor {
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
-    pub fn of(seed: u64, actor: Actor) -> Self {
+    pub fn for_actor(seed: u64, actor: Actor) -> Self {
         let mut stream = ChaCha8Rng::seed_from_u64(seed);
         stream.set_stream(actor.stream());
         Self(stream)
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_differ_by_actor_and_seed() {
-        let first = |seed, actor| Dice::of(seed, actor).unit().to_bits();
+        let first = |seed, actor| Dice::for_actor(seed, actor).unit().to_bits();
         assert_eq!(first(1, Actor::Request(7)), first(1, Actor::Request(7)));
         assert_ne!(first(1, Actor::Request(7)), first(1, Actor::Request(8)));
         assert_ne!(first(1, Actor::Request(7)), first(1, Actor::DriverProfile(7)));
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn distributions_have_the_requested_centres() {
-        let mut dice = Dice::of(3, Actor::Arrivals);
+        let mut dice = Dice::for_actor(3, Actor::Arrivals);
         let mut delays: Vec<f64> = (0..10_001).map(|_| dice.log_normal(6.0, 0.5)).collect();
         delays.sort_by(f64::total_cmp);
         assert!((delays[5_000] - 6.0).abs() < 0.2, "{}", delays[5_000]);

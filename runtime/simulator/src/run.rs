@@ -53,7 +53,7 @@ impl Run {
     pub fn new(args: Args) -> Result<Self, ApiError> {
         let book = Arc::new(Book::default());
         let car = |number| {
-            let dice = Dice::of(args.seed, Actor::Cruise(number));
+            let dice = Dice::for_actor(args.seed, Actor::Cruise(number));
             Mutex::new(Car::at(schedule::driver(&args, number).home.position, dice))
         };
         Ok(Self {
@@ -63,7 +63,7 @@ impl Run {
             began_at: wall_clock(),
             label: format!("sim-{}", Ulid::generate()),
             cars: (0..args.drivers).map(car).collect(),
-            users: Mutex::new(UserPool::of(args.user_count())),
+            users: Mutex::new(UserPool::new(args.user_count())),
             requests: Mutex::default(),
             drivers_connected: AtomicU32::new(0),
             args,

@@ -64,7 +64,7 @@ pub fn driver_suffix(number: u32) -> String {
 
 /// The driver with a number.
 pub fn driver(args: &Args, number: u32) -> DriverPlan {
-    let mut dice = Dice::of(args.seed, Actor::DriverProfile(number));
+    let mut dice = Dice::for_actor(args.seed, Actor::DriverProfile(number));
     let home = Town::around(args.city_center).somewhere(&mut dice);
     let manufacturer = dice.pick(&MANUFACTURERS).copied().unwrap_or_default().to_owned();
     let preferred = dice.pick(&REGIONS).copied().unwrap_or_default().to_owned();
@@ -92,7 +92,7 @@ pub fn driver(args: &Args, number: u32) -> DriverPlan {
 /// The requests in the order of their arrival, until the traffic ends.
 pub fn requests(args: &Args) -> impl Iterator<Item = RequestPlan> + Send + 'static {
     let args = args.clone();
-    let mut arrivals = Dice::of(args.seed, Actor::Arrivals);
+    let mut arrivals = Dice::for_actor(args.seed, Actor::Arrivals);
     let mut at = 0.0;
     let traffic_ms = args.traffic.map_or(u64::MAX, |length| millis(length.as_secs_f64()));
     (0..REQUESTS_MAX).map_while(move |number| {
@@ -104,7 +104,7 @@ pub fn requests(args: &Args) -> impl Iterator<Item = RequestPlan> + Send + 'stat
 
 fn request(args: &Args, number: u32, at_ms: u64) -> RequestPlan {
     let town = Town::around(args.city_center);
-    let mut dice = Dice::of(args.seed, Actor::Request(number));
+    let mut dice = Dice::for_actor(args.seed, Actor::Request(number));
     let pickup = town.somewhere(&mut dice);
     let destination = town.elsewhere(&pickup, &mut dice);
     let cancels = dice.chance(args.cancel_share);

@@ -44,7 +44,7 @@ pub struct Requests {
 
 impl Requests {
     /// Counts outcomes. `made` requests were sent; those without a history are unfinished.
-    pub fn of(histories: &[History], made: usize) -> Self {
+    pub fn new(histories: &[History], made: usize) -> Self {
         let has = |history: &History, wanted| history.events.iter().any(|(event, _)| *event == wanted);
         let count = |wanted| histories.iter().filter(|history| has(history, wanted)).count();
         let matched = || histories.iter().filter(|history| has(history, EventType::DriverAccepted));
@@ -84,7 +84,7 @@ pub struct Http {
 }
 
 impl Http {
-    fn of(routes: BTreeMap<&'static str, RouteCalls>) -> Self {
+    fn new(routes: BTreeMap<&'static str, RouteCalls>) -> Self {
         let sum = |part: fn(&RouteCalls) -> u64| routes.values().map(part).sum();
         Self {
             calls: sum(|route| route.calls),
@@ -147,7 +147,7 @@ pub struct Material<'a> {
 }
 
 impl Summary {
-    pub fn of(material: Material<'_>) -> Self {
+    pub fn new(material: Material<'_>) -> Self {
         let measured = material.book.measured();
         let (seed, drivers, rate) = material.city;
         let distances = &measured.pickup_m;
@@ -159,12 +159,12 @@ impl Summary {
             traffic_seconds: material.seconds.0,
             drain_seconds: material.seconds.1,
             interrupted: material.ending == Ending::Interrupted,
-            requests: Requests::of(material.histories, material.made),
-            time_to_first_offer_ms: Percentiles::of(measured.first_offer_ms),
-            time_to_match_ms: Percentiles::of(measured.match_ms),
+            requests: Requests::new(material.histories, material.made),
+            time_to_first_offer_ms: Percentiles::from_samples(measured.first_offer_ms),
+            time_to_match_ms: Percentiles::from_samples(measured.match_ms),
             pickup_distance_mean_m: mean,
-            pickup_distance_m: Percentiles::of(measured.pickup_m),
-            http: Http::of(material.book.routes()),
+            pickup_distance_m: Percentiles::from_samples(measured.pickup_m),
+            http: Http::new(material.book.routes()),
             notifications: material.book.notifications(),
             counters: material.book.tallied(),
             clean: material.violations.is_empty(),
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_outcome() {
-        let requests = Requests::of(&histories(), 7);
+        let requests = Requests::new(&histories(), 7);
         assert_eq!((requests.made, requests.accepted, requests.completed, requests.paid), (7, 3, 1, 1));
         assert_eq!((requests.cancelled_by_user, requests.cancelled_by_driver, requests.unmatched), (2, 1, 1));
         assert_eq!(requests.unfinished, 2, "one still open, one without a history");
@@ -345,7 +345,7 @@ mod tests {
         book.notification(NotificationKind::Offer);
         book.notification(NotificationKind::DispatchConfirmed);
         book.tally(|tally| tally.late_answers = 1);
-        Summary::of(Material {
+        Summary::new(Material {
             city: (42, 300, 2.0),
             seconds: (60.0, 21.4),
             ending: Ending::Drained,

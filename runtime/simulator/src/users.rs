@@ -25,7 +25,7 @@ pub struct UserPool {
 }
 
 impl UserPool {
-    pub fn of(count: u32) -> Self {
+    pub fn new(count: u32) -> Self {
         Self { free: (0..count).collect(), next: count, registered: HashSet::new() }
     }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn users_take_turns_and_new_ones_are_added_when_all_are_busy() {
-        let mut pool = UserPool::of(2);
+        let mut pool = UserPool::new(2);
         assert_eq!(pool.take(), (0, false));
         assert_eq!(pool.take(), (1, false));
         assert_eq!(pool.take(), (2, false), "a new one");

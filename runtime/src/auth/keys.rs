@@ -94,7 +94,7 @@ impl PublicKey {
         verified.is_ok()
     }
 
-    fn of(jwk: &Jwk) -> Option<Self> {
+    fn from_jwk(jwk: &Jwk) -> Option<Self> {
         if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return None;
         }
@@ -128,7 +128,7 @@ fn read_keys(document: &[u8]) -> Result<KeySet, KeysError> {
     for jwk in keys.into_iter().take(KEYS_MAX) {
         let Ok(jwk) = serde_json::from_value::<Jwk>(jwk) else { continue };
         let id = jwk.kid.clone().filter(|kid| (1..=KEY_ID_BYTES_MAX).contains(&kid.len()));
-        if let Some((id, key)) = id.zip(PublicKey::of(&jwk)) {
+        if let Some((id, key)) = id.zip(PublicKey::from_jwk(&jwk)) {
             set.entry(id).or_insert(key);
         }
     }
@@ -172,7 +172,7 @@ enum Place {
 
 impl KeySource {
     /// The configured source.
-    pub fn of(config: &AuthConfig) -> Result<Self, KeysError> {
+    pub fn from_config(config: &AuthConfig) -> Result<Self, KeysError> {
         match (&config.jwks_file, &config.jwks_url) {
             (Some(file), _) => Self::file(Path::new(file)),
             (None, Some(url)) => Self::address(url),
@@ -201,7 +201,7 @@ impl KeySource {
 
 /// The cached keys.
 #[derive(Default)]
-struct Known {
+struct CachedKeys {
     keys: Arc<KeySet>,
     /// When they were fetched; `None` before the first fetch.
     read: Option<Instant>,
@@ -214,7 +214,7 @@ pub(super) struct Keys(Arc<Shared>);
 
 struct Shared {
     source: KeySource,
-    known: RwLock<Known>,
+    known: RwLock<CachedKeys>,
     /// When the last fetch started. Its lock allows one fetch at a time.
     asked: Mutex<Option<Instant>>,
 }
@@ -222,8 +222,8 @@ struct Shared {
 impl From<KeySource> for Keys {
     fn from(source: KeySource) -> Self {
         let known = match &source.0 {
-            Place::Fixed(keys) => Known { keys: Arc::new(keys.clone()), read: Some(Instant::now()) },
-            Place::Address { .. } => Known::default(),
+            Place::Fixed(keys) => CachedKeys { keys: Arc::new(keys.clone()), read: Some(Instant::now()) },
+            Place::Address { .. } => CachedKeys::default(),
         };
         Self(Arc::new(Shared { source, known: RwLock::new(known), asked: Mutex::new(None) }))
     }
@@ -267,7 +267,7 @@ impl Keys {
         *asked = Some(Instant::now());
         match fetch(client, url).await {
             Ok(keys) => {
-                let known = Known { keys: Arc::new(keys), read: Some(Instant::now()) };
+                let known = CachedKeys { keys: Arc::new(keys), read: Some(Instant::now()) };
                 *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
             }
             Err(error) => {

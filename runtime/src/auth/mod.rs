@@ -50,7 +50,7 @@ impl Authenticator {
     /// Uses the configured rules and key source. A key file is read immediately. Keys from a URL are fetched with the
     /// first token, so that a process can start while the issuer is unavailable.
     pub fn new(config: &AuthConfig) -> Result<Self, KeysError> {
-        Ok(Self::with_keys(config, KeySource::of(config)?))
+        Ok(Self::with_keys(config, KeySource::from_config(config)?))
     }
 
     /// Uses the configured rules with another key source.
@@ -65,6 +65,6 @@ impl Authenticator {
         let key = known.ok_or(AuthError::Refused("the key is unknown"))?;
         let claims = token.verified_by(&key).map_err(AuthError::Refused)?;
         let good_until = token::judge(&claims, &self.config, now).map_err(AuthError::Refused)?;
-        Principal::of(&claims, &self.config.claims, good_until).map_err(AuthError::Refused)
+        Principal::from_claims(&claims, &self.config.claims, good_until).map_err(AuthError::Refused)
     }
 }

@@ -30,7 +30,11 @@ impl Principal {
     /// Reads the claims of a verified token.
     ///
     /// The id may have its prefix, which must then match one of the scopes. Callers with only `operations` need no id.
-    pub(super) fn of(claims: &ClaimMap, names: &ClaimsConfig, good_until: EpochMs) -> Result<Self, &'static str> {
+    pub(super) fn from_claims(
+        claims: &ClaimMap,
+        names: &ClaimsConfig,
+        good_until: EpochMs,
+    ) -> Result<Self, &'static str> {
         let subject = text(claims, "sub").filter(|sub| sub.chars().count() <= SUBJECT_CHARS_MAX);
         let subject = subject.ok_or("sub is missing or too long")?.to_owned();
         let has = |scope: &str| claims.get(&names.scopes).is_some_and(|given| lists(given, scope));

@@ -12,7 +12,7 @@ use dispatch_core::person::PersonStatus;
 use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
-use super::batching::{Listed, for_listing};
+use super::batching::{WaitingSearch, for_listing};
 use super::{Engine, EngineError};
 use crate::fleet::fleet_entry;
 use crate::ports::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
@@ -124,7 +124,7 @@ impl Engine {
                 }
             };
             match committed {
-                Commit::Applied(after) => {
+                Commit::Advance(after) => {
                     self.after_commit(&after, &step).await;
                     let Some(next) = self.continue_with(&after, &step, trigger).await? else { return Ok(()) };
                     before = *after;
@@ -314,7 +314,7 @@ impl Engine {
         let ranking = self.rank(&settings, policy, working, Shortlist::new(&drivers, &search, policy, now)).await;
         let mut found = ranking.candidates();
         if let Some(window) = window {
-            let listed = Listed { ranked: found, drivers, at: now };
+            let listed = WaitingSearch { ranked: found, drivers, at: now };
             let Some(ordered) = self.match_in_window(before, listed, &settings.policy, window).await else {
                 return Ok(None);
             };

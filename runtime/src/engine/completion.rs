@@ -7,14 +7,14 @@ use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::route::{ROUTE_POINTS_MAX, RoutePoint, length, simplify};
 use dispatch_core::time::EpochMs;
 
-use super::{Applied, Engine, EngineError};
+use super::{Advance, Engine, EngineError};
 use crate::ports::{StoredDispatch, TravelledRoute};
 
 impl Engine {
     /// Completes a trip when the driver reports its end: measures the route from the moment the passenger got on board,
     /// calculates the fare by the city's table, and stores everything in one transaction. Repeating it gives the same
     /// result.
-    pub async fn complete_trip(&self, id: &DispatchId, driver: &DriverId) -> Result<Applied, EngineError> {
+    pub async fn complete_trip(&self, id: &DispatchId, driver: &DriverId) -> Result<Advance, EngineError> {
         let before = self.load(id).await?;
         if before.state.driver.as_ref() != Some(driver) {
             return Err(EngineError::Refused { refusal: Refusal::NotYours, current: Box::new(before) });

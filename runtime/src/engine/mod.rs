@@ -59,7 +59,7 @@ pub struct Engine {
 
 /// An event that took effect, now or earlier.
 #[derive(Debug)]
-pub struct Applied {
+pub struct Advance {
     /// The current dispatch.
     pub stored: StoredDispatch,
     /// False if the same event took effect earlier.
@@ -89,7 +89,7 @@ pub enum EngineError {
 }
 
 /// A decision that was committed, or that changed nothing.
-struct Decided {
+struct Decision {
     stored: StoredDispatch,
     step: Step,
 }
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     /// Applies an answer or a report to a dispatch. Repeating it is harmless and gives the same result.
-    pub async fn apply(&self, id: &DispatchId, event: Event) -> Result<Applied, EngineError> {
+    pub async fn apply(&self, id: &DispatchId, event: Event) -> Result<Advance, EngineError> {
         if let Some(offered) = self.known.take_open(id)
             && let Some(applied) = self.apply_unread(&offered, &event).await?
         {
@@ -132,17 +132,17 @@ impl Engine {
 
     /// Applies an event to the cached dispatch. The write succeeds only if the table still has that version. Returns
     /// `None` if it does not, or if the event would be refused: a cached dispatch is no basis for a refusal.
-    async fn apply_unread(&self, before: &StoredDispatch, event: &Event) -> Result<Option<Applied>, EngineError> {
+    async fn apply_unread(&self, before: &StoredDispatch, event: &Event) -> Result<Option<Advance>, EngineError> {
         let settings = self.city.settings();
         let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
         let Ok(step) = step(&before.state, event.clone(), rules) else { return Ok(None) };
         if !step.changed {
             return Ok(None);
         }
-        let Commit::Applied(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
+        let Commit::Advance(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
         self.after_commit(&stored, &step).await;
         self.local_waker.wake(&stored);
-        Ok(Some(Applied { stored: *stored, changed: true }))
+        Ok(Some(Advance { stored: *stored, changed: true }))
     }
 
     async fn apply_to(
@@ -150,13 +150,13 @@ impl Engine {
         before: StoredDispatch,
         event: Event,
         route: Option<TravelledRoute>,
-    ) -> Result<Applied, EngineError> {
-        let Decided { stored, step } = self.decide(before, event, route).await?;
+    ) -> Result<Advance, EngineError> {
+        let Decision { stored, step } = self.decide(before, event, route).await?;
         self.after_commit(&stored, &step).await;
         if step.changed {
             self.local_waker.wake(&stored);
         }
-        Ok(Applied { stored, changed: step.changed })
+        Ok(Advance { stored, changed: step.changed })
     }
 
     /// Repeats load, step and commit until the event takes effect or is refused.
@@ -165,17 +165,17 @@ impl Engine {
         mut before: StoredDispatch,
         event: Event,
         route: Option<TravelledRoute>,
-    ) -> Result<Decided, EngineError> {
+    ) -> Result<Decision, EngineError> {
         for attempt in 1..=COMMIT_ATTEMPTS_MAX {
             let settings = self.city.settings();
             let rules = Rules { policy: &settings.policy, now: self.ports.clock.now() };
             let step = match step(&before.state, event.clone(), rules) {
                 Ok(step) if step.changed => step,
-                Ok(step) => return Ok(Decided { stored: before, step }),
+                Ok(step) => return Ok(Decision { stored: before, step }),
                 Err(refusal) => return Err(EngineError::Refused { refusal, current: Box::new(before) }),
             };
             match self.commit(&before, &step, route.clone()).await? {
-                Commit::Applied(stored) => return Ok(Decided { stored: *stored, step }),
+                Commit::Advance(stored) => return Ok(Decision { stored: *stored, step }),
                 Commit::CompanionRefused => {
                     if let Event::Accept { driver, offer_seq } = event {
                         self.correct_fleet(&before, &driver).await;
@@ -198,7 +198,7 @@ impl Engine {
     /// driver.
     async fn refuse_accept(&self, before: StoredDispatch, void: Event) -> EngineError {
         match Box::pin(self.apply_to(before, void, None)).await {
-            Ok(Applied { stored, .. }) => {
+            Ok(Advance { stored, .. }) => {
                 EngineError::Refused { refusal: Refusal::OfferOver, current: Box::new(stored) }
             }
             Err(error) => error,
@@ -213,7 +213,7 @@ impl Engine {
     ) -> Result<Commit, PortError> {
         let committed = self.ports.dispatches.commit(before, step, route).await;
         match &committed {
-            Ok(Commit::Applied(stored)) => {
+            Ok(Commit::Advance(stored)) => {
                 self.known.note(stored);
                 self.metrics.recorded(&step.records);
             }

@@ -18,14 +18,14 @@ use crate::ports::StoredDispatch;
 const GENERATION: usize = 4096;
 
 /// What is known of a dispatch's offers.
-enum Known {
+enum OpenOffer {
     /// An open offer.
     Open(Box<StoredDispatch>),
     /// All offers up to this one have ended.
     Over { offer_seq: u32, ver: u32 },
 }
 
-impl Known {
+impl OpenOffer {
     fn from_stored(stored: &StoredDispatch) -> Self {
         let state = &stored.state;
         if state.status == DispatchStatus::Requested && state.driver.is_some() {
@@ -49,12 +49,12 @@ pub(super) struct OfferCache(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<DispatchId, Known>,
-    old: HashMap<DispatchId, Known>,
+    young: HashMap<DispatchId, OpenOffer>,
+    old: HashMap<DispatchId, OpenOffer>,
 }
 
 impl Generations {
-    fn get(&self, id: &DispatchId) -> Option<&Known> {
+    fn get(&self, id: &DispatchId) -> Option<&OpenOffer> {
         self.young.get(id).or_else(|| self.old.get(id))
     }
 }
@@ -70,18 +70,18 @@ impl OfferCache {
         if known.young.len() >= GENERATION {
             known.old = std::mem::take(&mut known.young);
         }
-        known.young.insert(id.clone(), Known::from_stored(stored));
+        known.young.insert(id.clone(), OpenOffer::from_stored(stored));
     }
 
     /// Removes and returns the dispatch with its open offer. It is used once; a caller that fails with it has to read.
     pub(super) fn take_open(&self, id: &DispatchId) -> Option<StoredDispatch> {
         let mut known = self.locked();
-        if !matches!(known.get(id), Some(Known::Open(_))) {
+        if !matches!(known.get(id), Some(OpenOffer::Open(_))) {
             return None;
         }
         let older = known.old.remove(id);
         match known.young.remove(id).or(older) {
-            Some(Known::Open(stored)) => Some(*stored),
+            Some(OpenOffer::Open(stored)) => Some(*stored),
             _ => None,
         }
     }
@@ -89,8 +89,8 @@ impl OfferCache {
     /// Whether an offer has ended. False if unknown.
     pub(super) fn is_over(&self, id: &DispatchId, offer_seq: u32) -> bool {
         match self.locked().get(id) {
-            Some(Known::Open(stored)) => stored.state.offer_seq > offer_seq,
-            Some(Known::Over { offer_seq: last, .. }) => *last >= offer_seq,
+            Some(OpenOffer::Open(stored)) => stored.state.offer_seq > offer_seq,
+            Some(OpenOffer::Over { offer_seq: last, .. }) => *last >= offer_seq,
             None => false,
         }
     }

@@ -9,7 +9,7 @@ use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::PersonStatus;
-use dispatch_core::ping_filter::{Doubt, Fix, Track, Verdict};
+use dispatch_core::ping_filter::{Fix, Rejection, Track, Verdict};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
@@ -24,7 +24,7 @@ struct Known {
     idle_since: EpochMs,
     /// When its last believed ping was made, by the phone's clock.
     phone_at: Option<EpochMs>,
-    doubt: Option<Doubt>,
+    doubt: Option<Rejection>,
 }
 
 impl Known {

@@ -29,7 +29,7 @@ use crate::ports::{IdempotencyState, IdempotentRequest, PortError, StoredAnswer}
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A request that may carry an Idempotency-Key.
-pub(super) struct Asked<'a, T> {
+pub(super) struct RequestKey<'a, T> {
     pub caller: &'a Caller,
     /// The `operationId`.
     pub operation: &'static str,
@@ -39,7 +39,7 @@ pub(super) struct Asked<'a, T> {
     pub key: Option<String>,
 }
 
-impl<T: Serialize> Asked<'_, T> {
+impl<T: Serialize> RequestKey<'_, T> {
     fn request(&self, key: &str) -> IdempotentRequest {
         // A document that was deserialized can be serialized, so the fallback is never used.
         let body = serde_json::to_vec(self.body).unwrap_or_default();
@@ -70,7 +70,7 @@ fn digest(parts: &[&[u8]]) -> String {
 /// Runs `work`, or returns the stored response of an earlier request with the same key.
 pub(super) async fn once<T: Serialize>(
     app: &AppState,
-    asked: Asked<'_, T>,
+    asked: RequestKey<'_, T>,
     work: impl Future<Output = Result<Json<Dispatch>, ApiError>>,
 ) -> Result<Response, ApiError> {
     let Some(key) = &asked.key else { return work.await.map(IntoResponse::into_response) };

@@ -37,7 +37,7 @@ impl Stream {
 }
 
 /// The result of listing a stream.
-pub(super) enum Look {
+pub(super) enum Discovery {
     /// The stream exists.
     Listed {
         shards: Vec<Shard>,
@@ -64,14 +64,14 @@ fn lease_key(label: &str, shard_id: &str) -> String {
 
 /// Lists all shards of a stream. `DescribeStream` may be called ten times a second for each stream, and its result is
 /// eventually consistent.
-pub(super) async fn look(client: &Client, stream_arn: &str) -> Result<Look, PortError> {
+pub(super) async fn discover(client: &Client, stream_arn: &str) -> Result<Discovery, PortError> {
     let label = label_of(stream_arn);
     let (mut shards, mut after) = (HashMap::new(), None);
     for _ in 0..PAGES_MAX {
         let request = client.describe_stream().stream_arn(stream_arn).set_exclusive_start_shard_id(after);
         let answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(Look::Gone),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(Discovery::Gone),
             Err(error) => return Err(port_error(LISTING, &error)),
         };
         let Some(description) = answer.stream_description else { break };
@@ -84,7 +84,7 @@ pub(super) async fn look(client: &Client, stream_arn: &str) -> Result<Look, Port
         }
         after = description.last_evaluated_shard_id;
         if after.is_none() {
-            return Ok(Look::Listed { shards: shards.into_values().collect(), disabled });
+            return Ok(Discovery::Listed { shards: shards.into_values().collect(), disabled });
         }
     }
     // An incomplete list must not be taken for a complete one: missing shards would count as gone.

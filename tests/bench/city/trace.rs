@@ -148,7 +148,7 @@ impl Trace {
         let sample: u64 = (0..SAMPLE).map(|number| request(seoul, scenario, seed, number).ride_ms).sum();
         let busy_s = sample as f64 / f64::from(SAMPLE) / 1000.0 + PICKUP_S;
         let rate = scenario.demand * f64::from(scenario.drivers) / busy_s;
-        let mut arrivals = Dice::of(seed, Actor::Arrivals);
+        let mut arrivals = Dice::for_actor(seed, Actor::Arrivals);
         let mut requests = Vec::new();
         let (mut at, end) = (0.0, (scenario.counted_to() + BEHIND_MS) as f64 / 1000.0);
         for number in 0.. {
@@ -163,7 +163,7 @@ impl Trace {
 
     /// What a driver would do about an offer of a request, and how long it takes, ms: the same in every arm.
     pub fn answer(&self, request: u32, driver: u32) -> Option<(Answer, u64)> {
-        let mut dice = Dice::of(self.seed.wrapping_add(u64::from(driver + 1) << 32), Actor::Request(request));
+        let mut dice = Dice::for_actor(self.seed.wrapping_add(u64::from(driver + 1) << 32), Actor::Request(request));
         let choice = dice.unit();
         let delay_ms = millis(dice.log_normal(ANSWER_S.0, ANSWER_S.1));
         if choice < ACCEPT {
@@ -177,7 +177,7 @@ impl Trace {
 }
 
 fn request(seoul: &Seoul, scenario: &Scenario, seed: u64, number: u32) -> RequestPlan {
-    let mut dice = Dice::of(seed, Actor::Request(number));
+    let mut dice = Dice::for_actor(seed, Actor::Request(number));
     let pickup = seoul.somewhere(&mut dice);
     let mut destination = seoul.somewhere(&mut dice);
     for _ in 0..DESTINATIONS_TRIED {
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn riders_give_up_as_kakao_counted() {
-        let mut dice = Dice::of(1, Actor::Arrivals);
+        let mut dice = Dice::for_actor(1, Actor::Arrivals);
         let drawn: Vec<u64> = (0..20_000).map(|_| WaitPolicy::Short.draw(&mut dice)).collect();
         let gone = |ms: u64| drawn.iter().filter(|patience| **patience <= ms).count() as f64 / drawn.len() as f64;
         assert!(

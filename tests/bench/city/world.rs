@@ -220,10 +220,10 @@ impl<'a> World<'a> {
 
     fn add_driver(&mut self, number: u32) -> anyhow::Result<()> {
         let seed = self.setup.seed;
-        let car = Car::at(self.setup.seoul.home(seed, number), Dice::of(seed, Actor::Cruise(number)));
+        let car = Car::at(self.setup.seoul.home(seed, number), Dice::for_actor(seed, Actor::Cruise(number)));
         let id = driver_id(number)?;
         self.drivers.push(Driver { id, car, riding_since: None, idle_from: 0, idle_ms: 0, offers: 0 });
-        let mut habits = Dice::of(seed, Actor::DriverHabits(number));
+        let mut habits = Dice::for_actor(seed, Actor::DriverHabits(number));
         if habits.chance(self.setup.scenario.demand.min(0.95)) {
             let left_s = habits.between(0.0..self.trace.busy_s);
             self.set_out(number);

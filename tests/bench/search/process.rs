@@ -20,7 +20,7 @@ pub struct Measured {
 
 /// Places searched from.
 pub fn places(seoul: &Seoul, count: u32) -> Vec<Coordinate> {
-    (0..count).map(|number| seoul.somewhere(&mut Dice::of(SEED, Actor::Request(number)))).collect()
+    (0..count).map(|number| seoul.somewhere(&mut Dice::for_actor(SEED, Actor::Request(number)))).collect()
 }
 
 /// Fills an index, holds it to a look at every driver, and measures it.

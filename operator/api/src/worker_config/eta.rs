@@ -39,13 +39,13 @@ pub enum RouterKind {
 impl Default for EtaConfig {
     /// The meaning of a document from an operator without this field.
     fn default() -> Self {
-        Self::of(&DispatchPolicy::default())
+        Self::from_policy(&DispatchPolicy::default())
     }
 }
 
 impl EtaConfig {
     /// The numbers of a policy, without a router.
-    pub(super) fn of(policy: &DispatchPolicy) -> Self {
+    pub(super) fn from_policy(policy: &DispatchPolicy) -> Self {
         Self { router: None, timeout_ms: policy.eta_timeout_ms, top_k: policy.eta_top_k }
     }
 
@@ -62,7 +62,7 @@ impl EtaConfig {
 #[cfg(feature = "crd")]
 impl RouterConfig {
     /// The router of a validated system.
-    pub(super) fn of(spec: &crate::dispatch_system::EtaSpec) -> Option<Self> {
+    pub(super) fn from_spec(spec: &crate::dispatch_system::EtaSpec) -> Option<Self> {
         use crate::dispatch_system::EtaProvider;
         let kind = match spec.provider {
             EtaProvider::StraightLine => return None,

@@ -42,7 +42,7 @@ pub struct NightSurchargeConfig {
 }
 
 impl FareConfig {
-    pub(super) fn of(fare: &FareTable) -> Self {
+    pub(super) fn from_table(fare: &FareTable) -> Self {
         let night = |night: &NightSurcharge| NightSurchargeConfig {
             from_minute: night.from_minute,
             to_minute: night.to_minute,

@@ -25,12 +25,12 @@ pub enum MatchingModeConfig {
 
 impl Default for MatchingConfig {
     fn default() -> Self {
-        Self::of(MatchingPolicy::default())
+        Self::from_policy(MatchingPolicy::default())
     }
 }
 
 impl MatchingConfig {
-    pub(super) fn of(policy: MatchingPolicy) -> Self {
+    pub(super) fn from_policy(policy: MatchingPolicy) -> Self {
         let mode = match policy.mode {
             MatchingMode::Sequential => MatchingModeConfig::Sequential,
             MatchingMode::Batched => MatchingModeConfig::Batched,

@@ -58,7 +58,7 @@ fn config(dispatch: DispatchConfig) -> WorkerConfig {
 }
 
 fn default() -> WorkerConfig {
-    config(DispatchConfig::of(&DispatchPolicy::default(), &fare()))
+    config(DispatchConfig::new(&DispatchPolicy::default(), &fare()))
 }
 
 /// The default document with `value` at the JSON pointer `at`.
@@ -192,7 +192,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn workers_read_what_the_operator_writes(policy in policies(), fare in fares()) {
-        let written = config(DispatchConfig::of(&policy, &fare));
+        let written = config(DispatchConfig::new(&policy, &fare));
         let read = WorkerConfig::read(&written.to_json_pretty().unwrap()).unwrap();
         prop_assert_eq!(read.dispatch.policy().unwrap(), policy);
         prop_assert_eq!(read.dispatch.fare_table().unwrap(), fare);

@@ -31,8 +31,8 @@ pub enum ManifestRefusal {
 pub(crate) enum CacheSource {
     /// The run starts it. The emulated stack has its replication group nevertheless, as in the cloud.
     Started,
-    /// A running one, by its address. The manifest is read as if `spec.cache.external` named it, so the stack contains no
-    /// replication group, which not every emulator supports.
+    /// A running one, by its address. The manifest is read as if `spec.cache.external` named it, so the stack contains
+    /// no replication group, which not every emulator supports.
     External(String),
 }
 

@@ -52,8 +52,8 @@ pub enum BinaryError {
     NoFile { option: &'static str, path: PathBuf },
 }
 
-/// The emulator's web server, hypercorn, in the Python environment of ministack: the named one, else that of the project,
-/// else that of the ministack on PATH.
+/// The emulator's web server, hypercorn, in the Python environment of ministack: the named one, else that of the
+/// project, else that of the ministack on PATH.
 pub(crate) fn emulator(named: Option<&Path>) -> Result<PathBuf, BinaryError> {
     let ministack = match named {
         Some(path) => named_file("--ministack", path)?,

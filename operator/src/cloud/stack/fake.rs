@@ -172,7 +172,7 @@ impl FakeStacks {
     }
 
     /// Name of the first stack that has resources.
-    pub fn living(&self) -> Option<String> {
+    pub fn first_with_resources(&self) -> Option<String> {
         self.lock().stacks.iter().find(|(_, found)| found.holds_data()).map(|(name, _)| name.clone())
     }
 
@@ -246,7 +246,7 @@ impl Fake {
         self.state.next() != crate::cloud::stack::Next::Create
     }
 
-    fn look(&mut self, name: &str) {
+    fn step(&mut self, name: &str) {
         let Some((left, end, template)) = self.running.take() else { return };
         if left > 0 {
             self.running = Some((left - 1, end, template));
@@ -328,7 +328,7 @@ impl StackProvider for FakeStacks {
     async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError> {
         self.answer("describe", |inner| {
             Ok(inner.find(stack).map(|(name, fake)| {
-                fake.look(&name.clone());
+                fake.step(&name.clone());
                 StackDescription {
                     arn: fake.arn.clone(),
                     state: fake.state.clone(),

@@ -279,12 +279,13 @@ pub trait StackProvider: Send + Sync {
     async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError>;
     /// Starts a rollback to the last stable state. Idempotent by `token`.
     async fn roll_back(&self, stack: &str, way: Rollback<'_>, token: &str) -> Result<(), PortError>;
-    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`. Idempotent.
+    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`.
+    /// Idempotent.
     async fn delete(&self, stack: &str, retain: &[String], token: &str) -> Result<(), PortError>;
     /// Events after the one with id `after`, or all events, oldest first.
     async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError>;
-    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each naming
-    /// its resource. They do not appear among the stack's events.
+    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each
+    /// naming its resource. They do not appear among the stack's events.
     async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError>;
     /// Resources in CloudFormation's order.
     async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError>;

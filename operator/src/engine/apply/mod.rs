@@ -28,14 +28,14 @@ use crate::engine::stack_input::StackInput;
 use change_set::{import, refusals};
 
 pub(crate) use change_set::{change_set, compute};
-pub(crate) use stack_waiter::{FinalState, Freshness, StackWaiter};
+pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
 
 /// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more
 /// does not converge.
 const STEPS_MAX: usize = 6;
 
 /// Whether a run ends with a result or continues from it.
-type Turn = ControlFlow<StackResult, StackResult>;
+type Flow = ControlFlow<StackResult, StackResult>;
 
 /// One run for one system.
 pub(crate) struct Run<'a> {
@@ -104,7 +104,7 @@ impl Run<'_> {
                 (StackStep::Wait, Some(stack)) => {
                     self.step(format!("waiting for stack {} ({})", self.desired.stack, stack.state.name()));
                     let mut follower = StackWaiter::new(&self.ports.stacks, &stack.arn, self.wait_policy).await?;
-                    follower.until_rest(Freshness::Any, self.progress).await?
+                    follower.until_rest(Since::Any, self.progress).await?
                 }
                 (StackStep::DeleteThenCreate, Some(stack)) if !deleted => {
                     deleted = true;
@@ -115,7 +115,7 @@ impl Run<'_> {
                 }
                 (step @ (StackStep::ContinueRollback | StackStep::RollBack), Some(stack)) if !gone_back => {
                     gone_back = true;
-                    match self.take_back(&step, stack, &mut result).await? {
+                    match self.undo_update(&step, stack, &mut result).await? {
                         Ok(rest) => rest,
                         Err(message) => {
                             let verdict = Verdict::Refused { reason: Reason::SkipRefused, message };
@@ -148,14 +148,14 @@ impl Run<'_> {
 
     /// Creates the stack. Continues if imported data still needs a policy or an index with which it could not be
     /// imported.
-    async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+    async fn make(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Flow, PortError> {
         let result = self.create(found, result).await?;
         let more = result.verdict == Verdict::Settled && self.next(result.stack.as_ref()) == StackStep::Update;
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
     }
 
     /// Updates the stack, or adds the next missing index of its table.
-    async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
+    async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Flow, PortError> {
         if let Some(steps) = self.compare(found.as_ref()).index_steps {
             self.step(steps.to_string());
             // DynamoDB creates one index at a time, and another client may have started one.
@@ -172,7 +172,7 @@ impl Run<'_> {
 
     /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be
     /// skipped.
-    async fn take_back(
+    async fn undo_update(
         &mut self,
         step: &StackStep,
         stack: &StackDescription,
@@ -221,7 +221,7 @@ impl Run<'_> {
             Rollback::RollBack => &[],
         };
         self.ports.stacks.roll_back(&stack.arn, way, &token("back", stack, skip)).await?;
-        follower.until_rest(Freshness::New, self.progress).await
+        follower.until_rest(Since::New, self.progress).await
     }
 
     /// The state of the stack, if its table has an index that is not active yet.
@@ -241,7 +241,7 @@ impl Run<'_> {
             }
             Ok(OnExisting::Import) => {
                 self.step(format!("importing retained data: {kept}"));
-                let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::of(table));
+                let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::for_table(table));
                 return self.change(import(self.desired, found.as_ref(), steps.as_ref()), found, result).await;
             }
             Err(ImportRefusal::Another(text)) => (Reason::OwnedByAnother, text),
@@ -300,7 +300,7 @@ impl Run<'_> {
         let mut follower = StackWaiter::new(stacks, &stack.arn, self.wait_policy).await?;
         stacks.execute(&request.stack, &request.name, &request.name).await?;
         (result.changed, result.attempted) = (true, true);
-        let rest = follower.until_rest(Freshness::New, self.progress).await?;
+        let rest = follower.until_rest(Since::New, self.progress).await?;
         let (verdict, stack) = match rest {
             FinalState::StillRunning(stack) => (Verdict::StillRunning(stack.state.clone()), Some(stack)),
             FinalState::Gone => (failed(StackState::DeleteComplete, follower.cause(), None), None),
@@ -342,7 +342,7 @@ pub(crate) async fn delete(
 ) -> Result<(FinalState, Option<String>, Vec<StackEvent>), PortError> {
     let mut follower = StackWaiter::new(&ports.stacks, &stack.arn, wait_policy).await?;
     ports.stacks.delete(&stack.arn, retain, &token("delete", stack, retain)).await?;
-    let rest = follower.until_rest(Freshness::New, progress).await?;
+    let rest = follower.until_rest(Since::New, progress).await?;
     Ok((rest, follower.cause().map(describe_cause), follower.kept()))
 }
 
@@ -400,7 +400,7 @@ fn describe_cause(event: &StackEvent) -> String {
 }
 
 /// The verdict on a stack that is only inspected.
-pub(crate) fn look(stack: Option<&StackDescription>, input: Input) -> Verdict {
+pub(crate) fn inspect(stack: Option<&StackDescription>, input: Input) -> Verdict {
     match next_step(stack, input, Retry::Allowed) {
         StackStep::UpToDate => Verdict::Settled,
         StackStep::Create | StackStep::Update => Verdict::Untouched,

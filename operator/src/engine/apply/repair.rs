@@ -13,7 +13,7 @@ impl Run<'_> {
     /// Sends the desired credential to the platform application before the stack records it, so that an interrupted run
     /// repeats it. Returns a verdict if SNS rejects the credential.
     pub(super) async fn rotate(&mut self, found: Option<&StackDescription>) -> Result<Option<Verdict>, PortError> {
-        let base = found.and_then(|stack| ArnBase::of(&stack.arn));
+        let base = found.and_then(|stack| ArnBase::parse(&stack.arn));
         let (Some(credential), Some(base), Credential::Changed) = (&self.desired.fcm, base, self.credential) else {
             return Ok(None);
         };

@@ -11,7 +11,7 @@ use crate::engine::settings::WaitPolicy;
 
 /// Which stable state ends a wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freshness {
+pub(crate) enum Since {
     /// Any: the operation was started by an earlier run or another client.
     Any,
     /// Only one that an event since the start of the wait confirms: CloudFormation still reports the old state for a
@@ -75,11 +75,7 @@ impl<'a> StackWaiter<'a> {
     }
 
     /// Polls at growing intervals until the stack is in a stable state.
-    pub async fn until_rest(
-        &mut self,
-        freshness: Freshness,
-        progress: &mut dyn Progress,
-    ) -> Result<FinalState, PortError> {
+    pub async fn until_rest(&mut self, freshness: Since, progress: &mut dyn Progress) -> Result<FinalState, PortError> {
         let deadline = Instant::now() + self.wait_policy.total;
         let mut pause = self.wait_policy.first;
         loop {
@@ -90,7 +86,7 @@ impl<'a> StackWaiter<'a> {
                 return Ok(FinalState::Gone);
             }
             let at_rest = stack.state.next() != Next::Wait;
-            let fresh = freshness == Freshness::Any || self.own_status.as_deref() == Some(stack.state.name());
+            let fresh = freshness == Since::Any || self.own_status.as_deref() == Some(stack.state.name());
             if at_rest && fresh {
                 return Ok(FinalState::At(stack));
             }

@@ -22,7 +22,7 @@ pub struct IndexSteps {
 
 impl IndexSteps {
     /// The steps for a table that is about to be imported; `None` if it has all indexes.
-    pub fn of(table: &TableLook) -> Option<Self> {
+    pub fn for_table(table: &TableLook) -> Option<Self> {
         let present: Vec<TableIndex> = INDEXES.into_iter().filter(|index| table.keys.contains_key(*index)).collect();
         let of = INDEXES.len() - present.len();
         (of > 0).then_some(Self { present, of })
@@ -70,7 +70,7 @@ mod tests {
     fn without(indexes: &[&str]) -> Option<IndexSteps> {
         let mut table = table_look("t");
         table.keys.retain(|name, _| !indexes.contains(&name.as_str()));
-        IndexSteps::of(&table)
+        IndexSteps::for_table(&table)
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    pub fn of(system: &ValidatedSystem) -> Self {
+    pub fn new(system: &ValidatedSystem) -> Self {
         Self { system: format!("{}/{}", system.namespace, system.name), uid: system.uid.clone() }
     }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_stack_is_ours_by_its_tags_alone() {
-        let owner = Owner::of(&system());
+        let owner = Owner::new(&system());
         assert_eq!(owner.of_stack(&tagged(&[(SYSTEM_TAG, "default/seoul")])), Ownership::Ours);
         for tags in [&[][..], &[("team", "x")], &[(SYSTEM_TAG, "default/busan")], &[(UID_TAG, "1")]] {
             assert!(matches!(owner.of_stack(&tagged(tags)), Ownership::Another(_)), "{tags:?}");
@@ -123,7 +123,7 @@ mod tests {
     fn an_object_of_the_same_name_in_another_cluster_is_another() {
         let mut system = system();
         system.uid = Some("here".to_owned());
-        let owner = Owner::of(&system);
+        let owner = Owner::new(&system);
         let theirs = tagged(&[(SYSTEM_TAG, "default/seoul"), (UID_TAG, "there")]);
         assert!(matches!(owner.of_stack(&theirs), Ownership::Another(text) if text.contains("there")));
         assert_eq!(owner.of_data(&theirs.tags), Ownership::Ours, "data outlives the object");
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn without_a_cluster_the_uid_on_the_stack_stays() {
-        let owner = Owner::of(&system());
+        let owner = Owner::new(&system());
         let found = tagged(&[(SYSTEM_TAG, "default/seoul"), (UID_TAG, "there")]);
         assert_eq!(owner.tags(Some(&found)).get(UID_TAG).map(String::as_str), Some("there"));
     }
 
     #[test]
     fn only_a_stack_of_our_template_can_be_adopted() {
-        let owner = Owner::of(&system());
+        let owner = Owner::new(&system());
         let mut stack = tagged(&[]);
         assert!(owner.refusal(&stack, Adoption::Refuse).is_some_and(|text| text.contains("adopt it explicitly")));
         assert!(owner.refusal(&stack, Adoption::Take).is_some_and(|text| text.contains("cannot be adopted")));

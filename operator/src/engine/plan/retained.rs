@@ -46,7 +46,7 @@ pub fn importable(
     kept: &RetainedData,
     adoption: Adoption,
 ) -> Result<OnExisting, ImportRefusal> {
-    let owner = Owner::of(system);
+    let owner = Owner::new(system);
     let table = kept.table.as_ref().map(|(table, tags)| (format!("table {}", table.name), tags));
     let bucket = kept.bucket.as_ref().map(|(name, tags)| (format!("bucket {name}"), tags));
     for (what, tags) in [table, bucket].into_iter().flatten() {

@@ -55,7 +55,7 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
-struct Said {
+struct Summary {
     phase: SystemPhase,
     reason: Reason,
     message: String,
@@ -75,7 +75,7 @@ pub fn stalled_for(status: &DispatchSystemStatus, reason: Reason) -> bool {
 }
 
 /// The status of a system after a run.
-pub fn of(facts: &Facts<'_>) -> DispatchSystemStatus {
+pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     let said = phase(facts);
     let stack_ready = stack_condition(facts);
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
@@ -152,7 +152,7 @@ fn skipped(facts: &Facts<'_>) -> Vec<String> {
 
 /// What the system is doing, which stack it concerns, and what happens next. Messages contain no time (the condition
 /// has its own), so that an unchanged status stays equal.
-fn phase(facts: &Facts<'_>) -> Said {
+fn phase(facts: &Facts<'_>) -> Summary {
     let mut said = finding(facts);
     let stack = &facts.system.names.stack;
     let next = match (&said.phase, facts.verdict) {
@@ -186,8 +186,8 @@ fn waits(reason: Reason) -> bool {
     )
 }
 
-fn finding(facts: &Facts<'_>) -> Said {
-    let say = |phase, reason, message: String| Said { phase, reason, message };
+fn finding(facts: &Facts<'_>) -> Summary {
+    let say = |phase, reason, message: String| Summary { phase, reason, message };
     let stack = &facts.system.names.stack;
     match facts.verdict {
         Verdict::Stalled(state) => say(SystemPhase::Stalled, stalled_reason(state), stalled_message(stack, state)),
@@ -426,7 +426,7 @@ mod tests {
         system.generation = 7;
         let stack = state.map(stack_in);
         let plan = Plan::new("h", StackStep::Update, Vec::new(), Vec::new());
-        of(&Facts {
+        from_facts(&Facts {
             system: &system,
             verdict,
             stack: stack.as_ref(),
@@ -519,9 +519,9 @@ mod tests {
         let since = |status: &DispatchSystemStatus, kind: ConditionType| {
             status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.last_transition_time.clone())
         };
-        let second = of(&facts);
+        let second = from_facts(&facts);
         assert_eq!(since(&second, ConditionType::Ready), since(&first, ConditionType::Ready));
         facts.verdict = &Verdict::Untouched;
-        assert_ne!(since(&of(&facts), ConditionType::Ready), since(&first, ConditionType::Ready));
+        assert_ne!(since(&from_facts(&facts), ConditionType::Ready), since(&first, ConditionType::Ready));
     }
 }

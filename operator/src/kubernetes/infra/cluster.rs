@@ -63,7 +63,7 @@ pub enum Claim<'a> {
 }
 
 /// An object as stored, even if its spec is invalid.
-pub type Stored = DynamicObject;
+pub type SystemObject = DynamicObject;
 
 /// Client of the Kubernetes API server.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// Reads a `DispatchSystem`.
-    pub async fn system(&self, namespace: &str, name: &str) -> Result<Option<Stored>, ClusterError> {
+    pub async fn system(&self, namespace: &str, name: &str) -> Result<Option<SystemObject>, ClusterError> {
         self.read("read the DispatchSystem", self.systems(namespace).get_opt(name)).await
     }
 
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Sets the finalizers; fails with a conflict if the object changed since it was read.
-    pub async fn set_finalizers(&self, stored: &Stored, finalizers: &[String]) -> Result<(), ClusterError> {
+    pub async fn set_finalizers(&self, stored: &SystemObject, finalizers: &[String]) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
         let patch = json!({ "metadata": {
             "finalizers": finalizers,
@@ -122,7 +122,7 @@ impl Cluster {
     ///
     /// If a whole group of fields is no longer reported, a separate merge patch removes it first: when an apply removes
     /// the last field of a group, older API servers store a null in its place and then reject the object they produced.
-    pub async fn set_status(&self, stored: &Stored, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
+    pub async fn set_status(&self, stored: &SystemObject, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
         if let Some(gone) = stored.data.get("status").and_then(|before| groups_gone(before, &to_value(status))) {
             let patch = json!({ "metadata": { "uid": stored.metadata.uid }, "status": gone });
@@ -295,7 +295,7 @@ fn system_resource() -> ApiResource {
 }
 
 /// Namespace and name. Every stored object of a namespaced kind has both.
-pub fn place(stored: &Stored) -> (&str, &str) {
+pub fn place(stored: &SystemObject) -> (&str, &str) {
     let meta = &stored.metadata;
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use kube::{Client, Resource as _};
 use tokio::time::timeout;
 
 use crate::kubernetes::events::ObjectEvent;
-use crate::kubernetes::infra::cluster::Stored;
+use crate::kubernetes::infra::cluster::SystemObject;
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 
@@ -35,7 +35,7 @@ impl EventRecorder {
     }
 
     /// Publishes events about one object, in order.
-    pub async fn publish(&self, about: &Stored, events: Vec<ObjectEvent>) {
+    pub async fn publish(&self, about: &SystemObject, events: Vec<ObjectEvent>) {
         let regarding = reference(about);
         for event in events {
             if self.fence.check().is_err() {
@@ -66,7 +66,7 @@ fn kubernetes_event(event: ObjectEvent) -> Event {
     }
 }
 
-fn reference(stored: &Stored) -> ObjectReference {
+fn reference(stored: &SystemObject) -> ObjectReference {
     ObjectReference {
         api_version: Some(format!("{GROUP}/{VERSION}")),
         kind: Some(DispatchSystem::kind(&()).into_owned()),

@@ -21,7 +21,7 @@ use crate::engine::status::{self, Frame};
 use crate::kubernetes::context::{Context, Outcome};
 use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::events::{self, ObjectEvent};
-use crate::kubernetes::infra::cluster::{Stored, place, to_value};
+use crate::kubernetes::infra::cluster::{SystemObject, place, to_value};
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::infra::{secrets, timing};
 use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
@@ -36,7 +36,7 @@ const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
 /// Takes the next step of a deletion.
-pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Outcome, ReconcileError> {
+pub async fn cleanup(context: &Context, key: &Key, stored: &SystemObject) -> Result<Outcome, ReconcileError> {
     let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: None });
@@ -75,7 +75,7 @@ pub async fn cleanup(context: &Context, key: &Key, stored: &Stored) -> Result<Ou
 struct Cleanup<'a> {
     context: &'a Context,
     key: &'a Key,
-    stored: &'a Stored,
+    stored: &'a SystemObject,
     previous: Option<&'a DispatchSystemStatus>,
 }
 
@@ -94,7 +94,7 @@ impl Cleanup<'_> {
             system.names.table.clone_from(&identity.table_name);
         }
         let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
-        if let Some(base) = arn.and_then(ArnBase::of) {
+        if let Some(base) = arn.and_then(ArnBase::parse) {
             system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
         }
         let word = spec.get("deletionPolicy").is_some_and(|word| !word.is_null());

@@ -30,7 +30,7 @@ use crate::engine::settings::{DriftDetection, Mode, RetryPolicy, Settings};
 use crate::engine::status::{self, ConnectionState, Frame, SystemPhase, WorkersState};
 use crate::kubernetes::error::{self, ReconcileError, Refusal};
 use crate::kubernetes::events::{self, ObjectEvent};
-use crate::kubernetes::infra::cluster::Stored;
+use crate::kubernetes::infra::cluster::SystemObject;
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::infra::reconcile_cache::{DeniedSecret, InputDigest, NextLook, ReconcileCache};
 use crate::kubernetes::infra::secrets::{self, SecretsRead};
@@ -39,7 +39,7 @@ use crate::kubernetes::policy::retry::RetryState;
 use crate::kubernetes::policy::tenancy::{self};
 use crate::kubernetes::reconcile::connection::Connection;
 use crate::kubernetes::reconcile::exports::Exports;
-use crate::kubernetes::reconcile::worker_deployments::{Ensured, Setting};
+use crate::kubernetes::reconcile::worker_deployments::{Rollout, Setting};
 
 /// Reconciles one object.
 pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, ReconcileError> {
@@ -83,7 +83,7 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
 struct Reconciler<'a> {
     context: &'a Context,
     key: &'a Key,
-    stored: &'a Stored,
+    stored: &'a SystemObject,
     system: &'a ValidatedSystem,
     frame: Frame<'a>,
 }
@@ -128,7 +128,7 @@ impl Reconciler<'_> {
             mode,
         };
         let outputs = base.outputs.clone();
-        let Ensured { workers, taken } =
+        let Rollout { workers, taken } =
             worker_deployments::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
         let mut status = status::with_workers(base, &workers, &self.frame);
         if status.stack_arn.is_some() {
@@ -262,7 +262,7 @@ impl Reconciler<'_> {
     /// The status and next inspection for an error that is not retried with the usual backoff; `None` if it is.
     fn refused(&self, memory: &mut ReconcileCache, error: &EngineError) -> Option<(DispatchSystemStatus, NextLook)> {
         let retry_state = memory.retry_state.with_failure(&revision_of(self.stored), error::failure_kind(error));
-        let Refusal { phase, reason } = Refusal::of(error, &retry_state)?;
+        let Refusal { phase, reason } = Refusal::from_error(error, &retry_state)?;
         if reason != Reason::RetryLimitReached {
             return Some((status::unfinished(&self.frame, phase, reason, &error.to_string()), NextLook::OnChange));
         }

@@ -37,14 +37,14 @@ pub enum EnsureError {
 
 /// Result of [`ensure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ensured {
+pub struct Rollout {
     /// How the workers are doing.
     pub workers: WorkersFinding,
     /// Name of the connection's `ConfigMap`, if an object of that name belongs to another owner.
     pub taken: Option<String>,
 }
 
-impl From<WorkersFinding> for Ensured {
+impl From<WorkersFinding> for Rollout {
     fn from(workers: WorkersFinding) -> Self {
         Self { workers, taken: None }
     }
@@ -57,7 +57,7 @@ pub async fn ensure(
     system: &ValidatedSystem,
     outputs: Option<&OutputsStatus>,
     setting: Setting<'_>,
-) -> Result<Ensured, EnsureError> {
+) -> Result<Rollout, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
         let message = "the workers are not changed because spec.managementPolicy is Observe".to_owned();
         return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
@@ -103,7 +103,7 @@ pub async fn ensure(
     if planned > 0 {
         workers.message = format!("{}; dry run: {planned} worker objects would change", workers.message);
     }
-    Ok(Ensured { workers, taken })
+    Ok(Rollout { workers, taken })
 }
 
 /// Who owns an object; `None` if it belongs to another owner. Only the name of the connection's `ConfigMap` is chosen

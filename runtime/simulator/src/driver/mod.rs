@@ -31,14 +31,14 @@ pub struct Habits {
 }
 
 impl Habits {
-    pub fn of(args: &Args, number: u32) -> Self {
+    pub fn from_args(args: &Args, number: u32) -> Self {
         Self {
             accept_share: args.accept_share,
             reject_share: args.reject_share,
             cancel_share: args.driver_cancel_share,
             answer_delay: args.answer_delay,
             trip_seconds: args.trip_seconds,
-            dice: Dice::of(args.seed, Actor::DriverHabits(number)),
+            dice: Dice::for_actor(args.seed, Actor::DriverHabits(number)),
         }
     }
 

@@ -12,7 +12,7 @@ struct Cli {
 
 fn habits(words: &str) -> Habits {
     let line = format!("simulate --api http://127.0.0.1:1 --signing-key key.json {words}");
-    Habits::of(&Cli::parse_from(line.split_whitespace()).args, 0)
+    Habits::from_args(&Cli::parse_from(line.split_whitespace()).args, 0)
 }
 
 fn always(answer: &str) -> Habits {

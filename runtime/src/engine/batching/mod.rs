@@ -66,7 +66,7 @@ impl Default for Batching {
 }
 
 /// The result of a search that joins a window.
-pub(super) struct Listed {
+pub(super) struct WaitingSearch {
     /// All candidates, in the order of an unbatched search.
     pub(super) ranked: Vec<Candidate>,
     /// The drivers they were ranked from.
@@ -138,7 +138,7 @@ impl Engine {
     pub(super) async fn match_in_window(
         &self,
         stored: &StoredDispatch,
-        listed: Listed,
+        listed: WaitingSearch,
         policy: &DispatchPolicy,
         window: Duration,
     ) -> Option<Vec<Candidate>> {

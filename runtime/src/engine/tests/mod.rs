@@ -239,7 +239,7 @@ impl World {
         self.stored().await.item.events.iter().map(|event| event.event_type).collect()
     }
 
-    async fn answer(&self, event: impl FnOnce(DriverId, u32) -> Event) -> Result<super::Applied, EngineError> {
+    async fn answer(&self, event: impl FnOnce(DriverId, u32) -> Event) -> Result<super::Advance, EngineError> {
         let state = self.stored().await.state;
         let driver = state.driver.clone().unwrap();
         self.engine.apply(&state.id, event(driver, state.offer_seq)).await

@@ -55,7 +55,7 @@ pub async fn post_one(
     let position = validate::coordinate("", body.lat, body.lng)?;
     let accuracy_m = validate::ping_accuracy("", body.accuracy_meters)?;
     let phone_at = validate::ping_time("", body.timestamp.as_deref())?;
-    let mut given = Given::default();
+    let mut given = PingInput::default();
     given.add(Ping { driver, position, at: app.engine.ports.clock.now(), phone_at }, accuracy_m);
     take(&app, given).await
 }
@@ -84,7 +84,7 @@ pub async fn post_batch(
         return Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")));
     }
     let now = app.engine.ports.clock.now();
-    let mut taken = Given::default();
+    let mut taken = PingInput::default();
     for (index, given) in body.locations.into_iter().enumerate() {
         let entry = validate::Entry(index);
         let driver = validate::driver_id(&format_args!("{entry}driverId"), given.driver_id)?;
@@ -98,13 +98,13 @@ pub async fn post_batch(
 
 /// The positions of a request.
 #[derive(Default)]
-struct Given {
+struct PingInput {
     /// Those that are accurate enough to record.
     pings: Vec<Ping>,
     inaccurate: u32,
 }
 
-impl Given {
+impl PingInput {
     fn add(&mut self, ping: Ping, accuracy_m: Option<f64>) {
         if ping_filter::is_accurate(accuracy_m) {
             self.pings.push(ping);
@@ -114,8 +114,8 @@ impl Given {
     }
 }
 
-async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
-    let Given { pings, inaccurate } = given;
+async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
+    let PingInput { pings, inaccurate } = given;
     let metrics = &app.engine.metrics;
     let recorded = app.engine.ports.fleet.record(&pings).await;
     let mut recorded = recorded.inspect_err(|error| {

@@ -18,7 +18,7 @@ pub struct Admission(pub(in crate::http) Arc<Semaphore>);
 
 impl Admission {
     /// Admits at most `in_flight_max` concurrent requests.
-    pub fn of(in_flight_max: usize) -> Self {
+    pub fn new(in_flight_max: usize) -> Self {
         Self(Arc::new(Semaphore::new(in_flight_max)))
     }
 }
@@ -34,7 +34,7 @@ impl Default for Admission {
 pub struct StreamPlaces(pub(in crate::http) Arc<Semaphore>);
 
 impl StreamPlaces {
-    pub fn of(places: usize) -> Self {
+    pub fn new(places: usize) -> Self {
         Self(Arc::new(Semaphore::new(places)))
     }
 }

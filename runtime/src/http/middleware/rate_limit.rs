@@ -92,10 +92,10 @@ struct Buckets<K> {
     /// How far in the future `full_at` may be for a request to be allowed, µs.
     tolerance_us: u64,
     begun: Instant,
-    kept: Mutex<Kept<K>>,
+    kept: Mutex<Bucket<K>>,
 }
 
-struct Kept<K> {
+struct Bucket<K> {
     /// When each bucket will be full again, µs since `begun`.
     full_at: HashMap<K, u64>,
     /// The shared bucket of all keys for which there is no room.
@@ -111,7 +111,7 @@ impl<K: Eq + Hash> Buckets<K> {
             interval_us,
             tolerance_us: interval_us * u64::from(rate.burst.saturating_sub(1)),
             begun,
-            kept: Mutex::new(Kept { full_at: HashMap::new(), others_full_at: 0, swept: begun }),
+            kept: Mutex::new(Bucket { full_at: HashMap::new(), others_full_at: 0, swept: begun }),
         }
     }
 

@@ -41,7 +41,7 @@ async fn a_request_that_takes_too_long_times_out() {
 #[tokio::test(start_paused = true)]
 async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     let mut world = World::with(|ports| ports.streams = Arc::new(Stuck));
-    world.state.admission = Admission::of(1);
+    world.state.admission = Admission::new(1);
     world.api = router(world.state.clone(), &HttpRole::ALL.into());
     let api = world.api.clone();
     let stuck = without_body("GET", "/v1/events?driver=00001");

@@ -73,7 +73,7 @@ impl Who {
     }
 
     /// The caller to expect for a request: the user or driver that it names.
-    fn of(path: &str, query: &str, body: &Value) -> Self {
+    fn new(path: &str, query: &str, body: &Value) -> Self {
         let parts: Vec<&str> = path.split('/').collect();
         let named = |name: &str, prefix: &str| Some(body[name].as_str()?.strip_prefix(prefix)?.to_owned());
         let asked = |name: &str| {
@@ -105,7 +105,7 @@ impl Who {
 fn authorized(mut request: Request<Body>, body: &Value) -> Request<Body> {
     if !request.headers().contains_key("authorization") {
         let uri = request.uri();
-        let token = Who::of(uri.path(), uri.query().unwrap_or_default(), body).token();
+        let token = Who::new(uri.path(), uri.query().unwrap_or_default(), body).token();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     request

@@ -94,7 +94,7 @@ async fn a_stream_ends_with_its_token() {
 #[tokio::test]
 async fn open_streams_are_limited_and_return_their_permit() {
     let mut world = World::new();
-    world.state.stream_places = StreamPlaces::of(1);
+    world.state.stream_places = StreamPlaces::new(1);
     world.api = router(world.state.clone(), &HttpRole::ALL.into());
     let first = open(&world, "driver=00001").await;
     let refused = world.get("/v1/events?driver=00002").await;

@@ -50,7 +50,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 fn get(path: &str, more: &str) -> String {
-    let token = Who::of(path, "", &serde_json::Value::Null).token();
+    let token = Who::new(path, "", &serde_json::Value::Null).token();
     format!("GET {path} HTTP/1.1\r\nhost: dispatch\r\nconnection: close\r\nauthorization: Bearer {token}\r\n{more}\r\n")
 }
 
@@ -87,7 +87,7 @@ async fn in_flight_requests_never_exceed_the_cap_over_all_routes() {
     let slow = Arc::new(Slow { waiting: AtomicUsize::new(0), most: AtomicUsize::new(0), go: going });
     let streams = slow.clone();
     let mut world = World::with(|ports| ports.streams = streams);
-    world.state.admission = Admission::of(CAP);
+    world.state.admission = Admission::new(CAP);
     let server = Arc::new(Server::start(&world, Bounds::default()).await);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..10 * CAP {

@@ -125,8 +125,8 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
     )
 }
 
-/// The logical id of a route. The first operations were deployed under names that are not their operation ids; a new name would have
-/// CloudFormation make the route again while the old one still holds its key.
+/// The logical id of a route. The first operations were deployed under names that are not their operation ids; a new
+/// name would have CloudFormation make the route again while the old one still holds its key.
 fn logical_id(route: &Route) -> String {
     let mut name = match route.operation_id {
         "respondToOffer" => "RespondToDispatch",

@@ -155,7 +155,7 @@ impl Exports<'_> {
         let pause = requeue::export(self.elapsed(&running));
         memory.not_before = Some(Instant::now() + pause);
         let slot = running.slot.as_ref().map(|slot| slot.0);
-        let ended = match export::look(self.ports, &running.export_arn, slot).await {
+        let ended = match export::describe(self.ports, &running.export_arn, slot).await {
             Ok(Some(seen)) if seen.state != IN_PROGRESS => Some(seen),
             Ok(found) => exports::given_up(&running, self.now, found.is_some()),
             Err(error) => {

@@ -115,7 +115,8 @@ fn the_production_template_is_known_to_the_last_byte() {
     insta::assert_snapshot!("production", render(&production()).to_json_pretty());
 }
 
-/// The other templates are known by what distinguishes them from the one above, so that a change of what they share shows once.
+/// The other templates are known by what distinguishes them from the one above, so that a change of what they share
+/// shows once.
 #[test]
 fn the_other_templates_differ_from_it_in_known_properties() {
     let production = leaves(&render(&production()), "busan");
