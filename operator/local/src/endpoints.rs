@@ -36,8 +36,8 @@ pub(crate) enum AwsIdentity {
 }
 
 impl AwsIdentity {
-    /// The emulators' identity for an emulator that this run starts, and for a loopback address if the environment names
-    /// no other identity: AWS itself is never there. `is_set` reports whether an environment variable is set.
+    /// The emulators' identity for an emulator that this run starts, and for a loopback address if the environment
+    /// names no other identity: AWS itself is never there. `is_set` reports whether an environment variable is set.
     pub(crate) fn for_endpoint(starts_emulator: bool, endpoint: &str, is_set: impl Fn(&str) -> bool) -> Self {
         let host = reqwest::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
         let loopback = matches!(host.as_deref(), Some("localhost" | "127.0.0.1" | "[::1]"));

@@ -3,7 +3,7 @@
 //! `dispatch-local run` starts an emulated AWS endpoint and Redis as child processes, reconciles the manifest with the
 //! operator's engine as `dispatch-operator apply` does, and starts the runtime with the worker configuration that the
 //! engine rendered. It reconciles again when the manifest changes. No child process outlives the run, however it ends:
-//! see [`process::reaper`].
+//! see `process::reaper`.
 //!
 //! Decisions are pure and have modules of their own (restart pauses, what an edit means for the workers, how the view
 //! looks); `process` and `session` carry them out.
@@ -58,8 +58,8 @@ const ADMIN_PORT: u16 = 9090;
 const REDIS_PORT: u16 = 6379;
 const APPS_PORT: u16 = 8000;
 
-/// Runs a city until it has done what it was asked for, or a signal stops it. When this returns, every child process has
-/// ended.
+/// Runs a city until it has done what it was asked for, or a signal stops it. When this returns, every child process
+/// has ended.
 pub async fn run(args: RunArgs) -> Result<(), LocalError> {
     let started = Instant::now();
     let mut stop = StopSignals::new()?;

@@ -18,8 +18,8 @@ pub(crate) struct TrafficCounts {
 }
 
 impl TrafficCounts {
-    /// Reads the counters of a page in the text exposition format. Samples of a family are summed over their labels; all
-    /// other lines are ignored.
+    /// Reads the counters of a page in the text exposition format. Samples of a family are summed over their labels;
+    /// all other lines are ignored.
     pub(crate) fn parse(page: &str) -> Self {
         let mut counts = Self::default();
         for line in page.lines() {

@@ -28,8 +28,8 @@ pub enum TcpPortError {
     NoneFree(#[source] io::Error),
 }
 
-/// Ports for `N` servers. Ports that were asked for by number are claimed until this value is dropped: to another run, a
-/// port appears free between its choice and the server's own `bind`, and while a server restarts.
+/// Ports for `N` servers. Ports that were asked for by number are claimed until this value is dropped: to another run,
+/// a port appears free between its choice and the server's own `bind`, and while a server restarts.
 #[derive(Debug)]
 pub(crate) struct TcpPorts<const N: usize> {
     /// In the order of the requests.

@@ -1,5 +1,5 @@
-//! `dispatch-local run` as a process, with the real emulator and the real Redis. Small Python programs replace runtime and
-//! simulator, so these tests cover supervision and isolation only; the end-to-end suite covers a whole city.
+//! `dispatch-local run` as a process, with the real emulator and the real Redis. Small Python programs replace runtime
+//! and simulator, so these tests cover supervision and isolation only; the end-to-end suite covers a whole city.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue fails")]
 

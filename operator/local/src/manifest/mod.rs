@@ -31,8 +31,8 @@ pub enum ManifestRefusal {
 pub(crate) enum CacheSource {
     /// The run starts it. The emulated stack has its replication group nevertheless, as in the cloud.
     Started,
-    /// A running one, by its address. The manifest is read as if `spec.cache.external` named it, so the stack contains no
-    /// replication group, which not every emulator supports.
+    /// A running one, by its address. The manifest is read as if `spec.cache.external` named it, so the stack contains
+    /// no replication group, which not every emulator supports.
     External(String),
 }
 
@@ -89,8 +89,15 @@ fn with_cause(error: &ManifestError) -> String {
 mod tests {
     use super::*;
 
-    const SEOUL: &str = "apiVersion: dispatch.coactus.io/v1alpha1\nkind: DispatchSystem\nmetadata: { name: seoul }\nspec:\n  \
-                         city: seoul\n  region: ap-northeast-2\n  timezone: Asia/Seoul\n";
+    const SEOUL: &str = "\
+apiVersion: dispatch.coactus.io/v1alpha1
+kind: DispatchSystem
+metadata: { name: seoul }
+spec:
+  city: seoul
+  region: ap-northeast-2
+  timezone: Asia/Seoul
+";
 
     #[test]
     fn an_edit_may_change_rules_but_not_the_identity() {

@@ -1,5 +1,5 @@
-//! Watches the manifest by its content. Reading it each second costs nothing, and handles what file events do not: editors
-//! that rename, network folders, and edits that change nothing.
+//! Watches the manifest by its content. Reading it each second costs nothing, and handles what file events do not:
+//! editors that rename, network folders, and edits that change nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

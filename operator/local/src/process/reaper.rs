@@ -1,8 +1,8 @@
 //! The reaper: a small shell process that ends the children if this program cannot.
 //!
-//! This program handles a normal end, Ctrl-C and SIGTERM, but not SIGKILL or a crash. Then the kernel closes this end of
-//! a pipe; the reaper reads end-of-file and ends every process group on its list. A pipe works on every Unix, needs no
-//! unsafe code and, unlike `prctl(PR_SET_PDEATHSIG)`, does not fire when the *thread* that started a child ends. The
+//! This program handles a normal end, Ctrl-C and SIGTERM, but not SIGKILL or a crash. Then the kernel closes this end
+//! of a pipe; the reaper reads end-of-file and ends every process group on its list. A pipe works on every Unix, needs
+//! no unsafe code and, unlike `prctl(PR_SET_PDEATHSIG)`, does not fire when the *thread* that started a child ends. The
 //! reaper has a process group of its own, so a signal to this program's group does not reach it.
 
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// Keeps a list of process groups from `add` and `remove` lines. At end-of-file it sends them SIGTERM, waits up to three
-/// seconds for them to end, and sends SIGKILL to the rest.
+/// Keeps a list of process groups from `add` and `remove` lines. At end-of-file it sends them SIGTERM, waits up to
+/// three seconds for them to end, and sends SIGKILL to the rest.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=

@@ -1,5 +1,5 @@
-//! The operator's engine in a local run: the reconcile of `dispatch-operator apply`, with this machine's addresses for the
-//! workers.
+//! The operator's engine in a local run: the reconcile of `dispatch-operator apply`, with this machine's addresses for
+//! the workers.
 
 use std::time::Duration;
 
