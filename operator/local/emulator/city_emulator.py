@@ -25,6 +25,7 @@ SERVICES = frozenset(os.environ["SERVICES"].split(","))
 HOSTS = (b"127.0.0.1", b"localhost")
 
 HEALTH = "/_ministack/health"
+REFUSAL = b"This emulator serves only signed AWS requests, for the services of a city.\n"
 
 # The service that a request is signed for: Credential=<key>/<date>/<region>/<service>/aws4_request.
 SIGNED_FOR = re.compile(rb"AWS4-HMAC-SHA256 Credential=[^/]+/[^/]+/[^/]+/([a-z0-9-]+)/aws4_request\b")
@@ -99,7 +100,7 @@ async def app(scope, receive, send):
         await ministack.app(scope, receive, send)
     elif scope["type"] == "http":
         await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": b"This emulator serves signed AWS requests of a city only.\n"})
+        await send({"type": "http.response.body", "body": REFUSAL})
     else:
         await send({"type": "websocket.close", "code": 1008})
 

@@ -1,4 +1,4 @@
-//! The file that tells shells where a run is: `. .local/seoul/env`.
+//! The addresses of a run, as a file for shells: `. .local/seoul/env`.
 
 use std::fmt::Write as _;
 use std::io;

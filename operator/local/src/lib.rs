@@ -3,7 +3,7 @@
 //! `dispatch-local run` starts an emulated AWS endpoint and Redis as child processes, reconciles the manifest with the
 //! operator's engine as `dispatch-operator apply` does, and starts the runtime with the worker configuration that the
 //! engine rendered. It reconciles again when the manifest changes. No child process outlives the run, however it ends:
-//! see [`process::reaper`].
+//! see `process::reaper`.
 //!
 //! Decisions are pure and have modules of their own (restart pauses, what an edit means for the workers, how the view
 //! looks); `process` and `session` carry them out.

@@ -57,7 +57,8 @@ mod tests {
                 "coolDownAfterTimeoutMs": 30000, "acceptanceWindowDays": 7, "autoAccept": true,
                 "fare": {
                     "base": 4800, "baseDistanceM": 1600, "perDistance": 100, "perDistanceM": 131, "perTime": 100,
-                    "perTimeS": 30, "nightSurcharges": [], "roadFactorPercent": 130, "averageSpeedKmh": 25, "roundTo": 100
+                    "perTimeS": 30, "nightSurcharges": [], "roadFactorPercent": 130, "averageSpeedKmh": 25,
+                    "roundTo": 100
                 }
             }
         }))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use dispatch_operator::commands::options::SecretFiles;
 
-pub use self::options::Simulation;
+pub(crate) use self::options::Simulation;
 use crate::manifest::CacheSource;
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "URL", value_parser = aws_url)]
     pub aws_endpoint: Option<String>,
     /// Port of the emulated AWS on 127.0.0.1. Default: a free one, so that web pages cannot guess it.
-    #[arg(long, value_name = "PORT", conflicts_with = "aws_endpoint", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", conflicts_with = "aws_endpoint")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub aws_port: Option<u16>,
     /// Use this Redis (redis://host:port or rediss://host:port) instead of starting one. The stack then has no
     /// ElastiCache, as if the manifest named the Redis in `spec.cache.external`.

@@ -89,8 +89,15 @@ fn with_cause(error: &ManifestError) -> String {
 mod tests {
     use super::*;
 
-    const SEOUL: &str = "apiVersion: dispatch.coactus.io/v1alpha1\nkind: DispatchSystem\nmetadata: { name: seoul }\nspec:\n  \
-                         city: seoul\n  region: ap-northeast-2\n  timezone: Asia/Seoul\n";
+    const SEOUL: &str = "\
+apiVersion: dispatch.coactus.io/v1alpha1
+kind: DispatchSystem
+metadata: { name: seoul }
+spec:
+  city: seoul
+  region: ap-northeast-2
+  timezone: Asia/Seoul
+";
 
     #[test]
     fn an_edit_may_change_rules_but_not_the_identity() {

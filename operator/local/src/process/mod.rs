@@ -62,7 +62,7 @@ pub(crate) struct ProcessSpec {
     pub(crate) grace: Duration,
 }
 
-/// What happens when a process exits without having been told to.
+/// What happens when a process exits unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestartPolicy {
     /// The exit is reported.
@@ -103,7 +103,7 @@ pub(crate) enum ProcessEvent {
         program: Program,
         pid: u32,
     },
-    /// A process exited without having been told to.
+    /// A process exited unexpectedly.
     Exited {
         program: Program,
         status: ExitStatus,

@@ -23,8 +23,8 @@ pub(crate) struct Binaries {
 pub enum BinaryError {
     #[error(
         "ministack, the AWS emulator, was not found: neither .venv/bin/ministack in this folder or one above, nor \
-         ministack on PATH. Install it with `make tools-local`, name it with --ministack, or use a running endpoint with \
-         --aws-endpoint"
+         ministack on PATH. Install it with `make tools-local`, name it with --ministack, or use a running endpoint \
+         with --aws-endpoint"
     )]
     Ministack,
     #[error(
@@ -33,13 +33,13 @@ pub enum BinaryError {
     )]
     Hypercorn(PathBuf),
     #[error(
-        "redis-server was not found on PATH. Install it (`apt-get install redis-server`, `brew install redis`), name it \
-         with --redis-server, or use a running one with --redis redis://host:port"
+        "redis-server was not found on PATH. Install it (`apt-get install redis-server`, `brew install redis`), name \
+         it with --redis-server, or use a running one with --redis redis://host:port"
     )]
     Redis,
     #[error(
-        "dispatch-runtime was not found beside this program or on PATH. Build it with `cargo build -p dispatch-runtime`, \
-         or name it with --runtime-bin"
+        "dispatch-runtime was not found beside this program or on PATH. Build it with `cargo build -p \
+         dispatch-runtime`, or name it with --runtime-bin"
     )]
     Runtime,
     #[error(

@@ -25,7 +25,7 @@ impl Admission {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self::of(IN_FLIGHT_MAX)
+        Self::new(IN_FLIGHT_MAX)
     }
 }
 
@@ -41,6 +41,6 @@ impl StreamPlaces {
 
 impl Default for StreamPlaces {
     fn default() -> Self {
-        Self::of(STREAMS_MAX)
+        Self::new(STREAMS_MAX)
     }
 }
