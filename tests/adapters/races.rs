@@ -1,7 +1,7 @@
-//! Races for one offer: several workers, each with an engine of its own, bring what contradicts each other at the same moment, and the
-//! table decides. In each race a driver has the live offers of two dispatches, as when a reservation was lost.
+//! Races for one offer: several workers, each with its own engine, send contradicting events at the same moment, and
+//! the table decides. In each race a driver has the live offers of two dispatches, as after a lost reservation.
 //!
-//! `RACES` is how many are run (`RACES=100000`), `RACES_SEED` which.
+//! `RACES` sets the number of races (`RACES=100000`), `RACES_SEED` the random seed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::ports::clock::FakeClock;
-use dispatch_runtime::ports::{PortError, Ports};
+use dispatch_runtime::ports::{FleetPorts, PortError, Ports};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use serde_json::Value;
 
@@ -24,20 +24,21 @@ use crate::store::dynamodb::{Aws, DynamoTable};
 use crate::store::table::{Table, start};
 use crate::support::seoul;
 
-/// Workers, and so contenders at most.
+/// Workers, and therefore the most contenders.
 const WORKERS: usize = 4;
-/// Races on one table: few enough to look at it as a whole afterwards.
+/// Races per table: few enough to audit the whole table afterwards.
 const BLOCK: usize = 100;
-/// Races on the table in memory, unless told otherwise: some ten seconds.
+/// Default number of races on the table in memory: about ten seconds.
 const IN_MEMORY: usize = 10_000;
-/// Races on DynamoDB, unless told otherwise: each is a dozen calls, and the emulator answers some five hundred a second.
+/// Default number of races on DynamoDB: each is a dozen calls, and the emulator answers about five hundred a second.
 const ON_DYNAMODB: usize = 500;
-/// Times whoever is told to come later comes again, as apps do: on a busy machine a try may take longer than all tries should.
+/// Retries of a contender that gets a temporary error, as apps retry: on a busy machine one attempt may use up the
+/// whole budget.
 const COMES_AGAIN: usize = 5;
-/// Items of one `BatchWriteItem`.
+/// Items per `BatchWriteItem`.
 const BATCH: usize = 25;
 
-/// What a contender wants.
+/// What a contender tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Accept,
@@ -59,7 +60,7 @@ const WISHES: [Wish; 7] = [
     Wish::AcceptEarlierOffer,
 ];
 
-/// A small generator, so that a seed names a run for ever (`SplitMix64`).
+/// A small random generator (`SplitMix64`), so that a seed always reproduces the same run.
 struct Random(u64);
 
 impl Random {
@@ -71,7 +72,7 @@ impl Random {
         usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
     }
 
-    /// Two to four contenders; the first is one who can win, and accepts come more often, also twice.
+    /// Two to four contenders. The first can win; accepts are more frequent and may occur twice.
     fn wishes(&mut self) -> Vec<Wish> {
         let mut wishes = vec![WISHES[self.below(5)]];
         for _ in 0..=self.below(WORKERS - 1) {
@@ -101,7 +102,7 @@ impl Race {
         format!("driver#{}", self.number)
     }
 
-    /// Both dispatches offered, each the second time in its life, to the same driver.
+    /// Offers both dispatches to the same driver; it is the second offer of each.
     async fn prepare(&self, table: &Table) {
         let driver = table.add_driver(&self.driver()).await;
         let first = DriverId::parse("driver#before").unwrap();
@@ -130,7 +131,7 @@ impl Race {
         (DispatchId::parse(self.dispatch(other)).unwrap(), event)
     }
 
-    /// Everybody at once. For each contender whether its wish came true by itself.
+    /// Runs all contenders at the same time. Returns for each whether its own attempt took effect.
     async fn run(&self, engines: &[Arc<Engine>]) -> Vec<bool> {
         let together = Arc::new(tokio::sync::Barrier::new(self.wishes.len()));
         let contenders: Vec<_> = std::iter::zip(&self.wishes, engines)
@@ -159,7 +160,7 @@ impl Race {
         came_true
     }
 
-    /// What the table says must be what the contenders were told, whole, and of one winner.
+    /// The table must match the answers that the contenders got, be consistent and have one winner.
     fn audit(&self, items: &HashMap<String, Vec<Value>>, came_true: &[bool]) {
         let story = format!("race {}: {:?} {came_true:?}", self.number, self.wishes);
         let true_of = |wish: Wish| {
@@ -211,7 +212,7 @@ fn profile<'a>(items: &'a HashMap<String, Vec<Value>>, pk: &str) -> &'a Value {
     items[pk].iter().find(|item| item["SK"] == "PROFILE").unwrap()
 }
 
-/// What happened since the race began: one event for each version, the first four before it.
+/// The events since the race began: one per version; the first four are older.
 fn endings<'a>(dispatch: &'a Value, story: &str) -> Vec<&'a str> {
     let events = dispatch["events"].as_array().unwrap();
     assert_eq!(dispatch["ver"], events.len(), "{story}: each write is one event");
@@ -227,7 +228,7 @@ fn engines(table: &Table) -> Vec<Arc<Engine>> {
         let ports = Ports {
             dispatches: table.dispatches(),
             profiles: table.profiles(),
-            fleet: fleet.clone(),
+            fleet: FleetPorts::new(&fleet),
             timers: Arc::new(FakeTimers::default()),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(FakeNotifier::default()),
@@ -262,7 +263,7 @@ async fn all_of(table: &Table, races: &[Race]) -> Vec<Value> {
 }
 
 impl DynamoTable {
-    /// Takes over what another table holds.
+    /// Writes the items of another table.
     async fn copy(&self, items: Vec<Value>) {
         for batch in items.chunks(BATCH) {
             let requests = batch.iter().map(|item| {
@@ -275,7 +276,7 @@ impl DynamoTable {
         }
     }
 
-    /// Everything in it.
+    /// All items of the table.
     async fn scan(&self) -> Vec<Value> {
         let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
         let items = pages.collect::<Result<Vec<_>, _>>().await.unwrap();
@@ -283,7 +284,7 @@ impl DynamoTable {
     }
 }
 
-/// Runs races in blocks; a block is prepared in memory and, where there is one, taken over by DynamoDB.
+/// Runs races in blocks. A block is prepared in memory and copied to DynamoDB if `aws` is given.
 async fn run(name: &str, count: usize, aws: Option<&Aws>) {
     let number_in = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<usize>().unwrap());
     let count = number_in("RACES").unwrap_or(count);

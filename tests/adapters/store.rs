@@ -1,4 +1,4 @@
-//! [`DispatchStore`] and [`ProfileStore`]: one suite for the table in memory and the table in DynamoDB.
+//! [`DispatchStore`] and [`ProfileStore`]: one contract suite for the table in memory and the table in DynamoDB.
 
 mod contract;
 pub mod dynamodb;
@@ -10,17 +10,17 @@ use dispatch_core::time::EpochMs;
 use dispatch_runtime::ports::{NewDispatch, UserProfile};
 use table::Table;
 
-/// What some user says of itself.
+/// A user profile.
 pub fn a_user() -> UserProfile {
     table::user_profile()
 }
 
-/// Some request of a user.
+/// A request of a user.
 pub fn a_request(user: &UserId, now: EpochMs) -> NewDispatch {
     table::new_dispatch("dispatch#1", user, now)
 }
 
-/// Runs every scenario on memory, each as a test of its own, and all of them on one DynamoDB, each on its own table.
+/// Runs every scenario in memory, each as a separate test, and all of them on one DynamoDB, each on its own table.
 macro_rules! contract {
     ($($scenario:ident),* $(,)?) => {
         mod memory {

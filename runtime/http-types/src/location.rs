@@ -1,5 +1,6 @@
 //! Places, and the positions of drivers.
 
+use dispatch_core::geo;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,4 +86,16 @@ pub struct LocationsTaken {
     /// Positions dropped: of unknown drivers, older than what is known, too inaccurate, or where nobody gets to that fast.
     #[schema(example = 0)]
     pub dropped: u32,
+}
+
+impl From<geo::Location> for Location {
+    fn from(geo::Location { lat, lng, address }: geo::Location) -> Self {
+        Self { lat, lng, address }
+    }
+}
+
+impl From<Location> for geo::Location {
+    fn from(Location { lat, lng, address }: Location) -> Self {
+        Self { lat, lng, address }
+    }
 }

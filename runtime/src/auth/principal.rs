@@ -3,7 +3,6 @@
 use dispatch_api::worker_config::ClaimsConfig;
 use dispatch_core::ids::{DriverId, UserId};
 use dispatch_core::time::EpochMs;
-use dispatch_http_types::Scope;
 use serde_json::Value;
 
 use super::token::{ClaimMap, text};
@@ -48,15 +47,6 @@ impl Principal {
             return Err("it is nobody's here: no scope, or no id for it");
         }
         Ok(principal)
-    }
-
-    /// Whether it is a caller of this kind.
-    pub fn is(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::User => self.user.is_some(),
-            Scope::Driver => self.driver.is_some(),
-            Scope::Operations => self.operations,
-        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Connections {
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
             profiles: Arc::new(store),
-            fleet: Arc::new(fleet),
+            fleet,
             timers: Arc::new(timers),
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),

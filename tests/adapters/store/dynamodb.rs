@@ -1,4 +1,4 @@
-//! The table in DynamoDB, and what only a real table can show.
+//! The table in DynamoDB, and behaviour that only a real table shows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +27,7 @@ pub struct Aws {
     ministack: Ministack,
 }
 
-/// One table of it.
+/// One table in the emulator.
 pub struct DynamoTable {
     pub store: DynamoStore,
     pub client: Client,
@@ -50,7 +50,7 @@ impl Aws {
         self.ministack.endpoint()
     }
 
-    /// A new table with the keys, indexes and stream of the template.
+    /// Creates a table with the keys, indexes and stream of the CloudFormation template.
     pub async fn table(&self, gsi1_shards: u16) -> Table {
         let name = format!("dispatch-{}", self.tables.fetch_add(1, Ordering::Relaxed));
         let stream =

@@ -18,7 +18,7 @@ use crate::http::openapi::{BodyRefusals, DriverPath, Missing};
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::http::validate;
-use crate::ports::{Person, Ping, PortError, Recorded, RouteTail};
+use crate::ports::{Person, Ping, PingOutcome, PortError, RouteTail};
 
 /// Positions of one batch.
 const BATCH_MAX: usize = 500;
@@ -99,7 +99,7 @@ impl Given {
 async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
     let Given { pings, inaccurate } = given;
     let metrics = &app.engine.metrics;
-    let recorded = app.engine.ports.fleet.record(&pings).await;
+    let recorded = app.engine.ports.fleet.positions.record(&pings).await;
     let mut recorded = recorded.inspect_err(|error| {
         metrics.port_error(error);
         metrics.pings("refused", u32::try_from(pings.len()).unwrap_or(u32::MAX));
@@ -109,14 +109,14 @@ async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<Location
     let mut points = Vec::new();
     for (ping, recorded) in pings.iter().zip(recorded) {
         match recorded {
-            Recorded::Seen => accepted += 1,
-            Recorded::OnDispatch(dispatch) => {
+            PingOutcome::Seen => accepted += 1,
+            PingOutcome::OnDispatch(dispatch) => {
                 points.push((dispatch, RoutePoint { position: ping.position, at: ping.at }));
                 accepted += 1;
             }
-            Recorded::Outdated => outdated += 1,
-            Recorded::Implausible => implausible += 1,
-            Recorded::Unknown => unknown += 1,
+            PingOutcome::Outdated => outdated += 1,
+            PingOutcome::Implausible => implausible += 1,
+            PingOutcome::Unknown => unknown += 1,
         }
     }
     extend_routes(app, &points).await;
@@ -130,9 +130,9 @@ async fn take(app: &AppState, given: Given) -> Result<(StatusCode, Json<Location
 }
 
 /// Tells the cache of the drivers it has forgotten, and records their pings again. Who has no profile stays unknown.
-async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recorded]) -> Result<(), ApiError> {
+async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [PingOutcome]) -> Result<(), ApiError> {
     let unknown: Vec<usize> =
-        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == Recorded::Unknown).collect();
+        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == PingOutcome::Unknown).collect();
     if unknown.is_empty() {
         return Ok(());
     }
@@ -146,11 +146,11 @@ async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recor
     if entries.is_empty() {
         return Ok(());
     }
-    ports.fleet.put(&entries).await?;
+    ports.fleet.positions.put(&entries).await?;
     let known: BTreeSet<&DriverId> = entries.iter().map(|entry| &entry.driver).collect();
     let again: Vec<usize> = unknown.into_iter().filter(|index| known.contains(&pings[*index].driver)).collect();
     let repeated: Vec<Ping> = again.iter().map(|index| pings[*index].clone()).collect();
-    for (index, answer) in again.into_iter().zip(ports.fleet.record(&repeated).await?) {
+    for (index, answer) in again.into_iter().zip(ports.fleet.positions.record(&repeated).await?) {
         recorded[index] = answer;
     }
     Ok(())
@@ -165,7 +165,7 @@ async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
         app.engine.metrics.port_error(&error);
         tracing::warn!(%error, "routes could not be extended");
     };
-    match app.engine.ports.fleet.push_route(points).await {
+    match app.engine.ports.fleet.routes.push(points).await {
         Ok(tails) => {
             for (dispatch, tail) in tails {
                 store_chunks(app, &dispatch, tail).await.unwrap_or_else(failed);
@@ -181,7 +181,7 @@ async fn store_chunks(app: &AppState, dispatch: &DispatchId, tail: RouteTail) ->
     let ports = &app.engine.ports;
     for (number, chunk) in (tail.next_chunk..).zip(tail.points.chunks_exact(ROUTE_CHUNK_POINTS)) {
         ports.dispatches.append_route(dispatch, number, chunk).await?;
-        ports.fleet.trim_route(dispatch, number, chunk.len()).await?;
+        ports.fleet.routes.trim(dispatch, number, chunk.len()).await?;
     }
     Ok(())
 }
