@@ -93,7 +93,7 @@ async fn routers_over_http_keep_the_contract() {
         let server = RoadServer::start().await;
         let process = Process::asking(kind, &server.url());
         keeps_the_contract(&process.eta).await;
-        assert_eq!((process.count("answered"), server.asked()), (3, 3), "nobody is asked about nobody");
+        assert_eq!((process.count("answered"), server.asked()), (3, 3), "no request without places");
     }
 }
 

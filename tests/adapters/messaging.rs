@@ -207,8 +207,9 @@ async fn a_timer_is_never_early_and_carries_the_specified_message() {
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
     let (at, body, _) = inbox.messages.lock().unwrap()[0].clone();
     assert!(at - began >= Duration::from_millis(1_200), "{:?}", at - began);
-    let seed: serde_json::Value = serde_json::from_str(include_str!("../fixtures/seed/7.4-sqs-message.json")).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+    let specified: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/seed/7.4-sqs-message.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), specified);
 }
 
 fn offer() -> Notification {
@@ -247,8 +248,9 @@ async fn a_notification_comes_through_topic_and_queue_as_it_was() {
     SnsNotifier::new(world.sns.clone(), &topic).publish(&[offer()]).await.unwrap();
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
     let (_, body, attributes) = inbox.messages.lock().unwrap()[0].clone();
-    let seed: serde_json::Value = serde_json::from_str(include_str!("../fixtures/seed/7.4-sns-message.json")).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+    let specified: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/seed/7.4-sns-message.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), specified);
     let received = Received { id: "1".to_owned(), body, attributes };
     assert_eq!(notification_of(&received), Some(offer()));
 }

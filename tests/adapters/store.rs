@@ -44,7 +44,7 @@ macro_rules! contract {
 }
 
 contract!(
-    a_request_is_stored_as_the_seed_writes_it_and_occupies_its_user,
+    a_request_is_stored_as_specified_and_occupies_its_user,
     a_repeated_request_meets_the_dispatch_it_made_before,
     a_busy_or_unknown_user_gets_no_second_dispatch,
     fifty_equal_accepts_store_one,
@@ -52,7 +52,7 @@ contract!(
     two_dispatches_cannot_have_one_driver,
     a_changed_dispatch_refuses_a_step_before_its_companions_do,
     an_unchanged_step_writes_nothing,
-    a_completed_ride_leaves_the_seeds_items_and_frees_both,
+    a_completed_ride_writes_the_specified_items_and_frees_both,
     completed_rides_keep_the_last_twenty,
     a_cancelled_dispatch_frees_its_driver_and_user,
     a_user_who_is_elsewhere_does_not_keep_a_dispatch_open,

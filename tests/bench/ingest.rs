@@ -20,7 +20,7 @@ use dispatch_dev_keys::{Claims, SigningKey};
 use dispatch_runtime::auth::{Authenticator, KeySource};
 use dispatch_runtime::engine::Engine;
 use dispatch_runtime::eta::StraightLine;
-use dispatch_runtime::fleet::{RedisConnector, indexed};
+use dispatch_runtime::fleet::{RedisConnector, indexed_fleet};
 use dispatch_runtime::http::listener::{Bounds, serve};
 use dispatch_runtime::http::{Access, AppState, HttpRole, Rates, router};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
@@ -157,12 +157,12 @@ impl Stage {
         let connector = RedisConnector::new(&CacheConfig { url: redis.url(), auth_token_env: None })?;
         let (city, clock) = (seoul(), Arc::new(SystemClock));
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (fleet, _) = indexed(&connector, city.clone(), clock.clone(), Arc::clone(&metrics))?;
+        let (fleet, _) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::clone(&metrics))?;
         let entries: Vec<FleetEntry> = (0..plan.drivers + plan.probes).map(free).collect::<anyhow::Result<_>>()?;
         for some in entries.chunks(REGISTERED_AT_ONCE) {
             fleet.positions.fill(some).await?;
         }
-        let (other, follower) = indexed(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()))?;
+        let (other, follower) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()))?;
         let end = stop.clone();
         tokio::spawn(async move { follower.run(&end).await });
 

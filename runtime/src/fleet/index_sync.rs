@@ -58,7 +58,7 @@ impl From<PortError> for SyncEnd {
 }
 
 /// An indexed fleet and its sync. The index is used only while the sync runs.
-pub fn indexed(
+pub fn indexed_fleet(
     connector: &RedisConnector,
     city: City,
     clock: Arc<dyn Clock>,

@@ -27,7 +27,7 @@ use dispatch_core::time::EpochMs;
 
 pub(crate) use connect::RESPONSE_TIMEOUT;
 pub use connect::{ConnectError, RedisConnector};
-pub use index_sync::{IndexSync, indexed};
+pub use index_sync::{IndexSync, indexed_fleet};
 pub use indexed::IndexedFleet;
 pub use redis::RedisFleet;
 

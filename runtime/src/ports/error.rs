@@ -5,7 +5,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PortError {
     /// The service is unreachable, slow or throttling. A retry can succeed.
-    #[error("{action} is not possible right now")]
+    #[error("{action} is temporarily unavailable")]
     Unavailable {
         /// The attempted operation.
         action: &'static str,

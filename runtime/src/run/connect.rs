@@ -10,7 +10,7 @@ use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::eta::Routers;
-use crate::fleet::{IndexSync, RedisConnector, indexed};
+use crate::fleet::{IndexSync, RedisConnector, indexed_fleet};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
@@ -67,7 +67,7 @@ impl Connections {
             metrics: Arc::clone(metrics),
             pace: Pace::default(),
         };
-        let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
+        let (fleet, follower) = indexed_fleet(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
         let answers = Arc::new(store.clone());
         let (timers, local) = LocalFirst::new(Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)));
         let ports = Ports {

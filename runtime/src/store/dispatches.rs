@@ -19,7 +19,7 @@ use crate::ports::{
 
 const LOAD: &str = "reading a dispatch";
 const LIST: &str = "listing dispatches";
-const SWEEP: &str = "looking for open dispatches";
+const SWEEP: &str = "searching open dispatches";
 const APPEND_ROUTE: &str = "storing a route";
 const READ_ROUTE: &str = "reading a route";
 

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_shard_gives_the_seeds_literal_keys() {
+    fn one_shard_uses_the_specified_keys() {
         let driver = DriverId::parse("driver#00001").unwrap();
         let dispatch = DispatchId::parse("dispatch#00001").unwrap();
         let one = Shards::new(1);

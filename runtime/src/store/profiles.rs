@@ -23,7 +23,7 @@ const DRIVERS_READ: &str = "reading drivers";
 const AVAILABILITY: &str = "storing a driver's availability";
 const SET_DEVICE: &str = "storing a device";
 const READ_DEVICE: &str = "reading a device";
-const ACTIVE_DRIVERS: &str = "looking for active drivers";
+const ACTIVE_DRIVERS: &str = "searching active drivers";
 
 /// The condition on which a profile is written.
 enum Precondition {

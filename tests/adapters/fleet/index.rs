@@ -8,7 +8,7 @@ use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::indexed;
+use dispatch_runtime::fleet::indexed_fleet;
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{DriverSearch, FleetEntry, FleetPorts, Ping, PortError};
 use dispatch_runtime::telemetry::metrics::Metrics;
@@ -35,7 +35,7 @@ impl SyncedIndex {
     pub async fn start(server: &RedisFixture) -> Self {
         let metrics = Arc::new(Metrics::new());
         let clock = Arc::new(SystemClock);
-        let (fleet, sync) = indexed(&server.connector, seoul(), clock, Arc::clone(&metrics)).unwrap();
+        let (fleet, sync) = indexed_fleet(&server.connector, seoul(), clock, Arc::clone(&metrics)).unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move { sync.run(&stopped).await });

@@ -38,7 +38,7 @@ fn ids(dispatches: &[StoredDispatch]) -> Vec<&str> {
     dispatches.iter().map(|dispatch| dispatch.item.pk.as_str()).collect()
 }
 
-pub async fn a_request_is_stored_as_the_seed_writes_it_and_occupies_its_user(table: &Table) {
+pub async fn a_request_is_stored_as_specified_and_occupies_its_user(table: &Table) {
     let user = table.add_user("user#00001").await;
     table.request("dispatch#00001", &user, start()).await;
     let item = table.item("dispatch#00001", "METADATA").await;
@@ -188,7 +188,7 @@ pub async fn an_unchanged_step_writes_nothing(table: &Table) {
     assert_eq!(table.partition("dispatch#1").await, before);
 }
 
-pub async fn a_completed_ride_leaves_the_seeds_items_and_frees_both(table: &Table) {
+pub async fn a_completed_ride_writes_the_specified_items_and_frees_both(table: &Table) {
     let (user, driver) = (table.add_user("user#00001").await, table.add_driver("driver#00001").await);
     let requested = table.request("dispatch#00001", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(30_000)).await;
@@ -373,7 +373,7 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
         }
     };
     let all = eventually(|| open(start().plus_ms(60_000), 10), |open| open.len() == 3).await;
-    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"], "an offer that goes on is left alone");
+    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"], "a dispatch with a live offer is skipped");
     assert_eq!(open(start().plus_ms(125_000), 10).await.len(), 4, "one that has run out is not");
     table.accept(&offered, &driver, start().plus_ms(6000)).await;
     let all = eventually(|| open(start().plus_ms(125_000), 10), |open| open.len() == 3).await;
@@ -483,7 +483,7 @@ pub async fn active_drivers_of_the_district_come_first(table: &Table) {
     let all = eventually(|| active("종로구", 10), |all| *all == expected).await;
     assert_eq!(all, expected);
     assert_eq!(active("종로구", 2).await, ["driver#3", "driver#4"]);
-    assert_eq!(active("강남구", 3).await.len(), 3, "nobody there: the rest of the city");
+    assert_eq!(active("강남구", 3).await.len(), 3, "no driver in the district: the rest of the city");
 }
 
 pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table: &Table) {

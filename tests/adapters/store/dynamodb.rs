@@ -134,7 +134,7 @@ fn dynamo(table: &Table) -> &DynamoTable {
 async fn a_shared_table_is_a_good_neighbour() {
     let aws = Aws::start().await;
     another_writers_attributes_survive(&aws.table(1).await).await;
-    a_dispatch_of_a_service_that_follows_the_seed_is_served(&aws.table(1).await).await;
+    a_dispatch_of_another_service_is_served(&aws.table(1).await).await;
     a_broken_item_is_named_without_its_values(&aws.table(1).await).await;
     shards_spread_what_readers_bring_together(&aws.table(4).await).await;
 }
@@ -154,7 +154,7 @@ async fn another_writers_attributes_survive(table: &Table) {
     assert_eq!(profile["vehicleInfo"]["colour"], "white");
 }
 
-async fn a_dispatch_of_a_service_that_follows_the_seed_is_served(table: &Table) {
+async fn a_dispatch_of_another_service_is_served(table: &Table) {
     let driver = table.add_driver("driver#00001").await;
     let fixture = include_str!("../../fixtures/seed/7.1-dispatch-requested.json");
     dynamo(table).put(serde_json::from_str(fixture).unwrap()).await;

@@ -54,7 +54,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     lose(&proxy, 0, 1);
     let offer = offer_step(&requested, &driver, start().plus_ms(1000));
     let Commit::Applied(offered) = store.commit(&requested, &offer, None).await.unwrap() else {
-        panic!("our own write was taken for somebody else's")
+        panic!("our own write was mistaken for another writer's")
     };
     assert_eq!(offered.state.offer_seq, 1);
     assert!(proxy.calls().len() > 1, "the answer was lost");
@@ -63,7 +63,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     lose(&proxy, 1, 1);
     let accept = accept_step(&offered, &driver, start().plus_ms(2000));
     let Commit::Applied(accepted) = store.commit(&offered, &accept, None).await.unwrap() else {
-        panic!("our own transaction was taken for somebody else's")
+        panic!("our own transaction was mistaken for another writer's")
     };
     assert_eq!(accepted.state.status, DispatchStatus::Accepted);
     assert!(proxy.calls().len() > 2, "the answer was lost");
