@@ -1,4 +1,4 @@
-//! Services that take a connection and never answer: every call ends, within what its adapter promises.
+//! Services that accept connections and never answer: every call ends within the time limit of its adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::{RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{
-    Clock as _, DevicePush as _, DispatchStore as _, EventStreams as _, Fleet as _, HoldToken, IdempotencyStore as _,
-    IdempotentRequest, Notifier as _, OfferTimers as _, Person, PortError, ProfileStore as _, ResponseMessage,
-    ResponseQueue as _, StoredAnswer, TimerMessage,
+    Clock as _, DevicePush as _, DispatchStore as _, DriverSearch as _, EventStreams as _, HoldToken,
+    IdempotencyStore as _, IdempotentRequest, Notifier as _, OfferTimers as _, Person, PortError, PositionSink as _,
+    ProfileStore as _, Reservations as _, ResponseMessage, ResponseQueue as _, RouteTails as _, StoredAnswer,
+    TimerMessage,
 };
 use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::telemetry::metrics::Metrics;
@@ -23,13 +24,13 @@ use tokio::net::TcpListener;
 
 use crate::support::seoul;
 
-/// Longest any call of AWS may take: two tries of three seconds and a look of three, below the ten seconds of a request.
+/// Time limit of an AWS call: two attempts of three seconds and a lookup of three, below the ten seconds of a request.
 const AWS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Longest any call of Redis may take: a connection and an answer of 800 ms each, twice, and room for a loaded machine.
+/// Time limit of a Redis call: a connection and an answer of 800 ms each, twice, and a margin for a loaded machine.
 const REDIS_WITHIN: Duration = Duration::from_secs(5);
 
-/// A listener that takes every connection and keeps it, silently.
+/// A listener that accepts every connection, keeps it open and never answers.
 async fn black_hole() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -135,7 +136,7 @@ async fn every_call_of_redis_ends_in_time() {
     let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock)).unwrap();
     let events = RedisEvents::new(connector, "seoul", Arc::new(Metrics::new())).unwrap();
     let (driver, id) = (DriverId::parse("driver#1").unwrap(), DispatchId::parse("dispatch#1").unwrap());
-    let (token, now) = (HoldToken::of(&id, 1), SystemClock.now());
+    let (token, now) = (HoldToken::for_offer(&id, 1), SystemClock.now());
     let center = dispatch_core::geo::Coordinate::new(37.5, 127.0).unwrap();
     let ping = [dispatch_runtime::ports::Ping { driver: driver.clone(), position: center, at: now, phone_at: None }];
     let notification = notification();
@@ -144,7 +145,7 @@ async fn every_call_of_redis_ends_in_time() {
         ends("nearby", REDIS_WITHIN, fleet.nearby(center, &[700], 5, now)),
         ends("hold", REDIS_WITHIN, fleet.hold(&driver, &token, 1000)),
         ends("release", REDIS_WITHIN, fleet.release(&driver, &token)),
-        ends("route_tail", REDIS_WITHIN, fleet.route_tail(&id)),
+        ends("tail", REDIS_WITHIN, fleet.tail(&id)),
         ends("send", REDIS_WITHIN, events.send(&notification)),
     );
 }

@@ -1,4 +1,5 @@
-//! [`Eta`]: one suite for the straight line, the router in memory, and routers over HTTP; then what routers do wrong.
+//! [`Eta`]: one contract suite for the straight line, the router in memory and routers over HTTP; then failures of
+//! routers.
 
 mod server;
 
@@ -45,7 +46,7 @@ fn settings(kind: RouterKind, url: &str, timeout_ms: u64) -> Settings {
 }
 
 impl Process {
-    /// With two seconds for an answer, which this machine has also under load.
+    /// With a time limit of two seconds, which is enough on a loaded machine.
     fn asking(kind: RouterKind, url: &str) -> Self {
         Self::by(settings(kind, url, 2000))
     }
@@ -92,7 +93,7 @@ async fn routers_over_http_keep_the_contract() {
         let server = RoadServer::start().await;
         let process = Process::asking(kind, &server.url());
         keeps_the_contract(&process.eta).await;
-        assert_eq!((process.count("answered"), server.asked()), (3, 3), "nobody is asked about nobody");
+        assert_eq!((process.count("answered"), server.asked()), (3, 3), "no request without places");
     }
 }
 
@@ -117,7 +118,7 @@ async fn a_place_without_a_way_has_no_time_and_the_others_have_theirs() {
     }
 }
 
-/// Everything an error says, causes included.
+/// The text of an error and of its causes.
 fn whole_text(error: &PortError) -> String {
     let mut texts = vec![format!("{error} {error:?}")];
     let mut cause = std::error::Error::source(error);

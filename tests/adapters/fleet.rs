@@ -1,4 +1,4 @@
-//! [`Fleet`]: one suite for the fleet in memory and the fleet in Redis.
+//! The driver cache: one contract suite for the adapters in memory, in Redis and with an index.
 
 mod contract;
 mod index;
@@ -8,70 +8,71 @@ use std::sync::Arc;
 
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
-use dispatch_core::person::PersonStatus;
+use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::ports::clock::SystemClock;
-use dispatch_runtime::ports::{Clock as _, Fleet, FleetEntry, Ping};
-use dispatch_runtime::store::entity::DriverPreferences;
+use dispatch_runtime::ports::{Clock as _, FleetEntry, FleetPorts, Ping};
 
 use crate::support::seoul;
 
-/// Runs every scenario on memory, each as a test of its own, and all of them on one Redis, which is wiped between them.
+/// Runs every scenario in memory, each as a separate test, and all of them on one Redis, which is wiped between them.
 macro_rules! contract {
     ($($scenario:ident),* $(,)?) => {
         mod memory {
+            use dispatch_runtime::ports::FleetPorts;
+
             $(
                 #[tokio::test]
                 async fn $scenario() {
-                    super::contract::$scenario(&super::memory_fleet()).await;
+                    super::contract::$scenario(&FleetPorts::new(&super::memory_fleet())).await;
                 }
             )*
         }
 
         #[tokio::test]
         async fn redis_keeps_the_whole_contract() {
-            let server = redis::Running::start().await;
+            let server = redis::RedisFixture::start().await;
             $(
                 eprintln!("scenario: {}", stringify!($scenario));
                 server.wipe().await;
-                contract::$scenario(server.fleet.as_ref()).await;
+                contract::$scenario(&server.fleet).await;
             )*
         }
 
         #[tokio::test]
         async fn the_index_keeps_the_whole_contract() {
-            let server = redis::Running::start().await;
+            let server = redis::RedisFixture::start().await;
             $(
                 eprintln!("scenario: {}", stringify!($scenario));
                 server.wipe().await;
-                contract::$scenario(&index::Following::start(&server).await).await;
+                contract::$scenario(&index::SyncedIndex::start(&server).await.ports()).await;
             )*
         }
     };
 }
 
 contract!(
-    a_cold_cache_says_nothing_until_it_is_filled,
+    a_cold_cache_has_no_answer_until_it_is_filled,
     drivers_come_ring_by_ring_and_nearest_first,
     only_free_drivers_are_found,
-    a_ping_is_taken_once_and_in_order,
+    pings_are_recorded_once_and_in_order,
     a_phones_time_orders_its_pings,
     a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth,
-    who_is_hidden_stays_so_whatever_the_table_says,
-    a_driver_who_no_longer_pings_is_dropped,
-    a_hold_is_for_one_offer_until_it_is_given_back,
-    a_hold_ends_by_itself,
+    a_hidden_driver_stays_hidden_whatever_the_table_holds,
+    a_driver_without_pings_is_dropped,
+    a_hold_belongs_to_one_offer_until_its_release,
+    a_hold_expires,
     a_resting_driver_is_shown_and_not_held,
     answers_are_counted_for_the_window,
     the_table_does_not_overwrite_fresher_pings,
-    a_route_is_handed_over_in_chunks,
-    a_route_whose_counter_was_lost_goes_on_above,
-    a_place_beyond_the_map_harms_nobody_else,
+    a_route_is_returned_in_chunks,
+    a_route_with_a_lost_counter_continues_above,
+    a_place_beyond_the_projection_affects_no_other_driver,
 );
 
-fn memory_fleet() -> FakeFleet {
-    FakeFleet::new(seoul(), Arc::new(SystemClock))
+fn memory_fleet() -> Arc<FakeFleet> {
+    Arc::new(FakeFleet::new(seoul(), Arc::new(SystemClock)))
 }
 
 fn now() -> EpochMs {
@@ -117,8 +118,8 @@ fn ping(number: u32, metres: f64, at: EpochMs) -> Ping {
     Ping { driver: driver(number), position: north(metres), at, phone_at: None }
 }
 
-/// The drivers found around the pickup, in the order they come.
-async fn found(fleet: &dyn Fleet, rings_m: &[u32], enough: usize) -> Vec<u32> {
-    let found = fleet.nearby(north(0.0), rings_m, enough, now()).await.unwrap().expect("the cache is warm");
+/// The numbers of the drivers found around the pickup, in the order of the result.
+async fn found(fleet: &FleetPorts, rings_m: &[u32], enough: usize) -> Vec<u32> {
+    let found = fleet.search.nearby(north(0.0), rings_m, enough, now()).await.unwrap().expect("the cache is warm");
     found.iter().map(|driver| driver.id.suffix().parse().unwrap()).collect()
 }

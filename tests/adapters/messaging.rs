@@ -1,4 +1,4 @@
-//! Queues, topic and devices against the emulator.
+//! Queues, topic and devices on the emulator.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{sdk, until};
 
-/// When it came, its body and its attributes.
+/// Arrival, body and attributes of a message.
 type Seen = (Instant, String, HashMap<String, String>);
 
-/// Remembers messages; answers by their body.
+/// Records messages; its answer depends on their body.
 #[derive(Default)]
 struct Inbox {
     messages: Mutex<Vec<Seen>>,
@@ -85,7 +85,7 @@ impl World {
         answer.unwrap().attributes.unwrap()[&wanted].clone()
     }
 
-    /// Consumes a queue until `enough`, then ends in order, which waits for the poll under way and no longer.
+    /// Consumes a queue until `enough`, then shuts down, which waits for the poll in progress only.
     async fn consume(&self, url: &str, enough: impl Fn(&Inbox) -> bool) -> Arc<Inbox> {
         let inbox = Arc::new(Inbox::default());
         let consumer = Consumer::new(self.sqs.clone(), url, "test", Arc::clone(&self.metrics));
@@ -123,7 +123,7 @@ async fn messages_are_deleted_when_done_left_for_later_and_poison_goes_to_the_de
         .consume(&url, |inbox| fine(inbox) >= 25 && count(inbox, "later") >= 2 && count(inbox, "poison") >= 2)
         .await;
     assert_eq!((fine(&inbox), count(&inbox, "later")), (25, 2));
-    // The queue moves it when it would be received once too often.
+    // The queue moves it instead of delivering it once more than the limit.
     until("the dead letter", async || {
         let polled = world.sqs.receive_message().queue_url(&url).send().await.unwrap();
         assert!(polled.messages.unwrap_or_default().is_empty());
@@ -135,7 +135,7 @@ async fn messages_are_deleted_when_done_left_for_later_and_poison_goes_to_the_de
     assert!(metrics.contains("dispatch_queue_messages_total{queue=\"test\",outcome=\"unreadable\"} 2"), "{metrics}");
 }
 
-/// Cannot do what it is given, and is told to end meanwhile.
+/// Fails to handle a message while the shutdown begins.
 struct Ending(CancellationToken);
 
 #[async_trait]
@@ -176,7 +176,7 @@ async fn what_the_last_poll_brings_is_handed_back_and_not_lost_for_a_while() {
     let running = tokio::spawn(async move { consumer.run(handler.as_ref(), &end).await });
     let polls = |calls: &[Recorded]| calls.iter().filter(|call| call.operation == "ReceiveMessage").count() >= 2;
     proxy.until(Duration::from_secs(10), polls).await.unwrap();
-    // Both polls are under way when the process is told to end, and the message comes after that.
+    // Both polls are in progress when the shutdown begins; the message arrives after that.
     shutdown.cancel();
     world.sqs.send_message().queue_url(&url).message_body("late").send().await.unwrap();
     running.await.unwrap();
@@ -191,7 +191,7 @@ async fn what_the_last_poll_brings_is_handed_back_and_not_lost_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_timer_comes_not_before_its_time_and_says_what_the_seed_says() {
+async fn a_timer_is_never_early_and_carries_the_specified_message() {
     let world = World::start().await;
     let url = world.queue("offers", &[]).await;
     let message = TimerMessage {
@@ -207,9 +207,9 @@ async fn a_timer_comes_not_before_its_time_and_says_what_the_seed_says() {
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
     let (at, body, _) = inbox.messages.lock().unwrap()[0].clone();
     assert!(at - began >= Duration::from_millis(1_200), "{:?}", at - began);
-    let seed: serde_json::Value =
+    let specified: serde_json::Value =
         serde_json::from_str(include_str!("../fixtures/specification/7.4-sqs-message.json")).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), specified);
 }
 
 fn offer() -> Notification {
@@ -248,9 +248,9 @@ async fn a_notification_comes_through_topic_and_queue_as_it_was() {
     SnsNotifier::new(world.sns.clone(), &topic).publish(&[offer()]).await.unwrap();
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
     let (_, body, attributes) = inbox.messages.lock().unwrap()[0].clone();
-    let seed: serde_json::Value =
+    let specified: serde_json::Value =
         serde_json::from_str(include_str!("../fixtures/specification/7.4-sns-message.json")).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), seed);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), specified);
     let received = Received { id: "1".to_owned(), body, attributes };
     assert_eq!(notification_of(&received), Some(offer()));
 }

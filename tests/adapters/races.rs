@@ -1,7 +1,7 @@
-//! Races for one offer: several workers, each with an engine of its own, bring what contradicts each other at the same moment, and the
-//! table decides. In each race a driver has the live offers of two dispatches, as when a reservation was lost.
+//! Races for one offer: several workers, each with its own engine, send contradicting events at the same moment, and
+//! the table decides. In each race a driver has the live offers of two dispatches, as after a lost reservation.
 //!
-//! `RACES` is how many are run (`RACES=100000`), `RACES_SEED` which.
+//! `RACES` sets the number of races (`RACES=100000`), `RACES_SEED` the random seed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use dispatch_runtime::eta::StraightLine;
 use dispatch_runtime::fleet::fake::FakeFleet;
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::ports::clock::FakeClock;
-use dispatch_runtime::ports::{PortError, Ports};
+use dispatch_runtime::ports::{FleetPorts, PortError, Ports};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use serde_json::Value;
 
@@ -24,22 +24,23 @@ use crate::store::dynamodb::{Aws, DynamoTable};
 use crate::store::table::{Table, start};
 use crate::support::seoul;
 
-/// Workers, and so contenders at most.
+/// Workers, and therefore the most contenders.
 const WORKERS: usize = 4;
-/// Races on one table: few enough to look at it as a whole afterwards.
+/// Races per table: few enough to audit the whole table afterwards.
 const BLOCK: usize = 100;
-/// Races on the table in memory, unless told otherwise: some ten seconds.
+/// Default number of races on the table in memory: about ten seconds.
 const IN_MEMORY: usize = 10_000;
-/// Races on DynamoDB, unless told otherwise: each is a dozen calls, and the emulator answers some five hundred a second.
+/// Default number of races on DynamoDB: each is a dozen calls, and the emulator answers about five hundred a second.
 const ON_DYNAMODB: usize = 500;
-/// Times whoever is told to come later comes again, as apps do: on a busy machine a try may take longer than all tries should.
+/// Retries of a contender that gets a temporary error, as apps retry: on a busy machine one attempt may use up the
+/// whole budget.
 const COMES_AGAIN: usize = 5;
-/// Items of one `BatchWriteItem`.
+/// Items per `BatchWriteItem`.
 const BATCH: usize = 25;
 
-/// What a contender wants.
+/// What a contender tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Attempt {
     Accept,
     AcceptOther,
     AcceptByStranger,
@@ -49,17 +50,17 @@ enum Wish {
     CancelByUser,
 }
 
-const WISHES: [Wish; 7] = [
-    Wish::Accept,
-    Wish::AcceptOther,
-    Wish::Reject,
-    Wish::TimeOut,
-    Wish::CancelByUser,
-    Wish::AcceptByStranger,
-    Wish::AcceptEarlierOffer,
+const ATTEMPTS: [Attempt; 7] = [
+    Attempt::Accept,
+    Attempt::AcceptOther,
+    Attempt::Reject,
+    Attempt::TimeOut,
+    Attempt::CancelByUser,
+    Attempt::AcceptByStranger,
+    Attempt::AcceptEarlierOffer,
 ];
 
-/// A small generator, so that a seed names a run for ever (`SplitMix64`).
+/// A small random generator (`SplitMix64`), so that a seed always reproduces the same run.
 struct Random(u64);
 
 impl Random {
@@ -71,21 +72,21 @@ impl Random {
         usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
     }
 
-    /// Two to four contenders; the first is one who can win, and accepts come more often, also twice.
-    fn wishes(&mut self) -> Vec<Wish> {
-        let mut wishes = vec![WISHES[self.below(5)]];
+    /// Two to four contenders. The first can win; accepts are more frequent and may occur twice.
+    fn attempts(&mut self) -> Vec<Attempt> {
+        let mut attempts = vec![ATTEMPTS[self.below(5)]];
         for _ in 0..=self.below(WORKERS - 1) {
-            let choice = self.below(WISHES.len() + 3);
-            wishes.push(WISHES.get(choice).copied().unwrap_or(Wish::Accept));
+            let choice = self.below(ATTEMPTS.len() + 3);
+            attempts.push(ATTEMPTS.get(choice).copied().unwrap_or(Attempt::Accept));
         }
-        wishes
+        attempts
     }
 }
 
 /// One race: two dispatches offered to one driver.
 struct Race {
     number: usize,
-    wishes: Vec<Wish>,
+    attempts: Vec<Attempt>,
 }
 
 impl Race {
@@ -101,7 +102,7 @@ impl Race {
         format!("driver#{}", self.number)
     }
 
-    /// Both dispatches offered, each the second time in its life, to the same driver.
+    /// Offers both dispatches to the same driver; it is the second offer of each.
     async fn prepare(&self, table: &Table) {
         let driver = table.add_driver(&self.driver()).await;
         let first = DriverId::parse("driver#before").unwrap();
@@ -115,27 +116,27 @@ impl Race {
         }
     }
 
-    fn event(&self, wish: Wish) -> (DispatchId, Event) {
+    fn event(&self, attempt: Attempt) -> (DispatchId, Event) {
         let driver = DriverId::parse(self.driver()).unwrap();
         let stranger = DriverId::parse("driver#before").unwrap();
-        let event = match wish {
-            Wish::Accept | Wish::AcceptOther => Event::Accept { driver, offer_seq: 2 },
-            Wish::AcceptByStranger => Event::Accept { driver: stranger, offer_seq: 2 },
-            Wish::AcceptEarlierOffer => Event::Accept { driver: stranger, offer_seq: 1 },
-            Wish::Reject => Event::Reject { driver, offer_seq: 2 },
-            Wish::TimeOut => Event::OfferTimedOut { offer_seq: 2 },
-            Wish::CancelByUser => Event::CancelByUser { user: UserId::parse(self.user("")).unwrap() },
+        let event = match attempt {
+            Attempt::Accept | Attempt::AcceptOther => Event::Accept { driver, offer_seq: 2 },
+            Attempt::AcceptByStranger => Event::Accept { driver: stranger, offer_seq: 2 },
+            Attempt::AcceptEarlierOffer => Event::Accept { driver: stranger, offer_seq: 1 },
+            Attempt::Reject => Event::Reject { driver, offer_seq: 2 },
+            Attempt::TimeOut => Event::OfferTimedOut { offer_seq: 2 },
+            Attempt::CancelByUser => Event::CancelByUser { user: UserId::parse(self.user("")).unwrap() },
         };
-        let other = if wish == Wish::AcceptOther { "x" } else { "" };
+        let other = if attempt == Attempt::AcceptOther { "x" } else { "" };
         (DispatchId::parse(self.dispatch(other)).unwrap(), event)
     }
 
-    /// Everybody at once. For each contender whether its wish came true by itself.
+    /// Runs all contenders at the same time. Returns for each whether its own attempt took effect.
     async fn run(&self, engines: &[Arc<Engine>]) -> Vec<bool> {
-        let together = Arc::new(tokio::sync::Barrier::new(self.wishes.len()));
-        let contenders: Vec<_> = std::iter::zip(&self.wishes, engines)
-            .map(|(wish, engine)| {
-                let ((id, event), engine, together) = (self.event(*wish), engine.clone(), together.clone());
+        let together = Arc::new(tokio::sync::Barrier::new(self.attempts.len()));
+        let contenders: Vec<_> = std::iter::zip(&self.attempts, engines)
+            .map(|(attempt, engine)| {
+                let ((id, event), engine, together) = (self.event(*attempt), engine.clone(), together.clone());
                 tokio::spawn(async move {
                     together.wait().await;
                     for _ in 0..COMES_AGAIN {
@@ -149,37 +150,37 @@ impl Race {
             })
             .collect();
         let mut came_true = Vec::new();
-        for (contender, wish) in std::iter::zip(contenders, &self.wishes) {
+        for (contender, attempt) in std::iter::zip(contenders, &self.attempts) {
             came_true.push(match contender.await.unwrap() {
                 Ok(applied) => applied.changed,
                 Err(EngineError::Refused { .. }) => false,
-                Err(error) => panic!("race {}, {wish:?} among {:?}: {error:?}", self.number, self.wishes),
+                Err(error) => panic!("race {}, {attempt:?} among {:?}: {error:?}", self.number, self.attempts),
             });
         }
         came_true
     }
 
-    /// What the table says must be what the contenders were told, whole, and of one winner.
+    /// The table must match the answers that the contenders got, be consistent and have one winner.
     fn audit(&self, items: &HashMap<String, Vec<Value>>, came_true: &[bool]) {
-        let story = format!("race {}: {:?} {came_true:?}", self.number, self.wishes);
-        let true_of = |wish: Wish| {
-            let told = std::iter::zip(&self.wishes, came_true);
-            told.filter(|(other, came_true)| **other == wish && **came_true).count()
+        let story = format!("race {}: {:?} {came_true:?}", self.number, self.attempts);
+        let true_of = |attempt: Attempt| {
+            let results = std::iter::zip(&self.attempts, came_true);
+            results.filter(|(other, came_true)| **other == attempt && **came_true).count()
         };
         let (this, other) = (meta(items, &self.dispatch("")), meta(items, &self.dispatch("x")));
         let (endings, other_endings) = (endings(this, &story), endings(other, &story));
         let count = |kind: &str| endings.iter().filter(|ending| **ending == kind).count();
         let answered = count("DRIVER_ACCEPTED") + count("DRIVER_REJECTED");
         assert!(answered <= 1, "{story}: the offer was answered {answered} times");
-        assert_eq!(count("DRIVER_ACCEPTED"), true_of(Wish::Accept), "{story}");
-        assert_eq!(count("CANCELLED_BY_USER"), true_of(Wish::CancelByUser), "{story}");
-        let ended = true_of(Wish::Reject) + true_of(Wish::TimeOut);
+        assert_eq!(count("DRIVER_ACCEPTED"), true_of(Attempt::Accept), "{story}");
+        assert_eq!(count("CANCELLED_BY_USER"), true_of(Attempt::CancelByUser), "{story}");
+        let ended = true_of(Attempt::Reject) + true_of(Attempt::TimeOut);
         let void = count("DRIVER_REJECTED") - ended.min(count("DRIVER_REJECTED"));
-        let lost_to_other = true_of(Wish::AcceptOther) == 1 && self.wishes.contains(&Wish::Accept);
+        let lost_to_other = true_of(Attempt::AcceptOther) == 1 && self.attempts.contains(&Attempt::Accept);
         assert!(ended <= 1 && (void == 0 || lost_to_other), "{story}: {endings:?}");
-        assert_eq!(true_of(Wish::AcceptByStranger) + true_of(Wish::AcceptEarlierOffer), 0, "{story}");
+        assert_eq!(true_of(Attempt::AcceptByStranger) + true_of(Attempt::AcceptEarlierOffer), 0, "{story}");
         let other_accepted = other_endings.contains(&"DRIVER_ACCEPTED");
-        assert_eq!(usize::from(other_accepted), true_of(Wish::AcceptOther), "{story}");
+        assert_eq!(usize::from(other_accepted), true_of(Attempt::AcceptOther), "{story}");
 
         let on = |item: &Value| item["status"] == "ACCEPTED" && item["driverId"] == self.driver().as_str();
         assert!(!(on(this) && on(other)), "{story}: one driver on two dispatches");
@@ -211,7 +212,7 @@ fn profile<'a>(items: &'a HashMap<String, Vec<Value>>, pk: &str) -> &'a Value {
     items[pk].iter().find(|item| item["SK"] == "PROFILE").unwrap()
 }
 
-/// What happened since the race began: one event for each version, the first four before it.
+/// The events since the race began: one per version; the first four are older.
 fn endings<'a>(dispatch: &'a Value, story: &str) -> Vec<&'a str> {
     let events = dispatch["events"].as_array().unwrap();
     assert_eq!(dispatch["ver"], events.len(), "{story}: each write is one event");
@@ -227,7 +228,7 @@ fn engines(table: &Table) -> Vec<Arc<Engine>> {
         let ports = Ports {
             dispatches: table.dispatches(),
             profiles: table.profiles(),
-            fleet: fleet.clone(),
+            fleet: FleetPorts::new(&fleet),
             timers: Arc::new(FakeTimers::default()),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(FakeNotifier::default()),
@@ -262,7 +263,7 @@ async fn all_of(table: &Table, races: &[Race]) -> Vec<Value> {
 }
 
 impl DynamoTable {
-    /// Takes over what another table holds.
+    /// Writes the items of another table.
     async fn copy(&self, items: Vec<Value>) {
         for batch in items.chunks(BATCH) {
             let requests = batch.iter().map(|item| {
@@ -275,7 +276,7 @@ impl DynamoTable {
         }
     }
 
-    /// Everything in it.
+    /// All items of the table.
     async fn scan(&self) -> Vec<Value> {
         let pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().items().send();
         let items = pages.collect::<Result<Vec<_>, _>>().await.unwrap();
@@ -283,7 +284,7 @@ impl DynamoTable {
     }
 }
 
-/// Runs races in blocks; a block is prepared in memory and, where there is one, taken over by DynamoDB.
+/// Runs races in blocks. A block is prepared in memory and copied to DynamoDB if `aws` is given.
 async fn run(name: &str, count: usize, aws: Option<&Aws>) {
     let number_in = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<usize>().unwrap());
     let count = number_in("RACES").unwrap_or(count);
@@ -293,7 +294,7 @@ async fn run(name: &str, count: usize, aws: Option<&Aws>) {
     let mut won = HashMap::<String, usize>::new();
     for first in (0..count).step_by(BLOCK) {
         let numbers = first..count.min(first + BLOCK);
-        let races: Vec<Race> = numbers.map(|number| Race { number, wishes: random.wishes() }).collect();
+        let races: Vec<Race> = numbers.map(|number| Race { number, attempts: random.attempts() }).collect();
         let memory = Table::memory();
         for race in &races {
             race.prepare(&memory).await;
@@ -310,9 +311,9 @@ async fn run(name: &str, count: usize, aws: Option<&Aws>) {
         };
         let engines = engines(&table);
         let start_of_block = Instant::now();
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         for race in &races {
-            told.push(race.run(&engines).await);
+            outcomes.push(race.run(&engines).await);
         }
         racing += start_of_block.elapsed();
         let items = match &table {
@@ -324,11 +325,11 @@ async fn run(name: &str, count: usize, aws: Option<&Aws>) {
             }
         };
         let items = by_partition(items);
-        for (race, came_true) in std::iter::zip(&races, &told) {
+        for (race, came_true) in std::iter::zip(&races, &outcomes) {
             race.audit(&items, came_true);
-            let winners = std::iter::zip(&race.wishes, came_true).filter(|(_, came_true)| **came_true);
-            for (wish, _) in winners {
-                *won.entry(format!("{wish:?}")).or_default() += 1;
+            let winners = std::iter::zip(&race.attempts, came_true).filter(|(_, came_true)| **came_true);
+            for (attempt, _) in winners {
+                *won.entry(format!("{attempt:?}")).or_default() += 1;
             }
         }
     }
@@ -352,16 +353,17 @@ async fn every_race_on_dynamodb_has_one_winner_and_leaves_nothing_half_done() {
 
 #[tokio::test]
 async fn what_is_left_half_done_does_not_pass_the_audit() {
-    let (table, race) = (Table::memory(), Race { number: 0, wishes: vec![Wish::Accept, Wish::AcceptByStranger] });
+    let (table, race) =
+        (Table::memory(), Race { number: 0, attempts: vec![Attempt::Accept, Attempt::AcceptByStranger] });
     race.prepare(&table).await;
-    let told = race.run(&engines(&table)).await;
-    assert_eq!(told, [true, false]);
+    let outcomes = race.run(&engines(&table)).await;
+    assert_eq!(outcomes, [true, false]);
     let whole = by_partition(all_of(&table, std::slice::from_ref(&race)).await);
-    race.audit(&whole, &told);
+    race.audit(&whole, &outcomes);
     let edit = |items: &mut HashMap<String, Vec<Value>>, pk: String, sk: &str, change: fn(&mut Value)| {
         change(items.get_mut(&pk).unwrap().iter_mut().find(|item| item["SK"] == sk).unwrap());
     };
-    assert!(std::panic::catch_unwind(|| race.audit(&whole, &[false, false])).is_err(), "told otherwise");
+    assert!(std::panic::catch_unwind(|| race.audit(&whole, &[false, false])).is_err(), "the answers differ");
     let dispatch: [fn(&mut Value); 4] = [
         |item| item["ver"] = 7.into(),
         |item| item["offerSeq"] = 3.into(),
@@ -379,9 +381,9 @@ async fn what_is_left_half_done_does_not_pass_the_audit() {
     for (number, (pk, sk, change)) in all.into_iter().enumerate() {
         let mut items = whole.clone();
         edit(&mut items, pk, sk, change);
-        assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "spoilt by {number}");
+        assert!(std::panic::catch_unwind(|| race.audit(&items, &outcomes)).is_err(), "corrupted by {number}");
     }
     let mut items = whole.clone();
     items.get_mut(&race.driver()).unwrap().retain(|item| item["SK"] == "PROFILE");
-    assert!(std::panic::catch_unwind(|| race.audit(&items, &told)).is_err(), "a history that is missing");
+    assert!(std::panic::catch_unwind(|| race.audit(&items, &outcomes)).is_err(), "a missing history");
 }

@@ -1,4 +1,4 @@
-//! [`DispatchStore`] and [`ProfileStore`]: one suite for the table in memory and the table in DynamoDB.
+//! [`DispatchStore`] and [`ProfileStore`]: one contract suite for the table in memory and the table in DynamoDB.
 
 mod contract;
 pub mod dynamodb;
@@ -10,17 +10,17 @@ use dispatch_core::time::EpochMs;
 use dispatch_runtime::ports::{NewDispatch, UserProfile};
 use table::Table;
 
-/// What some user says of itself.
+/// A user profile.
 pub fn a_user() -> UserProfile {
     table::user_profile()
 }
 
-/// Some request of a user.
+/// A request of a user.
 pub fn a_request(user: &UserId, now: EpochMs) -> NewDispatch {
     table::new_dispatch("dispatch#1", user, now)
 }
 
-/// Runs every scenario on memory, each as a test of its own, and all of them on one DynamoDB, each on its own table.
+/// Runs every scenario in memory, each as a separate test, and all of them on one DynamoDB, each on its own table.
 macro_rules! contract {
     ($($scenario:ident),* $(,)?) => {
         mod memory {
@@ -44,7 +44,7 @@ macro_rules! contract {
 }
 
 contract!(
-    a_request_is_stored_as_the_seed_writes_it_and_occupies_its_user,
+    a_request_is_stored_as_specified_and_occupies_its_user,
     a_repeated_request_meets_the_dispatch_it_made_before,
     a_busy_or_unknown_user_gets_no_second_dispatch,
     fifty_equal_accepts_store_one,
@@ -52,7 +52,7 @@ contract!(
     two_dispatches_cannot_have_one_driver,
     a_changed_dispatch_refuses_a_step_before_its_companions_do,
     an_unchanged_step_writes_nothing,
-    a_completed_ride_leaves_the_seeds_items_and_frees_both,
+    a_completed_ride_writes_the_specified_items_and_frees_both,
     completed_rides_keep_the_last_twenty,
     a_cancelled_dispatch_frees_its_driver_and_user,
     a_user_who_is_elsewhere_does_not_keep_a_dispatch_open,

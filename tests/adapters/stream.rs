@@ -1,4 +1,4 @@
-//! The stream's consumer on a table of its own.
+//! The stream consumer on a separate table.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::support::{sdk, seoul, until};
 const TABLE: &str = "dispatch";
 const LEASES: &str = "leases";
 
-/// Remembers what it is handed; refuses what it is told to.
+/// Records what it handles; refuses the dispatches it is configured to refuse.
 #[derive(Default)]
 struct Seen {
     handled: Mutex<Vec<(String, u32)>>,
@@ -54,7 +54,7 @@ impl DispatchHandler for Seen {
     }
 }
 
-/// Remembers letters.
+/// Records dead letters.
 #[derive(Default)]
 struct Letters(Mutex<Vec<Value>>);
 
@@ -98,7 +98,7 @@ impl World {
         Self { dynamo, source, stream_arn, letters, metrics, _ministack: ministack }
     }
 
-    /// Reads the stream until `enough`, then ends in order.
+    /// Reads the stream until `enough`, then shuts down.
     async fn read(&self, seen: &Arc<Seen>, enough: impl Fn(&Seen) -> bool) {
         let shutdown = CancellationToken::new();
         let consumer = StreamConsumer::new(self.source.clone(), Arc::clone(seen) as Arc<dyn DispatchHandler>);
@@ -109,7 +109,7 @@ impl World {
         running.await.unwrap();
     }
 
-    /// Writes the seed's dispatch under another id and with these attributes.
+    /// Writes the specification's dispatch under another id and with these attributes.
     async fn write(&self, id: &str, changes: Value) {
         let mut item: Value =
             serde_json::from_str(include_str!("../fixtures/specification/7.1-dispatch-requested.json")).unwrap();
@@ -128,7 +128,7 @@ impl World {
     }
 }
 
-/// Creates a table; gives its stream's ARN.
+/// Creates a table. Returns the ARN of its stream.
 async fn create_table(dynamo: &Client, name: &str, keys: &[&str]) -> Option<String> {
     let kinds = [KeyType::Hash, KeyType::Range];
     let schema = keys
@@ -154,7 +154,7 @@ async fn create_table(dynamo: &Client, name: &str, keys: &[&str]) -> Option<Stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiting_dispatches_are_handed_over_in_order_and_a_restart_goes_on_behind_the_checkpoint() {
+async fn waiting_dispatches_are_handled_in_order_and_a_restart_continues_after_the_checkpoint() {
     let world = World::start().await;
     for ver in 0..5 {
         for number in 0..10 {
@@ -191,7 +191,7 @@ async fn waiting_dispatches_are_handed_over_in_order_and_a_restart_goes_on_behin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dispatch_that_cannot_be_handled_stops_nobody_else() {
+async fn a_dispatch_that_cannot_be_handled_blocks_no_other() {
     let world = World::start().await;
     let seen = Arc::new(Seen::default());
     seen.refused.lock().unwrap().push("dispatch#poison".to_owned());

@@ -14,20 +14,19 @@ use axum::http::StatusCode;
 use dispatch_api::worker_config::{CacheConfig, LimitsConfig, RateConfig};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::DriverId;
-use dispatch_core::person::PersonStatus;
+use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::time::EpochMs;
 use dispatch_dev_keys::{Claims, SigningKey};
 use dispatch_runtime::auth::{Authenticator, KeySource};
 use dispatch_runtime::engine::Engine;
 use dispatch_runtime::eta::StraightLine;
-use dispatch_runtime::fleet::{IndexedFleet, RedisConnector, indexed};
+use dispatch_runtime::fleet::{RedisConnector, indexed_fleet};
 use dispatch_runtime::http::listener::{Bounds, serve};
 use dispatch_runtime::http::{Access, AppState, HttpRole, Rates, router};
 use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::ports::clock::SystemClock;
-use dispatch_runtime::ports::{Clock as _, Fleet, FleetEntry, Ports};
+use dispatch_runtime::ports::{Clock as _, DriverSearch, FleetEntry, Ports};
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::DriverPreferences;
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::redis::RedisServer;
 use dispatch_tests::support::{sdk, seoul};
@@ -140,7 +139,7 @@ pub async fn ingest(plan: IngestPlan) -> anyhow::Result<IngestReport> {
 struct Stage {
     address: std::net::SocketAddr,
     token: String,
-    other: Arc<IndexedFleet>,
+    other: Arc<dyn DriverSearch>,
     dynamodb_calls: Arc<AtomicU64>,
     client: redis::Client,
     _redis: RedisServer,
@@ -158,12 +157,12 @@ impl Stage {
         let connector = RedisConnector::new(&CacheConfig { url: redis.url(), auth_token_env: None })?;
         let (city, clock) = (seoul(), Arc::new(SystemClock));
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (fleet, _) = indexed(&connector, city.clone(), clock.clone(), Arc::clone(&metrics))?;
+        let (fleet, _) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::clone(&metrics))?;
         let entries: Vec<FleetEntry> = (0..plan.drivers + plan.probes).map(free).collect::<anyhow::Result<_>>()?;
         for some in entries.chunks(REGISTERED_AT_ONCE) {
-            fleet.fill(some).await?;
+            fleet.positions.fill(some).await?;
         }
-        let (other, follower) = indexed(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()))?;
+        let (other, follower) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()))?;
         let end = stop.clone();
         tokio::spawn(async move { follower.run(&end).await });
 
@@ -173,7 +172,7 @@ impl Stage {
         let ports = Ports {
             dispatches: store.clone(),
             profiles: store.clone(),
-            fleet: Arc::new(fleet),
+            fleet,
             timers: Arc::new(FakeTimers::default()),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(FakeNotifier::default()),
@@ -393,7 +392,7 @@ async fn ask(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> anyho
 /// A driver whose pings are followed.
 struct Probe {
     number: u32,
-    other: Arc<IndexedFleet>,
+    other: Arc<dyn DriverSearch>,
     token: String,
 }
 

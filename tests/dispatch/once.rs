@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
@@ -16,11 +17,12 @@ use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, F
 use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
 use dispatch_runtime::ports::clock::{FakeClock, SystemClock};
 use dispatch_runtime::ports::{
-    AvailabilityChange, Clock as _, Created, DriverProfile, NewDispatch, Ports, ProfileStore as _, UserProfile,
+    AvailabilityChange, Clock as _, CreateOutcome, DriverProfile, FleetPorts, NewDispatch, Ports, ProfileStore as _,
+    UserProfile,
 };
 use dispatch_runtime::roles::{Algorithm, OfferTimeouts, sweep};
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::{DriverItem, Location, UserItem};
+use dispatch_runtime::store::entity::{DriverItem, UserItem};
 use dispatch_runtime::stream::{Leases, Pace, StreamConsumer, StreamSource};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::streams::FakeStreams;
@@ -65,7 +67,7 @@ impl World {
         let ports = Ports {
             dispatches: store.clone(),
             profiles: store.clone(),
-            fleet: Arc::new(fleet),
+            fleet: FleetPorts::new(&Arc::new(fleet)),
             timers: timers.clone(),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(FakeNotifier::default()),
@@ -89,7 +91,7 @@ impl World {
         let now = self.clock.now();
         let change = self.store.set_availability(&id, PersonStatus::Active, &here, now).await.unwrap();
         let AvailabilityChange::Done(driver) = change else { panic!("the driver is not free") };
-        self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
+        self.engine.ports.fleet.positions.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
     }
 
     /// Stores a request of a new user.
@@ -116,7 +118,7 @@ impl World {
             search_until: now.plus_ms(60_000),
             now,
         };
-        assert!(matches!(self.engine.create(new).await.unwrap(), Created::Stored(_)));
+        assert!(matches!(self.engine.create(new).await.unwrap(), CreateOutcome::Stored(_)));
         id
     }
 

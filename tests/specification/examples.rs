@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use dispatch_core::person::DriverPreferences;
 use dispatch_http_types::NotificationBody;
 use dispatch_runtime::ports::TimerMessage;
 use dispatch_runtime::store::entity::{
-    DispatchItem, DriverCompletedRideItem, DriverItem, DriverPreferences, DriverStatusHistoryItem, EventEntry,
-    RouteEntry, UserDispatchHistoryItem, UserItem,
+    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, EventEntry, RouteEntry,
+    UserDispatchHistoryItem, UserItem,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -11,7 +11,7 @@ use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{CacheConfig, WorkerConfig};
 use dispatch_core::dispatch::{Event, TripEvent};
 use dispatch_core::fare::FareTable;
-use dispatch_core::geo::Coordinate;
+use dispatch_core::geo::{Coordinate, Location};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
@@ -30,11 +30,11 @@ use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeResponses, 
 use dispatch_runtime::messaging::{SnsNotifier, SqsTimers};
 use dispatch_runtime::ports::clock::FakeClock;
 use dispatch_runtime::ports::{
-    AvailabilityChange, Clock, Created, DriverProfile, NewDispatch, OfferTimers as _, Ping, Ports, ProfileStore as _,
-    Recorded, UserProfile,
+    AvailabilityChange, Clock, CreateOutcome, DriverProfile, FleetPorts, NewDispatch, OfferTimers as _, Ping,
+    PingOutcome, Ports, ProfileStore as _, UserProfile,
 };
 use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::{DriverItem, Location, UserItem};
+use dispatch_runtime::store::entity::{DriverItem, UserItem};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::redis::RedisServer;
@@ -124,7 +124,7 @@ impl Story {
         let ports = Ports {
             dispatches: store.clone(),
             profiles: store.clone(),
-            fleet: Arc::new(fleet),
+            fleet: FleetPorts::new(&Arc::new(fleet)),
             timers: timers.clone(),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(SnsNotifier::new(sns, &stack.config.notifications.topic_arn)),
@@ -169,7 +169,7 @@ impl Story {
         let here = Location { lat: 37.5650, lng: 126.9780, address: "서울시 중구 명동".to_owned() };
         let active = self.store.set_availability(&self.driver, PersonStatus::Active, &here, now).await.unwrap();
         let AvailabilityChange::Done(driver) = active else { panic!("the driver is not free") };
-        self.engine.ports.fleet.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
+        self.engine.ports.fleet.positions.fill(&[fleet_entry(&driver).unwrap()]).await.unwrap();
     }
 
     fn advance_to(&self, text: &str) {
@@ -190,7 +190,7 @@ impl Story {
             search_until: now.plus_ms(60_000),
             now,
         };
-        assert!(matches!(self.engine.create(new).await.unwrap(), Created::Stored(_)));
+        assert!(matches!(self.engine.create(new).await.unwrap(), CreateOutcome::Stored(_)));
     }
 
     async fn offer_at_15_30_30(&self) {
@@ -288,13 +288,14 @@ async fn a_ride_stores_and_sends_what_the_specification_shows() {
         .engine
         .ports
         .fleet
+        .positions
         .record(&[Ping { driver: story.driver.clone(), position, at: now, phone_at: None }])
         .await;
-    assert_eq!(recorded.unwrap(), [Recorded::OnDispatch(story.dispatch.clone())]);
+    assert_eq!(recorded.unwrap(), [PingOutcome::OnDispatch(story.dispatch.clone())]);
     assert_eq!(story.cached().await, fixture("7.6-cached-driver"));
     story.apply(Event::Trip { driver: story.driver.clone(), event: TripEvent::PassengerPickedUp }).await;
     let point = (story.dispatch.clone(), RoutePoint { position, at: now });
-    story.engine.ports.fleet.push_route(&[point]).await.unwrap();
+    story.engine.ports.fleet.routes.push(&[point]).await.unwrap();
 
     story.advance_to("15:45:00");
     story.engine.complete_trip(&story.dispatch, &story.driver).await.unwrap();

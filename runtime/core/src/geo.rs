@@ -82,6 +82,17 @@ pub fn region_of_address(address: &str) -> &str {
     ending('구').or_else(|| ending('군')).or_else(|| ending('시')).unwrap_or("-")
 }
 
+/// A place with its address, as users and drivers state it. Without `Debug`: it may be someone's home.
+#[derive(Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Location {
+    /// Degrees.
+    pub lat: f64,
+    /// Degrees.
+    pub lng: f64,
+    pub address: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Places with addresses, and position reports of drivers.
 
+use dispatch_core::geo;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -90,4 +91,16 @@ pub struct LocationsTaken {
     /// worse than 50 m, or no car can get there in the time since the last position. Do not send them again.
     #[schema(example = 0)]
     pub dropped: u32,
+}
+
+impl From<geo::Location> for Location {
+    fn from(geo::Location { lat, lng, address }: geo::Location) -> Self {
+        Self { lat, lng, address }
+    }
+}
+
+impl From<Location> for geo::Location {
+    fn from(Location { lat, lng, address }: Location) -> Self {
+        Self { lat, lng, address }
+    }
 }

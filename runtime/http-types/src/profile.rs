@@ -1,6 +1,6 @@
 //! Profiles, devices and availability of users and drivers.
 
-use dispatch_core::person::{PaymentType, PersonStatus, RideType};
+use dispatch_core::person::{self, PaymentType, PersonStatus, RideType};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -242,4 +242,78 @@ pub struct VehicleInfo {
     /// The number on the licence plate.
     #[schema(min_length = 1, max_length = 100)]
     pub license_plate: String,
+}
+
+impl From<person::PaymentMethod> for PaymentMethod {
+    fn from(person::PaymentMethod { id, method_type, is_default }: person::PaymentMethod) -> Self {
+        Self { id, method_type, is_default }
+    }
+}
+
+impl From<PaymentMethod> for person::PaymentMethod {
+    fn from(PaymentMethod { id, method_type, is_default }: PaymentMethod) -> Self {
+        Self { id, method_type, is_default }
+    }
+}
+
+impl From<person::UserPreferences> for UserPreferences {
+    fn from(stored: person::UserPreferences) -> Self {
+        let favorite_locations = stored.favorite_locations.into_iter().map(Into::into).collect();
+        Self { default_ride_type: stored.default_ride_type, favorite_locations }
+    }
+}
+
+impl From<UserPreferences> for person::UserPreferences {
+    fn from(given: UserPreferences) -> Self {
+        let favorite_locations = given.favorite_locations.into_iter().map(Into::into).collect();
+        Self { default_ride_type: given.default_ride_type, favorite_locations }
+    }
+}
+
+impl From<person::FavoriteLocation> for FavoriteLocation {
+    fn from(person::FavoriteLocation { id, name, address, lat, lng }: person::FavoriteLocation) -> Self {
+        Self { id, name, address, lat, lng }
+    }
+}
+
+impl From<FavoriteLocation> for person::FavoriteLocation {
+    fn from(FavoriteLocation { id, name, address, lat, lng }: FavoriteLocation) -> Self {
+        Self { id, name, address, lat, lng }
+    }
+}
+
+impl From<person::VehicleInfo> for VehicleInfo {
+    fn from(person::VehicleInfo { manufacturer, license_plate }: person::VehicleInfo) -> Self {
+        Self { manufacturer, license_plate }
+    }
+}
+
+impl From<VehicleInfo> for person::VehicleInfo {
+    fn from(VehicleInfo { manufacturer, license_plate }: VehicleInfo) -> Self {
+        Self { manufacturer, license_plate }
+    }
+}
+
+impl From<person::DriverPreferences> for DriverPreferences {
+    fn from(stored: person::DriverPreferences) -> Self {
+        Self {
+            default_ride_type: stored.default_ride_type,
+            preferred_regions: stored.preferred_regions,
+            max_distance: stored.max_distance,
+            auto_accept: stored.auto_accept,
+            minimum_fare: stored.minimum_fare,
+        }
+    }
+}
+
+impl From<DriverPreferences> for person::DriverPreferences {
+    fn from(given: DriverPreferences) -> Self {
+        Self {
+            default_ride_type: given.default_ride_type,
+            preferred_regions: given.preferred_regions,
+            max_distance: given.max_distance,
+            auto_accept: given.auto_accept,
+            minimum_fare: given.minimum_fare,
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use dispatch_api::worker_config::ClaimsConfig;
 use dispatch_core::ids::{DriverId, UserId};
 use dispatch_core::time::EpochMs;
-use dispatch_http_types::Scope;
 use serde_json::Value;
 
 use super::token::{ClaimMap, text};
@@ -52,15 +51,6 @@ impl Principal {
             return Err("it has no known scope, or no id that matches its scope");
         }
         Ok(principal)
-    }
-
-    /// Whether the caller has a scope.
-    pub fn is(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::User => self.user.is_some(),
-            Scope::Driver => self.driver.is_some(),
-            Scope::Operations => self.operations,
-        }
     }
 }
 

@@ -207,7 +207,7 @@ impl Engine {
                 }
                 // The hold was for an offer that is no longer needed.
                 FollowUp::ReleaseHold(driver) if !step.changed => {
-                    let token = HoldToken::of(&before.state.id, before.state.offer_seq + 1);
+                    let token = HoldToken::for_offer(&before.state.id, before.state.offer_seq + 1);
                     self.release(before, driver, &token).await;
                 }
                 // Side effects of a stored change; `after_commit` carries them out.
@@ -240,8 +240,8 @@ impl Engine {
     /// Reserves a driver for the next offer. If the cache is down, the offer is made without a reservation; the table
     /// decides.
     async fn hold(&self, stored: &StoredDispatch, driver: &DriverId) -> Event {
-        let token = HoldToken::of(&stored.state.id, stored.state.offer_seq + 1);
-        match self.ports.fleet.hold(driver, &token, HOLD_MS).await {
+        let token = HoldToken::for_offer(&stored.state.id, stored.state.offer_seq + 1);
+        match self.ports.fleet.reservations.hold(driver, &token, HOLD_MS).await {
             Ok(true) => Event::DriverHeld(driver.clone()),
             Ok(false) => Event::DriverBusy(driver.clone()),
             Err(error) => {
@@ -272,7 +272,7 @@ impl Engine {
         if state.has_live_offer() && state.offer_seq == offer_seq && state.driver.as_ref() == Some(driver) {
             return;
         }
-        self.release(now_stored, driver, &HoldToken::of(&state.id, offer_seq)).await;
+        self.release(now_stored, driver, &HoldToken::for_offer(&state.id, offer_seq)).await;
     }
 
     /// Searches candidates (`findCandidateDrivers` in spec §8): in the cache, or in the table if the cache is cold or
@@ -297,7 +297,7 @@ impl Engine {
         let narrow = wanted + search.asked.len();
         let mut drivers = Vec::new();
         for enough in [narrow, usize::from(FETCHED_MAX)] {
-            let nearby = self.ports.fleet.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
+            let nearby = self.ports.fleet.search.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
             drivers = match nearby {
                 Ok(Some(drivers)) => drivers,
                 Ok(None) => self.drivers_from_table(before, now, Cache::Cold).await?,
@@ -358,8 +358,8 @@ impl Engine {
         let settings = self.city.settings();
         let rings_m = &settings.policy.search_rings_m;
         let searched = async {
-            self.ports.fleet.fill(entries).await?;
-            self.ports.fleet.nearby(stored.state.pickup, rings_m, FETCHED_MAX.into(), now).await
+            self.ports.fleet.positions.fill(entries).await?;
+            self.ports.fleet.search.nearby(stored.state.pickup, rings_m, FETCHED_MAX.into(), now).await
         };
         match searched.await {
             Ok(known) => {
@@ -378,8 +378,10 @@ impl Engine {
         let corrected = async {
             let known = self.ports.profiles.drivers(std::slice::from_ref(driver)).await?;
             match known.first().and_then(fleet_entry) {
-                Some(entry) => self.ports.fleet.set_status(driver, entry.status, entry.dispatch.as_ref()).await,
-                None => self.ports.fleet.set_status(driver, PersonStatus::Inactive, None).await,
+                Some(entry) => {
+                    self.ports.fleet.reservations.set_status(driver, entry.status, entry.dispatch.as_ref()).await
+                }
+                None => self.ports.fleet.reservations.set_status(driver, PersonStatus::Inactive, None).await,
             }
         };
         let result = corrected.await;

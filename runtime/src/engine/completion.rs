@@ -57,7 +57,7 @@ impl Engine {
     async fn travelled(&self, id: &DispatchId, since: EpochMs) -> Result<Vec<RoutePoint>, EngineError> {
         let mut points =
             self.ports.dispatches.read_route(id).await.inspect_err(|error| self.metrics.port_error(error))?;
-        match self.ports.fleet.route_tail(id).await {
+        match self.ports.fleet.routes.tail(id).await {
             Ok(tail) => points.extend(tail.points),
             Err(error) => {
                 self.metrics.port_error(&error);

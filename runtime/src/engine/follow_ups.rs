@@ -51,7 +51,9 @@ impl Engine {
         for companion in &step.companions {
             let result = match companion {
                 Companion::OccupyDriver(driver) => self.on_dispatch(driver, stored).await,
-                Companion::FreeDriver(driver) => self.ports.fleet.set_status(driver, PersonStatus::Active, None).await,
+                Companion::FreeDriver(driver) => {
+                    self.ports.fleet.reservations.set_status(driver, PersonStatus::Active, None).await
+                }
                 Companion::FreeUser(_) | Companion::UserHistory(_) | Companion::CompletedRide(..) => Ok(()),
             };
             self.tolerate(stored, result);
@@ -66,7 +68,7 @@ impl Engine {
     }
 
     async fn on_dispatch(&self, driver: &DriverId, stored: &StoredDispatch) -> Result<(), PortError> {
-        self.ports.fleet.set_status(driver, PersonStatus::Dispatched, Some(&stored.state.id)).await
+        self.ports.fleet.reservations.set_status(driver, PersonStatus::Dispatched, Some(&stored.state.id)).await
     }
 
     pub(super) async fn side_effect(&self, stored: &StoredDispatch, follow_up: &FollowUp) {
@@ -78,7 +80,7 @@ impl Engine {
                 self.end_offer(stored, driver, *offer_seq, *outcome).await;
             }
             FollowUp::ReleaseHold(driver) => {
-                let token = HoldToken::of(&stored.state.id, stored.state.offer_seq);
+                let token = HoldToken::for_offer(&stored.state.id, stored.state.offer_seq);
                 self.release(stored, driver, &token).await;
             }
             FollowUp::Notify(notice) => {
@@ -91,7 +93,7 @@ impl Engine {
     }
 
     pub(super) async fn release(&self, stored: &StoredDispatch, driver: &DriverId, token: &HoldToken) {
-        let result = self.ports.fleet.release(driver, token).await;
+        let result = self.ports.fleet.reservations.release(driver, token).await;
         self.tolerate(stored, result);
     }
 
@@ -109,11 +111,11 @@ impl Engine {
             ver: None,
         };
         let lasts_ms = timeout_at.since_ms(offered_at);
-        let token = HoldToken::of(&state.id, state.offer_seq);
+        let token = HoldToken::for_offer(&state.id, state.offer_seq);
         let notification = [notification_text::offer(&self.city, stored, driver.as_str(), self.ride_length_m(stored))];
         let (started, held, pushed) = futures::future::join3(
             self.ports.timers.start(&message, lasts_ms),
-            self.ports.fleet.hold(driver, &token, lasts_ms + HOLD_GRACE_MS),
+            self.ports.fleet.reservations.hold(driver, &token, lasts_ms + HOLD_GRACE_MS),
             self.ports.notifier.publish(&notification),
         )
         .await;
@@ -148,9 +150,9 @@ impl Engine {
             response: outcome,
             responded_at: self.city.timestamp_ms(now),
         };
-        let token = HoldToken::of(&state.id, offer_seq);
+        let token = HoldToken::for_offer(&state.id, offer_seq);
         let in_fleet = async {
-            let counted = self.ports.fleet.offer_ended(driver, outcome, rest_ms, now).await;
+            let counted = self.ports.fleet.reservations.offer_ended(driver, outcome, rest_ms, now).await;
             self.tolerate(stored, counted);
             self.release(stored, driver, &token).await;
         };

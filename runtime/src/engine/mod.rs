@@ -35,7 +35,7 @@ pub use notification_text::response as notifications_of_response;
 use offer_cache::OfferCache;
 
 use crate::city::City;
-use crate::ports::{Commit, Created, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
+use crate::ports::{Commit, CreateOutcome, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
 use crate::telemetry::metrics::Metrics;
 
 /// Attempts to commit a decision that loses races. Few parties write one dispatch (a user, a driver, a timer, the
@@ -110,9 +110,9 @@ impl Engine {
     }
 
     /// Stores a request. Its stream record starts the search.
-    pub async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
+    pub async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError> {
         let created = self.ports.dispatches.create(new).await.inspect_err(|error| self.metrics.port_error(error))?;
-        if let Created::Stored(stored) = &created {
+        if let CreateOutcome::Stored(stored) = &created {
             self.metrics.request_stored();
             self.local_waker.wake(stored);
         }

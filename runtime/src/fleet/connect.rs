@@ -1,4 +1,4 @@
-//! The way to Redis.
+//! Connections to Redis.
 
 use std::time::Duration;
 
@@ -7,39 +7,36 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnecti
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 use thiserror::Error;
 
-/// Longest wait for one answer. A healthy server answers in well under a millisecond; the search must still have time for
-/// the table when the cache is gone.
+/// Response timeout. A healthy server answers in well under a millisecond, and a search must still have time for the
+/// table if the cache is down.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Longest wait for a connection.
+/// Connection timeout.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Attempts of one reconnection before the callers that wait for it are told; the next call starts another.
+/// Attempts per reconnection before waiting callers get an error. The next call starts another reconnection.
 const RECONNECT_ATTEMPTS: usize = 1;
 
-/// Why Redis cannot be used. Neither variant repeats the address or the token.
+/// Why Redis cannot be used. Neither variant contains the address or the token.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The configured address cannot be read.
+    /// The configured address cannot be parsed.
     #[error("cache.url cannot be used")]
     Url(#[source] RedisError),
     /// The environment variable of the AUTH token is not set.
     #[error("the environment variable {name} named by cache.authTokenEnv is not set")]
-    Token {
-        /// Its name.
-        name: String,
-    },
+    Token { name: String },
 }
 
-/// Makes connections. Nothing connects before its first use, so a process starts while Redis is away.
+/// Creates connections. Nothing connects before its first use, so a process starts while Redis is down.
 #[derive(Clone)]
 pub struct RedisConnector {
     client: Client,
 }
 
 impl RedisConnector {
-    /// Takes the address from the configuration and the token from the environment variable it names. `rediss://` verifies the
-    /// server's certificate and host name.
+    /// Reads the address from the configuration and the token from the environment variable that it names. `rediss://`
+    /// verifies the server's certificate and host name.
     pub fn new(config: &CacheConfig) -> Result<Self, ConnectError> {
         let mut info: ConnectionInfo = config.url.as_str().into_connection_info().map_err(ConnectError::Url)?;
         if let Some(name) = &config.auth_token_env {
@@ -50,7 +47,7 @@ impl RedisConnector {
         Ok(Self { client: Client::open(info).map_err(ConnectError::Url)? })
     }
 
-    /// One multiplexed connection that is made at its first use and made again when it breaks.
+    /// A multiplexed connection that connects at its first use and reconnects when it breaks.
     pub(crate) fn manager(&self) -> Result<ConnectionManager, ConnectError> {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(RECONNECT_ATTEMPTS)
@@ -59,7 +56,7 @@ impl RedisConnector {
         ConnectionManager::new_lazy_with_config(self.client.clone(), config).map_err(ConnectError::Url)
     }
 
-    /// A connection of its own for calls that wait on the server for up to `wait`.
+    /// A separate connection for calls that block on the server for up to `wait`.
     pub(crate) async fn waiting(&self, wait: Duration) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECTION_TIMEOUT))
@@ -67,7 +64,7 @@ impl RedisConnector {
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// A connection of its own for one subscription.
+    /// A separate connection for one subscription.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, RedisError> {
         let connect = async {
             let mut pubsub = self.client.get_async_pubsub().await?;

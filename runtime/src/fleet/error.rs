@@ -1,12 +1,20 @@
-//! What Redis refuses, as the port's error.
+//! Maps Redis errors to port errors.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::ports::PortError;
 
-/// What Redis calls not now, and what it calls no.
+/// `Unavailable` if the same call can succeed later, `Failed` otherwise.
 pub(super) fn failed(action: &'static str, error: RedisError) -> PortError {
-    let later = match error.kind() {
+    let retryable = is_retryable(error.kind());
+    let source = Box::new(error);
+    if retryable { PortError::Unavailable { action, source } } else { PortError::Failed { action, source } }
+}
+
+/// Both enums are `non_exhaustive`, so the compiler cannot report a new kind: kinds that are not listed count as
+/// permanent.
+fn is_retryable(kind: ErrorKind) -> bool {
+    match kind {
         ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => true,
         ErrorKind::Server(kind) => matches!(
             kind,
@@ -18,7 +26,20 @@ pub(super) fn failed(action: &'static str, error: RedisError) -> PortError {
                 | ServerErrorKind::NoScript
         ),
         _ => false,
-    };
-    let source = Box::new(error);
-    if later { PortError::Unavailable { action, source } } else { PortError::Failed { action, source } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_or_unreachable_server_is_retryable_and_a_refusal_is_not() {
+        for kind in [ErrorKind::Io, ErrorKind::Server(ServerErrorKind::BusyLoading)] {
+            assert!(is_retryable(kind), "{kind:?}");
+        }
+        for kind in [ErrorKind::Parse, ErrorKind::Server(ServerErrorKind::NoPerm)] {
+            assert!(!is_retryable(kind), "{kind:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! A fleet in memory that behaves like [`super::RedisFleet`], for tests.
+//! A driver cache in memory that behaves like [`super::RedisFleet`], for tests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,19 +15,21 @@ use dispatch_core::time::EpochMs;
 
 use super::{DAY_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss};
 use crate::city::City;
-use crate::ports::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use crate::ports::{
+    Clock, DriverSearch, FleetEntry, HoldToken, Ping, PingOutcome, PortError, PositionSink, Reservations, RouteTail,
+    RouteTails,
+};
 
-/// What is known of a driver.
 #[derive(Clone)]
-struct Known {
+struct DriverRecord {
     entry: FleetEntry,
     idle_since: EpochMs,
-    /// When its last believed ping was made, by the phone's clock.
+    /// Time of the last accepted ping by the phone's clock.
     phone_at: Option<EpochMs>,
     doubt: Option<Rejection>,
 }
 
-impl Known {
+impl DriverRecord {
     fn track(&self) -> Track {
         let FleetEntry { position, seen_at: at, .. } = self.entry;
         Track { believed: Fix { position, at, phone_at: self.phone_at }, doubt: self.doubt }
@@ -37,14 +39,14 @@ impl Known {
 #[derive(Default)]
 struct State {
     warm: bool,
-    drivers: HashMap<DriverId, Known>,
+    drivers: HashMap<DriverId, DriverRecord>,
     holds: HashMap<DriverId, (HoldToken, EpochMs)>,
     rests: HashMap<DriverId, EpochMs>,
     answers: HashMap<DriverId, Vec<(EpochMs, bool)>>,
     routes: HashMap<DispatchId, (u32, Vec<RoutePoint>)>,
 }
 
-/// The fleet in memory.
+/// The driver cache in memory.
 pub struct FakeFleet {
     city: City,
     clock: Arc<dyn Clock>,
@@ -52,22 +54,22 @@ pub struct FakeFleet {
 }
 
 impl FakeFleet {
-    /// An empty, cold fleet.
+    /// An empty, cold cache.
     pub fn new(city: City, clock: Arc<dyn Clock>) -> Self {
         Self { city, clock, state: Mutex::default() }
     }
 
-    /// Forgets everything, like `FLUSHALL`.
+    /// Empties the cache, as `FLUSHALL` does.
     pub fn wipe(&self) {
         *self.state() = State::default();
     }
 
-    /// What is known of a driver.
+    /// The entry of a driver.
     pub fn entry(&self, driver: &DriverId) -> Option<FleetEntry> {
         self.state().drivers.get(driver).map(|known| known.entry.clone())
     }
 
-    /// Who holds a driver.
+    /// The token that holds a driver.
     pub fn holder(&self, driver: &DriverId) -> Option<HoldToken> {
         let now = self.clock.now();
         self.state().holds.get(driver).filter(|(_, until)| *until > now).map(|(token, _)| token.clone())
@@ -83,7 +85,7 @@ fn put(state: &mut State, entry: &FleetEntry, now: EpochMs) {
         if let Some(dispatch) = &entry.dispatch {
             state.routes.entry(dispatch.clone()).or_insert_with(|| (chunks_after_loss(now), Vec::new()));
         }
-        let known = Known { entry: entry.clone(), idle_since: entry.seen_at, phone_at: None, doubt: None };
+        let known = DriverRecord { entry: entry.clone(), idle_since: entry.seen_at, phone_at: None, doubt: None };
         state.drivers.insert(entry.driver.clone(), known);
         return;
     };
@@ -98,7 +100,7 @@ fn put(state: &mut State, entry: &FleetEntry, now: EpochMs) {
 }
 
 #[async_trait]
-impl Fleet for FakeFleet {
+impl PositionSink for FakeFleet {
     async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
         let mut state = self.state();
         for entry in entries {
@@ -113,40 +115,26 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError> {
         let mut state = self.state();
         let answer = |ping: &Ping| {
-            let Some(known) = state.drivers.get_mut(&ping.driver) else { return Recorded::Unknown };
+            let Some(known) = state.drivers.get_mut(&ping.driver) else { return PingOutcome::Unknown };
             let fix = Fix { position: ping.position, at: ping.at, phone_at: ping.phone_at };
             let (Track { believed, doubt }, verdict) = known.track().after(fix);
             (known.entry.position, known.entry.seen_at) = (believed.position, believed.at);
             (known.phone_at, known.doubt) = (believed.phone_at, doubt);
             match verdict {
-                Verdict::Take => known.entry.dispatch.clone().map_or(Recorded::Seen, Recorded::OnDispatch),
-                Verdict::Outdated => Recorded::Outdated,
-                Verdict::Implausible => Recorded::Implausible,
+                Verdict::Take => known.entry.dispatch.clone().map_or(PingOutcome::Seen, PingOutcome::OnDispatch),
+                Verdict::Outdated => PingOutcome::Outdated,
+                Verdict::Implausible => PingOutcome::Implausible,
             }
         };
         Ok(pings.iter().map(answer).collect())
     }
+}
 
-    async fn set_status(
-        &self,
-        driver: &DriverId,
-        status: PersonStatus,
-        dispatch: Option<&DispatchId>,
-    ) -> Result<(), PortError> {
-        let now = self.clock.now();
-        if let Some(known) = self.state().drivers.get_mut(driver) {
-            if status == PersonStatus::Active && known.entry.status != PersonStatus::Active {
-                known.idle_since = now;
-            }
-            known.entry.status = status;
-            known.entry.dispatch = dispatch.cloned();
-        }
-        Ok(())
-    }
-
+#[async_trait]
+impl DriverSearch for FakeFleet {
     async fn nearby(
         &self,
         center: Coordinate,
@@ -194,7 +182,10 @@ impl Fleet for FakeFleet {
         let reached = counts.iter().find(|count| **count >= enough).or_else(|| counts.last()).copied().unwrap_or(0);
         Ok(Some(found.into_iter().take(reached.min(enough)).map(|(_, snapshot)| snapshot).collect()))
     }
+}
 
+#[async_trait]
+impl Reservations for FakeFleet {
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
         let now = self.clock.now();
         let mut state = self.state();
@@ -204,7 +195,8 @@ impl Fleet for FakeFleet {
         } else {
             let rests = state.rests.get(driver).is_some_and(|until| *until > now);
             let known = state.drivers.get(driver);
-            let is_free = |known: &Known| known.entry.status == PersonStatus::Active && !known.track().is_hidden();
+            let is_free =
+                |known: &DriverRecord| known.entry.status == PersonStatus::Active && !known.track().is_hidden();
             !rests && known.is_none_or(is_free)
         };
         if ours {
@@ -239,7 +231,27 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError> {
+        let now = self.clock.now();
+        if let Some(known) = self.state().drivers.get_mut(driver) {
+            if status == PersonStatus::Active && known.entry.status != PersonStatus::Active {
+                known.idle_since = now;
+            }
+            known.entry.status = status;
+            known.entry.dispatch = dispatch.cloned();
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RouteTails for FakeFleet {
+    async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
         let mut state = self.state();
         let mut tails = Vec::new();
         for (id, point) in points {
@@ -252,7 +264,7 @@ impl Fleet for FakeFleet {
         Ok(tails)
     }
 
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+    async fn trim(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
         let mut state = self.state();
         let (chunks, points) = state.routes.entry(id.clone()).or_default();
         if *chunks + 1 == chunk {
@@ -262,7 +274,7 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
-    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
+    async fn tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
         let state = self.state();
         let (chunks, points) = state.routes.get(id).cloned().unwrap_or_default();
         Ok(RouteTail { next_chunk: chunks + 1, points })

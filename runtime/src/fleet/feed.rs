@@ -1,4 +1,4 @@
-//! The feed of changes: what its entries say, and where in it a follower is. Pure.
+//! Parses the entries of the change feed. Pure.
 
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::DriverId;
@@ -7,17 +7,17 @@ use dispatch_core::time::EpochMs;
 /// Answer of `XREAD` for one stream: ids and fields of its entries.
 pub(super) type Entries = Vec<(String, Vec<String>)>;
 
-/// A change that may matter to a search.
+/// A change that can affect a search.
 #[derive(Clone, PartialEq)]
 pub(super) enum Change {
-    /// A free driver is somewhere else.
+    /// A free driver has moved.
     Moved(DriverId, Coordinate, EpochMs),
-    /// A driver is to be read again.
+    /// The driver must be read again.
     Changed(DriverId),
 }
 
-/// The changes an entry tells of. What cannot be read tells of nothing: the index is made anew every few minutes, and everything
-/// in it is a proposal.
+/// The changes in an entry. Unreadable parts are skipped: the index is rebuilt every few minutes, and everything in it
+/// is only a proposal.
 pub(super) fn changes(fields: &[String]) -> Vec<Change> {
     let [kind, text] = fields else { return Vec::new() };
     match kind.as_str() {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_tells_of_nothing_and_spoils_nothing_else() {
+    fn unreadable_parts_are_skipped() {
         for (kind, text) in [("x", "driver#00001"), ("p", "driver#00001,91,0,1"), ("p", "driver#00001,1"), ("d", "")] {
             assert!(changes(&fields(kind, text)).is_empty(), "{kind} {text}");
         }

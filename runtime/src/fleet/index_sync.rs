@@ -1,4 +1,5 @@
-//! Keeps the index of a process as Redis has the city: read whole, then follow the feed; begin anew where the feed was lost.
+//! Keeps the driver index of a process in sync with Redis: loads the whole city, then follows the change feed, and
+//! reloads when the feed is lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,66 +12,67 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{ConnectError, RedisConnector};
 use super::feed::{Entries, changes};
 use super::index::DriverIndex;
-use super::indexed::{IndexedFleet, Shared};
+use super::indexed::{IndexedFleet, SharedIndex};
 use super::redis::RedisFleet;
 use crate::city::City;
-use crate::ports::{Clock, PortError};
+use crate::ports::{Clock, FleetPorts, PortError};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::metrics::Metrics;
 
-/// Longest wait of one read of the feed, and time from one look whether the cache is warm to the next: within it the index notices
-/// that the cache was wiped. A look after every read would cost as many round trips as the feed has entries.
+/// Longest blocking read of the feed, and the interval between checks whether the cache is warm: the index detects a
+/// wiped cache within this time. A check after every read would cost as many round trips as the feed has entries.
 const BLOCK: Duration = Duration::from_millis(500);
-/// Entries of one read: less than a second's worth for the largest city.
+/// Entries per read: less than a second of the largest city's feed.
 const ENTRIES: usize = 500;
-/// Drivers read in one round trip: some 3 ms of the server.
+/// Drivers per round trip: about 3 ms of the server.
 const BATCH: usize = 250;
-/// Time a follower may be behind. The feed is kept half as long again, so nothing it has not seen has been dropped.
+/// Longest lag behind the feed. The feed is kept half as long again, so unread entries have not been dropped.
 const BEHIND_MAX: Duration = Duration::from_secs(10);
-/// Time after which the index is made anew, whatever the feed said: it heals what was lost, and turns the acceptance window.
-const ANEW_EVERY: Duration = Duration::from_mins(10);
-/// Pause after a failure and between looks at a cold cache.
+/// Interval of full rebuilds, whatever the feed says. They repair lost changes and move the acceptance window forward.
+const REBUILD_EVERY: Duration = Duration::from_mins(10);
+/// Pause after a failure and between checks of a cold cache.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows the feed of one city for one [`IndexedFleet`].
 pub struct IndexSync {
     redis: Arc<RedisFleet>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     connector: RedisConnector,
     metrics: Arc<Metrics>,
 }
 
-/// Why following ended.
-enum Lost {
-    /// The cache is cold.
+/// Why following the feed ended.
+enum SyncEnd {
     Cold,
-    /// The feed went on without us, or it is time to begin anew; the index is still believed as long as it is young.
+    /// The feed has moved past the last read entry, or a rebuild is due. The index stays usable while it is recent
+    /// enough.
     Behind,
     /// Redis does not answer.
     Unavailable(PortError),
 }
 
-impl From<PortError> for Lost {
+impl From<PortError> for SyncEnd {
     fn from(error: PortError) -> Self {
         Self::Unavailable(error)
     }
 }
 
-/// An indexed fleet and its follower, which has to run for the index to be used.
-pub fn indexed(
+/// An indexed fleet and its sync. The index is used only while the sync runs.
+pub fn indexed_fleet(
     connector: &RedisConnector,
     city: City,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-) -> Result<(IndexedFleet, IndexSync), ConnectError> {
+) -> Result<(FleetPorts, IndexSync), ConnectError> {
     let redis = Arc::new(RedisFleet::new(connector, city, clock)?);
-    let shared = Arc::new(Shared::default());
-    let fleet = IndexedFleet::new(Arc::clone(&redis), Arc::clone(&shared), Arc::clone(&metrics));
+    let shared = Arc::new(SharedIndex::default());
+    let indexed = Arc::new(IndexedFleet::new(Arc::clone(&redis), Arc::clone(&shared), Arc::clone(&metrics)));
+    let fleet = FleetPorts { search: indexed.clone(), reservations: indexed, ..FleetPorts::new(&redis) };
     Ok((fleet, IndexSync { redis, shared, connector: connector.clone(), metrics }))
 }
 
 impl IndexSync {
-    /// Follows until `shutdown`.
+    /// Runs until `shutdown`.
     pub async fn run(&self, shutdown: &CancellationToken) {
         let pulse = self.metrics.pulse("the follower of the driver index");
         loop {
@@ -80,14 +82,14 @@ impl IndexSync {
                 lost = self.follow(&pulse) => lost,
             };
             let pause = match lost {
-                Lost::Behind => Duration::ZERO,
-                Lost::Cold => {
-                    self.shared.forget();
+                SyncEnd::Behind => Duration::ZERO,
+                SyncEnd::Cold => {
+                    self.shared.clear();
                     PAUSE
                 }
-                Lost::Unavailable(error) => {
+                SyncEnd::Unavailable(error) => {
                     self.metrics.port_error(&error);
-                    tracing::warn!(%error, "the driver index does not follow; searches go to Redis");
+                    tracing::warn!(%error, "the driver index is out of sync; searches go to Redis");
                     PAUSE
                 }
             };
@@ -99,20 +101,20 @@ impl IndexSync {
         }
     }
 
-    async fn follow(&self, pulse: &Heartbeat) -> Lost {
+    async fn follow(&self, pulse: &Heartbeat) -> SyncEnd {
         match self.try_follow(pulse).await {
             Ok(never) => match never {},
             Err(lost) => lost,
         }
     }
 
-    async fn try_follow(&self, pulse: &Heartbeat) -> Result<std::convert::Infallible, Lost> {
+    async fn try_follow(&self, pulse: &Heartbeat) -> Result<std::convert::Infallible, SyncEnd> {
         let mut connection = self.redis.feed_connection(&self.connector, BLOCK).await?;
         let begun = Instant::now();
-        // First where the feed is, then the drivers: what changes in between is told after that place.
+        // The feed position before the drivers: changes during the load come after that position and are read again.
         let mut last = self.redis.feed_tip().await?;
         if !self.redis.is_warm().await? {
-            return Err(Lost::Cold);
+            return Err(SyncEnd::Cold);
         }
         self.shared.replace(self.whole_index().await?, Instant::now());
         self.metrics.index_rebuilt();
@@ -121,27 +123,27 @@ impl IndexSync {
         loop {
             pulse.beat();
             let asked = Instant::now();
-            // Redis takes a wait of 0 for one without end.
+            // Redis takes a wait of 0 as unlimited.
             let wait = BLOCK.saturating_sub(warm_at.elapsed()).max(Duration::from_millis(1));
             let entries = self.redis.feed_after(&mut connection, &last, ENTRIES, wait).await?;
             let whole = entries.len() < ENTRIES;
             if let Some((id, _)) = entries.last() {
                 last.clone_from(id);
             }
-            self.take_over(&entries).await?;
+            self.apply(&entries).await?;
             if warm_at.elapsed() >= BLOCK {
                 if !self.redis.is_warm().await? {
-                    return Err(Lost::Cold);
+                    return Err(SyncEnd::Cold);
                 }
                 warm_at = Instant::now();
             }
             if whole {
                 caught_up = asked;
-                self.shared.heard(asked);
+                self.shared.mark_synced(asked);
                 self.metrics.index_drivers(self.shared.len());
             }
-            if caught_up.elapsed() > BEHIND_MAX || begun.elapsed() > ANEW_EVERY {
-                return Err(Lost::Behind);
+            if caught_up.elapsed() > BEHIND_MAX || begun.elapsed() > REBUILD_EVERY {
+                return Err(SyncEnd::Behind);
             }
         }
     }
@@ -156,14 +158,14 @@ impl IndexSync {
         Ok(index)
     }
 
-    async fn take_over(&self, entries: &Entries) -> Result<(), PortError> {
-        // One entry at a time: searches wait for no more than that.
-        let told = entries.iter().flat_map(|(_, fields)| self.shared.apply(changes(fields)));
-        let again: BTreeSet<DriverId> = told.collect();
-        let again: Vec<DriverId> = again.into_iter().collect();
-        for ids in again.chunks(BATCH) {
+    async fn apply(&self, entries: &Entries) -> Result<(), PortError> {
+        // One entry at a time, so that searches never wait longer than one entry takes.
+        let changed = entries.iter().flat_map(|(_, fields)| self.shared.apply(changes(fields)));
+        let changed: BTreeSet<DriverId> = changed.collect();
+        let changed: Vec<DriverId> = changed.into_iter().collect();
+        for ids in changed.chunks(BATCH) {
             let read = self.redis.details(ids, self.redis.now()).await?;
-            self.shared.take(ids, read);
+            self.shared.store(ids, read);
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! A [`Fleet`] that searches in memory: [`DriverIndex`] in front of [`RedisFleet`].
+//! Driver search in memory: [`DriverIndex`] in front of [`RedisFleet`].
 //!
-//! Redis stays the shared truth: every write goes there, and a hold is granted there alone. A task follows the feed of changes and
-//! keeps the index some milliseconds behind Redis. Where it is further behind than it may be, or the cache is cold, a
-//! search goes to Redis as it would without an index. The worst an index that lags can do is propose a driver who has
-//! meanwhile gone: the hold is refused then, or the table refuses the acceptance.
+//! Redis stays the source of truth: every write goes there, and only Redis grants holds.
+//! [`IndexSync`](super::IndexSync) follows the change feed and keeps the index a few milliseconds behind Redis. If the
+//! index lags too far or the cache is cold, searches go to Redis. A lagging index can at worst propose a driver who is
+//! no longer free; then Redis refuses the hold, or the table refuses the acceptance.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,63 +14,62 @@ use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::PersonStatus;
-use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 
 use super::feed::Change;
-use super::index::{DriverIndex, LiveDriver, Wanted};
+use super::index::{DriverIndex, LiveDriver, NearestQuery};
 use super::redis::RedisFleet;
-use crate::ports::{Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use crate::ports::{DriverSearch, HoldToken, PortError, Reservations};
 use crate::telemetry::metrics::Metrics;
 
-/// How long an index is believed that heard nothing new from Redis, not even that there is nothing new.
+/// How long the index stays usable without an answer from Redis. An empty answer counts.
 const LAG_MAX: Duration = Duration::from_secs(5);
 
-/// The index, and until when it may be believed.
+/// The index and its age.
 #[derive(Default)]
-struct Followed {
+struct IndexState {
     index: DriverIndex,
-    /// When it was last as new as Redis; `None` while it says nothing about the city.
-    heard_at: Option<Instant>,
+    /// When the index last matched Redis. `None` while it cannot answer for the city.
+    synced_at: Option<Instant>,
 }
 
-/// The index as its follower and its readers share it.
+/// The index, shared by its sync and its readers.
 #[derive(Default)]
-pub(super) struct Shared(RwLock<Followed>);
+pub(super) struct SharedIndex(RwLock<IndexState>);
 
-impl Shared {
-    /// A whole new index.
-    pub(super) fn replace(&self, index: DriverIndex, heard_at: Instant) {
-        *self.write() = Followed { index, heard_at: Some(heard_at) };
+impl SharedIndex {
+    /// Replaces the whole index.
+    pub(super) fn replace(&self, index: DriverIndex, synced_at: Instant) {
+        *self.write() = IndexState { index, synced_at: Some(synced_at) };
     }
 
-    /// Takes changes over; gives the drivers that have to be read again.
+    /// Applies changes. Returns the drivers that must be read again.
     pub(super) fn apply(&self, changes: Vec<Change>) -> Vec<DriverId> {
         let mut followed = self.write();
-        let mut again = Vec::new();
+        let mut changed = Vec::new();
         for change in changes {
             match change {
                 Change::Moved(id, position, at) => {
                     if !followed.index.ping(&id, position, at) {
-                        again.push(id);
+                        changed.push(id);
                     }
                 }
-                Change::Changed(id) => again.push(id),
+                Change::Changed(id) => changed.push(id),
             }
         }
-        again
+        changed
     }
 
-    /// Takes over what was read of drivers; those of `asked` who were not found are gone.
-    pub(super) fn take(&self, asked: &[DriverId], read: Vec<(DriverId, LiveDriver)>) {
+    /// Stores drivers that were read. Drivers in `asked` but not in `read` are removed.
+    pub(super) fn store(&self, asked: &[DriverId], read: Vec<(DriverId, LiveDriver)>) {
         let mut followed = self.write();
         let found: std::collections::HashSet<&DriverId> = read.iter().map(|(id, _)| id).collect();
         for gone in asked.iter().filter(|id| !found.contains(id)) {
             followed.index.remove(gone);
         }
         for (id, driver) in read {
-            // A ping that came in between is newer than what was read before it.
+            // A ping that arrived during the read is newer than the read.
             let newer = followed.index.get(&id).filter(|known| known.seen_at > driver.seen_at);
             let newer = newer.map(|known| (known.position, known.seen_at));
             let driver = match newer {
@@ -81,18 +80,18 @@ impl Shared {
         }
     }
 
-    /// The index is as new as Redis was then.
-    pub(super) fn heard(&self, at: Instant) {
+    /// Records that the index matched Redis at this time.
+    pub(super) fn mark_synced(&self, at: Instant) {
         let mut followed = self.write();
-        followed.heard_at = followed.heard_at.map(|_| at);
+        followed.synced_at = followed.synced_at.map(|_| at);
     }
 
-    /// The cache says nothing about the city, and so neither does the index.
-    pub(super) fn forget(&self) {
-        *self.write() = Followed::default();
+    /// Empties the index and stops its use, because the cache is cold.
+    pub(super) fn clear(&self) {
+        *self.write() = IndexState::default();
     }
 
-    /// Drivers known.
+    /// Number of known drivers, free or not.
     pub(super) fn len(&self) -> usize {
         self.read().index.len()
     }
@@ -101,61 +100,41 @@ impl Shared {
         self.write().index.change(driver, change);
     }
 
-    /// `None` where the index must not be believed.
-    fn search(&self, wanted: Wanted, fresh_since: EpochMs, now: EpochMs) -> Option<Vec<DriverSnapshot>> {
+    /// `None` if the index is too old to use.
+    fn search(&self, wanted: NearestQuery, fresh_since: EpochMs, now: EpochMs) -> Option<Vec<DriverSnapshot>> {
         let followed = self.read();
-        followed.heard_at.filter(|at| at.elapsed() <= LAG_MAX)?;
+        followed.synced_at.filter(|at| at.elapsed() <= LAG_MAX)?;
         let found = followed.index.nearest(wanted, |driver| driver.seen_at >= fresh_since);
         Some(found.into_iter().map(|found| found.driver.snapshot(found.id, now)).collect())
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Followed> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, IndexState> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Followed> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, IndexState> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The fleet in Redis with an index in memory. It searches there once a [`IndexSync`](super::IndexSync) runs for it.
+/// The fleet in Redis with an index in memory. It searches the index while an [`IndexSync`](super::IndexSync) runs for
+/// it.
+///
+/// It implements [`Reservations`] to apply this process's own changes to the index before the feed returns them.
 pub struct IndexedFleet {
     redis: Arc<RedisFleet>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     metrics: Arc<Metrics>,
 }
 
 impl IndexedFleet {
-    pub(super) fn new(redis: Arc<RedisFleet>, shared: Arc<Shared>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(redis: Arc<RedisFleet>, shared: Arc<SharedIndex>, metrics: Arc<Metrics>) -> Self {
         Self { redis, shared, metrics }
     }
 }
 
 #[async_trait]
-impl Fleet for IndexedFleet {
-    async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
-        self.redis.put(entries).await
-    }
-
-    async fn fill(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
-        self.redis.fill(entries).await
-    }
-
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
-        self.redis.record(pings).await
-    }
-
-    async fn set_status(
-        &self,
-        driver: &DriverId,
-        status: PersonStatus,
-        dispatch: Option<&DispatchId>,
-    ) -> Result<(), PortError> {
-        // Whether or not Redis hears of it, this process knows now; the feed repeats it.
-        self.shared.change(driver, |known| known.status = status);
-        self.redis.set_status(driver, status, dispatch).await
-    }
-
+impl DriverSearch for IndexedFleet {
     async fn nearby(
         &self,
         center: Coordinate,
@@ -165,7 +144,7 @@ impl Fleet for IndexedFleet {
     ) -> Result<Option<Vec<DriverSnapshot>>, PortError> {
         let fresh_since = self.redis.fresh_since(now);
         let within = Metres(rings_m.last().copied().map_or(0.0, f64::from));
-        let wanted = Wanted { center, within, enough: enough.max(1) };
+        let wanted = NearestQuery { center, within, enough: enough.max(1) };
         if let Some(found) = self.shared.search(wanted, fresh_since, now) {
             self.metrics.fleet_search("index");
             return Ok(Some(found));
@@ -173,11 +152,15 @@ impl Fleet for IndexedFleet {
         self.metrics.fleet_search("redis");
         self.redis.nearby(center, rings_m, enough, now).await
     }
+}
 
+#[async_trait]
+impl Reservations for IndexedFleet {
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
         let held = self.redis.hold(driver, token, for_ms).await?;
         if held {
-            // Before the feed says so, another dispatch of this process would propose the same driver.
+            // Without this, another dispatch of this process would propose the same driver until the feed reports the
+            // hold.
             let until = self.redis.now().plus_ms(for_ms);
             self.shared.change(driver, |known| known.held_until = until.max(known.held_until));
         }
@@ -199,15 +182,14 @@ impl Fleet for IndexedFleet {
         self.redis.offer_ended(driver, outcome, rest_ms, now).await
     }
 
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
-        self.redis.push_route(points).await
-    }
-
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
-        self.redis.trim_route(id, chunk, count).await
-    }
-
-    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
-        self.redis.route_tail(id).await
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError> {
+        // Applied before the call, because the change is known here even if Redis does not answer. The feed repeats it.
+        self.shared.change(driver, |known| known.status = status);
+        self.redis.set_status(driver, status, dispatch).await
     }
 }

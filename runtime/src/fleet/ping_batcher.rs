@@ -1,12 +1,12 @@
-//! The queue between requests and Redis: the pings of a process, whoever sent them, in few calls of many pings.
+//! Batches the pings of concurrent requests into few calls to Redis.
 //!
-//! A request leaves its pings here and waits for what became of them. A task that lives as long as there are any takes them out in the
-//! order they came and has several calls under way. There is nothing to be ended with the process: whatever waits here has a request
-//! that waits for it, and requests under way are finished first.
+//! A request queues its pings and waits for their outcomes. A drain task, which lives while the queue is not empty,
+//! takes them out in order and keeps several calls in flight. It needs no shutdown: every queued ping has a waiting
+//! request, and requests in progress finish first.
 //!
-//! Calls go through one connection in the order of the queue, so a driver's pings are judged in the order they came. Where a connection
-//! breaks, a later call may be made anew before an earlier one: the script judges by times and drops what has become old, and of two pings of
-//! one millisecond either may be the last.
+//! All calls use one connection in the order of the queue, so the pings of a driver are judged in the order they came.
+//! After a broken connection a later call may be repeated before an earlier one. The script then drops pings that have
+//! become outdated; of two pings of the same millisecond either may count as the last.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,99 +21,99 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::error::failed;
-use super::record_pings::Recorder;
-use crate::ports::{Ping, PortError, Recorded};
+use super::record_pings::PingRecorder;
+use crate::ports::{Ping, PingOutcome, PortError};
 
-/// Pings of one call: under a millisecond of the server's only thread, which searches and holds share, and enough to make the call's own cost
-/// nothing. A quarter of the largest body.
+/// Pings per call: under a millisecond of the server's only thread, which also serves searches and holds, and enough to
+/// make the overhead of the call negligible. A quarter of the largest body.
 const CHUNK: usize = 125;
 
-/// Calls under way at once: the server works on one while the next is read and the answer of the last is sent.
+/// Calls in flight: the server works on one while it reads the next and sends the answer of the last.
 const CALLS: usize = 4;
 
-/// Time the first of few pings waits for more. Phones ask each few seconds: to them it is nothing, and whatever comes within it is
-/// one call.
+/// How long the first of few pings waits for more. Phones send one every few seconds, so the delay does not matter, and
+/// everything within it becomes one call.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// Pings that wait at most: twenty of the largest bodies, some tenths of a second of work. Who comes later is better told so at once.
+/// Most queued pings: twenty of the largest bodies, some tenths of a second of work. Beyond that a request fails at
+/// once.
 const WAITING_MAX: usize = 10_000;
 
 const RECORDING: &str = "recording pings";
 
-/// More pings wait than may.
+/// The queue is full.
 #[derive(Debug, Error)]
-#[error("too many pings wait for the cache")]
+#[error("too many pings are queued for the cache")]
 struct Full;
 
-/// Where pings go.
+/// The destination of batched pings.
 pub(super) trait Sink: Send + Sync + 'static {
-    /// Takes pings over, in the order given; one answer for each.
-    fn record(&self, pings: &[Ping]) -> impl Future<Output = Result<Vec<Recorded>, RedisError>> + Send;
+    /// Records pings in the given order; returns one outcome per ping.
+    fn record(&self, pings: &[Ping]) -> impl Future<Output = Result<Vec<PingOutcome>, RedisError>> + Send;
 }
 
-impl Sink for Recorder {
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, RedisError> {
+impl Sink for PingRecorder {
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, RedisError> {
         self.record(pings).await
     }
 }
 
-type Answer = Result<Vec<Recorded>, RedisError>;
+type Answer = Result<Vec<PingOutcome>, RedisError>;
 
-/// Pings of one request, at most [`CHUNK`].
+/// At most [`CHUNK`] pings of one request.
 struct Job {
     pings: Vec<Ping>,
     answer: oneshot::Sender<Answer>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Queue {
     jobs: VecDeque<Job>,
     /// Pings of all jobs.
     pings: usize,
-    /// Takes them out.
+    /// The drain task, if it was started.
     drainer: Option<JoinHandle<()>>,
 }
 
 struct Shared<S> {
     sink: S,
-    waiting: Mutex<Waiting>,
-    /// Something came, or enough for a call.
-    came: Notify,
+    waiting: Mutex<Queue>,
+    /// Signals a new job (`arrived`) or a full chunk (`enough`).
+    arrived: Notify,
     enough: Notify,
 }
 
-/// The queue.
-pub(super) struct PingBatcher<S = Recorder>(Arc<Shared<S>>);
+/// A queue of pings in front of a [`Sink`].
+pub(super) struct PingBatcher<S = PingRecorder>(Arc<Shared<S>>);
 
 impl<S: Sink> PingBatcher<S> {
-    /// An empty queue in front of `sink`.
     pub(super) fn new(sink: S) -> Self {
-        Self(Arc::new(Shared { sink, waiting: Mutex::default(), came: Notify::new(), enough: Notify::new() }))
+        Self(Arc::new(Shared { sink, waiting: Mutex::default(), arrived: Notify::new(), enough: Notify::new() }))
     }
 
-    /// Takes pings over, in the order given; one answer for each.
-    pub(super) async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
+    /// Records pings in the given order; returns one outcome per ping. Fails at once if the queue is full.
+    pub(super) async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError> {
         let mut recorded = Vec::with_capacity(pings.len());
-        for answer in self.leave(pings)? {
-            // A task that broke has dropped its jobs.
-            let told =
+        for answer in self.enqueue(pings)? {
+            // The drain task panicked and dropped its jobs.
+            let outcomes =
                 answer.await.map_err(|error| PortError::Unavailable { action: RECORDING, source: error.into() })?;
-            recorded.extend(told.map_err(|error| failed(RECORDING, error))?);
+            recorded.extend(outcomes.map_err(|error| failed(RECORDING, error))?);
         }
         Ok(recorded)
     }
 
-    /// Puts pings into the queue, all or none.
-    fn leave(&self, pings: &[Ping]) -> Result<Vec<oneshot::Receiver<Answer>>, PortError> {
+    /// Queues all pings or none.
+    fn enqueue(&self, pings: &[Ping]) -> Result<Vec<oneshot::Receiver<Answer>>, PortError> {
         let mut waiting = self.0.waiting();
         if waiting.pings + pings.len() > WAITING_MAX {
             return Err(PortError::Unavailable { action: RECORDING, source: Full.into() });
         }
         let mut answers = Vec::with_capacity(pings.len().div_ceil(CHUNK));
         for part in pings.chunks(CHUNK) {
-            let (answer, told) = oneshot::channel();
+            let (answer, receiver) = oneshot::channel();
             waiting.jobs.push_back(Job { pings: part.to_vec(), answer });
-            answers.push(told);
+            answers.push(receiver);
         }
         waiting.pings += pings.len();
         let is_enough = waiting.pings >= CHUNK;
@@ -121,7 +121,7 @@ impl<S: Sink> PingBatcher<S> {
             waiting.drainer = Some(tokio::spawn(drain(Arc::clone(&self.0))));
         }
         drop(waiting);
-        self.0.came.notify_one();
+        self.0.arrived.notify_one();
         if is_enough {
             self.0.enough.notify_one();
         }
@@ -130,11 +130,11 @@ impl<S: Sink> PingBatcher<S> {
 }
 
 impl<S> Shared<S> {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Queue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whole jobs that make one call.
+    /// The whole jobs of the next call.
     fn next_call(&self) -> Vec<Job> {
         let mut waiting = self.waiting();
         let (mut jobs, mut pings) = (Vec::new(), 0);
@@ -146,7 +146,7 @@ impl<S> Shared<S> {
         jobs
     }
 
-    /// Whether nothing waits; then the task that asks is no longer the drainer.
+    /// Whether the queue is empty. If so, the calling task is no longer the drain task.
     fn is_done(&self) -> bool {
         let mut waiting = self.waiting();
         let is_done = waiting.jobs.is_empty();
@@ -157,13 +157,13 @@ impl<S> Shared<S> {
     }
 }
 
-/// Takes pings out of the queue until nothing waits there.
+/// Drains the queue until it is empty.
 async fn drain<S: Sink>(shared: Arc<Shared<S>>) {
     let mut calls = FuturesUnordered::new();
     loop {
         let waiting = shared.waiting().pings;
         if waiting > 0 && waiting < CHUNK {
-            // Either way what is there is taken now.
+            // On a timeout as well, what is queued goes out now.
             let _ = timeout(LINGER, shared.enough.notified()).await;
         }
         while calls.len() < CALLS {
@@ -179,12 +179,12 @@ async fn drain<S: Sink>(shared: Arc<Shared<S>>) {
         let full = calls.len() >= CALLS;
         tokio::select! {
             _ = calls.next(), if !calls.is_empty() => {}
-            () = shared.came.notified(), if !full => {}
+            () = shared.arrived.notified(), if !full => {}
         }
     }
 }
 
-/// One call, and what became of it told to everybody whose pings were in it.
+/// Sends one call and answers every request whose pings were in it.
 async fn call<S: Sink>(shared: &Shared<S>, mut jobs: Vec<Job>) {
     let counts: Vec<usize> = jobs.iter().map(|job| job.pings.len()).collect();
     let mut pings = std::mem::take(&mut jobs[0].pings);
@@ -195,12 +195,13 @@ async fn call<S: Sink>(shared: &Shared<S>, mut jobs: Vec<Job>) {
         Ok(recorded) => {
             let mut recorded = recorded.into_iter();
             for (job, count) in jobs.into_iter().zip(counts) {
-                // Who no longer listens has given up.
+                // The receiver is gone if the request has been cancelled.
                 let _ = job.answer.send(Ok(recorded.by_ref().take(count).collect()));
             }
         }
         Err(error) => {
-            // Redis does not answer: who waits behind would wait as long again, and a queue that is full of them helps nobody.
+            // Redis does not answer. Every queued job would wait as long again and keep the queue full, so all of them
+            // fail now.
             let behind = {
                 let mut waiting = shared.waiting();
                 waiting.pings = 0;
@@ -223,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers every second driver `Outdated`, when it is let to; remembers its calls.
+    /// Answers `Outdated` for every second driver, once a permit is available; records its calls.
     struct Slow {
         let_through: Semaphore,
         calls: Mutex<Vec<Vec<Ping>>>,
@@ -231,7 +232,7 @@ mod tests {
     }
 
     impl Sink for Arc<Slow> {
-        async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, RedisError> {
+        async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, RedisError> {
             self.calls.lock().unwrap().push(pings.to_vec());
             self.let_through.acquire().await.unwrap().forget();
             if self.is_down {
@@ -241,8 +242,12 @@ mod tests {
         }
     }
 
-    fn answer_to(ping: &Ping) -> Recorded {
-        if ping.driver.as_str().ends_with(['1', '3', '5', '7', '9']) { Recorded::Outdated } else { Recorded::Seen }
+    fn answer_to(ping: &Ping) -> PingOutcome {
+        if ping.driver.as_str().ends_with(['1', '3', '5', '7', '9']) {
+            PingOutcome::Outdated
+        } else {
+            PingOutcome::Seen
+        }
     }
 
     fn queue(calls_let_through: usize, is_down: bool) -> (Arc<PingBatcher<Arc<Slow>>>, Arc<Slow>) {
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_single_pings_are_few_calls_and_each_hears_of_its_own() {
+    async fn a_thousand_single_pings_are_few_calls_with_one_outcome_each() {
         let (queue, sink) = queue(usize::MAX >> 4, false);
         let pings: Vec<Ping> = (0..1000).map(ping).collect();
         let answers = join_all(pings.iter().map(|ping| queue.record(std::slice::from_ref(ping)))).await;
@@ -267,11 +272,11 @@ mod tests {
         let calls = sink.calls.lock().unwrap();
         assert_eq!(calls.len(), 8);
         assert_eq!(calls.concat(), pings, "in the order they came");
-        assert!(queue.0.waiting().drainer.is_none(), "nothing is left behind");
+        assert!(queue.0.waiting().drainer.is_none(), "the drain task has ended");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_body_goes_in_several_calls_under_way_at_once() {
+    async fn a_large_body_is_sent_in_several_concurrent_calls() {
         let (queue, sink) = queue(0, false);
         let pings: Vec<Ping> = (0..500).map(ping).collect();
         let recording = queue.record(&pings);
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_the_queue_full_is_told_at_once_and_finds_room_later() {
+    async fn a_full_queue_fails_at_once_and_accepts_pings_later() {
         let (queue, sink) = queue(0, false);
         let many: Vec<Ping> = (0..500).map(ping).collect();
         let begin = || {
@@ -314,12 +319,12 @@ mod tests {
         let refused = timeout(Duration::ZERO, queue.record(&many)).await.expect("at once");
         assert!(matches!(refused, Err(PortError::Unavailable { .. })));
         sink.let_through.add_permits(1000);
-        assert!(join_all(recordings).await.into_iter().all(|told| told.unwrap().is_ok()));
+        assert!(join_all(recordings).await.into_iter().all(|result| result.unwrap().is_ok()));
         assert!(queue.record(&many).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_server_that_is_gone_hears_of_it_with_the_first() {
+    async fn queued_pings_fail_with_the_first_call_to_an_unreachable_server() {
         let (queue, sink) = queue(1, true);
         let many: Vec<Ping> = (0..500).map(ping).collect();
         let recordings = join_all((0..10).map(|_| queue.record(&many)));
@@ -327,13 +332,13 @@ mod tests {
             tokio::time::sleep(10 * LINGER).await;
             sink.let_through.add_permits(CALLS);
         };
-        let (told, ()) = tokio::join!(recordings, let_through);
-        assert!(told.iter().all(|told| matches!(told, Err(PortError::Unavailable { .. }))));
+        let (results, ()) = tokio::join!(recordings, let_through);
+        assert!(results.iter().all(|result| matches!(result, Err(PortError::Unavailable { .. }))));
         assert!(sink.calls.lock().unwrap().len() < 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_whose_request_has_given_up_are_recorded_all_the_same() {
+    async fn pings_of_a_cancelled_request_are_still_recorded() {
         let (queue, sink) = queue(100, false);
         assert!(timeout(Duration::ZERO, queue.record(&[ping(1)])).await.is_err());
         queue.record(&[ping(2)]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Takes pings over into Redis, many in one call.
+//! Records many pings with one script call.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind};
 use super::keys::Keys;
 use super::{DRIVER_TTL_MS, fresh_since};
 use crate::city::City;
-use crate::ports::{Clock, Ping, Recorded};
+use crate::ports::{Clock, Ping, PingOutcome};
 
-/// Stale drivers dropped with each call. More than go stale between two calls, few enough not to delay one.
+/// Stale drivers dropped per call: more than become stale between two calls, few enough not to delay one.
 const STALE_DROPPED_MAX: usize = 100;
 
-/// Arguments in front of the pings, and of each ping.
+/// Arguments before the pings, and per ping.
 const ARGUMENTS: (usize, usize) = (16, 5);
-/// Bytes of a ping's arguments, about.
+/// Approximate size of a ping's arguments, bytes.
 const PING_BYTES: usize = 110;
 
-/// Takes pings over.
-pub(super) struct Recorder {
+/// Sends pings to Redis.
+pub(super) struct PingRecorder {
     pub(super) connection: ConnectionManager,
     pub(super) script: Script,
     pub(super) keys: Keys,
@@ -30,9 +30,9 @@ pub(super) struct Recorder {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl Recorder {
-    /// Pings in one call, in the order given; one answer for each.
-    pub(super) async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, RedisError> {
+impl PingRecorder {
+    /// Records pings in one call, in the given order; returns one outcome per ping.
+    pub(super) async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, RedisError> {
         let mut connection = self.connection.clone();
         let call = self.call(pings);
         let answer: Vec<String> = match call.query_async(&mut connection).await {
@@ -42,11 +42,11 @@ impl Recorder {
             }
             answered => answered?,
         };
-        recorded(answer, pings.len())
+        parse_outcomes(answer, pings.len())
             .ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "pings were not answered one by one")))
     }
 
-    /// The script's call, written straight into one buffer: the general way would allocate each of some thousand arguments.
+    /// The script's call, written into one buffer. `ScriptInvocation` would allocate each of some thousand arguments.
     fn call(&self, pings: &[Ping]) -> Cmd {
         let mut seconds: Vec<i64> = pings.iter().map(|ping| ping.at.0.div_euclid(1000)).collect();
         seconds.sort_unstable();
@@ -71,7 +71,7 @@ impl Recorder {
         for ping in pings {
             for degrees in [ping.position.lat(), ping.position.lng()] {
                 text.clear();
-                // A String takes whatever is written.
+                // Writing to a `String` cannot fail.
                 let _ = write!(text, "{degrees}");
                 call.arg(&text);
             }
@@ -85,21 +85,21 @@ impl Recorder {
     }
 }
 
-/// The letters of an answer, one for each ping, with the dispatches that follow them.
-fn recorded(answer: Vec<String>, pings: usize) -> Option<Vec<Recorded>> {
+/// Parses the answer: one letter per ping, followed by the dispatches that the `@` letters refer to.
+fn parse_outcomes(answer: Vec<String>, pings: usize) -> Option<Vec<PingOutcome>> {
     let mut answer = answer.into_iter();
     let letters = answer.next()?;
     let recorded = letters.bytes().map(|letter| match letter {
-        b'?' => Some(Recorded::Unknown),
-        b'<' => Some(Recorded::Outdated),
-        b'!' => Some(Recorded::Implausible),
-        b'.' => Some(Recorded::Seen),
-        b'@' => {
-            Some(answer.next().and_then(|id| DispatchId::parse(id).ok()).map_or(Recorded::Seen, Recorded::OnDispatch))
-        }
+        b'?' => Some(PingOutcome::Unknown),
+        b'<' => Some(PingOutcome::Outdated),
+        b'!' => Some(PingOutcome::Implausible),
+        b'.' => Some(PingOutcome::Seen),
+        b'@' => Some(
+            answer.next().and_then(|id| DispatchId::parse(id).ok()).map_or(PingOutcome::Seen, PingOutcome::OnDispatch),
+        ),
         _ => None,
     });
-    recorded.collect::<Option<Vec<Recorded>>>().filter(|recorded| recorded.len() == pings)
+    recorded.collect::<Option<Vec<PingOutcome>>>().filter(|recorded| recorded.len() == pings)
 }
 
 #[cfg(test)]
@@ -111,26 +111,26 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_read_with_the_dispatches_behind_them() {
-        let on = |id: &str| Recorded::OnDispatch(DispatchId::parse(id).unwrap());
-        let read = recorded(answer(&["?@<!.@", "dispatch#1", "dispatch#2"]), 6);
+    fn letters_are_parsed_with_the_dispatches_after_them() {
+        let on = |id: &str| PingOutcome::OnDispatch(DispatchId::parse(id).unwrap());
+        let read = parse_outcomes(answer(&["?@<!.@", "dispatch#1", "dispatch#2"]), 6);
         let expected = [
-            Recorded::Unknown,
+            PingOutcome::Unknown,
             on("dispatch#1"),
-            Recorded::Outdated,
-            Recorded::Implausible,
-            Recorded::Seen,
+            PingOutcome::Outdated,
+            PingOutcome::Implausible,
+            PingOutcome::Seen,
             on("dispatch#2"),
         ];
         assert_eq!(read, Some(expected.to_vec()));
-        assert_eq!(recorded(answer(&["@", "rubbish"]), 1), Some(vec![Recorded::Seen]));
+        assert_eq!(parse_outcomes(answer(&["@", "rubbish"]), 1), Some(vec![PingOutcome::Seen]));
     }
 
     #[test]
     fn an_answer_that_is_not_one_for_each_ping_is_none() {
         for (parts, pings) in [(&["."][..], 2), (&["x"], 1), (&[], 0)] {
-            assert_eq!(recorded(answer(parts), pings), None);
+            assert_eq!(parse_outcomes(answer(parts), pings), None);
         }
-        assert_eq!(recorded(answer(&[""]), 0), Some(Vec::new()));
+        assert_eq!(parse_outcomes(answer(&[""]), 0), Some(Vec::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! [`Fleet`] over Redis.
+//! The ports of the driver cache on Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,32 +21,36 @@ use super::feed::Entries;
 use super::index::LiveDriver;
 use super::keys::{self, Keys};
 use super::ping_batcher::PingBatcher;
-use super::record_pings::Recorder;
+use super::record_pings::PingRecorder;
 use super::scripts::{PUT_VALUES, Scripts};
 use super::{
     ACCEPTANCE_DAYS_KEPT, DAY_MS, DRIVER_TTL_MS, FRESHER_BY_MS, ROUTE_CHUNK_POINTS, chunks_after_loss, fresh_since,
     status_text,
 };
 use crate::city::City;
-use crate::ports::{Clock, Fleet, FleetEntry, HoldToken, Ping, PortError, Recorded, RouteTail};
+use crate::ports::{
+    Clock, DriverSearch, FleetEntry, HoldToken, Ping, PingOutcome, PortError, PositionSink, Reservations, RouteTail,
+    RouteTails,
+};
 
-/// Time a live route is kept; longer than any ride.
+/// How long a live route is kept: longer than any ride.
 const ROUTE_TTL_MS: u64 = DAY_MS;
 
-/// Time until the cache has to prove again that it knows the city: a wiped cache is cold at once, and a cache whose drivers
-/// never came back is asked about no longer than this.
+/// How long the cache counts as warm after it was filled. A wiped cache is cold at once; one whose drivers never came
+/// back is believed no longer than this.
 const WARM_TTL_MS: u64 = 600_000;
 
-/// Drivers or routes given to one script call: some 2 ms of the server's only thread.
+/// Drivers or routes per script call: about 2 ms of the server's only thread.
 const SCRIPT_BATCH: usize = 200;
 
-/// Drivers looked at in one search at most.
+/// Most drivers one search reads.
 const NEARBY_MAX: usize = 200;
 
-/// Answers to each driver's part of the search's pipeline.
+/// Answers per driver in the pipeline that reads details.
 const DETAILS_PER_DRIVER: usize = 4;
 
-/// The fleet in Redis. Relies on `GEOSEARCH` (Redis 6.2), which every `ElastiCache` engine version the resource allows has.
+/// The driver cache in Redis. It requires `GEOSEARCH` (Redis 6.2), which every `ElastiCache` engine version that the
+/// resource accepts has.
 pub struct RedisFleet {
     connection: ConnectionManager,
     scripts: Scripts,
@@ -57,10 +61,10 @@ pub struct RedisFleet {
 }
 
 impl RedisFleet {
-    /// The fleet of a city. Nothing is sent before the first call.
+    /// Connects with the first call.
     pub fn new(connector: &RedisConnector, city: City, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        let (connection, scripts, keys) = (connector.manager()?, Scripts::new(), Keys::of(&city.name));
-        let recorder = Recorder {
+        let (connection, scripts, keys) = (connector.manager()?, Scripts::new(), Keys::new(&city.name));
+        let recorder = PingRecorder {
             connection: connection.clone(),
             script: scripts.record.clone(),
             keys: keys.clone(),
@@ -82,7 +86,7 @@ impl RedisFleet {
         pipeline.query_async(&mut self.connection.clone()).await.map_err(|error| failed(action, error))
     }
 
-    /// The ids of free drivers around a place, nearest first, or `None` where the cache is cold.
+    /// Ids of free drivers around a place, nearest first. `None` if the cache is cold.
     async fn search(
         &self,
         center: Coordinate,
@@ -107,7 +111,7 @@ impl RedisFleet {
         Ok(Some(found.into_iter().filter_map(|id| DriverId::parse(id).ok()).collect()))
     }
 
-    /// All that ranking needs of the drivers, in one round trip. Who is gone or unreadable is left out.
+    /// Everything that ranking needs of the drivers, in one round trip. Missing or unreadable drivers are skipped.
     pub(super) async fn details(
         &self,
         ids: &[DriverId],
@@ -127,7 +131,7 @@ impl RedisFleet {
             .collect())
     }
 
-    /// Whether the cache speaks for the city.
+    /// Whether the cache can answer for the city.
     pub(super) async fn is_warm(&self) -> Result<bool, PortError> {
         let mut pipeline = redis::pipe();
         pipeline.exists(self.keys.warm());
@@ -135,7 +139,7 @@ impl RedisFleet {
         Ok(warm)
     }
 
-    /// All drivers that ping, free or not.
+    /// All drivers that send pings, free or not.
     pub(super) async fn live_drivers(&self) -> Result<Vec<DriverId>, PortError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZRANGE").arg(self.keys.seen()).arg(0).arg(-1);
@@ -143,7 +147,7 @@ impl RedisFleet {
         Ok(ids.into_iter().filter_map(|id| DriverId::parse(id).ok()).collect())
     }
 
-    /// Id of the newest entry of the feed, or the beginning where it is empty.
+    /// Id of the newest feed entry; the beginning of the feed if it is empty.
     pub(super) async fn feed_tip(&self) -> Result<String, PortError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("XREVRANGE").arg(self.keys.feed()).arg("+").arg("-").arg("COUNT").arg(1);
@@ -151,7 +155,7 @@ impl RedisFleet {
         Ok(newest.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
     }
 
-    /// A connection of its own for reads that wait up to `block` for something new.
+    /// A separate connection for reads that block for up to `block`.
     pub(super) async fn feed_connection(
         &self,
         connector: &RedisConnector,
@@ -160,7 +164,7 @@ impl RedisFleet {
         connector.waiting(block).await.map_err(|error| failed("connecting for the feed", error))
     }
 
-    /// The entries behind an id, at most `count`; waits up to `block` for the first.
+    /// At most `count` entries after an id. Blocks for up to `block` until there is one.
     pub(super) async fn feed_after(
         &self,
         connection: &mut MultiplexedConnection,
@@ -176,12 +180,11 @@ impl RedisFleet {
         Ok(streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries).collect())
     }
 
-    /// Pings older than this make nobody a candidate.
+    /// Drivers whose last ping is older than this are no candidates.
     pub(super) fn fresh_since(&self, now: EpochMs) -> EpochMs {
         fresh_since(&self.city, now)
     }
 
-    /// Now.
     pub(super) fn now(&self) -> EpochMs {
         self.clock.now()
     }
@@ -223,8 +226,8 @@ impl RedisFleet {
         self.restore_chunk_counters(entries, &unknown).await
     }
 
-    /// A driver on a dispatch whom the cache did not know: the cache was wiped in mid-ride, and the number of chunks stored so
-    /// far went with it.
+    /// Restores the chunk counter of drivers on a dispatch whom the cache did not know: it was wiped during the ride
+    /// and lost the counter too.
     async fn restore_chunk_counters(&self, entries: &[FleetEntry], unknown: &[u8]) -> Result<(), PortError> {
         let mut pipeline = redis::pipe();
         let lost = entries.iter().zip(unknown).filter(|(_, unknown)| **unknown == 1);
@@ -255,8 +258,8 @@ const DETAIL_FIELDS: [&str; 9] = [
     keys::DOUBT,
 ];
 
-/// What is known of a driver; `None` where the entry is gone or unreadable: whatever stands in Redis, it is a candidate or it is
-/// not, and never an error.
+/// The driver from its Redis values. `None` if the entry is missing or unreadable: corrupt data excludes a driver and
+/// never fails a search.
 fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveDriver> {
     let [hash, held, rests, answers] = values else { return None };
     let fields: Vec<Option<String>> = redis::from_redis_value_ref(hash).ok()?;
@@ -269,14 +272,14 @@ fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveD
         let in_window = days.iter().filter(|(day, _)| day.ends_with(suffix) && day.as_str() >= oldest_day);
         in_window.map(|(_, count)| *count).fold(0, u32::saturating_add)
     };
-    // Negative where there is no such key.
+    // Negative if there is no such key.
     let until = |ttl: &Value| {
         let ms: i64 = redis::from_redis_value_ref(ttl).ok()?;
         Some(u64::try_from(ms).map_or(EpochMs(0), |ms| now.plus_ms(ms)))
     };
     Some(LiveDriver {
         status: match text(3)? {
-            // Who is hidden from searches is as good as absent to them.
+            // To searches, a hidden driver is inactive.
             "ACTIVE" if !is_hidden(text(8)) => PersonStatus::Active,
             "DISPATCHED" => PersonStatus::Dispatched,
             _ => PersonStatus::Inactive,
@@ -293,7 +296,7 @@ fn live_driver(values: &[Value], oldest_day: &str, now: EpochMs) -> Option<LiveD
     })
 }
 
-/// Whether doubt hides its driver: it begins with the strikes, one digit.
+/// Whether the driver is hidden for implausible pings: the field begins with the number of strikes, one digit.
 fn is_hidden(doubt: Option<&str>) -> bool {
     let strikes = doubt.and_then(|doubt| doubt.bytes().next()).map_or(0, |digit| digit.saturating_sub(b'0'));
     strikes >= STRIKES_HIDDEN
@@ -320,7 +323,7 @@ fn tail(stored_chunks: u32, points: &[String]) -> RouteTail {
 }
 
 #[async_trait]
-impl Fleet for RedisFleet {
+impl PositionSink for RedisFleet {
     async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
         for batch in entries.chunks(SCRIPT_BATCH) {
             self.put_batch(batch).await?;
@@ -335,23 +338,13 @@ impl Fleet for RedisFleet {
         self.pipe("filling the cache", &pipeline).await
     }
 
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError> {
         self.pings.record(pings).await
     }
+}
 
-    async fn set_status(
-        &self,
-        driver: &DriverId,
-        status: PersonStatus,
-        dispatch: Option<&DispatchId>,
-    ) -> Result<(), PortError> {
-        let mut call = self.scripts.set_status.key(self.keys.geo());
-        call.key(self.keys.seen()).key(self.keys.driver(driver)).key(self.keys.feed());
-        call.arg(driver.as_str()).arg(status_text(status));
-        call.arg(dispatch.map_or("", DispatchId::as_str)).arg(self.clock.now().0);
-        self.call("setting a driver's status", &call).await
-    }
-
+#[async_trait]
+impl DriverSearch for RedisFleet {
     async fn nearby(
         &self,
         center: Coordinate,
@@ -366,7 +359,10 @@ impl Fleet for RedisFleet {
         let found = self.details(&ids, now).await?;
         Ok(Some(found.iter().map(|(id, driver)| driver.snapshot(id, now)).collect()))
     }
+}
 
+#[async_trait]
+impl Reservations for RedisFleet {
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
         let mut call = self.scripts.hold.key(self.keys.hold(driver));
         call.key(self.keys.rest(driver)).key(self.keys.driver(driver)).key(self.keys.feed());
@@ -395,7 +391,23 @@ impl Fleet for RedisFleet {
         self.call("counting an answer", &call).await
     }
 
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError> {
+        let mut call = self.scripts.set_status.key(self.keys.geo());
+        call.key(self.keys.seen()).key(self.keys.driver(driver)).key(self.keys.feed());
+        call.arg(driver.as_str()).arg(status_text(status));
+        call.arg(dispatch.map_or("", DispatchId::as_str)).arg(self.clock.now().0);
+        self.call("setting a driver's status", &call).await
+    }
+}
+
+#[async_trait]
+impl RouteTails for RedisFleet {
+    async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
         let mut tails = Vec::new();
         for batch in points.chunks(SCRIPT_BATCH) {
             let mut call = self.scripts.push_route.arg(ROUTE_CHUNK_POINTS);
@@ -412,13 +424,13 @@ impl Fleet for RedisFleet {
         Ok(tails)
     }
 
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+    async fn trim(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
         let mut call = self.scripts.trim_route.key(self.keys.route(id));
         call.key(self.keys.chunks(id)).arg(chunk).arg(count).arg(ROUTE_TTL_MS);
         self.call("trimming a route", &call).await
     }
 
-    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
+    async fn tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(self.keys.chunks(id)).cmd("LRANGE").arg(self.keys.route(id)).arg(0).arg(-1);
         let (stored, points): (Option<u32>, Vec<String>) = self.pipe("reading a route", &pipeline).await?;

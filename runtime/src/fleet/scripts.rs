@@ -1,17 +1,18 @@
-//! The Lua scripts. Each is atomic, touches only the keys it is given, and is sent by its hash once the server knows it.
+//! The Lua scripts. Each is atomic, uses only the keys it is given, and is sent by its hash once the server knows it.
 //!
-//! Whatever changes what a search may find is also told in the feed, of which the indexes of all processes live. An entry is `p`
-//! with pings of free drivers as `id,lat,lng,ms` separated by `;`, or `d` with the ids, separated by `,`, of drivers to be read again.
+//! Every change that can affect a search is also published to the change feed, which the indexes of all processes
+//! follow. A feed entry is `p` with pings of free drivers as `id,lat,lng,ms` separated by `;`, or `d` with the ids,
+//! separated by `,`, of drivers to be read again.
 
 use dispatch_core::geo::EARTH_RADIUS_M;
 use dispatch_core::ping_filter;
 use redis::Script;
 
-/// Time the feed is kept, s: three times what a follower may be behind before it begins anew. At 12,500 pings a second it is some
-/// 10 MB.
+/// How long the feed is kept, s: one and a half times the longest lag of an index before it is rebuilt. At 12,500 pings
+/// a second that is about 10 MB.
 const FEED_S: u32 = 15;
 
-/// Adds to the feed and drops what is too old. `tell(key, kind, parts, separator)`.
+/// Appends to the feed and drops old entries. `tell(key, kind, parts, separator)`.
 const TELL: &str = r"
 local function tell(key, kind, parts, separator)
   if #parts == 0 then return end
@@ -20,12 +21,12 @@ local function tell(key, kind, parts, separator)
 end
 ";
 
-/// Whether a driver is hidden from searches: what the hash says of doubt begins with the strikes.
+/// Whether a driver is hidden from searches: the `doubt` field begins with the number of strikes.
 const HIDDEN: &str = r"
 local function hidden(doubt) return doubt and (tonumber(string.sub(doubt, 1, 1)) or 0) >= STRIKES_HIDDEN end
 ";
 
-/// A script that tells the feed and knows who is hidden.
+/// A script with the functions [`TELL`] and [`HIDDEN`] and with the constants of the ping filter.
 fn telling(body: &str) -> Script {
     let mut text = format!("{TELL}{HIDDEN}{body}");
     for (name, value) in [
@@ -44,7 +45,6 @@ fn telling(body: &str) -> Script {
     Script::new(&text)
 }
 
-/// All scripts.
 pub(super) struct Scripts {
     pub put: Script,
     pub record: Script,
@@ -71,12 +71,13 @@ impl Scripts {
     }
 }
 
-/// Values of a driver given to [`PUT`].
+/// Values per driver of [`PUT`].
 pub(super) const PUT_VALUES: usize = 11;
 
-/// Keys: geo, seen, feed, one hash for each driver. Values: ms by which the cache must be newer to be believed, ms the hash lives,
-/// then [`PUT_VALUES`] for each driver. Answers 1 for each driver that was unknown. A place beyond Redis' projection (85 degrees)
-/// is kept but not searched: `pcall`. A place that is not a ping's has no phone's time; what is doubted stays so until pings say otherwise.
+/// Keys: geo, seen, feed, one hash per driver. Values: ms by which the cache must be newer to take precedence, ms the
+/// hash lives, then [`PUT_VALUES`] per driver. Answers 1 for each driver that was unknown. A place beyond the
+/// projection of Redis (85 degrees) is stored but not searched: `pcall`. A place from the table has no phone time. A
+/// doubted driver stays hidden until its pings are believed again.
 const PUT: &str = r"
 local answers, told = {}, {}
 for i = 4, #KEYS do
@@ -104,15 +105,15 @@ tell(KEYS[3], 'd', told, ',')
 return answers
 ";
 
-/// Keys: geo, seen, feed, one hash for each ping. Values: ms before which a driver is stale, stale drivers dropped at most, ms the
-/// hash lives, length of the hash's key in front of the id, how many whole seconds follow; for each of those, the second and how the seed
-/// writes it; for each ping `lat`, `lng`, ms, ms of the phone or nothing. Answers a text with a letter for each ping (`?` unknown,
-/// `<` outdated, `!` implausible, `.` seen, `@` on a dispatch), then the dispatches.
+/// Keys: geo, seen, feed, one hash per ping. Values: ms before which a driver is stale, most stale drivers to drop, ms
+/// the hash lives, length of the hash's key before the id, number of whole seconds that follow; per second, the second
+/// and its ISO 8601 text; per ping `lat`, `lng`, ms, phone ms or empty. Answers a text with one letter per ping (`?`
+/// unknown, `<` outdated, `!` implausible, `.` seen, `@` on a dispatch), then the dispatches.
 ///
-/// This is `dispatch_core::ping_filter::Track::after`, where the track is: between two replicas, a judgement elsewhere would race. A test holds both
-/// to one mind. `doubt` is the last doubted ping as `strikes sequence lat lng ms phone`; a hash without doubt has none, so that all
-/// this costs a ping that fits two sines. What all pings share is one call: places, times, and what the feed is told. The hash's life
-/// is prolonged once an hour.
+/// This implements `dispatch_core::ping_filter::Track::after` where the track is stored: with two replicas, a decision
+/// elsewhere would race. A test compares both. `doubt` is the last doubted ping as `strikes sequence lat lng ms phone`;
+/// the field is absent without doubt, so a plausible ping costs two sines. Positions, times and feed entries of all
+/// pings are written with one command each. The hash's expiry is extended once an hour.
 const RECORD: &str = r"
 local call, number, floor, sin, cos, rad = redis.call, tonumber, math.floor, math.sin, math.cos, math.rad
 local function ms_between(ts, phone, next_ts, next_phone)
@@ -221,7 +222,8 @@ end
 return { table.concat(answers), unpack(rides) }
 ";
 
-/// Keys: geo, seen, the driver's hash, feed. Values: id, status, dispatch or empty, now. A driver who becomes free is free since now.
+/// Keys: geo, seen, the driver's hash, feed. Values: id, status, dispatch or empty, now. A driver who becomes free has
+/// been idle since now.
 const SET_STATUS: &str = r"
 local known = redis.call('HMGET', KEYS[3], 'lat', 'lng', 'ts', 'status', 'doubt')
 if not known[3] then return 0 end
@@ -237,9 +239,9 @@ tell(KEYS[4], 'd', { ARGV[1] }, ',')
 return 1
 ";
 
-/// Keys: hold, rest, the driver's hash, feed. Values: token, ms, the driver's id. The same token may hold again: a process that died
-/// between the reservation and the offer is continued by another. It never shortens what it has: a replayed stream record asks
-/// briefly for a driver whose offer runs already.
+/// Keys: hold, rest, the driver's hash, feed. Values: token, ms, the driver's id. The same token may hold again: if a
+/// process dies between the reservation and the offer, another one continues. A repeated hold never shortens the first:
+/// a replayed stream record requests a short hold for a driver whose offer is already live.
 const HOLD: &str = r"
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then
@@ -263,8 +265,8 @@ tell(KEYS[2], 'd', { ARGV[2] }, ',')
 return 1
 ";
 
-/// Keys: acceptance, rest, feed. Values: day, 1 where accepted, ms of rest, oldest day kept, ms the counts live, the driver's id. Old days are dropped
-/// once there are twice as many fields as a window has.
+/// Keys: acceptance, rest, feed. Values: day, 1 if accepted, ms of cooldown, oldest day to keep, ms the counts live,
+/// the driver's id. Old days are dropped once there are twice as many fields as a window has.
 const OFFER_ENDED: &str = r"
 redis.call('HINCRBY', KEYS[1], ARGV[1] .. ':o', 1)
 if ARGV[2] == '1' then redis.call('HINCRBY', KEYS[1], ARGV[1] .. ':a', 1) end
@@ -279,9 +281,9 @@ tell(KEYS[3], 'd', { ARGV[6] }, ',')
 return 1
 ";
 
-/// Keys: route and chunks of each point. Values: points of a chunk, ms both live, the points. Answers for each tail that has grown by
-/// a whole chunk which point made it so, counted from 0, and the stored chunks with the tail behind them: exactly one of concurrent
-/// callers gets it. A route's life is prolonged with each chunk.
+/// Keys: route and chunks of each point. Values: points per chunk, ms both live, the points. For each tail that has
+/// grown by a whole chunk, answers the index of the point that completed it, and the number of stored chunks followed
+/// by the tail. Exactly one of concurrent callers gets it. The route's expiry is extended with each chunk.
 const PUSH_ROUTE: &str = r"
 local answers = {}
 for i = 1, #KEYS / 2 do
@@ -298,8 +300,8 @@ end
 return answers
 ";
 
-/// Keys: route, chunks. Values: the chunk's number, its points, ms the count lives. A chunk is counted and dropped once: two callers may have
-/// stored the same one.
+/// Keys: route, chunks. Values: the chunk's number, its points, ms the count lives. A chunk is counted and dropped
+/// once, because two callers may have stored the same one.
 const TRIM_ROUTE: &str = r"
 if tonumber(redis.call('GET', KEYS[2]) or '0') + 1 ~= tonumber(ARGV[1]) then return 0 end
 redis.call('LTRIM', KEYS[1], ARGV[2], -1)

@@ -3,7 +3,7 @@
 use dispatch_http_types as dto;
 use serde::Serialize;
 
-use crate::ports::StoredDispatch;
+use crate::ports::{CurrentStatus, Driver, StoredDispatch, User};
 use crate::store::entity;
 
 /// A dispatch without its keys and the state of its search.
@@ -16,8 +16,8 @@ pub fn dispatch(stored: &StoredDispatch) -> dto::Dispatch {
         status: item.status,
         created_at: item.created_at.clone(),
         updated_at: item.updated_at.clone(),
-        pickup_location: location(&item.pickup_location),
-        destination: location(&item.destination),
+        pickup_location: item.pickup_location.clone().into(),
+        destination: item.destination.clone().into(),
         estimated_fare: item.estimated_fare,
         actual_fare: item.actual_fare,
         offer_seq: item.offer_seq,
@@ -30,9 +30,9 @@ pub fn dispatch(stored: &StoredDispatch) -> dto::Dispatch {
 }
 
 /// A user's profile without its keys and its device.
-pub fn user(item: entity::UserItem) -> dto::UserProfile {
+pub fn user(item: User) -> dto::UserProfile {
     dto::UserProfile {
-        user_id: item.pk,
+        user_id: item.id.to_string(),
         phone: item.phone,
         created_at: item.created_at,
         current_status: current_status(item.current_status),
@@ -42,20 +42,14 @@ pub fn user(item: entity::UserItem) -> dto::UserProfile {
 }
 
 /// A driver's profile without its keys and its device.
-pub fn driver(item: entity::DriverItem) -> dto::DriverProfile {
+pub fn driver(item: Driver) -> dto::DriverProfile {
     dto::DriverProfile {
-        driver_id: item.pk,
+        driver_id: item.id.to_string(),
         phone: item.phone,
         created_at: item.created_at,
         vehicle_info: item.vehicle_info.into(),
         current_status: current_status(item.current_status),
-        preferences: dto::DriverPreferences {
-            default_ride_type: item.preferences.default_ride_type,
-            preferred_regions: item.preferences.preferred_regions,
-            max_distance: item.preferences.max_distance,
-            auto_accept: item.preferences.auto_accept,
-            minimum_fare: item.preferences.minimum_fare,
-        },
+        preferences: item.preferences.into(),
         completed_rides: item.completed_rides,
     }
 }
@@ -68,16 +62,12 @@ pub fn wire_name<T: Serialize>(variant: &T) -> String {
     }
 }
 
-fn location(stored: &entity::Location) -> dto::Location {
-    dto::Location { lat: stored.lat, lng: stored.lng, address: stored.address.clone() }
-}
-
-fn current_status(stored: entity::CurrentStatus) -> dto::CurrentStatus {
+fn current_status(stored: CurrentStatus) -> dto::CurrentStatus {
     dto::CurrentStatus {
         status: stored.status,
-        current_location: location(&stored.current_location),
-        last_location_update: stored.last_location_update,
-        current_dispatch_id: stored.current_dispatch_id,
+        current_location: stored.location.into(),
+        last_location_update: stored.located_at,
+        current_dispatch_id: stored.dispatch.map(|id| id.to_string()),
     }
 }
 
@@ -95,55 +85,5 @@ fn event(stored: &entity::EventEntry) -> dto::EventEntry {
         event_type: stored.event_type,
         timestamp: stored.timestamp.clone(),
         details: stored.details.clone(),
-    }
-}
-
-impl From<entity::PaymentMethod> for dto::PaymentMethod {
-    fn from(entity::PaymentMethod { id, method_type, is_default }: entity::PaymentMethod) -> Self {
-        Self { id, method_type, is_default }
-    }
-}
-
-impl From<dto::PaymentMethod> for entity::PaymentMethod {
-    fn from(dto::PaymentMethod { id, method_type, is_default }: dto::PaymentMethod) -> Self {
-        Self { id, method_type, is_default }
-    }
-}
-
-impl From<entity::UserPreferences> for dto::UserPreferences {
-    fn from(stored: entity::UserPreferences) -> Self {
-        let favorite_locations = stored.favorite_locations.into_iter().map(Into::into).collect();
-        Self { default_ride_type: stored.default_ride_type, favorite_locations }
-    }
-}
-
-impl From<dto::UserPreferences> for entity::UserPreferences {
-    fn from(given: dto::UserPreferences) -> Self {
-        let favorite_locations = given.favorite_locations.into_iter().map(Into::into).collect();
-        Self { default_ride_type: given.default_ride_type, favorite_locations }
-    }
-}
-
-impl From<entity::FavoriteLocation> for dto::FavoriteLocation {
-    fn from(entity::FavoriteLocation { id, name, address, lat, lng }: entity::FavoriteLocation) -> Self {
-        Self { id, name, address, lat, lng }
-    }
-}
-
-impl From<dto::FavoriteLocation> for entity::FavoriteLocation {
-    fn from(dto::FavoriteLocation { id, name, address, lat, lng }: dto::FavoriteLocation) -> Self {
-        Self { id, name, address, lat, lng }
-    }
-}
-
-impl From<entity::VehicleInfo> for dto::VehicleInfo {
-    fn from(entity::VehicleInfo { manufacturer, license_plate }: entity::VehicleInfo) -> Self {
-        Self { manufacturer, license_plate }
-    }
-}
-
-impl From<dto::VehicleInfo> for entity::VehicleInfo {
-    fn from(dto::VehicleInfo { manufacturer, license_plate }: dto::VehicleInfo) -> Self {
-        Self { manufacturer, license_plate }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use dispatch_core::geo::{Coordinate, CoordinateError};
+use dispatch_core::geo::{Coordinate, CoordinateError, Location};
 use dispatch_core::ids::{DriverId, IdError, UserId};
 use dispatch_core::time::EpochMs;
 use dispatch_http_types as dto;
@@ -10,7 +10,6 @@ use dispatch_http_types as dto;
 use super::problem::ApiError;
 use crate::city::parse_timestamp;
 use crate::ports::{DriverProfile, UserProfile};
-use crate::store::entity;
 
 /// Maximum characters of an address. The longest Korean road addresses with building and floor have about 100.
 const ADDRESS_CHARS_MAX: usize = 200;
@@ -62,10 +61,10 @@ pub fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Resul
 }
 
 /// A place with its address.
-pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, entity::Location), ApiError> {
+pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, Location), ApiError> {
     let position = coordinate(&format!("{field}."), given.lat, given.lng)?;
     text(&format!("{field}.address"), &given.address, ADDRESS_CHARS_MAX)?;
-    Ok((position, entity::Location { lat: given.lat, lng: given.lng, address: given.address.clone() }))
+    Ok((position, given.clone().into()))
 }
 
 /// The accuracy of a ping, if the device reports one.
@@ -140,17 +139,7 @@ pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> 
     if preferences.minimum_fare > MINIMUM_FARE_MAX {
         return Err(ApiError::field("preferences.minimumFare", "must be at most 10000000, in whole units of currency"));
     }
-    Ok(DriverProfile {
-        phone: given.phone,
-        vehicle_info: given.vehicle_info.into(),
-        preferences: entity::DriverPreferences {
-            default_ride_type: preferences.default_ride_type,
-            preferred_regions: preferences.preferred_regions,
-            max_distance: preferences.max_distance,
-            auto_accept: preferences.auto_accept,
-            minimum_fare: preferences.minimum_fare,
-        },
-    })
+    Ok(DriverProfile { phone: given.phone, vehicle_info: given.vehicle_info.into(), preferences: preferences.into() })
 }
 
 /// Checks that a device token is plain text. FCM decides whether it is valid.

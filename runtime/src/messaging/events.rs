@@ -73,7 +73,7 @@ impl RedisEvents {
     /// The event streams of a city.
     pub fn new(connector: RedisConnector, city: &str, metrics: Arc<Metrics>) -> Result<Self, ConnectError> {
         let publisher = connector.manager()?;
-        let channel = Keys::of(city).events();
+        let channel = Keys::new(city).events();
         Ok(Self { connector, publisher, channel, listeners: Listeners::default(), metrics })
     }
 

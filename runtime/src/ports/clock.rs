@@ -1,14 +1,11 @@
-//! The time.
-
 use dispatch_core::time::EpochMs;
 
-/// The time.
+/// The current time.
 pub trait Clock: Send + Sync {
-    /// Now.
     fn now(&self) -> EpochMs;
 }
 
-/// [`Clock`] as the machine has it.
+/// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -19,19 +16,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is set by hand, for tests.
+/// A clock that tests set.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub struct FakeClock(std::sync::atomic::AtomicI64);
 
 #[cfg(any(test, feature = "testing"))]
 impl FakeClock {
-    /// A clock that stands at `now`.
     pub fn at(now: EpochMs) -> Self {
         Self(std::sync::atomic::AtomicI64::new(now.0))
     }
 
-    /// Lets `ms` pass.
     pub fn advance_ms(&self, ms: i64) {
         self.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
     }

@@ -1,20 +1,21 @@
-//! Dispatches: what is stored of them, and what becomes of a change.
+//! Stores dispatches.
 
 use async_trait::async_trait;
 use dispatch_core::dispatch::{Dispatch, Step};
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
 use super::error::PortError;
-use crate::store::entity::{DispatchItem, Location};
+use crate::store::entity::DispatchItem;
 
-/// A dispatch as stored: the item, and what decisions need of it.
+/// A stored dispatch.
 #[derive(Clone)]
 pub struct StoredDispatch {
-    /// The whole item.
+    /// The table's item.
     pub item: DispatchItem,
-    /// The same as a state.
+    /// The part that decisions need.
     pub state: Dispatch,
 }
 
@@ -26,88 +27,81 @@ impl std::fmt::Debug for StoredDispatch {
     }
 }
 
-/// A request to be stored.
+/// A request to store.
 #[derive(Clone)]
 pub struct NewDispatch {
-    /// Its id, made by the caller: derived from the Idempotency-Key where there is one, so that a repeated request meets the
-    /// dispatch it made before.
+    /// Chosen by the caller: derived from the Idempotency-Key if there is one, so that a repeated request finds its
+    /// dispatch.
     pub id: DispatchId,
-    /// Who asks.
     pub user: UserId,
-    /// Where the ride begins.
     pub pickup: Location,
-    /// Where it ends.
     pub destination: Location,
-    /// What it is estimated to cost.
+    /// Whole units of the city's currency.
     pub estimated_fare: u32,
-    /// Offers allowed.
+    /// Most offers.
     pub max_attempts: u8,
-    /// Until when an unanswerable request is searched again.
+    /// The search for a driver is repeated until then.
     pub search_until: EpochMs,
-    /// Now.
     pub now: EpochMs,
 }
 
-/// What became of a [`NewDispatch`].
-pub enum Created {
-    /// It is stored, and the user is `DISPATCHED`.
+/// The result of [`DispatchStore::create`].
+pub enum CreateOutcome {
+    /// Stored, and the user is `DISPATCHED`.
     Stored(Box<StoredDispatch>),
-    /// A dispatch of this id is there already, of the same user: this is it.
+    /// The user already has a dispatch of this id.
     Existed(Box<StoredDispatch>),
-    /// The user is on another dispatch, which is named.
-    UserBusy {
-        /// The user's current dispatch.
-        current: Option<DispatchId>,
-    },
-    /// There is no such user.
+    /// The user is on another dispatch.
+    UserBusy { current: Option<DispatchId> },
+    /// No such user.
     UnknownUser,
 }
 
-/// What became of a [`Step`] that was to be stored.
+/// The result of [`DispatchStore::commit`].
 pub enum Commit {
-    /// It is stored, companions included.
+    /// Stored with all companions.
     Applied(Box<StoredDispatch>),
-    /// The dispatch is no longer the one the step was decided on: read again, decide again.
+    /// The dispatch has changed since the step was decided: read it and decide again.
     Changed,
-    /// The dispatch is as it was, but a companion item says no (the driver is on another dispatch).
+    /// The dispatch has not changed, but a companion item refuses the step, for example because the driver is on
+    /// another dispatch.
     CompanionRefused,
 }
 
-/// Whose dispatches are listed.
+/// The person whose dispatches are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// Those a user asked for.
+    /// Dispatches that the user requested.
     User(UserId),
-    /// Those a driver completed.
+    /// Dispatches that the driver completed.
     Driver(DriverId),
 }
 
 /// One page of a list, newest first.
 pub struct Page<T> {
-    /// The entries.
     pub items: Vec<T>,
-    /// Where the next page begins; opaque to clients.
+    /// Token of the next page, opaque to clients.
     pub next: Option<String>,
 }
 
-/// A completed or cancelled trip's measured part, written with the completion.
+/// The travelled route, stored with the completion of the trip.
 #[derive(Clone, Default)]
 pub struct TravelledRoute {
     /// The simplified route.
     pub points: Vec<RoutePoint>,
 }
 
-/// Dispatches.
+/// Stores dispatches and their live routes.
 #[async_trait]
 pub trait DispatchStore: Send + Sync {
     /// Stores a request and occupies its user, in one transaction.
-    async fn create(&self, new: NewDispatch) -> Result<Created, PortError>;
+    async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError>;
 
     /// Reads a dispatch, strongly consistent.
     async fn load(&self, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError>;
 
     /// Stores a changed step and its companions in one transaction, on condition that the dispatch still has the `ver`,
-    /// `status` and `offer_seq` of `before`. `route` is written where the step completes the trip.
+    /// `status` and `offer_seq` of `before`. `route` is written if the step completes the trip.
     async fn commit(
         &self,
         before: &StoredDispatch,
@@ -115,16 +109,16 @@ pub trait DispatchStore: Send + Sync {
         route: Option<TravelledRoute>,
     ) -> Result<Commit, PortError>;
 
-    /// A page of somebody's dispatches, newest first, at most `limit`.
+    /// A page of at most `limit` dispatches of `owner`, newest first.
     async fn list(&self, owner: &Owner, limit: u16, after: Option<String>) -> Result<Page<StoredDispatch>, PortError>;
 
-    /// Dispatches still `REQUESTED` that were created before `before` and have no offer that ran on after it, oldest first, at most
-    /// `limit`: the sweeper's list.
+    /// At most `limit` dispatches that are still `REQUESTED`, were created before `before` and have no offer that ends
+    /// after it, oldest first. The sweeper repeats their next step.
     async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError>;
 
-    /// Appends one chunk to the live route of a dispatch; `number` counts from 1 and writing it again changes nothing.
+    /// Stores chunk `number` of a live route, counted from 1. Idempotent.
     async fn append_route(&self, id: &DispatchId, number: u32, points: &[RoutePoint]) -> Result<(), PortError>;
 
-    /// The live route so far.
+    /// Reads the stored chunks of a live route.
     async fn read_route(&self, id: &DispatchId) -> Result<Vec<RoutePoint>, PortError>;
 }

@@ -1,26 +1,22 @@
-//! Why a port could not do its work.
-
 use thiserror::Error;
 
-/// Why a port could not do its work. The adapters retry what AWS documents as retryable inside their own time budget;
-/// callers treat both variants as "not now" and leave the next attempt to redelivery or to the client.
+/// Why a port call failed. The adapters retry what AWS documents as retryable within their own time budget. Callers
+/// treat both variants as a temporary failure and leave the next attempt to redelivery or to the client.
 #[derive(Debug, Error)]
 pub enum PortError {
-    /// The service is unreachable, slow or throttling. Worth another try later.
-    #[error("{action} is not possible right now")]
+    /// The service is unreachable, slow or throttling. A retry can succeed.
+    #[error("{action} is temporarily unavailable")]
     Unavailable {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// Why it failed.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The service refused, or a stored value cannot be read. Another try will not help.
+    /// The service refused the call, or a stored value cannot be read. A retry does not help.
     #[error("{action} failed")]
     Failed {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// Why it failed.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

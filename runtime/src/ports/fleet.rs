@@ -1,84 +1,79 @@
-//! The cache of live drivers.
+//! The cache of live drivers, as four ports. It proposes and reserves drivers; the table decides. Everything in it can
+//! be lost at any moment.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
-use dispatch_core::person::PersonStatus;
+use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
 use super::error::PortError;
-use crate::store::entity::DriverPreferences;
 
-/// One ping of a driver, checked.
+/// A validated position report of a driver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ping {
-    /// Who.
     pub driver: DriverId,
-    /// Where.
     pub position: Coordinate,
-    /// When it arrived, by the service's clock.
+    /// Arrival, by the service's clock.
     pub at: EpochMs,
-    /// When it was made, by the phone's own clock: held against other times of this phone alone.
+    /// Creation, by the phone's clock. Compared only with other times of the same phone.
     pub phone_at: Option<EpochMs>,
 }
 
-/// What the cache knows of a driver, beside its position.
+/// What the cache holds about a driver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FleetEntry {
-    /// Who.
     pub driver: DriverId,
-    /// Free or not.
     pub status: PersonStatus,
-    /// The dispatch it is on.
+    /// The driver's current dispatch.
     pub dispatch: Option<DispatchId>,
-    /// Where it is.
     pub position: Coordinate,
-    /// When it was last seen there.
+    /// When the driver reported that position.
     pub seen_at: EpochMs,
-    /// Its preferences.
     pub preferences: DriverPreferences,
 }
 
-/// What became of a ping.
+/// How the cache handled a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recorded {
-    /// Taken over for a free or an absent driver.
+pub enum PingOutcome {
+    /// Recorded; the driver is on no dispatch.
     Seen,
-    /// Taken over for a driver on this dispatch: the point belongs to its route.
+    /// Recorded; the driver is on this dispatch, and the point belongs to its route.
     OnDispatch(DispatchId),
-    /// Older than what is known; dropped.
+    /// Dropped: older than the last ping.
     Outdated,
-    /// Nobody gets there that fast; dropped, and doubted until pings fit again ([`dispatch_core::ping_filter`]).
+    /// Dropped: no car travels that fast. Further pings decide whether the driver is believed again
+    /// ([`dispatch_core::ping_filter`]).
     Implausible,
-    /// The cache does not know the driver (it was wiped): load the profile with [`Fleet::put`] and ping again.
+    /// Dropped: the cache does not know the driver, for example after a wipe. Load the profile with
+    /// [`PositionSink::put`] and record the ping again.
     Unknown,
 }
 
-/// The cache of live drivers. Everything in it can be lost at any moment.
+/// Writes driver profiles and positions.
 #[async_trait]
-pub trait Fleet: Send + Sync {
-    /// Takes over what the table says of drivers: status, preferences, position.
+pub trait PositionSink: Send + Sync {
+    /// Copies drivers from the table: status, preferences, position.
     async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError>;
 
-    /// The same for a cold cache, which from now on counts as warm: what the table says of the city's active drivers.
+    /// Copies the city's active drivers from the table into a cold cache and marks the cache as warm.
     async fn fill(&self, entries: &[FleetEntry]) -> Result<(), PortError>;
 
-    /// Takes over pings, in the order given; one answer for each.
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError>;
+    /// Records pings in the given order; returns one outcome per ping.
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError>;
+}
 
-    /// Changes what is known of a driver's status, if the driver is known.
-    async fn set_status(
-        &self,
-        driver: &DriverId,
-        status: PersonStatus,
-        dispatch: Option<&DispatchId>,
-    ) -> Result<(), PortError>;
-
-    /// Free drivers around a place, ring by ring until at least `enough` have been seen; `now` dates rests and the acceptance
-    /// window. `None` where the cache is cold and says nothing about the city.
+/// Finds drivers.
+#[async_trait]
+pub trait DriverSearch: Send + Sync {
+    /// Free drivers around `center`, nearest first. Searches ring by ring and stops at the first ring that holds
+    /// `enough`. `now` dates cooldowns and the acceptance window. `None` if the cache is cold and cannot answer for the
+    /// city.
     async fn nearby(
         &self,
         center: Coordinate,
@@ -86,14 +81,18 @@ pub trait Fleet: Send + Sync {
         enough: usize,
         now: EpochMs,
     ) -> Result<Option<Vec<DriverSnapshot>>, PortError>;
+}
 
-    /// Reserves a driver for one offer, for `for_ms`; false where somebody else holds it or it rests.
+/// Reserves drivers for offers and tracks their status.
+#[async_trait]
+pub trait Reservations: Send + Sync {
+    /// Reserves a driver for one offer, for `for_ms`. False if another offer holds the driver or the driver cools down.
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError>;
 
-    /// Gives a reservation back, if it is still ours.
+    /// Ends a reservation if `token` still owns it.
     async fn release(&self, driver: &DriverId, token: &HoldToken) -> Result<(), PortError>;
 
-    /// Counts an ended offer in the acceptance window and lets the driver rest for `rest_ms`.
+    /// Counts an ended offer in the acceptance window and starts a cooldown of `rest_ms`.
     async fn offer_ended(
         &self,
         driver: &DriverId,
@@ -102,34 +101,70 @@ pub trait Fleet: Send + Sync {
         now: EpochMs,
     ) -> Result<(), PortError>;
 
-    /// Adds points to the live tails of routes, and gives each tail that has grown by a whole chunk. A chunk is
-    /// [`ROUTE_CHUNK_POINTS`](crate::fleet::ROUTE_CHUNK_POINTS) points from the tail's beginning; it is dropped only by
-    /// [`Fleet::trim_route`], after it was stored.
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError>;
-
-    /// Drops the first `count` points of the tail, which were stored as this chunk; nothing where that was done before.
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError>;
-
-    /// The tail as it is.
-    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError>;
+    /// Updates the status and dispatch of a driver. Does nothing if the cache does not know the driver.
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError>;
 }
 
-/// Points of a route that are not in the table yet.
+/// Buffers the latest points of live routes until they are stored as chunks.
+#[async_trait]
+pub trait RouteTails: Send + Sync {
+    /// Appends points to the tails of their routes. Returns each tail that has grown by a whole chunk of
+    /// [`ROUTE_CHUNK_POINTS`](crate::fleet::ROUTE_CHUNK_POINTS) points, counted from the tail's beginning. The points
+    /// stay until [`RouteTails::trim`] drops them, after they were stored.
+    async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError>;
+
+    /// Drops the first `count` points of the tail, which were stored as number `chunk`. Does nothing if they were
+    /// dropped before.
+    async fn trim(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError>;
+
+    /// Reads the current tail.
+    async fn tail(&self, id: &DispatchId) -> Result<RouteTail, PortError>;
+}
+
+/// The four ports of the driver cache.
+#[derive(Clone)]
+pub struct FleetPorts {
+    pub positions: Arc<dyn PositionSink>,
+    pub search: Arc<dyn DriverSearch>,
+    pub reservations: Arc<dyn Reservations>,
+    pub routes: Arc<dyn RouteTails>,
+}
+
+impl FleetPorts {
+    /// All four ports from one adapter.
+    pub fn new<F>(fleet: &Arc<F>) -> Self
+    where
+        F: PositionSink + DriverSearch + Reservations + RouteTails + 'static,
+    {
+        Self {
+            positions: Arc::<F>::clone(fleet),
+            search: Arc::<F>::clone(fleet),
+            reservations: Arc::<F>::clone(fleet),
+            routes: Arc::<F>::clone(fleet),
+        }
+    }
+}
+
+/// The points of a route that are not yet stored as a chunk.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RouteTail {
-    /// Number the next chunk gets, from 1.
+    /// Number of the next chunk, from 1.
     pub next_chunk: u32,
-    /// The points.
     pub points: Vec<RoutePoint>,
 }
 
-/// Identity of a reservation: only its maker may give it back.
+/// Owner of a reservation. Only the owner can release it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldToken(pub String);
 
 impl HoldToken {
-    /// The reservation of an offer of a dispatch: `dispatch#…:<offer_seq>`.
-    pub fn of(dispatch: &DispatchId, offer_seq: u32) -> Self {
+    /// The token of one offer of a dispatch: `dispatch#…:<offer_seq>`.
+    pub fn for_offer(dispatch: &DispatchId, offer_seq: u32) -> Self {
         Self(format!("{dispatch}:{offer_seq}"))
     }
 }

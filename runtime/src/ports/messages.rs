@@ -1,4 +1,4 @@
-//! Messages between roles and to people, and the ports that carry them.
+//! Messages between roles and to apps, and the ports that carry them.
 
 use async_trait::async_trait;
 use dispatch_core::dispatch::OfferOutcome;
@@ -8,24 +8,23 @@ use serde::{Deserialize, Serialize};
 use super::error::PortError;
 use super::profiles::Person;
 
-/// A delayed message of the `offers` queue: the seed's SQS message, and a wake-up without a driver.
+/// A delayed message of the `offers` queue: the timeout of an offer (specification), or a repeated search (addition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimerMessage {
-    /// Which dispatch.
     pub dispatch_id: String,
-    /// The driver who was asked; absent where a search is to be repeated (addition).
+    /// The driver of the offer; absent for a repeated search (addition).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_id: Option<String>,
-    /// When the offer was made.
+    /// When the offer was made, ISO 8601.
     pub request_time: String,
-    /// When it runs out.
+    /// When the offer ends, ISO 8601.
     pub timeout_at: String,
-    /// Addition: which offer; absent where a search is to be repeated.
+    /// Addition: the offer; absent for a repeated search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_seq: Option<u32>,
-    /// Addition: where a search is to be repeated, the version (`ver`) of the dispatch that found nobody; one that has gone on since needs
-    /// no repetition.
+    /// Addition: the version (`ver`) of the dispatch whose search found no driver. The message is ignored if the
+    /// dispatch has advanced since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ver: Option<u32>,
 }
@@ -33,47 +32,43 @@ pub struct TimerMessage {
 /// Durable timers.
 #[async_trait]
 pub trait OfferTimers: Send + Sync {
-    /// Delivers the message after `delay_ms`, rounded up to whole seconds, at most 900 s; once or more often.
+    /// Delivers the message at least once after `delay_ms`, rounded up to whole seconds; at most 900 s.
     async fn start(&self, message: &TimerMessage, delay_ms: u64) -> Result<(), PortError>;
 }
 
-/// A message of the `responses` queue: how a driver answered.
+/// A message of the `responses` queue: how an offer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseMessage {
-    /// Which dispatch.
     pub dispatch_id: String,
-    /// Who answered, or did not.
     pub driver_id: String,
-    /// Who asked for the ride.
     pub user_id: String,
-    /// Which offer.
     pub offer_seq: u32,
-    /// How it ended.
     pub response: OfferOutcome,
-    /// When.
+    /// ISO 8601.
     pub responded_at: String,
 }
 
-/// The queue between an answer and the apps.
+/// The queue between offers that have ended and the apps.
 #[async_trait]
 pub trait ResponseQueue: Send + Sync {
-    /// Sends a response on its way to both apps.
+    /// Sends a response for delivery to both apps.
     async fn send(&self, message: &ResponseMessage) -> Result<(), PortError>;
 }
 
-/// The topic.
+/// The notification topic.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Publishes to the topic, from where it reaches devices and event streams; once or more often. After a failure some may have been
-    /// published.
+    /// Publishes each notification at least once to the topic, which delivers to devices and event streams. After an
+    /// error some may have been published.
     async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError>;
 }
 
 /// Push to one device (FCM behind an SNS platform endpoint).
 #[async_trait]
 pub trait DevicePush: Send + Sync {
-    /// Registers a device token of a person and gives its endpoint ARN; `None` where the system has no platform application.
+    /// Registers a device token of a person. Returns the endpoint ARN; `None` if the system has no platform
+    /// application.
     async fn register(&self, person: &Person, token: &str) -> Result<Option<String>, PortError>;
 
     /// Pushes to an endpoint. A disabled endpoint is not an error: the device is gone.
@@ -83,7 +78,7 @@ pub trait DevicePush: Send + Sync {
 /// The fan-out between replicas behind `GET /v1/events`.
 #[async_trait]
 pub trait EventStreams: Send + Sync {
-    /// Hands a notification to whoever listens for its recipient, in any replica. Nobody listening is not an error.
+    /// Sends a notification to every listener of its recipient, in any replica. No listener is not an error.
     async fn send(&self, notification: &Notification) -> Result<(), PortError>;
 
     /// Listens for a person's notifications until the receiver is dropped.

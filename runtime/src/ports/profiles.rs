@@ -1,58 +1,81 @@
-//! Users and drivers.
+//! User and driver profiles.
 
 use async_trait::async_trait;
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
-use dispatch_core::person::PersonStatus;
+use dispatch_core::person::{DriverPreferences, PaymentMethod, PersonStatus, UserPreferences, VehicleInfo};
 use dispatch_core::time::EpochMs;
 
 use super::error::PortError;
-use crate::store::entity::{
-    DriverItem, DriverPreferences, Location, PaymentMethod, UserItem, UserPreferences, VehicleInfo,
-};
 
-/// What a driver says about itself.
+/// The part of a driver's profile that the driver sets.
 #[derive(Clone)]
 pub struct DriverProfile {
-    /// Phone number.
     pub phone: String,
-    /// The car.
     pub vehicle_info: VehicleInfo,
-    /// What the driver takes.
     pub preferences: DriverPreferences,
 }
 
-/// What a user says about itself.
+/// The part of a user's profile that the user sets.
 #[derive(Clone)]
 pub struct UserProfile {
-    /// Phone number.
     pub phone: String,
-    /// Ways to pay.
     pub payment_methods: Vec<PaymentMethod>,
-    /// What the user likes.
     pub preferences: UserPreferences,
-    /// Where the user is.
     pub location: Location,
 }
 
-/// What became of a driver's wish to be available or not.
+/// A stored driver. Without `Debug`: it holds a phone number and places.
+#[derive(Clone, PartialEq)]
+pub struct Driver {
+    pub id: DriverId,
+    pub phone: String,
+    /// ISO 8601 with the city's offset, as stored.
+    pub created_at: String,
+    pub vehicle_info: VehicleInfo,
+    pub current_status: CurrentStatus,
+    pub preferences: DriverPreferences,
+    /// Ids of the latest completed rides, oldest first.
+    pub completed_rides: Vec<String>,
+}
+
+/// A stored user. Without `Debug`: it holds a phone number and places.
+#[derive(Clone, PartialEq)]
+pub struct User {
+    pub id: UserId,
+    pub phone: String,
+    /// ISO 8601 with the city's offset, as stored.
+    pub created_at: String,
+    pub current_status: CurrentStatus,
+    pub payment_methods: Vec<PaymentMethod>,
+    pub preferences: UserPreferences,
+}
+
+/// The status of a user or driver.
+#[derive(Clone, PartialEq)]
+pub struct CurrentStatus {
+    pub status: PersonStatus,
+    /// Coarse position: written with the status, not with every ping.
+    pub location: Location,
+    /// When that position was reported: ISO 8601 with the city's offset, as stored.
+    pub located_at: String,
+    pub dispatch: Option<DispatchId>,
+}
+
+/// The result of [`ProfileStore::set_availability`].
 pub enum AvailabilityChange {
-    /// The profile as it now is.
-    Done(Box<DriverItem>),
-    /// The driver is on a dispatch.
-    OnDispatch {
-        /// Which.
-        current: Option<DispatchId>,
-    },
-    /// There is no such driver.
+    /// Stored; the changed profile.
+    Done(Box<Driver>),
+    /// Refused: the driver is on a dispatch.
+    OnDispatch { current: Option<DispatchId> },
+    /// Refused: no such driver.
     UnknownDriver,
 }
 
 /// A user or a driver.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Person {
-    /// A user.
     User(UserId),
-    /// A driver.
     Driver(DriverId),
 }
 
@@ -66,22 +89,22 @@ impl Person {
     }
 }
 
-/// Users and drivers.
+/// Stores user and driver profiles.
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
-    /// Makes or changes a user's profile; the status is kept (`ACTIVE` for a new one).
-    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<UserItem, PortError>;
+    /// Creates or updates a user's profile. An existing user keeps its status; a new one is `ACTIVE`.
+    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<User, PortError>;
 
-    /// Makes or changes a driver's profile; the status is kept (`INACTIVE` for a new one).
-    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<DriverItem, PortError>;
+    /// Creates or updates a driver's profile. An existing driver keeps its status; a new one is `INACTIVE`.
+    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<Driver, PortError>;
 
     /// Reads a user.
-    async fn user(&self, id: &UserId) -> Result<Option<UserItem>, PortError>;
+    async fn user(&self, id: &UserId) -> Result<Option<User>, PortError>;
 
-    /// Reads drivers, at most 100, in any order; those that do not exist are left out.
-    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<DriverItem>, PortError>;
+    /// Reads at most 100 drivers, in any order. Unknown ids are skipped.
+    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<Driver>, PortError>;
 
-    /// Makes a driver `ACTIVE` or `INACTIVE` at a place, with a history entry, unless it is on a dispatch.
+    /// Makes a driver `ACTIVE` or `INACTIVE` at a place and adds a history entry, unless the driver is on a dispatch.
     async fn set_availability(
         &self,
         id: &DriverId,
@@ -90,12 +113,13 @@ pub trait ProfileStore: Send + Sync {
         now: EpochMs,
     ) -> Result<AvailabilityChange, PortError>;
 
-    /// Remembers the push endpoint of a person's device; false where there is no such person.
+    /// Stores the push endpoint of a person's device. False if there is no such person.
     async fn set_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError>;
 
     /// The push endpoint of a person's device.
     async fn device(&self, person: &Person) -> Result<Option<String>, PortError>;
 
-    /// Active drivers of a district (then of the whole city), at most `limit`: the search's last resort when Redis is cold.
-    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<DriverItem>, PortError>;
+    /// At most `limit` active drivers, those of the district first, then the rest of the city: the fallback of a search
+    /// while Redis is cold.
+    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<Driver>, PortError>;
 }

@@ -10,7 +10,7 @@ use super::RunError;
 use crate::aws::sdk_config;
 use crate::city::City;
 use crate::eta::Routers;
-use crate::fleet::{IndexSync, RedisConnector, indexed};
+use crate::fleet::{IndexSync, RedisConnector, indexed_fleet};
 use crate::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
@@ -69,13 +69,13 @@ impl Connections {
             metrics: Arc::clone(metrics),
             pace: Pace::default(),
         };
-        let (fleet, follower) = indexed(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
+        let (fleet, follower) = indexed_fleet(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
         let answers = Arc::new(store.clone());
         let (timers, local) = LocalFirst::new(Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)));
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
             profiles: Arc::new(store),
-            fleet: Arc::new(fleet),
+            fleet,
             timers: Arc::new(timers),
             responses: Arc::new(SqsResponses::new(sqs.clone(), &config.queues.responses_url)),
             notifier: Arc::new(SnsNotifier::new(sns.clone(), &config.notifications.topic_arn)),

@@ -10,14 +10,14 @@ use super::expression::key;
 use super::{DynamoStore, broken};
 use crate::ports::PortError;
 
-/// Keys of one `BatchGetItem` (AWS: at most 100).
+/// Keys per `BatchGetItem` (AWS: at most 100).
 pub(super) const BATCH_MAX: usize = 100;
 
 impl DynamoStore {
-    /// Reads the items of `pks` under one sort key, strongly consistent, in any order; absent ones are left out. Keys that DynamoDB
-    /// leaves unprocessed are asked for again within the budget of a write.
+    /// Reads the items of `pks` under one sort key, strongly consistent, in any order. Missing items are skipped.
+    /// Unprocessed keys are requested again within the budget of a write.
     pub(super) async fn get_many(&self, action: &'static str, pks: &[&str], sk: &str) -> Result<Vec<Item>, PortError> {
-        // A batch that names a key twice is refused.
+        // DynamoDB refuses a batch with duplicate keys.
         let distinct: HashSet<&str> = pks.iter().copied().collect();
         let distinct: Vec<&str> = distinct.into_iter().collect();
         let mut items = Vec::with_capacity(distinct.len());
@@ -28,8 +28,8 @@ impl DynamoStore {
             let mut tries = self.tries();
             while let Some(keys) = wanted.take() {
                 let output = self.client.batch_get_item().request_items(&self.table, keys).send().await;
-                let output = output.map_err(|error| DynamoFailure::of(&error).into_port(action))?;
-                // Under an ARN or a name: there is one table in the request, so there is one in the answer.
+                let output = output.map_err(|error| DynamoFailure::from_sdk(&error).into_port(action))?;
+                // The answer names the table by name or ARN; the request has only one.
                 items.extend(output.responses.into_iter().flatten().flat_map(|(_, found)| found));
                 wanted = output.unprocessed_keys.into_iter().flatten().map(|(_, keys)| keys).next();
                 if wanted.is_some() {

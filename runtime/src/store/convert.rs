@@ -1,68 +1,64 @@
-//! Between stored items and the states decisions are made on.
+//! Converts between stored items and domain types.
 //!
-//! Reading is checked: a stored item that another writer broke is an [`ItemError`] that names the attribute, and never its value.
-//! Attributes we added may be missing; a dispatch that a service following the seed wrote gets the city's policy for them.
+//! Reading is checked: an item that another writer broke is an [`ItemError`], which names the attribute and never
+//! contains its value. Attributes that this service adds may be missing; a dispatch written by another service that
+//! follows the specification gets the city's policy for them.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use dispatch_core::dispatch::{CandidateRef, Dispatch, DispatchStatus, EventType, Matching, Record, TripEvent};
 use dispatch_core::geo::Coordinate;
-use dispatch_core::ids::{DispatchId, DriverId, IdError};
+use dispatch_core::ids::{DispatchId, DriverId, IdError, UserId};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::entity::{DispatchItem, EventEntry, MatchingItem, RouteChunkItem, RouteEntry};
+use super::entity::{self, DispatchItem, DriverItem, EventEntry, MatchingItem, RouteChunkItem, RouteEntry, UserItem};
 use super::keys::{self, Shards};
+use super::plan::{DRIVER, USER};
 use crate::city::{City, parse_timestamp};
-use crate::ports::{NewDispatch, StoredDispatch};
+use crate::ports::{CurrentStatus, Driver, NewDispatch, StoredDispatch, User};
 
-/// An item as the SDK gives and takes it.
+/// An item as the SDK represents it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// `EntityType` of a dispatch.
 pub const DISPATCH: &str = "DISPATCH";
-/// `EntityType` of a chunk of a route (addition).
+/// `EntityType` of a route chunk (addition).
 pub const DISPATCH_ROUTE: &str = "DISPATCH_ROUTE";
 
-/// Why a stored item cannot be used. Values are left out: they may be phone numbers or positions.
+/// Why a stored item cannot be used. It contains no values: they may be phone numbers or positions.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ItemError {
-    /// An attribute is missing or has another type than the seed gives it.
+    /// An attribute is missing or does not have the specified type.
     #[error("a stored {entity} cannot be read at {attribute}: {problem}")]
     Shape {
-        /// Which kind of item.
         entity: &'static str,
         /// Path of the attribute.
         attribute: String,
-        /// What is wrong, in words without values.
+        /// Describes the problem without values.
         problem: &'static str,
     },
-    /// An attribute has the right type and no possible value.
+    /// An attribute has the right type but an invalid value.
     #[error("a stored {entity} cannot be used at {attribute}: it is not {expected}")]
     Value {
-        /// Which kind of item.
         entity: &'static str,
         /// Path of the attribute.
         attribute: &'static str,
-        /// What it should be.
         expected: &'static str,
     },
-    /// A value of ours cannot be written as an item.
+    /// A value cannot be serialized as an item.
     #[error("a {entity} cannot be written as an item")]
-    Write {
-        /// Which kind of item.
-        entity: &'static str,
-    },
-    /// A step that says it changed something has no record of what happened.
+    Write { entity: &'static str },
+    /// A changed step has no record of what happened.
     #[error("a changed step has no record")]
     NoRecord,
 }
 
-/// Reads an item as `T`; errors name the path of the attribute and nothing of its value.
+/// Reads an item as `T`. Errors name the path of the attribute and never contain its value.
 pub(crate) fn read_item<T: DeserializeOwned>(
     entity: &'static str,
     item: impl Into<serde_dynamo::Item>,
@@ -70,7 +66,7 @@ pub(crate) fn read_item<T: DeserializeOwned>(
     let fields: HashMap<String, serde_dynamo::AttributeValue> = item.into().into();
     let deserializer = serde_dynamo::Deserializer::from_attribute_value(serde_dynamo::AttributeValue::M(fields));
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        // Of serde's messages this one alone holds only names; the others may quote the value.
+        // The only message of serde that contains names alone; the others may quote the value.
         let text = error.inner().to_string();
         let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let path = error.path().to_string();
@@ -87,7 +83,41 @@ pub(crate) fn write_item<T: Serialize>(entity: &'static str, value: &T) -> Resul
     serde_dynamo::to_item(value).map_err(|_| ItemError::Write { entity })
 }
 
-/// The trip event an entry of `events` tells of, if it tells of one.
+/// The driver in an item.
+pub(super) fn driver(item: DriverItem) -> Result<Driver, ItemError> {
+    Ok(Driver {
+        id: id(DRIVER, "PK", DriverId::parse(item.pk))?,
+        phone: item.phone,
+        created_at: item.created_at,
+        vehicle_info: item.vehicle_info,
+        current_status: current_status(item.current_status),
+        preferences: item.preferences,
+        completed_rides: item.completed_rides,
+    })
+}
+
+/// The user in an item.
+pub(super) fn user(item: UserItem) -> Result<User, ItemError> {
+    Ok(User {
+        id: id(USER, "PK", UserId::parse(item.pk))?,
+        phone: item.phone,
+        created_at: item.created_at,
+        current_status: current_status(item.current_status),
+        payment_methods: item.payment_methods,
+        preferences: item.preferences,
+    })
+}
+
+fn current_status(item: entity::CurrentStatus) -> CurrentStatus {
+    CurrentStatus {
+        status: item.status,
+        location: item.current_location,
+        located_at: item.last_location_update,
+        dispatch: item.current_dispatch_id.and_then(|id| DispatchId::parse(id).ok()),
+    }
+}
+
+/// The trip event that an entry of `events` records, if any.
 fn trip_event(event: EventType) -> Option<TripEvent> {
     match event {
         EventType::PickupStarted => Some(TripEvent::PickupStarted),
@@ -106,7 +136,7 @@ fn trip_event(event: EventType) -> Option<TripEvent> {
     }
 }
 
-/// Translates for one city: its local time, its policy, its number of shards. Cheap to clone.
+/// Converts for one city: its local time, its policy, its number of shards. Cheap to clone.
 #[derive(Clone)]
 pub struct Codec {
     pub(super) city: City,
@@ -114,7 +144,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A translator for `city` with GSI1 spread over `shards`.
+    /// A codec for `city` with GSI1 spread over `shards`.
     pub fn new(city: City, shards: Shards) -> Self {
         Self { city, shards }
     }
@@ -130,10 +160,9 @@ impl Codec {
         self.stored(read_item(DISPATCH, item)?)
     }
 
-    /// What decisions need to know of a dispatch.
+    /// The part of a dispatch that decisions need.
     ///
-    /// `created_at` and `trip_started_at` have whole seconds, as the seed's timestamps; the moments of offers have
-    /// milliseconds.
+    /// `created_at` and `trip_started_at` have whole seconds, as specified; the times of offers have milliseconds.
     pub fn state(&self, item: &DispatchItem) -> Result<Dispatch, ItemError> {
         let created_at = time("createdAt", &item.created_at)?;
         let mut last_trip_event = None;
@@ -147,9 +176,9 @@ impl Codec {
             }
         }
         Ok(Dispatch {
-            id: id("PK", DispatchId::parse(&item.pk))?,
-            user: id("userId", item.user_id.parse())?,
-            driver: item.driver_id.as_ref().map(|driver| id("driverId", driver.parse())).transpose()?,
+            id: id(DISPATCH, "PK", DispatchId::parse(&item.pk))?,
+            user: id(DISPATCH, "userId", item.user_id.parse())?,
+            driver: item.driver_id.as_ref().map(|driver| id(DISPATCH, "driverId", driver.parse())).transpose()?,
             status: item.status,
             offer_seq: item.offer_seq,
             ver: item.ver,
@@ -167,9 +196,9 @@ impl Codec {
         let moment = |attribute, text: &Option<String>| text.as_ref().map(|text| time(attribute, text)).transpose();
         let candidates = item.candidate_drivers.iter().map(|driver| {
             let auto_accept = item.auto_accept_drivers.contains(driver);
-            Ok(CandidateRef { driver_id: id("matching.candidateDrivers", driver.parse())?, auto_accept })
+            Ok(CandidateRef { driver_id: id(DISPATCH, "matching.candidateDrivers", driver.parse())?, auto_accept })
         });
-        let asked = item.asked_drivers.iter().map(|driver| id("matching.askedDrivers", driver.parse()));
+        let asked = item.asked_drivers.iter().map(|driver| id(DISPATCH, "matching.askedDrivers", driver.parse()));
         Ok(Matching {
             candidates: candidates.collect::<Result<_, ItemError>>()?,
             searched_at: moment("matching.searchedAt", &item.searched_at)?,
@@ -183,7 +212,7 @@ impl Codec {
         })
     }
 
-    /// The search as it is stored.
+    /// The stored form of a search.
     pub(super) fn matching_item(&self, matching: &Matching) -> MatchingItem {
         let moment = |at: Option<EpochMs>| at.map(|at| self.city.timestamp_ms(at));
         let names = |drivers: &mut dyn Iterator<Item = &DriverId>| drivers.map(ToString::to_string).collect();
@@ -201,7 +230,7 @@ impl Codec {
         }
     }
 
-    /// The item of a request, as in the seed's section 7.1.
+    /// The item of a new request (spec §7.1).
     pub fn new_dispatch(&self, new: &NewDispatch) -> DispatchItem {
         let now = self.city.timestamp(new.now);
         let created = self.city.sort_time(new.now);
@@ -238,7 +267,7 @@ impl Codec {
         }
     }
 
-    /// An entry of `events`.
+    /// The stored form of a record.
     pub(super) fn event(&self, record: &Record) -> EventEntry {
         EventEntry {
             event_type: record.record_type,
@@ -247,12 +276,13 @@ impl Codec {
         }
     }
 
-    /// A travelled route as the seed stores it: times in whole seconds, each entry with its distance from the one before.
+    /// The stored form of a travelled route: times in whole seconds, each entry with its distance from the previous
+    /// one.
     pub(super) fn route(&self, points: &[RoutePoint]) -> Vec<RouteEntry> {
         entries(points, |at| self.city.timestamp(at))
     }
 
-    /// A chunk of a live route. Its times carry milliseconds: pings come faster than seconds pass.
+    /// A chunk of a live route. Its times have milliseconds, because pings can be less than a second apart.
     pub(super) fn route_chunk(&self, dispatch: &DispatchId, number: u32, points: &[RoutePoint]) -> RouteChunkItem {
         RouteChunkItem {
             pk: dispatch.to_string(),
@@ -295,8 +325,8 @@ fn time(attribute: &'static str, text: &str) -> Result<EpochMs, ItemError> {
     parse_timestamp(text).ok_or(ItemError::Value { entity: DISPATCH, attribute, expected })
 }
 
-fn id<T>(attribute: &'static str, parsed: Result<T, IdError>) -> Result<T, ItemError> {
-    parsed.map_err(|_| ItemError::Value { entity: DISPATCH, attribute, expected: "an id of its kind" })
+fn id<T>(entity: &'static str, attribute: &'static str, parsed: Result<T, IdError>) -> Result<T, ItemError> {
+    parsed.map_err(|_| ItemError::Value { entity, attribute, expected: "an id of its kind" })
 }
 
 fn place(attribute: &'static str, lat: f64, lng: f64) -> Result<Coordinate, ItemError> {

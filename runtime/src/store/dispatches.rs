@@ -1,4 +1,4 @@
-//! The port [`DispatchStore`] on DynamoDB: reading, lists and routes. What decides is in `transactions`.
+//! [`DispatchStore`] on DynamoDB: reads, lists and routes. `transactions` has the writes that decide.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -14,34 +14,35 @@ use super::error::{DynamoFailure, Meaning};
 use super::expression::{key, text};
 use super::{DynamoStore, broken, keys};
 use crate::ports::{
-    Commit, Created, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
+    Commit, CreateOutcome, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
 };
 
 const LOAD: &str = "reading a dispatch";
 const LIST: &str = "listing dispatches";
-const SWEEP: &str = "looking for open dispatches";
+const SWEEP: &str = "searching open dispatches";
 const APPEND_ROUTE: &str = "storing a route";
 const READ_ROUTE: &str = "reading a route";
 
-/// Longest page of a list: what one `BatchGetItem` can fetch.
+/// Longest page of a list: the most that one `BatchGetItem` returns.
 pub(super) const LIST_MAX: u16 = 100;
 
-/// Most pages of 1 MB read of one route: some 130,000 points, a day and a half of a ping a second.
+/// Most pages of 1 MB per route: about 130,000 points, a day and a half with a ping per second.
 const ROUTE_PAGES_MAX: usize = 16;
 
-/// Requests looked at with one query of the sweeper; some 3 KB each, so that a page stays below DynamoDB's 1 MB.
+/// Requests per query of the sweeper. They have about 3 KB each, so that a page stays below DynamoDB's 1 MB.
 const SWEEP_PAGE: i32 = 250;
 
-/// Pages of one partition in one round: 5,000 open requests, far above what a partition has; the rest has its turn when those end.
+/// Most pages per partition and round: 5,000 open requests, far more than a partition has. The rest follows in later
+/// rounds.
 const SWEEP_PAGES_MAX: usize = 20;
 
-/// Why a page token is refused.
+/// The page token is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the page token was not made by this list")]
 pub struct PageTokenError;
 
-/// Where a page of a list ended: time and dispatch of its last entry, `2025-05-25T14:30:00.000_01JQ…`. It names no partition, so a
-/// token cannot lead into somebody else's list.
+/// Where a page of a list ended: time and dispatch of its last entry, `2025-05-25T14:30:00.000_01JQ…`. It contains no
+/// partition, so a token cannot lead into another person's list.
 pub(super) struct PageToken {
     pub(super) sort_time: String,
     pub(super) dispatch: DispatchId,
@@ -59,7 +60,7 @@ impl PageToken {
         format!("{}_{}", self.sort_time, self.dispatch.suffix())
     }
 
-    /// The index key to go on from. It need not exist any more.
+    /// The index key after which the next page starts. It need not exist any more.
     fn start_key(&self, owner: &Owner) -> Item {
         let (mut start, partition) = match owner {
             Owner::User(user) => (key(self.dispatch.as_str(), keys::DISPATCH_SK), keys::gsi2_user_pk(user)),
@@ -73,14 +74,14 @@ impl PageToken {
         start
     }
 
-    /// The token of the last entry of a page: a dispatch, or a completed ride that names one.
-    fn of_last(entry: &Item) -> Option<Self> {
+    /// The token for the last entry of a page: a dispatch, or a completed ride that refers to one.
+    fn from_last_entry(entry: &Item) -> Option<Self> {
         let sort_time = string(entry, "GSI2SK")?.strip_prefix(keys::GSI2_DISPATCH_PREFIX)?;
         Some(Self { sort_time: sort_time.to_owned(), dispatch: dispatch_of(entry)? })
     }
 }
 
-/// Whether a text is a page token a list made, or could have made: the one bad input of [`DispatchStore::list`].
+/// Whether a text has the form of a page token, the only input of [`DispatchStore::list`] that can be invalid.
 pub(crate) fn is_page_token(text: &str) -> bool {
     PageToken::parse(text).is_ok()
 }
@@ -99,7 +100,7 @@ fn dispatch_of(entry: &Item) -> Option<DispatchId> {
 
 #[async_trait]
 impl DispatchStore for DynamoStore {
-    async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
+    async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError> {
         self.create_dispatch(&new).await
     }
 
@@ -116,8 +117,8 @@ impl DispatchStore for DynamoStore {
         self.commit_step(before, step, route.as_ref()).await
     }
 
-    /// A user's list is read from GSI2, which projects whole items; a driver's list is the driver's completed rides there, and the dispatches
-    /// they name. An index follows its table by some milliseconds.
+    /// A user's list comes from GSI2, which projects whole items. A driver's list comes from the completed rides in
+    /// GSI2 and the dispatches they refer to. The index is eventually consistent, typically within milliseconds.
     async fn list(&self, owner: &Owner, limit: u16, after: Option<String>) -> Result<Page<StoredDispatch>, PortError> {
         let limit = limit.clamp(1, LIST_MAX);
         let after = after.map(|token| PageToken::parse(&token)).transpose().map_err(|error| broken(LIST, error))?;
@@ -138,10 +139,10 @@ impl DispatchStore for DynamoStore {
             .set_exclusive_start_key(after.map(|token| token.start_key(owner)))
             .send()
             .await
-            .map_err(|error| DynamoFailure::of(&error).into_port(LIST))?;
+            .map_err(|error| DynamoFailure::from_sdk(&error).into_port(LIST))?;
         let more = output.last_evaluated_key.is_some();
         let entries = output.items.unwrap_or_default();
-        let next = entries.last().filter(|_| more).and_then(PageToken::of_last).map(|token| token.text());
+        let next = entries.last().filter(|_| more).and_then(PageToken::from_last_entry).map(|token| token.text());
         let items = match owner {
             Owner::User(_) => entries,
             Owner::Driver(_) => self.in_order_of(&entries).await?,
@@ -150,8 +151,8 @@ impl DispatchStore for DynamoStore {
         Ok(Page { items: items.map_err(|error| broken(LIST, error))?, next })
     }
 
-    /// GSI1 is asked for each shard, oldest first. Local time goes back an hour where summer time ends, so that for that hour the
-    /// order is off, and offers are looked at an hour too early or too late.
+    /// Queries GSI1 per shard, oldest first. Local time repeats an hour when daylight saving time ends: during that
+    /// hour the order is wrong, and offers are swept up to an hour too early or too late.
     async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError> {
         let mut found: Vec<(String, DispatchId)> = Vec::new();
         for partition in self.codec.shards.all(&keys::gsi1_dispatch_status(DispatchStatus::Requested)) {
@@ -166,7 +167,7 @@ impl DispatchStore for DynamoStore {
         let item = write_item(DISPATCH_ROUTE, &self.codec.route_chunk(id, number, points));
         let item = item.map_err(|error| broken(APPEND_ROUTE, error))?;
         let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        request.send().await.map_err(|error| DynamoFailure::of(&error).into_port(APPEND_ROUTE))?;
+        request.send().await.map_err(|error| DynamoFailure::from_sdk(&error).into_port(APPEND_ROUTE))?;
         Ok(())
     }
 
@@ -185,7 +186,7 @@ impl DispatchStore for DynamoStore {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| DynamoFailure::of(&error).into_port(READ_ROUTE))?;
+                .map_err(|error| DynamoFailure::from_sdk(&error).into_port(READ_ROUTE))?;
             for item in output.items.unwrap_or_default() {
                 let chunk: Result<RouteChunkItem, _> = read_item(DISPATCH_ROUTE, item);
                 let chunk = chunk.and_then(|chunk| route_points(&chunk));
@@ -202,7 +203,8 @@ impl DispatchStore for DynamoStore {
 }
 
 impl DynamoStore {
-    /// One partition's part of the sweeper's list, page by page: where many offers are alive, their requests fill the first pages.
+    /// The open requests of one partition. It reads several pages, because requests with a live offer may fill the
+    /// first ones.
     async fn open_in(
         &self,
         partition: &str,
@@ -226,7 +228,7 @@ impl DynamoStore {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| DynamoFailure::of(&error).into_port(SWEEP))?;
+                .map_err(|error| DynamoFailure::from_sdk(&error).into_port(SWEEP))?;
             found.extend(output.items.into_iter().flatten().filter_map(|entry| {
                 let sort_key = string(&entry, "GSI1SK")?.to_owned();
                 Some((sort_key, dispatch_of(&entry)?))
@@ -239,7 +241,7 @@ impl DynamoStore {
         Ok(found)
     }
 
-    /// The dispatches that entries of a list name, in the order of the entries.
+    /// The dispatches that the entries of a list refer to, in the order of the entries.
     async fn in_order_of(&self, entries: &[Item]) -> Result<Vec<Item>, PortError> {
         let ids: Vec<DispatchId> = entries.iter().filter_map(dispatch_of).collect();
         let pks: Vec<&str> = ids.iter().map(DispatchId::as_str).collect();

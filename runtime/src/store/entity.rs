@@ -1,42 +1,30 @@
-//! The items of the single table, attribute for attribute as in the seed's section 6.
+//! The items of the single table, attribute for attribute as in spec §6.
 //!
-//! Names and formats of the seed are never changed, so that a service in another language that follows the seed reads and
-//! writes the same table. What is ours is marked *addition* and is optional on read. Unknown attributes are kept out of the
-//! way: an update never rewrites a whole item, so another writer's attributes survive.
+//! Specified names and formats never change, so that a service in another language that follows the specification reads
+//! and writes the same table. Attributes of this service are marked *addition* and are optional on read. An update
+//! never rewrites a whole item, so attributes of other writers survive.
 
 use dispatch_core::dispatch::{DispatchStatus, EventType};
-use dispatch_core::person::{PaymentType, PersonStatus, RideType};
+use dispatch_core::geo::Location;
+use dispatch_core::person::{DriverPreferences, PaymentMethod, PersonStatus, UserPreferences, VehicleInfo};
 use serde::{Deserialize, Serialize};
 
-/// ISO 8601 with the city's offset, `2025-05-25T15:30:00+09:00`. Additions carry milliseconds.
+/// ISO 8601 with the city's offset, `2025-05-25T15:30:00+09:00`. Additions have milliseconds.
 pub type Timestamp = String;
 
-/// The seed's `Location`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Location {
-    /// Latitude, degrees.
-    pub lat: f64,
-    /// Longitude, degrees.
-    pub lng: f64,
-    /// Address.
-    pub address: String,
-}
-
-/// The seed's `currentStatus`.
+/// `currentStatus` of a profile.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentStatus {
-    /// Free, on a dispatch, or away.
     pub status: PersonStatus,
     /// Coarse position: written with the status, not with every ping.
     pub current_location: Location,
-    /// When that position was seen.
+    /// When the person reported that position.
     pub last_location_update: Timestamp,
-    /// The dispatch the person is on.
     pub current_dispatch_id: Option<String>,
 }
 
-/// The seed's `DriverDynamoDBItem`.
+/// `DriverDynamoDBItem` of the specification.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriverItem {
     /// `driver#00001`.
@@ -48,20 +36,16 @@ pub struct DriverItem {
     /// `DRIVER`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// Phone number; never logged.
+    /// Never logged.
     pub phone: String,
-    /// When the profile was made.
     #[serde(rename = "createdAt")]
     pub created_at: Timestamp,
-    /// The car.
     #[serde(rename = "vehicleInfo")]
     pub vehicle_info: VehicleInfo,
-    /// Where and how the driver is.
     #[serde(rename = "currentStatus")]
     pub current_status: CurrentStatus,
-    /// What the driver takes.
     pub preferences: DriverPreferences,
-    /// The last [`COMPLETED_RIDES_KEPT`] rides; all of them are `COMPLETED#` items.
+    /// The last [`COMPLETED_RIDES_KEPT`] rides. All rides are stored as `COMPLETED#` items.
     #[serde(rename = "completedRides")]
     pub completed_rides: Vec<String>,
     /// Addition: SNS platform endpoint of the driver's device.
@@ -75,37 +59,10 @@ pub struct DriverItem {
     pub gsi1sk: Option<String>,
 }
 
-/// Rides kept in a driver's `completedRides`: each status change rewrites the whole profile, so it must stay small.
+/// Length of a driver's `completedRides`. Each status change rewrites the whole profile, so it must stay small.
 pub const COMPLETED_RIDES_KEPT: usize = 20;
 
-/// The seed's `vehicleInfo`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VehicleInfo {
-    /// Manufacturer.
-    pub manufacturer: String,
-    /// Licence plate.
-    pub license_plate: String,
-}
-
-/// The seed's `preferences` of a driver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DriverPreferences {
-    /// Ride type; absent in the seed's short example of section 7.3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_ride_type: Option<RideType>,
-    /// Districts the driver likes, for example `중구`.
-    pub preferred_regions: Vec<String>,
-    /// Farthest pickup, **kilometres** (the seed's `20`).
-    pub max_distance: f64,
-    /// Whether the driver takes every offer.
-    pub auto_accept: bool,
-    /// Lowest estimate the driver is offered.
-    pub minimum_fare: u32,
-}
-
-/// The seed's `UserDynamoDBItem`.
+/// `UserDynamoDBItem` of the specification.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserItem {
     /// `user#00001`.
@@ -117,18 +74,14 @@ pub struct UserItem {
     /// `USER`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// Phone number; never logged.
+    /// Never logged.
     pub phone: String,
-    /// When the profile was made.
     #[serde(rename = "createdAt")]
     pub created_at: Timestamp,
-    /// Where and how the user is.
     #[serde(rename = "currentStatus")]
     pub current_status: CurrentStatus,
-    /// Ways to pay.
     #[serde(rename = "paymentMethods")]
     pub payment_methods: Vec<PaymentMethod>,
-    /// What the user likes.
     pub preferences: UserPreferences,
     /// Addition: SNS platform endpoint of the user's device.
     #[serde(rename = "deviceEndpointArn", default, skip_serializing_if = "Option::is_none")]
@@ -141,108 +94,67 @@ pub struct UserItem {
     pub gsi1sk: Option<String>,
 }
 
-/// The seed's `paymentMethods` entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PaymentMethod {
-    /// Identity.
-    pub id: String,
-    /// Kind.
-    #[serde(rename = "type")]
-    pub method_type: PaymentType,
-    /// Whether it is used unless another is named.
-    pub is_default: bool,
-}
-
-/// The seed's `preferences` of a user.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UserPreferences {
-    /// Ride type.
-    pub default_ride_type: RideType,
-    /// Places the user goes to.
-    pub favorite_locations: Vec<FavoriteLocation>,
-}
-
-/// The seed's `favoriteLocations` entry.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct FavoriteLocation {
-    /// Identity.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// Address.
-    pub address: String,
-    /// Latitude, degrees.
-    pub lat: f64,
-    /// Longitude, degrees.
-    pub lng: f64,
-}
-
-/// The seed's `events` entry.
+/// An entry of a dispatch's `events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventEntry {
-    /// What happened.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// When.
     pub timestamp: Timestamp,
-    /// In words.
+    /// Human-readable description.
     pub details: String,
 }
 
-/// The seed's `route` entry.
+/// An entry of a dispatch's `route`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteEntry {
-    /// Latitude, degrees.
+    /// Degrees.
     pub lat: f64,
-    /// Longitude, degrees.
+    /// Degrees.
     pub lng: f64,
-    /// When.
     pub timestamp: Timestamp,
-    /// Metres since the entry before; absent in the seed's export example.
+    /// Metres from the previous entry; absent in the export example of the specification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance_from_previous: Option<u32>,
 }
 
-/// Addition: the search, as the seed's `DispatchRequest` names it.
+/// Addition: the search, with the names of `DispatchRequest` in the specification.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MatchingItem {
-    /// Candidates not yet asked, best first.
+    /// Candidates without an offer so far, best first.
     #[serde(default)]
     pub candidate_drivers: Vec<String>,
-    /// Those of them that accept by themselves.
+    /// Those candidates that accept every offer automatically.
     #[serde(default)]
     pub auto_accept_drivers: Vec<String>,
-    /// When the list was made, with milliseconds.
+    /// When the candidates were found, with milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_at: Option<Timestamp>,
-    /// Drivers asked so far.
+    /// Drivers who have had an offer.
     #[serde(default)]
     pub asked_drivers: Vec<String>,
-    /// Offers made so far.
+    /// Offers so far.
     #[serde(default)]
     pub current_attempt: u8,
-    /// Offers allowed.
+    /// Most offers.
     #[serde(default)]
     pub max_attempts: u8,
     /// When the live offer was made, with milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered_at: Option<Timestamp>,
-    /// When it runs out, with milliseconds.
+    /// When the live offer ends, with milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_at: Option<Timestamp>,
-    /// Until when an unanswerable request is searched again, with milliseconds.
+    /// When the repeated search for a driver ends, with milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_until: Option<Timestamp>,
 }
 
-/// The seed's `DispatchDynamoDBItem`.
+/// `DispatchDynamoDBItem` of the specification.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct DispatchItem {
-    /// `dispatch#00001`; ours end in a ULID.
+    /// `dispatch#00001`; this service appends a ULID.
     #[serde(rename = "PK")]
     pub pk: String,
     /// `METADATA`.
@@ -251,39 +163,33 @@ pub struct DispatchItem {
     /// `DISPATCH`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// Who asked.
     #[serde(rename = "userId")]
     pub user_id: String,
-    /// The driver offered to or driving; null before the first offer and between offers.
+    /// The driver who has the offer or the ride; null before the first offer and between offers.
     #[serde(rename = "driverId")]
     pub driver_id: Option<String>,
-    /// Where it stands.
     pub status: DispatchStatus,
     /// When it was requested.
     #[serde(rename = "createdAt")]
     pub created_at: Timestamp,
-    /// When it last changed.
     #[serde(rename = "updatedAt")]
     pub updated_at: Timestamp,
-    /// Where the ride begins.
     #[serde(rename = "pickupLocation")]
     pub pickup_location: Location,
-    /// Where it ends.
     pub destination: Location,
-    /// Fare told to the user.
+    /// The fare shown to the user at the request.
     #[serde(rename = "estimatedFare")]
     pub estimated_fare: u32,
-    /// Fare paid; 0 before the end.
+    /// The fare paid; 0 before the end.
     #[serde(rename = "actualFare")]
     pub actual_fare: u32,
     /// The travelled route, written once at the end, at most 200 points.
     pub route: Vec<RouteEntry>,
-    /// What happened.
     pub events: Vec<EventEntry>,
     /// Addition: number of the last offer.
     #[serde(rename = "offerSeq", default)]
     pub offer_seq: u32,
-    /// Addition: version, +1 with each change.
+    /// Addition: version; each change increments it.
     #[serde(default)]
     pub ver: u32,
     /// Addition: the search.
@@ -309,7 +215,7 @@ pub struct DispatchItem {
     pub gsi2sk: Option<String>,
 }
 
-/// The seed's `DriverStatusHistoryItem`.
+/// `DriverStatusHistoryItem` of the specification.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriverStatusHistoryItem {
     /// `driver#00001`.
@@ -323,12 +229,9 @@ pub struct DriverStatusHistoryItem {
     pub entity_type: String,
     /// The new status.
     pub status: PersonStatus,
-    /// When.
     pub timestamp: Timestamp,
-    /// On which dispatch.
     #[serde(rename = "dispatchId", default, skip_serializing_if = "Option::is_none")]
     pub dispatch_id: Option<String>,
-    /// Where.
     pub location: Location,
     /// `DRIVER#driver#00001`.
     #[serde(rename = "GSI2PK", default, skip_serializing_if = "Option::is_none")]
@@ -338,7 +241,7 @@ pub struct DriverStatusHistoryItem {
     pub gsi2sk: Option<String>,
 }
 
-/// The seed's `UserDispatchHistoryItem`.
+/// `UserDispatchHistoryItem` of the specification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserDispatchHistoryItem {
     /// `user#00001`.
@@ -350,22 +253,21 @@ pub struct UserDispatchHistoryItem {
     /// `USER_DISPATCH_HISTORY`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// Which ride.
     #[serde(rename = "dispatchId")]
     pub dispatch_id: String,
-    /// When it ended.
+    /// When the dispatch ended.
     pub date: Timestamp,
     /// Pickup address.
     pub from: String,
     /// Destination address.
     pub to: String,
-    /// Fare paid; 0 where cancelled.
+    /// The fare paid; 0 if cancelled.
     pub fare: u32,
     /// `COMPLETED` or `CANCELLED`.
     pub status: DispatchStatus,
 }
 
-/// The seed's `DriverCompletedRideItem`.
+/// `DriverCompletedRideItem` of the specification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriverCompletedRideItem {
     /// `driver#00001`.
@@ -377,17 +279,15 @@ pub struct DriverCompletedRideItem {
     /// `DRIVER_COMPLETED_RIDE`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// Which ride.
     #[serde(rename = "dispatchId")]
     pub dispatch_id: String,
-    /// When it ended.
     #[serde(rename = "completedAt")]
     pub completed_at: Timestamp,
-    /// Fare paid.
+    /// The fare paid.
     pub fare: u32,
-    /// Distance, m.
+    /// Metres.
     pub distance: u32,
-    /// Duration, s.
+    /// Seconds.
     pub duration: u32,
     /// `DRIVER#driver#00001`.
     #[serde(rename = "GSI2PK", default, skip_serializing_if = "Option::is_none")]
@@ -397,8 +297,8 @@ pub struct DriverCompletedRideItem {
     pub gsi2sk: Option<String>,
 }
 
-/// Addition: one chunk of a live trip's route. An item may have 400 KB and each append rewrites all of it, so points are
-/// written in chunks of their own.
+/// Addition: one chunk of the route of a live trip. An item may have 400 KB, and each append rewrites all of it, so
+/// points are stored in separate chunks.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteChunkItem {
     /// `dispatch#00001`.
@@ -410,6 +310,5 @@ pub struct RouteChunkItem {
     /// `DISPATCH_ROUTE`.
     #[serde(rename = "EntityType")]
     pub entity_type: String,
-    /// The points.
     pub route: Vec<RouteEntry>,
 }

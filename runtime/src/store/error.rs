@@ -1,4 +1,4 @@
-//! What a failed call means, and how long to wait before the next one.
+//! Classifies failed DynamoDB calls and paces retries.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -17,35 +17,35 @@ use tokio::time::Instant;
 use crate::ports::PortError;
 use crate::telemetry::metrics::Metrics;
 
-/// Tries of one write. Two transactions that meet on an item are over within tens of milliseconds; whoever loses five times in a row is
-/// better off reading again later than waiting here.
+/// Attempts per write. Concurrent transactions on an item end within tens of milliseconds. A write that loses five
+/// times in a row should fail, so that its caller reads again.
 const TRIES_MAX: u32 = 5;
-/// First pause between tries; it doubles.
+/// First pause between attempts; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
-/// Longest pause between tries: all of them together stay under a second.
+/// Longest pause between attempts. All pauses together stay under a second.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Time after which no further try is made: with one more try of three seconds and a look of as many, a write is over before the ten
-/// seconds of its request are.
-const TRIED_FOR: Duration = Duration::from_secs(4);
-/// Longest look for a write whose answer was lost.
-pub(super) const LOOKED_FOR: Duration = Duration::from_secs(3);
+/// No attempt starts after this time. With one more attempt of three seconds and a lookup of the same length, a write
+/// ends within the ten seconds of its request.
+const RETRY_UNTIL: Duration = Duration::from_secs(4);
+/// Time limit for looking up a write whose answer was lost.
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a failed call means for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// A condition was false; nothing was written.
     ConditionFailed,
-    /// Somebody else was writing the item, or the table is throttled; nothing was written.
+    /// A concurrent writer or throttling; nothing was written.
     Contended,
-    /// There is no telling whether the write took place.
+    /// The write may or may not have been applied.
     InDoubt,
-    /// It is refused, now and later.
+    /// Permanent.
     Refused,
 }
 
-/// A failed DynamoDB call. It keeps the service's code and text only: the SDK's error also holds the response, in which a failed
-/// condition returns the item with phone number and position.
+/// A failed DynamoDB call. It contains only the service's code and message: the SDK's error also holds the response,
+/// and a failed condition returns the item with phone number and position.
 #[derive(Debug, Error)]
 #[error("DynamoDB: {code}: {message}")]
 pub struct DynamoFailure {
@@ -59,8 +59,8 @@ impl DynamoFailure {
         Self { meaning, code: code.to_owned(), message: message.to_owned() }
     }
 
-    /// The failure of a call that holds no transaction.
-    pub(super) fn of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Self {
+    /// Classifies a failed call other than a transaction.
+    pub(super) fn from_sdk<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Self {
         let (meaning, fallback) = match error {
             SdkError::ConstructionFailure(_) => (Meaning::Refused, "the request could not be made"),
             SdkError::TimeoutError(_) => (Meaning::InDoubt, "no answer in time"),
@@ -74,7 +74,7 @@ impl DynamoFailure {
         Self::new(meaning, error.code().unwrap_or("no code"), error.message().unwrap_or(fallback))
     }
 
-    /// Why a call is made again, as metrics tell it. What a cancelled transaction met stands in its message.
+    /// The label of the retry metric. The reasons of a cancelled transaction are in its message.
     fn because(&self) -> &'static str {
         let met = |code: &str| self.code.contains(code) || self.message.contains(code);
         match self.meaning {
@@ -84,7 +84,7 @@ impl DynamoFailure {
         }
     }
 
-    /// The failure as the port's error.
+    /// Converts to the port's error.
     pub(super) fn into_port(self, action: &'static str) -> PortError {
         match self.meaning {
             Meaning::Contended | Meaning::InDoubt => PortError::Unavailable { action, source: Box::new(self) },
@@ -93,7 +93,7 @@ impl DynamoFailure {
     }
 }
 
-/// Codes are those of the "Common Errors" and the operations' "Errors" sections of the DynamoDB API reference.
+/// The codes come from "Common Errors" and the operations' "Errors" in the DynamoDB API reference.
 fn meaning_of(code: &str, server_side: bool) -> Meaning {
     match code {
         "ConditionalCheckFailedException" => Meaning::ConditionFailed,
@@ -101,7 +101,7 @@ fn meaning_of(code: &str, server_side: bool) -> Meaning {
         | "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "ThrottlingException" => Meaning::Contended,
-        // Ours: the same token is being worked on.
+        // An earlier attempt of this call with the same token is still in progress.
         "TransactionInProgressException" => Meaning::InDoubt,
         _ if server_side => Meaning::InDoubt,
         _ => Meaning::Refused,
@@ -110,18 +110,17 @@ fn meaning_of(code: &str, server_side: bool) -> Meaning {
 
 /// Why a transaction was not written.
 pub(super) enum TransactionFailure {
-    /// Conditions were false: reasons in the order of the transaction's parts.
+    /// Conditions were false. The reasons are in the order of the transaction's parts.
     Conditions(Vec<CancellationReason>),
-    /// Anything else.
     Other(DynamoFailure),
 }
 
 impl TransactionFailure {
-    /// Sorts a failed `TransactWriteItems` by its cancellation reasons. The SDK does not retry a cancelled transaction, whatever the
-    /// reasons, so conflicts and throttling are retried by the callers of this module.
-    pub(super) fn of(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> Self {
+    /// Classifies a failed `TransactWriteItems` by its cancellation reasons. The SDK never retries a cancelled
+    /// transaction, so the callers retry conflicts and throttling.
+    pub(super) fn from_sdk(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> Self {
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
-            return Self::Other(DynamoFailure::of(error));
+            return Self::Other(DynamoFailure::from_sdk(error));
         };
         let reasons = cancelled.cancellation_reasons();
         let codes: Vec<&str> = reasons.iter().filter_map(CancellationReason::code).collect();
@@ -140,15 +139,15 @@ pub(super) fn condition_failed(reasons: &[CancellationReason], index: usize) -> 
     reasons.get(index).and_then(CancellationReason::code) == Some("ConditionalCheckFailed")
 }
 
-/// For writes that this module's callers try again themselves: the SDK tries once. Otherwise tries would multiply, and a repetition
-/// by the SDK after a lost answer would fail on its own condition and look like somebody else's write.
+/// A client that attempts every call once, for writes that this module retries. With SDK retries as well, attempts
+/// would multiply, and a retry after a lost answer would fail on its own condition and look like a concurrent write.
 ///
-/// A client of its own, because settings that change with a call are worked out with each.
+/// It is a separate client, because overriding the settings per call recomputes them with every call.
 pub(super) fn once(client: &Client) -> Client {
     Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
 }
 
-/// The tries of one write.
+/// The retry budget of one write.
 pub(super) struct Tries {
     made: u32,
     begun: Instant,
@@ -156,15 +155,15 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Tries that count those after the first.
+    /// A new budget that counts retries in `metrics`.
     pub(super) fn counting(metrics: Arc<Metrics>) -> Self {
         Self { made: 0, begun: Instant::now(), metrics }
     }
 
-    /// Waits before the next try, after this failure; false where the budget is used up.
+    /// Waits before the next attempt. False if the budget is used up.
     pub(super) async fn pause(&mut self, after: &DynamoFailure) -> bool {
         self.made += 1;
-        if self.made >= TRIES_MAX || self.begun.elapsed() >= TRIED_FOR {
+        if self.made >= TRIES_MAX || self.begun.elapsed() >= RETRY_UNTIL {
             return false;
         }
         self.metrics.store_retry(after.because());
@@ -174,8 +173,8 @@ impl Tries {
     }
 }
 
-/// A random number from 0 to 1 ("full jitter"): writers that met once should not meet again. The standard library seeds its hasher at
-/// random, which is random enough to spread a pause.
+/// A random number from 0 to 1 ("full jitter"), so that writers that collided once do not collide again. The standard
+/// library seeds its hasher randomly, which is random enough for a pause.
 fn random_share() -> f64 {
     let bits = RandomState::new().hash_one(0_u8) >> 32;
     bits as f64 / f64::from(u32::MAX)
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tried_again_is_told_by_its_reason() {
+    fn retries_are_labelled_by_reason() {
         let reason = |meaning, code, message| DynamoFailure::new(meaning, code, message).because();
         assert_eq!(reason(Meaning::InDoubt, "no code", "no answer in time"), "in_doubt");
         let cancelled = "TransactionCanceledException";

@@ -1,7 +1,7 @@
 //! Update and condition expressions.
 //!
-//! Every attribute name is written as a placeholder, because DynamoDB reserves some 570 words (`status`, `date` and `from` of the
-//! seed among them).
+//! Every attribute name is a placeholder, because DynamoDB reserves about 570 words, among them `status`, `date` and
+//! `from` of the specification.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckF
 
 use super::convert::Item;
 
-/// The maps whose members are updated one by one, so that another writer's members of them survive. They are attributes the seed
-/// requires: a path into a map that is not there would be refused.
+/// Maps that are updated member by member, so that members of other writers survive. The specification requires these
+/// attributes; DynamoDB would refuse a path into a missing map.
 const UPDATED_BY_MEMBER: [&str; 1] = ["currentStatus"];
 
-/// An update of one item, or its condition, or both.
+/// The update or the condition of one item, or both.
 #[derive(Default)]
 pub(super) struct Expression {
     names: HashMap<String, String>,
@@ -26,8 +26,8 @@ pub(super) struct Expression {
 }
 
 impl Expression {
-    /// What turns `before` into `after`: `SET` of what differs, `list_append` where a list only grew, `REMOVE` of what is gone.
-    /// Attributes neither of them knows are not touched.
+    /// The update from `before` to `after`: `SET` of changed attributes, `list_append` where a list only grew, `REMOVE`
+    /// of missing ones. Attributes in neither of them are not touched.
     pub(super) fn between(before: &Item, after: &Item) -> Self {
         let mut expression = Self::default();
         expression.difference("", before, after);
@@ -64,31 +64,31 @@ impl Expression {
         }
     }
 
-    /// `SET path = value`; `path` may go into maps, `currentStatus.status`.
+    /// `SET path = value`; `path` may lead into maps, `currentStatus.status`.
     pub(super) fn set(&mut self, path: &str, value: AttributeValue) {
         let (name, value) = (self.name(path), self.value(value));
         self.sets.push(format!("{name} = {value}"));
     }
 
-    /// Only if the item is there.
+    /// Requires that the item exists.
     pub(super) fn exists(&mut self) {
         let name = self.name("PK");
         self.conditions.push(format!("attribute_exists({name})"));
     }
 
-    /// Only if the item is not there.
+    /// Requires that the item does not exist.
     pub(super) fn absent(&mut self) {
         let name = self.name("PK");
         self.conditions.push(format!("attribute_not_exists({name})"));
     }
 
-    /// Only if the attribute has this value.
+    /// Requires that the attribute has this value.
     pub(super) fn equals(&mut self, path: &str, value: AttributeValue) {
         let (name, value) = (self.name(path), self.value(value));
         self.conditions.push(format!("{name} = {value}"));
     }
 
-    /// Only if the counter has this value; one that is missing counts as 0, as it does for readers.
+    /// Requires that the counter has this value. A missing one counts as 0, as on read.
     pub(super) fn counts(&mut self, path: &str, count: u32) {
         let name = self.name(path);
         let value = self.value(AttributeValue::N(count.to_string()));
@@ -98,14 +98,14 @@ impl Expression {
         });
     }
 
-    /// Only if the attribute is null or missing.
+    /// Requires that the attribute is null or missing.
     pub(super) fn null(&mut self, path: &str) {
         let name = self.name(path);
         let value = self.value(AttributeValue::S("NULL".to_owned()));
         self.conditions.push(format!("(attribute_not_exists({name}) OR attribute_type({name}, {value}))"));
     }
 
-    /// Whether the update would change nothing.
+    /// Whether the update is empty.
     pub(super) fn changes_nothing(&self) -> bool {
         self.sets.is_empty() && self.removes.is_empty()
     }
@@ -137,7 +137,7 @@ impl Expression {
         (!self.conditions.is_empty()).then(|| self.conditions.join(" AND "))
     }
 
-    /// The update as a part of a transaction. The item that fails the condition is sent back.
+    /// The update as a part of a transaction. If the condition fails, DynamoDB returns the item.
     pub(super) fn into_update(self, table: &str, key: Item) -> Result<Update, BuildError> {
         Update::builder()
             .table_name(table)
@@ -150,7 +150,7 @@ impl Expression {
             .build()
     }
 
-    /// The condition with a new item, as a part of a transaction.
+    /// A new item with the condition, as a part of a transaction.
     pub(super) fn into_put(self, table: &str, item: Item) -> Result<Put, BuildError> {
         Put::builder()
             .table_name(table)
@@ -161,7 +161,7 @@ impl Expression {
             .build()
     }
 
-    /// The update as a request of its own.
+    /// The update as a separate request.
     pub(super) fn fill(self, request: UpdateItemFluentBuilder) -> UpdateItemFluentBuilder {
         request
             .update_expression(self.update_text())

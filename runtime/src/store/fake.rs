@@ -1,14 +1,14 @@
-//! The table in memory: both store ports with the semantics of [`DynamoStore`](super::DynamoStore), for tests.
+//! The table in memory: the store ports with the semantics of [`DynamoStore`](super::DynamoStore), for tests.
 //!
-//! It carries out the same [`Plan`]s as the DynamoDB store, under one lock instead of a transaction, and answers the same contract
-//! suite. [`MemoryStore::partition`] shows the items as they would be stored.
+//! It applies the same [`Plan`]s as the DynamoDB store, under one lock instead of a transaction, and passes the same
+//! contract suite. [`MemoryStore::partition`] returns the items as they would be stored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dispatch_core::dispatch::{DispatchStatus, Step};
-use dispatch_core::geo::region_of_address;
+use dispatch_core::geo::{Location, region_of_address};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
@@ -16,21 +16,21 @@ use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
 use super::broken;
-use super::convert::{Codec, ItemError, route_points};
+use super::convert::{self, Codec, ItemError, route_points};
 use super::dispatches::{LIST_MAX, PageToken};
 use super::entity::{
-    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, Location, RouteChunkItem,
+    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, RouteChunkItem,
     UserDispatchHistoryItem, UserItem,
 };
 use super::error::{DynamoFailure, Meaning};
 use super::idempotency::{AnswerItem, expires_at};
 use super::keys::{self, Shards};
-use super::plan::{Involved, Plan, PlanError, involved, is_free};
+use super::plan::{Plan, PlanError, StepPeople, is_free, step_people};
 use crate::city::City;
 use crate::ports::{
-    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyState, IdempotencyStore,
-    IdempotentRequest, NewDispatch, Owner, Page, Person, PortError, ProfileStore, StoredAnswer, StoredDispatch,
-    TravelledRoute, UserProfile,
+    AvailabilityChange, Commit, CreateOutcome, DispatchStore, Driver, DriverProfile, IdempotencyState,
+    IdempotencyStore, IdempotentRequest, NewDispatch, Owner, Page, Person, PortError, ProfileStore, StoredAnswer,
+    StoredDispatch, TravelledRoute, User, UserProfile,
 };
 
 /// Items by primary key.
@@ -61,9 +61,9 @@ impl MemoryStore {
         Self { codec: Codec::new(city, Shards::new(1)), table: Arc::default() }
     }
 
-    /// Every item under a partition key, in the order of the sort keys, as JSON.
+    /// Every item of a partition key, ordered by sort key, as JSON.
     pub fn partition(&self, pk: &str) -> Vec<serde_json::Value> {
-        fn of<T: Serialize>(items: &Items<T>, pk: &str) -> Vec<serde_json::Value> {
+        fn under<T: Serialize>(items: &Items<T>, pk: &str) -> Vec<serde_json::Value> {
             let own = items.iter().filter(|((item_pk, _), _)| item_pk == pk);
             own.filter_map(|(_, item)| serde_json::to_value(item).ok()).collect()
         }
@@ -71,10 +71,10 @@ impl MemoryStore {
             item.and_then(|item| serde_json::to_value(item).ok())
         }
         let table = self.lock();
-        let mut found = of(&table.driver_history, pk);
-        found.extend(of(&table.user_history, pk));
-        found.extend(of(&table.rides, pk));
-        found.extend(of(&table.routes, pk));
+        let mut found = under(&table.driver_history, pk);
+        found.extend(under(&table.user_history, pk));
+        found.extend(under(&table.rides, pk));
+        found.extend(under(&table.routes, pk));
         found
             .extend(table.answers.values().filter(|item| item.pk == pk).filter_map(|it| serde_json::to_value(it).ok()));
         found.extend(one(table.dispatches.get(pk)));
@@ -85,7 +85,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // A test that panicked while it held the lock has failed already; the others may go on.
+        // A test that panicked with the lock has failed already; the others may continue.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,7 +114,7 @@ impl Table {
         }
     }
 
-    /// Index entries of a list: sort key and dispatch, newest first.
+    /// Index entries of a list, newest first: sort key and dispatch.
     fn listed(&self, owner: &Owner) -> Vec<(String, String)> {
         let mut entries: Vec<(String, String)> = match owner {
             Owner::User(user) => {
@@ -134,19 +134,19 @@ impl Table {
 
 #[async_trait]
 impl DispatchStore for MemoryStore {
-    async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
+    async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError> {
         let mut table = self.lock();
         if let Some(item) = table.dispatches.get(new.id.as_str()) {
             if item.user_id == new.user.as_str() {
-                return Ok(Created::Existed(Box::new(self.stored(item)?)));
+                return Ok(CreateOutcome::Existed(Box::new(self.stored(item)?)));
             }
             let taken = DynamoFailure::new(Meaning::Refused, "IdTaken", "the id belongs to another user's dispatch");
             return Err(taken.into_port("storing a dispatch"));
         }
-        let Some(user) = table.users.get_mut(new.user.as_str()) else { return Ok(Created::UnknownUser) };
+        let Some(user) = table.users.get_mut(new.user.as_str()) else { return Ok(CreateOutcome::UnknownUser) };
         if !is_free(&user.current_status) {
             let current = user.current_status.current_dispatch_id.as_ref();
-            return Ok(Created::UserBusy { current: current.and_then(|id| DispatchId::parse(id).ok()) });
+            return Ok(CreateOutcome::UserBusy { current: current.and_then(|id| DispatchId::parse(id).ok()) });
         }
         user.current_status.status = PersonStatus::Dispatched;
         user.current_status.current_dispatch_id = Some(new.id.to_string());
@@ -154,7 +154,7 @@ impl DispatchStore for MemoryStore {
         let item = self.codec.new_dispatch(&new);
         let stored = self.stored(&item)?;
         table.dispatches.insert(item.pk.clone(), item);
-        Ok(Created::Stored(Box::new(stored)))
+        Ok(CreateOutcome::Stored(Box::new(stored)))
     }
 
     async fn load(&self, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError> {
@@ -177,8 +177,8 @@ impl DispatchStore for MemoryStore {
         if (now.ver, now.status, now.offer_seq, &now.driver) != (then.ver, then.status, then.offer_seq, driver) {
             return Ok(Commit::Changed);
         }
-        let ids = involved(step);
-        let people = Involved {
+        let ids = step_people(step);
+        let people = StepPeople {
             driver: ids.driver.and_then(|id| table.drivers.get(id.as_str()).cloned()),
             user: ids.user.and_then(|id| table.users.get(id.as_str()).cloned()),
         };
@@ -249,9 +249,9 @@ impl IdempotencyStore for MemoryStore {
     async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
         let mut table = self.lock();
         match table.answers.get(&request.key) {
-            Some(found) if !found.is_free(request, now) => Ok(found.clone().says(request, now)),
+            Some(found) if !found.is_free(request, now) => Ok(found.clone().state_for(request, now)),
             _ => {
-                table.answers.insert(request.key.clone(), AnswerItem::begun(request, now));
+                table.answers.insert(request.key.clone(), AnswerItem::new(request, now));
                 Ok(IdempotencyState::New)
             }
         }
@@ -272,7 +272,7 @@ impl IdempotencyStore for MemoryStore {
         let mut table = self.lock();
         let held = table.answers.get_mut(&request.key).filter(|item| item.holder == request.holder);
         if let Some(item) = held {
-            item.given_up();
+            item.give_up();
         }
         Ok(())
     }
@@ -280,28 +280,30 @@ impl IdempotencyStore for MemoryStore {
 
 #[async_trait]
 impl ProfileStore for MemoryStore {
-    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<UserItem, PortError> {
+    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<User, PortError> {
         let mut table = self.lock();
-        let user = self.codec.described_user(id, table.users.get(id.as_str()), profile, now);
+        let user = self.codec.apply_user_profile(id, table.users.get(id.as_str()), profile, now);
         table.users.insert(id.to_string(), user.clone());
-        Ok(user)
+        convert::user(user).map_err(|error| broken("storing a user's profile", error))
     }
 
-    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<DriverItem, PortError> {
+    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<Driver, PortError> {
         let mut table = self.lock();
-        let driver = self.codec.described_driver(id, table.drivers.get(id.as_str()), profile, now);
+        let driver = self.codec.apply_driver_profile(id, table.drivers.get(id.as_str()), profile, now);
         table.drivers.insert(id.to_string(), driver.clone());
-        Ok(driver)
+        convert::driver(driver).map_err(|error| broken("storing a driver's profile", error))
     }
 
-    async fn user(&self, id: &UserId) -> Result<Option<UserItem>, PortError> {
-        Ok(self.lock().users.get(id.as_str()).cloned())
+    async fn user(&self, id: &UserId) -> Result<Option<User>, PortError> {
+        let item = self.lock().users.get(id.as_str()).cloned();
+        item.map(convert::user).transpose().map_err(|error| broken("reading a user", error))
     }
 
-    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<DriverItem>, PortError> {
+    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<Driver>, PortError> {
         let table = self.lock();
         let distinct: std::collections::HashSet<&DriverId> = ids.iter().collect();
-        Ok(distinct.into_iter().filter_map(|id| table.drivers.get(id.as_str()).cloned()).collect())
+        let items = distinct.into_iter().filter_map(|id| table.drivers.get(id.as_str()).cloned());
+        items.map(convert::driver).collect::<Result<_, _>>().map_err(|error| broken("reading drivers", error))
     }
 
     async fn set_availability(
@@ -328,6 +330,7 @@ impl ProfileStore for MemoryStore {
             table.driver_history.insert((entry.pk.clone(), entry.sk.clone()), entry);
         }
         table.drivers.insert(id.to_string(), after.clone());
+        let after = convert::driver(after).map_err(|error| broken("storing a driver's availability", error))?;
         Ok(AvailabilityChange::Done(Box::new(after)))
     }
 
@@ -350,12 +353,13 @@ impl ProfileStore for MemoryStore {
         })
     }
 
-    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<DriverItem>, PortError> {
+    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<Driver>, PortError> {
         let table = self.lock();
         let active = table.drivers.values().filter(|driver| driver.current_status.status == PersonStatus::Active);
         let in_region =
             |driver: &&DriverItem| region_of_address(&driver.current_status.current_location.address) == region;
         let (near, far): (Vec<&DriverItem>, Vec<&DriverItem>) = active.partition(in_region);
-        Ok(near.into_iter().chain(far).take(limit.into()).cloned().collect())
+        let items = near.into_iter().chain(far).cloned();
+        Ok(items.filter_map(|item| convert::driver(item).ok()).take(limit.into()).collect())
     }
 }

@@ -1,5 +1,5 @@
-//! The port [`IdempotencyStore`] on DynamoDB: one item for each request under an Idempotency-Key, which DynamoDB removes by its time to
-//! live.
+//! [`IdempotencyStore`] on DynamoDB: one item per request with an Idempotency-Key. DynamoDB removes it after its time
+//! to live.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -21,10 +21,10 @@ const BEGIN: &str = "beginning a request under a key";
 const KEEP: &str = "keeping an answer";
 const FORGET: &str = "forgetting a request under a key";
 
-/// What `asked` is when nothing is asked under the key any more. No digest is empty.
+/// Value of `asked` after the key was freed. No digest is empty.
 const NOTHING: &str = "";
 
-/// Addition: a request under an Idempotency-Key, and its answer once there is one.
+/// Addition: a request with an Idempotency-Key, and its answer once there is one.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AnswerItem {
@@ -36,9 +36,9 @@ pub(super) struct AnswerItem {
     pub(super) entity_type: String,
     pub(super) asked: String,
     pub(super) holder: String,
-    /// Until when the holder has it, ms.
+    /// End of the holder's time, ms.
     pub(super) held_until: i64,
-    /// When the item may go, s; the table's time to live.
+    /// The table's time to live, Unix seconds.
     pub(super) expires_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<u16>,
@@ -47,7 +47,7 @@ pub(super) struct AnswerItem {
 }
 
 impl AnswerItem {
-    pub(super) fn begun(request: &IdempotentRequest, now: EpochMs) -> Self {
+    pub(super) fn new(request: &IdempotentRequest, now: EpochMs) -> Self {
         Self {
             pk: keys::answer_pk(&request.key),
             sk: keys::ANSWER_SK.to_owned(),
@@ -61,14 +61,14 @@ impl AnswerItem {
         }
     }
 
-    /// What this item, which is in the way, says of a request.
-    pub(super) fn says(self, request: &IdempotentRequest, now: EpochMs) -> IdempotencyState {
+    /// The state of a request whose key this item already uses.
+    pub(super) fn state_for(self, request: &IdempotentRequest, now: EpochMs) -> IdempotencyState {
         if self.asked != request.asked {
             return IdempotencyState::KeyReused;
         }
         match (self.status, self.body) {
             (Some(status), Some(body)) => IdempotencyState::Completed(StoredAnswer { status, body }),
-            // Our own item, whose answer was lost on the way.
+            // Written by this attempt; the answer was lost.
             _ if self.holder == request.holder => IdempotencyState::New,
             _ => IdempotencyState::InProgress {
                 for_ms: u64::try_from(self.held_until.saturating_sub(now.0)).unwrap_or(0),
@@ -79,31 +79,31 @@ impl AnswerItem {
 
 #[cfg(any(test, feature = "testing"))]
 impl AnswerItem {
-    /// Whether nothing is in the way of a request: the item is old, was given up, or its holder is gone. DynamoDB's condition of
-    /// [`DynamoStore::begin`] says the same.
+    /// Whether a request may take the key over: the item has expired, was freed, or its holder is gone. The condition
+    /// in [`DynamoStore::begin`] is the same.
     pub(super) fn is_free(&self, request: &IdempotentRequest, now: EpochMs) -> bool {
         self.expires_at <= now.0.div_euclid(1000)
             || self.asked == NOTHING
             || (self.status.is_none() && self.held_until <= now.0 && self.asked == request.asked)
     }
 
-    /// Given up.
-    pub(super) fn given_up(&mut self) {
+    /// Frees the key.
+    pub(super) fn give_up(&mut self) {
         NOTHING.clone_into(&mut self.asked);
     }
 }
 
-/// When an item of now may go, in Unix seconds.
+/// Expiry of an item written at `now`, Unix seconds.
 pub(super) fn expires_at(now: EpochMs) -> i64 {
     now.plus_ms(ANSWER_KEPT_MS).0.div_euclid(1000)
 }
 
 #[async_trait]
 impl IdempotencyStore for DynamoStore {
-    /// `PutItem IF nothing is in the way`. A holder that is gone is followed only by the same request: what it had begun may have
-    /// taken place.
+    /// `PutItem IF the key is free`. Only the same request may take over from a holder that is gone, because the
+    /// holder's work may have taken effect.
     async fn begin(&self, request: &IdempotentRequest, now: EpochMs) -> Result<IdempotencyState, PortError> {
-        let item = write_item(ANSWER, &AnswerItem::begun(request, now)).map_err(|error| broken(BEGIN, error))?;
+        let item = write_item(ANSWER, &AnswerItem::new(request, now)).map_err(|error| broken(BEGIN, error))?;
         let (pk, mut tries) = (keys::answer_pk(&request.key), self.tries());
         loop {
             let put = self.once.put_item().table_name(&self.table).set_item(Some(item.clone()));
@@ -119,18 +119,18 @@ impl IdempotencyStore for DynamoStore {
                 .expression_attribute_values(":asked", text(&request.asked));
             let failure = match put.send().await {
                 Ok(_) => return Ok(IdempotencyState::New),
-                Err(error) => DynamoFailure::of(&error),
+                Err(error) => DynamoFailure::from_sdk(&error),
             };
             let gone = match failure.meaning {
                 Meaning::Refused => return Err(failure.into_port(BEGIN)),
                 Meaning::ConditionFailed => match self.get(BEGIN, &pk, keys::ANSWER_SK).await? {
                     Some(found) => {
                         let found: AnswerItem = read_item(ANSWER, found).map_err(|error| broken(BEGIN, error))?;
-                        let says = found.says(request, now);
-                        if matches!(says, IdempotencyState::New) {
+                        let state = found.state_for(request, now);
+                        if matches!(state, IdempotencyState::New) {
                             self.metrics.lost_answer_found();
                         }
-                        return Ok(says);
+                        return Ok(state);
                     }
                     None => DynamoFailure::new(Meaning::Contended, "ConditionalCheckFailed", "the key keeps changing"),
                 },
@@ -147,19 +147,19 @@ impl IdempotencyStore for DynamoStore {
         update.set("status", number(answer.status.into()));
         update.set("body", text(&answer.body));
         update.set("expiresAt", number(expires_at(now)));
-        self.of_holder(KEEP, request, update).await
+        self.update_held(KEEP, request, update).await
     }
 
     async fn forget(&self, request: &IdempotentRequest) -> Result<(), PortError> {
         let mut update = Expression::default();
         update.set("asked", text(NOTHING));
-        self.of_holder(FORGET, request, update).await
+        self.update_held(FORGET, request, update).await
     }
 }
 
 impl DynamoStore {
-    /// An update by the holder; where somebody else holds the key by now, there is nothing left to say. Repeating it gives the same.
-    async fn of_holder(
+    /// Updates the item if this attempt still holds it, and does nothing otherwise. Idempotent.
+    async fn update_held(
         &self,
         action: &'static str,
         request: &IdempotentRequest,
@@ -168,7 +168,7 @@ impl DynamoStore {
         update.equals("holder", AttributeValue::S(request.holder.clone()));
         let call = self.client.update_item().table_name(&self.table);
         let call = update.fill(call.set_key(Some(key(&keys::answer_pk(&request.key), keys::ANSWER_SK))));
-        match call.send().await.map_err(|error| DynamoFailure::of(&error)) {
+        match call.send().await.map_err(|error| DynamoFailure::from_sdk(&error)) {
             Ok(_) => Ok(()),
             Err(failure) if failure.meaning == Meaning::ConditionFailed => Ok(()),
             Err(failure) => Err(failure.into_port(action)),

@@ -1,9 +1,9 @@
-//! Every key of the table. No other module spells one.
+//! Every key of the table. No other module defines one.
 //!
-//! Formats are the seed's section 6 (entities) and "GSI 설계"; two things are ours. Times in sort keys carry milliseconds
-//! ([`City::sort_time`](crate::city::City::sort_time)), because two events of one driver can fall into one second. And with more
-//! than one shard a GSI1 partition key gets a suffix, because all of a status under one key is one hot partition (AWS: 1,000 write
-//! units a second for a partition key).
+//! The formats are those of spec §6 (entities and "GSI 설계") with two additions. Times in sort keys have milliseconds
+//! ([`City::sort_time`](crate::city::City::sort_time)), because two events of a driver can fall into one second. With
+//! more than one shard, GSI1 partition keys have a suffix, because a whole status under one key is a hot partition
+//! (AWS: 1,000 write units a second per partition key).
 
 use std::num::NonZeroU16;
 
@@ -12,22 +12,22 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::dispatch::DispatchStatus;
 use dispatch_core::person::PersonStatus;
 
-/// Sort key of a driver's or user's profile (seed: `SK "PROFILE"`).
+/// Sort key of a driver's or user's profile (specification: `SK "PROFILE"`).
 pub const PROFILE_SK: &str = "PROFILE";
 
-/// Sort key of a dispatch (seed: `SK "METADATA"`).
+/// Sort key of a dispatch (specification: `SK "METADATA"`).
 pub const DISPATCH_SK: &str = "METADATA";
 
-/// What the sort keys of a dispatch's route chunks begin with (addition).
+/// Prefix of the sort keys of a dispatch's route chunks (addition).
 pub const ROUTE_PREFIX: &str = "ROUTE#";
 
-/// What the GSI1 sort keys of drivers and users begin with (seed: `"REGION#강남구#driver#00001"`).
+/// Prefix of the GSI1 sort keys of drivers and users (specification: `"REGION#강남구#driver#00001"`).
 pub const GSI1_REGION_PREFIX: &str = "REGION#";
 
-/// What the GSI2 sort keys of dispatches begin with (seed: `"DISPATCH#2025-05-25T14:30:00"`).
+/// Prefix of the GSI2 sort keys of dispatches (specification: `"DISPATCH#2025-05-25T14:30:00"`).
 pub const GSI2_DISPATCH_PREFIX: &str = "DISPATCH#";
 
-/// Partition key of an answer kept for an Idempotency-Key: `ANSWER#<digest>` (addition).
+/// Partition key of the answer to a request with an Idempotency-Key: `ANSWER#<digest>` (addition).
 pub fn answer_pk(digest: &str) -> String {
     format!("ANSWER#{digest}")
 }
@@ -35,17 +35,20 @@ pub fn answer_pk(digest: &str) -> String {
 /// Sort key of such an answer (addition).
 pub const ANSWER_SK: &str = "ANSWER";
 
-/// Sort key of a driver's status history: `DISPATCHED#2025-05-25T14:30:00.000` (seed: `DriverStatusHistoryItem`).
+/// Sort key of a driver's status history: `DISPATCHED#2025-05-25T14:30:00.000` (specification:
+/// `DriverStatusHistoryItem`).
 pub fn driver_history_sk(status: PersonStatus, sort_time: &str) -> String {
     format!("{}#{sort_time}", status.as_str())
 }
 
-/// Sort key of a user's history: `DISPATCH#2025-05-25T14:30:00.000#dispatch#00001` (seed: `UserDispatchHistoryItem`).
+/// Sort key of a user's history: `DISPATCH#2025-05-25T14:30:00.000#dispatch#00001` (specification:
+/// `UserDispatchHistoryItem`).
 pub fn user_history_sk(sort_time: &str, dispatch: &DispatchId) -> String {
     format!("DISPATCH#{sort_time}#{dispatch}")
 }
 
-/// Sort key of a completed ride: `COMPLETED#2025-05-25T14:30:00.000#dispatch#00001` (seed: `DriverCompletedRideItem`).
+/// Sort key of a completed ride: `COMPLETED#2025-05-25T14:30:00.000#dispatch#00001` (specification:
+/// `DriverCompletedRideItem`).
 pub fn completed_ride_sk(sort_time: &str, dispatch: &DispatchId) -> String {
     format!("COMPLETED#{sort_time}#{dispatch}")
 }
@@ -55,10 +58,10 @@ pub fn route_chunk_sk(number: u32) -> String {
     format!("{ROUTE_PREFIX}{number:06}")
 }
 
-/// GSI1 partition key of a dispatch: `DISPATCH#REQUESTED`, for every status (seed: `"DISPATCH#REQUESTED" 등`), sharded
-/// `DISPATCH#REQUESTED#3`.
+/// GSI1 partition key of a dispatch: `DISPATCH#REQUESTED`, for every status (specification: `"DISPATCH#REQUESTED" 등`),
+/// sharded `DISPATCH#REQUESTED#3`.
 pub fn gsi1_dispatch_pk(status: DispatchStatus, id: &DispatchId, shards: Shards) -> String {
-    shards.of(&gsi1_dispatch_status(status), id.as_str())
+    shards.key_for(&gsi1_dispatch_status(status), id.as_str())
 }
 
 /// The unsharded GSI1 partition key of a dispatch status: `DISPATCH#REQUESTED`.
@@ -66,14 +69,15 @@ pub fn gsi1_dispatch_status(status: DispatchStatus) -> String {
     format!("DISPATCH#{}", status.as_str())
 }
 
-/// GSI1 sort key of a dispatch: `2025-05-25T14:30:00.000#dispatch#00001`, the time of the request (seed: GSI1SK).
+/// GSI1 sort key of a dispatch: `2025-05-25T14:30:00.000#dispatch#00001`, the time of the request (specification:
+/// GSI1SK).
 pub fn gsi1_dispatch_sk(created: &str, id: &DispatchId) -> String {
     format!("{created}#{id}")
 }
 
-/// GSI1 partition key of a driver: `DRIVER#ACTIVE` (seed), sharded `DRIVER#ACTIVE#3`.
+/// GSI1 partition key of a driver: `DRIVER#ACTIVE` (specification), sharded `DRIVER#ACTIVE#3`.
 pub fn gsi1_driver_pk(status: PersonStatus, id: &DriverId, shards: Shards) -> String {
-    shards.of(&gsi1_driver_status(status), id.as_str())
+    shards.key_for(&gsi1_driver_status(status), id.as_str())
 }
 
 /// The unsharded GSI1 partition key of a driver status: `DRIVER#ACTIVE`.
@@ -81,54 +85,54 @@ pub fn gsi1_driver_status(status: PersonStatus) -> String {
     format!("DRIVER#{}", status.as_str())
 }
 
-/// GSI1 partition key of a user: `USER#ACTIVE` (seed), sharded `USER#ACTIVE#3`.
+/// GSI1 partition key of a user: `USER#ACTIVE` (specification), sharded `USER#ACTIVE#3`.
 pub fn gsi1_user_pk(status: PersonStatus, id: &UserId, shards: Shards) -> String {
-    shards.of(&format!("USER#{}", status.as_str()), id.as_str())
+    shards.key_for(&format!("USER#{}", status.as_str()), id.as_str())
 }
 
-/// GSI1 sort key of a driver or user: `REGION#강남구#driver#00001` (seed: GSI1SK).
+/// GSI1 sort key of a driver or user: `REGION#강남구#driver#00001` (specification: GSI1SK).
 pub fn gsi1_person_sk(region: &str, person: &str) -> String {
     format!("{}{person}", gsi1_region_prefix(region))
 }
 
-/// What the GSI1 sort keys of a district begin with: `REGION#강남구#`.
+/// Prefix of the GSI1 sort keys of a district: `REGION#강남구#`.
 pub fn gsi1_region_prefix(region: &str) -> String {
     format!("{GSI1_REGION_PREFIX}{region}#")
 }
 
-/// GSI2 partition key of a user's dispatches: `USER#user#00001` (seed: GSI2PK).
+/// GSI2 partition key of a user's dispatches: `USER#user#00001` (specification: GSI2PK).
 pub fn gsi2_user_pk(user: &UserId) -> String {
     format!("USER#{user}")
 }
 
-/// GSI2 partition key of a driver's rides and status history: `DRIVER#driver#00001` (seed: GSI2PK).
+/// GSI2 partition key of a driver's rides and status history: `DRIVER#driver#00001` (specification: GSI2PK).
 pub fn gsi2_driver_pk(driver: &DriverId) -> String {
     format!("DRIVER#{driver}")
 }
 
-/// GSI2 sort key of a dispatch or a completed ride: `DISPATCH#2025-05-25T14:30:00.000` (seed: GSI2SK).
+/// GSI2 sort key of a dispatch or a completed ride: `DISPATCH#2025-05-25T14:30:00.000` (specification: GSI2SK).
 pub fn gsi2_dispatch_sk(sort_time: &str) -> String {
     format!("{GSI2_DISPATCH_PREFIX}{sort_time}")
 }
 
-/// GSI2 sort key of a driver's status history: `STATUS#2025-05-25T14:30:00.000` (addition: the seed names none, and without a prefix of
-/// their own status changes would stand between rides).
+/// GSI2 sort key of a driver's status history: `STATUS#2025-05-25T14:30:00.000`. An addition: the specification has
+/// none, and without a separate prefix status changes would mix with rides.
 pub fn gsi2_status_sk(sort_time: &str) -> String {
     format!("STATUS#{sort_time}")
 }
 
-/// Over how many partition keys GSI1 spreads one status; 1 gives the seed's literal keys.
+/// Number of partition keys per status in GSI1; 1 gives the keys of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shards(NonZeroU16);
 
 impl Shards {
-    /// So many shards; 0 counts as 1.
+    /// 0 counts as 1.
     pub fn new(count: u16) -> Self {
         Self(NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN))
     }
 
-    /// Where an item with this id is written.
-    fn of(self, key: &str, id: &str) -> String {
+    /// The partition key for an item with this id.
+    fn key_for(self, key: &str, id: &str) -> String {
         if self.0 == NonZeroU16::MIN {
             return key.to_owned();
         }
@@ -136,8 +140,8 @@ impl Shards {
         format!("{key}#{shard}")
     }
 
-    /// Every partition key a reader of `key` has to look at. With shards the literal key is still one of them: items written before the
-    /// setting was changed, and those of another service that follows the seed, are there.
+    /// Every partition key under which readers of `key` must look. The unsharded key is always one of them: it holds
+    /// items from before a change of the setting and those of other services that follow the specification.
     pub fn all(self, key: &str) -> Vec<String> {
         let mut keys = vec![key.to_owned()];
         if self.0 > NonZeroU16::MIN {
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_shard_gives_the_seeds_literal_keys() {
+    fn one_shard_uses_the_specified_keys() {
         let driver = DriverId::parse("driver#00001").unwrap();
         let dispatch = DispatchId::parse("dispatch#00001").unwrap();
         let one = Shards::new(1);

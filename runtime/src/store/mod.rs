@@ -1,7 +1,7 @@
 //! The single table: items, keys and transactions.
 //!
-//! [`entity`] has the items as the seed spells them, [`keys`] every key, [`plan`] what a decision changes (pure), and [`DynamoStore`]
-//! carries it out. The in-memory store of feature `testing` carries out the same plans.
+//! [`entity`] defines the items as the specification spells them, [`keys`] every key, [`plan`] what a decision changes
+//! (pure), and [`DynamoStore`] writes it. The in-memory store of feature `testing` applies the same plans.
 
 mod batch;
 pub mod convert;
@@ -38,24 +38,27 @@ use convert::{Item, read_item};
 use error::DynamoFailure as Failure;
 use keys::Shards;
 
-/// A DynamoDB client for a city's region, with the settings of every AWS client here.
+/// A DynamoDB client for a city's region, with the settings of all AWS clients of the runtime.
 pub async fn client(endpoint: &AwsEndpoint) -> Client {
     Client::new(&crate::aws::sdk_config(endpoint).await)
 }
 
-/// The city's table in DynamoDB: [`DispatchStore`](crate::ports::DispatchStore) and [`ProfileStore`](crate::ports::ProfileStore).
+/// The city's table in DynamoDB: [`DispatchStore`](crate::ports::DispatchStore),
+/// [`ProfileStore`](crate::ports::ProfileStore) and [`IdempotencyStore`](crate::ports::IdempotencyStore).
 ///
-/// Relied on, as AWS documents it: a `TransactWriteItems` is written whole or not at all and names the part that failed
-/// (`CancellationReasons`); an `UpdateItem` on a condition is atomic; `ConsistentRead` sees every write that was answered before; an update
-/// that changes nothing writes no stream record; indexes follow later. Writes are tried up to five times within a second where
-/// DynamoDB says that somebody else was writing; a write whose answer was lost is looked up before it is called lost. Such writes are
-/// tried here alone, not by the SDK as well; reads, and writes that may simply be repeated, are the SDK's to try again.
+/// It relies on documented behaviour of DynamoDB: a `TransactWriteItems` is written as a whole or not at all and names
+/// the part that failed (`CancellationReasons`); a conditional `UpdateItem` is atomic; `ConsistentRead` sees every
+/// acknowledged write; an update that changes nothing writes no stream record; indexes are eventually consistent.
+///
+/// Conditional writes are retried here, up to five times within a second, when DynamoDB reports a concurrent writer;
+/// the SDK does not retry them. A write whose answer was lost is looked up before it counts as lost. The SDK retries
+/// reads and idempotent writes.
 ///
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct DynamoStore {
     client: Client,
-    /// The same, whose calls are tried once.
+    /// The same client without SDK retries.
     once: Client,
     table: String,
     codec: Codec,
@@ -63,25 +66,25 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// The table `table` of `city` behind a [`client`], GSI1 spread over `gsi1_shards` partition keys (1 is the seed's literal).
+    /// The table `table` of `city`. GSI1 is spread over `gsi1_shards` partition keys; 1 gives the keys of the
+    /// specification.
     pub fn new(client: Client, table: &str, gsi1_shards: u16, city: City) -> Self {
         let codec = Codec::new(city, Shards::new(gsi1_shards));
         let once = error::once(&client);
         Self { client, once, table: table.to_owned(), codec, metrics: Arc::new(Metrics::new()) }
     }
 
-    /// The same table, whose retries and lost answers are counted in the metrics of a process.
+    /// Counts retries and lost answers in the metrics of a process.
     #[must_use]
     pub fn counting(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
     }
 
-    /// The tries of one write.
+    /// The retry budget of one write.
     fn tries(&self) -> error::Tries {
         error::Tries::counting(Arc::clone(&self.metrics))
     }
 
-    /// The translator of this table's items.
     pub fn codec(&self) -> &Codec {
         &self.codec
     }
@@ -90,7 +93,7 @@ impl DynamoStore {
     async fn get(&self, action: &'static str, pk: &str, sk: &str) -> Result<Option<Item>, PortError> {
         let request = self.client.get_item().table_name(&self.table).set_key(Some(expression::key(pk, sk)));
         let output = request.consistent_read(true).send().await;
-        Ok(output.map_err(|error| Failure::of(&error).into_port(action))?.item)
+        Ok(output.map_err(|error| Failure::from_sdk(&error).into_port(action))?.item)
     }
 
     /// Reads one item as `T`, strongly consistent.
@@ -105,7 +108,7 @@ impl DynamoStore {
     }
 }
 
-/// A stored item that cannot be used, as the port's error.
+/// The port error for a stored item that cannot be used.
 fn broken(action: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
     PortError::Failed { action, source: Box::new(error) }
 }

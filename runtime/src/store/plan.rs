@@ -1,8 +1,8 @@
-//! What a step changes in the table, as pure functions: the DynamoDB adapter writes a [`Plan`] as one transaction, the in-memory
-//! store applies it under its lock.
+//! What a step changes in the table, as pure functions: the DynamoDB adapter writes a [`Plan`] as one transaction, the
+//! in-memory store applies it under its lock.
 
 use dispatch_core::dispatch::{Companion, DispatchStatus, Step, TripTotals};
-use dispatch_core::geo::region_of_address;
+use dispatch_core::geo::{Location, region_of_address};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::convert::{Codec, ItemError};
 use super::entity::{
     COMPLETED_RIDES_KEPT, CurrentStatus, DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem,
-    Location, UserDispatchHistoryItem, UserItem,
+    UserDispatchHistoryItem, UserItem,
 };
 use super::keys;
 use crate::ports::{DriverProfile, StoredDispatch, TravelledRoute, UserProfile};
@@ -21,18 +21,16 @@ pub const DRIVER: &str = "DRIVER";
 /// `EntityType` of a user's profile.
 pub const USER: &str = "USER";
 
-/// The profiles a step's companions change.
+/// The people whose profiles a step's companions change.
 #[derive(Default)]
-pub struct Involved<T, U> {
-    /// The driver.
+pub struct StepPeople<T, U> {
     pub driver: Option<T>,
-    /// The user.
     pub user: Option<U>,
 }
 
-/// Whose profiles have to be read before `step` can be planned.
-pub fn involved(step: &Step) -> Involved<DriverId, UserId> {
-    let mut people = Involved { driver: None, user: None };
+/// The people whose profiles must be read before `step` can be planned.
+pub fn step_people(step: &Step) -> StepPeople<DriverId, UserId> {
+    let mut people = StepPeople { driver: None, user: None };
     for companion in &step.companions {
         match companion {
             Companion::OccupyDriver(id) | Companion::FreeDriver(id) => people.driver = Some(id.clone()),
@@ -43,45 +41,41 @@ pub fn involved(step: &Step) -> Involved<DriverId, UserId> {
     people
 }
 
-/// What must still be true of a profile when it is changed.
+/// The condition on which a profile is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
-    /// `ACTIVE` and on no dispatch.
+    /// The person is `ACTIVE` and on no dispatch.
     Free,
-    /// On this dispatch.
+    /// The person is on this dispatch.
     On(String),
 }
 
-/// A profile before and after.
+/// A conditional change of a profile.
 pub struct Change<T> {
-    /// What must still be true.
     pub guard: Guard,
-    /// As it was read.
+    /// As read.
     pub before: T,
-    /// As it shall be.
+    /// As written if `guard` holds.
     pub after: T,
 }
 
-/// A step as the items it changes. No item appears twice, because a transaction may name each item once.
+/// The items that a step changes. No item appears twice, because a transaction may name each item once.
 pub struct Plan {
-    /// The dispatch as it shall be.
     pub dispatch: DispatchItem,
-    /// The driver's profile.
     pub driver: Option<Change<DriverItem>>,
-    /// The user's profile.
     pub user: Option<Change<UserItem>>,
-    /// The driver's status history gains this.
+    /// A new entry of the driver's status history.
     pub driver_history: Option<DriverStatusHistoryItem>,
-    /// The user's history gains this.
+    /// A new entry of the user's history.
     pub user_history: Option<UserDispatchHistoryItem>,
-    /// The driver's rides gain this.
+    /// A new completed ride of the driver.
     pub ride: Option<DriverCompletedRideItem>,
 }
 
-/// Why there is no plan.
+/// Why a step cannot be planned.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// The driver is unknown, or not free.
+    /// The driver is unknown or not free.
     #[error("the driver is not free")]
     DriverNotFree,
     /// A stored item cannot be used.
@@ -90,16 +84,16 @@ pub enum PlanError {
 }
 
 impl Codec {
-    /// Plans a changed step on the profiles as they were just read.
+    /// Plans a changed step, given the profiles as they were just read.
     ///
-    /// A driver is occupied only if free. A driver or user who is freed but is not on this dispatch (any more) is left alone: there is
-    /// nothing to free, and a dispatch that could not be cancelled for that reason would stay open for ever.
+    /// A driver is occupied only if free. A driver or user who should be freed but is no longer on this dispatch is
+    /// skipped: there is nothing to free, and refusing the step would keep the dispatch open forever.
     pub fn plan(
         &self,
         before: &StoredDispatch,
         step: &Step,
         route: Option<&TravelledRoute>,
-        people: &Involved<DriverItem, UserItem>,
+        people: &StepPeople<DriverItem, UserItem>,
     ) -> Result<Plan, PlanError> {
         let now = step.records.last().ok_or(ItemError::NoRecord)?.at;
         let id = &step.state.id;
@@ -140,7 +134,7 @@ impl Codec {
         Ok(plan)
     }
 
-    /// The dispatch as the step leaves it.
+    /// The dispatch after the step.
     fn after(
         &self,
         before: &StoredDispatch,
@@ -165,7 +159,7 @@ impl Codec {
         if let Some(route) = route.filter(|_| step.state.status == DispatchStatus::Completed) {
             item.route = self.route(&route.points);
         }
-        // Index keys follow the status; a writer that left them out gets them with the first change.
+        // Index keys follow the status. If another writer omitted them, the first change adds them.
         let created = self.city.sort_time(state.created_at);
         item.gsi1pk = Some(keys::gsi1_dispatch_pk(item.status, &state.id, self.shards));
         item.gsi1sk.get_or_insert_with(|| keys::gsi1_dispatch_sk(&created, &state.id));
@@ -174,7 +168,8 @@ impl Codec {
         item
     }
 
-    /// A driver off a dispatch. At the end of a ride it stands at the destination, where the search for the next ride has to find it.
+    /// The driver after a dispatch. After a ride the position is the destination, where the next search must find the
+    /// driver.
     fn freed(&self, driver: &DriverItem, dispatch: &DispatchItem, rode: bool, now: EpochMs) -> DriverItem {
         let mut after = driver.clone();
         if rode {
@@ -205,7 +200,7 @@ impl Codec {
     }
 
     fn index_driver(&self, driver: &mut DriverItem) {
-        // Profiles are read by their id, so an id that does not parse cannot get here; such a profile would stay out of the index.
+        // Profiles are read by their id, so every id parses. One that did not would stay out of the index.
         if let Ok(id) = DriverId::parse(&driver.pk) {
             driver.gsi1pk = Some(keys::gsi1_driver_pk(driver.current_status.status, &id, self.shards));
             driver.gsi1sk = Some(person_sk(&driver.current_status.current_location, id.as_str()));
@@ -219,7 +214,7 @@ impl Codec {
         }
     }
 
-    /// The entry a driver's status history gets when the profile becomes `after`.
+    /// The history entry for a driver whose profile becomes `after`.
     pub(super) fn driver_history(&self, after: &DriverItem, now: EpochMs) -> DriverStatusHistoryItem {
         let at = self.city.sort_time(now);
         DriverStatusHistoryItem {
@@ -235,7 +230,7 @@ impl Codec {
         }
     }
 
-    /// What a user's history gets when the dispatch has ended.
+    /// The history entry for the user of a dispatch that has ended.
     fn user_history(
         &self,
         user: &UserId,
@@ -273,8 +268,9 @@ impl Codec {
         }
     }
 
-    /// A driver's profile as the driver describes it: a known driver keeps its status, a new one is `INACTIVE` at no place.
-    pub(super) fn described_driver(
+    /// A driver's profile with new data from the driver. A known driver keeps its status; a new one is `INACTIVE`
+    /// without a place.
+    pub(super) fn apply_driver_profile(
         &self,
         id: &DriverId,
         known: Option<&DriverItem>,
@@ -290,7 +286,7 @@ impl Codec {
             vehicle_info: profile.vehicle_info.clone(),
             current_status: CurrentStatus {
                 status: PersonStatus::Inactive,
-                // Nobody has seen the driver yet. It is not searched before it becomes ACTIVE somewhere.
+                // Not known yet. The driver is not searched before it becomes ACTIVE somewhere.
                 current_location: Location { lat: 0.0, lng: 0.0, address: String::new() },
                 last_location_update: self.city.timestamp(now),
                 current_dispatch_id: None,
@@ -308,8 +304,8 @@ impl Codec {
         driver
     }
 
-    /// A user's profile as the user describes it: a known user keeps its status, a new one is `ACTIVE`.
-    pub(super) fn described_user(
+    /// A user's profile with new data from the user. A known user keeps its status; a new one is `ACTIVE`.
+    pub(super) fn apply_user_profile(
         &self,
         id: &UserId,
         known: Option<&UserItem>,
@@ -343,7 +339,7 @@ impl Codec {
         user
     }
 
-    /// A driver who becomes available or not at a place.
+    /// A driver who changes its availability at a place.
     pub(super) fn at_place(
         &self,
         driver: &DriverItem,
@@ -369,7 +365,7 @@ fn totals(step: &Step) -> Option<TripTotals> {
     })
 }
 
-/// Whether a person could take a dispatch.
+/// Whether a person is free for a dispatch.
 pub(super) fn is_free(status: &CurrentStatus) -> bool {
     status.status == PersonStatus::Active && status.current_dispatch_id.is_none()
 }

@@ -1,19 +1,20 @@
-//! The port [`ProfileStore`] on DynamoDB.
+//! [`ProfileStore`] on DynamoDB.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 use serde::Serialize;
 
-use super::convert::{Item, read_item, write_item};
-use super::entity::{DriverItem, Location, UserItem};
+use super::convert::{Item, driver, read_item, user, write_item};
+use super::entity::{DriverItem, UserItem};
 use super::error::{DynamoFailure, Meaning, TransactionFailure};
 use super::expression::{Expression, key, text};
 use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
-use crate::ports::{AvailabilityChange, DriverProfile, Person, PortError, ProfileStore, UserProfile};
+use crate::ports::{AvailabilityChange, Driver, DriverProfile, Person, PortError, ProfileStore, User, UserProfile};
 
 const PUT_USER: &str = "storing a user's profile";
 const PUT_DRIVER: &str = "storing a driver's profile";
@@ -22,60 +23,64 @@ const DRIVERS_READ: &str = "reading drivers";
 const AVAILABILITY: &str = "storing a driver's availability";
 const SET_DEVICE: &str = "storing a device";
 const READ_DEVICE: &str = "reading a device";
-const ACTIVE_DRIVERS: &str = "looking for active drivers";
+const ACTIVE_DRIVERS: &str = "searching active drivers";
 
-/// What a profile is written on condition of.
-enum Expected {
-    /// It is not there.
+/// The condition on which a profile is written.
+enum Precondition {
+    /// The profile does not exist.
     Absent,
-    /// It has this status.
+    /// The profile has this status.
     Status(PersonStatus),
 }
 
 #[async_trait]
 impl ProfileStore for DynamoStore {
-    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<UserItem, PortError> {
+    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<User, PortError> {
         let mut tries = self.tries();
         loop {
             let known: Option<UserItem> = self.get_as(PUT_USER, USER, (id.as_str(), keys::PROFILE_SK)).await?;
-            let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
-            let after = self.codec.described_user(id, known.as_ref(), profile.clone(), now);
+            let expected =
+                known.as_ref().map_or(Precondition::Absent, |it| Precondition::Status(it.current_status.status));
+            let after = self.codec.apply_user_profile(id, known.as_ref(), profile.clone(), now);
             let change = (known.as_ref(), &after);
             let failed = self.write_profile(PUT_USER, USER, expected, change).await?;
-            let Some(failure) = failed else { return Ok(after) };
+            let Some(failure) = failed else { return user(after).map_err(|error| broken(PUT_USER, error)) };
             if !tries.pause(&failure).await {
                 return Err(failure.into_port(PUT_USER));
             }
         }
     }
 
-    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<DriverItem, PortError> {
+    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<Driver, PortError> {
         let mut tries = self.tries();
         loop {
             let known: Option<DriverItem> = self.get_as(PUT_DRIVER, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
-            let expected = known.as_ref().map_or(Expected::Absent, |it| Expected::Status(it.current_status.status));
-            let after = self.codec.described_driver(id, known.as_ref(), profile.clone(), now);
+            let expected =
+                known.as_ref().map_or(Precondition::Absent, |it| Precondition::Status(it.current_status.status));
+            let after = self.codec.apply_driver_profile(id, known.as_ref(), profile.clone(), now);
             let change = (known.as_ref(), &after);
             let failed = self.write_profile(PUT_DRIVER, DRIVER, expected, change).await?;
-            let Some(failure) = failed else { return Ok(after) };
+            let Some(failure) = failed else { return driver(after).map_err(|error| broken(PUT_DRIVER, error)) };
             if !tries.pause(&failure).await {
                 return Err(failure.into_port(PUT_DRIVER));
             }
         }
     }
 
-    async fn user(&self, id: &UserId) -> Result<Option<UserItem>, PortError> {
-        self.get_as(USER_READ, USER, (id.as_str(), keys::PROFILE_SK)).await
+    async fn user(&self, id: &UserId) -> Result<Option<User>, PortError> {
+        let item: Option<UserItem> = self.get_as(USER_READ, USER, (id.as_str(), keys::PROFILE_SK)).await?;
+        item.map(user).transpose().map_err(|error| broken(USER_READ, error))
     }
 
-    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<DriverItem>, PortError> {
+    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<Driver>, PortError> {
         let pks: Vec<&str> = ids.iter().map(DriverId::as_str).collect();
         let items = self.get_many(DRIVERS_READ, &pks, keys::PROFILE_SK).await?;
-        let drivers = items.into_iter().map(|item| read_item(DRIVER, item)).collect::<Result<_, _>>();
+        let drivers = items.into_iter().map(|item| driver(read_item(DRIVER, item)?)).collect::<Result<_, _>>();
         drivers.map_err(|error| broken(DRIVERS_READ, error))
     }
 
-    /// A driver who already has the status gets the new place and no history entry: the history is of statuses.
+    /// A driver who already has the status gets the new place but no history entry, because the history records status
+    /// changes.
     async fn set_availability(
         &self,
         id: &DriverId,
@@ -89,20 +94,23 @@ impl ProfileStore for DynamoStore {
         }
         let mut tries = self.tries();
         loop {
-            let driver: Option<DriverItem> = self.get_as(AVAILABILITY, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
-            let Some(driver) = driver else { return Ok(AvailabilityChange::UnknownDriver) };
-            let was = driver.current_status.status;
-            if was == PersonStatus::Dispatched || driver.current_status.current_dispatch_id.is_some() {
-                let current = driver.current_status.current_dispatch_id.and_then(|id| DispatchId::parse(id).ok());
+            let item: Option<DriverItem> = self.get_as(AVAILABILITY, DRIVER, (id.as_str(), keys::PROFILE_SK)).await?;
+            let Some(item) = item else { return Ok(AvailabilityChange::UnknownDriver) };
+            let was = item.current_status.status;
+            if was == PersonStatus::Dispatched || item.current_status.current_dispatch_id.is_some() {
+                let current = item.current_status.current_dispatch_id.and_then(|id| DispatchId::parse(id).ok());
                 return Ok(AvailabilityChange::OnDispatch { current });
             }
-            let after = self.codec.at_place(&driver, status, at, now);
+            let after = self.codec.at_place(&item, status, at, now);
             let failed = if was == status {
-                self.write_profile(AVAILABILITY, DRIVER, Expected::Status(was), (Some(&driver), &after)).await?
+                self.write_profile(AVAILABILITY, DRIVER, Precondition::Status(was), (Some(&item), &after)).await?
             } else {
-                self.write_status_change(&driver, &after, now).await?
+                self.write_status_change(&item, &after, now).await?
             };
-            let Some(failure) = failed else { return Ok(AvailabilityChange::Done(Box::new(after))) };
+            let Some(failure) = failed else {
+                let after = driver(after).map_err(|error| broken(AVAILABILITY, error))?;
+                return Ok(AvailabilityChange::Done(Box::new(after)));
+            };
             if !tries.pause(&failure).await {
                 return Err(failure.into_port(AVAILABILITY));
             }
@@ -113,10 +121,10 @@ impl ProfileStore for DynamoStore {
         let mut update = Expression::default();
         update.set("deviceEndpointArn", text(endpoint_arn));
         update.exists();
-        // Repeating it gives the same, so the SDK may.
+        // Idempotent, so the SDK may retry it.
         let request = self.client.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(person.as_str(), keys::PROFILE_SK))));
-        match request.send().await.map_err(|error| DynamoFailure::of(&error)) {
+        match request.send().await.map_err(|error| DynamoFailure::from_sdk(&error)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.meaning == Meaning::ConditionFailed => Ok(false),
             Err(failure) => Err(failure.into_port(SET_DEVICE)),
@@ -132,22 +140,22 @@ impl ProfileStore for DynamoStore {
             .projection_expression("deviceEndpointArn")
             .send()
             .await
-            .map_err(|error| DynamoFailure::of(&error).into_port(READ_DEVICE))?;
+            .map_err(|error| DynamoFailure::from_sdk(&error).into_port(READ_DEVICE))?;
         let arn = output.item.as_ref().and_then(|item| item.get("deviceEndpointArn")?.as_s().ok());
         Ok(arn.cloned())
     }
 
-    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<DriverItem>, PortError> {
-        let mut found: Vec<DriverItem> = Vec::new();
+    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<Driver>, PortError> {
+        let mut found: Vec<Driver> = Vec::new();
         let partitions = self.codec.shards.all(&keys::gsi1_driver_status(PersonStatus::Active));
-        // The whole city's entries begin with the district's prefix as well, so the second round may bring some again.
+        // The prefix of the whole city includes the district's entries, so the second round may return some again.
         for prefix in [keys::gsi1_region_prefix(region), keys::GSI1_REGION_PREFIX.to_owned()] {
             for partition in &partitions {
                 if found.len() >= usize::from(limit) {
                     return Ok(found);
                 }
                 for driver in self.active_in(partition, &prefix, limit).await? {
-                    if found.len() < usize::from(limit) && !found.iter().any(|other| other.pk == driver.pk) {
+                    if found.len() < usize::from(limit) && !found.iter().any(|other| other.id == driver.id) {
                         found.push(driver);
                     }
                 }
@@ -158,7 +166,7 @@ impl ProfileStore for DynamoStore {
 }
 
 impl DynamoStore {
-    async fn active_in(&self, partition: &str, prefix: &str, limit: u16) -> Result<Vec<DriverItem>, PortError> {
+    async fn active_in(&self, partition: &str, prefix: &str, limit: u16) -> Result<Vec<Driver>, PortError> {
         let output = self
             .client
             .query()
@@ -170,17 +178,19 @@ impl DynamoStore {
             .limit(limit.into())
             .send()
             .await
-            .map_err(|error| DynamoFailure::of(&error).into_port(ACTIVE_DRIVERS))?;
+            .map_err(|error| DynamoFailure::from_sdk(&error).into_port(ACTIVE_DRIVERS))?;
         let items = output.items.into_iter().flatten().map(|item| read_item(DRIVER, item));
-        items.collect::<Result<_, _>>().map_err(|error| broken(ACTIVE_DRIVERS, error))
+        let items = items.collect::<Result<Vec<DriverItem>, _>>().map_err(|error| broken(ACTIVE_DRIVERS, error))?;
+        // Without a valid driver id an entry cannot get an offer.
+        Ok(items.into_iter().filter_map(|item| driver(item).ok()).collect())
     }
 
-    /// Writes what differs in a profile. `Some` is a failure worth reading again for.
+    /// Writes the difference between two profiles. `Some` is a failure after which the caller should read again.
     async fn write_profile<T: Serialize>(
         &self,
         action: &'static str,
         entity: &'static str,
-        expected: Expected,
+        expected: Precondition,
         (before, after): (Option<&T>, &T),
     ) -> Result<Option<DynamoFailure>, PortError> {
         let write = |profile| write_item(entity, profile).map_err(|error| broken(action, error));
@@ -194,8 +204,8 @@ impl DynamoStore {
             return Ok(None);
         }
         match expected {
-            Expected::Absent => update.absent(),
-            Expected::Status(status) => update.equals("currentStatus.status", text(status.as_str())),
+            Precondition::Absent => update.absent(),
+            Precondition::Status(status) => update.equals("currentStatus.status", text(status.as_str())),
         }
         match self.update(&pk, update).await {
             Some(failure) => match failure.meaning {
@@ -211,10 +221,11 @@ impl DynamoStore {
         let request = self.once.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(pk, keys::PROFILE_SK))));
         let sent = request.send().await;
-        sent.err().map(|error| DynamoFailure::of(&error))
+        sent.err().map(|error| DynamoFailure::from_sdk(&error))
     }
 
-    /// `TransactWriteItems{Update driver IF its status is as read, Put history}`. `Some` is a failure worth reading again for.
+    /// `TransactWriteItems{Update driver IF its status is as read, Put history}`. `Some` is a failure after which the
+    /// caller should read again.
     async fn write_status_change(
         &self,
         before: &DriverItem,
@@ -235,7 +246,7 @@ impl DynamoStore {
         ];
         let request = self.once.transact_write_items().set_transact_items(Some(parts));
         let sent = request.send().await;
-        match sent.map_err(|error| TransactionFailure::of(&error)) {
+        match sent.map_err(|error| TransactionFailure::from_sdk(&error)) {
             Ok(_) => Ok(None),
             Err(TransactionFailure::Conditions(_)) => Ok(Some(profile_keeps_changing())),
             Err(TransactionFailure::Other(failure)) if failure.meaning == Meaning::Refused => {
@@ -246,7 +257,7 @@ impl DynamoStore {
     }
 }
 
-/// A profile was written between reading and writing: read again, write again.
+/// The profile was written between reading and writing; the caller should read again.
 fn profile_keeps_changing() -> DynamoFailure {
     DynamoFailure::new(Meaning::Contended, "ConditionalCheckFailed", "the profile keeps changing")
 }

@@ -8,52 +8,57 @@ use serde::Serialize;
 
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
 use super::entity::{DispatchItem, DriverItem, UserItem};
-use super::error::{DynamoFailure, LOOKED_FOR, Meaning, TransactionFailure, condition_failed};
+use super::error::{DynamoFailure, LOOKUP_TIMEOUT, Meaning, TransactionFailure, condition_failed};
 use super::expression::{Expression, key, text};
-use super::plan::{self, DRIVER, Guard, Involved, Plan, PlanError, USER};
+use super::plan::{self, DRIVER, Guard, Plan, PlanError, StepPeople, USER};
 use super::{DynamoStore, broken, keys};
-use crate::ports::{Commit, Created, NewDispatch, PortError, StoredDispatch, TravelledRoute};
+use crate::ports::{Commit, CreateOutcome, NewDispatch, PortError, StoredDispatch, TravelledRoute};
 
 const CREATE: &str = "storing a dispatch";
 const COMMIT: &str = "storing a step of a dispatch";
 
-/// The dispatch is the first part of every transaction here.
+/// Index of the dispatch in every transaction.
 const DISPATCH_PART: usize = 0;
-/// The user is the second part of the transaction that stores a request.
+/// Index of the user in the transaction that creates a dispatch.
 const USER_PART: usize = 1;
 
-/// How one try of a commit ended.
-enum Written {
-    /// It is stored.
+/// The result of one attempt to commit.
+enum WriteOutcome {
+    /// Stored.
     Yes,
-    /// The dispatch is not the one the step was decided on.
+    /// The dispatch has changed since the step was decided.
     DispatchChanged,
-    /// A profile is not as it was read.
+    /// A profile has changed since it was read.
     PeopleChanged,
-    /// See the failure.
+    /// Not stored, or in doubt.
     No(DynamoFailure),
 }
 
 impl DynamoStore {
     /// `TransactWriteItems{Put dispatch IF absent, Update user IF ACTIVE and free}`.
     ///
-    /// A `ClientRequestToken` made of the dispatch's id would turn a repeated request, whose time differs, into an
-    /// `IdempotentParameterMismatchException` for ten minutes; the condition on the dispatch's key recognises repetitions for ever. Where an
-    /// answer was lost, the dispatch that is in the way of the next try may be this call's own.
-    pub(super) async fn create_dispatch(&self, new: &NewDispatch) -> Result<Created, PortError> {
+    /// It uses no `ClientRequestToken`: derived from the dispatch's id, it would turn a repeated request, whose time
+    /// differs, into an `IdempotentParameterMismatchException` for ten minutes. The condition on the dispatch's key
+    /// detects repetitions without a time limit. After a lost answer, the dispatch that blocks the next attempt may be
+    /// from this very call.
+    pub(super) async fn create_dispatch(&self, new: &NewDispatch) -> Result<CreateOutcome, PortError> {
         let item = self.codec.new_dispatch(new);
         let parts = [self.put_if_absent(DISPATCH, &item)?, self.occupy_user(new)?];
         let (mut tries, mut in_doubt) = (self.tries(), false);
         loop {
             let request = self.once.transact_write_items().set_transact_items(Some(parts.to_vec()));
             let sent = request.send().await;
-            let failure = match sent.map_err(|error| TransactionFailure::of(&error)) {
-                Ok(_) => return Ok(Created::Stored(Box::new(self.codec.stored(item).map_err(|e| broken(CREATE, e))?))),
+            let failure = match sent.map_err(|error| TransactionFailure::from_sdk(&error)) {
+                Ok(_) => {
+                    return Ok(CreateOutcome::Stored(Box::new(
+                        self.codec.stored(item).map_err(|e| broken(CREATE, e))?,
+                    )));
+                }
                 Err(TransactionFailure::Conditions(reasons)) => {
                     return Ok(match self.not_created(new, &reasons).await? {
-                        Created::Existed(stored) if in_doubt && is_the_same_request(&stored.item, &item) => {
+                        CreateOutcome::Existed(stored) if in_doubt && is_the_same_request(&stored.item, &item) => {
                             self.metrics.lost_answer_found();
-                            Created::Stored(stored)
+                            CreateOutcome::Stored(stored)
                         }
                         other => other,
                     });
@@ -63,21 +68,24 @@ impl DynamoStore {
             in_doubt |= failure.meaning == Meaning::InDoubt;
             let again = matches!(failure.meaning, Meaning::Contended | Meaning::InDoubt);
             if !again || !tries.pause(&failure).await {
-                let found = if in_doubt { self.look_back(CREATE, &new.id).await? } else { None };
+                let found = if in_doubt { self.look_up(CREATE, &new.id).await? } else { None };
                 let ours = found.filter(|stored| is_the_same_request(&stored.item, &item));
                 if ours.is_some() {
                     self.metrics.lost_answer_found();
                 }
-                return ours.map(|stored| Created::Stored(Box::new(stored))).ok_or_else(|| failure.into_port(CREATE));
+                return ours
+                    .map(|stored| CreateOutcome::Stored(Box::new(stored)))
+                    .ok_or_else(|| failure.into_port(CREATE));
             }
         }
     }
 
-    /// Says why a request was not stored. The dispatch comes first: a repeated request finds its user occupied by itself.
-    async fn not_created(&self, new: &NewDispatch, reasons: &[CancellationReason]) -> Result<Created, PortError> {
+    /// Why a request was not stored. The dispatch is checked first, because a repeated request has occupied its own
+    /// user.
+    async fn not_created(&self, new: &NewDispatch, reasons: &[CancellationReason]) -> Result<CreateOutcome, PortError> {
         if let Some(stored) = self.load_dispatch(CREATE, &new.id).await? {
             return if stored.state.user == new.user {
-                Ok(Created::Existed(Box::new(stored)))
+                Ok(CreateOutcome::Existed(Box::new(stored)))
             } else {
                 let refused =
                     DynamoFailure::new(Meaning::Refused, "IdTaken", "the id belongs to another user's dispatch");
@@ -85,11 +93,11 @@ impl DynamoStore {
             };
         }
         let Some(user) = reasons.get(USER_PART).and_then(CancellationReason::item) else {
-            return Ok(Created::UnknownUser);
+            return Ok(CreateOutcome::UnknownUser);
         };
         let user: UserItem = read_item(USER, user.clone()).map_err(|error| broken(CREATE, error))?;
         let current = user.current_status.current_dispatch_id.and_then(|id| DispatchId::parse(id).ok());
-        Ok(Created::UserBusy { current })
+        Ok(CreateOutcome::UserBusy { current })
     }
 
     fn occupy_user(&self, new: &NewDispatch) -> Result<TransactWriteItem, PortError> {
@@ -112,11 +120,11 @@ impl DynamoStore {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// Stores a step: one conditional update where only the dispatch changes, else one transaction.
+    /// Stores a step: one conditional update if only the dispatch changes, otherwise one transaction.
     ///
-    /// A profile that changed between reading and writing is read again. Where an answer was lost, the next try may meet this call's own
-    /// write; it is recognised by its version, its status and its last event. (Should another process have decided exactly the same
-    /// at the same moment, both count as the writer: what follows a step may be done twice.)
+    /// A profile that changed between reading and writing is read again. After a lost answer, the next attempt may find
+    /// this call's own write, which it recognises by version, status and last event. If another process decided exactly
+    /// the same step at the same moment, both count as the writer, and the step's follow-ups may run twice.
     pub(super) async fn commit_step(
         &self,
         before: &StoredDispatch,
@@ -136,20 +144,20 @@ impl DynamoStore {
                 Err(PlanError::Item(error)) => return Err(broken(COMMIT, error)),
             };
             let failure = match self.write(before, &plan).await? {
-                Written::Yes => return self.applied(plan.dispatch),
-                Written::DispatchChanged if in_doubt => return self.settle(before, step, in_doubt).await,
-                Written::DispatchChanged => return Ok(Commit::Changed),
-                Written::PeopleChanged => {
+                WriteOutcome::Yes => return self.applied(plan.dispatch),
+                WriteOutcome::DispatchChanged if in_doubt => return self.settle(before, step, in_doubt).await,
+                WriteOutcome::DispatchChanged => return Ok(Commit::Changed),
+                WriteOutcome::PeopleChanged => {
                     DynamoFailure::new(Meaning::Contended, "ConditionalCheckFailed", "a profile keeps changing")
                 }
-                Written::No(failure) => failure,
+                WriteOutcome::No(failure) => failure,
             };
             in_doubt |= failure.meaning == Meaning::InDoubt;
             if failure.meaning == Meaning::Refused {
                 return Err(failure.into_port(COMMIT));
             }
             if !tries.pause(&failure).await {
-                // A lost request may still be on its way, so only our own write is an answer; the rest stays open.
+                // A lost request may still be applied later, so only our own write is a definite result.
                 let found = if in_doubt { Some(self.settle(before, step, in_doubt).await?) } else { None };
                 return match found {
                     Some(Commit::Applied(stored)) => Ok(Commit::Applied(stored)),
@@ -164,9 +172,9 @@ impl DynamoStore {
         Ok(Commit::Applied(Box::new(stored)))
     }
 
-    /// What became of a step, judged by the dispatch as it is now.
+    /// Determines the outcome of a step from the dispatch's current state.
     async fn settle(&self, before: &StoredDispatch, step: &Step, in_doubt: bool) -> Result<Commit, PortError> {
-        let Some(now) = self.look_back(COMMIT, &before.state.id).await? else { return Ok(Commit::Changed) };
+        let Some(now) = self.look_up(COMMIT, &before.state.id).await? else { return Ok(Commit::Changed) };
         let ours = now.state.ver == step.state.ver
             && now.state.status == step.state.status
             && now.state.driver == step.state.driver
@@ -179,9 +187,9 @@ impl DynamoStore {
         Ok(if same { Commit::CompanionRefused } else { Commit::Changed })
     }
 
-    async fn read_people(&self, step: &Step) -> Result<Involved<DriverItem, UserItem>, PortError> {
-        let ids = plan::involved(step);
-        let mut people = Involved { driver: None, user: None };
+    async fn read_people(&self, step: &Step) -> Result<StepPeople<DriverItem, UserItem>, PortError> {
+        let ids = plan::step_people(step);
+        let mut people = StepPeople { driver: None, user: None };
         let pks: Vec<&str> =
             ids.driver.iter().map(DriverId::as_str).chain(ids.user.iter().map(UserId::as_str)).collect();
         if pks.is_empty() {
@@ -198,7 +206,7 @@ impl DynamoStore {
         Ok(people)
     }
 
-    async fn write(&self, before: &StoredDispatch, plan: &Plan) -> Result<Written, PortError> {
+    async fn write(&self, before: &StoredDispatch, plan: &Plan) -> Result<WriteOutcome, PortError> {
         let dispatch = dispatch_update(before, &plan.dispatch).map_err(|error| broken(COMMIT, error))?;
         let companions = self.companions(plan)?;
         if companions.is_empty() {
@@ -208,25 +216,25 @@ impl DynamoStore {
         let dispatch = TransactWriteItem::builder().update(dispatch.map_err(|error| broken(COMMIT, error))?).build();
         let parts = std::iter::once(dispatch).chain(companions).collect();
         let request = self.once.transact_write_items().set_transact_items(Some(parts));
-        Ok(match request.send().await.map_err(|error| TransactionFailure::of(&error)) {
-            Ok(_) => Written::Yes,
+        Ok(match request.send().await.map_err(|error| TransactionFailure::from_sdk(&error)) {
+            Ok(_) => WriteOutcome::Yes,
             Err(TransactionFailure::Conditions(reasons)) if condition_failed(&reasons, DISPATCH_PART) => {
-                Written::DispatchChanged
+                WriteOutcome::DispatchChanged
             }
-            Err(TransactionFailure::Conditions(_)) => Written::PeopleChanged,
-            Err(TransactionFailure::Other(failure)) => Written::No(failure),
+            Err(TransactionFailure::Conditions(_)) => WriteOutcome::PeopleChanged,
+            Err(TransactionFailure::Other(failure)) => WriteOutcome::No(failure),
         })
     }
 
-    /// The dispatch alone.
-    async fn update_alone(&self, before: &StoredDispatch, update: Expression) -> Written {
+    /// Updates the dispatch alone.
+    async fn update_alone(&self, before: &StoredDispatch, update: Expression) -> WriteOutcome {
         let request = self.once.update_item().table_name(&self.table);
         let request = update.fill(request.set_key(Some(key(&before.item.pk, keys::DISPATCH_SK))));
         match request.send().await {
-            Ok(_) => Written::Yes,
-            Err(error) => match DynamoFailure::of(&error) {
-                failure if failure.meaning == Meaning::ConditionFailed => Written::DispatchChanged,
-                failure => Written::No(failure),
+            Ok(_) => WriteOutcome::Yes,
+            Err(error) => match DynamoFailure::from_sdk(&error) {
+                failure if failure.meaning == Meaning::ConditionFailed => WriteOutcome::DispatchChanged,
+                failure => WriteOutcome::No(failure),
             },
         }
     }
@@ -268,9 +276,9 @@ impl DynamoStore {
         Ok(TransactWriteItem::builder().update(update.map_err(|error| broken(COMMIT, error))?).build())
     }
 
-    /// Reads the dispatch of a write whose outcome is not known, within the time that is left for it.
-    async fn look_back(&self, action: &'static str, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError> {
-        let look = tokio::time::timeout(LOOKED_FOR, self.load_dispatch(action, id)).await;
+    /// Reads the dispatch of a write in doubt, within [`LOOKUP_TIMEOUT`].
+    async fn look_up(&self, action: &'static str, id: &DispatchId) -> Result<Option<StoredDispatch>, PortError> {
+        let look = tokio::time::timeout(LOOKUP_TIMEOUT, self.load_dispatch(action, id)).await;
         look.unwrap_or_else(|_| {
             let silent = DynamoFailure::new(Meaning::InDoubt, "no code", "no answer in time");
             Err(silent.into_port(action))
@@ -288,14 +296,15 @@ impl DynamoStore {
     }
 }
 
-/// Whether a stored dispatch, which may have gone on, is this very request: the end of its search has milliseconds and never changes.
+/// Whether a stored dispatch, which may have advanced, comes from this very request: the end of its search has
+/// milliseconds and never changes.
 fn is_the_same_request(stored: &DispatchItem, item: &DispatchItem) -> bool {
     stored.user_id == item.user_id
         && stored.created_at == item.created_at
         && stored.matching.search_until == item.matching.search_until
 }
 
-/// The condition that a profile is still as a plan assumes.
+/// Requires that a profile still matches the plan.
 fn guard_person(update: &mut Expression, guard: &Guard) {
     match guard {
         Guard::Free => {
@@ -306,7 +315,7 @@ fn guard_person(update: &mut Expression, guard: &Guard) {
     }
 }
 
-/// The dispatch's update on condition that it is still the one the step was decided on: version, status, offer and driver.
+/// The update of a dispatch, on condition that version, status, offer and driver are still those of the decision.
 fn dispatch_update(before: &StoredDispatch, after: &DispatchItem) -> Result<Expression, ItemError> {
     let mut update = Expression::between(&write_item(DISPATCH, &before.item)?, &write_item(DISPATCH, after)?);
     let status = before.state.status;

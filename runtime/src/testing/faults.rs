@@ -1,4 +1,4 @@
-//! Decorators that make ports fail on purpose, for tests.
+//! Decorators that inject failures into ports, for tests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,20 +14,22 @@ use dispatch_core::time::EpochMs;
 use dispatch_http_types::Notification;
 
 use crate::ports::{
-    Commit, Created, DispatchStore, Eta, Fleet, FleetEntry, HoldToken, NewDispatch, Notifier, OfferTimers, Owner, Page,
-    Ping, PortError, Recorded, ResponseMessage, ResponseQueue, RouteTail, StoredDispatch, TimerMessage, TravelledRoute,
+    Commit, CreateOutcome, DispatchStore, DriverSearch, Eta, FleetEntry, HoldToken, NewDispatch, Notifier, OfferTimers,
+    Owner, Page, Ping, PingOutcome, PortError, PositionSink, Reservations, ResponseMessage, ResponseQueue, RouteTail,
+    RouteTails, StoredDispatch, TimerMessage, TravelledRoute,
 };
 
-/// When a chosen call fails.
+/// Where an injected failure hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailAt {
-    /// Before it has any effect.
+    /// Before the call has any effect.
     Before,
     /// After its effect: the answer is lost.
     After,
 }
 
-/// Which calls of the decorated ports fail. Clones share the plan and the count, so one plan may cover several ports.
+/// Which calls of the decorated ports fail. Clones share the plan and the call count, so one plan may cover several
+/// ports.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Plan>);
 
@@ -39,12 +41,12 @@ struct Plan {
 }
 
 impl Faults {
-    /// From now on every call fails, or none but the chosen.
+    /// Makes every call fail, or ends that. A call chosen with [`Faults::fail_call`] fails in both cases.
     pub fn set_down(&self, down: bool) {
         self.0.down.store(down, Ordering::SeqCst);
     }
 
-    /// The `n`th call from now on fails, counted from 1.
+    /// Makes the `n`th call from now fail, counted from 1.
     pub fn fail_call(&self, n: u64, at: FailAt) {
         let number = self.calls() + n;
         *self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, at));
@@ -78,7 +80,6 @@ pub struct Failing<P> {
 }
 
 impl<P> Failing<P> {
-    /// `inner`, failing by `faults`.
     pub fn new(inner: P, faults: Faults) -> Self {
         Self { inner, faults }
     }
@@ -86,7 +87,7 @@ impl<P> Failing<P> {
 
 #[async_trait]
 impl<P: DispatchStore> DispatchStore for Failing<P> {
-    async fn create(&self, new: NewDispatch) -> Result<Created, PortError> {
+    async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError> {
         self.faults.around(self.inner.create(new)).await
     }
 
@@ -121,7 +122,7 @@ impl<P: DispatchStore> DispatchStore for Failing<P> {
 }
 
 #[async_trait]
-impl<P: Fleet> Fleet for Failing<P> {
+impl<P: PositionSink> PositionSink for Failing<P> {
     async fn put(&self, entries: &[FleetEntry]) -> Result<(), PortError> {
         self.faults.around(self.inner.put(entries)).await
     }
@@ -130,19 +131,13 @@ impl<P: Fleet> Fleet for Failing<P> {
         self.faults.around(self.inner.fill(entries)).await
     }
 
-    async fn record(&self, pings: &[Ping]) -> Result<Vec<Recorded>, PortError> {
+    async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError> {
         self.faults.around(self.inner.record(pings)).await
     }
+}
 
-    async fn set_status(
-        &self,
-        driver: &DriverId,
-        status: PersonStatus,
-        dispatch: Option<&DispatchId>,
-    ) -> Result<(), PortError> {
-        self.faults.around(self.inner.set_status(driver, status, dispatch)).await
-    }
-
+#[async_trait]
+impl<P: DriverSearch> DriverSearch for Failing<P> {
     async fn nearby(
         &self,
         center: Coordinate,
@@ -152,7 +147,10 @@ impl<P: Fleet> Fleet for Failing<P> {
     ) -> Result<Option<Vec<DriverSnapshot>>, PortError> {
         self.faults.around(self.inner.nearby(center, rings_m, enough, now)).await
     }
+}
 
+#[async_trait]
+impl<P: Reservations> Reservations for Failing<P> {
     async fn hold(&self, driver: &DriverId, token: &HoldToken, for_ms: u64) -> Result<bool, PortError> {
         self.faults.around(self.inner.hold(driver, token, for_ms)).await
     }
@@ -171,16 +169,28 @@ impl<P: Fleet> Fleet for Failing<P> {
         self.faults.around(self.inner.offer_ended(driver, outcome, rest_ms, now)).await
     }
 
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
-        self.faults.around(self.inner.push_route(points)).await
+    async fn set_status(
+        &self,
+        driver: &DriverId,
+        status: PersonStatus,
+        dispatch: Option<&DispatchId>,
+    ) -> Result<(), PortError> {
+        self.faults.around(self.inner.set_status(driver, status, dispatch)).await
+    }
+}
+
+#[async_trait]
+impl<P: RouteTails> RouteTails for Failing<P> {
+    async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError> {
+        self.faults.around(self.inner.push(points)).await
     }
 
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
-        self.faults.around(self.inner.trim_route(id, chunk, count)).await
+    async fn trim(&self, id: &DispatchId, chunk: u32, count: usize) -> Result<(), PortError> {
+        self.faults.around(self.inner.trim(id, chunk, count)).await
     }
 
-    async fn route_tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
-        self.faults.around(self.inner.route_tail(id)).await
+    async fn tail(&self, id: &DispatchId) -> Result<RouteTail, PortError> {
+        self.faults.around(self.inner.tail(id)).await
     }
 }
 

@@ -1,3 +1,3 @@
-//! What only tests use. Fakes of ports are beside their adapters.
+//! Helpers for tests. Fakes of ports are beside their adapters.
 
 pub mod faults;

@@ -1,5 +1,5 @@
-//! A small HTTP server that answers as the documents of OSRM (`docs/http.md`) and Valhalla (matrix API reference) say, over roads that
-//! are straight lines; and the wrong answers that servers and proxies before them give.
+//! A small HTTP server that answers as documented by OSRM (`docs/http.md`) and Valhalla (matrix API reference), over
+//! roads that are straight lines; and the wrong answers of broken servers and proxies.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,35 +15,35 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Metres a car drives in a second.
+/// Metres per second.
 const SPEED: f64 = 7.0;
 
-/// No road leads from here.
+/// A place without roads.
 pub(super) fn sea() -> Coordinate {
     Coordinate::new(37.0, 125.0).unwrap()
 }
 
-/// What the server does with a question.
+/// How the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behaviour {
     Answers,
-    /// A status, with a text that repeats what was asked.
+    /// A status, with a text that repeats the request.
     Status(u16),
-    /// Elsewhere, where a right answer would be.
+    /// A redirect to a valid answer.
     Redirect,
-    /// 200, and a document that says it could not.
+    /// 200, and a document that reports a failure.
     NotOk,
-    /// 200, and no JSON.
+    /// 200, and a body that is not JSON.
     Text,
     FewerRows,
     MoreColumns,
-    /// More than anybody should read.
+    /// A body above the size limit.
     Huge,
-    /// The connection ends in the middle of the answer.
+    /// Closes the connection in the middle of the body.
     BreaksOff,
-    /// Negative and endless times.
+    /// Negative and infinite times.
     Absurd,
-    /// Nothing, ever.
+    /// Never answers.
     Silent,
 }
 
@@ -52,7 +52,7 @@ struct Shared {
     asked: Mutex<usize>,
 }
 
-/// The server; it ends with the test.
+/// The server; it stops with the test.
 pub(super) struct RoadServer {
     address: String,
     shared: Arc<Shared>,
@@ -87,13 +87,13 @@ impl RoadServer {
         *self.shared.behaviour.lock().unwrap() = behaviour;
     }
 
-    /// Questions so far.
+    /// Requests so far.
     pub(super) fn asked(&self) -> usize {
         *self.shared.asked.lock().unwrap()
     }
 }
 
-/// Seconds for each source, in a column; `null` from the sea.
+/// Seconds from each source; `null` from the sea.
 fn times(sources: &[Coordinate], target: Coordinate) -> Vec<Option<f64>> {
     sources
         .iter()
@@ -178,7 +178,7 @@ fn matrix(shared: &Shared, body: &str) -> Option<Response> {
     shared.answer(&times(&sources, target), &document, &refused)
 }
 
-/// The answer, or none for ever.
+/// The answer; with `None` it never returns.
 async fn given(answer: Option<Response>) -> Response {
     match answer {
         Some(answer) => answer,

@@ -1,4 +1,4 @@
-//! The fleet in Redis, and what only a real server can show.
+//! The fleet in Redis, and behaviour that only a real server shows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
 use dispatch_runtime::messaging::RedisEvents;
 use dispatch_runtime::ports::clock::SystemClock;
-use dispatch_runtime::ports::{EventStreams as _, Fleet, FleetEntry, Person, Ping, PortError};
+use dispatch_runtime::ports::{EventStreams as _, FleetEntry, FleetPorts, Person, Ping, PortError};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::redis::RedisServer;
 use redis::AsyncCommands as _;
@@ -20,19 +20,20 @@ use tokio_util::sync::CancellationToken;
 use super::{driver, found, free, memory_fleet, north, now, ping};
 use crate::support::{seoul, until};
 
-/// A running server and a fleet in it.
-pub struct Running {
-    pub fleet: Arc<dyn Fleet>,
+/// A running server and the ports on it.
+pub struct RedisFixture {
+    pub fleet: FleetPorts,
     pub connector: RedisConnector,
     client: redis::Client,
     _server: RedisServer,
 }
 
-impl Running {
+impl RedisFixture {
     pub async fn start() -> Self {
         let server = RedisServer::start().await.expect("redis-server starts");
         let connector = RedisConnector::new(&CacheConfig { url: server.url(), auth_token_env: None }).unwrap();
-        let fleet = Arc::new(RedisFleet::new(&connector, seoul(), Arc::new(SystemClock)).unwrap());
+        let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock)).unwrap();
+        let fleet = FleetPorts::new(&Arc::new(fleet));
         let client = redis::Client::open(server.url()).unwrap();
         Self { fleet, connector, client, _server: server }
     }
@@ -47,11 +48,11 @@ impl Running {
 }
 
 #[tokio::test]
-async fn a_drivers_entry_has_the_seeds_fields_and_formats() {
-    let server = Running::start().await;
+async fn a_drivers_entry_has_the_specified_fields_and_formats() {
+    let server = RedisFixture::start().await;
     let seen_at = parse_timestamp("2025-05-25T15:29:00+09:00").unwrap();
     let position = dispatch_core::geo::Coordinate::new(37.565, 126.978).unwrap();
-    server.fleet.put(&[FleetEntry { seen_at, position, ..free(1, 0.0) }]).await.unwrap();
+    server.fleet.positions.put(&[FleetEntry { seen_at, position, ..free(1, 0.0) }]).await.unwrap();
     let entry: HashMap<String, String> = server.connection().await.hgetall("drv:{seoul}:driver#00001").await.unwrap();
     for (field, value) in
         [("lat", "37.565"), ("lng", "126.978"), ("lastUpdate", "2025-05-25T15:29:00+09:00"), ("status", "ACTIVE")]
@@ -67,7 +68,7 @@ async fn a_drivers_entry_has_the_seeds_fields_and_formats() {
     assert_eq!(members, ["driver#00001"]);
 }
 
-/// The same numbers each time, spread well enough.
+/// A reproducible random generator.
 struct Dice(u64);
 
 impl Dice {
@@ -77,7 +78,8 @@ impl Dice {
     }
 }
 
-/// Pings of a few drivers who drive, stand, jump and come back, in order and not, on phones that are right, wrong, set, or mute.
+/// Pings of a few drivers who drive, stand, jump and return, in order and out of order, from phones whose clocks are
+/// right, wrong, reset or missing.
 fn wild_pings(dice: &mut Dice, begin: EpochMs, count: i64) -> Vec<Ping> {
     let wild = (0..count).map(|number| {
         let at = EpochMs(begin.0 + number * 1500 - dice.below(4000) + [0, 40_000][usize::from(dice.below(12) == 0)]);
@@ -94,25 +96,29 @@ fn wild_pings(dice: &mut Dice, begin: EpochMs, count: i64) -> Vec<Ping> {
 }
 
 #[tokio::test]
-async fn the_script_and_the_judgement_in_core_are_of_one_mind() {
-    let (server, memory) = (Running::start().await, memory_fleet());
+async fn the_script_and_the_ping_filter_in_core_agree() {
+    let (server, memory) = (RedisFixture::start().await, memory_fleet());
+    let memory_ports = FleetPorts::new(&memory);
     let mut seen = HashMap::new();
     for seed in 0..40 {
         server.wipe().await;
         memory.wipe();
         let begin = now();
         let entries = [1, 2, 3].map(|number| FleetEntry { seen_at: begin, ..free(number, 0.0) });
-        for fleet in [server.fleet.as_ref(), &memory as &dyn Fleet] {
-            fleet.fill(&entries).await.unwrap();
+        for fleet in [&server.fleet, &memory_ports] {
+            fleet.positions.fill(&entries).await.unwrap();
         }
         for some in wild_pings(&mut Dice(seed), begin, 120).chunks(7) {
-            let (real, pure) = (server.fleet.record(some).await.unwrap(), memory.record(some).await.unwrap());
+            let (real, pure) = (
+                server.fleet.positions.record(some).await.unwrap(),
+                memory_ports.positions.record(some).await.unwrap(),
+            );
             assert_eq!(real, pure, "seed {seed}");
             for answer in pure {
                 *seen.entry(format!("{answer:?}")).or_insert(0) += 1;
             }
         }
-        let (real, pure) = (found(server.fleet.as_ref(), &[200_000], 9).await, found(&memory, &[200_000], 9).await);
+        let (real, pure) = (found(&server.fleet, &[200_000], 9).await, found(&memory_ports, &[200_000], 9).await);
         assert_eq!(real, pure, "seed {seed}");
     }
     for answer in ["Seen", "Outdated", "Implausible"] {
@@ -121,9 +127,9 @@ async fn the_script_and_the_judgement_in_core_are_of_one_mind() {
 }
 
 #[tokio::test]
-async fn whatever_stands_in_redis_is_a_candidate_or_is_not() {
-    let server = Running::start().await;
-    server.fleet.fill(&[free(1, 100.0), free(2, 200.0), free(3, 300.0)]).await.unwrap();
+async fn corrupt_entries_are_skipped_by_searches() {
+    let server = RedisFixture::start().await;
+    server.fleet.positions.fill(&[free(1, 100.0), free(2, 200.0), free(3, 300.0)]).await.unwrap();
     let mut connection = server.connection().await;
     let () = connection.hset("drv:{seoul}:driver#00001", "lat", "somewhere").await.unwrap();
     let () = connection.del("drv:{seoul}:driver#00002").await.unwrap();
@@ -133,13 +139,13 @@ async fn whatever_stands_in_redis_is_a_candidate_or_is_not() {
         .query_async(&mut connection)
         .await
         .unwrap();
-    assert_eq!(found(server.fleet.as_ref(), &[1500], 9).await, [3]);
+    assert_eq!(found(&server.fleet, &[1500], 9).await, [3]);
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_or_is_gone_is_told_apart_from_an_empty_one_in_time() {
-    let server = Running::start().await;
-    server.fleet.fill(&[free(1, 100.0)]).await.unwrap();
+async fn a_hanging_or_unreachable_server_is_an_error_in_time_and_not_an_empty_result() {
+    let server = RedisFixture::start().await;
+    server.fleet.positions.fill(&[free(1, 100.0)]).await.unwrap();
     let client = server.client.clone();
     let asleep = tokio::spawn(async move {
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -147,23 +153,24 @@ async fn a_server_that_hangs_or_is_gone_is_told_apart_from_an_empty_one_in_time(
     });
     asleep.await.unwrap();
     let began = Instant::now();
-    let hanging = server.fleet.nearby(north(0.0), &[700], 5, now()).await;
+    let hanging = server.fleet.search.nearby(north(0.0), &[700], 5, now()).await;
     assert!(matches!(hanging, Err(PortError::Unavailable { .. })), "{:?}", hanging.err());
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    let found =
-        until("the server's return", async || server.fleet.nearby(north(0.0), &[700], 5, now()).await.ok().flatten())
-            .await;
+    let found = until("the server's return", async || {
+        server.fleet.search.nearby(north(0.0), &[700], 5, now()).await.ok().flatten()
+    })
+    .await;
     assert_eq!(found[0].id, driver(1));
 
-    let Running { fleet, _server: child, .. } = server;
+    let RedisFixture { fleet, _server: child, .. } = server;
     drop(child);
     let began = Instant::now();
-    let gone = fleet.nearby(north(0.0), &[700], 5, now()).await;
+    let gone = fleet.search.nearby(north(0.0), &[700], 5, now()).await;
     assert!(matches!(gone, Err(PortError::Unavailable { .. })), "{:?}", gone.err());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-fn told(number: usize) -> Notification {
+fn notification(number: usize) -> Notification {
     Notification {
         id: number.to_string(),
         recipient: "driver#00001".to_owned(),
@@ -184,7 +191,7 @@ fn told(number: usize) -> Notification {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
-    let server = Running::start().await;
+    let server = RedisFixture::start().await;
     let metrics = Arc::new(Metrics::new());
     let replica = || Arc::new(RedisEvents::new(server.connector.clone(), "seoul", Arc::clone(&metrics)).unwrap());
     let (here, there) = (replica(), replica());
@@ -194,9 +201,9 @@ async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
     let mut receiver = there.listen(&Person::Driver(driver(1))).await.unwrap();
     let mut stranger = there.listen(&Person::Driver(driver(2))).await.unwrap();
 
-    // Until the subscription stands, what is sent is lost: that is pub/sub.
+    // Pub/sub loses messages until the subscription is established.
     let first = until("the first notification", async || {
-        here.send(&told(0)).await.unwrap();
+        here.send(&notification(0)).await.unwrap();
         receiver.try_recv().ok()
     });
     assert_eq!(first.await.id, "0");
@@ -208,15 +215,15 @@ async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
         .unwrap();
     while receiver.try_recv().is_ok() {}
     until("the subscription's return", async || {
-        here.send(&told(1)).await.unwrap();
-        receiver.try_recv().ok().filter(|told| told.id == "1")
+        here.send(&notification(1)).await.unwrap();
+        receiver.try_recv().ok().filter(|received| received.id == "1")
     })
     .await;
     assert!(stranger.try_recv().is_err());
 
-    // Who does not read is let go, and that is counted.
+    // A listener that does not read is dropped and counted.
     for number in 0..200 {
-        here.send(&told(number)).await.unwrap();
+        here.send(&notification(number)).await.unwrap();
     }
     until("the end of a listener who does not read", async || {
         let text = metrics.encode().unwrap();
@@ -228,21 +235,21 @@ async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_whose_other_end_is_silent_is_made_anew() {
-    let server = Running::start().await;
+async fn a_subscription_to_a_silent_server_is_replaced() {
+    let server = RedisFixture::start().await;
     let events = RedisEvents::new(server.connector.clone(), "seoul", Arc::new(Metrics::new())).unwrap();
     let shutdown = CancellationToken::new();
     let end = shutdown.clone();
     let running = tokio::spawn(async move { events.run(&end).await });
     let mut connection = server.connection().await;
-    // The number of the subscribing connection; none while the server is silent.
+    // The id of the subscribing connection; `None` while the server is paused.
     let mut subscriber = async || {
         let mut list = redis::cmd("CLIENT");
         let list = list.arg(&["LIST", "TYPE", "pubsub"]).query_async::<String>(&mut connection).await.ok()?;
         list.split_whitespace().find_map(|word| word.strip_prefix("id=")).map(str::to_owned)
     };
     let first = until("a subscription", &mut subscriber).await;
-    // Longer than it is left unasked, with an answer missing.
+    // Longer than the interval between two health checks plus the time limit of an answer.
     let () =
         redis::cmd("CLIENT").arg(&["PAUSE", "13000", "ALL"]).query_async(&mut server.connection().await).await.unwrap();
     until("another subscription", async || subscriber().await.filter(|id| *id != first)).await;

@@ -1,18 +1,17 @@
-//! The scenarios.
+//! The scenarios of the contract.
 
 use std::time::Duration;
 
 use dispatch_core::dispatch::{DispatchStatus, Event, TripEvent, TripTotals};
-use dispatch_core::geo::Coordinate;
+use dispatch_core::geo::{Coordinate, Location};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::ports::{
-    ANSWER_KEPT_MS, AvailabilityChange, Commit, Created, HELD_MS, IdempotencyState, IdempotentRequest, Owner, Person,
-    StoredAnswer, StoredDispatch, TravelledRoute,
+    ANSWER_KEPT_MS, AvailabilityChange, Commit, CreateOutcome, HELD_MS, IdempotencyState, IdempotentRequest, Owner,
+    Person, StoredAnswer, StoredDispatch, TravelledRoute,
 };
-use dispatch_runtime::store::entity::Location;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -20,10 +19,10 @@ use super::table::{
     Table, accept_step, decide, driver_profile, jongno, myeongdong, new_dispatch, offer_step, start, user_profile,
 };
 
-/// Time an index may take to show a write. Milliseconds as a rule; AWS promises none.
+/// Time limit for an index to show a write. Milliseconds as a rule; AWS guarantees none.
 const INDEX_WITHIN: Duration = Duration::from_secs(20);
 
-/// Asks until the answer is as wanted: indexes follow later.
+/// Repeats a read until its result is as expected, because indexes are eventually consistent.
 async fn eventually<T, F: Future<Output = T>>(ask: impl Fn() -> F, wanted: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + INDEX_WITHIN;
     loop {
@@ -39,7 +38,7 @@ fn ids(dispatches: &[StoredDispatch]) -> Vec<&str> {
     dispatches.iter().map(|dispatch| dispatch.item.pk.as_str()).collect()
 }
 
-pub async fn a_request_is_stored_as_the_seed_writes_it_and_occupies_its_user(table: &Table) {
+pub async fn a_request_is_stored_as_specified_and_occupies_its_user(table: &Table) {
     let user = table.add_user("user#00001").await;
     table.request("dispatch#00001", &user, start()).await;
     let item = table.item("dispatch#00001", "METADATA").await;
@@ -74,7 +73,7 @@ pub async fn a_repeated_request_meets_the_dispatch_it_made_before(table: &Table)
     let user = table.add_user("user#1").await;
     table.request("dispatch#1", &user, start()).await;
     let again = table.dispatches().create(new_dispatch("dispatch#1", &user, start().plus_ms(500))).await.unwrap();
-    let Created::Existed(first) = again else { panic!("not recognised") };
+    let CreateOutcome::Existed(first) = again else { panic!("not recognised") };
     assert_eq!(first.item.created_at, "2025-05-25T15:30:00+09:00");
     let other = table.add_user("user#2").await;
     let taken = table.dispatches().create(new_dispatch("dispatch#1", &other, start())).await;
@@ -87,11 +86,11 @@ pub async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
     let user = table.add_user("user#1").await;
     table.request("dispatch#1", &user, start()).await;
     let second = table.dispatches().create(new_dispatch("dispatch#2", &user, start())).await.unwrap();
-    let Created::UserBusy { current } = second else { panic!("a second dispatch was stored") };
+    let CreateOutcome::UserBusy { current } = second else { panic!("a second dispatch was stored") };
     assert_eq!(current, Some(DispatchId::parse("dispatch#1").unwrap()));
     let nobody = UserId::parse("user#nobody").unwrap();
     let unknown = table.dispatches().create(new_dispatch("dispatch#3", &nobody, start())).await.unwrap();
-    assert!(matches!(unknown, Created::UnknownUser));
+    assert!(matches!(unknown, CreateOutcome::UnknownUser));
     for id in ["dispatch#2", "dispatch#3"] {
         assert!(table.partition(id).await.is_empty(), "{id} was left behind");
     }
@@ -112,7 +111,7 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     for task in tasks {
         match task.await.unwrap() {
             Ok(Commit::Applied(_)) => applied += 1,
-            // Contention may use up a try's budget; what counts is that nobody else succeeds.
+            // Contention may use up the retry budget; the point is that no second step succeeds.
             Ok(Commit::Changed) | Err(_) => {}
             Ok(Commit::CompanionRefused) => panic!("the driver is on this very dispatch"),
         }
@@ -126,7 +125,7 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     assert_eq!(dispatched, 1);
 }
 
-/// Steps that change neither status, driver nor offer, and no other item: only the version tells them apart.
+/// Steps that change neither status, driver, offer nor any other item: they differ by version only.
 pub async fn of_many_steps_on_one_version_the_first_wins(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let requested = table.request("dispatch#1", &user, start()).await;
@@ -189,7 +188,7 @@ pub async fn an_unchanged_step_writes_nothing(table: &Table) {
     assert_eq!(table.partition("dispatch#1").await, before);
 }
 
-pub async fn a_completed_ride_leaves_the_seeds_items_and_frees_both(table: &Table) {
+pub async fn a_completed_ride_writes_the_specified_items_and_frees_both(table: &Table) {
     let (user, driver) = (table.add_user("user#00001").await, table.add_driver("driver#00001").await);
     let requested = table.request("dispatch#00001", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(30_000)).await;
@@ -211,8 +210,8 @@ pub async fn a_completed_ride_leaves_the_seeds_items_and_frees_both(table: &Tabl
     let completed = decide(&on_board, Event::TripCompleted { driver, totals }, start().plus_ms(900_000));
     let points = vec![point(37.5662, 126.9784, 300_000), point(37.5655, 126.9785, 600_000)];
     table.apply(&on_board, &completed, Some(TravelledRoute { points })).await;
-    the_ended_dispatch_is_the_seeds(table).await;
-    the_histories_are_the_seeds(table).await;
+    the_ended_dispatch_is_as_specified(table).await;
+    the_histories_are_as_specified(table).await;
     both_are_free_again(table).await;
 }
 
@@ -220,7 +219,7 @@ fn point(lat: f64, lng: f64, after_ms: u64) -> RoutePoint {
     RoutePoint { position: Coordinate::new(lat, lng).unwrap(), at: start().plus_ms(after_ms) }
 }
 
-async fn the_ended_dispatch_is_the_seeds(table: &Table) {
+async fn the_ended_dispatch_is_as_specified(table: &Table) {
     let item = table.item("dispatch#00001", "METADATA").await;
     assert_eq!((&item["status"], &item["actualFare"]), (&json!("COMPLETED"), &json!(12_000)));
     assert_eq!((&item["distanceMeters"], &item["durationSeconds"]), (&json!(2500), &json!(900)));
@@ -237,7 +236,7 @@ async fn the_ended_dispatch_is_the_seeds(table: &Table) {
     assert_eq!(item["GSI1PK"], "DISPATCH#COMPLETED");
 }
 
-async fn the_histories_are_the_seeds(table: &Table) {
+async fn the_histories_are_as_specified(table: &Table) {
     assert_eq!(
         table.item("user#00001", "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001").await,
         json!({
@@ -308,7 +307,7 @@ pub async fn a_user_who_is_elsewhere_does_not_keep_a_dispatch_open(table: &Table
     let cancel = decide(&first, Event::CancelByUser { user: user.clone() }, start().plus_ms(1));
     let cancelled = table.apply(&first, &cancel, None).await;
     let second = table.request("dispatch#2", &user, start().plus_ms(2)).await;
-    // The companions of a cancellation once more, for a dispatch its user has left.
+    // Repeats the companions of a cancellation for a dispatch that its user has left.
     let mut again = cancel;
     again.state.ver = cancelled.state.ver + 1;
     table.apply(&cancelled, &again, None).await;
@@ -374,7 +373,7 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
         }
     };
     let all = eventually(|| open(start().plus_ms(60_000), 10), |open| open.len() == 3).await;
-    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"], "an offer that goes on is left alone");
+    assert_eq!(all, ["dispatch#1", "dispatch#3", "dispatch#4"], "a dispatch with a live offer is skipped");
     assert_eq!(open(start().plus_ms(125_000), 10).await.len(), 4, "one that has run out is not");
     table.accept(&offered, &driver, start().plus_ms(6000)).await;
     let all = eventually(|| open(start().plus_ms(125_000), 10), |open| open.len() == 3).await;
@@ -395,15 +394,17 @@ pub async fn availability_follows_the_driver_but_not_on_a_dispatch(table: &Table
     assert!(matches!(unknown, AvailabilityChange::UnknownDriver));
     profiles.put_driver(&driver, driver_profile(), start()).await.unwrap();
     let AvailabilityChange::Done(active) = change(PersonStatus::Active, myeongdong(), 1).await else { panic!() };
-    assert_eq!(active.gsi1pk.as_deref(), Some("DRIVER#ACTIVE"));
-    assert_eq!(active.gsi1sk.as_deref(), Some("REGION#중구#driver#1"));
-    // The same status elsewhere: the place changes, the history does not.
+    assert_eq!(active.current_status.status, PersonStatus::Active);
+    let profile = table.item("driver#1", "PROFILE").await;
+    assert_eq!((&profile["GSI1PK"], &profile["GSI1SK"]), (&json!("DRIVER#ACTIVE"), &json!("REGION#중구#driver#1")));
+    // The same status at another place changes the place but adds no history entry.
     let AvailabilityChange::Done(moved) = change(PersonStatus::Active, jongno(), 2).await else { panic!() };
-    assert_eq!(moved.gsi1sk.as_deref(), Some("REGION#종로구#driver#1"));
+    assert_eq!(table.item("driver#1", "PROFILE").await["GSI1SK"], "REGION#종로구#driver#1");
     let stored = profiles.drivers(std::slice::from_ref(&driver)).await.unwrap();
     assert!(stored == [*moved]);
     let AvailabilityChange::Done(away) = change(PersonStatus::Inactive, jongno(), 3).await else { panic!() };
-    assert_eq!(away.gsi1pk.as_deref(), Some("DRIVER#INACTIVE"));
+    assert_eq!(away.current_status.status, PersonStatus::Inactive);
+    assert_eq!(table.item("driver#1", "PROFILE").await["GSI1PK"], "DRIVER#INACTIVE");
     change(PersonStatus::Active, jongno(), 4).await;
     let items = table.partition("driver#1").await;
     let keys: Vec<&str> = items.iter().map(|item| item["SK"].as_str().unwrap()).collect();
@@ -441,17 +442,19 @@ pub async fn profiles_keep_their_status_and_devices(table: &Table) {
     let later = start().plus_ms(60_000);
     let stored = profiles.put_user(&user, changed, later).await.unwrap();
     assert_eq!(stored.current_status.status, PersonStatus::Dispatched);
-    assert_eq!(stored.current_status.current_dispatch_id.as_deref(), Some("dispatch#1"));
+    assert_eq!(stored.current_status.dispatch.as_ref().map(DispatchId::as_str), Some("dispatch#1"));
     assert_eq!((stored.created_at.as_str(), stored.phone.as_str()), ("2025-05-25T15:30:00+09:00", "01099998888"));
-    assert_eq!(stored.gsi1sk.as_deref(), Some("REGION#종로구#user#1"));
-    assert!(stored.device_endpoint_arn.is_some());
+    let profile = table.item("user#1", "PROFILE").await;
+    assert_eq!(profile["GSI1SK"], "REGION#종로구#user#1");
+    assert!(profile["deviceEndpointArn"].is_string());
     assert!(profiles.user(&user).await.unwrap().is_some_and(|read| read == stored));
 
     let mut preferences = driver_profile();
     preferences.preferences.auto_accept = true;
     let stored = profiles.put_driver(&driver, preferences, later).await.unwrap();
     assert_eq!(stored.current_status.status, PersonStatus::Active);
-    assert!(stored.preferences.auto_accept && stored.device_endpoint_arn.is_some());
+    assert!(stored.preferences.auto_accept);
+    assert!(table.item("driver#1", "PROFILE").await["deviceEndpointArn"].is_string());
     let unknown = DriverId::parse("driver#nobody").unwrap();
     let read = profiles.drivers(&[driver.clone(), unknown, driver]).await.unwrap();
     assert!(read == [stored]);
@@ -473,14 +476,14 @@ pub async fn active_drivers_of_the_district_come_first(table: &Table) {
         let profiles = profiles.clone();
         async move {
             let drivers = profiles.active_drivers(region, limit).await.unwrap();
-            drivers.into_iter().map(|driver| driver.pk).collect::<Vec<_>>()
+            drivers.into_iter().map(|driver| driver.id.to_string()).collect::<Vec<_>>()
         }
     };
     let expected = ["driver#3", "driver#4", "driver#5", "driver#1", "driver#2"];
     let all = eventually(|| active("종로구", 10), |all| *all == expected).await;
     assert_eq!(all, expected);
     assert_eq!(active("종로구", 2).await, ["driver#3", "driver#4"]);
-    assert_eq!(active("강남구", 3).await.len(), 3, "nobody there: the rest of the city");
+    assert_eq!(active("강남구", 3).await.len(), 3, "no driver in the district: the rest of the city");
 }
 
 pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table: &Table) {
@@ -499,7 +502,7 @@ pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table
     assert!(store.read_route(&DispatchId::parse("dispatch#2").unwrap()).await.unwrap().is_empty());
 }
 
-/// A request under a key.
+/// A request with a key.
 fn keyed(asked: &str, holder: &str) -> IdempotentRequest {
     IdempotentRequest { key: "0a".repeat(32), asked: asked.to_owned(), holder: holder.to_owned() }
 }
@@ -515,7 +518,8 @@ pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table:
     assert_eq!(for_ms, HELD_MS - 1000);
     assert!(matches!(answers.begin(&keyed("b", "3"), begin).await.unwrap(), IdempotencyState::KeyReused));
 
-    // The first is gone: only the same request may follow, and the first can no longer say anything.
+    // The first holder's time is over: only the same request may take over, and the first can no longer store an
+    // answer.
     let later = begin.plus_ms(HELD_MS);
     assert!(matches!(answers.begin(&keyed("b", "3"), later).await.unwrap(), IdempotencyState::KeyReused));
     assert!(matches!(answers.begin(&second, later).await.unwrap(), IdempotencyState::New));
@@ -528,7 +532,7 @@ pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table:
     };
     assert_eq!((kept.status, kept.body.as_str()), (200, "{\"a\":1}"));
 
-    // A day later anything may be asked under it; and a request that came to nothing leaves it free.
+    // A day later the key is free for any request. A request without effect frees it at once.
     let tomorrow = later.plus_ms(ANSWER_KEPT_MS);
     let other = keyed("b", "4");
     assert!(matches!(answers.begin(&other, tomorrow).await.unwrap(), IdempotencyState::New));

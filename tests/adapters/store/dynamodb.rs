@@ -1,4 +1,4 @@
-//! The table in DynamoDB, and what only a real table can show.
+//! The table in DynamoDB, and behaviour that only a real table shows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +27,7 @@ pub struct Aws {
     ministack: Ministack,
 }
 
-/// One table of it.
+/// One table in the emulator.
 pub struct DynamoTable {
     pub store: DynamoStore,
     pub client: Client,
@@ -50,7 +50,7 @@ impl Aws {
         self.ministack.endpoint()
     }
 
-    /// A new table with the keys, indexes and stream of the template.
+    /// Creates a table with the keys, indexes and stream of the CloudFormation template.
     pub async fn table(&self, gsi1_shards: u16) -> Table {
         let name = format!("dispatch-{}", self.tables.fetch_add(1, Ordering::Relaxed));
         let stream =
@@ -134,7 +134,7 @@ fn dynamo(table: &Table) -> &DynamoTable {
 async fn a_shared_table_is_a_good_neighbour() {
     let aws = Aws::start().await;
     another_writers_attributes_survive(&aws.table(1).await).await;
-    a_dispatch_of_a_service_that_follows_the_seed_is_served(&aws.table(1).await).await;
+    a_dispatch_of_another_service_is_served(&aws.table(1).await).await;
     a_broken_item_is_named_without_its_values(&aws.table(1).await).await;
     shards_spread_what_readers_bring_together(&aws.table(4).await).await;
 }
@@ -154,7 +154,7 @@ async fn another_writers_attributes_survive(table: &Table) {
     assert_eq!(profile["vehicleInfo"]["colour"], "white");
 }
 
-async fn a_dispatch_of_a_service_that_follows_the_seed_is_served(table: &Table) {
+async fn a_dispatch_of_another_service_is_served(table: &Table) {
     let driver = table.add_driver("driver#00001").await;
     let fixture = include_str!("../../fixtures/specification/7.1-dispatch-requested.json");
     dynamo(table).put(serde_json::from_str(fixture).unwrap()).await;

@@ -1,4 +1,5 @@
-//! Writes whose answers are lost on the way: the recorder hands each request on and cuts the connection instead of handing the answer back.
+//! Writes whose answers are lost: the recorder forwards each request and closes the connection instead of returning the
+//! answer.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_runtime::ports::{
-    AvailabilityChange, Commit, Created, DispatchStore as _, IdempotencyState, IdempotencyStore as _,
+    AvailabilityChange, Commit, CreateOutcome, DispatchStore as _, IdempotencyState, IdempotencyStore as _,
     IdempotentRequest, Person, ProfileStore as _, StoredAnswer,
 };
 use dispatch_runtime::store::DynamoStore;
@@ -20,14 +21,14 @@ use super::dynamodb::{Aws, DynamoTable};
 use super::table::{Table, accept_step, driver_profile, myeongdong, new_dispatch, offer_step, start, user_profile};
 use crate::support::seoul;
 
-/// Of the calls from now on, `skip` are answered, the next `lose` take effect without an answer.
+/// Answers the next `skip` calls; the `lose` calls after them take effect without an answer.
 fn lose(recorder: &Recorder, skip: usize, lose: usize) {
     let unanswered = skip..skip.saturating_add(lose);
     recorder.clear();
     recorder.interfere(move |call| if unanswered.contains(&call.number) { Fate::CutAfter } else { Fate::Pass });
 }
 
-/// A store on the same table whose answers go through the proxy. The SDK tries each call once, so that every loss reaches the store.
+/// A store on the same table behind the proxy. Its SDK attempts each call once, so that every loss reaches the store.
 fn behind(proxy: &Recorder, table: &DynamoTable) -> DynamoStore {
     let config =
         table.client.config().to_builder().endpoint_url(proxy.endpoint()).retry_config(RetryConfig::disabled());
@@ -43,26 +44,26 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     let store = behind(&proxy, dynamo);
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
 
-    // The request itself: stored by the first try, met and recognised by the second.
+    // The request: the first attempt stores it, the second finds and recognises it.
     lose(&proxy, 0, 1);
     let created = store.create(new_dispatch("dispatch#1", &user, start())).await.unwrap();
-    let Created::Stored(requested) = created else { panic!("our own request was taken for an earlier one") };
+    let CreateOutcome::Stored(requested) = created else { panic!("our own request was taken for an earlier one") };
     assert!(proxy.calls().len() > 1, "the answer was lost");
 
-    // An update of the dispatch alone.
+    // An update of the dispatch only.
     lose(&proxy, 0, 1);
     let offer = offer_step(&requested, &driver, start().plus_ms(1000));
     let Commit::Applied(offered) = store.commit(&requested, &offer, None).await.unwrap() else {
-        panic!("our own write was taken for somebody else's")
+        panic!("our own write was mistaken for another writer's")
     };
     assert_eq!(offered.state.offer_seq, 1);
     assert!(proxy.calls().len() > 1, "the answer was lost");
 
-    // A transaction, after the driver was read; the driver is then busy with this very dispatch.
+    // A transaction after reading the driver; the driver is then on this very dispatch.
     lose(&proxy, 1, 1);
     let accept = accept_step(&offered, &driver, start().plus_ms(2000));
     let Commit::Applied(accepted) = store.commit(&offered, &accept, None).await.unwrap() else {
-        panic!("our own transaction was taken for somebody else's")
+        panic!("our own transaction was mistaken for another writer's")
     };
     assert_eq!(accepted.state.status, DispatchStatus::Accepted);
     assert!(proxy.calls().len() > 2, "the answer was lost");
@@ -79,7 +80,7 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     let store = behind(&proxy, dynamo);
     let now = start();
 
-    // Profiles: read, then written; the answer to the write is lost, for a new person and for a known one.
+    // Profiles are read, then written; the answer to the write is lost, for a new person and for a known one.
     let (user, driver) = (UserId::parse("user#1").unwrap(), DriverId::parse("driver#1").unwrap());
     for _ in 0..2 {
         lose(&proxy, 1, 1);
@@ -94,7 +95,7 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     assert_eq!(changed.current_status.status, PersonStatus::Active);
     assert_eq!(table.partition("driver#1").await.len(), 2, "the profile and one entry of its history");
 
-    // A request under a key: begun once, by us.
+    // A request with a key is begun once, by this attempt.
     let request = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };
     lose(&proxy, 0, 1);
     assert!(matches!(store.begin(&request, now).await.unwrap(), IdempotencyState::New));
@@ -102,7 +103,7 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     let another = IdempotentRequest { holder: "another".to_owned(), ..request.clone() };
     assert!(matches!(store.begin(&another, now).await.unwrap(), IdempotencyState::InProgress { .. }));
 
-    // What only overwrites itself may simply be sent again: the SDK does so in a process, here nobody does.
+    // Idempotent writes are repeated by the SDK in production; here the test repeats them.
     let dispatch = DispatchId::parse("dispatch#1").unwrap();
     let point = RoutePoint { position: Coordinate::new(37.5, 127.0).unwrap(), at: now };
     let endpoint = "arn:aws:sns:ap-northeast-2:000000000000:endpoint/GCM/app/1";
@@ -134,6 +135,6 @@ async fn a_service_that_never_answers_is_not_possible_right_now() {
     let answer = tokio::time::timeout(Duration::from_secs(10), store.commit(&requested, &offer, None));
     let error = answer.await.expect("the tries are bounded").err().expect("nothing was answered");
     assert!(matches!(error, dispatch_runtime::ports::PortError::Unavailable { .. }), "{error:?}");
-    // The write took place all the same: a later reader finds it, and the step is not decided twice.
+    // The write took effect: a later read finds it, and the step is not decided twice.
     assert_eq!(table.reload(&requested).await.state.offer_seq, 1);
 }

@@ -1,18 +1,18 @@
-//! The subject of the suite.
+//! The store under test.
 
 use std::sync::Arc;
 
 use dispatch_core::dispatch::{CandidateRef, Event, Rules, Step, TripEvent, TripTotals, step};
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
-use dispatch_core::person::{PersonStatus, RideType};
+use dispatch_core::person::{DriverPreferences, PersonStatus, RideType, UserPreferences, VehicleInfo};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::city::parse_timestamp;
 use dispatch_runtime::ports::{
-    AvailabilityChange, Commit, Created, DispatchStore, DriverProfile, IdempotencyStore, NewDispatch, ProfileStore,
-    StoredDispatch, TravelledRoute, UserProfile,
+    AvailabilityChange, Commit, CreateOutcome, DispatchStore, DriverProfile, IdempotencyStore, NewDispatch,
+    ProfileStore, StoredDispatch, TravelledRoute, UserProfile,
 };
-use dispatch_runtime::store::entity::{DriverPreferences, Location, UserPreferences, VehicleInfo};
 use dispatch_runtime::store::fake::MemoryStore;
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ impl Table {
         }
     }
 
-    /// Every item under a partition key, in the order of the sort keys.
+    /// Every item of a partition key, ordered by sort key.
     pub async fn partition(&self, pk: &str) -> Vec<Value> {
         match self {
             Self::Memory(store) => store.partition(pk),
@@ -59,7 +59,7 @@ impl Table {
         }
     }
 
-    /// The one item with this key.
+    /// The item with this key.
     pub async fn item(&self, pk: &str, sk: &str) -> Value {
         let items = self.partition(pk).await;
         let found = items.iter().find(|item| item["SK"] == sk).cloned();
@@ -83,7 +83,7 @@ impl Table {
 
     pub async fn request(&self, id: &str, user: &UserId, now: EpochMs) -> StoredDispatch {
         match self.dispatches().create(new_dispatch(id, user, now)).await.unwrap() {
-            Created::Stored(stored) => *stored,
+            CreateOutcome::Stored(stored) => *stored,
             _ => panic!("{id} was not stored"),
         }
     }
@@ -96,7 +96,7 @@ impl Table {
         self.dispatches().commit(before, step, None).await.unwrap()
     }
 
-    /// Commits and expects it to be applied; what was returned is what a reader then finds.
+    /// Commits a step and expects it to be applied. The result must equal what a reader then finds.
     pub async fn apply(&self, before: &StoredDispatch, step: &Step, route: Option<TravelledRoute>) -> StoredDispatch {
         let commit = self.dispatches().commit(before, step, route).await.unwrap();
         let Commit::Applied(stored) = commit else { panic!("not applied") };
@@ -142,7 +142,7 @@ pub fn accept_step(dispatch: &StoredDispatch, driver: &DriverId, now: EpochMs) -
     decide(dispatch, Event::Accept { driver: driver.clone(), offer_seq: dispatch.state.offer_seq }, now)
 }
 
-/// The seed's moment: 15:30 in Seoul.
+/// The time of the specification's examples: 15:30 in Seoul.
 pub fn start() -> EpochMs {
     parse_timestamp("2025-05-25T15:30:00+09:00").unwrap()
 }

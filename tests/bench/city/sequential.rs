@@ -8,7 +8,7 @@ use dispatch_core::dispatch::{
 use dispatch_core::ids::DriverId;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::index::Wanted;
+use dispatch_runtime::fleet::index::NearestQuery;
 
 use super::arm::{Arm, Source};
 use super::bill::{self, NoRide};
@@ -237,7 +237,7 @@ impl World<'_> {
     /// The nearest free drivers. Every one of the city pings, so nobody is stale.
     pub fn nearby(&self, search: &Search, enough: usize) -> Vec<DriverSnapshot> {
         let now = self.epoch();
-        let wanted = Wanted { center: search.pickup, within: self.farthest(), enough };
+        let wanted = NearestQuery { center: search.pickup, within: self.farthest(), enough };
         self.index.nearest(wanted, |_| true).into_iter().map(|found| found.driver.snapshot(found.id, now)).collect()
     }
 }

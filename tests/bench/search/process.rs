@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use dispatch_core::geo::{Coordinate, Metres};
-use dispatch_runtime::fleet::index::{DriverIndex, Wanted};
+use dispatch_runtime::fleet::index::{DriverIndex, NearestQuery};
 use dispatch_simulator::random::{Actor, Dice};
 
 use super::{Latency, SEED, WANTED, WITHIN_KM};
@@ -49,8 +49,8 @@ pub fn measure(seoul: &Seoul, drivers: u32, size: Size) -> anyhow::Result<Measur
     Ok(Measured { latency: Latency::of(micros), bytes_per_driver })
 }
 
-fn wanted(center: Coordinate) -> Wanted {
-    Wanted { center, within: Metres::from_km(WITHIN_KM), enough: WANTED }
+fn wanted(center: Coordinate) -> NearestQuery {
+    NearestQuery { center, within: Metres::from_km(WITHIN_KM), enough: WANTED }
 }
 
 /// The nearest by a look at every driver, as numbers.

@@ -6,6 +6,7 @@ use dispatch_core::policy::{MatchingMode, MatchingPolicy};
 use tokio::time::Instant;
 
 use super::*;
+use crate::ports::Reservations as _;
 
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -72,7 +73,7 @@ async fn a_driver_reserved_meanwhile_is_skipped_as_in_any_search() {
     world.driver_at(3, false, 37.5862).await;
     let elsewhere = async {
         tokio::time::sleep(WINDOW / 2).await;
-        let token = crate::ports::HoldToken::of(&DispatchId::parse("dispatch#other").unwrap(), 1);
+        let token = crate::ports::HoldToken::for_offer(&DispatchId::parse("dispatch#other").unwrap(), 1);
         assert!(world.fleet.hold(&driver_id(1), &token, 60_000).await.unwrap());
     };
     futures::join!(world.stream_of(&first), world.stream_of(&second), elsewhere);
@@ -92,7 +93,7 @@ async fn a_search_whose_candidates_are_all_reserved_is_repeated_at_once() {
     let elsewhere = async {
         for number in 1..=4 {
             tokio::time::sleep(if number == 1 { WINDOW / 2 } else { WINDOW }).await;
-            let token = crate::ports::HoldToken::of(&DispatchId::parse("dispatch#other").unwrap(), number);
+            let token = crate::ports::HoldToken::for_offer(&DispatchId::parse("dispatch#other").unwrap(), number);
             assert!(world.fleet.hold(&driver_id(number), &token, 60_000).await.unwrap());
             world.driver(number + 1, false).await;
             let wakes = world.timers.started.take().len();

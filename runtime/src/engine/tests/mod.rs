@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use dispatch_core::dispatch::{DispatchStatus, Event, EventType, OfferOutcome, Refusal, TripEvent};
 use dispatch_core::fare::FareTable;
-use dispatch_core::geo::Coordinate;
+use dispatch_core::geo::{Coordinate, Location};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
-use dispatch_core::person::{PersonStatus, RideType};
+use dispatch_core::person::{DriverPreferences, PersonStatus, RideType, UserPreferences, VehicleInfo};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::route::RoutePoint;
 use dispatch_http_types::NotificationKind;
@@ -27,10 +27,10 @@ use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponse
 use crate::messaging::{Handled, MessageHandler, Received};
 use crate::ports::clock::FakeClock;
 use crate::ports::{
-    Clock, Created, DispatchStore, DriverProfile, Fleet, NewDispatch, Ports, ProfileStore, StoredDispatch, UserProfile,
+    Clock, CreateOutcome, DispatchStore, DriverProfile, FleetPorts, NewDispatch, Ports, PositionSink as _,
+    ProfileStore, RouteTails as _, StoredDispatch, UserProfile,
 };
 use crate::roles::{OfferTimeouts, sweep};
-use crate::store::entity::{DriverPreferences, Location, UserPreferences, VehicleInfo};
 use crate::store::fake::MemoryStore;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::faults::{FailAt, Failing, Faults};
@@ -77,20 +77,26 @@ forward!(Notifier for FakeNotifier {
 forward!(Eta for FakeRouter {
     async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Vec<Option<u32>>;
 });
-forward!(Fleet for FakeFleet {
+forward!(PositionSink for FakeFleet {
     async fn put(&self, entries: &[crate::ports::FleetEntry]) -> ();
     async fn fill(&self, entries: &[crate::ports::FleetEntry]) -> ();
-    async fn record(&self, pings: &[crate::ports::Ping]) -> Vec<crate::ports::Recorded>;
-    async fn set_status(&self, driver: &DriverId, status: PersonStatus, dispatch: Option<&DispatchId>) -> ();
+    async fn record(&self, pings: &[crate::ports::Ping]) -> Vec<crate::ports::PingOutcome>;
+});
+forward!(DriverSearch for FakeFleet {
     async fn nearby(&self, center: Coordinate, rings_m: &[u32], enough: usize, now: dispatch_core::time::EpochMs)
         -> Option<Vec<dispatch_core::candidate::DriverSnapshot>>;
+});
+forward!(Reservations for FakeFleet {
     async fn hold(&self, driver: &DriverId, token: &crate::ports::HoldToken, for_ms: u64) -> bool;
     async fn release(&self, driver: &DriverId, token: &crate::ports::HoldToken) -> ();
     async fn offer_ended(&self, driver: &DriverId, outcome: dispatch_core::dispatch::OfferOutcome, rest_ms: u64,
         now: dispatch_core::time::EpochMs) -> ();
-    async fn push_route(&self, points: &[(DispatchId, RoutePoint)]) -> Vec<(DispatchId, crate::ports::RouteTail)>;
-    async fn trim_route(&self, id: &DispatchId, chunk: u32, count: usize) -> ();
-    async fn route_tail(&self, id: &DispatchId) -> crate::ports::RouteTail;
+    async fn set_status(&self, driver: &DriverId, status: PersonStatus, dispatch: Option<&DispatchId>) -> ();
+});
+forward!(RouteTails for FakeFleet {
+    async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Vec<(DispatchId, crate::ports::RouteTail)>;
+    async fn trim(&self, id: &DispatchId, chunk: u32, count: usize) -> ();
+    async fn tail(&self, id: &DispatchId) -> crate::ports::RouteTail;
 });
 
 fn settings() -> Settings {
@@ -128,7 +134,7 @@ impl World {
         let ports = Ports {
             dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
             profiles: Arc::new(store.clone()),
-            fleet: Arc::new(Failing::new(Shared(fleet.clone()), redis.clone())),
+            fleet: FleetPorts::new(&Arc::new(Failing::new(Shared(fleet.clone()), redis.clone()))),
             timers: Arc::new(Failing::new(Shared(timers.clone()), queues.clone())),
             responses: Arc::new(Failing::new(Shared(responses.clone()), queues.clone())),
             notifier: Arc::new(Failing::new(Shared(notifier.clone()), queues.clone())),
@@ -178,7 +184,7 @@ impl World {
         self.fleet.put(&[fleet_entry(&self.driver_item(number).await).unwrap()]).await.unwrap();
     }
 
-    async fn driver_item(&self, number: u32) -> crate::store::entity::DriverItem {
+    async fn driver_item(&self, number: u32) -> crate::ports::Driver {
         self.store.drivers(&[driver_id(number)]).await.unwrap().remove(0)
     }
 
@@ -209,7 +215,7 @@ impl World {
             search_until: now.plus_ms(60_000),
             now,
         };
-        let Created::Stored(stored) = self.engine.create(new).await.unwrap() else { panic!("stored") };
+        let CreateOutcome::Stored(stored) = self.engine.create(new).await.unwrap() else { panic!("stored") };
         stored.state.id
     }
 
@@ -280,7 +286,7 @@ async fn a_rejected_offer_goes_to_the_next_driver_who_accepts() {
     let offers = world.notified();
     assert_eq!(offers[0], (NotificationKind::Offer, "driver#00001".to_owned()));
     assert_eq!(offers[1], (NotificationKind::Offer, "driver#00002".to_owned()));
-    assert_eq!(world.driver_item(2).await.current_status.current_dispatch_id.as_deref(), Some(id.as_str()));
+    assert_eq!(world.driver_item(2).await.current_status.dispatch.as_ref(), Some(&id));
     let cached = world.fleet.entry(&driver_id(2)).unwrap();
     assert_eq!((cached.status, cached.dispatch), (PersonStatus::Dispatched, Some(id)));
     assert_eq!(world.fleet.holder(&driver_id(2)), None);
@@ -417,7 +423,7 @@ async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
         position: Coordinate::new(37.5662 + 0.001 * step as f64, 126.9784).unwrap(),
         at: world.clock.now(),
     };
-    world.fleet.push_route(&[(id.clone(), point(-50))]).await.unwrap();
+    world.fleet.push(&[(id.clone(), point(-50))]).await.unwrap();
     world.clock.advance_ms(60_000);
     let driver = driver_id(1);
     let report = |event| Event::Trip { driver: driver.clone(), event };
@@ -425,7 +431,7 @@ async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
         world.engine.apply(&id, report(event)).await.unwrap();
     }
     for step in 0..=20 {
-        world.fleet.push_route(&[(id.clone(), point(step))]).await.unwrap();
+        world.fleet.push(&[(id.clone(), point(step))]).await.unwrap();
         world.clock.advance_ms(15_000);
     }
     let other = world.engine.complete_trip(&id, &driver_id(2)).await;

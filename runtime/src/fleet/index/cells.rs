@@ -1,4 +1,4 @@
-//! Cells with the numbers of the drivers in them, and how near whatever lies beyond a ring of cells can be.
+//! Cells that hold the numbers of drivers, and lower bounds for the distance of everything beyond a ring of cells.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -7,20 +7,21 @@ use ahash::RandomState;
 use dispatch_core::geo::Coordinate;
 use h3o::{CellIndex, LatLng, Resolution};
 
-/// Metres of a degree of latitude, with the earth's radius of `dispatch_core::geo`.
+/// Metres per degree of latitude, with the earth's radius of `dispatch_core::geo`.
 const METRES_OF_DEGREE: f64 = 6_372_797.560_856 * PI / 180.0;
-/// Latitude up to which a flat map is good enough to leave drivers out by.
+/// Highest latitude at which a flat map is accurate enough to exclude drivers.
 const FLAT_UP_TO: f64 = 70.0;
-/// What a flat map may be wrong by: up to 100 km, and up to that latitude, it is by at most half the difference of latitude (0.0157)
-/// times the tangent of the latitude (2.7), which is 2.2 %.
+/// Relative error of the flat map. Up to 100 km and up to that latitude it is at most half the difference of latitude
+/// (0.0157) times the tangent of the latitude (2.7), which is 2.2 %.
 const FLAT_ERROR: f64 = 0.04;
-/// Cells differ in size from place to place, but by less than this within the rings of one search (H3 documentation, "Cell
-/// statistics": a factor of two over half the distance between two pentagons, some 3,000 km).
+/// Cells differ in size from place to place, but by less than this within the rings of one search (H3 documentation,
+/// "Cell statistics": a factor of two over half the distance between two pentagons, about 3,000 km).
 const ROWS_SHRINK: f64 = 0.93;
-/// Corner distance of a cell by the distance of its neighbours' centres: 0.577 in a regular hexagon, with room for bent ones.
+/// Distance of a cell's corners relative to the distance of its neighbours' centres: 0.577 in a regular hexagon, plus a
+/// margin for distorted ones.
 const CORNER: f64 = 0.66;
 
-/// Where a driver's number stands. Packed, because every driver of a city has two of them: 12 bytes instead of 16.
+/// The position of a driver's number in a cell. Packed, because every driver of a city has two: 12 bytes instead of 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub(super) struct Place {
@@ -32,10 +33,10 @@ impl Place {
     pub(super) const NOWHERE: Self = Self { cell: None, slot: 0 };
 }
 
-/// All cells of one size that have drivers.
+/// All occupied cells of one size.
 pub(super) struct Level {
     pub(super) resolution: Resolution,
-    /// Rings a search looks at.
+    /// Rings per search.
     pub(super) rings: u32,
     cells: HashMap<CellIndex, Vec<u32>, RandomState>,
 }
@@ -49,14 +50,14 @@ impl Level {
         self.cells.get(&cell).map_or(&[], Vec::as_slice)
     }
 
-    /// Lays a number into a cell.
+    /// Adds a number to a cell.
     pub(super) fn lay(&mut self, cell: CellIndex, number: u32) -> Place {
         let numbers = self.cells.entry(cell).or_default();
         numbers.push(number);
         Place { cell: Some(cell), slot: u32::try_from(numbers.len() - 1).unwrap_or(u32::MAX) }
     }
 
-    /// Takes the number at a place out; gives the number that now stands there instead.
+    /// Removes the number at a place. Returns the number that has moved to that place.
     pub(super) fn take(&mut self, place: Place) -> Option<u32> {
         let cell = place.cell?;
         let numbers = self.cells.get_mut(&cell)?;
@@ -71,7 +72,7 @@ impl Level {
         moved
     }
 
-    /// The driver at a place has another number.
+    /// Changes the number at a place.
     pub(super) fn renumber(&mut self, place: Place, number: u32) {
         let cell = place.cell;
         let numbers = cell.and_then(|cell| self.cells.get_mut(&cell));
@@ -81,20 +82,20 @@ impl Level {
     }
 }
 
-/// A flat map around a place, which leaves out at little cost most drivers that are too far.
-pub(super) struct Rough {
+/// A flat map around a place. It cheaply excludes most drivers that are too far away.
+pub(super) struct FlatMap {
     center: Coordinate,
-    /// Metres of a degree of longitude there; `None` where a flat map is too wrong.
+    /// Metres per degree of longitude at the centre. `None` where a flat map is too inaccurate.
     metres_of_degree: Option<f64>,
 }
 
-impl Rough {
+impl FlatMap {
     pub(super) fn around(center: Coordinate) -> Self {
         let flat = center.lat().abs() <= FLAT_UP_TO;
         Self { center, metres_of_degree: flat.then(|| METRES_OF_DEGREE * center.lat().to_radians().cos()) }
     }
 
-    /// Whether a place is certainly further than this. It may be nearer than 100 km only where it says no.
+    /// Whether a place is certainly farther than `limit_m`. Exact only up to 100 km; never true for a nearer place.
     pub(super) fn is_beyond(&self, place: Coordinate, limit_m: f64) -> bool {
         self.metres_of_degree.is_some_and(|metres_of_degree| {
             let east = degrees_between(place.lng(), self.center.lng()) * metres_of_degree;
@@ -104,14 +105,14 @@ impl Rough {
         })
     }
 
-    /// East and north of the centre, m, on the flat map.
+    /// Metres east and north of the centre.
     fn offset(&self, place: LatLng) -> Option<(f64, f64)> {
         let east = degrees_between(place.lng(), self.center.lng()) * self.metres_of_degree?;
         Some((east, (place.lat() - self.center.lat()) * METRES_OF_DEGREE))
     }
 }
 
-/// Difference of two longitudes the short way round.
+/// Difference of two longitudes, the short way round.
 fn degrees_between(a: f64, b: f64) -> f64 {
     let apart = a - b;
     if apart > 180.0 {
@@ -123,17 +124,17 @@ fn degrees_between(a: f64, b: f64) -> f64 {
     }
 }
 
-/// The rings around a cell.
-pub(super) struct Around {
+/// Lower bounds for the distance of the rings around a cell.
+pub(super) struct RingBounds {
     /// Distance between two rows of cells.
     row_m: f64,
-    /// How much nearer than its cell's centre a driver can be to a pickup that is not at its own cell's centre.
+    /// How much nearer than its cell's centre a driver can be, because the pickup is not at the centre of its own cell.
     reach_m: f64,
 }
 
-impl Around {
-    /// Of the cell the map's centre is in; `None` where a pentagon is near, or the map is too wrong.
-    pub(super) fn of(origin: CellIndex, map: &Rough) -> Option<Self> {
+impl RingBounds {
+    /// The bounds for the cell at the map's centre. `None` near a pentagon or where the map is too inaccurate.
+    pub(super) fn new(origin: CellIndex, map: &FlatMap) -> Option<Self> {
         let center = map.offset(LatLng::from(origin))?;
         let mut neighbours = [(0.0, 0.0); 6];
         for (neighbour, cell) in neighbours.iter_mut().zip(origin.grid_ring_fast(1)) {
@@ -142,19 +143,19 @@ impl Around {
         }
         let lengths = neighbours.iter().map(|(east, north)| east.hypot(*north));
         let widest = lengths.fold(0.0, f64::max);
-        // The cells of a ring stand on the sides of a hexagon: the ring is nearest where a side is.
+        // The cells of a ring form a hexagon: its nearest points are on its sides.
         let sides = neighbours.iter().zip(neighbours.iter().cycle().skip(1));
         let row_m = sides.map(|(a, b)| distance_of_side(*a, *b)).fold(f64::INFINITY, f64::min);
         Some(Self { row_m: row_m * ROWS_SHRINK, reach_m: widest.mul_add(CORNER, center.0.hypot(center.1)) })
     }
 
-    /// How near to the map's centre anything beyond the ring can be, m.
+    /// Shortest possible distance from the map's centre to anything beyond the ring, m.
     pub(super) fn nearest_beyond(&self, ring: u32) -> f64 {
         f64::from(ring + 1) * self.row_m - self.reach_m
     }
 }
 
-/// Distance of the origin to the line through two points.
+/// Distance from the origin to the line through two points.
 fn distance_of_side(a: (f64, f64), b: (f64, f64)) -> f64 {
     let twice_the_area = (a.0 * b.1 - a.1 * b.0).abs();
     let length = (a.0 - b.0).hypot(a.1 - b.1);

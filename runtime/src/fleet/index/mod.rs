@@ -1,8 +1,10 @@
-//! The free drivers of a city by place, in the memory of one process. Pure: time and places are given, nothing is awaited.
+//! The drivers of a city by position, in the memory of one process. Pure: the caller passes time and positions, and
+//! nothing is awaited.
 //!
-//! Drivers lie in H3 cells (<https://h3geo.org>) of two sizes. A search looks at the cells around the pickup ring by ring and stops
-//! when no cell further out can hold anybody nearer than those it has: first in fine cells, which hold few drivers each even where
-//! it is crowded, then, where it is empty, in coarse ones. The answer is exact: a test holds it to a look at every driver.
+//! Drivers are sorted into H3 cells (<https://h3geo.org>) of two sizes. A search visits the cells around the pickup
+//! ring by ring and stops when no farther cell can hold a nearer driver than those found. It starts with fine cells,
+//! which hold few drivers even in a crowd, and uses coarse cells where drivers are sparse. The result is exact: a test
+//! compares it with a scan of every driver.
 
 mod cells;
 #[cfg(test)]
@@ -19,46 +21,44 @@ use dispatch_core::time::EpochMs;
 use h3o::{LatLng, Resolution};
 use indexmap::IndexMap;
 
-use cells::{Around, Level, Place, Rough};
+use cells::{FlatMap, Level, Place, RingBounds};
 
-/// Fine cells: edge some 200 m. Where 50,000 drivers crowd into five hot spots, one has some hundred of them.
+/// Fine cells: edge about 200 m. With 50,000 drivers in five hot spots, a cell holds about a hundred of them.
 const FINE: Resolution = Resolution::Nine;
-/// Coarse cells: edge some 1.4 km, so that 20 km are ten rings.
+/// Coarse cells: edge about 1.4 km, so that 20 km are ten rings.
 const COARSE: Resolution = Resolution::Seven;
-/// Rings looked at of either size: 217 fine cells within some 2.4 km, and more coarse ones than the widest search of 100 km takes.
+/// Rings per size: 217 fine cells within about 2.4 km, and more coarse ones than the widest search (100 km) needs.
 const RINGS: [u32; 2] = [8, 64];
-/// Drivers up to which a look at each of them costs no more than a look at the cells.
+/// Up to this number of drivers a full scan is as cheap as a search by cells.
 const FEW: usize = 128;
-/// Drivers of one city at most, five times those of the largest fleet the benchmarks try; some 200 MB.
+/// Most drivers of one city: five times the largest fleet of the benchmarks, about 200 MB.
 const DRIVERS_MAX: usize = 1_000_000;
 
-/// What is known of a driver.
+/// What the index holds about a driver.
 #[derive(Clone, PartialEq)]
 pub struct LiveDriver {
     /// Only `ACTIVE` drivers are found.
     pub status: PersonStatus,
-    /// Where, by the last ping.
     pub position: Coordinate,
-    /// When that ping came.
+    /// Time of the last ping.
     pub seen_at: EpochMs,
-    /// Since when free.
+    /// When the driver became free.
     pub idle_since: EpochMs,
-    /// How far the driver goes.
+    /// Farthest pickup.
     pub max_distance: Metres,
-    /// The least the driver drives for.
+    /// Lowest fare estimate the driver is offered.
     pub minimum_fare: u32,
-    /// Whether the driver takes every offer.
     pub auto_accept: bool,
-    /// Answers in the acceptance window.
+    /// Offers and acceptances in the acceptance window.
     pub acceptance: AcceptanceCounts,
-    /// Until when an offer holds the driver.
+    /// End of the current reservation.
     pub held_until: EpochMs,
-    /// Until when the driver cools down.
+    /// End of the cooldown.
     pub rests_until: EpochMs,
 }
 
 impl LiveDriver {
-    /// As ranking takes it.
+    /// The input of ranking.
     pub fn snapshot(&self, id: &DriverId, now: EpochMs) -> DriverSnapshot {
         DriverSnapshot {
             id: id.clone(),
@@ -77,28 +77,24 @@ impl LiveDriver {
 
 struct Entry {
     driver: LiveDriver,
-    /// Where the driver's number stands in the cells of each level.
+    /// The driver's place in the cells of each level.
     places: [Place; 2],
 }
 
-/// What a search wants.
+/// A search for the nearest drivers.
 #[derive(Clone, Copy)]
-pub struct Wanted {
-    /// Around where.
+pub struct NearestQuery {
     pub center: Coordinate,
-    /// How far out at most.
+    /// Search radius.
     pub within: Metres,
-    /// How many.
+    /// Most drivers to return.
     pub enough: usize,
 }
 
-/// A driver found.
-pub struct Found<'a> {
-    /// How far away.
+/// A search result.
+pub struct Neighbor<'a> {
     pub distance: Metres,
-    /// Who.
     pub id: &'a DriverId,
-    /// What is known.
     pub driver: &'a LiveDriver,
 }
 
@@ -115,22 +111,20 @@ impl Default for DriverIndex {
 }
 
 impl DriverIndex {
-    /// Drivers known, free or not.
+    /// Number of drivers, free or not.
     pub fn len(&self) -> usize {
         self.drivers.len()
     }
 
-    /// Whether nobody is known.
     pub fn is_empty(&self) -> bool {
         self.drivers.is_empty()
     }
 
-    /// What is known of a driver.
     pub fn get(&self, id: &DriverId) -> Option<&LiveDriver> {
         self.drivers.get(id).map(|entry| &entry.driver)
     }
 
-    /// Takes over what is known of a driver; false where there is no room for another one.
+    /// Adds or replaces a driver. False if the index is full.
     pub fn put(&mut self, id: DriverId, driver: LiveDriver) -> bool {
         if let Some((number, _, entry)) = self.drivers.get_full_mut(&id) {
             entry.driver = driver;
@@ -144,7 +138,7 @@ impl DriverIndex {
         true
     }
 
-    /// Changes what is known of a driver; false where nothing is.
+    /// Changes a driver. False if the driver is unknown.
     pub fn change(&mut self, id: &DriverId, change: impl FnOnce(&mut LiveDriver)) -> bool {
         let Some((number, _, entry)) = self.drivers.get_full_mut(id) else { return false };
         change(&mut entry.driver);
@@ -152,7 +146,7 @@ impl DriverIndex {
         true
     }
 
-    /// A ping; an older one than the last is dropped. False where the driver is not known.
+    /// Applies a ping, unless it is older than the last one. False if the driver is unknown.
     pub fn ping(&mut self, id: &DriverId, position: Coordinate, at: EpochMs) -> bool {
         self.change(id, |driver| {
             if driver.seen_at <= at {
@@ -161,14 +155,13 @@ impl DriverIndex {
         })
     }
 
-    /// Forgets a driver.
     pub fn remove(&mut self, id: &DriverId) {
         let Some(number) = self.drivers.get_index_of(id) else { return };
         for level in 0..self.levels.len() {
             self.take_out(number, level);
         }
         self.drivers.swap_remove_index(number);
-        // The last driver has got the number that became free.
+        // `swap_remove_index` has given this number to the last driver.
         if let Some((_, moved)) = self.drivers.get_index(number) {
             for (level, place) in self.levels.iter_mut().zip(moved.places) {
                 level.renumber(place, small(number));
@@ -176,17 +169,17 @@ impl DriverIndex {
         }
     }
 
-    /// The nearest drivers that are `ACTIVE` and that `keep` wants, nearest first; equal distances by id.
-    pub fn nearest(&self, wanted: Wanted, keep: impl Fn(&LiveDriver) -> bool) -> Vec<Found<'_>> {
+    /// The nearest drivers that are `ACTIVE` and that `keep` accepts, nearest first; ties by id.
+    pub fn nearest(&self, wanted: NearestQuery, keep: impl Fn(&LiveDriver) -> bool) -> Vec<Neighbor<'_>> {
         let mut search =
-            Search { index: self, keep, rough: Rough::around(wanted.center), wanted, best: BinaryHeap::new() };
+            Search { index: self, keep, map: FlatMap::around(wanted.center), wanted, best: BinaryHeap::new() };
         if wanted.enough > 0 && (self.drivers.len() <= FEW || !search.by_cells()) {
             search.look_at_all();
         }
         search.result()
     }
 
-    /// Brings a driver's number to the cells where the driver now is, or out of all where the driver is not free.
+    /// Moves a driver's number to the cells of its position, or removes it from all cells if the driver is not free.
     fn settle(&mut self, number: usize) {
         let Some((_, Entry { driver, places })) = self.drivers.get_index(number) else { return };
         let at = (driver.status == PersonStatus::Active).then_some(driver.position).and_then(point);
@@ -217,7 +210,7 @@ impl DriverIndex {
     }
 }
 
-/// [`DRIVERS_MAX`] fits.
+/// The number as `u32`, into which [`DRIVERS_MAX`] fits.
 fn small(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -226,7 +219,7 @@ fn point(at: Coordinate) -> Option<LatLng> {
     LatLng::new(at.lat(), at.lng()).ok()
 }
 
-/// One of the best so far; the worst of them is the greatest.
+/// One of the best drivers so far; the farthest is the greatest.
 #[derive(PartialEq)]
 struct Candidate {
     distance_m: f64,
@@ -250,13 +243,13 @@ impl PartialOrd for Candidate {
 struct Search<'a, K> {
     index: &'a DriverIndex,
     keep: K,
-    rough: Rough,
-    wanted: Wanted,
+    map: FlatMap,
+    wanted: NearestQuery,
     best: BinaryHeap<Candidate>,
 }
 
 impl<'a, K: Fn(&LiveDriver) -> bool> Search<'a, K> {
-    /// Whether the cells gave the whole answer.
+    /// Searches by cells. False if the result may be incomplete.
     fn by_cells(&mut self) -> bool {
         let index = self.index;
         index.levels.iter().any(|level| {
@@ -265,10 +258,11 @@ impl<'a, K: Fn(&LiveDriver) -> bool> Search<'a, K> {
         })
     }
 
-    /// Looks at a level's cells; says whether the answer is whole, and nothing where a pentagon bends the rings.
+    /// Searches the cells of one level. Returns whether the result is complete; `None` where a pentagon distorts the
+    /// rings.
     fn ring_by_ring(&mut self, level: &Level) -> Option<bool> {
         let origin = point(self.wanted.center)?.to_cell(level.resolution);
-        let around = Around::of(origin, &self.rough)?;
+        let around = RingBounds::new(origin, &self.map)?;
         for ring in 0..=level.rings {
             for cell in origin.grid_ring_fast(ring) {
                 for number in level.drivers_in(cell?) {
@@ -289,7 +283,7 @@ impl<'a, K: Fn(&LiveDriver) -> bool> Search<'a, K> {
         }
     }
 
-    /// Who is not nearer than this does not matter.
+    /// Drivers farther than this cannot be in the result.
     fn limit_m(&self) -> f64 {
         let worst = self.best.peek().filter(|_| self.best.len() >= self.wanted.enough);
         worst.map_or(self.wanted.within.0, |worst| worst.distance_m)
@@ -298,9 +292,7 @@ impl<'a, K: Fn(&LiveDriver) -> bool> Search<'a, K> {
     fn consider(&mut self, number: u32) {
         let Some((_, Entry { driver, .. })) = self.index.drivers.get_index(number as usize) else { return };
         let limit_m = self.limit_m();
-        if driver.status != PersonStatus::Active
-            || self.rough.is_beyond(driver.position, limit_m)
-            || !(self.keep)(driver)
+        if driver.status != PersonStatus::Active || self.map.is_beyond(driver.position, limit_m) || !(self.keep)(driver)
         {
             return;
         }
@@ -314,14 +306,14 @@ impl<'a, K: Fn(&LiveDriver) -> bool> Search<'a, K> {
         }
     }
 
-    fn result(self) -> Vec<Found<'a>> {
+    fn result(self) -> Vec<Neighbor<'a>> {
         let drivers = &self.index.drivers;
-        let mut found: Vec<Found<'a>> = self
+        let mut found: Vec<Neighbor<'a>> = self
             .best
             .into_iter()
             .filter_map(|candidate| {
                 let (id, entry) = drivers.get_index(candidate.number as usize)?;
-                Some(Found { distance: Metres(candidate.distance_m), id, driver: &entry.driver })
+                Some(Neighbor { distance: Metres(candidate.distance_m), id, driver: &entry.driver })
             })
             .collect();
         found.sort_by(|a, b| a.distance.0.total_cmp(&b.distance.0).then_with(|| a.id.cmp(b.id)));

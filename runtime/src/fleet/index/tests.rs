@@ -32,8 +32,8 @@ fn at(lat: f64, lng: f64) -> Coordinate {
     Coordinate::new(lat.clamp(-90.0, 90.0), lng).unwrap()
 }
 
-/// What a look at every driver finds.
-fn by_looking_at_all(index: &DriverIndex, wanted: Wanted) -> Vec<(DriverId, f64)> {
+/// The expected result: a scan of every driver.
+fn by_full_scan(index: &DriverIndex, wanted: NearestQuery) -> Vec<(DriverId, f64)> {
     let mut all: Vec<(DriverId, f64)> = index
         .drivers
         .iter()
@@ -46,11 +46,12 @@ fn by_looking_at_all(index: &DriverIndex, wanted: Wanted) -> Vec<(DriverId, f64)
     all
 }
 
-fn by_index(index: &DriverIndex, wanted: Wanted) -> Vec<(DriverId, f64)> {
+fn by_index(index: &DriverIndex, wanted: NearestQuery) -> Vec<(DriverId, f64)> {
     index.nearest(wanted, |_| true).iter().map(|found| (found.id.clone(), found.distance.0)).collect()
 }
 
-/// Cities, the middle of the map, one of H3's twelve pentagons (off Norway), the date line, and the far north, where a flat map is of no use.
+/// Cities, the middle of the map, one of H3's twelve pentagons (off Norway), the date line, and the far north, where a
+/// flat map is useless.
 const PLACES: [(f64, f64); 7] = [
     (37.5665, 126.978),
     (35.1796, 129.0756),
@@ -89,25 +90,25 @@ fn cities() -> impl Strategy<Value = City> {
 }
 
 proptest! {
-    // Some 10,000 searches.
+    // About 10,000 searches.
     #![proptest_config(ProptestConfig::with_cases(170))]
 
     #[test]
-    fn the_index_finds_whom_a_look_at_every_driver_finds(city in cities()) {
+    fn the_index_finds_what_a_full_scan_finds(city in cities()) {
         let mut index = DriverIndex::default();
         for (number, (lat, lng)) in city.drivers.iter().enumerate() {
             prop_assert!(index.put(id(number), driver(at(*lat, *lng), 0)));
         }
         for ((north, east), within, enough) in city.searches {
             let center = at(city.place.0 + north, city.place.1 + east);
-            let wanted = Wanted { center, within: Metres(within), enough };
-            prop_assert_eq!(by_index(&index, wanted), by_looking_at_all(&index, wanted));
+            let wanted = NearestQuery { center, within: Metres(within), enough };
+            prop_assert_eq!(by_index(&index, wanted), by_full_scan(&index, wanted));
         }
     }
 
-    /// Moves, changes of status and removals in any order leave every driver in exactly the right cells.
+    /// Moves, status changes and removals in any order leave every driver in exactly the right cells.
     #[test]
-    fn whatever_happens_to_drivers_the_index_follows(
+    fn the_index_follows_every_change(
         changes in prop::collection::vec((0..400_usize, 0..6_u8, -0.05..0.05_f64, -0.05..0.05_f64), 600..1200)
     ) {
         let mut index = DriverIndex::default();
@@ -121,8 +122,8 @@ proptest! {
                 _ => index.remove(&id(who)),
             }
         }
-        let wanted = Wanted { center: at(37.5665, 126.978), within: Metres(50_000.0), enough: 1000 };
-        prop_assert_eq!(by_index(&index, wanted), by_looking_at_all(&index, wanted));
+        let wanted = NearestQuery { center: at(37.5665, 126.978), within: Metres(50_000.0), enough: 1000 };
+        prop_assert_eq!(by_index(&index, wanted), by_full_scan(&index, wanted));
         let laid: usize = index.drivers.values().filter(|entry| { entry.places[0].cell }.is_some()).count();
         let free = index.drivers.values().filter(|entry| entry.driver.status == PersonStatus::Active).count();
         prop_assert_eq!(laid, free);
@@ -130,7 +131,7 @@ proptest! {
 }
 
 #[test]
-fn an_older_ping_moves_nobody() {
+fn an_older_ping_moves_no_driver() {
     let mut index = DriverIndex::default();
     index.put(id(1), driver(at(37.5, 127.0), 1000));
     assert!(index.ping(&id(1), at(37.6, 127.0), EpochMs(999)));

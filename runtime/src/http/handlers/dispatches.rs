@@ -21,7 +21,7 @@ use crate::http::openapi::{
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::http::{convert, validate};
-use crate::ports::{Created, NewDispatch, Owner, Page, Person, StoredDispatch};
+use crate::ports::{CreateOutcome, NewDispatch, Owner, Page, Person, StoredDispatch};
 use crate::store::is_page_token;
 
 /// Entries on a page if the client does not set `limit`.
@@ -67,13 +67,15 @@ pub async fn create(
     caller.must_be(&Person::User(new.user.clone()))?;
     let (pickup, destination) = (new.pickup.clone(), new.destination.clone());
     match app.engine.create(new).await? {
-        Created::Stored(stored) => Ok(created(StatusCode::CREATED, &stored)),
-        Created::Existed(stored) if stored.item.pickup_location == pickup && stored.item.destination == destination => {
+        CreateOutcome::Stored(stored) => Ok(created(StatusCode::CREATED, &stored)),
+        CreateOutcome::Existed(stored)
+            if stored.item.pickup_location == pickup && stored.item.destination == destination =>
+        {
             Ok(created(StatusCode::OK, &stored))
         }
-        Created::Existed(_) => Err(ApiError::KeyReused),
-        Created::UserBusy { current } => Err(ApiError::UserBusy { current: current_of(&app, current).await? }),
-        Created::UnknownUser => Err(ApiError::NotFound { what: "user" }),
+        CreateOutcome::Existed(_) => Err(ApiError::KeyReused),
+        CreateOutcome::UserBusy { current } => Err(ApiError::UserBusy { current: current_of(&app, current).await? }),
+        CreateOutcome::UnknownUser => Err(ApiError::NotFound { what: "user" }),
     }
 }
 

@@ -14,8 +14,7 @@ use crate::http::openapi::{BodyRefusals, Conflict, DriverPath, Missing, Refusals
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::http::{convert, validate};
-use crate::ports::{AvailabilityChange, FleetEntry, Person, PortError};
-use crate::store::entity::DriverItem;
+use crate::ports::{AvailabilityChange, Driver, FleetEntry, Person, PortError};
 
 /// Create or replace a driver's profile.
 ///
@@ -108,9 +107,9 @@ pub async fn put_availability(
             let cached = match (body.status, fleet_entry(&item)) {
                 // The item stores whole seconds, but the cache orders pings by milliseconds.
                 (AvailabilityStatus::Active, Some(entry)) => {
-                    ports.fleet.put(&[FleetEntry { position, seen_at: now, ..entry }]).await
+                    ports.fleet.positions.put(&[FleetEntry { position, seen_at: now, ..entry }]).await
                 }
-                _ => ports.fleet.set_status(&id, status, None).await,
+                _ => ports.fleet.reservations.set_status(&id, status, None).await,
             };
             note_cache(&app, cached);
             Ok(Json(convert::driver(*item)))
@@ -122,9 +121,9 @@ pub async fn put_availability(
     }
 }
 
-async fn refresh_cache(app: &AppState, item: &DriverItem) {
+async fn refresh_cache(app: &AppState, item: &Driver) {
     if let Some(entry) = fleet_entry(item) {
-        note_cache(app, app.engine.ports.fleet.put(&[entry]).await);
+        note_cache(app, app.engine.ports.fleet.positions.put(&[entry]).await);
     }
 }
 

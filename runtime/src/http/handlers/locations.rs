@@ -18,7 +18,7 @@ use crate::http::openapi::{BodyRefusals, DriverPath, Missing};
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::http::validate;
-use crate::ports::{Person, Ping, PortError, Recorded, RouteTail};
+use crate::ports::{Person, Ping, PingOutcome, PortError, RouteTail};
 
 /// Maximum positions in one batch.
 const BATCH_MAX: usize = 500;
@@ -117,7 +117,7 @@ impl PingInput {
 async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
     let PingInput { pings, inaccurate } = given;
     let metrics = &app.engine.metrics;
-    let recorded = app.engine.ports.fleet.record(&pings).await;
+    let recorded = app.engine.ports.fleet.positions.record(&pings).await;
     let mut recorded = recorded.inspect_err(|error| {
         metrics.port_error(error);
         metrics.pings("refused", u32::try_from(pings.len()).unwrap_or(u32::MAX));
@@ -127,14 +127,14 @@ async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<Loca
     let mut points = Vec::new();
     for (ping, recorded) in pings.iter().zip(recorded) {
         match recorded {
-            Recorded::Seen => accepted += 1,
-            Recorded::OnDispatch(dispatch) => {
+            PingOutcome::Seen => accepted += 1,
+            PingOutcome::OnDispatch(dispatch) => {
                 points.push((dispatch, RoutePoint { position: ping.position, at: ping.at }));
                 accepted += 1;
             }
-            Recorded::Outdated => outdated += 1,
-            Recorded::Implausible => implausible += 1,
-            Recorded::Unknown => unknown += 1,
+            PingOutcome::Outdated => outdated += 1,
+            PingOutcome::Implausible => implausible += 1,
+            PingOutcome::Unknown => unknown += 1,
         }
     }
     extend_routes(app, &points).await;
@@ -149,9 +149,9 @@ async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<Loca
 
 /// Loads drivers that the cache does not know from the table, and records their pings again. Drivers without a profile
 /// stay unknown.
-async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recorded]) -> Result<(), ApiError> {
+async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [PingOutcome]) -> Result<(), ApiError> {
     let unknown: Vec<usize> =
-        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == Recorded::Unknown).collect();
+        (0..pings.len().min(recorded.len())).filter(|i| recorded[*i] == PingOutcome::Unknown).collect();
     if unknown.is_empty() {
         return Ok(());
     }
@@ -165,11 +165,11 @@ async fn introduce_unknown(app: &AppState, pings: &[Ping], recorded: &mut [Recor
     if entries.is_empty() {
         return Ok(());
     }
-    ports.fleet.put(&entries).await?;
+    ports.fleet.positions.put(&entries).await?;
     let known: BTreeSet<&DriverId> = entries.iter().map(|entry| &entry.driver).collect();
     let again: Vec<usize> = unknown.into_iter().filter(|index| known.contains(&pings[*index].driver)).collect();
     let repeated: Vec<Ping> = again.iter().map(|index| pings[*index].clone()).collect();
-    for (index, answer) in again.into_iter().zip(ports.fleet.record(&repeated).await?) {
+    for (index, answer) in again.into_iter().zip(ports.fleet.positions.record(&repeated).await?) {
         recorded[index] = answer;
     }
     Ok(())
@@ -184,7 +184,7 @@ async fn extend_routes(app: &AppState, points: &[(DispatchId, RoutePoint)]) {
         app.engine.metrics.port_error(&error);
         tracing::warn!(%error, "cannot extend routes");
     };
-    match app.engine.ports.fleet.push_route(points).await {
+    match app.engine.ports.fleet.routes.push(points).await {
         Ok(tails) => {
             for (dispatch, tail) in tails {
                 store_chunks(app, &dispatch, tail).await.unwrap_or_else(failed);
@@ -200,7 +200,7 @@ async fn store_chunks(app: &AppState, dispatch: &DispatchId, tail: RouteTail) ->
     let ports = &app.engine.ports;
     for (number, chunk) in (tail.next_chunk..).zip(tail.points.chunks_exact(ROUTE_CHUNK_POINTS)) {
         ports.dispatches.append_route(dispatch, number, chunk).await?;
-        ports.fleet.trim_route(dispatch, number, chunk.len()).await?;
+        ports.fleet.routes.trim(dispatch, number, chunk.len()).await?;
     }
     Ok(())
 }

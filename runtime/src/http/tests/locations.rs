@@ -7,7 +7,7 @@ use dispatch_core::person::PersonStatus;
 use serde_json::{Value, json};
 
 use super::{World, pickup};
-use crate::ports::Fleet as _;
+use crate::ports::{DriverSearch as _, PositionSink as _};
 use crate::testing::faults::FailAt;
 
 fn at(lat: f64) -> Value {
@@ -139,7 +139,7 @@ async fn pings_of_a_trip_become_chunks_of_its_route_and_then_the_fare() {
     let dispatch = DispatchId::from_suffix(&id).unwrap();
     let ports = &world.state.engine.ports;
     let stored = ports.dispatches.read_route(&dispatch).await.unwrap();
-    let tail = ports.fleet.route_tail(&dispatch).await.unwrap();
+    let tail = ports.fleet.routes.tail(&dispatch).await.unwrap();
     assert!(!stored.is_empty(), "complete chunks are in the table");
     assert_eq!(stored.len() + tail.points.len(), 60);
     let ended = json!({"driverId": "driver#00001", "type": "TRIP_COMPLETED"});

@@ -40,8 +40,8 @@ use crate::engine::Engine;
 use crate::eta::StraightLine;
 use crate::fleet::fake::FakeFleet;
 use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
-use crate::ports::Ports;
 use crate::ports::clock::FakeClock;
+use crate::ports::{FleetPorts, Ports};
 use crate::store::fake::MemoryStore;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::faults::{Failing, Faults};
@@ -176,7 +176,7 @@ impl World {
         let mut ports = Ports {
             dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
             profiles: Arc::new(store.clone()),
-            fleet: fleet.clone(),
+            fleet: FleetPorts::new(&fleet),
             timers: Arc::new(FakeTimers::default()),
             responses: Arc::new(FakeResponses::default()),
             notifier: Arc::new(FakeNotifier::default()),

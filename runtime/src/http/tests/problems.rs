@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, World, driver_profile, pickup, ride_request, user_profile, with_json};
 use crate::ports::{
-    Commit, Created, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
+    Commit, CreateOutcome, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
 };
 
 /// Asserts what holds for every problem, and returns its document.
@@ -213,7 +213,7 @@ struct Failing(fn() -> PortError);
 
 #[async_trait]
 impl DispatchStore for Failing {
-    async fn create(&self, _: NewDispatch) -> Result<Created, PortError> {
+    async fn create(&self, _: NewDispatch) -> Result<CreateOutcome, PortError> {
         Err(self.0())
     }
 

@@ -1,4 +1,4 @@
-//! How often a failing service is called: tries are made at one layer, so they do not multiply.
+//! Counts calls to a failing service: one layer retries, so that attempts do not multiply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use dispatch_api::worker_config::AwsEndpoint;
 use dispatch_core::dispatch::{CandidateRef, Event, Rules, step};
 use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
@@ -21,14 +22,13 @@ use crate::ports::{
     DispatchStore as _, IdempotencyStore as _, IdempotentRequest, NewDispatch, PortError, StoredDispatch,
 };
 use crate::store::DynamoStore;
-use crate::store::entity::Location;
 
 const CONFLICT: &str = r#"{"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException", "Message": "cancelled",
     "CancellationReasons": [{"Code": "TransactionConflict", "Message": "busy"}, {"Code": "None"}]}"#;
 const THROTTLED: &str = r#"{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "slow down"}"#;
 const BROKEN: &str = r#"{"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "sorry"}"#;
 
-/// A table whose every call is answered in one way, and the number of calls.
+/// A table that answers every call in the same way and counts the calls.
 struct Failing {
     store: DynamoStore,
     calls: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ impl Failing {
         Self { store: DynamoStore::new(client, "table", 1, city()), calls }
     }
 
-    /// The calls that `work` makes until it says that it is not possible right now.
+    /// The number of calls that `work` makes until it fails as unavailable.
     async fn calls<T>(&self, work: impl Future<Output = Result<T, PortError>>) -> usize {
         let before = self.calls.load(Ordering::SeqCst);
         assert!(matches!(work.await, Err(PortError::Unavailable { .. })));
@@ -85,19 +85,19 @@ fn stored(store: &DynamoStore) -> StoredDispatch {
 }
 
 #[tokio::test]
-async fn tries_are_made_at_one_layer() {
+async fn one_layer_retries() {
     let keyed = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "h".to_owned() };
-    // A cancelled transaction is tried again here, never by the SDK.
+    // The store retries a cancelled transaction, never the SDK.
     let conflict = Failing::with(StatusCode::BAD_REQUEST, CONFLICT).await;
     assert_eq!(conflict.calls(conflict.store.create(new())).await, 5);
 
-    // A throttled write, likewise; a throttled read is the SDK's to try again.
+    // The same for a throttled write. The SDK retries a throttled read.
     let throttled = Failing::with(StatusCode::BAD_REQUEST, THROTTLED).await;
     assert_eq!(throttled.calls(throttled.store.create(new())).await, 5);
     assert_eq!(throttled.calls(throttled.store.begin(&keyed, NOW)).await, 5);
     assert_eq!(throttled.calls(throttled.store.load(&new().id)).await, 3);
 
-    // Where there is no telling, five tries and one look, which is a read and has three seconds.
+    // In doubt: five attempts and one lookup, which is a read of up to three seconds.
     let broken = Failing::with(StatusCode::INTERNAL_SERVER_ERROR, BROKEN).await;
     assert!((6..=8).contains(&broken.calls(broken.store.create(new())).await));
     let before = stored(&broken.store);
