@@ -241,7 +241,7 @@ fn text(played: &[Played]) -> Vec<String> {
             .to_owned(),
         "Riders give up: with *short* patience as in Kakao's published figures (9.8 % within 15 s, 28.8 % within 18 \
          s), otherwise four times as slowly. *Served* and *gave up* are shares of the requests in the counted time. \
-         The times to a match cover served requests only, so an arm that serves few looks better there than it is; \
+         The times to a match cover served requests only, so an arm that serves few appears better there than it is; \
          *waited* covers all requests, until a driver accepts or the request ends. *Wasted* offers went to drivers who \
          could not have got the ride, because another driver got it or they already had one. After every run all rides \
          and offers are audited: no driver was on two rides, no request was accepted twice, and with C, D and E no \

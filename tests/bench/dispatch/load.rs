@@ -34,7 +34,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const TIMERS_EXPIRE_WITHIN: Duration = Duration::from_secs(18);
 /// Time over which the idle load is measured.
 const IDLE_FOR: Duration = Duration::from_secs(10);
-/// Distance between two users, who stand in columns, each with a driver nearby, m.
+/// Distance between two users, in columns from south to north, each with a driver nearby, m.
 const APART_M: f64 = 150.0;
 
 pub struct Load {
