@@ -18,7 +18,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 
 use crate::Size;
-use crate::plot::{Bars, Group, Stand};
+use crate::plot::{Arrangement, Bars, Group};
 use crate::report::{Goal, Plot, Section, Table};
 use crate::search::Costs;
 use crate::seoul::Seoul;
@@ -202,7 +202,7 @@ pub fn main_one(played: &[Played]) -> Option<&Played> {
 }
 
 /// The report of all scenarios.
-pub fn section(played: &[Played]) -> Section {
+pub fn section(played: &[Played]) -> anyhow::Result<Section> {
     let main = main_one(played);
     let mut tables = Vec::new();
     for played in played {
@@ -210,13 +210,13 @@ pub fn section(played: &[Played]) -> Section {
         tables.push(ratios(played));
     }
     tables.extend(main.map(calls));
-    Section {
+    Ok(Section {
         title: "A city in virtual time",
         text: text(played),
         tables,
-        plots: main.map(plots).unwrap_or_default(),
+        plots: main.map(plots).transpose()?.unwrap_or_default(),
         goals: goals(played),
-    }
+    })
 }
 
 fn text(played: &[Played]) -> Vec<String> {
@@ -366,7 +366,7 @@ fn calls(played: &Played) -> Table {
     table
 }
 
-fn plots(played: &Played) -> Vec<Plot> {
+fn plots(played: &Played) -> anyhow::Result<Vec<Plot>> {
     let group = |arm: Arm, metrics: &[Metric]| Group {
         name: arm.name().to_owned(),
         values: metrics.iter().map(|metric| played.median(arm, *metric)).collect(),
@@ -375,22 +375,22 @@ fn plots(played: &Played) -> Vec<Plot> {
         title: format!("Waiting for a driver, {}", played.name()),
         x: "seconds, median of all seeds",
         legend: vec!["mean of all riders", "half of those served", "95 % of those served"],
-        stand: Stand::Grouped,
+        arrangement: Arrangement::Grouped,
         groups: Arm::ALL.map(|arm| group(arm, &[Metric::Waited, Metric::MatchP50, Metric::MatchP95])).into(),
     };
     let calls = Bars {
         title: format!("Calls of AWS for each accepted ride, {}", played.name()),
         x: "calls, counted in the model",
         legend: CALLS.map(|(_, name)| name).into(),
-        stand: Stand::Stacked,
+        arrangement: Arrangement::Stacked,
         groups: Arm::ALL.map(|arm| group(arm, &CALLS.map(|(metric, _)| metric))).into(),
     };
-    vec![
-        Plot { file: "match.svg", alt: "Time to a match by way of dispatching".to_owned(), svg: times.svg() },
+    Ok(vec![
+        Plot { file: "match.svg", alt: "Time to a match by way of dispatching".to_owned(), svg: times.svg()? },
         Plot {
             file: "calls.svg",
             alt: "Calls of AWS for each ride by way of dispatching".to_owned(),
-            svg: calls.svg(),
+            svg: calls.svg()?,
         },
-    ]
+    ])
 }

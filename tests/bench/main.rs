@@ -102,7 +102,7 @@ async fn measure(part: Part, size: Size, known: &mut Known) -> anyhow::Result<Ve
         }
         Part::City => {
             let played = city::play(size, known.costs)?;
-            let mut sections = vec![city::section(&played)];
+            let mut sections = vec![city::section(&played)?];
             sections.extend(city::main_one(&played).map(cost::section).transpose()?);
             Ok(sections)
         }

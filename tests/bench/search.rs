@@ -121,7 +121,7 @@ pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
         title: "Search: the nearest five drivers",
         text: text(&measured),
         tables: vec![latencies(&measured), ratios(&measured), prices(&measured)],
-        plots: vec![plot(&measured)],
+        plots: vec![plot(&measured)?],
         goals: goals(&measured),
     };
     Ok((section, costs))
@@ -217,7 +217,7 @@ fn goals(measured: &[Fleet]) -> Vec<Goal> {
     goals
 }
 
-fn plot(measured: &[Fleet]) -> Plot {
+fn plot(measured: &[Fleet]) -> anyhow::Result<Plot> {
     let names = measured.last().map(Fleet::ways).unwrap_or_default().into_iter().map(|(name, _)| name);
     let series = names.map(|name| {
         let point = |fleet: &Fleet| {
@@ -232,5 +232,5 @@ fn plot(measured: &[Fleet]) -> Plot {
         y: "microseconds",
         series: series.collect(),
     };
-    Plot { file: "search.svg", alt: "Search latency by fleet size".to_owned(), svg: lines.svg() }
+    Ok(Plot { file: "search.svg", alt: "Search latency by fleet size".to_owned(), svg: lines.svg()? })
 }

@@ -50,6 +50,7 @@ fn seoul_has_the_defaults_except_where_its_comments_say_so() -> Outcome {
     plain.aws.tags.clone_from(&seoul.spec.aws.tags);
     plain.export.schedule = Some("0 4 * * *".to_owned());
     plain.dispatch.offer_timeout_seconds = 15;
+    plain.dispatch.search_rings_meters = vec![500, 1000, 1500, 2500];
     plain.deletion_policy = Some(DeletionPolicy::Retain);
     assert_eq!(seoul.spec, plain);
     Ok(())

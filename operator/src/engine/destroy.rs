@@ -11,7 +11,6 @@ use thiserror::Error;
 use crate::cloud::ports::{PortError, Ports, TableCorrection};
 use crate::cloud::stack::{Next, StackDescription, StackState};
 use crate::engine::apply::{self, Deletion, FinalState, Freshness, Run, StackWaiter};
-use crate::engine::desired::Desired;
 use crate::engine::error::EngineError;
 use crate::engine::observe;
 use crate::engine::outcome::Verdict;
@@ -22,6 +21,7 @@ use crate::engine::plan::template::{BUCKET, TABLE};
 use crate::engine::plan::{Approval, Credential, Retry};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::Settings;
+use crate::engine::stack_input::StackInput;
 
 /// Limit of pages of 1,000 object versions removed in one run: a million, about ten minutes. A larger bucket takes
 /// several runs, or a lifecycle rule.
@@ -207,7 +207,7 @@ async fn prepare(
     // The application is deleted anyway, so its key is not required.
     open.spec.notifications.fcm = None;
     let account = observe::account(ports, Some(&found)).await?;
-    let desired = Desired::without_secrets(&open, Some(&found), &account)?;
+    let desired = StackInput::without_secrets(&open, Some(&found), &account)?;
     // The request for the deletion approves every change that it requires.
     let approval = Approval::Replacements;
     open.spec.approval_policy = dispatch_api::dispatch_system::ApprovalPolicy::Auto;

@@ -3,7 +3,7 @@
 //! and the Kubernetes controller both use [`reconcile::reconcile`].
 
 pub mod apply;
-pub mod desired;
+pub mod comparison;
 pub mod destroy;
 pub mod error;
 pub mod export;
@@ -16,5 +16,6 @@ pub mod progress;
 pub mod reconcile;
 pub mod secrets;
 pub mod settings;
+pub mod stack_input;
 pub mod status;
 pub mod worker_config;

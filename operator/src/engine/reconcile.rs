@@ -6,6 +6,7 @@ use crate::engine::settings::Mode;
 use crate::engine::settings::RetryPolicy;
 use crate::engine::settings::Settings;
 use crate::engine::settings::WaitPolicy;
+use crate::engine::stack_input::StackInput;
 
 use dispatch_api::conditions::{ConditionType, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy, OutputsStatus};
@@ -15,7 +16,7 @@ use crate::cloud::ResourceChange;
 use crate::cloud::ports::Ports;
 use crate::cloud::stack::{ChangeSetKind, ChangeSetState, StackDescription};
 use crate::engine::apply::{self, Run};
-use crate::engine::desired::Desired;
+use crate::engine::comparison::Comparison;
 use crate::engine::outcome::{StackResult, Verdict};
 use crate::engine::outputs::ArnBase;
 use crate::engine::plan::{
@@ -61,7 +62,8 @@ pub async fn reconcile(
         return examine(system, ports, settings, Depth::Resources).await;
     }
     let (found, account) = find(system, ports, settings).await?;
-    let desired = Desired::of(system, &settings.secrets, &account)?;
+    let desired = StackInput::new(system, &settings.secrets, &account)?;
+    let before = Comparison::new(&desired, found.as_ref());
     let mut run = Run {
         system,
         desired: &desired,
@@ -70,16 +72,17 @@ pub async fn reconcile(
         retry: retry(system, &desired, settings),
         adoption: settings.adoption,
         gate: settings.gate.as_deref(),
-        credential: credential(&desired, found.as_ref()),
+        credential: before.credential,
         wait_policy: settings.wait_policy,
         skip: settings.skip.as_slice(),
         progress,
     };
-    let tags = tag_step(&desired, found.as_ref());
+    let tags = before.tag_step();
     let mut stack = run.converge(found).await?;
     let (mut found_parts, mut finding) = (DirectResources::default(), DirectFinding::default());
     let mut steps = Vec::new();
-    if let Some(living) = owned_and_stable(&desired, stack.stack.as_ref()) {
+    let after = Comparison::new(&desired, stack.stack.as_ref());
+    if let Some(living) = stack.stack.as_ref().filter(|_| after.is_usable) {
         found_parts = observe::direct_resources(system, ports, living, drift(settings)).await?;
         // `converge` has sent a changed credential to SNS right before the stack recorded it.
         finding = direct_steps(system, &found_parts, Credential::Same);
@@ -92,7 +95,7 @@ pub async fn reconcile(
     let changed = stack.changed || !steps.is_empty();
     // A process that was killed after it submitted the input could not record that; a stack that has the input proves
     // it.
-    stack.attempted |= desired.compare(stack.stack.as_ref()) == Input::Applied;
+    stack.attempted |= after.input == Input::Applied;
     match tags {
         Some(tags) if stack.changed => steps.push(tags),
         tags => finding.reported.extend(tags),
@@ -101,6 +104,7 @@ pub async fn reconcile(
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
+        comparison: &after,
         ports,
         settings,
         stack,
@@ -137,20 +141,21 @@ async fn examine(
     depth: Depth,
 ) -> Result<ReconcileReport, EngineError> {
     let (found, account) = find(system, ports, settings).await?;
-    let desired = match Desired::of(system, &settings.secrets, &account) {
-        Err(EngineError::SecretMissing { .. }) => Desired::without_secrets(system, found.as_ref(), &account)?,
+    let desired = match StackInput::new(system, &settings.secrets, &account) {
+        Err(EngineError::SecretMissing { .. }) => StackInput::without_secrets(system, found.as_ref(), &account)?,
         other => other?,
     };
-    let input = desired.applied(found.as_ref());
+    let comparison = Comparison::new(&desired, found.as_ref());
+    let input = comparison.recorded;
     let (mut found_parts, mut finding) = (DirectResources::default(), DirectFinding::default());
-    if let Some(living) = owned_and_stable(&desired, found.as_ref()) {
+    if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
         found_parts = observe::direct_resources(system, ports, living, drift_look(settings, input)).await?;
         finding = direct_steps(system, &found_parts, Credential::Same);
         let (drift, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut finding.steps).into_iter().partition(DirectStep::corrects_drift);
         finding.reported.extend(drift);
         finding.problems.extend(rest.iter().map(|step| format!("pending: {step}")));
-        finding.reported.extend(tag_step(&desired, found.as_ref()));
+        finding.reported.extend(comparison.tag_step());
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
     let mut verdict = match desired.refusal(found.as_ref(), settings.adoption) {
@@ -174,6 +179,7 @@ async fn examine(
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
+        comparison: &comparison,
         ports,
         settings,
         stack,
@@ -190,11 +196,12 @@ async fn examine(
 /// is created, and the plan says only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, EngineError> {
     let (found, account) = find(system, ports, settings).await?;
-    let desired = Desired::of(system, &settings.secrets, &account)?;
+    let desired = StackInput::new(system, &settings.secrets, &account)?;
     if let Some(message) = desired.refusal(found.as_ref(), settings.adoption) {
         return Err(EngineError::OwnedByAnother(message));
     }
-    let mut step = next_step(found.as_ref(), desired.compare(found.as_ref()), Retry::Allowed);
+    let comparison = Comparison::new(&desired, found.as_ref());
+    let mut step = comparison.next_step(found.as_ref(), Retry::Allowed);
     let may_write = !system.spec.suspend && system.spec.management_policy == ManagementPolicy::Full;
     let changes = match step {
         StackStep::Create | StackStep::DeleteThenCreate => desired.resources.clone(),
@@ -205,10 +212,10 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
         step = StackStep::UpToDate;
     }
     let mut steps = Vec::new();
-    if let Some(living) = owned_and_stable(&desired, found.as_ref()) {
+    if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
         let input = if step == StackStep::UpToDate { Input::Applied } else { Input::Different };
         let found_parts = observe::direct_resources(system, ports, living, drift_look(settings, input)).await?;
-        steps = direct_steps(system, &found_parts, credential(&desired, found.as_ref())).steps;
+        steps = direct_steps(system, &found_parts, comparison.credential).steps;
     }
     Ok(Plan::new(&desired.hash(), step, changes, steps))
 }
@@ -236,7 +243,7 @@ async fn find(
 
 /// The changes that an apply would make. A change set that is not computed in time stays for the next run.
 async fn planned(
-    desired: &Desired,
+    desired: &StackInput,
     ports: &Ports,
     found: Option<&StackDescription>,
     wait_policy: WaitPolicy,
@@ -244,7 +251,7 @@ async fn planned(
     if next_step(found, Input::Different, Retry::Allowed) != StackStep::Update {
         return Ok((Verdict::Planned, desired.resources.clone()));
     }
-    let request = desired.change_set(ChangeSetKind::Update, found);
+    let request = apply::change_set(desired, ChangeSetKind::Update, found);
     let set = apply::compute(ports, &request, wait_policy).await?;
     if set.state == ChangeSetState::Pending {
         return Ok((Verdict::Comparing, Vec::new()));
@@ -258,12 +265,12 @@ async fn planned(
 }
 
 async fn preview_update(
-    desired: &Desired,
+    desired: &StackInput,
     ports: &Ports,
     found: Option<&StackDescription>,
     wait_policy: WaitPolicy,
 ) -> Result<Vec<ResourceChange>, EngineError> {
-    let request = desired.change_set(ChangeSetKind::Update, found);
+    let request = apply::change_set(desired, ChangeSetKind::Update, found);
     let set = apply::compute(ports, &request, wait_policy).await?;
     ports.stacks.discard(&request.stack, &request.name).await?;
     match set.state {
@@ -271,12 +278,6 @@ async fn preview_update(
         ChangeSetState::Pending => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
         ChangeSetState::Failed(reason) => Err(EngineError::ChangeSet(reason)),
     }
-}
-
-/// The correction of stack tags that were changed outside CloudFormation. It propagates to the stack's resources.
-fn tag_step(desired: &Desired, found: Option<&StackDescription>) -> Option<DirectStep> {
-    let differences = desired.tag_drift(found);
-    (!differences.is_empty()).then_some(DirectStep::CorrectTags { differences })
 }
 
 /// Differences that are only not applied yet are not drift.
@@ -292,18 +293,9 @@ fn drift(settings: &Settings) -> DriftDetection {
     if settings.previous.as_ref().is_some_and(wrong) { DriftDetection::Look } else { settings.drift }
 }
 
-fn credential(desired: &Desired, found: Option<&StackDescription>) -> Credential {
-    if desired.secrets_applied(found) { Credential::Same } else { Credential::Changed }
-}
-
-/// The stack, if it belongs to this system and its resources are usable.
-fn owned_and_stable<'a>(desired: &Desired, found: Option<&'a StackDescription>) -> Option<&'a StackDescription> {
-    found.filter(|stack| stack.state.serves() && desired.owns(Some(stack)))
-}
-
 /// The controller does not repeat what it attempted for the same generation; an explicit request does. The stack's
 /// state shows whether the attempt failed.
-fn retry(system: &ValidatedSystem, desired: &Desired, settings: &Settings) -> Retry {
+fn retry(system: &ValidatedSystem, desired: &StackInput, settings: &Settings) -> Retry {
     let attempt = settings.previous.as_ref().and_then(|previous| previous.last_attempt.as_ref());
     let tried =
         attempt.is_some_and(|attempt| attempt.generation == system.generation && attempt.hash == desired.hash());
@@ -312,7 +304,8 @@ fn retry(system: &ValidatedSystem, desired: &Desired, settings: &Settings) -> Re
 
 struct Conclusion<'a> {
     system: &'a ValidatedSystem,
-    desired: &'a Desired,
+    desired: &'a StackInput,
+    comparison: &'a Comparison,
     ports: &'a Ports,
     settings: &'a Settings,
     stack: StackResult,
@@ -324,21 +317,20 @@ struct Conclusion<'a> {
 
 fn conclude(end: Conclusion<'_>) -> ReconcileReport {
     let stack = end.stack.stack.as_ref();
-    let index_steps = end.desired.index_steps(stack);
+    let (comparison, index_steps) = (end.comparison, end.comparison.index_steps.as_ref());
     // Workers query both indexes from their start.
-    let whole = owned_and_stable(end.desired, stack).filter(|_| index_steps.is_none());
+    let whole = stack.filter(|_| comparison.is_usable && index_steps.is_none());
     let outputs = whole.and_then(|stack| outputs::read(end.system, &stack.outputs, &end.parts));
-    let input = end.desired.compare(stack);
     let status = status::of(&status::Facts {
         system: end.system,
         verdict: &end.stack.verdict,
         stack,
-        applied_hash: (input == Input::Applied).then(|| end.desired.hash()),
+        applied_hash: (comparison.input == Input::Applied).then(|| end.desired.hash()),
         attempted_hash: end.stack.attempted.then(|| end.desired.hash()),
         skipped: &end.stack.skipped,
         approval: &end.settings.approval,
         account: &end.desired.account,
-        index_steps: index_steps.as_ref(),
+        index_steps,
         outputs: outputs.as_ref(),
         finding: &end.finding,
         plan: &end.plan,

@@ -3,17 +3,15 @@
 
 use dispatch_core::candidate::{DriverSnapshot, Search};
 use dispatch_core::dispatch::{
-    CandidateRef, Companion, Dispatch, DispatchStatus, Event, FollowUp, Matching, OfferOutcome, Rules, Step, step,
+    CandidateRef, Companion, DispatchStatus, Event, FollowUp, OfferOutcome, Rules, Step, step,
 };
-use dispatch_core::ids::{DispatchId, DriverId, UserId};
-use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::ids::DriverId;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::fleet::index::Wanted;
 
 use super::arm::{Arm, Source};
 use super::bill::{self, NoRide};
-use super::trace::RequestPlan;
 use super::world::{Partition, STREAM_MS, What, World};
 
 /// Drivers read for each candidate, and the number if none of these was eligible, as in the engine.
@@ -21,29 +19,6 @@ const LOOKED_AT_PER_CANDIDATE: usize = 4;
 const LOOKED_AT_WIDE: usize = 200;
 /// Time by which a hold outlasts its offer, as in the engine, ms.
 const HOLD_GRACE_MS: u64 = 5_000;
-
-/// A request that was just stored.
-pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &DispatchPolicy) -> Dispatch {
-    let created_at = EpochMs(i64::try_from(plan.at).unwrap_or(i64::MAX));
-    Dispatch {
-        id,
-        user,
-        driver: None,
-        status: DispatchStatus::Requested,
-        offer_seq: 0,
-        ver: 1,
-        created_at,
-        pickup: plan.pickup,
-        estimated_fare: plan.fare,
-        matching: Matching {
-            max_attempts: policy.max_attempts,
-            search_until: created_at.plus_ms(policy.search_budget_ms),
-            ..Matching::default()
-        },
-        last_trip_event: None,
-        trip_started_at: None,
-    }
-}
 
 /// The number of a driver of this city.
 pub fn number_of(id: &DriverId) -> u32 {

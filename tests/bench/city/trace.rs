@@ -1,8 +1,12 @@
 //! Traffic that is equal for all arms: the requests with their places and the riders' patience, and the drivers'
 //! answers.
 
+use dispatch_core::dispatch::{Dispatch, DispatchStatus, Matching};
 use dispatch_core::fare::FareTable;
 use dispatch_core::geo::Coordinate;
+use dispatch_core::ids::{DispatchId, UserId};
+use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::time::EpochMs;
 use dispatch_simulator::random::{Actor, Dice, millis};
 
 use crate::seoul::Seoul;
@@ -89,6 +93,29 @@ pub struct RequestPlan {
     pub ride_ms: u64,
     /// Time until the rider gives up, ms after the request.
     pub patience_ms: u64,
+}
+
+/// A request that was just stored.
+pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &DispatchPolicy) -> Dispatch {
+    let created_at = EpochMs(i64::try_from(plan.at).unwrap_or(i64::MAX));
+    Dispatch {
+        id,
+        user,
+        driver: None,
+        status: DispatchStatus::Requested,
+        offer_seq: 0,
+        ver: 1,
+        created_at,
+        pickup: plan.pickup,
+        estimated_fare: plan.fare,
+        matching: Matching {
+            max_attempts: policy.max_attempts,
+            search_until: created_at.plus_ms(policy.search_budget_ms),
+            ..Matching::default()
+        },
+        last_trip_event: None,
+        trip_started_at: None,
+    }
 }
 
 /// The traffic of one scenario and one seed.

@@ -1,11 +1,21 @@
-//! Creates, finds, awaits and removes change sets.
+//! Builds, creates, finds, awaits and removes change sets.
 
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{PortError, PortErrorKind, Ports};
-use crate::cloud::stack::{ChangeSet, ChangeSetRequest, ChangeSetState};
-use crate::engine::desired::CHANGE_SET_PREFIX;
+use crate::cloud::stack::{ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription};
+use crate::engine::comparison::Comparison;
+use crate::engine::plan::digests::{IMPORTED, RECORD, TEMPLATE_DIGEST};
+use crate::engine::plan::hex;
+use crate::engine::plan::indexes::IndexSteps;
+use crate::engine::plan::template;
 use crate::engine::settings::WaitPolicy;
+use crate::engine::stack_input::StackInput;
+
+/// Prefix of the names of this program's change sets.
+pub(crate) const CHANGE_SET_PREFIX: &str = "coactus-";
 
 /// Creates a change set, or finds the one that an earlier run created from the same input, and waits until it is
 /// computed.
@@ -56,4 +66,75 @@ pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str
             Vec::new()
         }
     }
+}
+
+/// The change set that creates the stack and imports the data that an earlier one retained.
+///
+/// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place.
+/// Otherwise both policies mean the same, so the digests stay, unless the spec's policy is `Delete`: CloudFormation
+/// imports only resources with a retaining policy, so the next comparison has to find a difference. A table that
+/// lacks indexes is imported without them; they are added one by one.
+pub(crate) fn import(
+    desired: &StackInput,
+    found: Option<&StackDescription>,
+    steps: Option<&IndexSteps>,
+) -> ChangeSetRequest {
+    let mut request = change_set(desired, ChangeSetKind::Create, found);
+    request.existing = OnExisting::Import;
+    let mut body = desired.template.clone();
+    for id in template::DATA_RESOURCES {
+        if body["Resources"][id]["DeletionPolicy"] == "Delete" {
+            record(&mut body, IMPORTED);
+        }
+        body["Resources"][id]["DeletionPolicy"] = json!("Retain");
+    }
+    if let Some(steps) = steps {
+        lack_indexes(&mut body, steps);
+    }
+    request.template = body.to_string();
+    request.name.push_str("-import");
+    request
+}
+
+/// The change set that updates `found` to this input, or adds the next missing index of its table. Its name is
+/// derived from both, so that a run after an interrupted one finds the same change set.
+pub(crate) fn change_set(
+    desired: &StackInput,
+    kind: ChangeSetKind,
+    found: Option<&StackDescription>,
+) -> ChangeSetRequest {
+    let living = found.filter(|_| kind == ChangeSetKind::Update);
+    let base = living.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
+    let digest = hex(&Sha256::digest(format!("{} {base}", desired.hash())));
+    let lacking = Comparison::new(desired, living).index_steps.and_then(|steps| steps.after());
+    let template = lacking.map_or_else(
+        || desired.body.clone(),
+        |steps| {
+            let mut body = desired.template.clone();
+            lack_indexes(&mut body, &steps);
+            body.to_string()
+        },
+    );
+    ChangeSetRequest {
+        stack: desired.stack.clone(),
+        name: format!("{CHANGE_SET_PREFIX}{}", digest.get(..32).unwrap_or(&digest)),
+        kind,
+        template,
+        parameters: desired.parameters.clone(),
+        unchanged: desired.unchanged.clone(),
+        capabilities: template::CAPABILITIES.to_vec(),
+        tags: desired.stack_tags(found),
+        existing: OnExisting::Refuse,
+    }
+}
+
+/// Replaces the template digest, so that the next comparison finds a difference.
+fn record(body: &mut Value, text: &str) {
+    body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(text);
+    body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(text);
+}
+
+fn lack_indexes(body: &mut Value, steps: &IndexSteps) {
+    template::without_indexes(body, &steps.missing());
+    record(body, &steps.record());
 }

@@ -15,7 +15,7 @@ use crate::cloud::ports::{PortError, PortErrorKind, Ports};
 use crate::cloud::stack::{
     ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent, StackState,
 };
-use crate::engine::desired::Desired;
+use crate::engine::comparison::Comparison;
 use crate::engine::observe;
 use crate::engine::plan::indexes::IndexSteps;
 use crate::engine::plan::ownership::Adoption;
@@ -23,10 +23,11 @@ use crate::engine::plan::skip_resources;
 use crate::engine::plan::{Approval, Credential, ImportRefusal, Input, Plan, Retry, StackStep, importable, next_step};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::{OperationGate, WaitPolicy};
+use crate::engine::stack_input::StackInput;
 
-use change_set::refusals;
+use change_set::{import, refusals};
 
-pub(crate) use change_set::compute;
+pub(crate) use change_set::{change_set, compute};
 pub(crate) use stack_waiter::{FinalState, Freshness, StackWaiter};
 
 /// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more
@@ -39,7 +40,7 @@ type Turn = ControlFlow<StackResult, StackResult>;
 /// One run for one system.
 pub(crate) struct Run<'a> {
     pub system: &'a ValidatedSystem,
-    pub desired: &'a Desired,
+    pub desired: &'a StackInput,
     pub ports: &'a Ports,
     pub approval: &'a Approval,
     pub retry: Retry,
@@ -155,7 +156,7 @@ impl Run<'_> {
 
     /// Updates the stack, or adds the next missing index of its table.
     async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Turn, PortError> {
-        if let Some(steps) = self.desired.index_steps(found.as_ref()) {
+        if let Some(steps) = self.compare(found.as_ref()).index_steps {
             self.step(steps.to_string());
             // DynamoDB creates one index at a time, and another client may have started one.
             if let Some(state) = self.builds_an_index(found.as_ref()).await? {
@@ -163,9 +164,9 @@ impl Run<'_> {
                 return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
             }
         }
-        let request = self.desired.change_set(ChangeSetKind::Update, found.as_ref());
+        let request = change_set(self.desired, ChangeSetKind::Update, found.as_ref());
         let result = self.change(request, found, result).await?;
-        let more = result.verdict == Verdict::Settled && self.desired.index_steps(result.stack.as_ref()).is_some();
+        let more = result.verdict == Verdict::Settled && self.compare(result.stack.as_ref()).index_steps.is_some();
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
     }
 
@@ -192,7 +193,11 @@ impl Run<'_> {
     }
 
     fn next(&self, found: Option<&StackDescription>) -> StackStep {
-        next_step(found, self.desired.compare(found), self.retry)
+        self.compare(found).next_step(found, self.retry)
+    }
+
+    fn compare(&self, found: Option<&StackDescription>) -> Comparison {
+        Comparison::new(self.desired, found)
     }
 
     /// Resources to skip in the rollback of a stack; the inner error says why one cannot be skipped.
@@ -231,13 +236,13 @@ impl Run<'_> {
         let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
         let (reason, message) = match importable(self.system, &kept, self.adoption) {
             Ok(OnExisting::Refuse) => {
-                let request = self.desired.change_set(ChangeSetKind::Create, found.as_ref());
+                let request = change_set(self.desired, ChangeSetKind::Create, found.as_ref());
                 return self.change(request, found, result).await;
             }
             Ok(OnExisting::Import) => {
                 self.step(format!("importing retained data: {kept}"));
                 let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::of(table));
-                return self.change(self.desired.import(found.as_ref(), steps.as_ref()), found, result).await;
+                return self.change(import(self.desired, found.as_ref(), steps.as_ref()), found, result).await;
             }
             Err(ImportRefusal::Another(text)) => (Reason::OwnedByAnother, text),
             Err(ImportRefusal::Unfit(text)) => (Reason::NotAdoptable, text),

@@ -1,5 +1,6 @@
 //! Plans: what to do, derived from the desired and the observed state. Pure: nothing here reads or writes anything.
 
+pub mod digests;
 mod direct_resources;
 pub mod exports;
 pub mod indexes;

@@ -9,7 +9,7 @@ use dispatch_api::annotations::ADOPT;
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::cloud::stack::{Next, StackDescription};
-use crate::engine::desired::TEMPLATE_DIGEST;
+use crate::engine::plan::digests::TEMPLATE_DIGEST;
 
 /// Tag with namespace and name of the system that owns a resource.
 pub const SYSTEM_TAG: &str = "coactus:system";

@@ -1,5 +1,4 @@
-//! The desired input of the stack: the rendered template with parameters and tags, and the digests by which a later run
-//! recognises them. Pure.
+//! The desired input of the stack: the rendered template with its parameters, tags and digests. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,37 +9,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cloud::ResourceChange;
-use crate::cloud::stack::{ChangeSetKind, ChangeSetRequest, OnExisting, StackDescription};
+use crate::cloud::stack::StackDescription;
 use crate::engine::error::EngineError;
-use crate::engine::plan::indexes::IndexSteps;
-use crate::engine::plan::ownership::{Adoption, Owner, Ownership};
+use crate::engine::plan::digests::{RECORD, SECRETS_DIGEST, TEMPLATE_DIGEST};
+use crate::engine::plan::hex;
+use crate::engine::plan::ownership::{Adoption, Owner};
 use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
-use crate::engine::plan::{Input, hex};
 use crate::engine::secrets::Secrets;
 
-/// Stack output with the digest of the template and tags last applied.
-///
-/// An output, not a tag: CloudFormation propagates a stack's tags to its resources, so a digest in a tag would change
-/// every resource on every update. Outputs alone cannot be updated (user guide, "Outputs"), so the digests are also
-/// metadata of [`RECORD`]: a new digest changes a resource, and the outputs follow.
-pub const TEMPLATE_DIGEST: &str = "AppliedTemplateDigest";
-/// Stack output with the digest of the secrets last applied.
-pub const SECRETS_DIGEST: &str = "AppliedSecretsDigest";
-
-/// Replaces the digest after an import, until the spec is applied to the imported data.
-const IMPORTED: &str = "imported";
-/// Logical id of the resource with the digests in its metadata. A wait condition handle creates nothing, costs nothing
-/// and requires no permission.
-pub const RECORD: &str = "AppliedInput";
-
-/// Prefix of the names of this program's change sets.
-pub(crate) const CHANGE_SET_PREFIX: &str = "coactus-";
 pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
 const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
 /// The desired input of the stack.
 #[derive(Clone, Debug)]
-pub struct Desired {
+pub struct StackInput {
     /// AWS account of the stack.
     pub account: String,
     /// Name of the stack.
@@ -56,16 +38,16 @@ pub struct Desired {
     pub fcm: Option<SecretString>,
     /// Every resource of the template, for the plan of a stack that does not exist.
     pub resources: Vec<ResourceChange>,
-    template: Value,
-    template_digest: String,
-    secrets_digest: String,
-    owner: Owner,
-    drift_policy: DriftPolicy,
+    pub(super) template: Value,
+    pub(super) template_digest: String,
+    pub(super) secrets_digest: String,
+    pub(super) owner: Owner,
+    pub(super) drift_policy: DriftPolicy,
 }
 
-impl Desired {
+impl StackInput {
     /// Renders the template for an account and collects the secrets that the spec names.
-    pub fn of(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, EngineError> {
+    pub fn new(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, EngineError> {
         let spec = &system.spec;
         let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
         let fcm = fcm.transpose()?;
@@ -81,7 +63,7 @@ impl Desired {
             }
         }
         let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
-        Self::assemble(system, account, Given { parameters, fcm, secrets_digest, unchanged: Vec::new() })
+        Self::assemble(system, account, SecretInput { parameters, fcm, secrets_digest, unchanged: Vec::new() })
     }
 
     /// The desired input without the secrets, which are assumed to be those already applied. The stack keeps their
@@ -95,12 +77,16 @@ impl Desired {
         Self::assemble(
             system,
             account,
-            Given { secrets_digest: on_record, unchanged: template::parameters(system), ..Given::default() },
+            SecretInput {
+                secrets_digest: on_record,
+                unchanged: template::parameters(system),
+                ..SecretInput::default()
+            },
         )
     }
 
-    fn assemble(system: &ValidatedSystem, account: &str, given: Given) -> Result<Self, EngineError> {
-        let Given { parameters, unchanged, fcm, secrets_digest } = given;
+    fn assemble(system: &ValidatedSystem, account: &str, given: SecretInput) -> Result<Self, EngineError> {
+        let SecretInput { parameters, unchanged, fcm, secrets_digest } = given;
         let rendered = template::render_in(system, Some(account));
         let template_digest = rendered.hash();
         let mut body = rendered.body().clone();
@@ -133,59 +119,9 @@ impl Desired {
         })
     }
 
-    /// Digest of the whole input.
-    pub fn hash(&self) -> String {
-        hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
-    }
-
-    /// Whether a stack has this input, belongs to this system and, if drift is to be corrected, still has its tags.
-    pub fn compare(&self, found: Option<&StackDescription>) -> Input {
-        match self.applied(found) {
-            Input::Applied if self.drift_policy == DriftPolicy::Correct && !self.tag_drift(found).is_empty() => {
-                Input::Different
-            }
-            input => input,
-        }
-    }
-
-    /// Tags that were removed from, or changed on, a stack with this input: the current and the desired value of each.
-    /// Added tags are ignored, because an organisation may require them. Makes no call: the stack's description has
-    /// them.
-    pub fn tag_drift(&self, found: Option<&StackDescription>) -> Vec<String> {
-        let Some(stack) = found.filter(|_| self.applied(found) == Input::Applied) else { return Vec::new() };
-        let wanted = self.wanted_tags(found);
-        let differing = wanted.iter().filter(|(key, value)| stack.tags.get(*key) != Some(*value));
-        differing
-            .map(|(key, value)| {
-                let is = stack.tags.get(key).map_or("absent", String::as_str);
-                format!("tag {key}: {is} instead of {value}")
-            })
-            .collect()
-    }
-
-    fn wanted_tags(&self, found: Option<&StackDescription>) -> BTreeMap<String, String> {
+    /// Tags of the stack: those of the spec, and the owner's.
+    pub fn stack_tags(&self, found: Option<&StackDescription>) -> BTreeMap<String, String> {
         self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect()
-    }
-
-    /// Whether a stack has this input and belongs to this system.
-    pub fn applied(&self, found: Option<&StackDescription>) -> Input {
-        let on_record = |key: &str, digest: &String| found.is_some_and(|stack| stack.outputs.get(key) == Some(digest));
-        let digests = [(TEMPLATE_DIGEST, &self.template_digest), (SECRETS_DIGEST, &self.secrets_digest)];
-        if digests.into_iter().all(|(key, digest)| on_record(key, digest)) && self.owns(found) {
-            Input::Applied
-        } else {
-            Input::Different
-        }
-    }
-
-    /// Whether a stack has these secrets.
-    pub fn secrets_applied(&self, found: Option<&StackDescription>) -> bool {
-        found.is_some_and(|stack| stack.outputs.get(SECRETS_DIGEST) == Some(&self.secrets_digest))
-    }
-
-    /// Whether a stack carries this system's tags.
-    pub fn owns(&self, found: Option<&StackDescription>) -> bool {
-        found.is_some_and(|stack| self.owner.of_stack(stack) == Ownership::Ours)
     }
 
     /// Why the engine must not change a stack.
@@ -193,77 +129,14 @@ impl Desired {
         found.and_then(|stack| self.owner.refusal(stack, adoption))
     }
 
-    /// The change set that creates the stack and imports the data that an earlier one retained.
-    ///
-    /// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place.
-    /// Otherwise both policies mean the same, so the digests stay, unless the spec's policy is `Delete`: CloudFormation
-    /// imports only resources with a retaining policy, so the next comparison has to find a difference. A table that
-    /// lacks indexes is imported without them; they are added one by one.
-    pub fn import(&self, found: Option<&StackDescription>, steps: Option<&IndexSteps>) -> ChangeSetRequest {
-        let mut request = self.change_set(ChangeSetKind::Create, found);
-        request.existing = OnExisting::Import;
-        let mut body = self.template.clone();
-        for id in template::DATA_RESOURCES {
-            if body["Resources"][id]["DeletionPolicy"] == "Delete" {
-                record(&mut body, IMPORTED);
-            }
-            body["Resources"][id]["DeletionPolicy"] = json!("Retain");
-        }
-        if let Some(steps) = steps {
-            lack_indexes(&mut body, steps);
-        }
-        request.template = body.to_string();
-        request.name.push_str("-import");
-        request
+    /// Digest of the whole input.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(format!("{} {}", self.template_digest, self.secrets_digest)))
     }
-
-    /// Progress of the missing indexes of a stack's table; `None` if none is missing.
-    pub fn index_steps(&self, found: Option<&StackDescription>) -> Option<IndexSteps> {
-        found.and_then(|stack| stack.outputs.get(TEMPLATE_DIGEST)).and_then(|record| IndexSteps::read(record))
-    }
-
-    /// The change set that updates `found` to this input, or adds the next missing index of its table. Its name is
-    /// derived from both, so that a run after an interrupted one finds the same change set.
-    pub fn change_set(&self, kind: ChangeSetKind, found: Option<&StackDescription>) -> ChangeSetRequest {
-        let living = found.filter(|_| kind == ChangeSetKind::Update);
-        let base = living.map(|stack| format!("{} {:?}", stack.arn, stack.changed_at)).unwrap_or_default();
-        let digest = hex(&Sha256::digest(format!("{} {base}", self.hash())));
-        let lacking = self.index_steps(living).and_then(|steps| steps.after());
-        let template = lacking.map_or_else(
-            || self.body.clone(),
-            |steps| {
-                let mut body = self.template.clone();
-                lack_indexes(&mut body, &steps);
-                body.to_string()
-            },
-        );
-        ChangeSetRequest {
-            stack: self.stack.clone(),
-            name: format!("{CHANGE_SET_PREFIX}{}", digest.get(..32).unwrap_or(&digest)),
-            kind,
-            template,
-            parameters: self.parameters.clone(),
-            unchanged: self.unchanged.clone(),
-            capabilities: template::CAPABILITIES.to_vec(),
-            tags: self.wanted_tags(found),
-            existing: OnExisting::Refuse,
-        }
-    }
-}
-
-/// Replaces the template digest, so that the next comparison finds a difference.
-fn record(body: &mut Value, text: &str) {
-    body["Outputs"][TEMPLATE_DIGEST]["Value"] = json!(text);
-    body["Resources"][RECORD]["Metadata"][TEMPLATE_DIGEST] = json!(text);
-}
-
-fn lack_indexes(body: &mut Value, steps: &IndexSteps) {
-    template::without_indexes(body, &steps.missing());
-    record(body, &steps.record());
 }
 
 #[derive(Default)]
-struct Given {
+struct SecretInput {
     parameters: BTreeMap<String, SecretString>,
     unchanged: Vec<&'static str>,
     fcm: Option<SecretString>,
@@ -339,17 +212,19 @@ fn resources(body: &Value) -> Vec<ResourceChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::comparison::Comparison;
+    use crate::engine::plan::Input;
     use crate::testing::{fcm_key, system};
 
     const ACCOUNT: &str = "000000000000";
 
     #[test]
     fn the_template_carries_the_digests_of_its_input() {
-        let desired = Desired::of(&system(), &Secrets::default(), ACCOUNT).expect("no secrets needed");
+        let desired = StackInput::new(&system(), &Secrets::default(), ACCOUNT).expect("no secrets needed");
         let body: Value = serde_json::from_str(&desired.body).expect("JSON");
         assert_eq!(body["Outputs"][SECRETS_DIGEST]["Value"], "none");
         assert_eq!(body["Outputs"][TEMPLATE_DIGEST]["Value"], desired.template_digest);
-        assert_eq!(desired.compare(None), Input::Different);
+        assert_eq!(Comparison::new(&desired, None).input, Input::Different);
         assert!(desired.resources.iter().any(|r| r.resource_type == "AWS::DynamoDB::Table"));
     }
 
@@ -359,14 +234,14 @@ mod tests {
         system.spec.notifications.fcm = Some(dispatch_api::dispatch_system::FcmSpec {
             service_account_secret_ref: SecretKeyRef { name: "fcm".to_owned(), key: "account.json".to_owned() },
         });
-        let error = Desired::of(&system, &Secrets::default(), ACCOUNT).expect_err("no secret given");
+        let error = StackInput::new(&system, &Secrets::default(), ACCOUNT).expect_err("no secret given");
         assert_eq!(
             error.to_string(),
             "spec.notifications.fcm.serviceAccountSecretRef names secret fcm/account.json, which was not provided"
         );
         let mut secrets = Secrets::default();
         secrets.insert("fcm", "account.json", fcm_key());
-        let desired = Desired::of(&system, &secrets, ACCOUNT).expect("provided");
+        let desired = StackInput::new(&system, &secrets, ACCOUNT).expect("provided");
         assert!(!format!("{desired:?}").contains("BEGIN"), "a secret is shown");
         assert_ne!(desired.secrets_digest, "none");
     }
