@@ -379,18 +379,14 @@ fn plots(played: &Played) -> anyhow::Result<Vec<Plot>> {
         groups: Arm::ALL.map(|arm| group(arm, &[Metric::Waited, Metric::MatchP50, Metric::MatchP95])).into(),
     };
     let calls = Bars {
-        title: format!("Calls of AWS for each accepted ride, {}", played.name()),
+        title: format!("AWS calls per accepted ride, {}", played.name()),
         x: "calls, counted in the model",
         legend: CALLS.map(|(_, name)| name).into(),
         arrangement: Arrangement::Stacked,
         groups: Arm::ALL.map(|arm| group(arm, &CALLS.map(|(metric, _)| metric))).into(),
     };
     Ok(vec![
-        Plot { file: "match.svg", alt: "Time to a match by way of dispatching".to_owned(), svg: times.svg()? },
-        Plot {
-            file: "calls.svg",
-            alt: "Calls of AWS for each ride by way of dispatching".to_owned(),
-            svg: calls.svg()?,
-        },
+        Plot { file: "match.svg", alt: "Waiting time for a driver, by arm".to_owned(), svg: times.svg()? },
+        Plot { file: "calls.svg", alt: "AWS calls per accepted ride, by arm".to_owned(), svg: calls.svg()? },
     ])
 }
