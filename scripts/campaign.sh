@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The fault suites that `make test` runs for seconds, for about CAMPAIGN_MINUTES in total on two cores, without the
-# builds. Every part runs to its end, even after a failure of another. The seed and the commit in the table reproduce a
-# failure. cargo's own test runner is used because it has no time limit.
+# builds. Every part runs to its end, even after a failure of another. The random seed and the commit in the table
+# reproduce a failure. cargo's own test runner is used because it has no time limit.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 source scripts/env.sh

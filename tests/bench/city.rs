@@ -1,4 +1,4 @@
-//! The city in virtual time, once for each way of dispatching: the same riders, the same drivers, the same answers.
+//! A city in virtual time, played once by each arm with the same riders, drivers and answers.
 
 mod arm;
 mod batch;
@@ -30,10 +30,10 @@ use outcome::Outcome;
 use trace::{Scenario, Trace, WaitPolicy};
 use world::{Setup, World};
 
-/// Seed of the first repetition; the others follow.
+/// Seed of the first repetition; the following repetitions count up.
 const SEED: u64 = 20_261_125;
 
-/// The scenario of the plots and of what a dispatch costs, where it is played.
+/// The scenario of the plots and of the costs, if it is played.
 const MAIN: &str = "10,000 drivers";
 /// The one in which drivers are scarce.
 const SCARCE: &str = "10,000 drivers, too few";
@@ -78,7 +78,7 @@ fn repetitions(size: Size) -> u64 {
 /// All runs of one scenario.
 pub struct Played {
     scenario: Scenario,
-    /// Requests a second, and the time a ride takes, s.
+    /// Requests per second, and the mean time of a ride, s.
     traffic: (f64, f64),
     outcomes: Vec<(Arm, Vec<Outcome>)>,
 }
@@ -93,7 +93,6 @@ impl Played {
         Spread::of(self.values(arm, metric))
     }
 
-    /// Name of the scenario.
     pub fn name(&self) -> &'static str {
         self.scenario.name
     }
@@ -104,7 +103,6 @@ impl Played {
     }
 }
 
-/// Plays every scenario.
 pub fn play(size: Size, costs: Costs) -> anyhow::Result<Vec<Played>> {
     let seoul = Seoul::new()?;
     let mut all = Vec::new();
@@ -121,7 +119,7 @@ pub fn play(size: Size, costs: Costs) -> anyhow::Result<Vec<Played>> {
     Ok(all)
 }
 
-/// Plays one scenario with every arm and every seed, on all cores: a run touches nothing but itself.
+/// Plays one scenario with every arm and every seed, on all cores. Runs share no state.
 fn play_one(seoul: &Seoul, scenario: Scenario, repetitions: u64, costs: Costs) -> anyhow::Result<Played> {
     let jobs: Vec<(Arm, u64)> =
         Arm::ALL.into_iter().flat_map(|arm| (0..repetitions).map(move |repetition| (arm, SEED + repetition))).collect();
@@ -141,7 +139,7 @@ fn play_one(seoul: &Seoul, scenario: Scenario, repetitions: u64, costs: Costs) -
         }
     });
     let mut done = done.into_inner().ok().context("a run failed")?;
-    // Ratios are of runs of the same seed, whichever ended first.
+    // Ratios compare runs of the same seed, so the order must not depend on which run ended first.
     done.sort_by_key(|(arm, seed, _)| (*arm, *seed));
     ensure!(done.len() == jobs.len(), "a run failed");
     let mut outcomes: Vec<(Arm, Vec<Outcome>)> = Arm::ALL.into_iter().map(|arm| (arm, Vec::new())).collect();
@@ -153,18 +151,18 @@ fn play_one(seoul: &Seoul, scenario: Scenario, repetitions: u64, costs: Costs) -
     Ok(Played { scenario, traffic: (trace.rate, trace.busy_s), outcomes })
 }
 
-/// One run, which must be safe.
+/// Plays one run and audits it.
 fn run(setup: Setup<'_>) -> anyhow::Result<Outcome> {
     let mut world = World::new(setup)?;
     world.run()?;
     let violations = world.ledger.violations();
     ensure!(violations == 0, "{violations} drivers on two rides at once, or requests accepted twice");
     let at_once = world.ledger.offers_at_once();
-    ensure!(!setup.arm.reserves() || at_once == 0, "{at_once} offers to drivers who still had another one");
+    ensure!(!setup.arm.reserves() || at_once == 0, "{at_once} offers to drivers who had another open offer");
     Ok(outcome::of(&world))
 }
 
-/// What must be so in every run, whatever the figures.
+/// Checks what must hold in every run, independent of the figures.
 fn check(played: &Played) -> anyhow::Result<()> {
     let median = |arm, metric| played.median(arm, metric);
     for arm in Arm::ALL {
@@ -173,32 +171,32 @@ fn check(played: &Played) -> anyhow::Result<()> {
         ensure!(median(arm, Metric::Offers) >= 1.0, "{}: fewer offers than rides", arm.name());
     }
     if played.scenario.demand < 1.0 {
-        // Where drivers are scarce, what counts is how many there are.
+        // With scarce drivers the number of drivers decides, not the time-out.
         let waited = |arm| median(arm, Metric::Waited);
         let (slow, quick) = (waited(Arm::C), waited(Arm::D));
-        ensure!(quick < slow, "with 15 s riders wait {quick} s, with 120 s {slow} s");
+        ensure!(quick < slow, "riders wait {quick} s with 15 s, {slow} s with 120 s");
         let (slow, quick) = (median(Arm::C, Metric::Soon), median(Arm::D, Metric::Soon));
-        ensure!(quick > slow, "with 15 s {quick} have a driver soon, with 120 s {slow}");
+        ensure!(quick > slow, "{quick} have a driver soon with 15 s, {slow} with 120 s");
     }
     let (one, five) = (median(Arm::D, Metric::Offers), median(Arm::F, Metric::Offers));
-    ensure!(one < five, "one after the other asks {one} drivers, five at once {five}");
-    ensure!(median(Arm::D, Metric::WritesThrottled) <= 0.0, "an index partition would have refused writes of ours");
-    ensure!(median(Arm::D, Metric::ReadUnits) < median(Arm::A, Metric::ReadUnits), "the index takes read units");
+    ensure!(one < five, "{one} offers one after the other, {five} with five at once");
+    ensure!(median(Arm::D, Metric::WritesThrottled) <= 0.0, "an index partition would have throttled writes of arm D");
+    ensure!(median(Arm::D, Metric::ReadUnits) < median(Arm::A, Metric::ReadUnits), "the index needs read units");
     Ok(())
 }
 
-/// Equal seeds give equal runs.
+/// Checks that equal seeds give equal runs.
 fn repeats(seoul: &Seoul, costs: Costs) -> anyhow::Result<()> {
     let Some(scenario) = scenarios(Size::Quick).into_iter().next() else { return Ok(()) };
     for arm in Arm::ALL {
         let setup = Setup { arm, scenario: &scenario, seoul, seed: SEED, costs };
         let (first, second) = (run(setup)?, run(setup)?);
-        ensure!(format!("{first:?}") == format!("{second:?}"), "{}: equal seeds, other figures", arm.name());
+        ensure!(format!("{first:?}") == format!("{second:?}"), "{}: equal seeds, different figures", arm.name());
     }
     Ok(())
 }
 
-/// The scenario that plots and costs are of.
+/// The scenario of the plots and the costs.
 pub fn main_one(played: &[Played]) -> Option<&Played> {
     played.iter().find(|played| played.scenario.name == MAIN).or_else(|| played.first())
 }
@@ -225,22 +223,30 @@ fn text(played: &[Played]) -> Vec<String> {
     let repetitions = played.first().and_then(|played| played.outcomes.first()).map_or(0, |(_, runs)| runs.len());
     vec![
         format!(
-            "Discrete events, no clock: riders ask by a Poisson process, drivers cruise and ping each 4 s, accept (58 %), reject (25 %) or do not answer \
-             (17 %), after a log-normal time with a median of 6 s. Who would answer what is drawn from the seed for each pair of request and driver, \
-             and so is the same in every arm. Rides take the straight line times 1.3 at 25 km/h. Every figure is the median of {repetitions} seeds, with the \
-             least and the greatest. A: `rank` and `step` of core with the seed's literal rules; C, D, E: the same with ours; F: rules of its own."
+            "Discrete events in virtual time. Riders request rides by a Poisson process. Drivers cruise, ping every 4 \
+             s, and accept (58 %), reject (25 %) or ignore (17 %) an offer, after a log-normal time with a median of 6 \
+             s. The answers are drawn from the random seed for each pair of request and driver, so they are equal in \
+             all arms. A ride takes the straight line times 1.3 at 25 km/h. Every figure is the median of \
+             {repetitions} seeds, with minimum and maximum. A and B use `rank` and `step` of core with the \
+             specification's literal rules, A with the table and B with Redis. C, D and E use the same functions with \
+             our rules. F has rules of its own."
         ),
-        "Modelled for all arms alike: 0.3 s from a stored change to the algorithm, 0.3 s from an offer to the screen. Modelled for A: one partition of GSI1 \
-         gives 3,000 read units a second with one second's worth in store, a page takes 4 ms, and reading it what was measured above; who finds the partition \
-         empty waits in order, without the errors and repetitions of a real client. Positions are as fresh as ours, although the seed's table has none \
-         between rides. For B: searches share one Redis thread, each for as long as was measured. The seed reserves nobody, so a driver may be asked \
-         for several rides at once; the first acceptance the table's condition lets through counts."
+        "Modelled for all arms: 0.3 s from a stored change to the algorithm, and 0.3 s from an offer to the screen. \
+         Modelled for A: one partition of GSI1 serves 3,000 read units a second, with a reserve of one second; a page \
+         takes 4 ms, and reading it the time measured above. Searches wait in order while the partition is exhausted, \
+         without the errors and retries of a real client. Positions are as fresh as ours, although the specification's \
+         table has none between rides. Modelled for B: searches share one Redis thread, each for the time measured \
+         above. The specification reserves no driver, so a driver may receive offers of several rides at the same \
+         time; the first acceptance that the table's condition admits takes effect."
             .to_owned(),
-        "Riders give up: with *short* patience after Kakao's published figures (9.8 % within 15 s, 28.8 % within 18 s), else four times as slowly. *Served* \
-         and *gave up* are of the requests of the counted time; the times to a match are of those served, so an arm that serves few looks better there \
-         than it is: *waited* is of all, until a driver or the end. *Wasted* offers went to drivers who could not have had the ride, because it went to another or they had one already. After every run \
-         all rides and offers are audited: no driver was on two rides, no request was accepted twice, and with C, D and E no driver had two offers. The \
-         Gini coefficients are of all drivers in the counted time, in which most have no offer at all; they compare arms, not cities."
+        "Riders give up: with *short* patience as in Kakao's published figures (9.8 % within 15 s, 28.8 % within 18 \
+         s), otherwise four times as slowly. *Served* and *gave up* are shares of the requests in the counted time. \
+         The times to a match cover served requests only, so an arm that serves few appears better there than it is; \
+         *waited* covers all requests, until a driver accepts or the request ends. *Wasted* offers went to drivers who \
+         could not have got the ride, because another driver got it or they already had one. After every run all rides \
+         and offers are audited: no driver was on two rides, no request was accepted twice, and with C, D and E no \
+         driver had two offers. The Gini coefficients cover all drivers in the counted time, most of whom receive no \
+         offer; they compare arms, not cities."
             .to_owned(),
     ]
 }
@@ -258,18 +264,18 @@ const RIDERS: [(Metric, &str); 9] = [
 ];
 
 const DRIVERS: [(Metric, &str); 6] = [
-    (Metric::Offers, "Offers a ride"),
-    (Metric::Wasted, "Of these wasted"),
-    (Metric::AtOnce, "Second offers a request"),
+    (Metric::Offers, "Offers per ride"),
+    (Metric::Wasted, "Wasted offers per ride"),
+    (Metric::AtOnce, "Overlapping offers per request"),
     (Metric::GiniOffers, "Gini of offers"),
     (Metric::GiniIdle, "Gini of idle time"),
-    (Metric::Throttled, "Searches held up a request"),
+    (Metric::Throttled, "Delayed searches per request"),
 ];
 
 fn riders(played: &Played) -> Table {
     let (rate, busy_s) = played.traffic;
     let title = format!(
-        "{}, riders: {} requests/s, {} min a ride, {} free drivers for each open request (median with D)",
+        "{}, riders: {} requests/s, {} min per ride, {} free drivers per open request (median with D)",
         played.name(),
         number(rate),
         number(busy_s / 60.0),
@@ -292,15 +298,15 @@ fn quality(played: &Played, title: String, columns: &[(Metric, &str)]) -> Table 
     table
 }
 
-/// Batches must not cost the riders anything where drivers are plentiful, and are for where they are not.
+/// Batching must cost riders almost nothing while drivers are plentiful, and shorten the pickup while they are scarce.
 fn goals(played: &[Played]) -> Vec<Goal> {
     let mut goals = Vec::new();
     for (name, limit) in [(MAIN, 1.05), (SCARCE, 1.0)] {
         let Some(played) = played.iter().find(|played| played.name() == name) else { continue };
         let ratio = |metric| played.median(Arm::E, metric) / played.median(Arm::D, metric);
-        let pickup = format!("Mean pickup, batched against one by one, {name}");
+        let pickup = format!("Mean pickup distance, batched to sequential, {name}");
         goals.push(Goal::at_most(pickup, limit, ratio(Metric::PickupMean), "times"));
-        let served = format!("Riders served, the same, {name}");
+        let served = format!("Riders served, batched to sequential, {name}");
         goals.push(Goal::at_least(served, 0.95, ratio(Metric::Served), "times"));
     }
     goals
@@ -350,7 +356,7 @@ fn calls(played: &Played) -> Table {
     ];
     let columns: Vec<(Metric, &str)> = CALLS.into_iter().chain(UNITS).collect();
     let head: Vec<&str> = ["Arm", "Calls"].into_iter().chain(columns.iter().map(|(_, name)| *name)).collect();
-    let title = format!("{}: calls of AWS for each accepted ride, counted in the model", played.scenario.name);
+    let title = format!("{}: AWS calls per accepted ride, counted in the model", played.scenario.name);
     let mut table = Table::new(title, &head);
     for arm in Arm::ALL {
         let all: f64 = CALLS.iter().map(|(metric, _)| played.median(arm, *metric)).sum();
@@ -373,18 +379,14 @@ fn plots(played: &Played) -> anyhow::Result<Vec<Plot>> {
         groups: Arm::ALL.map(|arm| group(arm, &[Metric::Waited, Metric::MatchP50, Metric::MatchP95])).into(),
     };
     let calls = Bars {
-        title: format!("Calls of AWS for each accepted ride, {}", played.name()),
+        title: format!("AWS calls per accepted ride, {}", played.name()),
         x: "calls, counted in the model",
         legend: CALLS.map(|(_, name)| name).into(),
         arrangement: Arrangement::Stacked,
         groups: Arm::ALL.map(|arm| group(arm, &CALLS.map(|(metric, _)| metric))).into(),
     };
     Ok(vec![
-        Plot { file: "match.svg", alt: "Time to a match by way of dispatching".to_owned(), svg: times.svg()? },
-        Plot {
-            file: "calls.svg",
-            alt: "Calls of AWS for each ride by way of dispatching".to_owned(),
-            svg: calls.svg()?,
-        },
+        Plot { file: "match.svg", alt: "Waiting time for a driver, by arm".to_owned(), svg: times.svg()? },
+        Plot { file: "calls.svg", alt: "AWS calls per accepted ride, by arm".to_owned(), svg: calls.svg()? },
     ])
 }

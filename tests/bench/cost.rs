@@ -1,4 +1,4 @@
-//! What a thousand rides cost at list prices, which are in `prices.json`.
+//! The cost of a thousand rides at the list prices in `prices.json`.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use crate::city::{Arm, Metric, Played};
 use crate::report::{Section, Table};
 use crate::stats::number;
 
-/// Reads of the stream a second, of one shard that has nothing new: the runtime's pause between two is 200 ms.
+/// Stream reads per second of a shard without new records: the runtime pauses for 200 ms between two reads.
 const STREAM_READS_PER_SHARD: f64 = 5.0;
 const THOUSAND: f64 = 1_000.0;
 
@@ -29,9 +29,9 @@ struct Prices {
 struct Price {
     usd_per_million: f64,
     what: String,
-    /// Where the service publishes it.
+    /// The service's own price list.
     list: String,
-    /// Where it was read, and when; nothing where it is as commonly known.
+    /// The secondary source and the date on which it was read; absent for a price that was not verified.
     read_at: Option<String>,
     read_on: Option<String>,
 }
@@ -42,7 +42,7 @@ impl Price {
     }
 }
 
-/// The cost of a thousand rides of a scenario.
+/// The cost of a thousand rides in a scenario.
 pub fn section(played: &Played) -> anyhow::Result<Section> {
     let file: PriceFile = serde_json::from_str(include_str!("prices.json"))?;
     let prices = &file.prices;
@@ -50,11 +50,13 @@ pub fn section(played: &Played) -> anyhow::Result<Section> {
     Ok(Section {
         title: "What 1,000 rides cost",
         text: vec![format!(
-            "{}, list prices of {} in `tests/bench/prices.json`, without free tiers and volume. Searching, offering, answering and cancelling are counted in the \
-             model for all requests and shared among the rides that came of them; the route is that of the ride itself, a point each four seconds, and without what indexes that hold whole items take (with two of them A and \
-             B pay three times as much for it; our chunks are in none). \
-             Not in it: what depends on time and not on rides. A worker reads each shard of the stream up to five times a second, {} USD an hour and \
-             shard; Lambda reads it for nothing and is paid for otherwise.",
+            "{}, list prices of {} in `tests/bench/prices.json`, without free tiers and volume discounts. Searches, \
+             offers, answers and cancellations are counted in the model for all requests and divided by the number of \
+             accepted rides. The route is that of the ride itself, one point every four seconds, without the write \
+             units of indexes that contain whole items: with two of them A and B pay three times as much for it, and \
+             our chunks are in none. Not included are costs that depend on time and not on rides. A worker reads each \
+             shard of the stream up to five times a second, {} USD per hour and shard; Lambda reads it free of charge \
+             and is billed in other ways.",
             played.name(),
             file.region,
             number(shards_s * prices.stream_reads.usd_per_million / 1e6)
@@ -65,7 +67,7 @@ pub fn section(played: &Played) -> anyhow::Result<Section> {
 }
 
 fn costs(played: &Played, prices: &Prices) -> Table {
-    let head = ["Arm", "Read units", "Write units", "SQS", "SNS", "Dispatch", "Route", "All", "Times ours (D)"];
+    let head = ["Arm", "Read units", "Write units", "SQS", "SNS", "Dispatch", "Route", "Total", "Ratio to ours (D)"];
     let mut table = Table::new("USD for 1,000 accepted rides", &head);
     let parts = |arm| {
         let each = |metric| played.median(arm, metric);
@@ -91,11 +93,11 @@ fn costs(played: &Played, prices: &Prices) -> Table {
 }
 
 fn sources(prices: &Prices) -> Table {
-    let mut table = Table::new("Prices", &["What", "USD for a million", "List", "Read"]);
+    let mut table = Table::new("Prices", &["What", "USD per million", "Price list", "Read"]);
     for price in [&prices.write_units, &prices.read_units, &prices.stream_reads, &prices.sqs, &prices.sns] {
         let read = match (&price.read_at, &price.read_on) {
-            (Some(at), Some(on)) => format!("{on}, at second hand: {at}"),
-            _ => "as commonly known; not read again".to_owned(),
+            (Some(at), Some(on)) => format!("{on}, from a secondary source: {at}"),
+            _ => "commonly known; not verified".to_owned(),
         };
         table.row([price.what.clone(), number(price.usd_per_million), price.list.clone(), read]);
     }

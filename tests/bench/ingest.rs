@@ -1,8 +1,8 @@
-//! Positions by batch over HTTP: how many a second one process takes, how old they are when the index of another has them, and what they cost
-//! elsewhere.
+//! Positions in batches over HTTP: how many one process accepts per second, how old they are when the index of another
+//! process has them, and the calls they cause elsewhere.
 //!
-//! Everything is real but DynamoDB, whose endpoint counts what it is asked and refuses it: nothing may be. Redis, the load and both
-//! processes' parts share the machine, so the figure is what is left of it.
+//! Everything is real except DynamoDB, an endpoint that counts calls and rejects them; there must be none. Redis, the
+//! load and both processes share the machine, so a dedicated process would accept more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,61 +40,58 @@ use crate::Size;
 use crate::report::{Goal, Section, Table};
 use crate::stats::{Spread, number};
 
-/// Metres of one degree of latitude.
+/// Length of one degree of latitude, m.
 const DEGREE_M: f64 = 111_226.0;
-/// Longest wait for one ping to be known elsewhere.
+/// Longest time until the other index has a ping.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
-/// Pause between two looks for a ping in the other process' index: what a staleness may be wrong by.
-const LOOK_EVERY: Duration = Duration::from_micros(500);
+/// Pause between two searches for a ping in the other index: the error of a staleness.
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 /// Drivers registered in one call.
 const REGISTERED_AT_ONCE: usize = 1000;
-/// Longest answer the load reads.
+/// Maximum size of an answer, bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Runs of a whole measurement.
+/// Runs of a full measurement.
 const RUNS: usize = 3;
-/// Goal of the project, pings a second.
+/// Goal, pings per second.
 const RATE_GOAL: f64 = 50_000.0;
 
-/// What is sent.
+/// The load.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestPlan {
-    /// Drivers who ping.
     pub drivers: u32,
-    /// Pings of one body, at most 500.
+    /// Pings per request, at most 500.
     pub batch: u32,
-    /// Connections, each of which sends its next body when the last is answered.
+    /// Connections, each of which sends a request when the previous one is answered.
     pub connections: u32,
-    /// Drivers whose pings are followed to the other index, one connection each.
+    /// Further drivers, with one connection each, whose pings are searched for in the other index.
     pub probes: u32,
-    /// How long.
+    /// Duration.
     pub length: Duration,
 }
 
-/// What came of it.
+/// The measurements of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestReport {
-    /// Pings that were answered as taken.
+    /// Accepted pings.
     pub pings: u64,
-    /// The same, a second.
     pub pings_per_s: f64,
-    /// Pings dropped, and bodies refused.
+    /// Dropped pings, and those of refused requests.
     pub dropped: u64,
-    /// Time from the sending of a ping until the index of another process showed it, ms: median and the worst of a hundred.
+    /// Median time from sending a ping until the index of another process has it, ms.
     pub staleness_p50_ms: f64,
-    /// See above.
+    /// 99th percentile of that time, ms.
     pub staleness_p99_ms: f64,
-    /// How many were followed.
+    /// Number of pings whose staleness was measured.
     pub followed: usize,
-    /// Share of one core Redis was busy.
+    /// CPU cores used by Redis.
     pub redis_cpu: f64,
-    /// Pings of one call to Redis.
+    /// Pings per Redis call.
     pub pings_per_call: f64,
-    /// Calls of DynamoDB, reads and writes.
+    /// DynamoDB calls, reads and writes.
     pub dynamodb_calls: u64,
 }
 
-/// Measures it.
 pub async fn ingest(plan: IngestPlan) -> anyhow::Result<IngestReport> {
     let stage = Stage::open(plan).await?;
     let before = stage.redis_usage().await?;
@@ -135,7 +132,7 @@ pub async fn ingest(plan: IngestPlan) -> anyhow::Result<IngestReport> {
     })
 }
 
-/// Redis, a process that takes positions, another that searches, and a table that must not be asked.
+/// Redis, a process that accepts positions, the index of another one, and a table that must not be called.
 struct Stage {
     address: std::net::SocketAddr,
     token: String,
@@ -226,7 +223,7 @@ impl Stage {
     }
 }
 
-/// An endpoint that counts what it is asked, and refuses it.
+/// Starts an endpoint that counts calls and rejects them.
 async fn refusing_endpoint() -> anyhow::Result<(String, Arc<AtomicU64>)> {
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
@@ -236,18 +233,18 @@ async fn refusing_endpoint() -> anyhow::Result<(String, Arc<AtomicU64>)> {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?);
-    // Ends with the program: nothing of it outlives a measurement but an idle socket.
+    // Runs until the program ends; after the measurement it is only an idle socket.
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(refuse)).await });
     Ok((endpoint, calls))
 }
 
-/// Where a driver waits: rows of a hundred, 200 m apart.
+/// The position of a driver: rows of a hundred, 200 m apart.
 fn home(number: u32) -> anyhow::Result<Coordinate> {
     let (row, column) = (f64::from(number / 100), f64::from(number % 100));
     Ok(Coordinate::new(37.3 + row * 200.0 / DEGREE_M, 126.9 + column * 0.0023)?)
 }
 
-/// The same, some metres north.
+/// The position of a driver, moved to the north.
 fn moved(number: u32, north_m: f64) -> anyhow::Result<Coordinate> {
     let home = home(number)?;
     Ok(Coordinate::new(home.lat() + north_m / DEGREE_M, home.lng())?)
@@ -277,16 +274,16 @@ struct Counts {
     stop: AtomicBool,
 }
 
-/// A request that is written once and sent many times, each time with another time.
+/// A request that is built once and sent many times with different timestamps.
 struct Body {
     request: Vec<u8>,
-    /// Where the times stand.
+    /// Offsets of the timestamps.
     times: Vec<usize>,
     pings: u64,
 }
 
 impl Body {
-    /// These drivers, this much north of their homes.
+    /// A request with one ping of each driver, `north_m` north of the driver's position.
     fn of(drivers: impl Iterator<Item = u32>, north_m: f64, token: &str) -> anyhow::Result<Self> {
         let (mut entries, mut pings) = (Vec::new(), 0);
         for number in drivers {
@@ -319,15 +316,15 @@ impl Body {
     }
 }
 
-/// Always as long.
+/// A timestamp of constant length.
 fn time_text(at: EpochMs) -> String {
     let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
     format!("{at:.3}")
 }
 
-/// What one connection sends.
+/// The requests of one connection.
 struct Share {
-    /// Round by round the same drivers, here and 20 m away.
+    /// The same drivers in each round, alternately at their position and 20 m away.
     bodies: Vec<Body>,
     wrong: Option<anyhow::Error>,
 }
@@ -347,7 +344,7 @@ impl Share {
     }
 }
 
-/// Sends bodies one after the other until told to stop.
+/// Sends requests one after the other until `counts.stop` is set.
 async fn send(mut stream: TcpStream, share: Share, counts: Arc<Counts>) -> anyhow::Result<()> {
     let Share { mut bodies, wrong } = share;
     if let Some(error) = wrong {
@@ -368,7 +365,7 @@ async fn send(mut stream: TcpStream, share: Share, counts: Arc<Counts>) -> anyho
     Ok(())
 }
 
-/// Sends a request; gives the status and how many pings were accepted.
+/// Sends a request; returns the status and the number of accepted pings.
 async fn ask(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> anyhow::Result<(u16, u64)> {
     stream.write_all(request).await?;
     let mut filled = 0;
@@ -389,7 +386,7 @@ async fn ask(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> anyho
     }
 }
 
-/// A driver whose pings are followed.
+/// A driver whose pings are searched for in the other index.
 struct Probe {
     number: u32,
     other: Arc<dyn DriverSearch>,
@@ -397,7 +394,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// Pings again and again until the end; gives how long each took to be known elsewhere, ms.
+    /// Pings until `end`; returns the staleness of each ping, ms.
     async fn follow(self, mut stream: TcpStream, end: Instant) -> anyhow::Result<Vec<f64>> {
         let mut answer = vec![0; ANSWER_BYTES_MAX];
         let mut took = Vec::new();
@@ -411,7 +408,9 @@ impl Probe {
                 let begun = Instant::now();
                 let (status, accepted) = ask(&mut stream, request, &mut answer).await?;
                 ensure!(status == 202 && accepted == 1, "a followed ping was answered {status}, {accepted} accepted");
-                timeout(KNOWN_WITHIN, self.until_known(*place)).await.context("a ping was never known elsewhere")??;
+                timeout(KNOWN_WITHIN, self.until_known(*place))
+                    .await
+                    .context("the other index did not get a ping in time")??;
                 took.push(begun.elapsed().as_secs_f64() * 1000.0);
             }
         }
@@ -424,12 +423,12 @@ impl Probe {
             if !near.is_empty() {
                 return Ok(());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// What a section says of it, in `size`.
+/// Measures a size and reports it.
 pub async fn measure(size: Size) -> anyhow::Result<Section> {
     let plan = match size {
         Size::Quick | Size::Trial => {
@@ -439,28 +438,35 @@ pub async fn measure(size: Size) -> anyhow::Result<Section> {
             IngestPlan { drivers: 50_000, batch: 500, connections: 8, probes: 4, length: Duration::from_secs(15) }
         }
     };
-    // A run that nothing came of would be the harness's fault.
+    // A run without results is a defect of the harness.
     let mut runs = Vec::new();
     for _ in 0..if size == Size::Full { RUNS } else { 1 } {
         let report = ingest(plan).await?;
-        ensure!(report.pings > 0 && report.followed > 0, "no ping was taken or followed: {report:?}");
-        ensure!(report.dynamodb_calls == 0, "positions cost {} calls of DynamoDB", report.dynamodb_calls);
+        ensure!(report.pings > 0 && report.followed > 0, "no ping was accepted or followed: {report:?}");
+        ensure!(report.dynamodb_calls == 0, "positions caused {} DynamoDB calls", report.dynamodb_calls);
         runs.push(report);
     }
     let of = |figure: fn(&IngestReport) -> f64| Spread::of(runs.iter().map(figure).collect());
-    let mut table = Table::new("Positions by batch", &["What", "Median (least to most)"]);
+    let mut table = Table::new("Positions in batches", &["What", "Median (minimum to maximum)"]);
     let rate = of(|run| run.pings_per_s);
     table.row(["pings a second".to_owned(), rate.text()]);
     table.row(["pings dropped".to_owned(), of(|run| run.dropped as f64).text()]);
-    table.row(["until another process's index has one, p50, ms".to_owned(), of(|run| run.staleness_p50_ms).text()]);
-    table.row(["the same, p99, ms".to_owned(), of(|run| run.staleness_p99_ms).text()]);
-    table.row(["cores Redis keeps busy".to_owned(), of(|run| run.redis_cpu).text()]);
-    table.row(["pings of one call to Redis".to_owned(), of(|run| run.pings_per_call).text()]);
-    table.row(["calls of DynamoDB".to_owned(), of(|run| run.dynamodb_calls as f64).text()]);
+    table.row([
+        "time until another process's index has a ping, p50, ms".to_owned(),
+        of(|run| run.staleness_p50_ms).text(),
+    ]);
+    table.row([
+        "time until another process's index has a ping, p99, ms".to_owned(),
+        of(|run| run.staleness_p99_ms).text(),
+    ]);
+    table.row(["CPU cores used by Redis".to_owned(), of(|run| run.redis_cpu).text()]);
+    table.row(["pings per Redis call".to_owned(), of(|run| run.pings_per_call).text()]);
+    table.row(["DynamoDB calls".to_owned(), of(|run| run.dynamodb_calls as f64).text()]);
     let mut section = Section { title: "Positions", tables: vec![table], ..Section::default() };
     section.text.push(format!(
-        "`POST /v1/locations/batch` over HTTP with tokens, {} pings a body, {} connections, {} drivers, {} s, {} runs; the API, the \
-         index of another process, Redis and the load share the machine. DynamoDB is an endpoint that counts and refuses.",
+        "`POST /v1/locations/batch` over HTTP with tokens: {} pings per request, {} connections, {} drivers, {} s, {} \
+         runs. The API, the index of another process, Redis and the load share the machine. DynamoDB is an endpoint \
+         that counts calls and rejects them.",
         plan.batch,
         plan.connections,
         number(plan.drivers.into()),
@@ -468,9 +474,9 @@ pub async fn measure(size: Size) -> anyhow::Result<Section> {
         runs.len(),
     ));
     if size == Size::Full {
-        section.goals.push(Goal::at_least("Pings a second by batch", RATE_GOAL, rate.median, ""));
+        section.goals.push(Goal::at_least("Pings a second, in batches", RATE_GOAL, rate.median, ""));
         section.goals.push(Goal::at_most(
-            "Calls of DynamoDB for positions",
+            "DynamoDB calls for positions",
             0.0,
             of(|run| run.dynamodb_calls as f64).most,
             "",

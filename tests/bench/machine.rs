@@ -1,4 +1,4 @@
-//! Where and when a run took place.
+//! The machine and the time of a run.
 
 use std::process::Command;
 
@@ -8,12 +8,12 @@ use dispatch_runtime::ports::clock::SystemClock;
 /// The machine, the commit and the day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Name and value of what is known.
+    /// Names and values.
     pub facts: Vec<(&'static str, String)>,
 }
 
 impl Machine {
-    /// This machine, now. What cannot be found out is shown as unknown.
+    /// Describes this machine. A value that cannot be determined is `unknown`.
     pub fn here() -> Self {
         let cores = std::thread::available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string());
         let memory = field("/proc/meminfo", "MemTotal").map_or_else(unknown, |kib| memory_text(&kib));
@@ -22,10 +22,10 @@ impl Machine {
                 ("CPU", field("/proc/cpuinfo", "model name").unwrap_or_else(unknown)),
                 ("Cores", cores),
                 ("Memory", memory),
-                ("Kernel", said("uname", &["-sr"])),
-                ("redis-server", said("redis-server", &["--version"])),
-                ("Compiler", said("rustc", &["--version"])),
-                ("Commit", said("git", &["describe", "--always", "--dirty", "--abbrev=12"])),
+                ("Kernel", first_line("uname", &["-sr"])),
+                ("redis-server", first_line("redis-server", &["--version"])),
+                ("Compiler", first_line("rustc", &["--version"])),
+                ("Commit", first_line("git", &["describe", "--always", "--dirty", "--abbrev=12"])),
                 ("Date", today()),
             ],
         }
@@ -36,7 +36,7 @@ fn unknown() -> String {
     "unknown".to_owned()
 }
 
-/// The value behind `name` in a file of `name: value` lines.
+/// The value of `name` in a file of `name: value` lines.
 fn field(file: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
@@ -48,8 +48,8 @@ fn memory_text(kib: &str) -> String {
     format!("{:.1} GiB", kib as f64 / 1024.0 / 1024.0)
 }
 
-/// The first line a program prints.
-fn said(program: &str, args: &[&str]) -> String {
+/// The first line of a program's output.
+fn first_line(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("").to_owned());
     text.filter(|text| !text.is_empty()).unwrap_or_else(unknown)

@@ -1,5 +1,5 @@
-//! `make bench`: measures the data plane against the seed's own algorithm, in one run on one machine, and writes BENCHMARKS.md with
-//! plots. Each module measures one thing and gives a [`Section`]; [`report`] puts them together.
+//! `make bench`: measures the data plane against the specification's algorithm, in one run on one machine, and writes
+//! BENCHMARKS.md with plots. Each module measures one part and returns a [`Section`]; [`report`] combines them.
 
 mod city;
 mod cost;
@@ -20,43 +20,43 @@ use clap::{Parser, ValueEnum};
 
 use report::{Report, Section};
 
-/// How much is measured.
+/// The extent of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// Correctness only: small, with fixed service times, nothing is written.
+    /// Correctness only: small, with fixed service times, and no files written.
     Quick,
-    /// Every part in small, to try the harness: its figures say nothing.
+    /// Every part at a small size, to try the harness; the figures are meaningless.
     Trial,
-    /// What BENCHMARKS.md shows.
+    /// The figures of BENCHMARKS.md.
     Full,
 }
 
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Nearest drivers: index, Redis, table.
+    /// Search for the nearest drivers: index, Redis, table.
     Search,
-    /// A city in virtual time.
+    /// Dispatching in a city in virtual time.
     City,
-    /// Positions by batch.
+    /// Positions, in batches.
     Ingest,
-    /// A city end to end.
+    /// Dispatches end to end, on real processes.
     Dispatch,
 }
 
-/// Measures the data plane of Coactus Dispatch against the seed's own algorithm.
+/// Measure the data plane of Coactus Dispatch against the specification's algorithm.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Check correctness only, in small; nothing is written.
+    /// Check correctness only, at a small size; write no files.
     #[arg(long)]
     quick: bool,
-    /// Try every part in small, and write what a run writes into target/bench-trial.
+    /// Run every part at a small size and write the report to target/bench-trial.
     #[arg(long, conflicts_with = "quick")]
     trial: bool,
-    /// Measure these parts only; their report goes into target/bench-trial.
+    /// Measure only these parts and write the report to target/bench-trial.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Print the memory an index of this many drivers takes, bytes; a run calls itself for it.
+    /// Print the memory of an index with this number of drivers, bytes. A run starts itself with this option.
     #[arg(long, hide = true)]
     fleet_memory: Option<u32>,
 }
@@ -74,7 +74,7 @@ impl Args {
         if self.only.is_empty() { Part::value_variants() } else { &self.only }
     }
 
-    /// Where the report goes; nowhere where only correctness is checked. A run that is not whole never replaces the whole one.
+    /// The folder of the report; `None` if only correctness is checked. A partial run never replaces BENCHMARKS.md.
     fn folder(&self) -> Option<PathBuf> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         match self.size() {
@@ -85,7 +85,7 @@ impl Args {
     }
 }
 
-/// What one part hands on to the next.
+/// Results of one part that the next one needs.
 struct Known {
     costs: search::Costs,
 }
@@ -94,7 +94,7 @@ async fn measure(part: Part, size: Size, known: &mut Known) -> anyhow::Result<Ve
     match part {
         Part::Search => {
             let (section, costs) = search::measure(size).await?;
-            // Where only correctness is checked, runs are to be equal on every machine.
+            // A quick run must be equal on every machine.
             if size != Size::Quick {
                 known.costs = costs;
             }
@@ -129,7 +129,7 @@ async fn main() -> anyhow::Result<()> {
         report.print();
         report.write(&folder)
     } else {
-        println!("every answer, every arm and every repetition was as it must be");
+        println!("all checks of answers, arms and repetitions passed");
         Ok(())
     }
 }

@@ -1,23 +1,23 @@
-//! What stands in for the parts of AWS that no emulator shows: time, throughput limits, and the seed's rules.
+//! Models of what no emulator shows, latency and throughput limits of AWS, and the specification's rules.
 
 use dispatch_core::policy::DispatchPolicy;
 
-/// Time a page of 1 MB takes on DynamoDB, ms. AWS promises single-digit milliseconds for small items and nothing for full pages; this
-/// is low on purpose, in favour of the seed's way.
+/// Time of a page of 1 MB on DynamoDB, ms. AWS states single-digit milliseconds for small items and nothing for full
+/// pages. The value is low on purpose, in favour of arm A.
 pub const PAGE_MS: f64 = 4.0;
 
-/// Read units of a page: 1 MB in pieces of 4 KB, half a unit each where reading is eventually consistent, as an index always is.
+/// Read units of a page: half a unit for each 4 KB of 1 MB, because reads of an index are eventually consistent.
 pub const PAGE_UNITS: f64 = 128.0;
 
-/// Read units a second that one partition key gives (AWS, "Partitions, keys and write sharding").
+/// Read units per second of one partition (AWS, "Partitions, keys, and write sharding").
 pub const PARTITION_READ_UNITS: f64 = 3_000.0;
 
-/// Write units a second that one partition key takes (the same).
+/// Write units per second of one partition (same source).
 pub const PARTITION_WRITE_UNITS: f64 = 1_000.0;
 
-/// The seed's section 8, literally: five candidates of one search, nearest first, 120 s each, nobody rests, nobody is stale, and a
-/// request nobody takes has failed.
-pub fn seed_policy() -> DispatchPolicy {
+/// Spec §8, literally: one search for five candidates, nearest first, 120 s each, without cool-downs and without an age
+/// limit for positions. A request that no candidate accepts fails.
+pub fn specification_policy() -> DispatchPolicy {
     DispatchPolicy {
         distance_bucket_m: 0,
         offer_timeout_ms: 120_000,

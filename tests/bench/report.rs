@@ -1,4 +1,4 @@
-//! What a run came to, as text and as BENCHMARKS.md with its plots.
+//! The report of a run, printed and written as BENCHMARKS.md with its plots.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,15 +8,13 @@ use anyhow::Context as _;
 use crate::machine::Machine;
 use crate::stats::number;
 
-/// Where plots are, below the folder of the report.
+/// The folder of the plots, below that of the report.
 const PLOTS: &str = "docs/bench";
 
-/// A table.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    /// What it shows.
     pub title: String,
-    /// Names of the columns.
+    /// Column names.
     pub head: Vec<String>,
     /// The rows, each as wide as the head.
     pub rows: Vec<Vec<String>>,
@@ -28,7 +26,7 @@ impl Table {
         Self { title: title.into(), head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
-    /// One more row.
+    /// Appends a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
@@ -37,7 +35,7 @@ impl Table {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let mut text = format!("**{}**\n\n", self.title);
         text += &line(&self.head);
-        // Figures stand on the right, what they are of on the left.
+        // The first column is a name, left-aligned; the others are figures, right-aligned.
         let rules: Vec<String> = (0..self.head.len()).map(|i| if i == 0 { "---" } else { "---:" }.to_owned()).collect();
         text += &line(&rules);
         for row in &self.rows {
@@ -47,18 +45,16 @@ impl Table {
     }
 }
 
-/// A plot.
 #[derive(Debug, Clone)]
 pub struct Plot {
-    /// Name of its file.
+    /// File name.
     pub file: &'static str,
-    /// What it shows, in words.
+    /// Alternative text.
     pub alt: String,
-    /// The drawing.
     pub svg: String,
 }
 
-/// Something that was set out to be reached.
+/// A target of the project, and the measured value.
 #[derive(Debug, Clone)]
 pub struct Goal {
     what: String,
@@ -68,31 +64,28 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// A measure that should be no more than `limit`, both in `unit`.
+    /// A value that should be at most `limit`, both in `unit`.
     pub fn at_most(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
         let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
         Self { what: what.into(), target: format!("<= {}", text(limit)), got: text(got), met: got <= limit }
     }
 
-    /// A measure that should be no less than `limit`, both in `unit`.
+    /// A value that should be at least `limit`, both in `unit`.
     pub fn at_least(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
         let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
         Self { what: what.into(), target: format!(">= {}", text(limit)), got: text(got), met: got >= limit }
     }
 }
 
-/// One thing that was measured.
+/// The report of one measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Section {
-    /// Heading.
+    /// The heading.
     pub title: &'static str,
-    /// What was done and how to read it, one paragraph each.
+    /// Paragraphs on the method and on how to read the figures.
     pub text: Vec<String>,
-    /// The figures.
     pub tables: Vec<Table>,
-    /// The drawings.
     pub plots: Vec<Plot>,
-    /// What should have been reached.
     pub goals: Vec<Goal>,
 }
 
@@ -113,15 +106,14 @@ impl Section {
     }
 }
 
-/// A whole run.
+/// The report of a run.
 pub struct Report {
     machine: Machine,
-    /// What was measured.
     pub sections: Vec<Section>,
 }
 
 impl Report {
-    /// A run on this machine, without results yet.
+    /// A report without sections.
     pub fn new(machine: Machine) -> Self {
         Self { machine, sections: Vec::new() }
     }
@@ -137,8 +129,10 @@ impl Report {
 
     fn markdown(&self) -> String {
         let mut text = String::from(
-            "# Benchmarks\n\nWritten by `make bench`, which needs no set-up and takes less than 20 minutes on two cores; `make bench-quick` \
-             checks the same programs for correctness. Every ratio is of two figures of this run.\n\n",
+            "# Benchmarks\n\nWritten by `make bench`, which needs no setup and takes less than 20 minutes on two \
+             cores. `make bench-quick` runs the same programs at a small size and checks them for correctness only. \
+             Every ratio compares two figures of this run. A and B are the algorithm of the \
+             [specification](docs/specification.md#8-dispatch-algorithm), *ours* is that of this program.\n\n",
         );
         let mut machine = Table::new("This run", &["", ""]);
         for (name, value) in &self.machine.facts {
@@ -154,12 +148,11 @@ impl Report {
         format!("{}\n", text.trim_end())
     }
 
-    /// Prints the whole report.
     pub fn print(&self) {
         println!("{}", self.markdown());
     }
 
-    /// Writes BENCHMARKS.md and the plots below a folder.
+    /// Writes BENCHMARKS.md and the plots to a folder.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let plots = folder.join(PLOTS);
         std::fs::create_dir_all(&plots).with_context(|| format!("{}", plots.display()))?;

@@ -1,5 +1,5 @@
-//! The nearest five of a fleet, by each way there is: the index in the process, Redis as the seed uses it, and the seed's list of
-//! all active drivers in the table.
+//! Searches for the nearest five drivers: in the index of the process, in Redis, and as in the specification in the
+//! list of all active drivers in the table.
 
 mod canned;
 mod process;
@@ -15,13 +15,13 @@ use crate::stats::{number, quantile};
 
 pub use process::resident_bytes_of_fleet;
 
-/// Seed of every fleet and of every place searched from.
+/// Seed of the fleets and of the places of the searches.
 const SEED: u64 = 20_261_125;
-/// Drivers wanted: the seed's `MAX_CANDIDATES`.
+/// Results of a search: the specification's `MAX_CANDIDATES`.
 const WANTED: usize = 5;
-/// How far a search goes, km: the seed's `maxDistance`.
+/// Radius of a search, km: the specification's `maxDistance`.
 const WITHIN_KM: f64 = 20.0;
-/// The fleet the goals are about.
+/// Fleet size of the goals.
 const GOALS_AT: u32 = 50_000;
 
 /// Latencies of one kind of search in one fleet, microseconds.
@@ -44,13 +44,13 @@ impl Latency {
     }
 
     fn cells(self) -> [String; 3] {
-        // A quantile of too few searches is the slowest of them.
+        // With fewer searches the quantile would be the slowest one.
         let p999 = if self.searches >= 1_000 { number(self.p999) } else { "-".to_owned() };
         [number(self.p50), number(self.p99), p999]
     }
 }
 
-/// Everything measured of one fleet.
+/// The measurements of one fleet.
 struct Fleet {
     drivers: u32,
     process: process::Measured,
@@ -59,7 +59,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Every way, slowest first.
+    /// All ways of searching, slowest first.
     fn ways(&self) -> Vec<(&'static str, Latency)> {
         let mut ways = Vec::from([
             ("A: table, 4 ms a page", self.table.with_pages),
@@ -76,19 +76,19 @@ impl Fleet {
     }
 }
 
-/// What the simulation of the city takes over from this part: costs of a search for each active driver.
+/// Costs of a search per active driver, measured here for the city in virtual time.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// Redis' own thread for a flat search of 20 km, microseconds.
+    /// Time of the Redis thread in a search of 20 km, microseconds.
     pub redis_us: f64,
-    /// Reading, filtering and sorting an item of the seed's list, microseconds.
+    /// Time to read, filter and sort an item of the specification's list, microseconds.
     pub scan_us: f64,
-    /// Read units of an item of the seed's list.
+    /// Read units of an item of the specification's list.
     pub read_units: f64,
 }
 
 impl Costs {
-    /// Round figures where nothing was measured, so that equal seeds give equal runs on every machine.
+    /// Fixed figures for quick runs, so that equal seeds give equal runs on every machine.
     pub const ROUND: Self = Self { redis_us: 0.5, scan_us: 5.0, read_units: 0.064 };
 }
 
@@ -100,7 +100,6 @@ fn fleets(size: Size) -> &'static [u32] {
     }
 }
 
-/// Measures all of it.
 pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
     let seoul = Seoul::new()?;
     let mut measured = Vec::new();
@@ -131,19 +130,21 @@ pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
 fn text(measured: &[Fleet]) -> Vec<String> {
     let bytes = measured.first().map_or(0, |fleet| fleet.table.item_bytes);
     vec![
-        "Six in ten drivers are in the five hot spots of the seeded Seoul, the others anywhere within 14 km of City Hall; searches start from places \
-         drawn in the same way. A sample of the answers of every way is held to a look at every driver in this very run (Redis to 2 m, because it \
-         rounds places)."
+        "Six in ten drivers are in the five hot spots of the simulated Seoul, the others anywhere within 14 km of City \
+         Hall. Searches start at places drawn in the same way. For every way of searching, a sample of the results is \
+         compared with a scan of all drivers in this run (Redis within 2 m, because it rounds positions)."
             .to_owned(),
-        "**Ours** is `DriverIndex::nearest` of the runtime. **B** is `GEOSEARCH … BYRADIUS 20 km ASC` on a real `redis-server` over TCP, all rows read by \
-         the client, as the seed's `maxDistance` of 20 km asks for."
+        "**Ours** is `DriverIndex::nearest` of the runtime. **B** is `GEOSEARCH … BYRADIUS 20 km ASC` on a real \
+         `redis-server` over TCP. The client reads all rows, because the specification's `maxDistance` is 20 km."
             .to_owned(),
         format!(
-            "**A** is the seed's own search: every page of `DRIVER#ACTIVE` in GSI1 is read, filtered, sorted, and five are kept. Measured are the AWS \
-             SDK, its HTTP and JSON, the reading of every item ({bytes} bytes by DynamoDB's rule) and core's filter and sort in the seed's literal \
-             order, against a table that answers each page of 1 MB at once from memory (*pages at once*: no real table is as fast). Modelled is the \
-             time of a page: {PAGE_MS} ms, added for each page, one after the other, because each needs the key the one before ended with. The \
-             emulator's own figures are given where it can hold the fleet; they say more about the emulator."
+            "**A** is the specification's search: it reads every page of `DRIVER#ACTIVE` in GSI1, filters, sorts, and \
+             keeps five. Measured are the AWS SDK with its HTTP and JSON, the decoding of every item ({bytes} bytes by \
+             DynamoDB's rule), and core's filter and sort in the specification's literal order, against a table that \
+             answers each page of 1 MB at once from memory (*pages at once*: no real table is as fast). Modelled is \
+             the time of a page: {PAGE_MS} ms, added for each page in turn, because each page needs the key at which \
+             the previous one ended. The emulator's figures are shown where it can hold the fleet; they say more about \
+             the emulator than about the algorithm."
         ),
     ]
 }
@@ -163,7 +164,7 @@ fn latencies(measured: &[Fleet]) -> Table {
 
 fn ratios(measured: &[Fleet]) -> Table {
     let head = ["Drivers", "B p50", "B p99", "A at once p50", "A at once p99", "A with pages p50", "A with pages p99"];
-    let mut table = Table::new("How many times faster the index is than", &head);
+    let mut table = Table::new("Speed-up of the index over the baselines (ratio of latencies)", &head);
     for fleet in measured {
         let ours = fleet.process.latency;
         let mut row = vec![number(fleet.drivers.into())];
@@ -179,7 +180,8 @@ fn prices(measured: &[Fleet]) -> Table {
     let head =
         ["Drivers", "Bytes in process", "A: pages", "A: read units", "A: searches/s", "B: server ms", "B: searches/s"];
     let mut table = Table::new(
-        "Memory of the index for each driver, and what one search of the baselines takes and one partition or one Redis thread gives",
+        "Memory of the index per driver; costs of one search of the baselines, and searches per second of one index \
+         partition or one Redis thread",
         &head,
     );
     for fleet in measured {
@@ -206,10 +208,10 @@ fn goals(measured: &[Fleet]) -> Vec<Goal> {
         if drivers == GOALS_AT {
             let ours = fleet.process.latency;
             let ratio = |other: Latency| other.p50 / ours.p50;
-            goals.push(Goal::at_least("The same against B, p50", 20.0, ratio(fleet.redis.flat_20km), "times"));
-            goals.push(Goal::at_least("The same against A, p50", 1_000.0, ratio(fleet.table.with_pages), "times"));
+            goals.push(Goal::at_least("Speed-up over B, p50", 20.0, ratio(fleet.redis.flat_20km), "times"));
+            goals.push(Goal::at_least("Speed-up over A, p50", 1_000.0, ratio(fleet.table.with_pages), "times"));
             let bytes = fleet.process.bytes_per_driver;
-            goals.push(Goal::at_most("Memory of the index for each driver", 200.0, bytes, "bytes"));
+            goals.push(Goal::at_most("Memory of the index per driver", 200.0, bytes, "bytes"));
         }
     }
     goals

@@ -1,4 +1,5 @@
-//! Where drivers and riders are: the seeded Seoul. Six in ten are in the five hot spots of the simulator's town, the others anywhere.
+//! Positions of drivers and riders in a simulated Seoul: six in ten are in the five hot spots of the simulator's map,
+//! the others anywhere in the city.
 
 use std::f64::consts::TAU;
 
@@ -15,21 +16,19 @@ use dispatch_simulator::random::{Actor, Dice};
 const CENTER: (f64, f64) = (37.5663, 126.9779);
 /// Share of people in the five hot spots.
 const IN_HOT_SPOTS: f64 = 0.6;
-/// The others are within this of City Hall, m: a disc of 616 km2, as large as the city.
+/// Maximum distance of the others from City Hall, m: a disc of 616 km2, as large as the city.
 const RADIUS_M: f64 = 14_000.0;
 /// Metres of one degree of latitude.
 const DEGREE_M: f64 = 111_226.0;
 
-/// The city's ground.
 pub struct Seoul(Town);
 
 impl Seoul {
-    /// Seoul.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self(Town::around(Coordinate::new(CENTER.0, CENTER.1)?)))
     }
 
-    /// Somewhere somebody is.
+    /// Draws the position of a person.
     pub fn somewhere(&self, dice: &mut Dice) -> Coordinate {
         if dice.chance(IN_HOT_SPOTS) {
             return self.0.somewhere(dice).position;
@@ -38,12 +37,12 @@ impl Seoul {
         moved_from_city_hall(away * angle.sin(), away * angle.cos()).unwrap_or_else(|| self.0.somewhere(dice).position)
     }
 
-    /// Where a driver begins.
+    /// The first position of a driver.
     pub fn home(&self, seed: u64, driver: u32) -> Coordinate {
         self.somewhere(&mut Dice::for_actor(seed, Actor::DriverProfile(driver)))
     }
 
-    /// An index of this many free drivers.
+    /// An index with free drivers at their first positions.
     pub fn fleet(&self, seed: u64, drivers: u32) -> anyhow::Result<DriverIndex> {
         let mut index = DriverIndex::default();
         for number in 0..drivers {
@@ -58,12 +57,12 @@ fn moved_from_city_hall(north_m: f64, east_m: f64) -> Option<Coordinate> {
     Coordinate::new(CENTER.0 + north_m / DEGREE_M, CENTER.1 + east_m / degree_east_m).ok()
 }
 
-/// The id of a driver, spelled as the seed's examples.
+/// The id of a driver, in the form of spec §6.
 pub fn driver_id(number: u32) -> anyhow::Result<DriverId> {
     Ok(DriverId::parse(format!("driver#{number:06}"))?)
 }
 
-/// A free driver with the preferences of the seed's example, who takes every fare.
+/// A free driver with the specification's `maxDistance` and without a minimum fare.
 pub fn free_driver(position: Coordinate) -> LiveDriver {
     LiveDriver {
         status: PersonStatus::Active,

@@ -1,6 +1,6 @@
 //! Small statistics.
 
-/// The value below which this share (0 to 1) of the values lie, by nearest rank; NaN of nothing. Sorts the values.
+/// The quantile for a share from 0 to 1, by nearest rank; NaN without values. Sorts the values.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is within it")]
@@ -8,12 +8,13 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// Arithmetic mean; NaN of nothing.
+/// Arithmetic mean; NaN without values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Inequality of a share-out, 0 where all have the same, near 1 where one has all; 0 of nothing. Sorts the values.
+/// Gini coefficient: 0 if all values are equal, near 1 if one value holds the total; 0 without values. Sorts the
+/// values.
 pub fn gini(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let (count, total) = (values.len() as f64, values.iter().sum::<f64>());
@@ -24,19 +25,18 @@ pub fn gini(values: &mut [f64]) -> f64 {
     2.0 * weighted / (count * total) - (count + 1.0) / count
 }
 
-/// Median of repeated runs with the smallest and the largest.
+/// Median, minimum and maximum of repeated runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// Median.
     pub median: f64,
-    /// Smallest.
+    /// Minimum.
     pub least: f64,
-    /// Largest.
+    /// Maximum.
     pub most: f64,
 }
 
 impl Spread {
-    /// Of one value for each run.
+    /// From one value for each run.
     pub fn of(mut values: Vec<f64>) -> Self {
         let median = quantile(&mut values, 0.5);
         let at = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
@@ -48,14 +48,14 @@ impl Spread {
         self.shown(number)
     }
 
-    /// The same, with values shown in another way.
+    /// Like [`Self::text`], with another format of the values.
     pub fn shown(&self, show: impl Fn(f64) -> String) -> String {
         let (median, least, most) = (show(self.median), show(self.least), show(self.most));
         if least == most { median } else { format!("{median} ({least} to {most})") }
     }
 }
 
-/// A number with three significant digits and, from 1,000, with separators.
+/// A number with three significant digits, and with separators from 1,000.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
@@ -81,7 +81,7 @@ pub fn number(value: f64) -> String {
     if rest.is_empty() { format!("{sign}{grouped}") } else { format!("{sign}{grouped}.{rest}") }
 }
 
-/// A share as per cent.
+/// A share from 0 to 1 as a percentage.
 pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", share * 100.0) } else { "-".to_owned() }
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_values_that_were_there() {
+    fn quantiles_are_values_of_the_sample() {
         let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         let found = [0.0, 0.5, 0.99, 1.0].map(|share| number(quantile(&mut values, share)));
         assert_eq!(found, ["1.00", "50.0", "99.0", "100"]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn gini_is_nothing_among_equals_and_near_one_where_one_has_all() {
+    fn gini_is_zero_for_equal_values_and_near_one_if_one_holds_the_total() {
         assert!(gini(&mut [3.0; 10]).abs() < 1e-12);
         let mut one = vec![0.0; 100];
         one[5] = 7.0;

@@ -124,7 +124,7 @@ impl Engine {
                 }
             };
             match committed {
-                Commit::Advance(after) => {
+                Commit::Applied(after) => {
                     self.after_commit(&after, &step).await;
                     let Some(next) = self.continue_with(&after, &step, trigger).await? else { return Ok(()) };
                     before = *after;

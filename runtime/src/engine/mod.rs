@@ -139,7 +139,7 @@ impl Engine {
         if !step.changed {
             return Ok(None);
         }
-        let Commit::Advance(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
+        let Commit::Applied(stored) = self.commit(before, &step, None).await? else { return Ok(None) };
         self.after_commit(&stored, &step).await;
         self.local_waker.wake(&stored);
         Ok(Some(Advance { stored: *stored, changed: true }))
@@ -175,7 +175,7 @@ impl Engine {
                 Err(refusal) => return Err(EngineError::Refused { refusal, current: Box::new(before) }),
             };
             match self.commit(&before, &step, route.clone()).await? {
-                Commit::Advance(stored) => return Ok(Decision { stored: *stored, step }),
+                Commit::Applied(stored) => return Ok(Decision { stored: *stored, step }),
                 Commit::CompanionRefused => {
                     if let Event::Accept { driver, offer_seq } = event {
                         self.correct_fleet(&before, &driver).await;
@@ -213,7 +213,7 @@ impl Engine {
     ) -> Result<Commit, PortError> {
         let committed = self.ports.dispatches.commit(before, step, route).await;
         match &committed {
-            Ok(Commit::Advance(stored)) => {
+            Ok(Commit::Applied(stored)) => {
                 self.known.note(stored);
                 self.metrics.recorded(&step.records);
             }

@@ -1,4 +1,4 @@
-//! Requests gathered for a window and matched together by core, as the engine's batched mode does it.
+//! Batched matching: requests are collected for a window and matched together by core, as in the engine.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,11 @@ use dispatch_core::ranking::rank;
 
 use super::world::World;
 
-/// Drivers looked at for each candidate that is gathered, so that those who are held or rest leave enough others.
+/// Drivers read for each candidate, because drivers under a hold or in a cool-down are skipped.
 const LOOKED_AT_PER_CANDIDATE: usize = 4;
 
 impl World<'_> {
-    /// The window closes: whom each gathered request asks.
+    /// Closes the window and gives each collected request its candidates.
     pub fn close_window(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
         let open: Vec<u32> = gathered.into_iter().filter(|number| self.waits(*number)).collect();

@@ -1,34 +1,32 @@
-//! The calls of AWS that a dispatch takes, counted call by call in the model.
+//! The AWS calls of a dispatch, counted call by call in the model.
 //!
-//! Items of up to 1 KB are one write unit, two in a transaction; each index an item is in takes one more, two where its key changes
-//! there. What ours takes is what a test counts at the endpoint of a real worker, eight calls for a first offer that is accepted, and its part
-//! of the calls that bring ten messages at once. Reading the stream is not counted: it depends on shards and time, not on dispatches.
+//! A write of an item of up to 1 KB costs one write unit, two in a transaction, and one more for each index that
+//! contains the item, two if the index key changes. The calls of our arms are those that a test counts at the endpoint
+//! of a real worker: eight for a first offer that is accepted, and a share of the calls that receive or delete ten
+//! messages. Stream reads are not counted, because they depend on shards and time, not on dispatches.
 
 use std::ops::AddAssign;
 
 use super::arm::Arm;
 
-/// Part of a call where messages are received and deleted ten at a time.
+/// Share of a call that receives or deletes ten messages.
 const OF_A_BATCH: f64 = 0.1;
-/// Time one poll of a queue lasts, ms.
+/// Duration of a long poll of a queue, ms.
 const POLL_MS: u64 = 20_000;
 
-/// Calls and units.
+/// Calls and capacity units.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Bill {
-    /// Reading calls to DynamoDB.
+    /// DynamoDB calls that read.
     pub reads: f64,
-    /// Writing calls to DynamoDB.
+    /// DynamoDB calls that write.
     pub writes: f64,
-    /// Calls to SQS.
     pub sqs: f64,
-    /// Calls to SNS.
     pub sns: f64,
-    /// Read units.
     pub read_units: f64,
-    /// Write units of the table.
+    /// Write units of the table, without its indexes.
     pub write_units: f64,
-    /// Write units of its indexes.
+    /// Write units of the indexes.
     pub index_units: f64,
 }
 
@@ -57,16 +55,14 @@ impl Bill {
     }
 }
 
-/// How an offer ended without a ride.
+/// The end of an offer without a ride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRide {
-    /// The driver said so.
     Rejected,
-    /// The driver said nothing.
     TimedOut,
 }
 
-/// A request is stored: the dispatch with its two indexes, and the user, who changes partitions of GSI1.
+/// Stores a request: the dispatch with its two indexes, and the user, whose partition in GSI1 changes.
 pub fn request_stored(arm: Arm, bill: &mut Bill) {
     if arm.is_literal() {
         // GetItem of the user, PutItem, UpdateItem.
@@ -79,7 +75,7 @@ pub fn request_stored(arm: Arm, bill: &mut Bill) {
     }
 }
 
-/// A search came back. The seed also asks for the recent answers of the five best.
+/// Finishes a search. The specification also reads the recent answers of the five best.
 pub fn searched(arm: Arm, calls: f64, read_units: f64, bill: &mut Bill) {
     bill.read(calls, read_units);
     if arm.is_literal() {
@@ -87,54 +83,54 @@ pub fn searched(arm: Arm, calls: f64, read_units: f64, bill: &mut Bill) {
     }
 }
 
-/// Messages that were sent come back, and are deleted, ten at a time.
-fn come_back(messages: f64, bill: &mut Bill) {
+/// Receives and deletes messages, ten at a time.
+fn receive_and_delete(messages: f64, bill: &mut Bill) {
     bill.sqs += 2.0 * OF_A_BATCH * messages;
 }
 
-/// Offers are made, by one write: one driver, or several at once.
+/// Makes offers with one write, to one driver or several.
 pub fn offered(arm: Arm, drivers: f64, bill: &mut Bill) {
     bill.write(1.0, 2.0);
-    // The timer's or, in the seed, the answer's message; and the push.
+    // The message of the timer or, in the specification, of the answer; and the push.
     bill.sqs += 1.0;
     bill.sns += 1.0;
     if !arm.is_literal() {
-        come_back(1.0 + drivers, bill);
+        receive_and_delete(1.0 + drivers, bill);
     }
 }
 
-/// The seed waits for the answer on the queue and looks at the dispatch before it goes on.
-fn waited(after_ms: u64, bill: &mut Bill) {
+/// Waits for an answer as the specification does: polls the queue, then reads the dispatch.
+fn wait_for_answer(after_ms: u64, bill: &mut Bill) {
     bill.sqs += after_ms.div_ceil(POLL_MS).max(1) as f64 + 1.0;
     bill.read(1.0, 1.0);
 }
 
-/// Both apps are told of an answer through the `responses` queue, by one batch each.
-fn told(bill: &mut Bill) {
+/// Notifies both apps of an answer through the `responses` queue, with one batch each.
+fn notify_both(bill: &mut Bill) {
     bill.sqs += 1.0;
     bill.sns += 1.0;
-    come_back(1.0 + 2.0, bill);
+    receive_and_delete(1.0 + 2.0, bill);
 }
 
-/// An offer ended without a ride, so long after it was made.
+/// Ends an offer without a ride, `after_ms` after it was made.
 pub fn no_ride(arm: Arm, how: NoRide, after_ms: u64, bill: &mut Bill) {
     bill.write(1.0, 2.0);
     if arm.is_literal() {
-        waited(after_ms, bill);
+        wait_for_answer(after_ms, bill);
         return;
     }
     if how == NoRide::TimedOut {
-        // An answer reaches the process that made the offer, a timer any.
+        // An answer reaches the process that made the offer; a timer may reach another one, which reads the dispatch.
         bill.read(1.0, 1.0);
     }
-    told(bill);
+    notify_both(bill);
 }
 
-/// A driver accepted, so long after the offer: the dispatch leaves `DISPATCH#REQUESTED`, the driver leaves `DRIVER#ACTIVE`, and the
-/// driver's history gains an entry.
+/// Accepts an offer, `after_ms` after it was made: the dispatch leaves `DISPATCH#REQUESTED`, the driver leaves
+/// `DRIVER#ACTIVE`, and the driver's history gets an entry.
 pub fn accepted(arm: Arm, after_ms: u64, bill: &mut Bill) {
     if arm.is_literal() {
-        waited(after_ms, bill);
+        wait_for_answer(after_ms, bill);
         bill.write(1.0, 3.0);
         bill.write(1.0, 2.0);
         bill.write(1.0, 0.0);
@@ -143,11 +139,11 @@ pub fn accepted(arm: Arm, after_ms: u64, bill: &mut Bill) {
         // The driver is read, then one TransactWriteItems of three.
         bill.read(1.0, 1.0);
         bill.write(6.0, 5.0);
-        told(bill);
+        notify_both(bill);
     }
 }
 
-/// A request ended without a ride.
+/// Ends a request without a ride.
 pub fn closed(arm: Arm, bill: &mut Bill) {
     if arm.is_literal() {
         bill.write(1.0, 3.0);
@@ -157,26 +153,29 @@ pub fn closed(arm: Arm, bill: &mut Bill) {
         bill.read(2.0, 2.0);
         bill.write(6.0, 5.0);
         bill.sns += 1.0;
-        come_back(1.0, bill);
+        receive_and_delete(1.0, bill);
     }
 }
 
-/// The pings of a ride, one every four seconds, as the seed stores them: appended one by one to the dispatch's own `route`.
+/// Stores the pings of a ride, one every four seconds, as in the specification: each is appended to `route` of the
+/// dispatch.
 pub fn route_literally(pings: u32, bill: &mut Bill) {
-    /// Bytes of a dispatch without its route, and of a point.
+    /// Size of a dispatch without its route, bytes.
     const ITEM: u32 = 900;
+    /// Size of a route point, bytes.
     const POINT: u32 = 79;
     for ping in 1..=pings {
         let units = f64::from((ITEM + ping * POINT).div_ceil(1024));
-        // GSI1 and GSI2 hold whole items.
+        // GSI1 and GSI2 contain whole items.
         bill.write(units, 2.0 * units);
     }
 }
 
-/// The same as we store them: sixty to an item, and a simplified route with the end of the ride.
+/// Stores the pings of a ride in chunks of sixty. The simplified route is part of the write that ends the ride.
 pub fn route_in_chunks(pings: u32, bill: &mut Bill) {
-    /// Points and write units of a chunk, which is in no index.
+    /// Points of a chunk.
     const CHUNK: u32 = 60;
+    /// Write units of a chunk, which is in no index.
     const CHUNK_UNITS: f64 = 5.0;
     for _ in 0..pings / CHUNK {
         bill.write(CHUNK_UNITS, 0.0);
@@ -187,7 +186,7 @@ pub fn route_in_chunks(pings: u32, bill: &mut Bill) {
 mod tests {
     use super::*;
 
-    /// One offer, accepted after six seconds, with `pages` of candidates.
+    /// One offer, accepted after six seconds, and a search of `pages` pages.
     fn first_offer_accepted(arm: Arm, pages: f64) -> Bill {
         let mut bill = Bill::default();
         request_stored(arm, &mut bill);
@@ -198,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_takes_twenty_four_calls_where_ten_thousand_drivers_are_active() {
+    fn the_specification_makes_twenty_four_calls_with_ten_thousand_active_drivers() {
         let bill = first_offer_accepted(Arm::A, 5.0);
         assert_eq!([bill.reads, bill.writes, bill.sqs, bill.sns].map(|calls| calls.to_string()), ["12", "6", "3", "3"]);
     }
 
     #[test]
-    fn ours_takes_eight_calls_and_what_messages_share() {
+    fn ours_makes_eight_calls_and_shares_those_of_messages() {
         let bill = first_offer_accepted(Arm::D, 0.0);
-        // Five messages come back: a timer, an answer, three notifications.
+        // Five messages are received and deleted: a timer, an answer and three notifications.
         let shared = 5.0 * 2.0 * OF_A_BATCH;
         let shown = [bill.reads, bill.writes, bill.sqs - shared, bill.sns].map(|calls| calls.to_string());
         assert_eq!(shown, ["1", "3", "2", "2"]);
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_points_costs_with_the_square_of_its_length() {
+    fn the_cost_of_appending_points_grows_with_the_square_of_their_number() {
         let (mut quarter, mut whole, mut chunks) = (Bill::default(), Bill::default(), Bill::default());
         route_literally(75, &mut quarter);
         route_literally(300, &mut whole);

@@ -1,5 +1,5 @@
-//! Five drivers at once, the first to accept has the ride; five others where nobody does. Core has no such mode, and so its rules are
-//! here: in all else it is like ours.
+//! Offers to five drivers at the same time; the first to accept gets the ride, and five others follow if none does.
+//! Core has no such mode, so its rules are here; in everything else it is like ours.
 
 use dispatch_core::dispatch::{DispatchStatus, SEARCH_PAUSE_MS};
 use dispatch_core::ranking::rank;
@@ -8,16 +8,16 @@ use super::bill::{self, NoRide};
 use super::sequential::number_of;
 use super::world::{Answered, Partition, STREAM_MS, What, World};
 
-/// Drivers ranked from, for five.
+/// Drivers read to rank five.
 const LOOKED_AT: usize = 40;
 
 impl World<'_> {
-    /// Something happens to a request.
+    /// Handles an event of a request.
     pub fn broadcast(&mut self, what: What) {
         match what {
             What::Look(number) if !self.requests[number as usize].is_closed() => self.ask_five(number),
             What::Answer { request, driver, offer, answer } => self.five_answer(request, driver, (offer, answer)),
-            What::TimeOut { request, offer } if self.is_live(request, offer) => self.nobody_answered(request),
+            What::TimeOut { request, offer } if self.is_live(request, offer) => self.round_timed_out(request),
             What::GiveUp(number) if !self.requests[number as usize].is_closed() => {
                 self.requests[number as usize].gave_up = true;
                 self.end(number);
@@ -67,7 +67,7 @@ impl World<'_> {
         if self.still_accepts(driver, answer) && self.occupy(number, driver) {
             let request = &mut self.requests[number as usize];
             request.dispatch.status = DispatchStatus::Accepted;
-            // The others were asked for nothing.
+            // The other offers of the round are wasted.
             request.wasted += u32::try_from(request.open.len()).unwrap_or(u32::MAX);
             self.withdraw(number);
             return;
@@ -79,10 +79,10 @@ impl World<'_> {
         }
     }
 
-    fn nobody_answered(&mut self, number: u32) {
+    fn round_timed_out(&mut self, number: u32) {
         let silent: Vec<u32> = self.requests[number as usize].open.keys().copied().collect();
         let Some((first, others)) = silent.split_first() else { return };
-        // One write ends the round, however many were silent.
+        // One write ends the round for any number of drivers.
         self.refused(number, *first, NoRide::TimedOut);
         for driver in others {
             self.offer_over(number, *driver);

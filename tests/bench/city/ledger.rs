@@ -1,59 +1,57 @@
-//! Rides and offers as they were, and what must never be among them. It knows nothing of how an arm decides.
+//! Audit of rides and offers, independent of the decisions of the arm.
 
 use std::collections::BTreeMap;
 
-/// A time of a driver.
+/// A ride or an offer of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
-    /// Who.
     pub driver: u32,
-    /// From when, ms.
+    /// Start, ms.
     pub from: u64,
-    /// To when, ms.
+    /// End, ms.
     pub to: u64,
 }
 
 /// All rides and offers of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Rides.
     pub rides: Vec<Interval>,
     offers: Vec<Interval>,
     acceptances: BTreeMap<u32, u32>,
 }
 
 impl Ledger {
-    /// A driver is asked; gives the place of the entry.
+    /// Records an offer; returns the index of the entry.
     pub fn offer(&mut self, driver: u32, from: u64) -> usize {
         self.offers.push(Interval { driver, from, to: u64::MAX });
         self.offers.len() - 1
     }
 
-    /// An offer is over.
+    /// Records the end of an offer.
     pub fn offer_over(&mut self, entry: usize, at: u64) {
         if let Some(offer) = self.offers.get_mut(entry) {
             offer.to = at;
         }
     }
 
-    /// A request was accepted.
+    /// Records the acceptance of a request.
     pub fn accepted(&mut self, request: u32) {
         *self.acceptances.entry(request).or_default() += 1;
     }
 
-    /// The run is over, and with it every offer.
+    /// Ends all open offers at the end of the run.
     pub fn close(&mut self, at: u64) {
         for offer in self.offers.iter_mut().filter(|offer| offer.to == u64::MAX) {
             offer.to = at;
         }
     }
 
-    /// Drivers who were on two rides at once, and requests that were accepted twice.
+    /// Number of overlapping rides of one driver and of requests that were accepted twice.
     pub fn violations(&self) -> usize {
         overlaps(&self.rides) + self.acceptances.values().filter(|count| **count > 1).count()
     }
 
-    /// Offers made to a driver who still had another one.
+    /// Number of offers to a driver who had another open offer.
     pub fn offers_at_once(&self) -> usize {
         overlaps(&self.offers)
     }

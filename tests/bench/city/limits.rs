@@ -1,21 +1,21 @@
-//! What the searches of the baselines have to share: the read units of one index partition, or the one thread of Redis.
+//! Shared limits of the baselines' searches: the read units of one index partition, or the one thread of Redis.
 
 use super::arm::Source;
 use crate::model::{PAGE_MS, PAGE_UNITS, PARTITION_READ_UNITS};
 use crate::search::Costs;
 
-/// Tokens that come back with time. What is taken may exceed what is there: the debt is waited for by whoever comes next, as in
-/// DynamoDB, which answers a page and charges for it afterwards.
+/// A token bucket that may be overdrawn: the next caller waits for the debt, as in DynamoDB, which answers a page and
+/// charges for it afterwards.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     per_s: f64,
-    /// Tokens at `at`; one second's worth at most.
+    /// Tokens at the time `at`, at most those of one second.
     level: f64,
     at: u64,
 }
 
 impl TokenBucket {
-    /// A full one.
+    /// A full bucket.
     pub fn full(per_s: f64) -> Self {
         Self { per_s, level: per_s, at: 0 }
     }
@@ -26,15 +26,15 @@ impl TokenBucket {
         self.at = self.at.max(now);
     }
 
-    /// Takes so many, now; false where they were not there.
+    /// Takes tokens, even if they are not available; returns whether they were.
     pub fn take(&mut self, tokens: f64, now: u64) -> bool {
         self.fill(now);
-        let there = self.level >= tokens.min(self.per_s);
+        let available = self.level >= tokens.min(self.per_s);
         self.level -= tokens;
-        there
+        available
     }
 
-    /// How long until so many are there, or as many as there can be, ms.
+    /// Time until the tokens are available, or the bucket is full, ms.
     fn wait_ms(&mut self, tokens: f64, now: u64) -> u64 {
         self.fill(now);
         ceil_ms((tokens.min(self.per_s) - self.level).max(0.0) / self.per_s * 1000.0)
@@ -47,18 +47,16 @@ fn ceil_ms(ms: f64) -> u64 {
     whole
 }
 
-/// One search of a baseline.
+/// A search of a baseline.
 #[derive(Debug, Clone, Copy)]
 pub struct Begun {
-    /// When its answer is there, ms.
+    /// Time of the answer, ms.
     pub answered_at: u64,
-    /// Calls it took.
     pub calls: f64,
-    /// Read units it took.
     pub read_units: f64,
 }
 
-/// The shared source of one baseline.
+/// The source that all searches of a baseline share.
 pub struct Shared {
     source: Source,
     costs: Costs,
@@ -67,12 +65,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// An unused one.
     pub fn new(source: Source, costs: Costs) -> Self {
         Self { source, costs, partition: TokenBucket::full(PARTITION_READ_UNITS), free_at: 0 }
     }
 
-    /// How long the next search has to wait, ms.
+    /// Time until the next search can start, ms.
     pub fn wait_ms(&mut self, active: usize, now: u64) -> u64 {
         match self.source {
             Source::Table => self.partition.wait_ms(self.read_units(active), now),
@@ -80,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// Begins a search over so many active drivers, now.
+    /// Starts a search over a number of active drivers.
     pub fn begin(&mut self, active: usize, now: u64) -> Begun {
         let drivers = active as f64;
         match self.source {
@@ -88,7 +85,7 @@ impl Shared {
                 let read_units = self.read_units(active);
                 let pages = (read_units / PAGE_UNITS).ceil().max(1.0);
                 self.partition.take(read_units, now);
-                // The function that asked reads, filters and sorts by itself; functions do not wait for each other.
+                // Each function reads, filters and sorts on its own; functions do not wait for each other.
                 let took_ms = pages * PAGE_MS + drivers * self.costs.scan_us / 1000.0;
                 Begun { answered_at: now + ceil_ms(took_ms), calls: pages, read_units }
             }
@@ -113,7 +110,7 @@ mod tests {
     const COSTS: Costs = Costs { redis_us: 0.5, scan_us: 5.0, read_units: 0.06 };
 
     #[test]
-    fn one_scan_of_fifty_thousand_takes_the_partition_a_second() {
+    fn one_scan_of_fifty_thousand_drivers_occupies_the_partition_for_a_second() {
         let mut table = Shared::new(Source::Table, COSTS);
         assert_eq!(table.wait_ms(50_000, 0), 0, "the partition was idle");
         let begun = table.begin(50_000, 0);
@@ -123,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_works_on_one_search_at_a_time() {
+    fn redis_serves_one_search_at_a_time() {
         let mut redis = Shared::new(Source::Redis, COSTS);
         assert_eq!(redis.begin(50_000, 100).answered_at, 125);
         assert_eq!(redis.wait_ms(50_000, 110), 15);

@@ -1,4 +1,4 @@
-//! What a run came to, as numbers.
+//! The figures of a run.
 
 use std::collections::BTreeMap;
 
@@ -9,68 +9,68 @@ use crate::stats::{gini, mean, number, percent, quantile};
 /// Time between two points of a route, ms.
 const PING_MS: u64 = 4_000;
 
-/// Half a minute, s.
+/// Limit of [`Metric::Soon`], s.
 const SOON_S: f64 = 30.0;
 
-/// A number of a run.
+/// A figure of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// Share of requests that got a driver.
+    /// Share of requests that were accepted.
     Served,
     /// Share of requests whose rider gave up.
     GaveUp,
-    /// Share of requests that got a driver within half a minute.
+    /// Share of requests that were accepted within 30 s.
     Soon,
-    /// Mean time riders waited for a driver, with or without getting one, s.
+    /// Mean time from the request to the acceptance or the end, over all requests, s.
     Waited,
-    /// Mean time from the request to the acceptance, of those accepted, s.
+    /// Mean time from the request to the acceptance, over accepted requests, s.
     MatchMean,
-    /// Its median, s.
+    /// Median of that time, s.
     MatchP50,
-    /// Its 95th percentile, s.
+    /// 95th percentile of that time, s.
     MatchP95,
-    /// Mean distance of the driver at that time, m.
+    /// Mean distance of the driver from the pickup at the acceptance, m.
     PickupMean,
-    /// Its 95th percentile, m.
+    /// 95th percentile of that distance, m.
     PickupP95,
-    /// Drivers asked for each ride.
+    /// Offers per accepted ride.
     Offers,
-    /// Of these, those who could not have had the ride.
+    /// Offers per accepted ride to drivers who could not have got the ride.
     Wasted,
-    /// Inequality of offers among drivers.
+    /// Gini coefficient of offers among drivers.
     GiniOffers,
-    /// Inequality of idle time among drivers.
+    /// Gini coefficient of idle time among drivers.
     GiniIdle,
-    /// Calls that read from DynamoDB, for each ride accepted.
+    /// DynamoDB reads per accepted ride.
     Reads,
-    /// Calls that write to it.
+    /// DynamoDB writes per accepted ride.
     Writes,
-    /// Calls to SQS.
+    /// SQS calls per accepted ride.
     Sqs,
-    /// Calls to SNS.
+    /// SNS calls per accepted ride.
     Sns,
-    /// Read units.
+    /// Read units per accepted ride.
     ReadUnits,
-    /// Write units of the table.
+    /// Write units of the table per accepted ride.
     WriteUnits,
-    /// Write units of the indexes.
+    /// Write units of the indexes per accepted ride.
     IndexUnits,
-    /// Calls that store the route of a ride.
+    /// Writes of the route per accepted ride.
     RouteWrites,
-    /// Write units of these, of the table alone.
+    /// Write units of these in the table, without indexes.
     RouteUnits,
-    /// Searches that waited for the partition or for Redis, for each request.
+    /// Searches that waited for the partition or for Redis, per request.
     Throttled,
-    /// Writes that an index partition would have refused.
+    /// Writes that an index partition would have throttled.
     WritesThrottled,
-    /// Offers made to a driver who still had another one, for each ride.
+    /// Offers to a driver who had another open offer, per request.
     AtOnce,
-    /// Idle drivers for each open request, median over time.
+    /// Free drivers per open request, median over time.
     Supply,
 }
 
 impl Metric {
-    /// The number as text.
+    /// The value as text.
     pub fn show(self, value: f64) -> String {
         match self {
             Self::Served | Self::Soon | Self::GaveUp => percent(value),
@@ -79,10 +79,9 @@ impl Metric {
     }
 }
 
-/// The numbers of a run.
 pub type Outcome = BTreeMap<Metric, f64>;
 
-/// The numbers of a run that is over.
+/// The figures of a finished run.
 pub fn of(world: &World<'_>) -> Outcome {
     let counted: Vec<_> =
         (0..).zip(&world.requests).filter(|(number, _)| world.counts(*number)).map(|(_, request)| request).collect();

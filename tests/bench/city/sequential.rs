@@ -1,5 +1,5 @@
-//! One driver after the other, decided by core's own `step`: the seed's arms, ours, and ours in batches. What the engine does with
-//! DynamoDB, Redis and SNS is done here with the world.
+//! Offers to one driver after the other, decided by core's `step`: the arms of the specification, and ours with and
+//! without batching. The follow-ups, for which the engine calls DynamoDB, Redis and SNS, change the model.
 
 use dispatch_core::candidate::{DriverSnapshot, Search};
 use dispatch_core::dispatch::{
@@ -14,10 +14,10 @@ use super::arm::{Arm, Source};
 use super::bill::{self, NoRide};
 use super::world::{Partition, STREAM_MS, What, World};
 
-/// As the engine has it: drivers looked at for each candidate wanted, and where these were all ineligible.
+/// Drivers read for each candidate, and the number if none of these was eligible, as in the engine.
 const LOOKED_AT_PER_CANDIDATE: usize = 4;
 const LOOKED_AT_WIDE: usize = 200;
-/// As the engine has it: time a reservation outlives its offer, ms.
+/// Time by which a hold outlasts its offer, as in the engine, ms.
 const HOLD_GRACE_MS: u64 = 5_000;
 
 /// The number of a driver of this city.
@@ -26,7 +26,7 @@ pub fn number_of(id: &DriverId) -> u32 {
 }
 
 impl World<'_> {
-    /// Something happens to a request.
+    /// Handles an event of a request.
     pub fn one_by_one(&mut self, what: What) {
         match what {
             What::Look(number) => self.drive(number, Event::Wake),
@@ -39,7 +39,7 @@ impl World<'_> {
                 let event = if self.still_accepts(driver, answer) {
                     Event::Accept { driver: id, offer_seq: offer }
                 } else {
-                    // It went to somebody who has had a ride since before.
+                    // The driver got another ride before this offer was answered.
                     let live = self.is_live_with(request, (driver, offer));
                     self.requests[request as usize].wasted += u32::from(answer.accepts && live);
                     Event::Reject { driver: id, offer_seq: offer }
@@ -62,13 +62,13 @@ impl World<'_> {
         request.dispatch.offer_seq == offer && request.open.contains_key(&driver)
     }
 
-    /// Moves a request on as far as it goes by itself, as the engine does.
+    /// Applies an event and the events that follow from it, as the engine does.
     pub fn drive(&mut self, number: u32, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let policy = self.policy.clone();
             let rules = Rules { policy: &policy, now: self.epoch() };
-            // A refused event met a request that has gone on: a late answer, a timer of an offer that was answered.
+            // A refused event is outdated: a late answer, or the timer of an answered offer.
             let Ok(step) = step(&self.requests[number as usize].dispatch, event.clone(), rules) else { return };
             if !self.companions_agree(number, &step) {
                 if let Event::Accept { driver, offer_seq } = event {
@@ -82,7 +82,7 @@ impl World<'_> {
         }
     }
 
-    /// The conditions of the transaction on other items.
+    /// The transaction's conditions on other items.
     fn companions_agree(&mut self, number: u32, step: &Step) -> bool {
         step.companions.iter().all(|companion| match companion {
             Companion::OccupyDriver(driver) => self.occupy(number, number_of(driver)),
@@ -108,7 +108,7 @@ impl World<'_> {
                         self.after(STREAM_MS, What::Look(number));
                     }
                 }
-                // Nobody accepts by itself here, and what people are told is in the bill.
+                // Automatic acceptance is off, and notifications are counted in the bill.
                 FollowUp::AcceptAtOnce { .. } | FollowUp::Notify(_) => {}
             }
         }
@@ -127,7 +127,7 @@ impl World<'_> {
                 && known.held_until <= now
                 && known.rests_until <= now
         });
-        // The seed reserves nobody and asks whoever is on its list.
+        // The specification reserves no driver and asks every driver on its list.
         if free || !self.setup.arm.reserves() {
             Event::DriverHeld(driver.clone())
         } else {
@@ -151,7 +151,7 @@ impl World<'_> {
 
     fn offer_ended(&mut self, number: u32, driver: &DriverId, outcome: OfferOutcome) {
         let how = match outcome {
-            // Done by the transaction.
+            // Counted with the transaction.
             OfferOutcome::Accepted => return,
             OfferOutcome::Rejected => NoRide::Rejected,
             OfferOutcome::TimedOut => NoRide::TimedOut,
@@ -161,18 +161,18 @@ impl World<'_> {
         self.after(STREAM_MS, What::Look(number));
     }
 
-    /// Looks for drivers, at once or when the source has time; the batch waits for its window.
+    /// Searches for drivers, at once or when the source is free; a batched request waits for its window.
     fn search(&mut self, number: u32) -> Option<Event> {
         match self.source() {
             Source::Table | Source::Redis if self.requests[number as usize].listed => {
-                // The seed searches once and goes through its list.
+                // The specification searches once and works through the list.
                 let listed = self.requests[number as usize].dispatch.matching.candidates.clone();
                 Some(Event::CandidatesFound(listed))
             }
             Source::Table | Source::Redis => {
                 self.waiting.push_back(number);
                 if !self.searching {
-                    self.go_on_searching();
+                    self.start_searches();
                 }
                 None
             }
@@ -186,8 +186,8 @@ impl World<'_> {
         }
     }
 
-    /// Begins the searches that wait, as far as the source has room; requests that are over meanwhile are left out.
-    pub fn go_on_searching(&mut self) {
+    /// Starts waiting searches as far as the source's limits allow, and drops those of requests that have ended.
+    pub fn start_searches(&mut self) {
         self.searching = false;
         while let Some(number) = self.waiting.front().copied() {
             if self.requests[number as usize].is_closed() {
@@ -210,7 +210,7 @@ impl World<'_> {
         }
     }
 
-    /// Whom the arm would ask, best first.
+    /// The candidates of the arm, best first.
     pub fn candidates(&self, number: u32) -> Vec<CandidateRef> {
         let search = self.wanted(number);
         let narrow = usize::from(self.policy.max_candidates) * LOOKED_AT_PER_CANDIDATE + search.asked.len();
@@ -224,7 +224,7 @@ impl World<'_> {
         Vec::new()
     }
 
-    /// What a request looks for.
+    /// The search of a request.
     pub fn wanted(&self, number: u32) -> Search {
         let dispatch = &self.requests[number as usize].dispatch;
         Search {
@@ -234,7 +234,7 @@ impl World<'_> {
         }
     }
 
-    /// The nearest free drivers. Every one of the city pings, so nobody is stale.
+    /// The nearest free drivers. All drivers ping, so no position is stale.
     pub fn nearby(&self, search: &Search, enough: usize) -> Vec<DriverSnapshot> {
         let now = self.epoch();
         let wanted = NearestQuery { center: search.pickup, within: self.farthest(), enough };

@@ -1,4 +1,5 @@
-//! What happens in the city whatever the arm: who asks when, where and with how much patience, and what each driver would answer.
+//! Traffic that is equal for all arms: the requests with their places and the riders' patience, and the drivers'
+//! answers.
 
 use dispatch_core::dispatch::{Dispatch, DispatchStatus, Matching};
 use dispatch_core::fare::FareTable;
@@ -14,27 +15,28 @@ use crate::seoul::Seoul;
 const LOCAL_MINUTE: u16 = 720;
 /// Shortest ride, m.
 const SHORTEST_M: f64 = 1_000.0;
-/// Destinations tried until one is far enough; hardly ever is the first not.
+/// Maximum draws of a destination until one is far enough; nearly always the first one is.
 const DESTINATIONS_TRIED: u32 = 20;
-/// Shares of drivers who accept and who reject; the others do not answer.
+/// Shares of drivers who accept and who reject an offer; the others do not answer.
 const ACCEPT: f64 = 0.58;
 const REJECT: f64 = 0.25;
 /// Time to an answer, s: median and spread of a log-normal.
 const ANSWER_S: (f64, f64) = (6.0, 0.5);
-/// What a driver spends on the way to a rider, on average, s; for the rate of requests only.
+/// Mean time of a driver on the way to the pickup, s; for the rate of requests only.
 const PICKUP_S: f64 = 200.0;
 
 /// How long riders wait before they give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitPolicy {
-    /// Kakao's figures: 9.8 % are gone after 15 s and 28.8 % after 18 s, and so on.
+    /// Kakao's figures: 9.8 % have given up after 15 s, 28.8 % after 18 s, and so on.
     Short,
-    /// The same curve, four times as slow.
+    /// The same curve, four times slower.
     Long,
 }
 
 impl WaitPolicy {
-    /// When a rider gives up, ms after the request, drawn from a hazard that is constant up to the first knee and constant behind it.
+    /// Draws when a rider gives up, ms after the request, from a hazard rate that is constant before and after the
+    /// knee.
     fn draw(self, dice: &mut Dice) -> u64 {
         const KNEE_S: f64 = 15.0;
         let before = -(1.0_f64 - 0.098).ln() / KNEE_S;
@@ -50,49 +52,46 @@ impl WaitPolicy {
     }
 }
 
-/// A city and its traffic.
+/// The parameters of a city and its traffic.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// Its name in tables.
+    /// The name in tables.
     pub name: &'static str,
     /// Drivers on duty.
     pub drivers: u32,
-    /// Rides asked for, as a share of those the drivers could drive.
+    /// Requested rides as a share of those that the drivers can serve.
     pub demand: f64,
-    /// How long riders wait.
     pub patience: WaitPolicy,
-    /// Time before anything is counted, s.
+    /// Time before requests are counted, s.
     pub warm_up_s: u32,
-    /// Time in which requests count, s; requests go on for as long again as they need to be answered.
+    /// Time in which requests are counted, s.
     pub counted_s: u32,
 }
 
 impl Scenario {
-    /// When requests begin to count, ms.
+    /// Start of the counted time, ms.
     pub fn counted_from(&self) -> u64 {
         u64::from(self.warm_up_s) * 1000
     }
 
-    /// When requests no longer count, ms.
+    /// End of the counted time, ms.
     pub fn counted_to(&self) -> u64 {
         self.counted_from() + u64::from(self.counted_s) * 1000
     }
 }
 
-/// A request.
+/// A request of the trace.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestPlan {
-    /// When, ms.
+    /// Time of the request, ms.
     pub at: u64,
-    /// From where.
     pub pickup: Coordinate,
-    /// To where.
     pub destination: Coordinate,
     /// Estimated fare.
     pub fare: u32,
-    /// How long the ride takes, ms.
+    /// Duration of the ride from the pickup, ms.
     pub ride_ms: u64,
-    /// When the rider gives up, ms after the request.
+    /// Time until the rider gives up, ms after the request.
     pub patience_ms: u64,
 }
 
@@ -122,20 +121,18 @@ pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &D
 /// The traffic of one scenario and one seed.
 pub struct Trace {
     seed: u64,
-    /// Requests, in the order of their time.
+    /// Requests by time.
     pub requests: Vec<RequestPlan>,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// Time a driver is busy with a ride, on average, s.
+    /// Mean time of a driver for a ride, with the way to the pickup, s.
     pub busy_s: f64,
 }
 
-/// What a driver does about an offer.
+/// A driver's answer to an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Accepts.
     Accept,
-    /// Rejects.
     Reject,
 }
 
@@ -143,7 +140,7 @@ impl Trace {
     /// Draws the traffic.
     pub fn of(seoul: &Seoul, scenario: &Scenario, seed: u64) -> Self {
         const SAMPLE: u32 = 2_000;
-        /// Requests go on behind those that count, so that the last of these meet a city like the first.
+        /// Requests continue after the counted time, so that its last requests find the same traffic as the first ones.
         const BEHIND_MS: u64 = 120_000;
         let sample: u64 = (0..SAMPLE).map(|number| request(seoul, scenario, seed, number).ride_ms).sum();
         let busy_s = sample as f64 / f64::from(SAMPLE) / 1000.0 + PICKUP_S;
@@ -161,7 +158,8 @@ impl Trace {
         Self { seed, requests, rate, busy_s }
     }
 
-    /// What a driver would do about an offer of a request, and how long it takes, ms: the same in every arm.
+    /// A driver's answer to an offer of a request and its delay, ms; equal for all arms. `None` if the driver does not
+    /// answer.
     pub fn answer(&self, request: u32, driver: u32) -> Option<(Answer, u64)> {
         let mut dice = Dice::for_actor(self.seed.wrapping_add(u64::from(driver + 1) << 32), Actor::Request(request));
         let choice = dice.unit();
@@ -198,7 +196,7 @@ fn request(seoul: &Seoul, scenario: &Scenario, seed: u64, number: u32) -> Reques
     }
 }
 
-/// How long the way to a rider takes, ms: the straight line stretched to a road, at the city's average speed.
+/// Time to the pickup, ms: the straight line times the road factor, at the city's average speed.
 pub fn pickup_ms(driver: Coordinate, pickup: Coordinate) -> u64 {
     u64::from(FareTable::default().estimate(driver, pickup, LOCAL_MINUTE).duration_s) * 1000
 }
@@ -208,8 +206,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn riders_give_up_as_kakao_counted() {
-        let mut dice = Dice::for_actor(1, Actor::Arrivals);
+    fn riders_give_up_as_in_kakaos_figures() {
+        let mut dice = Dice::of(1, Actor::Arrivals);
         let drawn: Vec<u64> = (0..20_000).map(|_| WaitPolicy::Short.draw(&mut dice)).collect();
         let gone = |ms: u64| drawn.iter().filter(|patience| **patience <= ms).count() as f64 / drawn.len() as f64;
         assert!(
@@ -221,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_answer_in_the_shares_given_and_always_the_same() {
+    fn drivers_answer_with_the_given_shares_and_deterministically() {
         let scenario =
             Scenario { name: "", drivers: 10, demand: 0.5, patience: WaitPolicy::Long, warm_up_s: 0, counted_s: 10 };
         let trace = Trace::of(&Seoul::new().unwrap(), &scenario, 7);

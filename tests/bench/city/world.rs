@@ -1,5 +1,5 @@
-//! The city in virtual time: events in the order of their time, and of their making where the times are equal, so that equal seeds give
-//! equal runs. Drivers cruise and ping; riders ask and give up; what happens in between is the arm's.
+//! The city in virtual time. Events are handled by time, and in the order of creation at equal times, so that equal
+//! seeds give equal runs. Drivers cruise and ping, riders request rides and give up; the arm decides the rest.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -23,36 +23,37 @@ use crate::model::PARTITION_WRITE_UNITS;
 use crate::search::Costs;
 use crate::seoul::{Seoul, driver_id, free_driver};
 
-/// Time from a stored change to whoever works off the stream, ms.
+/// Time from a stored change to its stream record, ms.
 pub const STREAM_MS: u64 = 300;
 /// Time from an offer to the driver's screen, ms.
 const PUSH_MS: u64 = 300;
-/// Time between two pings of a driver, ms; a fortieth of the drivers ping at once.
+/// Time between two pings of a driver, ms.
 const PING_MS: u64 = 4_000;
+/// Drivers ping in this number of groups, spread evenly over the time.
 const PING_SLOTS: u32 = 40;
 /// Window of the batched arm, ms.
 pub const WINDOW_MS: u64 = 2_000;
 
-/// What happens.
+/// An event of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// A part of the free drivers ping.
+    /// One group of the free drivers pings.
     Ping(u32),
-    /// A rider asks.
+    /// A rider requests a ride.
     Ask(u32),
-    /// The algorithm looks at a request.
+    /// The algorithm processes a request.
     Look(u32),
-    /// The searches that wait may go on.
+    /// Waiting searches may start.
     Search,
-    /// A search of a baseline is answered.
+    /// A search of a baseline has finished.
     Searched(u32),
     /// A driver answers an offer.
     Answer { request: u32, driver: u32, offer: u32, answer: Answered },
-    /// An offer runs out.
+    /// An offer times out.
     TimeOut { request: u32, offer: u32 },
     /// A rider gives up.
     GiveUp(u32),
-    /// A ride is over.
+    /// A ride ends.
     RideOver { driver: u32, request: Option<u32> },
     /// The window of the batched arm closes.
     Window,
@@ -61,105 +62,93 @@ pub enum What {
 /// An answer, and when the driver saw the offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answered {
-    /// Whether the driver takes it.
     pub accepts: bool,
-    /// ms.
+    /// Time at which the offer was on the driver's screen, ms.
     pub seen_at: u64,
 }
 
-/// A driver.
 pub struct Driver {
-    /// Who.
     pub id: DriverId,
     car: Car,
-    /// Since when on a ride.
+    /// Start of the current ride, ms.
     pub riding_since: Option<u64>,
     idle_from: u64,
-    /// Free within the counted time, ms.
+    /// Idle time within the counted time, ms.
     pub idle_ms: u64,
     /// Offers within the counted time.
     pub offers: u32,
 }
 
-/// A request.
 pub struct Request {
-    /// What the trace says.
     pub plan: RequestPlan,
-    /// The dispatch, which `step` decides about. The broadcast, which `step` knows nothing of, uses its status and its asked drivers.
+    /// The dispatch that `step` decides on. The broadcast arm, which `step` does not support, uses its status and its
+    /// list of asked drivers.
     pub dispatch: Dispatch,
-    /// The seed's one list of candidates.
+    /// Whether a baseline has made its one list of candidates.
     pub listed: bool,
-    /// When a driver accepted.
+    /// Time of the acceptance, ms.
     pub accepted_at: Option<u64>,
-    /// How far that driver was, m.
+    /// Distance of the driver from the pickup at the acceptance, m.
     pub pickup_m: f64,
-    /// How long that driver drives for it, ms.
+    /// Driving time to the pickup and of the ride, ms.
     pub driven_ms: u64,
     /// Whether the rider gave up.
     pub gave_up: bool,
-    /// Drivers asked.
+    /// Number of offers.
     pub pushes: u32,
-    /// Of these, those who could not have had the ride: it went to another, or they had one already.
+    /// Offers to drivers who could not have got the ride: another driver got it, or they already had one.
     pub wasted: u32,
-    /// When each driver who has not answered was asked, and its place in the ledger.
+    /// Time of each open offer, ms, and its index in the ledger, by driver.
     pub open: BTreeMap<u32, (u64, usize)>,
-    /// Calls of AWS so far.
+    /// AWS calls so far.
     pub bill: Bill,
-    /// Since when nothing more will happen to it.
+    /// Time of the acceptance or of the end, ms.
     pub closed_at: Option<u64>,
 }
 
 impl Request {
-    /// Whether it has come to its end.
     pub fn is_closed(&self) -> bool {
         self.closed_at.is_some()
     }
 }
 
-/// What a run is of.
+/// The parameters of a run.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
-    /// The way of dispatching.
     pub arm: Arm,
-    /// The city.
     pub scenario: &'a Scenario,
-    /// The ground.
     pub seoul: &'a Seoul,
-    /// Its seed.
     pub seed: u64,
-    /// What the searches of the baselines cost.
+    /// Costs of the baselines' searches.
     pub costs: Costs,
 }
 
-/// The city.
+/// The state of a run.
 pub struct World<'a> {
-    /// What the run is of.
     pub setup: Setup<'a>,
-    /// The arm's rules.
+    /// The rules of the arm.
     pub policy: DispatchPolicy,
-    /// The traffic.
     pub trace: Trace,
-    /// Now, ms.
+    /// Virtual time, ms.
     pub now: u64,
-    /// Free drivers, for everybody who searches.
+    /// All drivers with their status; every arm searches it.
     pub index: DriverIndex,
-    /// All drivers.
     pub drivers: Vec<Driver>,
-    /// Requests made so far.
+    /// Requests so far.
     pub requests: Vec<Request>,
     /// Requests that wait for a baseline's search.
     pub waiting: VecDeque<u32>,
-    /// Requests gathered for the window.
+    /// Requests collected for the window.
     pub gathered: Vec<u32>,
-    /// Rides and offers as they were, for the audit.
+    /// Rides and offers, for the audit.
     pub ledger: Ledger,
-    /// Drivers who are free.
+    /// Number of free drivers.
     pub active: usize,
     /// Searches that had to wait for the partition or for Redis.
     pub throttled: u64,
-    /// Writes that found an index partition without write units.
+    /// Writes to an index partition without free write units.
     pub writes_throttled: u64,
-    /// Idle drivers for each open request, by window, where any was open.
+    /// Free drivers per open request, once per window while requests are open.
     pub supply: Vec<f64>,
     pub(super) shared: Shared,
     pub(super) searching: bool,
@@ -179,7 +168,7 @@ pub enum Partition {
 }
 
 impl<'a> World<'a> {
-    /// The city at the beginning: as many drivers on a ride as the traffic will keep busy.
+    /// The initial state, in which a share of the drivers that corresponds to the demand is on a ride.
     pub fn new(setup: Setup<'a>) -> anyhow::Result<Self> {
         let trace = Trace::of(setup.seoul, setup.scenario, setup.seed);
         let mut world = Self {
@@ -232,23 +221,23 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Something happens at a time.
+    /// Schedules an event at a time, ms.
     pub fn at(&mut self, at: u64, what: What) {
         self.made += 1;
         self.queue.push(Reverse((at, self.made, what)));
     }
 
-    /// Something happens after a time.
+    /// Schedules an event after a delay, ms.
     pub fn after(&mut self, ms: u64, what: What) {
         self.at(self.now + ms, what);
     }
 
-    /// Now, as core takes it.
+    /// Virtual time, as core's type.
     pub fn epoch(&self) -> EpochMs {
         EpochMs(i64::try_from(self.now).unwrap_or(i64::MAX))
     }
 
-    /// Plays until every request that counts has come to its end.
+    /// Plays until every counted request has ended.
     pub fn run(&mut self) -> anyhow::Result<()> {
         let counted_to = self.setup.scenario.counted_to();
         while let Some(Reverse((at, _, what))) = self.queue.pop() {
@@ -271,10 +260,10 @@ impl<'a> World<'a> {
         match what {
             What::Ping(slot) => self.ping(slot),
             What::Ask(number) => self.ask(number)?,
-            What::Search => self.go_on_searching(),
+            What::Search => self.start_searches(),
             What::RideOver { driver, request } => self.ride_over(driver, request),
             What::Window => {
-                self.look_at_supply();
+                self.sample_supply();
                 if self.setup.arm == Arm::E {
                     self.close_window();
                 }
@@ -329,19 +318,19 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whether a request counts.
+    /// Whether a request is in the counted time.
     pub fn counts(&self, number: u32) -> bool {
         let at = self.requests[number as usize].plan.at;
         (self.setup.scenario.counted_from()..self.setup.scenario.counted_to()).contains(&at)
     }
 
-    /// A request has come to its end.
+    /// Records that a request was accepted or has ended.
     pub fn close(&mut self, number: u32) {
         self.requests[number as usize].closed_at = Some(self.now);
         self.uncounted_open.remove(&number);
     }
 
-    /// Asks a driver: the push, and the answer the driver will give.
+    /// Pushes an offer to a driver and schedules the driver's answer.
     pub fn push_offer(&mut self, number: u32, driver: u32, offer: u32) {
         let counted = self.is_counted_time(self.now);
         self.drivers[driver as usize].offers += u32::from(counted);
@@ -355,19 +344,19 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether the driver says yes after all: who is on a ride since before the offer came does not.
+    /// Whether the driver accepts. A driver whose ride began before the offer was seen does not.
     pub fn still_accepts(&self, driver: u32, answer: Answered) -> bool {
         answer.accepts && self.drivers[driver as usize].riding_since.is_none_or(|since| since >= answer.seen_at)
     }
 
-    /// An offer is over; gives how long it lasted, ms.
+    /// Ends an offer; returns its duration, ms.
     pub fn offer_over(&mut self, number: u32, driver: u32) -> u64 {
         let Some((since, entry)) = self.requests[number as usize].open.remove(&driver) else { return 0 };
         self.ledger.offer_over(entry, self.now);
         self.now - since
     }
 
-    /// The offer ends without a ride.
+    /// Ends an offer without a ride.
     pub fn refused(&mut self, number: u32, driver: u32, how: NoRide) {
         let lasted_ms = self.offer_over(number, driver);
         let arm = self.setup.arm;
@@ -386,12 +375,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Changes what the index knows of a driver.
+    /// Changes a driver in the index.
     pub fn change(&mut self, driver: u32, change: impl FnOnce(&mut LiveDriver)) {
         self.index.change(&self.drivers[driver as usize].id, change);
     }
 
-    /// The table's condition: the driver is given the ride if free.
+    /// Gives the ride to a driver who is free, which is the condition of the table; returns whether that was so.
     pub fn occupy(&mut self, number: u32, driver: u32) -> bool {
         if self.drivers[driver as usize].riding_since.is_some() {
             return false;
@@ -455,32 +444,31 @@ impl<'a> World<'a> {
         (self.setup.scenario.counted_from()..self.setup.scenario.counted_to()).contains(&at)
     }
 
-    /// Adds what a driver was free until now, as far as it counts.
+    /// Adds a driver's idle time up to now, as far as it is in the counted time.
     fn count_idle(&mut self, number: usize) {
         let (from, to) = (self.setup.scenario.counted_from(), self.setup.scenario.counted_to());
         let driver = &mut self.drivers[number];
         driver.idle_ms += self.now.min(to).saturating_sub(driver.idle_from.max(from));
     }
 
-    /// A write to a partition of GSI1.
+    /// Writes to a partition of GSI1.
     pub fn index_write(&mut self, partition: Partition, units: f64) {
         let now = self.now;
         let there = self.partitions[partition as usize].take(units, now);
         self.writes_throttled += u64::from(!there);
     }
 
-    fn look_at_supply(&mut self) {
+    fn sample_supply(&mut self) {
         if self.is_counted_time(self.now) && !self.uncounted_open.is_empty() {
             self.supply.push(self.active as f64 / self.uncounted_open.len() as f64);
         }
     }
 
-    /// Where the arm's searches come from.
     pub fn source(&self) -> Source {
         self.setup.arm.source()
     }
 
-    /// The farthest ring.
+    /// Radius of the last search ring.
     pub fn farthest(&self) -> Metres {
         Metres(self.policy.search_rings_m.last().copied().map_or(0.0, f64::from))
     }

@@ -1,4 +1,4 @@
-//! A city on this machine, run by `dispatch-local run`.
+//! A city on this machine, started with `dispatch-local run`.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,14 +14,15 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 const MANIFEST: &str = "examples/seoul.yaml";
-/// Longest time until a city is ready, and until it has ended, beyond its traffic: rides under way are driven to their end.
+/// Longest time until a city is ready.
 const READY_WITHIN: Duration = Duration::from_mins(1);
+/// Longest time until a city has ended after its traffic, with the rides in progress.
 const ENDS_WITHIN: Duration = Duration::from_mins(4);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
-/// Clock ticks of a second in `/proc` (`getconf CLK_TCK`): 100 on every Linux this runs on.
+/// Clock ticks per second in `/proc` (`getconf CLK_TCK`): 100 on all supported platforms.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// What the simulator plays.
+/// The traffic of the simulator.
 #[derive(Clone, Copy)]
 pub struct Traffic {
     pub drivers: u32,
@@ -33,21 +34,21 @@ pub struct City {
     pub recorder: Recorder,
     pub emulator: Ministack,
     folder: tempfile::TempDir,
-    operator: Child,
+    local: Child,
     traffic: Option<Traffic>,
 }
 
 /// The worker process of a city.
 pub struct Worker {
     pid: u32,
-    /// Address of its API.
+    /// Base URL of the API.
     pub api: String,
-    /// Address of its health and metrics.
+    /// Base URL of health checks and metrics.
     pub admin: String,
 }
 
 impl City {
-    /// Starts the city; without traffic it stays until it is stopped.
+    /// Starts a city. Without traffic it runs until it is stopped.
     pub async fn start(traffic: Option<Traffic>) -> anyhow::Result<Self> {
         let emulator = Ministack::start().await?;
         let recorder = Recorder::aws(&emulator.endpoint()).await?;
@@ -61,13 +62,13 @@ impl City {
             command.args(["--simulate", &format!("drivers={drivers},rate={per_second},seed=42")]);
             command.args(["--for", &format!("{seconds}s"), "--summary"]).arg(folder.path().join("summary.json"));
         }
-        let log = std::fs::File::create(folder.path().join("operator.log"))?;
-        let operator = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let operator = operator.context("dispatch-local is built beside this program")?;
-        Ok(Self { recorder, emulator, folder, operator, traffic })
+        let log = std::fs::File::create(folder.path().join("local.log"))?;
+        let local = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        let local = local.context("dispatch-local is built beside this program")?;
+        Ok(Self { recorder, emulator, folder, local, traffic })
     }
 
-    /// The worker, once it is ready.
+    /// Waits until the worker is ready.
     pub async fn worker(&self) -> anyhow::Result<Worker> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -82,7 +83,7 @@ impl City {
     }
 
     fn find_worker(&self) -> Option<Worker> {
-        let pid = self.operator.id();
+        let pid = self.local.id();
         let children = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
         let children = children.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
         let pids: Vec<u32> = children
@@ -101,7 +102,7 @@ impl City {
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("operator.log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path().join("local.log")).unwrap_or_default()
     }
 
     /// A token for a user, a driver or operations.
@@ -110,15 +111,15 @@ impl City {
         Ok(key.token(&Claims { subject, scopes: &[scope], lifetime: TOKEN_LIFETIME }, SystemClock.now())?)
     }
 
-    /// Ends a city that stays.
+    /// Stops a city that was started without traffic.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.operator);
+        let pid = rustix::process::Pid::from_child(&self.local);
         rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
         self.ended(ENDS_WITHIN).await?;
         Ok(())
     }
 
-    /// Waits for the end of the traffic; gives the summary.
+    /// Waits for the end of the traffic; returns the summary.
     pub async fn traffic(mut self) -> anyhow::Result<Value> {
         let seconds = self.traffic.map_or(0, |traffic| traffic.seconds);
         let status = self.ended(ENDS_WITHIN + Duration::from_secs(seconds)).await?;
@@ -130,7 +131,7 @@ impl City {
     async fn ended(&mut self, within: Duration) -> anyhow::Result<std::process::ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(status) = self.operator.try_wait()? {
+            if let Some(status) = self.local.try_wait()? {
                 return Ok(status);
             }
             anyhow::ensure!(Instant::now() < deadline, "the city does not end: {}", self.log());
@@ -141,9 +142,9 @@ impl City {
 
 impl Drop for City {
     fn drop(&mut self) {
-        // Both fail only when it has ended by itself; its children end with it.
-        let _ = self.operator.kill();
-        let _ = self.operator.wait();
+        // Both fail only if it has already ended. Its children end with it.
+        let _ = self.local.kill();
+        let _ = self.local.wait();
     }
 }
 
@@ -156,7 +157,7 @@ impl Worker {
     /// CPU time so far, user and system, ms.
     pub fn cpu_ms(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The name in brackets may hold spaces; fields are counted behind it, the state being the third.
+        // The name in brackets may contain spaces, so fields are counted from behind it; the state is the third.
         let behind = stat.rsplit_once(')').context("a name in brackets")?.1;
         let ticks = |field: usize| behind.split_whitespace().nth(field - 3).and_then(|text| text.parse::<f64>().ok());
         let (user, system) = (ticks(14).context("user time")?, ticks(15).context("system time")?);

@@ -1,4 +1,4 @@
-//! Users who ask and drivers who accept at once, for dispatches and nothing else: nobody drives.
+//! Users who request rides and drivers who accept them. The rides end there: no driver reports a trip.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,22 +18,23 @@ use super::profile::Profiler;
 
 /// Table of `examples/seoul.yaml`.
 const TABLE: &str = "coactus-default-seoul";
-/// People signed on at once.
+/// Users and drivers signed on concurrently.
 const AT_ONCE: usize = 8;
-/// Time between two looks at a dispatch, in the table itself, so that the runtime answers nobody but users and drivers.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Interval of reads of a dispatch, in the table itself, so that the runtime serves only users and drivers.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const OFFERED_WITHIN: Duration = Duration::from_secs(30);
-/// What a driver thinks, at least: the offer has been pushed by then, and every process knows of it.
-const THINKS: Duration = Duration::from_millis(200);
-/// Dispatches one after another, whose pushes are timed; the pause behind each lets its own messages come to an end.
+/// Time before a driver answers. The offer has been pushed by then, and every process knows it.
+const ANSWER_DELAY: Duration = Duration::from_millis(200);
+/// Dispatches that run one after another to measure the time to the push.
 const ONE_BY_ONE: usize = 40;
+/// Pause after each of these, in which its messages are handled.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Time between two pings of every driver.
-const PING_EVERY: Duration = Duration::from_secs(5);
-/// The offers' timers of `examples/seoul.yaml` last 15 s; then everything has been paid for.
-const TIMERS_OVER: Duration = Duration::from_secs(18);
-const AT_REST: Duration = Duration::from_secs(10);
-/// Metres between two users, north to south in columns: each has a driver beside it.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Time until all timers have expired: an offer of `examples/seoul.yaml` lasts 15 s.
+const TIMERS_EXPIRE_WITHIN: Duration = Duration::from_secs(18);
+/// Time over which the idle load is measured.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+/// Distance between two users, in columns from south to north, each with a driver nearby, m.
 const APART_M: f64 = 150.0;
 
 pub struct Load {
@@ -42,17 +43,17 @@ pub struct Load {
     pub profiled: bool,
 }
 
-/// What a load came to.
+/// The measurements of a load.
 pub struct Outcome {
     pub accepted: usize,
-    /// Of the runtime, over `seconds`.
+    /// CPU time of the runtime over `seconds`.
     pub cpu_ms: f64,
     pub seconds: f64,
     pub idle_ms_a_second: f64,
-    /// From sending a request until its first offer was published, of dispatches one after another.
+    /// Time from sending a request to the publication of its first offer, for the dispatches one after another.
     pub push_ms: Vec<f64>,
     pub calls: Vec<Recorded>,
-    /// Shares of CPU time by part, greatest first; empty where there is no profiler.
+    /// Shares of CPU time by part, greatest first; empty without a profiler.
     pub profile: Vec<(String, f64)>,
 }
 
@@ -82,11 +83,12 @@ impl Apps<'_> {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// A user and a free driver beside it.
+    /// Signs on a user and a free driver nearby.
     async fn sign_on(&self, number: usize) -> anyhow::Result<()> {
         let (user, driver) = self.tokens(number)?;
         let body = json!({ "phone": "01000000000", "paymentMethods": [],
-            "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": place(number) });
+            "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] },
+            "currentLocation": place(number) });
         self.call(&user, Method::PUT, &format!("/v1/users/{number}"), &body).await?;
         let body = json!({ "phone": "01000000000",
             "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
@@ -114,8 +116,8 @@ impl Apps<'_> {
         Ok(())
     }
 
-    async fn ping_for_ever(&self) -> anyhow::Result<()> {
-        let mut ticks = interval(PING_EVERY);
+    async fn keep_pinging(&self) -> anyhow::Result<()> {
+        let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -123,24 +125,24 @@ impl Apps<'_> {
         }
     }
 
-    /// One dispatch, asked for and accepted; gives when it was asked for.
+    /// Requests and accepts one dispatch; returns the time of the request.
     async fn dispatch(&self, number: usize) -> anyhow::Result<Instant> {
         let (user, _) = self.tokens(number)?;
         let body = json!({ "userId": format!("user#{number}"), "pickupLocation": place(number),
             "destination": { "lat": 37.5730, "lng": 126.9794, "address": "서울시 종로구 종로" } });
-        let asked_at = Instant::now();
+        let requested_at = Instant::now();
         let stored = self.call(&user, Method::POST, "/v1/dispatches", &body).await?;
         let id = stored["dispatchId"].as_str().context("an id")?.to_owned();
         let (driver, offer_seq) = self.offered(&id).await?;
-        sleep(THINKS).await;
+        sleep(ANSWER_DELAY).await;
         let token = self.city.token(&driver, "driver")?;
         let path = format!("/v1/dispatches/{}/response", id.trim_start_matches("dispatch#"));
         let body = json!({ "driverId": driver, "offerSeq": offer_seq, "response": "ACCEPT" });
         self.call(&token, Method::POST, &path, &body).await?;
-        Ok(asked_at)
+        Ok(requested_at)
     }
 
-    /// Waits for the offer, by the table; gives whose it is.
+    /// Waits until the table contains an offer; returns its driver and number.
     async fn offered(&self, id: &str) -> anyhow::Result<(String, u32)> {
         let deadline = Instant::now() + OFFERED_WITHIN;
         let text = |value: &str| AttributeValue::S(value.to_owned());
@@ -152,11 +154,11 @@ impl Apps<'_> {
                 return Ok((driver.to_owned(), u32::try_from(offer_seq)?));
             }
             anyhow::ensure!(Instant::now() < deadline, "no offer came");
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Dispatches of these people, one begun after another.
+    /// Runs the dispatches of these people, started at a fixed rate.
     async fn all(&self, people: Range<usize>, per_second: f64) -> anyhow::Result<usize> {
         let began = tokio::time::Instant::now();
         let dispatches = people.enumerate().map(|(place, number)| async move {
@@ -166,8 +168,8 @@ impl Apps<'_> {
         Ok(try_join_all(dispatches).await?.len())
     }
 
-    /// Time from each request to the push of its offer, ms, of dispatches that do not meet: the first publication after a request is its
-    /// offer's.
+    /// Times from request to push, ms, of dispatches that do not overlap: the first publication after a request is that
+    /// of its offer.
     async fn pushes(&self, people: Range<usize>) -> anyhow::Result<Vec<f64>> {
         self.city.recorder.clear();
         let mut asked = Vec::new();
@@ -186,7 +188,7 @@ impl Apps<'_> {
     }
 }
 
-/// Runs a load and measures the worker meanwhile.
+/// Runs a load and measures the worker during it.
 pub async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
     let worker = city.worker().await?;
     let apps = Apps {
@@ -205,23 +207,23 @@ pub async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
     }
     tokio::select! {
         outcome = measured(&apps, load) => outcome,
-        pinged = apps.ping_for_ever() => pinged.and_then(|()| anyhow::bail!("pings never end")),
+        pinged = apps.keep_pinging() => pinged.and_then(|()| anyhow::bail!("pings never end")),
     }
 }
 
 async fn measured(apps: &Apps<'_>, load: &Load) -> anyhow::Result<Outcome> {
     let (rest_began, idle_from) = (Instant::now(), apps.worker.cpu_ms()?);
-    sleep(AT_REST).await;
+    sleep(IDLE_FOR).await;
     let idle_ms_a_second = (apps.worker.cpu_ms()? - idle_from) / rest_began.elapsed().as_secs_f64();
 
     let push_ms = apps.pushes(0..ONE_BY_ONE).await?;
-    sleep(TIMERS_OVER).await;
+    sleep(TIMERS_EXPIRE_WITHIN).await;
     apps.city.recorder.clear();
     let (began, cpu_from) = (Instant::now(), apps.worker.cpu_ms()?);
     let profiler = if load.profiled { Profiler::start(apps.worker.pid()) } else { None };
     let accepted = apps.all(ONE_BY_ONE..apps.dispatches, load.per_second).await?;
     let profile = profiler.map_or_else(Vec::new, Profiler::shares);
-    sleep(TIMERS_OVER).await;
+    sleep(TIMERS_EXPIRE_WITHIN).await;
     let (cpu_ms, seconds) = (apps.worker.cpu_ms()? - cpu_from, began.elapsed().as_secs_f64());
     let calls = apps.city.recorder.calls();
     Ok(Outcome { accepted, cpu_ms, seconds, idle_ms_a_second, push_ms, calls, profile })

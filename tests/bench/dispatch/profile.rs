@@ -1,12 +1,12 @@
-//! Where a process spends its CPU time, by `perf`, where there is one.
+//! CPU time of a process by part of the program, measured with `perf` if it is installed.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 
-/// Samples a second: enough for shares of a per cent within half a minute, too few to slow the process down.
+/// Samples per second: enough for shares of one percent within half a minute, too few to slow the process down.
 const HERTZ: &str = "499";
 
-/// Parts of the program by how its symbols begin; what is not named here is under "the rest".
+/// Parts of the program by the beginning of its symbols. All other symbols are in "Other".
 const PARTS: [(&str, &[&str]); 8] = [
     ("AWS clients", &["aws_", "http_body", "hyper", "http::", "h2::", "bytes", "httparse"]),
     ("TLS and hashing", &["aws_lc", "rustls", "sha2", "ring", "hmac", "crc"]),
@@ -14,18 +14,18 @@ const PARTS: [(&str, &[&str]); 8] = [
     ("HTTP server", &["axum", "tower", "matchit", "mime"]),
     ("JSON and items", &["serde", "itoa", "ryu"]),
     ("Time and text", &["jiff", "alloc::fmt", "core::fmt", "ulid"]),
-    ("Judgement and engine", &["dispatch_", "h3o", "indexmap", "ahash"]),
+    ("Core and engine", &["dispatch_", "h3o", "indexmap", "ahash"]),
     ("Tasks and timers", &["tokio", "mio", "futures"]),
 ];
 
-/// A profiler that runs.
+/// A running profiler.
 pub struct Profiler {
     child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Profiler {
-    /// Begins to sample a process; nothing where there is no `perf`, or no right to use it.
+    /// Starts to sample a process. Returns `None` without `perf`.
     pub fn start(pid: u32) -> Option<Self> {
         let folder = tempfile::tempdir().ok()?;
         let child = Command::new("perf")
@@ -38,10 +38,10 @@ impl Profiler {
         Some(Self { child: child.ok()?, folder })
     }
 
-    /// Stops it; gives the shares of the parts, greatest first.
+    /// Stops the profiler; returns the shares of the parts, greatest first, or none if it was not permitted to sample.
     pub fn shares(mut self) -> Vec<(String, f64)> {
         let pid = rustix::process::Pid::from_child(&self.child);
-        // It has ended by itself where it may not sample: there is no profile then.
+        // Without the permission to sample, `perf` has already ended and there is no profile.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         let _ = self.child.wait();
         let report = Command::new("perf")
@@ -87,12 +87,12 @@ fn part_of(object: &str, symbol: &str) -> &'static str {
     if object.starts_with("libc") || symbol.starts_with("mem") || symbol.starts_with("malloc") {
         return "C library: memory";
     }
-    // The longest beginning wins: `aws_lc` is no AWS client.
+    // The longest beginning wins: `aws_lc` is not an AWS client.
     let named = PARTS.iter().flat_map(|(part, beginnings)| beginnings.iter().map(move |beginning| (*beginning, *part)));
     named
         .filter(|(beginning, _)| symbol.starts_with(beginning))
         .max_by_key(|(beginning, _)| beginning.len())
-        .map_or("The rest", |(_, part)| part)
+        .map_or("Other", |(_, part)| part)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
             ("AWS clients", "0.300"),
             ("TLS and hashing", "0.050"),
             ("C library: memory", "0.010"),
-            ("The rest", "0.005"),
+            ("Other", "0.005"),
         ];
         assert_eq!(names.len(), expected.len(), "{names:?}");
         for (part, share) in expected {

@@ -1,4 +1,4 @@
-//! A table that answers every page of one query at once, from memory: the kindest table there can be.
+//! A table that answers every page of one query at once, from memory: faster than any real table.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Bytes of items DynamoDB puts on one page.
+/// Maximum size of the items on one page of DynamoDB, bytes.
 pub const PAGE_BYTES: usize = 1 << 20;
 
 /// The attributes of an item, as plain JSON.
 pub type Fields = Map<String, Value>;
 
-/// The item of an active driver, as in the seed's section 6.
+/// The item of an active driver, as in spec §6.
 pub fn item(number: usize, home: Coordinate) -> anyhow::Result<Fields> {
     let id = format!("driver#{number:06}");
     let item = json!({
@@ -52,8 +52,8 @@ pub fn item(number: usize, home: Coordinate) -> anyhow::Result<Fields> {
     }
 }
 
-/// Size of an item by DynamoDB's rule: names and texts in UTF-8, numbers a byte for two digits and one more, three bytes for a list
-/// or map and one for each entry.
+/// Size of an item by DynamoDB's rule: names and strings in UTF-8, numbers one byte per two digits and one more, lists
+/// and maps three bytes and one more per entry.
 pub fn item_bytes(fields: &Fields) -> usize {
     fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
@@ -73,7 +73,7 @@ fn value_bytes(value: &Value) -> usize {
     }
 }
 
-/// A value as DynamoDB's API spells it.
+/// Converts a value to DynamoDB JSON.
 fn typed(value: &Value) -> Value {
     match value {
         Value::Null => json!({ "NULL": true }),
@@ -89,7 +89,7 @@ fn typed_fields(fields: &Fields) -> Value {
     Value::Object(fields.iter().map(|(name, value)| (name.clone(), typed(value))).collect())
 }
 
-/// The running table. It ends when it is dropped.
+/// The running table, stopped when dropped.
 pub struct CannedTable {
     endpoint: String,
     pages: Arc<Vec<Bytes>>,
@@ -103,25 +103,24 @@ impl Drop for CannedTable {
 }
 
 impl CannedTable {
-    /// Serves items, page by page.
+    /// Starts a table that serves these items.
     pub async fn start(items: &[Fields]) -> anyhow::Result<Self> {
         let pages = Arc::new(pages_of(items));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&pages));
         let server = tokio::spawn(async move {
-            // It ends with the measurement; nobody could be told of a failure.
+            // A failure would fail the searches; there is nothing to do with it here.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { endpoint, pages, server })
     }
 
-    /// Its address.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Pages of the whole list.
+    /// Number of pages of the whole list.
     pub fn pages(&self) -> usize {
         self.pages.len()
     }
@@ -140,9 +139,10 @@ fn pages_of(items: &[Fields]) -> Vec<Bytes> {
         let count = count.count();
         let (page, behind) = rest.split_at(count);
         rest = behind;
-        let mut body = json!({ "Items": page.iter().map(typed_fields).collect::<Vec<_>>(), "Count": count, "ScannedCount": count });
+        let items = page.iter().map(typed_fields).collect::<Vec<_>>();
+        let mut body = json!({ "Items": items, "Count": count, "ScannedCount": count });
         if !rest.is_empty() {
-            // Its own key format: the number of the next page.
+            // The key is the number of the next page.
             body["LastEvaluatedKey"] = json!({ "PK": { "S": (pages.len() + 1).to_string() } });
         }
         pages.push(Bytes::from(body.to_string()));

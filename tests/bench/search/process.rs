@@ -1,4 +1,4 @@
-//! The index in the process.
+//! Searches in the driver index of the process.
 
 use std::process::Command;
 use std::time::Instant;
@@ -12,18 +12,18 @@ use super::{Latency, SEED, WANTED, WITHIN_KM};
 use crate::Size;
 use crate::seoul::{Seoul, driver_id};
 
-/// What was measured of one fleet.
+/// The measurements of one fleet.
 pub struct Measured {
     pub latency: Latency,
     pub bytes_per_driver: f64,
 }
 
-/// Places searched from.
+/// Draws the places of the searches.
 pub fn places(seoul: &Seoul, count: u32) -> Vec<Coordinate> {
     (0..count).map(|number| seoul.somewhere(&mut Dice::for_actor(SEED, Actor::Request(number)))).collect()
 }
 
-/// Fills an index, holds it to a look at every driver, and measures it.
+/// Fills an index, compares its results with a scan of all drivers, and measures it.
 pub fn measure(seoul: &Seoul, drivers: u32, size: Size) -> anyhow::Result<Measured> {
     let (queries, checked) = match size {
         Size::Quick => (200, 200),
@@ -53,7 +53,7 @@ fn wanted(center: Coordinate) -> NearestQuery {
     NearestQuery { center, within: Metres::from_km(WITHIN_KM), enough: WANTED }
 }
 
-/// The nearest by a look at every driver, as numbers.
+/// The numbers of the nearest drivers, by a scan of all drivers.
 pub fn nearest_of_all(homes: &[Coordinate], place: Coordinate) -> Vec<u32> {
     let mut all: Vec<(f64, u32)> =
         (0..).zip(homes).map(|(number, home)| (place.distance_to(*home).0, number)).collect();
@@ -64,34 +64,34 @@ pub fn nearest_of_all(homes: &[Coordinate], place: Coordinate) -> Vec<u32> {
 fn holds(index: &DriverIndex, homes: &[Coordinate], place: Coordinate) -> anyhow::Result<()> {
     let found: Vec<_> = index.nearest(wanted(place), |_| true).into_iter().map(|found| found.id.clone()).collect();
     let truth = nearest_of_all(homes, place).into_iter().map(driver_id).collect::<anyhow::Result<Vec<_>>>()?;
-    ensure!(found == truth, "the index found {found:?}, a look at every driver {truth:?}");
+    ensure!(found == truth, "the index found {found:?}, a scan of all drivers {truth:?}");
     Ok(())
 }
 
-/// Memory a fleet takes, by the kernel's books, in a process of its own: here it would get what earlier fleets gave back.
+/// Resident memory per driver, bytes. Measured in a new process, because this one would reuse memory of earlier fleets.
 fn bytes_per_driver(drivers: u32) -> anyhow::Result<f64> {
     let output = Command::new(std::env::current_exe()?).args(["--fleet-memory", &drivers.to_string()]).output()?;
-    ensure!(output.status.success(), "the process that was to fill an index failed");
+    ensure!(output.status.success(), "the process that measures the memory failed");
     let bytes: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
     Ok(bytes / f64::from(drivers))
 }
 
-/// Drivers of the index that is made before: the pages of the program itself, some 1.6 MB, come with the first one.
+/// Drivers of a first, small index, with which some 1.6 MB of the program's own pages become resident.
 const FIRST: u32 = 100;
 
-/// Memory that an index of this many drivers takes, bytes; right where nothing greater was made before.
+/// Resident memory of an index, bytes. Correct only if the process has not made a larger one before.
 pub fn resident_bytes_of_fleet(drivers: u32) -> anyhow::Result<f64> {
     let seoul = Seoul::new()?;
     let first = seoul.fleet(SEED, FIRST)?;
     let before = resident_bytes()?;
     let index = seoul.fleet(SEED, drivers)?;
     let after = resident_bytes()?;
-    ensure!(index.len() == drivers as usize && first.len() == FIRST as usize, "an index is not whole");
+    ensure!(index.len() == drivers as usize && first.len() == FIRST as usize, "an index is incomplete");
     Ok(after - before)
 }
 
 fn resident_bytes() -> anyhow::Result<f64> {
-    /// Bytes of a page, as on every machine this runs on.
+    /// Size of a page on every supported machine, bytes.
     const PAGE: f64 = 4096.0;
     let text = std::fs::read_to_string("/proc/self/statm")?;
     Ok(text.split_whitespace().nth(1).unwrap_or_default().parse::<f64>()? * PAGE)

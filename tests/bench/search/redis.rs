@@ -1,4 +1,4 @@
-//! Redis: one sorted set of all free drivers, asked as the seed would ask it and as we do where the index is behind.
+//! Searches in Redis, in one sorted set of all free drivers: those of arm B, and our own while the index is behind.
 
 use std::time::Instant;
 
@@ -13,26 +13,25 @@ use super::{Latency, SEED, WANTED, WITHIN_KM};
 use crate::Size;
 use crate::seoul::{Seoul, driver_id};
 
-/// The set.
 const KEY: &str = "geo:{seoul}";
 /// Drivers added with one call.
 const ADDED_AT_ONCE: u32 = 1_000;
-/// Redis keeps places in 52 bits; what it calls the nearest may be this much further than the nearest, m.
+/// Redis stores positions in 52 bits; its results may be farther than the nearest drivers by this distance, m.
 const ROUNDING_M: f64 = 2.0;
 
-/// What was measured of one fleet.
+/// The measurements of one fleet.
 pub struct Measured {
-    /// Rings of the default policy until five are found: our fallback.
+    /// The rings of the default policy until five drivers are found: our fallback.
     pub rings: Latency,
-    /// 5 km, the nearest five.
+    /// The nearest five within 5 km.
     pub flat_5km: Latency,
-    /// 20 km, everybody, nearest first.
+    /// All drivers within 20 km, nearest first.
     pub flat_20km: Latency,
-    /// Time of the server itself for one of the latter, microseconds.
+    /// Time of the Redis thread in a search of 20 km, microseconds.
     pub flat_20km_server_us: f64,
 }
 
-/// One kind of search.
+/// The parameters of a search.
 #[derive(Clone, Copy)]
 struct Kind {
     radius_m: u32,
@@ -116,7 +115,7 @@ async fn rings(connection: &mut MultiplexedConnection, places: &[Coordinate]) ->
     Ok(Latency::of(micros))
 }
 
-/// Mean time of the server's own thread for a search since the last reset, microseconds.
+/// Mean time of the Redis thread per search since the last reset, microseconds.
 async fn server_us(connection: &mut MultiplexedConnection) -> anyhow::Result<f64> {
     let info: String = redis::cmd("INFO").arg("commandstats").query_async(connection).await?;
     let line = info.lines().find(|line| line.starts_with("cmdstat_geosearch:")).unwrap_or_default();
@@ -124,7 +123,7 @@ async fn server_us(connection: &mut MultiplexedConnection) -> anyhow::Result<f64
     Ok(value.unwrap_or_default().parse()?)
 }
 
-/// The flat search of 20 km begins with the nearest drivers there are.
+/// Checks that a search of 20 km begins with the nearest drivers.
 async fn check(connection: &mut MultiplexedConnection, homes: &[Coordinate], place: Coordinate) -> anyhow::Result<()> {
     let kind = Kind { radius_m: 20_000, count: Some(WANTED) };
     let found: Vec<String> = search(place, kind).query_async(connection).await?;

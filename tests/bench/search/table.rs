@@ -1,8 +1,10 @@
-//! The seed's own way: all drivers of the index partition `DRIVER#ACTIVE` are read, filtered, sorted, and five are kept.
+//! The specification's search: it reads all drivers of the index partition `DRIVER#ACTIVE`, filters, sorts, and keeps
+//! five.
 //!
-//! What is real: the AWS SDK, its HTTP and JSON, every page of 1 MB, the reading of every item, and the filter and the sort of core with
-//! the seed's literal order. What is a model: the table. It answers each page at once from memory, and the time a real one takes
-//! is added by a constant; emulators, which are slower than both, are shown where they can hold the fleet.
+//! The AWS SDK with its HTTP and JSON, the pages of 1 MB, the decoding of every item, and core's filter and sort in the
+//! specification's literal order are real. The table is a model, which answers each page at once from memory; the time
+//! of a page on a real table is added as a constant. The emulator, which is slower than both, is measured where it can
+//! hold the fleet.
 
 use std::time::Instant;
 
@@ -25,33 +27,33 @@ use super::canned::{CannedTable, Fields, PAGE_BYTES, item, item_bytes};
 use super::process::nearest_of_all;
 use super::{Latency, SEED};
 use crate::Size;
-use crate::model::{PAGE_MS, PAGE_UNITS, seed_policy};
+use crate::model::{PAGE_MS, PAGE_UNITS, specification_policy};
 use crate::seoul::{Seoul, driver_id};
 
 const TABLE: &str = "coactus-dispatch";
-/// Items of one `BatchWriteItem`; DynamoDB takes no more.
+/// Maximum items of one `BatchWriteItem`.
 const WRITTEN_AT_ONCE: usize = 25;
 
-/// Searches in the emulator at most: each takes about a second.
+/// Maximum searches in the emulator; each takes about a second.
 const EMULATED_MAX: usize = 20;
 
-/// What was measured of one fleet.
+/// The measurements of one fleet.
 pub struct Measured {
-    /// From a table that answers each page at once.
+    /// With a table that answers each page at once.
     pub at_once: Latency,
-    /// The same with the time a page takes.
+    /// With the time of each page added.
     pub with_pages: Latency,
-    /// From the emulator, where it can hold the fleet.
+    /// With the emulator, if it can hold the fleet.
     pub emulator: Option<Latency>,
     /// Pages of one search.
     pub pages: usize,
     /// Read units of one search.
     pub units: f64,
-    /// Bytes of an item, by DynamoDB's rule.
+    /// Size of an item by DynamoDB's rule, bytes.
     pub item_bytes: usize,
 }
 
-/// Measures the seed's search in a fleet.
+/// Measures the specification's search in a fleet.
 pub async fn measure(seoul: &Seoul, drivers: u32, places: &[Coordinate], size: Size) -> anyhow::Result<Measured> {
     let homes: Vec<Coordinate> = (0..drivers).map(|driver| seoul.home(SEED, driver)).collect();
     let items =
@@ -79,7 +81,7 @@ pub async fn measure(seoul: &Seoul, drivers: u32, places: &[Coordinate], size: S
     Ok(Measured { at_once, with_pages, emulator, pages, units, item_bytes: bytes })
 }
 
-/// Writing to the emulator takes about a millisecond an item.
+/// Maximum fleet in the emulator, to which a write takes about a millisecond per item.
 fn emulated_up_to(size: Size) -> u32 {
     match size {
         Size::Quick => 0,
@@ -95,14 +97,14 @@ async fn timed(client: &Client, homes: &[Coordinate], places: &[Coordinate]) -> 
         let found = find_candidate_drivers(client, *place).await?;
         micros.push(begun.elapsed().as_secs_f64() * 1e6);
         let truth = nearest_of_all(homes, *place).into_iter().map(driver_id).collect::<anyhow::Result<Vec<_>>>()?;
-        ensure!(found == truth, "the seed's search found {found:?}, a look at every driver {truth:?}");
+        ensure!(found == truth, "the specification's search found {found:?}, a scan of all drivers {truth:?}");
     }
     // The first search opened the connection.
     micros.remove(0);
     Ok(Latency::of(micros))
 }
 
-/// The seed's `findCandidateDrivers`: all active drivers, `filter`, `map`, `sort`, `slice(0, 5)`.
+/// `findCandidateDrivers` of spec §8: all active drivers, `filter`, `map`, `sort`, `slice(0, 5)`.
 async fn find_candidate_drivers(client: &Client, pickup: Coordinate) -> anyhow::Result<Vec<DriverId>> {
     let mut active = Vec::new();
     let mut start = None;
@@ -125,7 +127,7 @@ async fn find_candidate_drivers(client: &Client, pickup: Coordinate) -> anyhow::
         }
     }
     let search = Search { pickup, estimated_fare: 12_000, asked: Vec::new() };
-    let ranked = rank(&active, &search, &seed_policy(), EpochMs(0));
+    let ranked = rank(&active, &search, &specification_policy(), EpochMs(0));
     Ok(ranked.into_iter().map(|candidate| candidate.driver_id).collect())
 }
 
