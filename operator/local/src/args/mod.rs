@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// and the address is a loopback address, the emulators' "test". (--endpoint-url has no effect here.)
     #[arg(long, value_name = "URL", value_parser = aws_url)]
     pub aws_endpoint: Option<String>,
-    /// Port of the emulated AWS on 127.0.0.1. Default: a free one, so that web pages cannot guess it.
+    /// Port of the emulated AWS on 127.0.0.1. Default: a free one.
     #[arg(long, value_name = "PORT", conflicts_with = "aws_endpoint")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub aws_port: Option<u16>,
