@@ -27,7 +27,7 @@ use crate::stats::{Spread, number};
 pub use arm::Arm;
 pub use outcome::Metric;
 use outcome::Outcome;
-use trace::{Scenario, Trace, WaitPolicy};
+use trace::{Scenario, Trace, WaitTolerance};
 use world::{Setup, World};
 
 /// Seed of the first repetition; the following repetitions count up.
@@ -46,7 +46,7 @@ fn scenarios(size: Size) -> Vec<Scenario> {
         name: "1,000 drivers",
         drivers: 1_000,
         demand: PLENTY,
-        patience: WaitPolicy::Long,
+        patience: WaitTolerance::Long,
         warm_up_s: 300,
         counted_s: 900,
     };
@@ -60,7 +60,7 @@ fn scenarios(size: Size) -> Vec<Scenario> {
         Size::Full => vec![
             small,
             main,
-            Scenario { name: "10,000 drivers, short patience", patience: WaitPolicy::Short, ..main },
+            Scenario { name: "10,000 drivers, short patience", patience: WaitTolerance::Short, ..main },
             Scenario { name: SCARCE, demand: TOO_FEW, ..main },
             Scenario { name: "50,000 drivers", drivers: 50_000, warm_up_s: 200, counted_s: 400, ..small },
         ],

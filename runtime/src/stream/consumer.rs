@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::assignment::{Action, Observations, Shard, View, decide};
-use super::discovery::{Discovery, Stream, arn_of, label_of, look};
+use super::discovery::{Discovery, Stream, arn_of, discover, label_of};
 use super::handler::DispatchHandler;
 use super::lease::Row;
 use super::leases::{Held, LeaseError, Snapshot};
@@ -195,8 +195,8 @@ impl Worker {
             // Renewals must not wait for a listing.
             let looked = tokio::time::timeout(self.source.pace.failover / 4, discover(&self.source.client, &arn)).await;
             match looked.unwrap_or_else(|late| Err(not_listed(late))) {
-                Ok(Look::Listed { shards, disabled }) => self.listed(index, shards, disabled),
-                Ok(Look::Gone) => self.listed(index, Vec::new(), true),
+                Ok(Discovery::Listed { shards, disabled }) => self.listed(index, shards, disabled),
+                Ok(Discovery::Gone) => self.listed(index, Vec::new(), true),
                 Err(error) => self.failed(&error),
             }
         }

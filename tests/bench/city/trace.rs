@@ -27,14 +27,14 @@ const PICKUP_S: f64 = 200.0;
 
 /// How long riders wait before they give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitPolicy {
+pub enum WaitTolerance {
     /// Kakao's figures: 9.8 % have given up after 15 s, 28.8 % after 18 s, and so on.
     Short,
     /// The same curve, four times slower.
     Long,
 }
 
-impl WaitPolicy {
+impl WaitTolerance {
     /// Draws when a rider gives up, ms after the request, from a hazard rate that is constant before and after the
     /// knee.
     fn draw(self, dice: &mut Dice) -> u64 {
@@ -61,7 +61,7 @@ pub struct Scenario {
     pub drivers: u32,
     /// Requested rides as a share of those that the drivers can serve.
     pub demand: f64,
-    pub patience: WaitPolicy,
+    pub patience: WaitTolerance,
     /// Time before requests are counted, s.
     pub warm_up_s: u32,
     /// Time in which requests are counted, s.
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn riders_give_up_as_in_kakaos_figures() {
-        let mut dice = Dice::of(1, Actor::Arrivals);
-        let drawn: Vec<u64> = (0..20_000).map(|_| WaitPolicy::Short.draw(&mut dice)).collect();
+        let mut dice = Dice::for_actor(1, Actor::Arrivals);
+        let drawn: Vec<u64> = (0..20_000).map(|_| WaitTolerance::Short.draw(&mut dice)).collect();
         let gone = |ms: u64| drawn.iter().filter(|patience| **patience <= ms).count() as f64 / drawn.len() as f64;
         assert!(
             (gone(15_000) - 0.098).abs() < 0.01 && (gone(18_000) - 0.288).abs() < 0.015,
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn drivers_answer_with_the_given_shares_and_deterministically() {
         let scenario =
-            Scenario { name: "", drivers: 10, demand: 0.5, patience: WaitPolicy::Long, warm_up_s: 0, counted_s: 10 };
+            Scenario { name: "", drivers: 10, demand: 0.5, patience: WaitTolerance::Long, warm_up_s: 0, counted_s: 10 };
         let trace = Trace::of(&Seoul::new().unwrap(), &scenario, 7);
         let answers: Vec<_> = (0..10_000).map(|number| trace.answer(number, number % 100)).collect();
         let share = |wanted: Answer| {

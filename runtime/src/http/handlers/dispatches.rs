@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 use crate::http::extract::{IdempotencyKey, InPath, JsonBody, StrictQuery};
-use crate::http::idempotency::{IdempotentRequest, once};
+use crate::http::idempotency::{RequestKey, once};
 use crate::http::middleware::auth::{AsDriver, AsUser, Caller};
 use crate::http::openapi::{
     BodyRefusals, Conflict, DispatchPath, DriverPath, IdempotencyKeyHeader, Missing, Refusals, UserPath,
@@ -242,7 +242,7 @@ pub async fn respond(
         Answer::Accept => Event::Accept { driver, offer_seq: body.offer_seq },
         Answer::Reject => Event::Reject { driver, offer_seq: body.offer_seq },
     };
-    let asked = IdempotentRequest { caller: &caller, operation: "respondToOffer", of: id.as_str(), body: &body, key };
+    let asked = RequestKey { caller: &caller, operation: "respondToOffer", of: id.as_str(), body: &body, key };
     once(&app, asked, apply(&app, &caller, &id, event)).await
 }
 
@@ -285,7 +285,7 @@ pub async fn report(
     JsonBody(body): JsonBody<TripReport>,
 ) -> Result<Response, ApiError> {
     let driver = of_caller(&caller, &body.driver_id)?;
-    let asked = IdempotentRequest { caller: &caller, operation: "reportTripEvent", of: id.as_str(), body: &body, key };
+    let asked = RequestKey { caller: &caller, operation: "reportTripEvent", of: id.as_str(), body: &body, key };
     let event = match body.event_type {
         TripEvent::TripCompleted => return once(&app, asked, complete(&app, &caller, &id, &driver)).await,
         event => event,
@@ -342,7 +342,7 @@ pub async fn cancel(
         (None, Some(named)) => Event::CancelByDriver { driver: of_caller(&caller, named)? },
         _ => return Err(ApiError::field("userId", "set exactly one of userId and driverId: the party that cancels")),
     };
-    let asked = IdempotentRequest { caller: &caller, operation: "cancelDispatch", of: id.as_str(), body: &body, key };
+    let asked = RequestKey { caller: &caller, operation: "cancelDispatch", of: id.as_str(), body: &body, key };
     once(&app, asked, apply(&app, &caller, &id, event)).await
 }
 
