@@ -196,7 +196,7 @@ impl Stage {
         Ok(Self {
             address,
             token,
-            other: Arc::new(other),
+            other: other.search,
             dynamodb_calls,
             client,
             _redis: redis,

@@ -6,7 +6,7 @@
 //! see `process::reaper`.
 //!
 //! Decisions are pure and have modules of their own (restart pauses, what an edit means for the workers, how the view
-//! looks); `process` and `session` carry them out.
+//! is drawn); `process` and `session` carry them out.
 //!
 //! A second run reuses the signing key and the place of the state folder. The emulated AWS starts empty unless
 //! `--keep-state` is given: the emulator writes its state only at an orderly exit, so after a crash the kept state is

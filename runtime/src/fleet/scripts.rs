@@ -12,9 +12,9 @@ use redis::Script;
 /// a second that is about 10 MB.
 const FEED_S: u32 = 15;
 
-/// Appends to the feed and drops old entries. `tell(key, kind, parts, separator)`.
+/// Appends to the feed and drops old entries. `publish(key, kind, parts, separator)`.
 const TELL: &str = r"
-local function tell(key, kind, parts, separator)
+local function publish(key, kind, parts, separator)
   if #parts == 0 then return end
   local oldest = (redis.call('TIME')[1] - FEED_S) * 1000
   redis.call('XADD', key, 'MINID', '~', string.format('%.0f', oldest), '*', kind, table.concat(parts, separator))
@@ -79,7 +79,7 @@ pub(super) const PUT_VALUES: usize = 11;
 /// projection of Redis (85 degrees) is stored but not searched: `pcall`. A place from the table has no phone time. A
 /// doubted driver stays hidden until its pings are believed again.
 const PUT: &str = r"
-local answers, told = {}, {}
+local answers, changes = {}, {}
 for i = 4, #KEYS do
   local at = 3 + (i - 4) * 11
   local id, lat, lng, ts, iso, status, disp = unpack(ARGV, at, at + 6)
@@ -99,9 +99,9 @@ for i = 4, #KEYS do
   end
   redis.call('PEXPIRE', KEYS[i], ARGV[2])
   answers[#answers + 1] = known[1] and 0 or 1
-  told[#told + 1] = id
+  changes[#changes + 1] = id
 end
-tell(KEYS[3], 'd', told, ',')
+publish(KEYS[3], 'd', changes, ',')
 return answers
 ";
 
@@ -128,7 +128,7 @@ local function follows(lat, lng, next_lat, next_lng, ms)
   local a = half_north * half_north + cos(north) * cos(next_north) * half_east * half_east
   return EARTH_DIAMETER_M * math.asin(math.sqrt(math.min(a, 1))) <= APART_MAX_M + SPEED_MAX_M_PER_S * (ms + TIME_ERROR_MS) / 1000
 end
-local geo, seen, told, again, hide, answers, rides = {}, {}, {}, {}, {}, {}, {}
+local geo, seen, changes, again, hide, answers, rides = {}, {}, {}, {}, {}, {}, {}
 local written = {}
 local at = 6
 for _ = 1, number(ARGV[5]) do
@@ -187,7 +187,7 @@ for i = 4, #KEYS do
             local n = #geo
             geo[n + 1], geo[n + 2], geo[n + 3] = lng, lat, id
           end
-          told[#told + 1] = id .. ',' .. lat .. ',' .. lng .. ',' .. ts
+          changes[#changes + 1] = id .. ',' .. lat .. ',' .. lng .. ',' .. ts
         end
         if known[6] and known[6] ~= '' then
           answer = '@'
@@ -212,8 +212,8 @@ if #geo > 0 then call('GEOADD', KEYS[1], unpack(geo)) end
 for id in pairs(hide) do
   call('ZREM', KEYS[1], id)
 end
-tell(KEYS[3], 'p', told, ';')
-tell(KEYS[3], 'd', again, ',')
+publish(KEYS[3], 'p', changes, ';')
+publish(KEYS[3], 'd', again, ',')
 local stale = call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
 if #stale > 0 then
   call('ZREM', KEYS[1], unpack(stale))
@@ -235,7 +235,7 @@ if ARGV[2] == 'ACTIVE' then
 else
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
-tell(KEYS[4], 'd', { ARGV[1] }, ',')
+publish(KEYS[4], 'd', { ARGV[1] }, ',')
 return 1
 ";
 
@@ -246,14 +246,14 @@ const HOLD: &str = r"
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then
   if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-  tell(KEYS[4], 'd', { ARGV[3] }, ',')
+  publish(KEYS[4], 'd', { ARGV[3] }, ',')
   return 1
 end
 if holder or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local known = redis.call('HMGET', KEYS[3], 'status', 'doubt')
 if known[1] and known[1] ~= 'ACTIVE' or hidden(known[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-tell(KEYS[4], 'd', { ARGV[3] }, ',')
+publish(KEYS[4], 'd', { ARGV[3] }, ',')
 return 1
 ";
 
@@ -261,7 +261,7 @@ return 1
 const RELEASE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-tell(KEYS[2], 'd', { ARGV[2] }, ',')
+publish(KEYS[2], 'd', { ARGV[2] }, ',')
 return 1
 ";
 
@@ -277,7 +277,7 @@ if redis.call('HLEN', KEYS[1]) > 120 then
   end
 end
 if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], '1', 'PX', ARGV[3]) end
-tell(KEYS[3], 'd', { ARGV[6] }, ',')
+publish(KEYS[3], 'd', { ARGV[6] }, ',')
 return 1
 ";
 

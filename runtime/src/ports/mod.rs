@@ -3,7 +3,7 @@
 //! | port | adapter | decides |
 //! | --- | --- | --- |
 //! | [`DispatchStore`], [`ProfileStore`] | DynamoDB (`store`) | everything |
-//! | [`PositionSink`], [`DriverSearch`], [`Reservations`], [`RouteTails`] | Redis (`fleet`) | nothing: they propose and reserve |
+//! | [`PositionSink`], [`DriverSearch`], [`Reservations`], [`RouteTails`] | Redis (`fleet`) | nothing: they propose |
 //! | [`IdempotencyStore`] | DynamoDB (`store`) | whether a request was made before |
 //! | [`OfferTimers`], [`ResponseQueue`] | SQS (`messaging`) | nothing: they remind |
 //! | [`Notifier`], [`EventStreams`] | SNS, Redis pub/sub (`messaging`) | nothing: they notify |

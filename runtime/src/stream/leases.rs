@@ -412,7 +412,7 @@ impl Held {
         }
         let mut condition = vec![format!("{OWNER} = :me AND {COUNTER} = :counter")];
         if matches!(change, Change::Release(Some(_))) {
-            // A worker that shuts down withdraws its request; otherwise nobody would read the shard for the fail-over
+            // A worker that shuts down withdraws its request; otherwise no worker would read the shard for the fail-over
             // time.
             condition.push(format!("{REQUESTED_BY} = :to"));
         }

@@ -88,11 +88,11 @@ pub async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
     let second = table.dispatches().create(new_dispatch("dispatch#2", &user, start())).await.unwrap();
     let CreateOutcome::UserBusy { current } = second else { panic!("a second dispatch was stored") };
     assert_eq!(current, Some(DispatchId::parse("dispatch#1").unwrap()));
-    let nobody = UserId::parse("user#nobody").unwrap();
-    let unknown = table.dispatches().create(new_dispatch("dispatch#3", &nobody, start())).await.unwrap();
+    let unknown = UserId::parse("user#unknown").unwrap();
+    let unknown = table.dispatches().create(new_dispatch("dispatch#3", &unknown, start())).await.unwrap();
     assert!(matches!(unknown, CreateOutcome::UnknownUser));
     for id in ["dispatch#2", "dispatch#3"] {
-        assert!(table.partition(id).await.is_empty(), "{id} was left behind");
+        assert!(table.partition(id).await.is_empty(), "{id} remains");
     }
 }
 
@@ -345,8 +345,8 @@ pub async fn lists_are_paged_newest_first(table: &Table) {
         }
         assert_eq!(seen, expected, "{owner:?}");
     }
-    let nobody = Owner::Driver(DriverId::parse("driver#nobody").unwrap());
-    assert!(store.list(&nobody, 5, None).await.unwrap().items.is_empty());
+    let unknown = Owner::Driver(DriverId::parse("driver#unknown").unwrap());
+    assert!(store.list(&unknown, 5, None).await.unwrap().items.is_empty());
 }
 
 pub async fn a_made_up_page_token_is_refused(table: &Table) {
@@ -431,9 +431,9 @@ pub async fn profiles_keep_their_status_and_devices(table: &Table) {
         assert!(profiles.set_device(person, &arn).await.unwrap());
         assert_eq!(profiles.device(person).await.unwrap(), Some(arn));
     }
-    let nobody = Person::User(UserId::parse("user#nobody").unwrap());
-    assert!(!profiles.set_device(&nobody, "arn").await.unwrap());
-    assert!(table.partition("user#nobody").await.is_empty());
+    let unknown = Person::User(UserId::parse("user#unknown").unwrap());
+    assert!(!profiles.set_device(&unknown, "arn").await.unwrap());
+    assert!(table.partition("user#unknown").await.is_empty());
 
     table.request("dispatch#1", &user, start()).await;
     let mut changed = user_profile();
@@ -455,7 +455,7 @@ pub async fn profiles_keep_their_status_and_devices(table: &Table) {
     assert_eq!(stored.current_status.status, PersonStatus::Active);
     assert!(stored.preferences.auto_accept);
     assert!(table.item("driver#1", "PROFILE").await["deviceEndpointArn"].is_string());
-    let unknown = DriverId::parse("driver#nobody").unwrap();
+    let unknown = DriverId::parse("driver#unknown").unwrap();
     let read = profiles.drivers(&[driver.clone(), unknown, driver]).await.unwrap();
     assert!(read == [stored]);
     assert!(profiles.drivers(&[]).await.unwrap().is_empty());

@@ -189,7 +189,7 @@ mod tests {
         let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
         assert!(
             status.conditions.iter().all(|c| c.type_ != ConditionType::CredentialsValid),
-            "throttling says nothing about credentials"
+            "throttling does not concern credentials"
         );
     }
 }

@@ -63,16 +63,16 @@ impl Default for RequeuePolicy {
 }
 
 impl RequeuePolicy {
-    /// How long a reconcile waits for an operation that was found in progress `looks` times. Only the first one waits:
+    /// How long a reconcile waits for an operation that was found in progress `polls` times. Only the first one waits:
     /// a reconcile that sleeps occupies one of the `--concurrency` workers.
-    pub fn wait_policy(&self, looks: u32) -> WaitPolicy {
-        if looks == 0 { self.within } else { WaitPolicy { total: Duration::ZERO, ..self.within } }
+    pub fn wait_policy(&self, polls: u32) -> WaitPolicy {
+        if polls == 0 { self.within } else { WaitPolicy { total: Duration::ZERO, ..self.within } }
     }
 
-    /// Delay until the next poll of an operation that was found in progress `looks` times.
-    pub fn until_next(&self, looks: u32) -> Duration {
+    /// Delay until the next poll of an operation that was found in progress `polls` times.
+    pub fn until_next(&self, polls: u32) -> Duration {
         let (first, longest) = self.between;
-        first.saturating_mul(2_u32.saturating_pow(looks.saturating_sub(1))).min(longest)
+        first.saturating_mul(2_u32.saturating_pow(polls.saturating_sub(1))).min(longest)
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn polling_delays_grow_from_five_to_thirty_seconds() {
         let requeue = RequeuePolicy::default();
-        let waits: Vec<u64> = (1..6).map(|looks| requeue.until_next(looks).as_secs()).collect();
+        let waits: Vec<u64> = (1..6).map(|polls| requeue.until_next(polls).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 30, 30]);
         assert_eq!(requeue.until_next(u32::MAX), requeue.between.1);
     }

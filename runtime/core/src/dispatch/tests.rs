@@ -204,7 +204,7 @@ proptest! {
             let Ok(decided) = step(&state, event.clone(), Rules { policy: &policy, now }) else { continue };
             check(&state, &decided, now);
             others.take_over(&decided);
-            // A repeated event has no further effect: nobody is occupied, freed or paid twice.
+            // A repeated event has no further effect: no person is occupied, freed or paid twice.
             if let Ok(again) = step(&decided.state, event, Rules { policy: &policy, now }) {
                 check(&decided.state, &again, now);
                 if decided.changed {

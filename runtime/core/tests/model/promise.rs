@@ -152,7 +152,7 @@ pub fn properties() -> Vec<Property<World>> {
         "an unanswered offer lasts its full time, and only its own timer ends it": FullTime,
         "only the people of a dispatch act on it": OnlyItsPeople,
         "a dispatch is accepted by at most one driver": OneDriverEver,
-        "a completed or cancelled dispatch frees nobody again": NoneFreedTwice,
+        "a completed or cancelled dispatch frees no one again": NoneFreedTwice,
         "a driver who has the ride is never refused": RiderNeverRefused,
     };
     all.push(Property::always("no driver is on two dispatches", |_, state| one_dispatch_per_driver(state)));

@@ -463,6 +463,6 @@ async fn a_trip_without_a_route_costs_what_was_estimated() {
 #[tokio::test]
 async fn an_unknown_dispatch_is_not_found() {
     let world = World::new();
-    let id = DispatchId::parse("dispatch#nobody").unwrap();
+    let id = DispatchId::parse("dispatch#unknown").unwrap();
     assert!(matches!(world.engine.apply(&id, Event::Wake).await, Err(EngineError::NotFound)));
 }
