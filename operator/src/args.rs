@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::options::Global;
+use crate::commands::output::{CommandError, Exit};
 use crate::commands::{apply, crd, destroy, export, local, plan, run, status, template};
 
 const EXIT_CODES: &str = "\
@@ -46,6 +47,34 @@ pub enum Command {
     /// Moved to `dispatch-local`, which runs a city on this machine.
     #[command(hide = true)]
     Local(local::LocalArgs),
+}
+
+impl Command {
+    /// Runs a command and prints its error, if any.
+    pub async fn run(self, global: &Global) -> Exit {
+        let result = match self {
+            Self::Crd(args) => crd::run(args),
+            Self::Template(args) => template::run(&args),
+            Self::Plan(args) => plan::run(args, global).await,
+            Self::Apply(args) => apply::run(args, global).await,
+            Self::Status(args) => status::run(args, global).await,
+            Self::Destroy(args) => destroy::run(args, global).await,
+            Self::Export(args) => export::run(args, global).await,
+            Self::Run(args) => Box::pin(run::run(*args, global)).await,
+            Self::Local(_) => Ok(local::run()),
+        };
+        match result {
+            Ok(exit) => exit,
+            Err(CommandError::Refused(refused)) => {
+                eprintln!("{refused}");
+                Exit::Usage
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                Exit::Failed
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use dispatch_operator::args::Cli;
-use dispatch_operator::commands;
 use dispatch_operator::commands::output::Exit;
 use tracing_subscriber::EnvFilter;
 
@@ -23,5 +22,5 @@ async fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     }
-    commands::run(cli.command, &cli.global).await.into()
+    cli.command.run(&cli.global).await.into()
 }

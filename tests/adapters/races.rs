@@ -20,7 +20,8 @@ use dispatch_runtime::ports::{FleetPorts, PortError, Ports};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use serde_json::Value;
 
-use crate::store::dynamodb::{Aws, DynamoTable};
+use crate::store::dynamo_table::DynamoTable;
+use crate::store::dynamodb::Aws;
 use crate::store::table::{Table, start};
 use crate::support::seoul;
 

@@ -1,6 +1,7 @@
 //! [`DispatchStore`] and [`ProfileStore`]: one contract suite for the table in memory and the table in DynamoDB.
 
 mod contract;
+pub mod dynamo_table;
 pub mod dynamodb;
 mod lost_answers;
 pub mod table;

@@ -1,7 +1,7 @@
 //! A worker with all roles behind a recorder, with its city, the apps of its people and a ledger for the audit.
 use dispatch_tests::recorder::Recorder;
 
-use crate::leaks::assert_no_secrets;
+use crate::leaks::{found_in, texts_in};
 use crate::ledger::{self, Ledger};
 use crate::process::{Process, Surroundings, free_port};
 use crate::support::City;
@@ -36,4 +36,18 @@ impl Bench {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
         assert_no_secrets(&self.surroundings, &[&self.worker], &self.apps).await;
     }
+}
+
+/// Fails if the logs of these surroundings or the metrics of running processes contain a secret.
+async fn assert_no_secrets(surroundings: &Surroundings, processes: &[&Process], apps: &Apps) {
+    let tokens = apps.tokens();
+    assert!(!tokens.is_empty(), "no request was made");
+    // The last part of a token is its signature.
+    let signatures: Vec<&str> = tokens.iter().filter_map(|token| token.rsplit('.').next()).collect();
+    let mut texts = texts_in(surroundings.folder.path());
+    for process in processes {
+        texts.push((process.name.clone(), process.metrics().await));
+    }
+    let found = texts.iter().flat_map(|(place, text)| found_in(place, text, &signatures));
+    assert_eq!(found.collect::<Vec<_>>(), [""; 0]);
 }

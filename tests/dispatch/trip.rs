@@ -25,20 +25,6 @@ const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 /// Time for which a token is reused, to save signatures.
 const TOKEN_USED_FOR: Duration = Duration::from_mins(30);
 
-/// Secrets of these rides, which may appear in documents of the API only: phone numbers, positions, addresses.
-pub const CANARIES: [&str; 10] = [
-    "01098761234",
-    "01012348765",
-    "37.512349",
-    "127.012654",
-    "37.513912",
-    "127.013377",
-    "37.521357",
-    "127.024689",
-    "카나리아로",
-    "비밀골목",
-];
-
 const STEPS: [&str; 6] =
     ["PICKUP_STARTED", "DRIVER_ARRIVED", "PASSENGER_PICKED_UP", "TRIP_STARTED", "TRIP_COMPLETED", "PAYMENT_COMPLETED"];
 

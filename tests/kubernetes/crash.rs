@@ -3,8 +3,10 @@
 //! deletions, and then write nothing more.
 
 mod bench;
+mod disturbance;
 mod fault;
 mod objects;
+mod operations;
 mod oracle;
 mod perturbed;
 mod scenario;

@@ -13,6 +13,7 @@ use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
 use super::batching::{WaitingSearch, for_listing};
+use super::trigger::Trigger;
 use super::{Engine, EngineError};
 use crate::fleet::fleet_entry;
 use crate::ports::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
@@ -39,17 +40,6 @@ const HOLD_MS: u64 = 10_000;
 
 /// Scheduled wake-ups remembered before those that are due are removed.
 const ARMED_WAKES_MAX: usize = 10_000;
-
-/// What triggered a run of the algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// A stream record or a local wake-up: an empty search schedules the next wake-up.
-    Event,
-    /// A wake-up timer: an empty search schedules the next one. It may arrive any time after the dispatch last changed.
-    Wake,
-    /// The sweeper, which runs periodically: an empty search schedules nothing.
-    Sweep,
-}
 
 /// Wake-ups of this process that have not fired yet. They prevent a repeated stream record from starting a second chain
 /// of wake-ups. Other replicas may start one; every chain ends with the search budget. A dispatch that has advanced

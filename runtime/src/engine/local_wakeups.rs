@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::advance::Trigger;
+use super::trigger::Trigger;
 use crate::ports::StoredDispatch;
 
 /// Searches that may wait. More accumulate only while the table or Redis hangs, and then the stream is early enough.

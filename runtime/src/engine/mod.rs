@@ -26,13 +26,13 @@ use dispatch_core::ids::DispatchId;
 use thiserror::Error;
 
 use advance::ArmedWakes;
-pub use advance::Trigger;
 use batching::Batching;
 use dispatch_lock::DispatchLocks;
 use local_wakeups::LocalWaker;
 pub use local_wakeups::LocalWakeups;
 pub use notification_text::response as notifications_of_response;
 use offer_cache::OfferCache;
+pub use trigger::Trigger;
 
 use crate::city::City;
 use crate::ports::{Commit, CreateOutcome, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
@@ -238,3 +238,4 @@ impl Engine {
 
 #[cfg(test)]
 mod tests;
+mod trigger;

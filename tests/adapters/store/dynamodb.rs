@@ -1,13 +1,13 @@
 //! The table in DynamoDB, and behaviour that only a real table shows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, StreamSpecification, StreamViewType,
 };
 use dispatch_core::dispatch::Event;
 use dispatch_core::ids::{DispatchId, DriverId};
@@ -15,8 +15,9 @@ use dispatch_core::person::PersonStatus;
 use dispatch_runtime::ports::{DispatchStore as _, ProfileStore as _};
 use dispatch_runtime::store::DynamoStore;
 use dispatch_tests::ministack::{Ministack, REGION};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::dynamo_table::DynamoTable;
 use super::table::{Table, decide, driver_profile, myeongdong, new_dispatch, start};
 use crate::support::seoul;
 
@@ -25,13 +26,6 @@ pub struct Aws {
     client: Client,
     tables: AtomicU32,
     ministack: Ministack,
-}
-
-/// One table in the emulator.
-pub struct DynamoTable {
-    pub store: DynamoStore,
-    pub client: Client,
-    pub name: String,
 }
 
 impl Aws {
@@ -85,42 +79,6 @@ fn key_schema(hash: &str, range: &str) -> Vec<KeySchemaElement> {
     [(hash, KeyType::Hash), (range, KeyType::Range)]
         .map(|(name, kind)| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap())
         .to_vec()
-}
-
-impl DynamoTable {
-    pub async fn partition(&self, pk: &str) -> Vec<Value> {
-        let output = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .key_condition_expression("PK = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
-            .send()
-            .await
-            .unwrap();
-        output.items.unwrap_or_default().into_iter().map(|item| serde_dynamo::from_item(item).unwrap()).collect()
-    }
-
-    /// Writes an item as another service would.
-    async fn put(&self, item: Value) {
-        let item: HashMap<String, AttributeValue> = serde_dynamo::to_item(item).unwrap();
-        self.client.put_item().table_name(&self.name).set_item(Some(item)).send().await.unwrap();
-    }
-
-    /// Sets one attribute as another service would.
-    async fn set(&self, (pk, sk): (&str, &str), path: &str, value: &str) {
-        self.client
-            .update_item()
-            .table_name(&self.name)
-            .key("PK", AttributeValue::S(pk.to_owned()))
-            .key("SK", AttributeValue::S(sk.to_owned()))
-            .update_expression(format!("SET {path} = :value"))
-            .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
-            .send()
-            .await
-            .unwrap();
-    }
 }
 
 fn dynamo(table: &Table) -> &DynamoTable {

@@ -17,7 +17,8 @@ use dispatch_runtime::ports::{
 use dispatch_runtime::store::DynamoStore;
 use dispatch_tests::recorder::{Fate, Recorder};
 
-use super::dynamodb::{Aws, DynamoTable};
+use super::dynamo_table::DynamoTable;
+use super::dynamodb::Aws;
 use super::table::{Table, accept_step, driver_profile, myeongdong, new_dispatch, offer_step, start, user_profile};
 use crate::support::seoul;
 

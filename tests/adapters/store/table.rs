@@ -16,7 +16,7 @@ use dispatch_runtime::ports::{
 use dispatch_runtime::store::fake::MemoryStore;
 use serde_json::Value;
 
-use super::dynamodb::DynamoTable;
+use super::dynamo_table::DynamoTable;
 use crate::support::seoul;
 
 /// A table under test.

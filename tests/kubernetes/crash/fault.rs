@@ -13,7 +13,7 @@ use kube::client::Body;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::oracle::Disturbance;
+use super::disturbance::Disturbance;
 
 /// Where the fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +146,7 @@ impl Wire {
     pub fn carry(&self, world: &World) {
         let wire = self.clone();
         let judge: Judge = Arc::new(move |call| {
-            let fate = wire.send(&format!("aws {}", super::table::operation(call)));
+            let fate = wire.send(&format!("aws {}", super::operations::operation(call)));
             // The account carries out the call before any other task on this thread runs.
             if matches!(fate, Fate::Lost | Fate::Unanswered) {
                 wire.dead.cancel();

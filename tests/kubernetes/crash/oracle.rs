@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, NAME, Run};
+use super::disturbance::Disturbance;
 use super::scenario::Scenario;
 
 /// Idempotent writes. A write whose response was lost may be repeated once without any effect.
@@ -19,17 +20,6 @@ const VOLATILE: [&str; 6] =
 const VOICES: usize = 3;
 /// Differences reported for one run.
 const REPORTED_MAX: usize = 5;
-
-/// What happened to the operator of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disturbance {
-    /// It was killed at a call.
-    Killed,
-    /// A call failed, or a response was stale.
-    Hindered,
-    /// A second operator worked at the same time.
-    Crowded,
-}
 
 /// The final state of a run.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,9 +8,10 @@ use dispatch_tests::apiserver::ApiServer;
 use serde_json::json;
 
 use super::bench::{Bench, Ended, Run};
+use super::disturbance::Disturbance;
 use super::fault::{Past, Wire};
 use super::once;
-use super::oracle::{Disturbance, Left};
+use super::oracle::Left;
 use super::scenario::Scenario;
 
 /// Scenarios that begin with an existing system, so that there is a stale state to read.

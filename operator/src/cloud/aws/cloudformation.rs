@@ -18,10 +18,11 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use crate::cloud::aws::error::port_error;
+use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
-    StackProvider, StackResource, StackState,
+    StackResource, StackState,
 };
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::sanitize::shown;

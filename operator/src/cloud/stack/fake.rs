@@ -9,10 +9,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
-    StackProvider, StackResource, StackState,
+    StackResource, StackState,
 };
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::testing::{Judge, Ledger, carry_out};

@@ -3,13 +3,11 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 
-use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::cloud::ResourceChange;
-use crate::cloud::ports::PortError;
 
 /// `StackStatus` of CloudFormation; see its API reference, `Stack`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,35 +258,6 @@ pub enum Rollback<'a> {
     },
     /// `RollbackStack`, from `CREATE_FAILED` and `UPDATE_FAILED`.
     RollBack,
-}
-
-/// CloudFormation stacks. `stack` is always a name or an ARN; a deleted stack is found only by its ARN.
-#[async_trait]
-pub trait StackProvider: Send + Sync {
-    /// The stack; `None` if it does not exist.
-    async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError>;
-    /// Starts the computation of a change set. Fails with `AlreadyExists` if the name is in use.
-    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError>;
-    /// State and changes of a change set.
-    async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError>;
-    /// Starts the execution of a change set. Idempotent by `token`.
-    async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError>;
-    /// Names of a stack's change sets.
-    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError>;
-    /// Deletes a change set. Idempotent.
-    async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError>;
-    /// Starts a rollback to the last stable state. Idempotent by `token`.
-    async fn roll_back(&self, stack: &str, way: Rollback<'_>, token: &str) -> Result<(), PortError>;
-    /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`.
-    /// Idempotent.
-    async fn delete(&self, stack: &str, retain: &[String], token: &str) -> Result<(), PortError>;
-    /// Events after the one with id `after`, or all events, oldest first.
-    async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError>;
-    /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each
-    /// naming its resource. They do not appear among the stack's events.
-    async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError>;
-    /// Resources in CloudFormation's order.
-    async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError>;
 }
 
 #[cfg(test)]

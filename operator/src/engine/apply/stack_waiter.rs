@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::PortError;
-use crate::cloud::stack::{Next, StackDescription, StackEvent, StackProvider, StackState};
+use crate::cloud::ports::StackProvider;
+use crate::cloud::stack::{Next, StackDescription, StackEvent, StackState};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::WaitPolicy;
 

@@ -10,13 +10,12 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{
     Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
     PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
 };
-use crate::cloud::stack::{
-    ChangeSet, ChangeSetRequest, Rollback, StackDescription, StackEvent, StackProvider, StackResource,
-};
+use crate::cloud::stack::{ChangeSet, ChangeSetRequest, Rollback, StackDescription, StackEvent, StackResource};
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metric_labels::CallResult;
 use crate::kubernetes::infra::metrics::Metrics;

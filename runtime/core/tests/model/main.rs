@@ -22,8 +22,10 @@
 
 mod mutants;
 mod promise;
+mod properties;
 mod row;
 mod seen;
+mod state;
 mod task;
 mod world;
 
@@ -34,7 +36,8 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
 use row::Setting;
 use seen::{BRANCHES, Seen};
-use world::{Action, State, World};
+use state::State;
+use world::{Action, World};
 
 /// Drivers who answer themselves, and two equal dispatches: states that differ only in names are explored once.
 const SYMMETRIC: Setting = Setting { auto_accept: [false, false], attempts: [2, 2], workers: 2 };

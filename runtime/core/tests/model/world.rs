@@ -6,31 +6,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dispatch_core::dispatch::{DispatchStatus, Guard};
 use stateright::{Model, Property};
 
-use super::promise::{Promise, broken_by, properties};
+use super::promise::Promise;
+use super::properties::{broken_by, properties};
 use super::row::{DISPATCHES, DRIVERS, Driver, Row, Setting, View};
 use super::seen::{Branch, Seen};
+use super::state::{State, WORKERS_MAX};
 use super::task::{Cause, Core, Luck, Report, RiderRefused, Task, Who};
 
-/// Largest number of workers.
-const WORKERS_MAX: usize = 3;
 /// Largest number of writes that end a dispatch: an offer and its end for each attempt, two steps of a ride, and the
 /// last one.
 const DRAIN_WRITES_MAX: usize = 10;
-
-/// The table, and the workers' tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct State {
-    pub rows: [Row; DISPATCHES],
-    /// The dispatch each driver is on.
-    pub drivers: [Option<u8>; DRIVERS],
-    /// Whether the user of each dispatch is on it.
-    pub users: [bool; DISPATCHES],
-    /// The driver who ever accepted each dispatch.
-    pub given: [Option<Driver>; DISPATCHES],
-    pub tasks: [Option<Task>; WORKERS_MAX],
-    /// The property that the last write violated.
-    pub broken: Option<Promise>,
-}
 
 /// A transition of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,32 +281,6 @@ impl World {
     }
 }
 
-impl State {
-    fn with_drivers_exchanged(&self) -> Self {
-        let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
-        Self {
-            rows: self.rows.map(|row| row.mirrored()),
-            drivers: [self.drivers[1], self.drivers[0]],
-            users: self.users,
-            given: self.given.map(other),
-            tasks: self.tasks.map(|task| task.map(|task| task.mirrored())),
-            broken: self.broken,
-        }
-    }
-
-    fn with_dispatches_exchanged(&self) -> Self {
-        let other = |dispatch: Option<u8>| dispatch.map(|dispatch| 1 - dispatch);
-        Self {
-            rows: [self.rows[1], self.rows[0]],
-            drivers: self.drivers.map(other),
-            users: [self.users[1], self.users[0]],
-            given: [self.given[1], self.given[0]],
-            tasks: self.tasks.map(|task| task.map(|task| Task { dispatch: 1 - task.dispatch, ..task })),
-            broken: self.broken,
-        }
-    }
-}
-
 impl Model for World {
     type State = State;
     type Action = Action;
@@ -376,6 +335,17 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties()
+        let mut all = properties();
+        all.push(Property::always(
+            "the sweeper alone ends every request, and a driver every ride",
+            every_request_can_still_end,
+        ));
+        all
     }
+}
+
+/// A state without work in progress has the same table as one with work that may still be lost, so only the former is
+/// checked.
+fn every_request_can_still_end(world: &World, state: &State) -> bool {
+    state.broken.is_some() || state.tasks.iter().any(Option::is_some) || world.drains(state)
 }

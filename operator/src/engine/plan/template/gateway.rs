@@ -14,6 +14,7 @@ use crate::engine::worker_config::CLIENT_ADDRESS_HEADER;
 
 pub(super) const VPC_LINK: &str = "VpcLink";
 const API: &str = "HttpApi";
+const API_LOGS: &str = "ApiLogGroup";
 const AUTHORIZER: &str = "JwtAuthorizer";
 const INTEGRATION: &str = "WorkersIntegration";
 
@@ -47,10 +48,6 @@ fn enabled(system: &ValidatedSystem) -> Option<Gateway<'_>> {
     spec.enabled.then_some(Gateway { spec, upstream, jwt })
 }
 
-pub(super) fn is_enabled(system: &ValidatedSystem) -> bool {
-    enabled(system).is_some()
-}
-
 pub(super) fn has_vpc_link(system: &ValidatedSystem) -> bool {
     enabled(system).is_some_and(|gateway| gateway.upstream.vpc_link.is_some())
 }
@@ -58,6 +55,10 @@ pub(super) fn has_vpc_link(system: &ValidatedSystem) -> bool {
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
     let Some(gateway) = enabled(system) else { return part };
+    // With this prefix, the log deliveries of all APIs share one statement of the log resource policy of the account,
+    // whose size is limited ("Enable logging from AWS services").
+    let logs = logs::log_group(system, &format!("/aws/vendedlogs/{}/api", logs::path(system)));
+    part.resource(API_LOGS, logs);
     part.resource(
         API,
         Resource::new("AWS::ApiGatewayV2::Api", json!({ "Name": system.names.prefix, "ProtocolType": "HTTP" })),
@@ -172,7 +173,7 @@ fn stage(spec: &GatewaySpec) -> Resource {
                 "ThrottlingRateLimit": spec.throttle.rate_per_second,
             },
             "AccessLogSettings": {
-                "DestinationArn": attribute(logs::API_LOGS, "Arn"),
+                "DestinationArn": attribute(API_LOGS, "Arn"),
                 "Format": Value::Object(format).to_string(),
             },
         }),

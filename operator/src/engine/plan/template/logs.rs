@@ -9,9 +9,7 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::json;
 
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, reference};
-use crate::engine::plan::template::gateway;
 
-pub(super) const API_LOGS: &str = "ApiLogGroup";
 const RUNTIME_LOGS: &str = "RuntimeLogGroup";
 
 /// Namespace of the metrics that are extracted from logs.
@@ -33,8 +31,7 @@ pub(super) fn iterator_age_metric(system: &ValidatedSystem) -> String {
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
-    let path = format!("coactus/{}/{}", system.namespace, system.name);
-    part.resource(RUNTIME_LOGS, log_group(system, &format!("/{path}/runtime")));
+    part.resource(RUNTIME_LOGS, log_group(system, &format!("/{}/runtime", path(system))));
     part.resource(
         "StreamIteratorAgeFilter",
         Resource::new(
@@ -51,15 +48,15 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
             }),
         ),
     );
-    if gateway::is_enabled(system) {
-        // With this prefix, the log deliveries of all APIs share one statement of the log resource policy of the
-        // account, whose size is limited ("Enable logging from AWS services").
-        part.resource(API_LOGS, log_group(system, &format!("/aws/vendedlogs/{path}/api")));
-    }
     part
 }
 
-fn log_group(system: &ValidatedSystem, name: &str) -> Resource {
+/// Path of a system's log groups, without a leading slash.
+pub(super) fn path(system: &ValidatedSystem) -> String {
+    format!("coactus/{}/{}", system.namespace, system.name)
+}
+
+pub(super) fn log_group(system: &ValidatedSystem, name: &str) -> Resource {
     Resource::new(
         "AWS::Logs::LogGroup",
         json!({ "LogGroupName": name, "RetentionInDays": RETENTION_DAYS, "KmsKeyId": system.spec.aws.kms_key_arn }),

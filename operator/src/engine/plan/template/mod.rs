@@ -19,6 +19,7 @@ mod bucket;
 mod cache;
 mod fragment;
 mod gateway;
+mod ids;
 mod logs;
 mod queues;
 mod roles;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::engine::plan::template::fragment::{
     Resource, TemplateFragment, attribute, deny_without_tls, local_arn, policy_document, reference,
 };
-use crate::engine::plan::template::{outputs, topic};
+use crate::engine::plan::template::{ids, outputs};
 
 pub(super) const OFFERS: &str = "OffersQueue";
 pub(super) const RESPONSES: &str = "ResponsesQueue";
@@ -158,6 +158,6 @@ fn topic_may_send(queue: &Value) -> Value {
         "Principal": { "Service": "sns.amazonaws.com" },
         "Action": "sqs:SendMessage",
         "Resource": queue,
-        "Condition": { "ArnEquals": { "aws:SourceArn": reference(topic::TOPIC) } },
+        "Condition": { "ArnEquals": { "aws:SourceArn": reference(ids::TOPIC) } },
     })
 }

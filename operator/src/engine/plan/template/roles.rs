@@ -13,7 +13,7 @@ use crate::engine::plan::template::fragment::{
 };
 use crate::engine::plan::template::queues::queue_arn;
 use crate::engine::plan::template::table::{GSI1, GSI2, LEASE_TABLE, TABLE};
-use crate::engine::plan::template::{outputs, topic};
+use crate::engine::plan::template::{ids, outputs};
 
 /// Permissions on the table for roles that change dispatches. A transaction requires the permissions of its single
 /// actions. No role scans or deletes: items that may be removed have an expiry.
@@ -130,7 +130,7 @@ fn table_arn(logical_id: &str, behind: &str) -> Value {
 }
 
 fn publish() -> Value {
-    allow("Publish", &["sns:Publish"], reference(topic::TOPIC))
+    allow("Publish", &["sns:Publish"], reference(ids::TOPIC))
 }
 
 /// Records the answers of drivers and delivers notifications to devices.

@@ -6,10 +6,9 @@ use serde_json::json;
 use crate::engine::plan::template::fragment::{
     Resource, TemplateFragment, attribute, deny_without_tls, policy_document, reference, sub,
 };
+use crate::engine::plan::template::ids::TOPIC;
 use crate::engine::plan::template::outputs;
 use crate::engine::plan::template::queues::{NOTIFICATIONS, UNDELIVERED, policy_id, queue_arn};
-
-pub(super) const TOPIC: &str = "Topic";
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
