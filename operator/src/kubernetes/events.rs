@@ -219,7 +219,7 @@ pub fn begun(event: &progress::Event) -> Option<ObjectEvent> {
     }
 }
 
-fn find<'a>(status: Option<&'a DispatchSystemStatus>, kind: ConditionType) -> Option<&'a Condition> {
+fn find(status: Option<&DispatchSystemStatus>, kind: ConditionType) -> Option<&Condition> {
     status?.conditions.iter().find(|condition| condition.type_ == kind)
 }
 

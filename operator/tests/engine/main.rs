@@ -56,13 +56,13 @@ fn reason(done: &ReconcileReport, kind: ConditionType) -> String {
 fn longer(system: &ValidatedSystem) -> ValidatedSystem {
     let mut other = system.clone();
     other.spec.queues.offers.visibility_timeout_seconds = 30;
-    other.spec.cache.node_type = "cache.r7g.large".to_owned();
+    "cache.r7g.large".clone_into(&mut other.spec.cache.node_type);
     other
 }
 
 fn with_other_table(system: &ValidatedSystem) -> ValidatedSystem {
     let mut other = system.clone();
-    other.names.table = "another".to_owned();
+    "another".clone_into(&mut other.names.table);
     other
 }
 

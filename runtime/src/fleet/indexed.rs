@@ -47,18 +47,18 @@ impl SharedIndex {
     /// Applies changes. Returns the drivers that must be read again.
     pub(super) fn apply(&self, changes: Vec<Change>) -> Vec<DriverId> {
         let mut followed = self.write();
-        let mut changed = Vec::new();
+        let mut stale = Vec::new();
         for change in changes {
             match change {
                 Change::Moved(id, position, at) => {
                     if !followed.index.ping(&id, position, at) {
-                        changed.push(id);
+                        stale.push(id);
                     }
                 }
-                Change::Changed(id) => changed.push(id),
+                Change::Changed(id) => stale.push(id),
             }
         }
-        changed
+        stale
     }
 
     /// Stores drivers that were read. Drivers in `asked` but not in `read` are removed.

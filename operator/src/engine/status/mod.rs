@@ -156,10 +156,9 @@ fn phase(facts: &Facts<'_>) -> Summary {
     let mut said = finding(facts);
     let stack = &facts.system.names.stack;
     let next = match (&said.phase, facts.verdict) {
-        (SystemPhase::Ready, _) => return said,
+        // The messages of these verdicts already name the stack and the next step.
+        (SystemPhase::Ready, _) | (_, Verdict::Waiting | Verdict::Blocked | Verdict::Stalled(_)) => return said,
         (SystemPhase::Reconciling, _) if waits(said.reason) => return said,
-        // These messages already name the stack and the next step.
-        (_, Verdict::Waiting | Verdict::Blocked | Verdict::Stalled(_)) => return said,
         (SystemPhase::Reconciling, Verdict::Comparing | Verdict::StillRunning(_)) => {
             "; the operator will check again".to_owned()
         }

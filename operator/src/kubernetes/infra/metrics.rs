@@ -211,7 +211,7 @@ impl Metrics {
         all.register(EXPORTS_DEADLINE, text, self.exports_deadline.clone());
     }
 
-    /// The response body of `/metrics`, in the OpenMetrics text format.
+    /// The response body of `/metrics`, in the `OpenMetrics` text format.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;

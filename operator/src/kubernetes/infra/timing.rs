@@ -41,7 +41,7 @@ pub fn positive(took: SignedDuration) -> Duration {
     Duration::try_from(took).unwrap_or_default()
 }
 
-fn condition<'a>(status: Option<&'a DispatchSystemStatus>, kind: ConditionType) -> Option<&'a Condition> {
+fn condition(status: Option<&DispatchSystemStatus>, kind: ConditionType) -> Option<&Condition> {
     status?.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
