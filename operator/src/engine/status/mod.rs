@@ -27,7 +27,7 @@ pub use cluster::{
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
 
-/// Input of [`of`].
+/// Input of [`from_facts`].
 pub struct Facts<'a> {
     pub system: &'a ValidatedSystem,
     /// How the run ended for the stack.
