@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::entity::{self, DispatchItem, DriverItem, EventEntry, MatchingItem, RouteChunkItem, RouteEntry, UserItem};
+use super::entity_type::{DRIVER, USER};
 use super::keys::{self, Shards};
-use super::plan::{DRIVER, USER};
 use crate::city::{City, parse_timestamp};
 use crate::ports::{CurrentStatus, Driver, NewDispatch, StoredDispatch, User};
 

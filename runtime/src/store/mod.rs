@@ -7,6 +7,7 @@ mod batch;
 pub mod convert;
 mod dispatches;
 pub mod entity;
+mod entity_type;
 mod error;
 mod expression;
 #[cfg(any(test, feature = "testing"))]

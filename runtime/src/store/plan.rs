@@ -13,13 +13,9 @@ use super::entity::{
     COMPLETED_RIDES_KEPT, CurrentStatus, DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem,
     UserDispatchHistoryItem, UserItem,
 };
+use super::entity_type::{DRIVER, USER};
 use super::keys;
 use crate::ports::{DriverProfile, StoredDispatch, TravelledRoute, UserProfile};
-
-/// `EntityType` of a driver's profile.
-pub const DRIVER: &str = "DRIVER";
-/// `EntityType` of a user's profile.
-pub const USER: &str = "USER";
 
 /// The people whose profiles a step's companions change.
 #[derive(Default)]

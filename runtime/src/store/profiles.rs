@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::convert::{Item, driver, read_item, user, write_item};
 use super::entity::{DriverItem, UserItem};
+use super::entity_type::{DRIVER, USER};
 use super::error::{DynamoFailure, Meaning, TransactionFailure};
 use super::expression::{Expression, key, text};
-use super::plan::{DRIVER, USER};
 use super::{DynamoStore, broken, keys};
 use crate::ports::{AvailabilityChange, Driver, DriverProfile, Person, PortError, ProfileStore, User, UserProfile};
 

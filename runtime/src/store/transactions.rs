@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::convert::{DISPATCH, Item, ItemError, read_item, write_item};
 use super::entity::{DispatchItem, DriverItem, UserItem};
+use super::entity_type::{DRIVER, USER};
 use super::error::{DynamoFailure, LOOKUP_TIMEOUT, Meaning, TransactionFailure, condition_failed};
 use super::expression::{Expression, key, text};
-use super::plan::{self, DRIVER, Guard, Plan, PlanError, StepPeople, USER};
+use super::plan::{self, Guard, Plan, PlanError, StepPeople};
 use super::{DynamoStore, broken, keys};
 use crate::ports::{Commit, CreateOutcome, NewDispatch, PortError, StoredDispatch, TravelledRoute};
 

@@ -412,8 +412,8 @@ impl Held {
         }
         let mut condition = vec![format!("{OWNER} = :me AND {COUNTER} = :counter")];
         if matches!(change, Change::Release(Some(_))) {
-            // A worker that shuts down withdraws its request; otherwise no worker would read the shard for the fail-over
-            // time.
+            // A worker that shuts down withdraws its request; otherwise the shard would have no reader for the
+            // fail-over time.
             condition.push(format!("{REQUESTED_BY} = :to"));
         }
         request

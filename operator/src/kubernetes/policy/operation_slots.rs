@@ -46,7 +46,8 @@ impl OperationLimiter {
         admits(&self.lock(), key, self.limit, Instant::now())
     }
 
-    /// Records an operation that was found in progress, also one that another client started. Its time runs from when it was first found.
+    /// Records an operation in progress, also one that another client started. Its time runs from when it was first
+    /// found.
     pub fn observe_running(&self, key: &Key) {
         self.lock().entry(key.clone()).or_insert_with(Instant::now);
     }
