@@ -33,9 +33,19 @@ campaign: tools-test ## Run the fault suites for CAMPAIGN_MINUTES (20) and print
 campaign-operator: tools-test ## Kill the operator before and after every call; needs an API server
 	scripts/campaign-operator.sh
 
+.PHONY: test-oldest
+test-oldest: tools-test build ## Run the suites on an API server on the oldest supported Kubernetes
+	scripts/test-oldest.sh
+
 .PHONY: nightly
-nightly: ## Run both campaigns, the second one even if the first one fails
-	@failed=0; $(MAKE) campaign || failed=1; $(MAKE) campaign-operator || failed=1; exit $$failed
+nightly: ## Run both campaigns and test-oldest, each even if another one fails
+	@failed=0; $(MAKE) campaign || failed=1; $(MAKE) campaign-operator || failed=1; \
+	$(MAKE) test-oldest || failed=1; exit $$failed
+
+.PHONY: mutants
+mutants: ## Change core and the store's pure parts at single places (hours); fails if tests miss more than 5 %
+	@scripts/tools.sh mutants
+	@failed=0; scripts/mutants.sh core || failed=1; scripts/mutants.sh store || failed=1; exit $$failed
 
 .PHONY: bench
 bench: tools-local ## Measure against the specification's algorithm (20 minutes); writes BENCHMARKS.md and docs/bench

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The fault suites that `make test` runs for seconds, for about CAMPAIGN_MINUTES in total on two cores, without the
-# builds. Every part runs to its end, even after a failure of another. The random seed and the commit in the table
-# reproduce a failure. cargo's own test runner is used because it has no time limit.
+# The fault suites that `make test` runs for seconds. On two cores the parts that kill, delay and overload take about
+# CAMPAIGN_MINUTES in total. The builds and the parts with minutes of their own come on top: generated requests, broken
+# records, faults of Redis and the memory run. Every part runs to its end, even after a failure of another. The random
+# seed and the commit in the table reproduce a failure. cargo's own test runner is used because it has no time limit.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 source scripts/env.sh
@@ -16,6 +17,23 @@ export MODEL_WORKERS="${MODEL_WORKERS:-3}" MODEL_MINUTES="${MODEL_MINUTES:-$mode
 export DISPATCH_POOL_SECONDS="${DISPATCH_POOL_SECONDS:-$((pool > 60 ? pool : 60))}"
 export DISPATCH_POOL_SEED="${DISPATCH_POOL_SEED:-$seed}"
 export DISPATCH_OVERLOAD_SECONDS="${DISPATCH_OVERLOAD_SECONDS:-$((minutes * 6 > 60 ? minutes * 6 : 60))}"
+# Generated requests come on top: for each of three kinds of callers a sixth of the time.
+export DISPATCH_FUZZ_SECONDS="${DISPATCH_FUZZ_SECONDS:-$((minutes * 10))}"
+export DISPATCH_FUZZ_SEED="${DISPATCH_FUZZ_SEED:-$seed}"
+export DISPATCH_FORGED_TRACES="${DISPATCH_FORGED_TRACES:-1000000}" DISPATCH_FORGED_SEED="${DISPATCH_FORGED_SEED:-$seed}"
+# Written to the emulator 25 at a time, and read from its stream: this takes minutes on top.
+export DISPATCH_HISTORY="${DISPATCH_HISTORY:-100000}"
+# Parts with minutes of their own, by default a share of the time. An hour's memory run: CAMPAIGN_MEMORY_MINUTES=60.
+share=$((minutes / 7 > 0 ? minutes / 7 : 1))
+redis=$((${CAMPAIGN_REDIS_MINUTES:-$share} * 60)) poison=$((${CAMPAIGN_POISON_MINUTES:-$share} * 60))
+memory=$((${CAMPAIGN_MEMORY_MINUTES:-$((minutes / 4 > 0 ? minutes / 4 : 1))} * 60))
+export DISPATCH_REDIS_SECONDS="${DISPATCH_REDIS_SECONDS:-$redis}" DISPATCH_REDIS_SEED="${DISPATCH_REDIS_SEED:-$seed}"
+export DISPATCH_POISON_SECONDS="${DISPATCH_POISON_SECONDS:-$poison}"
+export DISPATCH_POISON_SEED="${DISPATCH_POISON_SEED:-$seed}"
+export DISPATCH_MEMORY_SECONDS="${DISPATCH_MEMORY_SECONDS:-$memory}"
+# Mutations of each kind in memory, and of keys of a real Redis.
+export BROKEN_MUTATIONS="${BROKEN_MUTATIONS:-100000}" BROKEN_SEED="${BROKEN_SEED:-$seed}"
+export BROKEN_KEYS="${BROKEN_KEYS:-$((minutes * 500))}"
 export DISPATCH_KILLS="${DISPATCH_KILLS:-0}" DISPATCH_KILLS_SEED="${DISPATCH_KILLS_SEED:-$seed}"
 work="$(mktemp -d)" || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -29,7 +47,7 @@ failed=0
 
 # Lines of a part's output that go below its row of the table.
 counts='^killed at |  as undisturbed$|  not met in |^overload: |: [0-9]+ races in |requests, [0-9]+ kills'
-counts+='|refusals of [0-9]+ kinds'
+counts+='|refusals of [0-9]+ kinds|[0-9]+ forged traces|^beside [0-9]+ finished|^broken: |^poison: |^redis faults: |^memory: |^skipped: '
 
 # part NAME COMMAND...: runs a part and adds a row to the table: fault, tests, time, outcome.
 part() {
@@ -51,17 +69,33 @@ part() {
 
 model=(cargo test --locked -p dispatch-core --features mutants --test model)
 adapters=(cargo test --locked -p dispatch-tests --all-features --test adapters)
+runtime=(cargo test --locked -p dispatch-runtime --all-features --lib)
 dispatch=(cargo test --locked -p dispatch-tests --all-features --test dispatch)
 part "model: any order, crash, loss, duplicate" "${model[@]}" -- --nocapture
+part "forged positions and their bills" cargo test --locked -p dispatch-core --test forged_traces -- --nocapture
 part "races of accept, reject, time-out, cancel" "${adapters[@]}" races:: -- --nocapture --test-threads 1
 part "lost answers, calls that hang" "${adapters[@]}" -- lost every_call
 part "streams: duplicated, reordered, split, trimmed" "${dispatch[@]}" -- once:: streams:: conformance::
 part "killed before and after every call" "${dispatch[@]}" -- killed:: --nocapture
 part "services down, slow, throttled, hanging" "${dispatch[@]}" -- degraded:: --nocapture --test-threads 2
+part "broken items, messages, records in memory" "${runtime[@]}" -- one_broken --nocapture
+part "broken keys of Redis" "${adapters[@]}" -- fleet::broken_keys:: fleet::repairs:: --nocapture
+part "broken at random while rides run" "${dispatch[@]}" -- poison:: --nocapture
+part "Redis: failover, refusals, token" "${adapters[@]}" -- fleet::failover:: fleet::refusals:: --nocapture
+part "Redis: encrypted" "${dispatch[@]}" -- tls:: --nocapture
+part "Redis: failover, OOM, stalls while rides run" "${dispatch[@]}" -- redis_faults:: --nocapture
+part "clocks of workers and Redis" "${adapters[@]}" -- fleet::clocks:: --nocapture
+part "clocks of machines" "${dispatch[@]}" -- clocks:: --nocapture
+part "drivers who are gone" "${dispatch[@]}" -- presence:: --nocapture
 part "terminated under load" "${dispatch[@]}" -- drain:: --nocapture
 part "several times the load" "${dispatch[@]}" -- overload:: --nocapture
+part "hostile clients" "${dispatch[@]}" -- hostile:: --nocapture --test-threads 1
+part "abuse: cancellations, area, shares" "${dispatch[@]}" -- abuse:: --nocapture
+part "calls beside $DISPATCH_HISTORY finished rides" "${dispatch[@]}" -- economy:: --nocapture
+part "generated requests" "${dispatch[@]}" -- fuzzed:: --nocapture
 part "refused requests with secrets" "${dispatch[@]}" -- refusals:: leaks:: --nocapture
 part "four workers killed and paused at random" "${dispatch[@]}" -- pool:: --nocapture
+part "memory under steady traffic" "${dispatch[@]}" -- memory:: --nocapture
 part "every rare branch reached" "${dispatch[@]}" -- sometimes:: --nocapture
 
 printf '\ncommit %s, seed %s, %s minutes\n' "$commit" "$seed" $((SECONDS / 60))

@@ -1,61 +1,105 @@
 #!/usr/bin/env bash
-# Prints the folder that contains the kube-apiserver and the etcd for the tests. Where there is none, prints the reason
-# and fails.
+# Prints the folder that contains the control plane of Kubernetes for the tests: etcd, kube-apiserver and
+# kube-controller-manager. Where there is none, prints the reason and fails.
 #
-# The first of these is used: the folder in KUBEBUILDER_ASSETS, a sibling folder of the checkout, a download into
-# .local/envtest.
+#   envtest.sh [VERSION]     the newest supported version if none is named
+#
+# The first of these is used: the folder in KUBEBUILDER_ASSETS, whatever its version; an archive
+# kubernetes-VERSION.tar.xz in the folder DISPATCH_KUBERNETES_ARCHIVES, or else in a sibling folder of the checkout; a
+# download. Archives and downloads are unpacked into .local/envtest/VERSION.
+#
+# The download of envtest has no kube-controller-manager, which therefore comes from Kubernetes. Where that fails, the
+# folder lacks it, and scripts/test.sh lists the tests that need it as skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
-# This release stores the validation rules of the resource definition but does not enforce them, so the suites show that
-# the operator enforces them.
-version=1.24.2
-sibling=../shared/envtest/bin
-download=.local/envtest
+version=${1:-$kubernetes_newest}
+archives=${DISPATCH_KUBERNETES_ARCHIVES:-../shared/cluster}
+folder=.local/envtest/$version
+releases=https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml
 
 fail() { printf '%s\n' "$1"; exit 1; }
 has_servers() { [ -x "$1/kube-apiserver" ] && [ -x "$1/etcd" ]; }
 # The tests run in other working directories, so the path is absolute.
 found() { (cd "$1" && pwd); exit; }
+# minor VERSION: its minor version, 37 for 1.37.2.
+minor() { local rest=${1#*.}; printf '%s\n' "${rest%%.*}"; }
+# fetch FROM TO: gives up after a few seconds without a connection or with hardly any data.
+fetch() { curl -fsSL --connect-timeout 3 --speed-time 5 --speed-limit 50000 --max-time 180 -o "$2" "$1" 2>/dev/null; }
+# sum OF FILE PROGRAM: whether the checksum of FILE, made by PROGRAM, is OF.
+sum() { printf '%s  %s\n' "$1" "$2" | "$3" --check --status 2>/dev/null; }
 
 command -v kubectl >/dev/null || fail "kubectl is not on PATH"
 command -v openssl >/dev/null || fail "openssl is not on PATH"
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-    if has_servers "$KUBEBUILDER_ASSETS"; then found "$KUBEBUILDER_ASSETS"; fi
-    fail "KUBEBUILDER_ASSETS names a folder without kube-apiserver and etcd: $KUBEBUILDER_ASSETS"
+    has_servers "$KUBEBUILDER_ASSETS" ||
+        fail "KUBEBUILDER_ASSETS names a folder without kube-apiserver and etcd: $KUBEBUILDER_ASSETS"
+    serves=$("$KUBEBUILDER_ASSETS/kube-apiserver" --version)
+    serves=${serves##*v}
+    [ "$(minor "$serves")" -ge "$(minor "$kubernetes_oldest")" ] ||
+        fail "KUBEBUILDER_ASSETS has Kubernetes $serves; the oldest supported version is $kubernetes_oldest"
+    found "$KUBEBUILDER_ASSETS"
 fi
-if has_servers "$sibling"; then found "$sibling"; fi
-if has_servers "$download"; then found "$download"; fi
+if has_servers "$folder"; then found "$folder"; fi
 
-case "$(uname -s)-$(uname -m)" in
-Linux-x86_64)
-    platform=linux-amd64
-    sum=2b330c1802f7fd858a8a6e97141b07a4260eec135712c8913d36bb8e48f8dbfa
-    sum+=45a8e5b13c15e7c20127a55d75bfda5007bf018e853cf156e3ac2b019d492892
-    ;;
-Linux-aarch64)
-    platform=linux-arm64
-    sum=5cda1ba1f734a067e8b823130fca9c6bec151106aa1d32856ef7524afdfdd733
-    sum+=e6c5c87b1b8d41c293083fd64ac668db8b74dca26554e0c99e0120e6f99f9e21
-    ;;
-*) fail "KUBEBUILDER_ASSETS is not set, and there is no download for $(uname -s) on $(uname -m)" ;;
-esac
-archive=envtest-v$version-$platform.tar.gz
-from=https://github.com/kubernetes-sigs/controller-tools/releases/download/envtest-v$version/$archive
-# In the same file system as the target, so that each program appears complete or not at all.
-mkdir -p .local
-work=$(mktemp -d .local/envtest.XXXXXX)
+mkdir -p .local/envtest
+# In the same file system as the target, so that the folder appears complete or not at all.
+work=$(mktemp -d .local/envtest/.unpacking.XXXXXX)
 trap 'rm -rf "$work"' EXIT
-# Gives up after a few seconds without a connection or with hardly any data.
-if ! curl -fsSL --connect-timeout 3 --speed-time 5 --speed-limit 50000 --max-time 180 \
-    -o "$work/$archive" "$from" 2>/dev/null; then
-    fail "KUBEBUILDER_ASSETS is not set, and the download of envtest $version failed"
+# install FROM: makes a folder of programs the result, unless another run has been faster.
+install() {
+    has_servers "$1" || fail "the archive of Kubernetes $version has no kube-apiserver or no etcd"
+    # Fails where the target exists and is not empty, which only a run at the same time can have made.
+    mv -T "$1" "$folder" 2>/dev/null || has_servers "$folder" || fail "cannot write $folder"
+    found "$folder"
+}
+
+platform=$(uname -s)-$(uname -m)
+# The programs of an archive are for this platform.
+if [ "$platform" = Linux-x86_64 ] && [ -f "$archives/kubernetes-$version.tar.xz" ]; then
+    tar -xJf "$archives/kubernetes-$version.tar.xz" -C "$work"
+    install "$work/bin"
 fi
-if ! printf '%s  %s\n' "$sum" "$work/$archive" | sha512sum --check --status; then
-    fail "KUBEBUILDER_ASSETS is not set, and the download of envtest $version has a wrong checksum"
+
+case "$platform" in
+Linux-x86_64) platform=amd64 ;;
+Linux-aarch64) platform=arm64 ;;
+*) fail "KUBEBUILDER_ASSETS is not set, and there is no download for $platform" ;;
+esac
+# Envtest publishes some patch releases of each minor version: the newest of them is taken.
+fetch "$releases" "$work/releases" ||
+    fail "KUBEBUILDER_ASSETS is not set, and the list of envtest releases cannot be downloaded"
+read -r published sum512 from < <(python3 - "$work/releases" "${version%.*}" "$platform" <<'PYTHON' || true
+import re, sys
+listed, minor, platform = sys.argv[1:]
+found = {}
+name = None
+for line in open(listed, encoding="utf-8"):
+    text = line.strip()
+    if archive := re.fullmatch(rf"envtest-v({re.escape(minor)}\.(\d+))-linux-{platform}\.tar\.gz:", text):
+        name = (int(archive[2]), archive[1])
+    elif text.endswith(":"):
+        name = None
+    elif name and (value := re.fullmatch(r"(hash|selfLink): (\S+)", text)):
+        found.setdefault(name, {})[value[1]] = value[2]
+whole = [name for name, values in found.items() if len(values) == 2]
+if whole:
+    newest = max(whole)
+    print(newest[1], found[newest]["hash"], found[newest]["selfLink"])
+PYTHON
+) || true
+[ -n "${from:-}" ] || fail "KUBEBUILDER_ASSETS is not set, and envtest has no release of Kubernetes ${version%.*}"
+fetch "$from" "$work/archive" || fail "KUBEBUILDER_ASSETS is not set, and the download of envtest $published failed"
+sum "$sum512" "$work/archive" sha512sum ||
+    fail "KUBEBUILDER_ASSETS is not set, and the download of envtest $published has a wrong checksum"
+tar -xzf "$work/archive" -C "$work"
+mkdir "$work/bin"
+find "$work" -path "$work/bin" -prune -o -type f \( -name kube-apiserver -o -name etcd \) -exec mv {} "$work/bin/" \;
+
+manager=https://dl.k8s.io/release/v$published/bin/linux/$platform/kube-controller-manager
+if fetch "$manager" "$work/manager" && fetch "$manager.sha256" "$work/manager.sha256" &&
+    sum "$(cat "$work/manager.sha256")" "$work/manager" sha256sum; then
+    chmod +x "$work/manager"
+    mv "$work/manager" "$work/bin/kube-controller-manager"
 fi
-tar -xzf "$work/$archive" -C "$work"
-mkdir -p "$download"
-find "$work" -type f \( -name kube-apiserver -o -name etcd \) -exec mv {} "$download/" \;
-if ! has_servers "$download"; then fail "envtest $version contains no kube-apiserver or no etcd"; fi
-found "$download"
+install "$work/bin"

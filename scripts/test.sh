@@ -1,29 +1,24 @@
 #!/usr/bin/env bash
 # Every test this machine can run. The suites that need an API server are listed by name as skipped where there is none,
-# or where DISPATCH_SKIP_ENVTEST=1 asks for it.
+# or where DISPATCH_SKIP_ENVTEST=1 asks for it; so are those that need a controller manager.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
+source scripts/suites.sh
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
-
-# The tests that start an API server. A test that is missing here fails where there is no server; it does not pass.
-on_a_server='binary(kubernetes) or (binary_id(dispatch-tests::operator) and test(/^(connection|controller)::/))'
 run=(cargo nextest run --locked --workspace --all-features --profile "${NEXTEST_PROFILE:-default}")
 
-skipped=
-if [ "${DISPATCH_SKIP_ENVTEST:-}" = 1 ]; then
-    skipped="DISPATCH_SKIP_ENVTEST=1 is set"
-elif found=$(scripts/envtest.sh); then
-    export KUBEBUILDER_ASSETS="$found"
-else
-    skipped=$found
+find_servers "$kubernetes_newest"
+
+# The test that runs a service in JavaScript. It fails, too, where Node or its packages are missing.
+on_node='binary_id(dispatch-tests::dispatch) and test(/^javascript::/)'
+without_node=
+if ! command -v node >/dev/null || [ ! -d tests/javascript/node_modules ]; then
+    without_node="Node or the packages of tests/javascript are missing"
 fi
 
-if [ -z "$skipped" ]; then
-    "${run[@]}"
-else
-    "${run[@]}" -E "not ($on_a_server)"
-fi
+"${run[@]}" -E "all() ${without_server:+and not ($on_a_server)} ${without_controllers:+and not ($on_controllers)} \
+    ${without_node:+and not ($on_node)}"
 cargo test --locked --quiet --workspace --doc
 
 echo "the benchmarks at a small size, for correctness"
@@ -32,8 +27,6 @@ make --no-print-directory bench-quick
 echo "cfn-lint of the rendered examples"
 scripts/cfn-lint.sh
 
-if [ -n "$skipped" ]; then
-    printf '\nskipped: %s\n' "$skipped"
-    cargo nextest list --locked --workspace --all-features -E "$on_a_server" --message-format oneline 2>/dev/null |
-        sed 's/^/  skipped /'
-fi
+report_skipped "$without_server" "$on_a_server"
+report_skipped "$without_controllers" "$on_controllers"
+report_skipped "$without_node" "$on_node"

@@ -4,9 +4,11 @@
 #   tools.sh local   what a local run needs
 #   tools.sh test    what the tests need as well
 #   tools.sh lint    what the lints need
+#   tools.sh mutants what the mutation tests need
 #
-# Python packages go into .venv, kubectl and helm into .local/kubernetes. Tools that are built from source go into the
-# user's cache folder, one folder for each version (scripts/env.sh). redis-server and a C compiler are Debian packages.
+# Python packages go into .venv, those of Node into tests/javascript/node_modules, kubectl and helm into
+# .local/kubernetes. Tools that are built from source go into the user's cache folder, one folder for each version
+# (scripts/env.sh). redis-server and a C compiler are Debian packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
@@ -40,6 +42,17 @@ python_packages() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
         -r "requirements/$list.txt"
     touch "$stamp"
+}
+
+# Installs the packages of tests/javascript unless they are installed. Without Node, or where the packages cannot be
+# fetched, its test is skipped by name.
+node_packages() {
+    local folder=tests/javascript
+    if ! { command -v node && command -v npm; } >/dev/null; then return; fi
+    if [ "$folder/package-lock.json" -ot "$folder/node_modules/.package-lock.json" ]; then return; fi
+    say "installing the packages of $folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent ||
+        { rm -rf "$folder/node_modules"; say "cannot install the packages of $folder; its test will be skipped"; }
 }
 
 # Prints the first folder for built tools in which files can be created.
@@ -111,6 +124,12 @@ if [ "$target" = lint ]; then
     exit
 fi
 
+if [ "$target" = mutants ]; then
+    cargo_tool cargo-nextest "$nextest_version"
+    cargo_tool cargo-mutants "$mutants_version"
+    exit
+fi
+
 command -v redis-server >/dev/null || debian redis-server redis-server redis
 python_packages local
 if [ "$target" = test ]; then
@@ -119,4 +138,5 @@ if [ "$target" = test ]; then
         .venv/bin/python scripts/unpack_kubernetes_tools.py .local/kubernetes
     fi
     cargo_tool cargo-nextest "$nextest_version"
+    node_packages
 fi

@@ -50,8 +50,28 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs a command and prints its error, if any.
+    /// Runs a command and prints its error, if any. Ctrl-C ends it.
     pub async fn run(self, global: &Global) -> Exit {
+        let begins = match &self {
+            // It drains before it ends.
+            Self::Run(_) => return self.carry_out(global).await,
+            Self::Apply(_) | Self::Destroy(_) | Self::Export(_) => {
+                "; AWS continues what has begun, run the command again to follow it"
+            }
+            _ => "",
+        };
+        tokio::select! {
+            // First, so that it is set up before the command begins anything.
+            biased;
+            Ok(()) = tokio::signal::ctrl_c() => {
+                eprintln!("interrupted{begins}");
+                Exit::Interrupted
+            }
+            exit = self.carry_out(global) => exit,
+        }
+    }
+
+    async fn carry_out(self, global: &Global) -> Exit {
         let result = match self {
             Self::Crd(args) => crd::run(args),
             Self::Template(args) => template::run(&args),

@@ -31,6 +31,15 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// A text in which each character that controls a terminal or reorders text is escaped, line breaks included.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { printable.extend(c.escape_unicode()) } else { printable.push(c) }
+    }
+    printable
+}
+
 /// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting
 /// Characters").
 fn steers(c: char) -> bool {
@@ -49,6 +58,7 @@ mod tests {
         assert_eq!(shown("red \u{1b}[31mtext\r\nnext\tcell"), "red \\u{1b}[31mtext  next cell");
         assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
         assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
+        assert_eq!(printable("a\nb\u{1b}서울"), "a\\u{a}b\\u{1b}서울");
     }
 
     #[test]

@@ -4,8 +4,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use dispatch_api::worker_config::{DispatchConfig, RouterConfig, WorkerConfigError};
+use dispatch_core::cancellation::Day;
 use dispatch_core::fare::FareTable;
+use dispatch_core::geo::Coordinate;
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::privacy::PrivacyPolicy;
+use dispatch_core::route::{RouteEntry, RoutePoint};
+use dispatch_core::service_area::ServiceArea;
 use dispatch_core::time::EpochMs;
 use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +26,10 @@ pub struct Settings {
     pub policy: DispatchPolicy,
     /// Fare table.
     pub fare: FareTable,
+    /// Where rides start and end; `None` if anywhere.
+    pub service_area: Option<ServiceArea>,
+    /// What drivers see of users, and how long data is kept.
+    pub privacy: PrivacyPolicy,
     /// The router for driving times; `None` if drivers are ranked by distance.
     pub router: Option<RouterConfig>,
     /// Digest of all settings, 12 hexadecimal digits: the version of the rules in ranking records.
@@ -31,7 +40,7 @@ impl Settings {
     /// Settings from validated rules, without a router.
     pub fn new(policy: DispatchPolicy, fare: FareTable) -> Self {
         let rules = digest(&DispatchConfig::new(&policy, &fare));
-        Self { policy, fare, router: None, rules }
+        Self { policy, fare, service_area: None, privacy: PrivacyPolicy::default(), router: None, rules }
     }
 
     /// Validates the settings of the worker configuration.
@@ -39,6 +48,8 @@ impl Settings {
         Ok(Self {
             policy: config.policy().map_err(WorkerConfigError::Policy)?,
             fare: config.fare_table().map_err(WorkerConfigError::Fare)?,
+            service_area: config.checked_area().map_err(WorkerConfigError::ServiceArea)?,
+            privacy: config.privacy.policy(),
             router: config.eta.router.clone(),
             rules: digest(config),
         })
@@ -100,6 +111,16 @@ impl City {
         u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs())
     }
 
+    /// The city's day that contains this time. It has 23 or 25 hours where clocks change.
+    pub fn day_around(&self, at: EpochMs) -> Day {
+        let local = self.local(at);
+        let start = local.start_of_day().unwrap_or_else(|_| local.clone());
+        // Fails only at the end of jiff's range.
+        let end = local.tomorrow().and_then(|tomorrow| tomorrow.start_of_day()).unwrap_or_else(|_| local.clone());
+        let epoch = |time: &jiff::Zoned| EpochMs(time.timestamp().as_millisecond());
+        Day { start: epoch(&start), end: epoch(&end) }
+    }
+
     /// The city's date, `20250525`.
     pub fn day(&self, at: EpochMs) -> String {
         self.format(at, "%Y%m%d")
@@ -113,6 +134,12 @@ impl City {
         // Times outside jiff's range (year -9999 to 9999) cannot come from a clock; they are shown as the epoch.
         jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(self.zone.clone())
     }
+}
+
+/// The point of a stored entry of a route; `None` if it has no valid place or time.
+pub fn route_point(entry: &RouteEntry) -> Option<RoutePoint> {
+    let position = Coordinate::new(entry.lat, entry.lng).ok()?;
+    Some(RoutePoint { position, at: parse_timestamp(&entry.timestamp)? })
 }
 
 /// Parses a stored timestamp, with or without milliseconds.
@@ -129,6 +156,20 @@ mod tests {
         let settings = Settings::new(DispatchPolicy::default(), fare);
         let (_, receiver) = watch::channel(Arc::new(settings));
         City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), receiver)
+    }
+
+    #[test]
+    fn a_day_is_that_of_the_citys_time_zone() {
+        let at = |text| parse_timestamp(text).unwrap();
+        let day = seoul().day_around(at("2025-05-25T15:30:00+09:00"));
+        assert_eq!(day, Day { start: at("2025-05-25T00:00:00+09:00"), end: at("2025-05-26T00:00:00+09:00") });
+        assert_eq!(seoul().day_around(day.start), day);
+        assert_eq!(seoul().day_around(day.end).start, day.end);
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let new_york = City { zone, ..seoul() };
+        let long = new_york.day_around(at("2025-11-02T12:00:00-05:00"));
+        assert_eq!(long, Day { start: at("2025-11-02T00:00:00-04:00"), end: at("2025-11-03T00:00:00-05:00") });
+        assert_eq!(long.end.since_ms(long.start), 25 * 3_600_000);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Services that accept connections and never answer: every call ends within the time limit of its adapter.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,16 @@ use dispatch_core::dispatch::OfferOutcome;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
-use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
-use dispatch_runtime::messaging::{RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
+use dispatch_runtime::adapters::fleet::{RedisConnector, RedisFleet};
+use dispatch_runtime::adapters::messaging::{RedisEvents, SnsDevicePush, SnsNotifier, SqsResponses, SqsTimers};
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{
-    Clock as _, DevicePush as _, DispatchStore as _, DriverSearch as _, EventStreams as _, HoldToken,
+    ActiveCursor, Clock as _, DevicePush as _, DispatchStore as _, DriverSearch as _, EventStreams as _, HoldToken,
     IdempotencyStore as _, IdempotentRequest, Notifier as _, OfferTimers as _, Person, PortError, PositionSink as _,
     ProfileStore as _, Reservations as _, ResponseMessage, ResponseQueue as _, RouteTails as _, StoredAnswer,
     TimerMessage,
 };
-use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::REGION;
 use tokio::net::TcpListener;
@@ -52,7 +53,7 @@ async fn ends<T>(what: &str, within: Duration, call: impl Future<Output = Result
 async fn every_call_of_aws_ends_in_time() {
     let url = format!("http://{}", black_hole().await);
     let endpoint = AwsEndpoint { region: REGION.to_owned(), endpoint_url: Some(url.clone()) };
-    let sdk = dispatch_runtime::aws::sdk_config(&endpoint).await;
+    let sdk = dispatch_runtime::adapters::aws::sdk_config(&endpoint).await;
     let nobody = aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test");
     let sdk = sdk
         .into_builder()
@@ -90,6 +91,7 @@ async fn every_call_of_aws_ends_in_time() {
     let notification = notification();
     let (profile, place) = (crate::store::a_user(), new.pickup.clone());
     let kept = StoredAnswer { status: 200, body: "{}".to_owned() };
+    let none = HashSet::new();
     tokio::join!(
         ends("create", AWS_WITHIN, dynamo.create(new)),
         ends("load", AWS_WITHIN, dynamo.load(&id)),
@@ -97,9 +99,10 @@ async fn every_call_of_aws_ends_in_time() {
         ends("set_availability", AWS_WITHIN, dynamo.set_availability(&driver, PersonStatus::Active, &place, now)),
         ends("keep", AWS_WITHIN, dynamo.keep(&keyed, &kept, now)),
         ends("append_route", AWS_WITHIN, dynamo.append_route(&id, 1, &[])),
-        ends("open_since_before", AWS_WITHIN, dynamo.open_since_before(now, 10)),
+        ends("open_since_before", AWS_WITHIN, dynamo.open_since_before(now, 10, &none)),
         ends("user", AWS_WITHIN, dynamo.user(&user)),
         ends("drivers", AWS_WITHIN, dynamo.drivers(&drivers)),
+        ends("active_drivers", AWS_WITHIN, dynamo.active_drivers(None, ActiveCursor::default())),
         ends("set_device", AWS_WITHIN, dynamo.set_device(&person, "arn")),
         ends("begin", AWS_WITHIN, dynamo.begin(&keyed, now)),
         ends("forget", AWS_WITHIN, dynamo.forget(&keyed)),
@@ -117,10 +120,12 @@ fn notification() -> Notification {
         kind: NotificationKind::Offer,
         body: NotificationBody {
             message: "새로운 배차 요청이 있습니다".to_owned(),
-            dispatch_id: "dispatch#1".to_owned(),
+            dispatch_id: Some("dispatch#1".to_owned()),
             pickup_address: None,
             destination_address: None,
             estimated_fare: None,
+            metered_fare: None,
+            actual_fare: None,
             estimated_distance: None,
             offer_seq: None,
             timeout_at: None,
@@ -133,8 +138,8 @@ fn notification() -> Notification {
 async fn every_call_of_redis_ends_in_time() {
     let url = format!("redis://{}", black_hole().await);
     let connector = RedisConnector::new(&CacheConfig { url, auth_token_env: None }).unwrap();
-    let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock)).unwrap();
-    let events = RedisEvents::new(connector, "seoul", Arc::new(Metrics::new())).unwrap();
+    let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock));
+    let events = RedisEvents::new(connector, "seoul", Arc::new(Metrics::new()));
     let (driver, id) = (DriverId::parse("driver#1").unwrap(), DispatchId::parse("dispatch#1").unwrap());
     let (token, now) = (HoldToken::for_offer(&id, 1), SystemClock.now());
     let center = dispatch_core::geo::Coordinate::new(37.5, 127.0).unwrap();

@@ -1,8 +1,13 @@
 //! The driver cache: one contract suite for the adapters in memory, in Redis and with an index.
 
+mod broken_keys;
+mod clocks;
 mod contract;
+mod failover;
 mod index;
 mod redis;
+mod refusals;
+mod repairs;
 
 use std::sync::Arc;
 
@@ -10,7 +15,7 @@ use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::fake::FakeFleet;
+use dispatch_runtime::adapters::fleet::fake::FakeFleet;
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{Clock as _, FleetEntry, FleetPorts, Ping};
 
@@ -57,6 +62,8 @@ contract!(
     drivers_come_ring_by_ring_and_nearest_first,
     only_free_drivers_are_found,
     pings_are_recorded_once_and_in_order,
+    signs_of_life_are_positions_and_becoming_active,
+    unanswered_offers_in_a_row_are_counted,
     a_phones_time_orders_its_pings,
     a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth,
     a_hidden_driver_stays_hidden_whatever_the_table_holds,

@@ -1,19 +1,23 @@
 //! Queues, topic and devices on the emulator.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::types::QueueAttributeName;
-use dispatch_core::ids::DriverId;
+use dispatch_core::ids::{DriverId, UserId};
 use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
-use dispatch_runtime::messaging::{
+use dispatch_runtime::adapters::messaging::{
     Consumer, Handled, MessageHandler, Received, SnsDevicePush, SnsNotifier, SqsTimers, notification_of,
 };
-use dispatch_runtime::ports::{DevicePush as _, Notifier as _, OfferTimers as _, Person, TimerMessage};
+use dispatch_runtime::ports::clock::SystemClock;
+use dispatch_runtime::ports::{
+    Clock as _, DevicePush as _, Notifier as _, OfferTimers as _, Person, PortError, PushOutcome, TimerMessage,
+};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
-use dispatch_tests::recorder::{Recorded, Recorder};
+use dispatch_tests::recorder::{Fate, Recorded, Recorder};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +34,7 @@ struct Inbox {
 
 impl Inbox {
     fn bodies(&self) -> Vec<String> {
-        self.messages.lock().unwrap().iter().map(|(_, body, _)| body.clone()).collect()
+        self.messages.lock().iter().map(|(_, body, _)| body.clone()).collect()
     }
 }
 
@@ -38,7 +42,7 @@ impl Inbox {
 impl MessageHandler for Inbox {
     async fn handle(&self, message: &Received) -> Handled {
         let seen = (Instant::now(), message.body.clone(), message.attributes.clone());
-        let mut messages = self.messages.lock().unwrap();
+        let mut messages = self.messages.lock();
         let repeated = messages.iter().any(|(_, body, _)| *body == message.body);
         messages.push(seen);
         match message.body.as_str() {
@@ -205,7 +209,7 @@ async fn a_timer_is_never_early_and_carries_the_specified_message() {
     let began = Instant::now();
     SqsTimers::new(world.sqs.clone(), &url).start(&message, 1_200).await.unwrap();
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
-    let (at, body, _) = inbox.messages.lock().unwrap()[0].clone();
+    let (at, body, _) = inbox.messages.lock()[0].clone();
     assert!(at - began >= Duration::from_millis(1_200), "{:?}", at - began);
     let specified: serde_json::Value =
         serde_json::from_str(include_str!("../fixtures/specification/7.4-sqs-message.json")).unwrap();
@@ -219,10 +223,12 @@ fn offer() -> Notification {
         kind: NotificationKind::Offer,
         body: NotificationBody {
             message: "새로운 배차 요청이 있습니다".to_owned(),
-            dispatch_id: "dispatch#00001".to_owned(),
+            dispatch_id: Some("dispatch#00001".to_owned()),
             pickup_address: Some("서울시 중구 명동".to_owned()),
             destination_address: Some("서울시 종로구 종로".to_owned()),
             estimated_fare: Some(12_000),
+            metered_fare: None,
+            actual_fare: None,
             estimated_distance: Some("2.5km".to_owned()),
             offer_seq: None,
             timeout_at: None,
@@ -247,7 +253,7 @@ async fn a_notification_comes_through_topic_and_queue_as_it_was() {
 
     SnsNotifier::new(world.sns.clone(), &topic).publish(&[offer()]).await.unwrap();
     let inbox = world.consume(&url, |inbox| !inbox.bodies().is_empty()).await;
-    let (_, body, attributes) = inbox.messages.lock().unwrap()[0].clone();
+    let (_, body, attributes) = inbox.messages.lock()[0].clone();
     let specified: serde_json::Value =
         serde_json::from_str(include_str!("../fixtures/specification/7.4-sns-message.json")).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), specified);
@@ -265,12 +271,80 @@ async fn a_device_is_registered_again_and_a_disabled_one_is_no_error() {
     let application = world.sns.create_platform_application().name("dispatch").platform("GCM");
     let application = application.attributes("PlatformCredential", "key").send().await.unwrap();
     let devices = SnsDevicePush::new(world.sns.clone(), application.platform_application_arn());
-    let endpoint = devices.register(&person, "token").await.unwrap().expect("an endpoint");
+    let device = devices.register(&person, "token").await.unwrap().expect("a device");
+    let (endpoint, later) = (device.endpoint_arn.clone(), SystemClock.now().plus_ms(15_000));
+    assert_eq!(device.former_owner, None);
+    devices.assign(&endpoint, &person, "token").await.unwrap();
     let disable = world.sns.set_endpoint_attributes().endpoint_arn(&endpoint).attributes("Enabled", "false");
     disable.send().await.unwrap();
-    devices.push(&endpoint, &offer()).await.unwrap();
-    assert_eq!(devices.register(&person, "token").await.unwrap().as_ref(), Some(&endpoint));
-    devices.push(&endpoint, &offer()).await.unwrap();
+    devices.push(&endpoint, &offer(), later).await.unwrap();
+    assert_eq!(devices.register(&person, "token").await.unwrap(), Some(device));
+    devices.assign(&endpoint, &person, "token").await.unwrap();
+    assert_eq!(devices.push(&endpoint, &offer(), later).await.unwrap(), PushOutcome::Sent);
+    // The phone is handed to another person.
+    let other = Person::User(UserId::parse("user#00001").unwrap());
+    for _ in 0..2 {
+        // As long as it is not assigned, the former owner is found again.
+        let moved = devices.register(&other, "token").await.unwrap().expect("a device");
+        assert_eq!((moved.endpoint_arn.as_str(), moved.former_owner), (endpoint.as_str(), Some(person.clone())));
+    }
+    devices.assign(&endpoint, &other, "token").await.unwrap();
+    let mine = devices.register(&other, "token").await.unwrap().expect("a device");
+    assert_eq!(mine.former_owner, None);
     let attributes = world.sns.get_endpoint_attributes().endpoint_arn(&endpoint).send().await.unwrap();
     assert_eq!(attributes.attributes.unwrap()["Enabled"], "true");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_endpoint_is_gone_and_one_of_another_person_stays() {
+    let world = World::start().await;
+    let driver = Person::Driver(DriverId::parse("driver#00001").unwrap());
+    let user = Person::User(UserId::parse("user#00001").unwrap());
+    let application = world.sns.create_platform_application().name("dispatch").platform("GCM");
+    let application = application.attributes("PlatformCredential", "key").send().await.unwrap();
+    let devices = SnsDevicePush::new(world.sns.clone(), application.platform_application_arn());
+    let device = devices.register(&driver, "token").await.unwrap().expect("a device");
+    devices.assign(&device.endpoint_arn, &driver, "token").await.unwrap();
+    let later = SystemClock.now().plus_ms(15_000);
+
+    devices.unregister(&device.endpoint_arn, &user).await.unwrap();
+    assert_eq!(devices.push(&device.endpoint_arn, &offer(), later).await.unwrap(), PushOutcome::Sent);
+    for _ in 0..2 {
+        devices.unregister(&device.endpoint_arn, &driver).await.unwrap();
+    }
+    assert_eq!(devices.push(&device.endpoint_arn, &offer(), later).await.unwrap(), PushOutcome::Gone);
+    let gone = world.sns.get_endpoint_attributes().endpoint_arn(&device.endpoint_arn).send().await;
+    assert!(gone.unwrap_err().into_service_error().is_not_found_exception());
+    // Without a platform application there is nothing to delete.
+    SnsDevicePush::new(world.sns.clone(), None).unregister(&device.endpoint_arn, &driver).await.unwrap();
+}
+
+/// The emulator does not disable applications, so a proxy answers as AWS does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_platform_application_is_recognised() {
+    let world = World::start().await;
+    let application = world.sns.create_platform_application().name("dispatch").platform("GCM");
+    let application = application.attributes("PlatformCredential", "key").send().await.unwrap();
+    let proxy = Recorder::aws(&world.endpoint).await.unwrap();
+    let client = aws_sdk_sns::Client::new(&sdk(&proxy.endpoint()).await);
+    let devices = SnsDevicePush::new(client, application.platform_application_arn());
+    let person = Person::Driver(DriverId::parse("driver#00001").unwrap());
+    let device = devices.register(&person, "token").await.unwrap().expect("a device");
+    proxy.interfere(|call| match call.operation.as_str() {
+        "Publish" | "CreatePlatformEndpoint" => Fate::Answer {
+            status: 400,
+            kind: "text/xml",
+            body: "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>Sender</Type>\
+                   <Code>PlatformApplicationDisabled</Code><Message>Platform application is disabled</Message>\
+                   </Error></ErrorResponse>"
+                .to_owned(),
+        },
+        _ => Fate::Pass,
+    });
+    let later = SystemClock.now().plus_ms(15_000);
+    assert_eq!(devices.push(&device.endpoint_arn, &offer(), later).await.unwrap(), PushOutcome::Disabled);
+    let refused = devices.register(&person, "another token").await.expect_err("no endpoint is created");
+    assert!(matches!(refused, PortError::Unavailable { .. }), "{refused:?}");
+    proxy.stop_interfering();
+    assert_eq!(devices.push(&device.endpoint_arn, &offer(), later).await.unwrap(), PushOutcome::Sent);
 }

@@ -11,10 +11,10 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use dispatch_core::dispatch::Event;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_runtime::adapters::eta::StraightLine;
+use dispatch_runtime::adapters::fleet::fake::FakeFleet;
+use dispatch_runtime::adapters::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::engine::{Engine, EngineError};
-use dispatch_runtime::eta::StraightLine;
-use dispatch_runtime::fleet::fake::FakeFleet;
-use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::ports::clock::FakeClock;
 use dispatch_runtime::ports::{FleetPorts, PortError, Ports};
 use dispatch_runtime::telemetry::metrics::Metrics;
@@ -30,7 +30,7 @@ const WORKERS: usize = 4;
 /// Races per table: few enough to audit the whole table afterwards.
 const BLOCK: usize = 100;
 /// Default number of races on the table in memory: about ten seconds.
-const IN_MEMORY: usize = 10_000;
+const IN_MEMORY: usize = 4_000;
 /// Default number of races on DynamoDB: each is a dozen calls, and the emulator answers about five hundred a second.
 const ON_DYNAMODB: usize = 500;
 /// Retries of a contender that gets a temporary error, as apps retry: on a busy machine one attempt may use up the

@@ -1,6 +1,7 @@
 //! The stream consumer on a separate table.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +10,13 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     StreamSpecification, StreamViewType,
 };
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::engine::EngineError;
+use dispatch_runtime::ports::PortError;
 use dispatch_runtime::ports::clock::SystemClock;
-use dispatch_runtime::ports::{PortError, StoredDispatch};
-use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::stream::{DeadLetters, DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::stream::{
+    DeadLetters, DispatchHandler, Leases, Pace, StreamChange, StreamConsumer, StreamSource,
+};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use serde_json::{Value, json};
@@ -34,22 +37,23 @@ struct Seen {
 
 impl Seen {
     fn of(&self, id: &str) -> Vec<u32> {
-        self.handled.lock().unwrap().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
+        self.handled.lock().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
     }
 
     fn count(&self) -> usize {
-        self.handled.lock().unwrap().len()
+        self.handled.lock().len()
     }
 }
 
 #[async_trait]
 impl DispatchHandler for Seen {
-    async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
+    async fn handle(&self, change: StreamChange) -> Result<(), EngineError> {
+        let StreamChange::Waiting { stored, .. } = change else { return Ok(()) };
         let id = stored.state.id.to_string();
-        if self.refused.lock().unwrap().contains(&id) {
+        if self.refused.lock().contains(&id) {
             return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
         }
-        self.handled.lock().unwrap().push((id, stored.state.ver));
+        self.handled.lock().push((id, stored.state.ver));
         Ok(())
     }
 }
@@ -61,7 +65,7 @@ struct Letters(Mutex<Vec<Value>>);
 #[async_trait]
 impl DeadLetters for Letters {
     async fn set_aside(&self, letter: &str) -> Result<(), PortError> {
-        self.0.lock().unwrap().push(serde_json::from_str(letter).unwrap());
+        self.0.lock().push(serde_json::from_str(letter).unwrap());
         Ok(())
     }
 }
@@ -186,7 +190,7 @@ async fn waiting_dispatches_are_handled_in_order_and_a_restart_continues_after_t
     assert_eq!(second.count(), 1, "what was done before the checkpoint does not come again");
     let metrics = world.metrics.encode().unwrap();
     assert!(metrics.contains("dispatch_stream_records_total{outcome=\"set_aside\"} 1"), "{metrics}");
-    let letters = world.letters.0.lock().unwrap().clone();
+    let letters = world.letters.0.lock().clone();
     assert_eq!((letters.len(), &letters[0]["dispatchId"]), (1, &json!("dispatch#broken")));
 }
 
@@ -194,14 +198,14 @@ async fn waiting_dispatches_are_handled_in_order_and_a_restart_continues_after_t
 async fn a_dispatch_that_cannot_be_handled_blocks_no_other() {
     let world = World::start().await;
     let seen = Arc::new(Seen::default());
-    seen.refused.lock().unwrap().push("dispatch#poison".to_owned());
+    seen.refused.lock().push("dispatch#poison".to_owned());
     world.write("dispatch#poison", json!({"ver": 0})).await;
     for number in 0..100 {
         world.write(&format!("dispatch#{number}"), json!({"ver": 0})).await;
     }
     world.read(&seen, |seen| seen.count() >= 100).await;
     assert!(seen.of("dispatch#poison").is_empty());
-    assert_eq!(world.letters.0.lock().unwrap().len(), 1);
+    assert_eq!(world.letters.0.lock().len(), 1);
     let again = Arc::new(Seen::default());
     world.write("dispatch#late", json!({"ver": 0})).await;
     world.read(&again, |seen| seen.count() >= 1).await;

@@ -11,7 +11,7 @@ mod sequential;
 mod trace;
 mod world;
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -24,8 +24,8 @@ use crate::search::Costs;
 use crate::seoul::Seoul;
 use crate::stats::{Spread, number};
 
-pub use arm::Arm;
-pub use outcome::Metric;
+pub(crate) use arm::Arm;
+pub(crate) use outcome::Metric;
 use outcome::Outcome;
 use trace::{Scenario, Trace, WaitTolerance};
 use world::{Setup, World};
@@ -76,7 +76,7 @@ fn repetitions(size: Size) -> u64 {
 }
 
 /// All runs of one scenario.
-pub struct Played {
+pub(crate) struct Played {
     scenario: Scenario,
     /// Requests per second, and the mean time of a ride, s.
     traffic: (f64, f64),
@@ -93,17 +93,17 @@ impl Played {
         Spread::of(self.values(arm, metric))
     }
 
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.scenario.name
     }
 
     /// Median over the repetitions.
-    pub fn median(&self, arm: Arm, metric: Metric) -> f64 {
+    pub(crate) fn median(&self, arm: Arm, metric: Metric) -> f64 {
         self.spread(arm, metric).median
     }
 }
 
-pub fn play(size: Size, costs: Costs) -> anyhow::Result<Vec<Played>> {
+pub(crate) fn play(size: Size, costs: Costs) -> anyhow::Result<Vec<Played>> {
     let seoul = Seoul::new()?;
     let mut all = Vec::new();
     for scenario in scenarios(size) {
@@ -127,9 +127,7 @@ fn play_one(seoul: &Seoul, scenario: Scenario, repetitions: u64, costs: Costs) -
     let work = || {
         while let Some((arm, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
             let outcome = run(Setup { arm, scenario: &scenario, seoul, seed, costs });
-            if let Ok(mut done) = done.lock() {
-                done.push((arm, seed, outcome));
-            }
+            done.lock().push((arm, seed, outcome));
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -138,7 +136,7 @@ fn play_one(seoul: &Seoul, scenario: Scenario, repetitions: u64, costs: Costs) -
             scope.spawn(work);
         }
     });
-    let mut done = done.into_inner().ok().context("a run failed")?;
+    let mut done = done.into_inner();
     // Ratios compare runs of the same seed, so the order must not depend on which run ended first.
     done.sort_by_key(|(arm, seed, _)| (*arm, *seed));
     ensure!(done.len() == jobs.len(), "a run failed");
@@ -197,12 +195,12 @@ fn repeats(seoul: &Seoul, costs: Costs) -> anyhow::Result<()> {
 }
 
 /// The scenario of the plots and the costs.
-pub fn main_one(played: &[Played]) -> Option<&Played> {
+pub(crate) fn main_one(played: &[Played]) -> Option<&Played> {
     played.iter().find(|played| played.scenario.name == MAIN).or_else(|| played.first())
 }
 
 /// The report of all scenarios.
-pub fn section(played: &[Played]) -> anyhow::Result<Section> {
+pub(crate) fn section(played: &[Played]) -> anyhow::Result<Section> {
     let main = main_one(played);
     let mut tables = Vec::new();
     for played in played {

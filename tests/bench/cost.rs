@@ -43,7 +43,7 @@ impl Price {
 }
 
 /// The cost of a thousand rides in a scenario.
-pub fn section(played: &Played) -> anyhow::Result<Section> {
+pub(crate) fn section(played: &Played) -> anyhow::Result<Section> {
     let file: PriceFile = serde_json::from_str(include_str!("prices.json"))?;
     let prices = &file.prices;
     let shards_s = STREAM_READS_PER_SHARD * 3600.0;

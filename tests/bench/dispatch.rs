@@ -46,7 +46,7 @@ fn amount(size: Size) -> Amount {
 }
 
 /// Measures both parts. A quick run only checks that both work.
-pub async fn measure(size: Size) -> anyhow::Result<Section> {
+pub(crate) async fn measure(size: Size) -> anyhow::Result<Section> {
     let Amount { dispatches, per_second, traffic } = amount(size);
     let mut section = Section { title: "A dispatch, end to end", ..Section::default() };
     section.text.push(format!(

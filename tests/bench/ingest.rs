@@ -17,16 +17,16 @@ use dispatch_core::ids::DriverId;
 use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::time::EpochMs;
 use dispatch_dev_keys::{Claims, SigningKey};
+use dispatch_runtime::adapters::eta::StraightLine;
+use dispatch_runtime::adapters::fleet::{RedisConnector, indexed_fleet};
+use dispatch_runtime::adapters::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::auth::{Authenticator, KeySource};
 use dispatch_runtime::engine::Engine;
-use dispatch_runtime::eta::StraightLine;
-use dispatch_runtime::fleet::{RedisConnector, indexed_fleet};
-use dispatch_runtime::http::listener::{Bounds, serve};
+use dispatch_runtime::http::listener::{Bounds, Setup, serve};
 use dispatch_runtime::http::{Access, AppState, HttpRole, Rates, router};
-use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{Clock as _, DriverSearch, FleetEntry, Ports};
-use dispatch_runtime::store::DynamoStore;
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::redis::RedisServer;
 use dispatch_tests::support::{sdk, seoul};
@@ -58,7 +58,7 @@ const RATE_GOAL: f64 = 50_000.0;
 
 /// The load.
 #[derive(Debug, Clone, Copy)]
-pub struct IngestPlan {
+pub(crate) struct IngestPlan {
     pub drivers: u32,
     /// Pings per request, at most 500.
     pub batch: u32,
@@ -72,7 +72,7 @@ pub struct IngestPlan {
 
 /// The measurements of one run.
 #[derive(Debug, Clone, Copy)]
-pub struct IngestReport {
+pub(crate) struct IngestReport {
     /// Accepted pings.
     pub pings: u64,
     pub pings_per_s: f64,
@@ -92,7 +92,7 @@ pub struct IngestReport {
     pub dynamodb_calls: u64,
 }
 
-pub async fn ingest(plan: IngestPlan) -> anyhow::Result<IngestReport> {
+pub(crate) async fn ingest(plan: IngestPlan) -> anyhow::Result<IngestReport> {
     let stage = Stage::open(plan).await?;
     let before = stage.redis_usage().await?;
     let (counts, begun) = (Arc::new(Counts::default()), Instant::now());
@@ -154,12 +154,12 @@ impl Stage {
         let connector = RedisConnector::new(&CacheConfig { url: redis.url(), auth_token_env: None })?;
         let (city, clock) = (seoul(), Arc::new(SystemClock));
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (fleet, _) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::clone(&metrics))?;
+        let (fleet, _) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::clone(&metrics));
         let entries: Vec<FleetEntry> = (0..plan.drivers + plan.probes).map(free).collect::<anyhow::Result<_>>()?;
         for some in entries.chunks(REGISTERED_AT_ONCE) {
             fleet.positions.fill(some).await?;
         }
-        let (other, follower) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()))?;
+        let (other, follower) = indexed_fleet(&connector, city.clone(), clock.clone(), Arc::new(Metrics::new()));
         let end = stop.clone();
         tokio::spawn(async move { follower.run(&end).await });
 
@@ -182,13 +182,19 @@ impl Stage {
         let keys = KeySource::document(key.jwks().to_string().as_bytes())?;
         let authenticator = Arc::new(Authenticator::with_keys(&key.trusted_by("unused"), keys));
         let rate = RateConfig { per_second: 100_000, burst: 100_000 };
-        let limits = LimitsConfig { per_subject: rate, per_address: rate, client_address_header: None };
+        let limits = LimitsConfig {
+            per_subject: rate,
+            per_address: rate,
+            address_share_percent: 100,
+            ..LimitsConfig::default()
+        };
         let access = Access { authenticator, rates: Arc::new(Rates::new(&limits)) };
+        let setup = Setup { bounds: Bounds::default(), metrics: Arc::clone(&metrics), name: "http" };
         let engine = Arc::new(Engine::new(ports, city, metrics));
         let routes = router(AppState::new(engine, access, store, stop.clone()), &[HttpRole::StatusUpdate].into());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        tokio::spawn(serve(listener, routes, Bounds::default(), stop.clone()));
+        tokio::spawn(serve(listener, routes, setup, stop.clone()));
 
         let claims = Claims { subject: "gateway", scopes: &["operations"], lifetime: Duration::from_hours(1) };
         let token = key.token(&claims, SystemClock.now())?;
@@ -429,7 +435,7 @@ impl Probe {
 }
 
 /// Measures a size and reports it.
-pub async fn measure(size: Size) -> anyhow::Result<Section> {
+pub(crate) async fn measure(size: Size) -> anyhow::Result<Section> {
     let plan = match size {
         Size::Quick | Size::Trial => {
             IngestPlan { drivers: 2_000, batch: 100, connections: 2, probes: 2, length: Duration::from_secs(2) }

@@ -7,14 +7,14 @@ use dispatch_runtime::ports::clock::SystemClock;
 
 /// The machine, the commit and the day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Names and values.
     pub facts: Vec<(&'static str, String)>,
 }
 
 impl Machine {
     /// Describes this machine. A value that cannot be determined is `unknown`.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let cores = std::thread::available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string());
         let memory = field("/proc/meminfo", "MemTotal").map_or_else(unknown, |kib| memory_text(&kib));
         Self {

@@ -26,7 +26,7 @@ const MARGIN: i32 = 10;
 const TEXT: u32 = 16;
 
 /// A line.
-pub struct Series {
+pub(crate) struct Series {
     /// Its name in the legend.
     pub name: String,
     /// Abscissa and ordinate, both above 0.
@@ -34,7 +34,7 @@ pub struct Series {
 }
 
 /// Lines over logarithmic axes.
-pub struct Lines {
+pub(crate) struct Lines {
     /// Heading.
     pub title: &'static str,
     /// Name and unit of the abscissa.
@@ -46,7 +46,7 @@ pub struct Lines {
 }
 
 /// One group of bars.
-pub struct Group {
+pub(crate) struct Group {
     /// Its name, left of the bars.
     pub name: String,
     /// Length of each bar, in the order of the legend.
@@ -55,7 +55,7 @@ pub struct Group {
 
 /// How the bars of a group are arranged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Arrangement {
+pub(crate) enum Arrangement {
     /// One below the other.
     Grouped,
     /// End to end.
@@ -63,7 +63,7 @@ pub enum Arrangement {
 }
 
 /// Horizontal bars.
-pub struct Bars {
+pub(crate) struct Bars {
     /// Heading.
     pub title: String,
     /// Name and unit of the lengths.
@@ -111,7 +111,7 @@ fn decades(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
 
 impl Lines {
     /// The plot as an SVG document.
-    pub fn svg(&self) -> anyhow::Result<String> {
+    pub(crate) fn svg(&self) -> anyhow::Result<String> {
         document(self.title, 460, |area| self.draw(area))
     }
 
@@ -159,7 +159,7 @@ impl Lines {
 
 impl Bars {
     /// The plot as an SVG document.
-    pub fn svg(&self) -> anyhow::Result<String> {
+    pub(crate) fn svg(&self) -> anyhow::Result<String> {
         let height = self.lines() * self.groups.len() as f64 * 17.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred")]
         let height = height.ceil() as u32 + AXIS + 84;

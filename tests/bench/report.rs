@@ -12,7 +12,7 @@ use crate::stats::number;
 const PLOTS: &str = "docs/bench";
 
 #[derive(Debug, Clone, Default)]
-pub struct Table {
+pub(crate) struct Table {
     pub title: String,
     /// Column names.
     pub head: Vec<String>,
@@ -22,12 +22,12 @@ pub struct Table {
 
 impl Table {
     /// A table without rows.
-    pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
+    pub(crate) fn new(title: impl Into<String>, head: &[&str]) -> Self {
         Self { title: title.into(), head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
     /// Appends a row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
@@ -46,7 +46,7 @@ impl Table {
 }
 
 #[derive(Debug, Clone)]
-pub struct Plot {
+pub(crate) struct Plot {
     /// File name.
     pub file: &'static str,
     /// Alternative text.
@@ -56,7 +56,7 @@ pub struct Plot {
 
 /// A target of the project, and the measured value.
 #[derive(Debug, Clone)]
-pub struct Goal {
+pub(crate) struct Goal {
     what: String,
     target: String,
     got: String,
@@ -65,13 +65,13 @@ pub struct Goal {
 
 impl Goal {
     /// A value that should be at most `limit`, both in `unit`.
-    pub fn at_most(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
+    pub(crate) fn at_most(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
         let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
         Self { what: what.into(), target: format!("<= {}", text(limit)), got: text(got), met: got <= limit }
     }
 
     /// A value that should be at least `limit`, both in `unit`.
-    pub fn at_least(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
+    pub(crate) fn at_least(what: impl Into<String>, limit: f64, got: f64, unit: &str) -> Self {
         let text = |value| format!("{} {unit}", number(value)).trim_end().to_owned();
         Self { what: what.into(), target: format!(">= {}", text(limit)), got: text(got), met: got >= limit }
     }
@@ -79,7 +79,7 @@ impl Goal {
 
 /// The report of one measurement.
 #[derive(Debug, Clone, Default)]
-pub struct Section {
+pub(crate) struct Section {
     /// The heading.
     pub title: &'static str,
     /// Paragraphs on the method and on how to read the figures.
@@ -107,14 +107,14 @@ impl Section {
 }
 
 /// The report of a run.
-pub struct Report {
+pub(crate) struct Report {
     machine: Machine,
     pub sections: Vec<Section>,
 }
 
 impl Report {
     /// A report without sections.
-    pub fn new(machine: Machine) -> Self {
+    pub(crate) fn new(machine: Machine) -> Self {
         Self { machine, sections: Vec::new() }
     }
 
@@ -148,12 +148,12 @@ impl Report {
         format!("{}\n", text.trim_end())
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!("{}", self.markdown());
     }
 
     /// Writes BENCHMARKS.md and the plots to a folder.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let plots = folder.join(PLOTS);
         std::fs::create_dir_all(&plots).with_context(|| format!("{}", plots.display()))?;
         for plot in self.sections.iter().flat_map(|section| &section.plots) {

@@ -13,7 +13,7 @@ use crate::report::{Goal, Plot, Section, Table};
 use crate::seoul::Seoul;
 use crate::stats::{number, quantile};
 
-pub use process::resident_bytes_of_fleet;
+pub(crate) use process::resident_bytes_of_fleet;
 
 /// Seed of the fleets and of the places of the searches.
 const SEED: u64 = 20_261_125;
@@ -26,7 +26,7 @@ const GOALS_AT: u32 = 50_000;
 
 /// Latencies of one kind of search in one fleet, microseconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Latency {
+pub(crate) struct Latency {
     p50: f64,
     p99: f64,
     p999: f64,
@@ -78,7 +78,7 @@ impl Fleet {
 
 /// Costs of a search per active driver, measured here for the city in virtual time.
 #[derive(Debug, Clone, Copy)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// Time of the Redis thread in a search of 20 km, microseconds.
     pub redis_us: f64,
     /// Time to read, filter and sort an item of the specification's list, microseconds.
@@ -89,7 +89,7 @@ pub struct Costs {
 
 impl Costs {
     /// Fixed figures for quick runs, so that equal seeds give equal runs on every machine.
-    pub const ROUND: Self = Self { redis_us: 0.5, scan_us: 5.0, read_units: 0.064 };
+    pub(crate) const ROUND: Self = Self { redis_us: 0.5, scan_us: 5.0, read_units: 0.064 };
 }
 
 fn fleets(size: Size) -> &'static [u32] {
@@ -100,7 +100,7 @@ fn fleets(size: Size) -> &'static [u32] {
     }
 }
 
-pub async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
+pub(crate) async fn measure(size: Size) -> anyhow::Result<(Section, Costs)> {
     let seoul = Seoul::new()?;
     let mut measured = Vec::new();
     for drivers in fleets(size) {

@@ -8,7 +8,7 @@ use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::DriverId;
 use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::index::{DriverIndex, LiveDriver};
+use dispatch_runtime::adapters::fleet::index::{DriverIndex, LiveDriver};
 use dispatch_simulator::map::Town;
 use dispatch_simulator::random::{Actor, Dice};
 
@@ -21,15 +21,15 @@ const RADIUS_M: f64 = 14_000.0;
 /// Metres of one degree of latitude.
 const DEGREE_M: f64 = 111_226.0;
 
-pub struct Seoul(Town);
+pub(crate) struct Seoul(Town);
 
 impl Seoul {
-    pub fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         Ok(Self(Town::around(Coordinate::new(CENTER.0, CENTER.1)?)))
     }
 
     /// Draws the position of a person.
-    pub fn somewhere(&self, dice: &mut Dice) -> Coordinate {
+    pub(crate) fn somewhere(&self, dice: &mut Dice) -> Coordinate {
         if dice.chance(IN_HOT_SPOTS) {
             return self.0.somewhere(dice).position;
         }
@@ -38,12 +38,12 @@ impl Seoul {
     }
 
     /// The first position of a driver.
-    pub fn home(&self, seed: u64, driver: u32) -> Coordinate {
+    pub(crate) fn home(&self, seed: u64, driver: u32) -> Coordinate {
         self.somewhere(&mut Dice::for_actor(seed, Actor::DriverProfile(driver)))
     }
 
     /// An index with free drivers at their first positions.
-    pub fn fleet(&self, seed: u64, drivers: u32) -> anyhow::Result<DriverIndex> {
+    pub(crate) fn fleet(&self, seed: u64, drivers: u32) -> anyhow::Result<DriverIndex> {
         let mut index = DriverIndex::default();
         for number in 0..drivers {
             index.put(driver_id(number)?, free_driver(self.home(seed, number)));
@@ -58,12 +58,12 @@ fn moved_from_city_hall(north_m: f64, east_m: f64) -> Option<Coordinate> {
 }
 
 /// The id of a driver, in the form of spec §6.
-pub fn driver_id(number: u32) -> anyhow::Result<DriverId> {
+pub(crate) fn driver_id(number: u32) -> anyhow::Result<DriverId> {
     Ok(DriverId::parse(format!("driver#{number:06}"))?)
 }
 
 /// A free driver with the specification's `maxDistance` and without a minimum fare.
-pub fn free_driver(position: Coordinate) -> LiveDriver {
+pub(crate) fn free_driver(position: Coordinate) -> LiveDriver {
     LiveDriver {
         status: PersonStatus::Active,
         position,

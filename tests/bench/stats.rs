@@ -1,7 +1,7 @@
 //! Small statistics.
 
 /// The quantile for a share from 0 to 1, by nearest rank; NaN without values. Sorts the values.
-pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is within it")]
     let rank = (share * values.len() as f64).ceil() as usize;
@@ -9,13 +9,13 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
 }
 
 /// Arithmetic mean; NaN without values.
-pub fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Gini coefficient: 0 if all values are equal, near 1 if one value holds the total; 0 without values. Sorts the
 /// values.
-pub fn gini(values: &mut [f64]) -> f64 {
+pub(crate) fn gini(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let (count, total) = (values.len() as f64, values.iter().sum::<f64>());
     if total <= 0.0 {
@@ -27,7 +27,7 @@ pub fn gini(values: &mut [f64]) -> f64 {
 
 /// Median, minimum and maximum of repeated runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     pub median: f64,
     /// Minimum.
     pub least: f64,
@@ -37,26 +37,26 @@ pub struct Spread {
 
 impl Spread {
     /// From one value for each run.
-    pub fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         let median = quantile(&mut values, 0.5);
         let at = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
         Self { median, least: at(values.first()), most: at(values.last()) }
     }
 
     /// `median (least to most)`.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.shown(number)
     }
 
     /// Like [`Self::text`], with another format of the values.
-    pub fn shown(&self, show: impl Fn(f64) -> String) -> String {
+    pub(crate) fn shown(&self, show: impl Fn(f64) -> String) -> String {
         let (median, least, most) = (show(self.median), show(self.least), show(self.most));
         if least == most { median } else { format!("{median} ({least} to {most})") }
     }
 }
 
 /// A number with three significant digits, and with separators from 1,000.
-pub fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
     }
@@ -82,7 +82,7 @@ pub fn number(value: f64) -> String {
 }
 
 /// A share from 0 to 1 as a percentage.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", share * 100.0) } else { "-".to_owned() }
 }
 

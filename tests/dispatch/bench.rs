@@ -1,13 +1,21 @@
 //! A worker with all roles behind a recorder, with its city, the apps of its people and a ledger for the audit.
+
+use dispatch_api::worker_config::WorkerConfig;
 use dispatch_tests::recorder::Recorder;
+use futures::StreamExt as _;
+use reqwest::StatusCode;
+use tokio::time::{Duration, timeout};
 
 use crate::leaks::{found_in, texts_in};
 use crate::ledger::{self, Ledger};
 use crate::process::{Process, Surroundings, free_port};
 use crate::support::City;
-use crate::trip::{Apps, Ride};
+use crate::trip::{Apps, Caller, Ride};
 
-pub struct Bench {
+/// Longest time until an event, with the longest time that a test lets pass before.
+const EVENT_WITHIN: Duration = Duration::from_secs(30);
+
+pub(crate) struct Bench {
     pub name: String,
     /// Dropped before `surroundings`, which search its output when they are dropped.
     pub worker: Process,
@@ -21,8 +29,14 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub async fn open(name: &str) -> Self {
-        let city = City::create().await;
+    pub(crate) async fn open(name: &str) -> Self {
+        Self::open_with(name, |_| {}).await
+    }
+
+    /// Like [`Self::open`], with another configuration.
+    pub(crate) async fn open_with(name: &str, change: impl FnOnce(&mut WorkerConfig)) -> Self {
+        let mut city = City::create().await;
+        change(&mut city.config);
         let recorder = Recorder::aws(&city.ministack.endpoint()).await.unwrap();
         let surroundings = Surroundings::new(&city.config.to_json_pretty().unwrap(), recorder.endpoint(), None);
         let port = free_port();
@@ -31,8 +45,26 @@ impl Bench {
         Self { name: name.to_owned(), city, recorder, surroundings, worker, port, apps, rides: Vec::new(), ledger }
     }
 
+    /// Opens the event stream of a driver. The result waits for an event of this kind, and has everything that came
+    /// until then.
+    pub(crate) async fn first_event(&self, driver: &str, kind: &str) -> impl Future<Output = String> + use<> {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://127.0.0.1:{}/v1/events?driver={}", self.port, driver.trim_start_matches("driver#"));
+        let answer = client.get(url).bearer_auth(self.apps.token(Caller::Driver(driver))).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let event = format!("event: {kind}");
+        async move {
+            let (mut body, mut text) = (answer.bytes_stream(), String::new());
+            while !text.contains(&event) || !text.ends_with("\n\n") {
+                let chunk = timeout(EVENT_WITHIN, body.next()).await.expect("an event in time");
+                text.push_str(&String::from_utf8_lossy(&chunk.expect("an open stream").unwrap()));
+            }
+            text
+        }
+    }
+
     /// Checks the invariants of a city in which every ride has ended, and that the worker leaked no secret.
-    pub async fn audit(&mut self) {
+    pub(crate) async fn audit(&mut self) {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);
         assert_no_secrets(&self.surroundings, &[&self.worker], &self.apps).await;
     }

@@ -1,11 +1,13 @@
 //! Outages of the services that a city depends on. Rides continue where possible, other callers get `Retry-After`,
 //! nothing is lost, and healthy processes stay alive and ready.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use dispatch_tests::recorder::{Fate, Recorded};
+use dispatch_tests::support::until;
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use tokio::time::{Duration, Instant, sleep};
@@ -88,6 +90,44 @@ async fn while_redis_is_down_drivers_are_found_in_the_table_and_nothing_is_lost(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_refuses_writes_rides_continue_from_the_table() {
+    let mut bench = Bench::open("redis-refusing").await;
+    bench
+        .ride_through(async |bench| {
+            for (begin, end) in [
+                (["maxmemory", "1"], ["maxmemory", "0"]),
+                (["min-replicas-to-write", "1"], ["min-replicas-to-write", "0"]),
+            ] {
+                bench.redis("CONFIG", &["SET", begin[0], begin[1]]).await;
+                // Longer than the cache is used while it refuses writes.
+                sleep(2 * OUTAGE).await;
+                bench.redis("CONFIG", &["SET", end[0], end[1]]).await;
+            }
+        })
+        .await;
+    assert!(!bench.apps.answers().contains_key("500"), "{:?}", bench.apps.answers());
+    for code in ["OOM", "NOREPLICAS"] {
+        let line = format!("dispatch_cache_refusals_total{{code=\"{code}\"}}");
+        assert!(bench.worker.metric(&line).await > 0, "{code}");
+    }
+    until("accepted writes", async || (bench.worker.metric("dispatch_cache_writable").await == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_redis_is_left_and_rides_continue_without_a_restart() {
+    let mut bench = Bench::open("redis-demoted").await;
+    bench
+        .ride_through(async |bench| {
+            bench.redis("REPLICAOF", &["127.0.0.1", "1"]).await;
+            sleep(OUTAGE).await;
+            bench.redis("REPLICAOF", &["NO", "ONE"]).await;
+        })
+        .await;
+    assert!(!bench.apps.answers().contains_key("500"), "{:?}", bench.apps.answers());
+    assert!(bench.worker.metric("dispatch_cache_reconnections_total{reason=\"READONLY\"}").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unresponsive_redis_delays_no_request_for_long() {
     let mut bench = Bench::open("redis-slow").await;
     let begun = Instant::now();
@@ -136,7 +176,7 @@ async fn conflicting_writes_are_retried_and_lose_no_ride() {
         if call.operation != "TransactWriteItems" {
             return Fate::Pass;
         }
-        let mut tries = tries.lock().unwrap();
+        let mut tries = tries.lock();
         let tries = tries.entry(call.item.clone()).or_default();
         *tries += 1;
         if tries.is_multiple_of(2) {

@@ -1,14 +1,18 @@
 //! The AWS calls of a dispatch that its first driver accepts, counted at the endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 
 use dispatch_tests::recorder::Recorded;
 use dispatch_tests::support::until;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Duration;
 
 use crate::bench::Bench;
+use crate::process::number;
 use crate::trip::{Call, Caller, Ride};
 
 /// Calls that any number of dispatches share: one call receives or deletes up to ten messages of a queue, one call
@@ -24,6 +28,20 @@ const NOT_BY_INDEX: [&str; 2] =
 const OFFERS: &str = "dispatch_offers_total";
 
 const CONCURRENT_DISPATCHES: usize = 40;
+
+/// Finished dispatches in the table; `DISPATCH_HISTORY` sets another number.
+const HISTORY: u64 = 1_500;
+/// One in so many finished dispatches also has the items of its user and its driver.
+const WITH_HISTORIES: u64 = 10;
+/// Most items of one `BatchWriteItem`.
+const BATCH_MAX: usize = 25;
+/// Concurrent batches.
+const BATCHES: usize = 4;
+/// Queries of the sweeper that are measured.
+const QUERIES: usize = 4;
+/// Longest time until the worker has read the records of all of them.
+const SEEN_WITHIN: Duration = Duration::from_mins(10);
+const PAUSE: Duration = Duration::from_millis(200);
 
 fn counted(calls: &[Recorded], leases: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -163,4 +181,122 @@ async fn concurrent_dispatches_share_batched_calls() {
     // wait two seconds and read again.
     assert!(counts.get("GetItem").is_none_or(|reads| *reads < CONCURRENT_DISPATCHES / 4), "{counts:?}");
     assert!(counts["PublishBatch"] < 2 * CONCURRENT_DISPATCHES, "{counts:?}");
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+impl Bench {
+    /// The calls of a dispatch that its first driver accepts, without the shared ones.
+    async fn calls_of_one(&self, name: &str, key: &str) -> BTreeMap<String, usize> {
+        self.apps.people(name).await;
+        let (handled, offers) = (self.handled().await, self.worker.metric(OFFERS).await);
+        self.recorder.clear();
+        let ride = self.apps.ask_with_key(name, key).await;
+        until("the process to know its offer", async || (self.worker.metric(OFFERS).await > offers).then_some(()))
+            .await;
+        let offered = until("the offer", async || self.offered(&ride).await).await;
+        self.accept_first(&offered).await;
+        self.all_messages_done(handled, 1).await;
+        let mut counts = self.counts();
+        counts.retain(|operation, _| !SHARED.contains(&operation.as_str()));
+        counts
+    }
+
+    /// A dispatch with an offer, read from the table, past the recorder.
+    async fn offered(&self, ride: &Ride) -> Option<Value> {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let request = self.city.dynamodb().get_item().table_name(&self.city.config.table.name).consistent_read(true);
+        let answer = request.key("PK", text(&ride.dispatch)).key("SK", text("METADATA")).send().await.unwrap();
+        let dispatch: Value = serde_dynamo::from_item(answer.item?).unwrap();
+        dispatch["driverId"].is_string().then_some(dispatch)
+    }
+
+    /// How long the answers to the queries of some sweeper rounds are, bytes. A query that needs another page says so
+    /// in a longer answer.
+    async fn sweeps(&self) -> BTreeSet<u64> {
+        self.recorder.clear();
+        let queries = until("the sweeper", async || {
+            let mut calls = self.recorder.calls();
+            calls.retain(|call| call.operation == "Query" && call.ended.is_some());
+            (calls.len() >= QUERIES).then_some(calls)
+        });
+        queries.await.iter().map(|query| query.answer_bytes.expect("a length")).collect()
+    }
+
+    /// Writes copies of a finished ride, its histories included, and waits until the worker has seen them.
+    async fn add_history(&self, ride: &Ride, number: u64) {
+        let records = "dispatch_stream_records_total";
+        let seen = async || {
+            let text = self.worker.metrics().await;
+            let lines =
+                text.lines().filter_map(|line| line.strip_prefix(records)?.rsplit(' ').next()?.parse::<u64>().ok());
+            lines.sum::<u64>()
+        };
+        let before = seen().await;
+        let own = self.city.scan(&self.city.config.table.name).await;
+        let own: Vec<Value> = own.into_iter().filter(|item| item.to_string().contains(&ride.dispatch)).collect();
+        let is_profile = |item: &Value| item["SK"] == "PROFILE";
+        let templates: Vec<Value> = own.into_iter().filter(|item| !is_profile(item)).collect();
+        assert!(templates.len() >= 3, "the dispatch and the histories of both");
+        let copies = (0..number).flat_map(|copy| {
+            let wanted =
+                templates.iter().filter(move |item| item["EntityType"] == "DISPATCH" || copy % WITH_HISTORIES == 0);
+            wanted.map(move |item| copy_of(item, &ride.dispatch, copy))
+        });
+        let items: Vec<Item> = copies.collect();
+        let (client, table) = (self.city.dynamodb(), &self.city.config.table.name);
+        for batches in items.chunks(BATCH_MAX * BATCHES) {
+            let writes = batches.chunks(BATCH_MAX).map(|batch| {
+                let puts = batch.iter().map(|item| {
+                    let put = PutRequest::builder().set_item(Some(item.clone())).build().unwrap();
+                    WriteRequest::builder().put_request(put).build()
+                });
+                client.batch_write_item().request_items(table, puts.collect()).send()
+            });
+            for written in join_all(writes).await {
+                assert!(written.unwrap().unprocessed_items.unwrap_or_default().is_empty());
+            }
+        }
+        let all = before + items.len() as u64;
+        let seeing = async {
+            while seen().await < all {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(SEEN_WITHIN, seeing).await.expect("the worker sees the history");
+    }
+}
+
+/// An item of another ride of the same people.
+fn copy_of(item: &Value, dispatch: &str, number: u64) -> Item {
+    let text = item.to_string().replace(dispatch, &format!("dispatch#copy-{number:07}"));
+    let mut copy: Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in copy.as_object_mut().unwrap() {
+        // The keys of histories begin with a time, which is the same for all copies.
+        if matches!(key.as_str(), "SK" | "GSI2SK") && value != "METADATA" {
+            *value = json!(format!("{}-{number:07}", value.as_str().unwrap()));
+        }
+    }
+    serde_dynamo::to_item(copy).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finished_dispatches_make_a_new_one_and_a_sweep_no_dearer() {
+    let bench = Bench::open("economy-history").await;
+    let ride = bench.apps.ride("before").await;
+    bench.apps.available("before", "INACTIVE").await;
+    bench.at_rest().await;
+    let (one, sweeps) = (bench.calls_of_one("one", "one").await, bench.sweeps().await);
+    let history = number("DISPATCH_HISTORY", HISTORY);
+    bench.add_history(&ride, history).await;
+    let (other, sweeps_then) = (bench.calls_of_one("other", "other").await, bench.sweeps().await);
+    println!(
+        "beside {history} finished dispatches: {other:?}, answers to the sweeper {sweeps_then:?} bytes; alone {sweeps:?}"
+    );
+    assert_eq!(one, other);
+    assert_eq!(other.values().sum::<usize>(), 8);
+    assert_eq!(sweeps, sweeps_then);
+    // Nor do the user and the driver of all of them pay for them.
+    assert_eq!(bench.calls_of_one("before", "again").await, one);
+    bench.surroundings.search();
 }

@@ -2,11 +2,13 @@
 //! acknowledged request ends exactly once and stores what an undisturbed ride stores. A campaign kills the worker
 //! before and after every call, by name, that a ride or a starting worker makes.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
+use dispatch_tests::dice::Dice;
 use dispatch_tests::recorder::{Fate, Recorded};
 use futures::future::join_all;
 use serde_json::Value;
@@ -14,7 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::ledger;
-use crate::process::{Dice, number};
+use crate::process::number;
 use crate::trip::{PATIENCE, Ride};
 
 /// Concurrent cities: a run mostly waits for leases, keys and the sweeper.
@@ -113,7 +115,7 @@ impl Lane {
             if !here || done.swap(true, Ordering::SeqCst) {
                 return Fate::Pass;
             }
-            *holding.lock().unwrap() = Some(name);
+            *holding.lock() = Some(name);
             match side {
                 Side::Before => Fate::HoldBefore,
                 Side::After => Fate::HoldAfter,
@@ -148,7 +150,7 @@ impl Lane {
         self.bench.recorder.stop_interfering();
         self.note_calls();
         let stored = self.end(ride).await;
-        let call = held.lock().unwrap().take();
+        let call = held.lock().take();
         let missing: Vec<String> =
             self.undisturbed.iter().filter(|item| !stored.contains(item)).map(Value::to_string).collect();
         let extra: Vec<String> =
@@ -312,11 +314,11 @@ impl fmt::Display for Side {
 
 async fn run_lane(name: String, plan: Arc<Mutex<Plan>>) {
     let mut lane = Lane::open(&name).await;
-    plan.lock().unwrap().note_seen(std::mem::take(&mut lane.seen));
+    plan.lock().note_seen(std::mem::take(&mut lane.seen));
     loop {
-        let Some(point) = plan.lock().unwrap().next() else { return };
+        let Some(point) = plan.lock().next() else { return };
         let hit = lane.ride_with_kill(&point).await;
-        let mut plan = plan.lock().unwrap();
+        let mut plan = plan.lock();
         plan.note_seen(std::mem::take(&mut lane.seen));
         plan.note(&point, hit);
     }
@@ -329,7 +331,7 @@ async fn a_worker_killed_at_any_call_loses_no_acknowledged_request_and_does_noth
     let plan = if count == 0 { Plan::all() } else { Plan::some(count, seed) };
     let plan = Arc::new(Mutex::new(plan));
     join_all((0..LANES).map(|lane| run_lane(format!("lane{lane}"), Arc::clone(&plan)))).await;
-    let plan = plan.lock().unwrap();
+    let plan = plan.lock();
     println!("{plan}");
     let runs: usize = plan.outcomes.values().map(|outcome| outcome.runs).sum();
     if count == 0 {

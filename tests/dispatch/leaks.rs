@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Secrets of the test rides, which may appear in documents of the API only: phone numbers, positions, addresses.
-pub const CANARIES: [&str; 10] = [
+pub(crate) const CANARIES: [&str; 10] = [
     "01098761234",
     "01012348765",
     "37.512349",
@@ -34,7 +34,7 @@ const EXAMPLES: [&str; 2] = ["+821012341234", "01012341234"];
 
 /// Fails if the logs or the last metrics of the processes of a folder contain a secret. In a campaign, records the
 /// amount that was searched in the folder `DISPATCH_SCANS`, for its table.
-pub fn assert_no_secrets_in(folder: &Path) {
+pub(crate) fn assert_no_secrets_in(folder: &Path) {
     let texts = texts_in(folder);
     let found: Vec<String> = texts.iter().flat_map(|(place, text)| found_in(place, text, &[])).collect();
     if let (Ok(scans), Some(name)) = (std::env::var("DISPATCH_SCANS"), folder.file_name()) {
@@ -49,7 +49,7 @@ pub fn assert_no_secrets_in(folder: &Path) {
 }
 
 /// The secrets that a text contains.
-pub fn found_in(place: &str, text: &str, signatures: &[&str]) -> Vec<String> {
+pub(crate) fn found_in(place: &str, text: &str, signatures: &[&str]) -> Vec<String> {
     let exact = CANARIES.iter().chain(signatures).filter(|secret| text.contains(**secret));
     let exact = exact.map(|secret| format!("{place} contains {secret}"));
     let text = EXAMPLES.iter().fold(text.to_owned(), |text, example| text.replace(example, ""));
@@ -61,7 +61,7 @@ pub fn found_in(place: &str, text: &str, signatures: &[&str]) -> Vec<String> {
 }
 
 /// The texts of a folder, by file. Of metrics only names and labels, because a value may look like a position.
-pub fn texts_in(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn texts_in(folder: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let read = |path: PathBuf| {
         let kind = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_owned();

@@ -12,7 +12,7 @@ use crate::trip::Ride;
 
 /// Fields that differ between two equal rides: measurements and positions. Times in other fields are masked by their
 /// form.
-const MEASURED: [&str; 12] = [
+const MEASURED: [&str; 13] = [
     "actualFare",
     "durationSeconds",
     "distanceMeters",
@@ -25,21 +25,22 @@ const MEASURED: [&str; 12] = [
     "route",
     "currentLocation",
     "location",
+    "expiresAt",
 ];
 
 /// The versions of each dispatch, in the order of the stream.
-pub struct Ledger {
+pub(crate) struct Ledger {
     tap: Tap,
     versions: BTreeMap<String, Vec<Value>>,
 }
 
 impl Ledger {
-    pub async fn open(city: &City, stream_arn: &str) -> Self {
+    pub(crate) async fn open(city: &City, stream_arn: &str) -> Self {
         Self { tap: Tap::open(city, stream_arn).await, versions: BTreeMap::new() }
     }
 
     /// Reads all records that are available.
-    pub async fn read(&mut self) {
+    pub(crate) async fn read(&mut self) {
         loop {
             let records = self.tap.next().await;
             if records.is_empty() {
@@ -55,7 +56,7 @@ impl Ledger {
     }
 
     /// Violations in the histories of the dispatches.
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         self.versions.iter().flat_map(|(id, versions)| faults_of(id, versions)).collect()
     }
 }
@@ -109,7 +110,7 @@ fn faults_of(id: &str, versions: &[Value]) -> Vec<String> {
 
 /// Violations in a city in which every ride has ended: histories, offers, drivers, and `acknowledged` rides that are
 /// missing.
-pub async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> Vec<String> {
+pub(crate) async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> Vec<String> {
     ledger.read().await;
     let mut found = ledger.faults();
     let items = city.scan(&city.config.table.name).await;
@@ -164,7 +165,7 @@ fn history(item: &Value) -> History {
 
 /// All items of a ride, sorted, without what differs between two equal rides: ids, times, measurements, and offers
 /// without success.
-pub async fn items_of(city: &City, ride: &Ride) -> Vec<Value> {
+pub(crate) async fn items_of(city: &City, ride: &Ride) -> Vec<Value> {
     let items = city.scan(&city.config.table.name).await.into_iter();
     let ids = [&ride.dispatch, &ride.user, &ride.driver];
     let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?").unwrap();

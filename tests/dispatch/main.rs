@@ -2,22 +2,36 @@
 
 #![cfg(test)]
 
+mod abuse;
 mod batched;
 mod bench;
+mod clocks;
 mod conformance;
 mod degraded;
 mod drain;
 mod economy;
+mod fares;
+mod fuzzed;
+mod hostile;
+mod javascript;
 mod killed;
 mod leaks;
 mod ledger;
+mod memory;
+mod mutator;
 mod once;
 mod overload;
+mod poison;
 mod pool;
+mod presence;
+mod privacy;
 mod process;
+mod push;
 mod readme;
+mod redis_faults;
 mod refusals;
 mod sometimes;
 mod streams;
 mod support;
+mod tls;
 mod trip;

@@ -9,20 +9,20 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
+use dispatch_runtime::adapters::eta::StraightLine;
+use dispatch_runtime::adapters::fleet::{RedisConnector, RedisFleet, fleet_entry};
+use dispatch_runtime::adapters::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use dispatch_runtime::adapters::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
+use dispatch_runtime::adapters::store::DynamoStore;
+use dispatch_runtime::adapters::store::entity::{DriverItem, UserItem};
 use dispatch_runtime::city::{Settings, parse_timestamp};
 use dispatch_runtime::engine::Engine;
-use dispatch_runtime::eta::StraightLine;
-use dispatch_runtime::fleet::{RedisConnector, RedisFleet, fleet_entry};
-use dispatch_runtime::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
-use dispatch_runtime::messaging::{Handled, MessageHandler as _, Received, SqsDeadLetters};
 use dispatch_runtime::ports::clock::{FakeClock, SystemClock};
 use dispatch_runtime::ports::{
     AvailabilityChange, Clock as _, CreateOutcome, DriverProfile, FleetPorts, NewDispatch, Ports, ProfileStore as _,
     UserProfile,
 };
 use dispatch_runtime::roles::{Algorithm, OfferTimeouts, sweep};
-use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::store::entity::{DriverItem, UserItem};
 use dispatch_runtime::stream::{Leases, Pace, StreamConsumer, StreamSource};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::streams::FakeStreams;
@@ -62,7 +62,7 @@ impl World {
         let clock = Arc::new(FakeClock::at(noon()));
         let store = Arc::new(DynamoStore::new(city.dynamodb(), &city.config.table.name, 1, of_city.clone()));
         let connector = RedisConnector::new(&city.config.cache).unwrap();
-        let fleet = RedisFleet::new(&connector, of_city.clone(), clock.clone()).unwrap();
+        let fleet = RedisFleet::new(&connector, of_city.clone(), clock.clone());
         let timers = Arc::new(FakeTimers::default());
         let ports = Ports {
             dispatches: store.clone(),

@@ -4,19 +4,21 @@
 //! Table, queues, topic and leases are the emulator's; Redis and the processes are real. The records of the emulator's
 //! stream are copied to a scripted stream, which has more shards, and whose shards end and get children during the run.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
+use dispatch_tests::dice::Dice;
 use dispatch_tests::streams::FakeStreams;
 use dispatch_tests::support::until;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use crate::process::{Dice, Process, Surroundings, free_port, number, simulator};
+use crate::process::{Process, Surroundings, free_port, number, simulator};
 use crate::support::{City, Tap};
 
 const WORKERS: usize = 4;
@@ -114,7 +116,7 @@ impl Pool {
             sleep(Duration::from_millis(100)).await;
         }
         if had > 0 {
-            self.hand_overs.lock().unwrap().push(since.elapsed());
+            self.hand_overs.lock().push(since.elapsed());
         }
     }
 
@@ -281,7 +283,7 @@ async fn workers_that_are_killed_and_paused_at_random_lose_nothing_and_do_nothin
     shut_down(&pool, workers).await;
     drop(api);
     pool.surroundings.search();
-    let mut hand_overs = std::mem::take(&mut *pool.hand_overs.lock().unwrap());
+    let mut hand_overs = std::mem::take(&mut *pool.hand_overs.lock());
     hand_overs.sort();
     println!(
         "{requests} requests, {rounds} kills and {rounds} pauses, hand-over p50 {:?} max {:?} of {}",

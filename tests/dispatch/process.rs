@@ -15,12 +15,12 @@ use crate::leaks;
 const LAST_METRICS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The program under test, built by `make build`.
-pub fn runtime() -> PathBuf {
+pub(crate) fn runtime() -> PathBuf {
     program("dispatch-runtime")
 }
 
 /// The simulator, built by `make build`.
-pub fn simulator() -> PathBuf {
+pub(crate) fn simulator() -> PathBuf {
     program("dispatch-simulator")
 }
 
@@ -30,29 +30,17 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// A port that is free at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A number from the environment, with which a campaign sets durations and seeds.
-pub fn number(variable: &str, default: u64) -> u64 {
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// `SplitMix64`: equal seeds give equal faults.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
 /// The configuration and output of the processes of one city. When dropped, it searches their output for secrets.
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Contains `worker.json`, a log for each name, and the last metrics of each process.
     pub folder: tempfile::TempDir,
     /// Endpoint of all AWS services.
@@ -63,31 +51,38 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Writes the configuration of the processes.
-    pub fn new(config: &str, aws: String, streams: Option<String>) -> Self {
+    pub(crate) fn new(config: &str, aws: String, streams: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("worker.json"), config).unwrap();
         Self { folder, aws, streams }
     }
 
     /// Searches the output of the processes for secrets. The last metrics of a process exist after its end.
-    pub fn search(&self) {
+    pub(crate) fn search(&self) {
         leaks::assert_no_secrets_in(self.folder.path());
     }
 
     /// Starts a process and waits until it is ready. Processes of one name write to one log.
-    pub async fn start(&self, name: &str, roles: &str, listen: u16) -> Process {
-        let process = self.spawn(name, roles, listen);
+    pub(crate) async fn start(&self, name: &str, roles: &str, listen: u16) -> Process {
+        self.start_after("", name, roles, listen).await
+    }
+
+    /// Like [`Self::start`], after commands of a shell that change the surroundings of the process.
+    pub(crate) async fn start_after(&self, commands: &str, name: &str, roles: &str, listen: u16) -> Process {
+        let process = self.spawn(commands, name, roles, listen);
         until(&format!("{name} to be ready"), async || (process.admin("readyz").await == Some(200)).then_some(()))
             .await;
         process
     }
 
-    fn spawn(&self, name: &str, roles: &str, listen: u16) -> Process {
+    fn spawn(&self, commands: &str, name: &str, roles: &str, listen: u16) -> Process {
         let admin = free_port();
         let log = self.folder.path().join(format!("{name}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let streams = self.streams.as_ref().unwrap_or(&self.aws);
-        let child = Command::new(runtime())
+        let child = Command::new("sh")
+            .args(["-ec", &format!("{commands}\nexec \"$0\" \"$@\"")])
+            .arg(runtime())
             .args(["serve", "--exit-with-parent", "--role", roles, "--config"])
             .arg(self.folder.path().join("worker.json"))
             .args(["--listen", &format!("127.0.0.1:{listen}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
@@ -115,7 +110,7 @@ impl Drop for Surroundings {
 }
 
 /// A running process, killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     pub name: String,
     pub child: Child,
     admin: u16,
@@ -124,7 +119,7 @@ pub struct Process {
 
 impl Process {
     /// Sends a signal. Before one that ends the process, saves its metrics.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if signal == Signal::KILL || signal == Signal::TERM {
             self.save_metrics();
         }
@@ -132,27 +127,27 @@ impl Process {
     }
 
     /// Ends the process at once, like the loss of its machine.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.save_metrics();
         self.child.kill().expect("the process exists");
         self.child.wait().expect("the process ends");
     }
 
     /// The status of `livez` or `readyz`; `None` without an answer.
-    pub async fn admin(&self, path: &str) -> Option<u16> {
+    pub(crate) async fn admin(&self, path: &str) -> Option<u16> {
         let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await;
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
     /// Resident memory, KiB.
-    pub fn memory_kib(&self) -> u64 {
+    pub(crate) fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process exists");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
         line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     /// All metrics.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
     }
 
@@ -178,7 +173,7 @@ impl Process {
     }
 
     /// The metric whose line begins with `line`; 0 if there is none.
-    pub async fn metric(&self, line: &str) -> u64 {
+    pub(crate) async fn metric(&self, line: &str) -> u64 {
         let text = self.metrics().await;
         let found = text.lines().find_map(|found| found.strip_prefix(line));
         found.map_or(0, |value| value.trim().parse().unwrap())

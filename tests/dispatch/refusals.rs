@@ -17,7 +17,7 @@ const PLACE: &str = "37.512349,127.012654";
 const TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyIzAxMDk4NzYxMjM0In0.c2lnbmF0dXJlLW9mLW5vYm9keQ";
 
 /// Kinds of refusals that one caller can provoke. Those of time-outs and load are in other tests.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 19] = [
     "body-too-large",
     "driver-busy",
     "idempotency-key-reused",
@@ -28,7 +28,9 @@ const KINDS: [&str; 17] = [
     "no-such-path",
     "not-found",
     "offer-over",
+    "same-place",
     "slow-body",
+    "trip-too-long",
     "unauthenticated",
     "unavailable",
     "unsupported-media-type",
@@ -96,6 +98,10 @@ fn invalid() -> Vec<RefusedRequest<'static>> {
     text["pickupLocation"]["lat"] = json!(PLACE);
     let mut whole = ride_request("rider").document();
     whole["pickupLocation"] = json!(format!("{PHONE} {PLACE}"));
+    let mut nowhere = ride_request("rider").document();
+    nowhere["destination"] = nowhere["pickupLocation"].clone();
+    let mut far = ride_request("rider").document();
+    far["destination"]["lat"] = json!(7.512_349);
     let batch = json!({ "locations": [{ "driverId": PHONE, "lat": 37.512_349, "lng": 127.012_654 }] });
     let with = |name: &str, value: &str| format!("/v1/users/rider/dispatches?{name}={value}");
     let mut all = vec![
@@ -103,6 +109,8 @@ fn invalid() -> Vec<RefusedRequest<'static>> {
         request(user, Method::POST, "/v1/dispatches", &outside),
         request(user, Method::POST, "/v1/dispatches", &text),
         request(user, Method::POST, "/v1/dispatches", &whole),
+        request(user, Method::POST, "/v1/dispatches", &nowhere),
+        request(user, Method::POST, "/v1/dispatches", &far),
         request(user, Method::PUT, "/v1/users/rider/device", &json!({ "token": format!("{TOKEN} {PHONE}") })),
         request(operations, Method::POST, "/v1/locations/batch", &batch),
         request(user, Method::GET, &with("limit", PHONE), &Value::Null),

@@ -1,7 +1,8 @@
 //! Stream consumers that share a scripted stream by leases in a real table.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,12 +10,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use dispatch_runtime::adapters::messaging::SqsDeadLetters;
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::engine::EngineError;
-use dispatch_runtime::messaging::SqsDeadLetters;
+use dispatch_runtime::ports::PortError;
 use dispatch_runtime::ports::clock::SystemClock;
-use dispatch_runtime::ports::{PortError, StoredDispatch};
-use dispatch_runtime::store::DynamoStore;
-use dispatch_runtime::stream::{DispatchHandler, Leases, Pace, StreamConsumer, StreamSource};
+use dispatch_runtime::stream::{DispatchHandler, Leases, Pace, StreamChange, StreamConsumer, StreamSource};
 use dispatch_runtime::telemetry::metrics::Metrics;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::streams::{FakeStreams, Hidden, dispatch_record};
@@ -48,11 +49,11 @@ struct RecordingHandler {
 impl RecordingHandler {
     /// Versions of a dispatch in the order of arrival.
     fn of(&self, id: &str) -> Vec<u32> {
-        self.handled.lock().unwrap().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
+        self.handled.lock().iter().filter(|(seen, _)| seen == id).map(|(_, ver)| *ver).collect()
     }
 
     fn count(&self) -> usize {
-        self.handled.lock().unwrap().len()
+        self.handled.lock().len()
     }
 
     /// Versions of a dispatch in the order of arrival, without repetitions.
@@ -64,17 +65,18 @@ impl RecordingHandler {
 
 #[async_trait]
 impl DispatchHandler for RecordingHandler {
-    async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
+    async fn handle(&self, change: StreamChange) -> Result<(), EngineError> {
+        let StreamChange::Waiting { stored, .. } = change else { return Ok(()) };
         let id = stored.state.id.to_string();
-        if self.failing.lock().unwrap().contains(&id) {
+        if self.failing.lock().contains(&id) {
             return Err(PortError::Failed { action: "a test", source: "on purpose".into() }.into());
         }
-        while self.blocked.lock().unwrap().contains(&id) {
+        while self.blocked.lock().contains(&id) {
             sleep(Duration::from_millis(20)).await;
         }
-        let breaks = self.panicking.lock().unwrap().contains(&id);
+        let breaks = self.panicking.lock().contains(&id);
         assert!(!breaks, "on purpose");
-        self.handled.lock().unwrap().push((id, stored.state.ver));
+        self.handled.lock().push((id, stored.state.ver));
         Ok(())
     }
 }
@@ -395,8 +397,8 @@ async fn a_missing_or_corrupt_lease_row_is_recreated_at_the_oldest_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poison_record_is_set_aside_whole_and_its_neighbours_are_processed() {
     let world = World::start(&["a"]).await;
-    world.seen.failing.lock().unwrap().insert("dispatch#refused".to_owned());
-    world.seen.panicking.lock().unwrap().insert("dispatch#panic".to_owned());
+    world.seen.failing.lock().insert("dispatch#refused".to_owned());
+    world.seen.panicking.lock().insert("dispatch#panic".to_owned());
     let mut broken = dispatch_record("dispatch#broken", 0);
     broken["dynamodb"]["NewImage"]["pickupLocation"] = json!({ "S": "somewhere" });
     let mut huge = dispatch_record("dispatch#huge", 0);
@@ -473,7 +475,7 @@ async fn a_worker_that_stops_gets_no_lease() {
     let first = world.worker("w1").await;
     world.until_owned(&[("w1", 2)]).await;
     for shard in shards {
-        world.seen.blocked.lock().unwrap().insert(format!("dispatch#{shard}-0"));
+        world.seen.blocked.lock().insert(format!("dispatch#{shard}-0"));
         world.append(shard, 0..1);
     }
     until("one record of each shard to be in progress", async || (world.seen.count() == 2 * 9).then_some(())).await;
@@ -489,7 +491,7 @@ async fn a_worker_that_stops_gets_no_lease() {
     for row in world.leases().await.values() {
         assert_eq!((&row["leaseOwner"], &row["leaseRequestedBy"]), (&json!("w1"), &Value::Null), "{row}");
     }
-    world.seen.blocked.lock().unwrap().clear();
+    world.seen.blocked.lock().clear();
     for shard in shards {
         world.all_handled(shard, 1).await;
     }

@@ -21,7 +21,7 @@ use tokio::time::Duration;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The stack of `examples/seoul.yaml` on an emulator, and a Redis.
-pub struct City {
+pub(crate) struct City {
     pub ministack: Ministack,
     pub redis: Mutex<RedisServer>,
     pub clients: AwsClients,
@@ -31,7 +31,7 @@ pub struct City {
 }
 
 impl City {
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         let (ministack, redis) = (Ministack::start().await.unwrap(), RedisServer::start().await.unwrap());
         let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let manifests = read_manifests(include_str!("../../examples/seoul.yaml")).unwrap();
@@ -41,7 +41,12 @@ impl City {
         let keys = TempDir::new().unwrap();
         // All simulated apps share one address.
         let unlimited = RateConfig { per_second: 20_000, burst: 40_000 };
-        let limits = LimitsConfig { per_subject: unlimited, per_address: unlimited, client_address_header: None };
+        let limits = LimitsConfig {
+            per_subject: unlimited,
+            per_address: unlimited,
+            address_share_percent: 100,
+            ..LimitsConfig::default()
+        };
         let overrides = WorkerOverrides {
             endpoint_url: None,
             cache_url: Some(redis.url()),
@@ -53,16 +58,16 @@ impl City {
     }
 
     /// The key that signs the city's tokens.
-    pub fn signing_key(&self) -> PathBuf {
+    pub(crate) fn signing_key(&self) -> PathBuf {
         self.keys.path().join(dispatch_dev_keys::SIGNING_KEY)
     }
 
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(self.clients.config())
     }
 
     /// All items of a table.
-    pub async fn scan(&self, table: &str) -> Vec<Value> {
+    pub(crate) async fn scan(&self, table: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut start = None;
         loop {
@@ -79,21 +84,21 @@ impl City {
     }
 
     /// The dispatches of the table.
-    pub async fn dispatches(&self) -> Vec<Value> {
+    pub(crate) async fn dispatches(&self) -> Vec<Value> {
         let items = self.scan(&self.config.table.name).await.into_iter();
         items.filter(|item| item["EntityType"] == "DISPATCH" && item["SK"] == "METADATA").collect()
     }
 }
 
 /// Reads the one shard of the emulator's stream, record by record as JSON.
-pub struct Tap {
+pub(crate) struct Tap {
     client: reqwest::Client,
     endpoint: String,
     iterator: String,
 }
 
 impl Tap {
-    pub async fn open(city: &City, arn: &str) -> Self {
+    pub(crate) async fn open(city: &City, arn: &str) -> Self {
         let tap = Self { client: reqwest::Client::new(), endpoint: city.ministack.endpoint(), iterator: String::new() };
         let described = tap.call("DescribeStream", json!({ "StreamArn": arn })).await;
         let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
@@ -117,7 +122,7 @@ impl Tap {
     }
 
     /// The records since the previous call.
-    pub async fn next(&mut self) -> Vec<Value> {
+    pub(crate) async fn next(&mut self) -> Vec<Value> {
         let mut answer = self.call("GetRecords", json!({ "ShardIterator": self.iterator })).await;
         if let Some(next) = answer["NextShardIterator"].as_str() {
             self.iterator = next.to_owned();
@@ -127,7 +132,7 @@ impl Tap {
 
     /// Copies records to the shards of a scripted stream, without end. All records of an item go to the same one of
     /// `lines`; `shard_of` returns the open shard of a line.
-    pub async fn copy_to(mut self, fake: &FakeStreams, lines: usize, shard_of: impl Fn(usize) -> String) {
+    pub(crate) async fn copy_to(mut self, fake: &FakeStreams, lines: usize, shard_of: impl Fn(usize) -> String) {
         loop {
             let records = self.next().await;
             if records.is_empty() {
@@ -142,6 +147,6 @@ impl Tap {
 }
 
 /// The partition key of the item that changed.
-pub fn item_of(record: &Value) -> &str {
+pub(crate) fn item_of(record: &Value) -> &str {
     record["dynamodb"]["Keys"]["PK"]["S"].as_str().unwrap_or_default()
 }

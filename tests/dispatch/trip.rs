@@ -1,8 +1,8 @@
 //! Rides over the public API, played by patient apps: they repeat every call, with its Idempotency-Key, until it is
 //! answered, and accept only documented answers.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
 use dispatch_core::ids::DispatchId;
 use dispatch_dev_keys::{Claims, SigningKey};
@@ -16,7 +16,7 @@ use crate::leaks::found_in;
 use crate::support::City;
 
 /// Longest time until a repeated call is answered: a restart, and the time for which a dead process blocks the key.
-pub const PATIENCE: Duration = Duration::from_secs(75);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(75);
 const PAUSE: Duration = Duration::from_millis(150);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Longer than the program's own limit for a request.
@@ -42,21 +42,22 @@ fn waiting_place() -> Value {
 
 /// The caller of a request, by its id.
 #[derive(Clone, Copy, Debug)]
-pub enum Caller<'a> {
+pub(crate) enum Caller<'a> {
     User(&'a str),
     Driver(&'a str),
+    Payments,
     Operations,
 }
 
 /// The outcome of one call.
-pub enum Reply {
+pub(crate) enum Reply {
     Answer { status: StatusCode, body: Value },
     NoAnswer,
 }
 
 /// A requested ride.
 #[derive(Clone, Debug)]
-pub struct Ride {
+pub(crate) struct Ride {
     pub user: String,
     pub driver: String,
     /// `dispatch#…`.
@@ -64,7 +65,7 @@ pub struct Ride {
 }
 
 /// The apps of all users and drivers, and operations.
-pub struct Apps {
+pub(crate) struct Apps {
     client: reqwest::Client,
     base: String,
     key: SigningKey,
@@ -80,7 +81,7 @@ pub struct Apps {
 
 impl Apps {
     /// Apps of a city whose API listens on `port`.
-    pub fn new(city: &City, port: u16) -> Self {
+    pub(crate) fn new(city: &City, port: u16) -> Self {
         let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         Self {
             client,
@@ -94,35 +95,45 @@ impl Apps {
     }
 
     /// All tokens so far.
-    pub fn tokens(&self) -> Vec<String> {
-        self.tokens.lock().unwrap().clone()
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().clone()
     }
 
     /// Number of answers by status; `-` counts calls without an answer.
-    pub fn answers(&self) -> BTreeMap<String, usize> {
-        self.answers.lock().unwrap().clone()
+    pub(crate) fn answers(&self) -> BTreeMap<String, usize> {
+        self.answers.lock().clone()
     }
 
     /// A token of the caller.
-    pub fn token(&self, caller: Caller<'_>) -> String {
+    pub(crate) fn token(&self, caller: Caller<'_>) -> String {
         let (subject, scope) = match caller {
             Caller::User(user) => (user, "user"),
             Caller::Driver(driver) => (driver, "driver"),
+            Caller::Payments => ("payments", "payments"),
             Caller::Operations => ("operator", "operations"),
         };
-        let mut current = self.current.lock().unwrap();
+        let mut current = self.current.lock();
         if let Some((_, token)) = current.get(subject).filter(|(made, _)| made.elapsed() < TOKEN_USED_FOR) {
             return token.clone();
         }
         let claims = Claims { subject, scopes: &[scope], lifetime: TOKEN_LIFETIME };
         let token = self.key.token(&claims, SystemClock.now()).unwrap();
-        self.tokens.lock().unwrap().push(token.clone());
+        self.tokens.lock().push(token.clone());
         current.insert(subject.to_owned(), (Instant::now(), token.clone()));
         token
     }
 
     /// Makes a call once. Fails if a 429 or 503 has no `Retry-After`, and on a 500 or a secret in a problem document.
-    pub async fn once(&self, caller: Caller<'_>, call: &Call) -> Reply {
+    pub(crate) async fn once(&self, caller: Caller<'_>, call: &Call) -> Reply {
+        let reply = self.reply(caller, call).await;
+        if let Reply::Answer { status, body } = &reply {
+            assert_ne!(*status, StatusCode::INTERNAL_SERVER_ERROR, "{call:?}: {body}");
+        }
+        reply
+    }
+
+    /// Like [`Self::once`], and leaves it to the caller what a 500 means.
+    pub(crate) async fn reply(&self, caller: Caller<'_>, call: &Call) -> Reply {
         let mut request = self.client.request(call.method.clone(), format!("{}{}", self.base, call.path));
         request = request.bearer_auth(self.token(caller));
         if let Some(key) = &call.key {
@@ -134,21 +145,20 @@ impl Apps {
         let answered = request.send().await;
         let status = answered.as_ref().ok().map(reqwest::Response::status);
         let shown = status.map_or_else(|| "-".to_owned(), |status| status.as_u16().to_string());
-        *self.answers.lock().unwrap().entry(shown).or_default() += 1;
+        *self.answers.lock().entry(shown).or_default() += 1;
         let Ok(answer) = answered else { return Reply::NoAnswer };
         let (status, after) = (answer.status(), answer.headers().get(header::RETRY_AFTER).cloned());
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             assert!(after.is_some(), "{call:?}: {status} without Retry-After");
         }
         let Ok(body) = answer.text().await else { return Reply::NoAnswer };
-        assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{call:?}: {body}");
         let body = serde_json::from_str(&body).unwrap_or(Value::Null);
         assert_eq!(secrets_in_problem(status, &body), [""; 0], "{call:?}");
         Reply::Answer { status, body }
     }
 
     /// Repeats a call until it succeeds or is refused finally; returns status and body.
-    pub async fn settled(&self, caller: Caller<'_>, call: &Call) -> (StatusCode, Value) {
+    pub(crate) async fn settled(&self, caller: Caller<'_>, call: &Call) -> (StatusCode, Value) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.once(caller, call).await {
@@ -167,42 +177,58 @@ impl Apps {
     }
 
     /// Signs on a user and a free driver nearby.
-    pub async fn people(&self, name: &str) -> (String, String) {
+    pub(crate) async fn people(&self, name: &str) -> (String, String) {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
         let call = Call::new(Method::PUT, format!("/v1/users/{name}")).body(user_document());
         self.succeed(Caller::User(&user), &call).await;
-        let body = json!({ "phone": "01012348765",
-            "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
-            "preferences": { "preferredRegions": [], "maxDistance": 20, "autoAccept": false, "minimumFare": 0 } });
-        self.succeed(Caller::Driver(&driver), &Call::new(Method::PUT, format!("/v1/drivers/{name}")).body(body)).await;
+        let call = Call::new(Method::PUT, format!("/v1/drivers/{name}")).body(driver_document());
+        self.succeed(Caller::Driver(&driver), &call).await;
         self.available(name, "ACTIVE").await;
         (user, driver)
     }
 
     /// Sets a driver's availability, `ACTIVE` or `INACTIVE`.
-    pub async fn available(&self, name: &str, status: &str) {
+    pub(crate) async fn available(&self, name: &str, status: &str) {
         let driver = format!("driver#{name}");
+        self.succeed(Caller::Driver(&driver), &Self::availability(name, status)).await;
+        if status == "ACTIVE" { self.on_duty(&driver) } else { self.off_duty(&driver) }
+    }
+
+    /// The call that sets a driver's availability.
+    pub(crate) fn availability(name: &str, status: &str) -> Call {
         let body = json!({ "status": status, "location": waiting_place() });
-        let call = Call::new(Method::PUT, format!("/v1/drivers/{name}/availability")).body(body);
-        self.succeed(Caller::Driver(&driver), &call).await;
-        let mut drivers = self.drivers.lock().unwrap();
-        let _ = if status == "ACTIVE" { drivers.insert(driver) } else { drivers.remove(&driver) };
+        Call::new(Method::PUT, format!("/v1/drivers/{name}/availability")).body(body)
+    }
+
+    /// From now on the driver sends positions.
+    pub(crate) fn on_duty(&self, driver: &str) {
+        self.drivers.lock().insert(driver.to_owned());
+    }
+
+    /// From now on the driver sends no positions.
+    pub(crate) fn off_duty(&self, driver: &str) {
+        self.drivers.lock().remove(driver);
+    }
+
+    /// The drivers who send positions.
+    pub(crate) fn drivers_on_duty(&self) -> BTreeSet<String> {
+        self.drivers.lock().clone()
     }
 
     /// Requests a ride; it is stored when this returns.
-    pub async fn ask(&self, name: &str) -> Ride {
+    pub(crate) async fn ask(&self, name: &str) -> Ride {
         self.ask_with_key(name, &format!("ask-{name}")).await
     }
 
     /// Requests a ride with this idempotency key.
-    pub async fn ask_with_key(&self, name: &str, key: &str) -> Ride {
+    pub(crate) async fn ask_with_key(&self, name: &str, key: &str) -> Ride {
         let (user, driver) = (format!("user#{name}"), format!("driver#{name}"));
         let stored = self.succeed(Caller::User(&user), &ride_request(name).key(key.to_owned())).await;
         Ride { user, driver, dispatch: stored["dispatchId"].as_str().unwrap().to_owned() }
     }
 
     /// The head of a request that reads the ride, for a caller that writes to the connection itself.
-    pub fn read_request_head(&self, ride: &Ride) -> String {
+    pub(crate) fn read_request_head(&self, ride: &Ride) -> String {
         let (id, token) = (suffix(&ride.dispatch), self.token(Caller::Operations));
         format!(
             "GET /v1/dispatches/{id} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
@@ -211,14 +237,14 @@ impl Apps {
     }
 
     /// The current state of the ride.
-    pub async fn read(&self, ride: &Ride) -> Value {
+    pub(crate) async fn read(&self, ride: &Ride) -> Value {
         let path = format!("/v1/dispatches/{}", suffix(&ride.dispatch));
         self.succeed(Caller::Operations, &Call::new(Method::GET, path)).await
     }
 
     /// Accepts each offer of the ride as the driver that it is made to, until the ride is accepted. All drivers keep
     /// sending their positions.
-    pub async fn accept(&self, ride: &mut Ride) {
+    pub(crate) async fn accept(&self, ride: &mut Ride) {
         let deadline = Instant::now() + PATIENCE;
         let id = suffix(&ride.dispatch);
         loop {
@@ -245,15 +271,16 @@ impl Apps {
     }
 
     /// Sends the positions of all drivers on duty, once: a lost ping is followed by the next one.
-    async fn ping(&self) {
-        let (place, drivers) = (waiting_place(), self.drivers.lock().unwrap().clone());
+    pub(crate) async fn ping(&self) {
+        let (place, drivers) = (waiting_place(), self.drivers.lock().clone());
         let at = |driver: &String| json!({ "driverId": driver, "lat": place["lat"], "lng": place["lng"] });
         let body = json!({ "locations": drivers.iter().map(at).collect::<Vec<_>>() });
         self.once(Caller::Operations, &Call::new(Method::POST, "/v1/locations/batch".to_owned()).body(body)).await;
     }
 
-    /// Reports every trip event up to the payment, the last two with idempotency keys.
-    pub async fn drive(&self, ride: &Ride) {
+    /// Reports every trip event as the driver, and the payment as a payment service, the last two with idempotency
+    /// keys.
+    pub(crate) async fn drive(&self, ride: &Ride) {
         let id = suffix(&ride.dispatch);
         for (number, step) in STEPS.into_iter().enumerate() {
             let body = json!({ "driverId": ride.driver, "type": step });
@@ -261,12 +288,13 @@ impl Apps {
             if number + 2 >= STEPS.len() {
                 call = call.key(format!("{step}-{id}"));
             }
-            self.succeed(Caller::Driver(&ride.driver), &call).await;
+            let caller = if step == "PAYMENT_COMPLETED" { Caller::Payments } else { Caller::Driver(&ride.driver) };
+            self.succeed(caller, &call).await;
         }
     }
 
     /// Plays a whole ride of a new user and a new driver.
-    pub async fn ride(&self, name: &str) -> Ride {
+    pub(crate) async fn ride(&self, name: &str) -> Ride {
         self.people(name).await;
         let mut ride = self.ask(name).await;
         self.accept(&mut ride).await;
@@ -276,19 +304,25 @@ impl Apps {
 }
 
 /// The body of a user's sign-on.
-pub fn user_document() -> Value {
+pub(crate) fn user_document() -> Value {
     json!({ "phone": "01098761234", "paymentMethods": [],
         "preferences": { "defaultRideType": "STANDARD", "favoriteLocations": [] }, "currentLocation": pickup() })
 }
 
+/// The body of a driver's sign-on.
+pub(crate) fn driver_document() -> Value {
+    json!({ "phone": "01012348765", "vehicleInfo": { "manufacturer": "현대", "licensePlate": "서울12가3456" },
+        "preferences": { "preferredRegions": [], "maxDistance": 20, "autoAccept": false, "minimumFare": 0 } })
+}
+
 /// A ride request of the user `name`.
-pub fn ride_request(name: &str) -> Call {
+pub(crate) fn ride_request(name: &str) -> Call {
     let body = json!({ "userId": format!("user#{name}"), "pickupLocation": pickup(), "destination": destination() });
     Call::new(Method::POST, "/v1/dispatches".to_owned()).body(body).key(format!("ask-{name}"))
 }
 
 /// The secrets in a problem document, apart from the caller's own dispatch in `current`.
-pub fn secrets_in_problem(status: StatusCode, body: &Value) -> Vec<String> {
+pub(crate) fn secrets_in_problem(status: StatusCode, body: &Value) -> Vec<String> {
     if status.is_success() {
         return Vec::new();
     }
@@ -312,7 +346,7 @@ fn is_retryable(status: StatusCode, body: &Value) -> bool {
 }
 
 #[derive(Clone)]
-pub struct Call {
+pub(crate) struct Call {
     method: Method,
     path: String,
     body: Option<Value>,
@@ -326,20 +360,20 @@ impl std::fmt::Debug for Call {
 }
 
 impl Call {
-    pub fn new(method: Method, path: String) -> Self {
+    pub(crate) fn new(method: Method, path: String) -> Self {
         Self { method, path, body: None, key: None }
     }
 
-    pub fn body(self, body: Value) -> Self {
+    pub(crate) fn body(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
     }
 
     /// The body.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         self.body.clone().unwrap_or_default()
     }
 
-    pub fn key(self, key: String) -> Self {
+    pub(crate) fn key(self, key: String) -> Self {
         Self { key: Some(key), ..self }
     }
 }

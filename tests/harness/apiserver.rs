@@ -1,30 +1,39 @@
-//! `etcd` and `kube-apiserver` as child processes of the test.
+//! The control plane of Kubernetes as child processes of the test: `etcd`, `kube-apiserver` and, on request,
+//! `kube-controller-manager`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::server::free_port;
 
-/// Start timeout. The server takes about ten seconds on a busy machine with two cores.
+/// Start timeout of a program. The server takes about ten seconds on a busy machine with two cores.
 const START_WITHIN: Duration = Duration::from_mins(2);
+/// Timeout until the API server validates by another definition. It takes milliseconds on an idle machine.
+const DEFINITION_WITHIN: Duration = Duration::from_secs(30);
+/// The definition's name.
+const DEFINITION: &str = "crd/dispatchsystems.dispatch.coactus.io";
 /// Attempts with new ports: another process may take a free port before the child binds it.
 const PORTS_TRIED: usize = 3;
+/// Polling interval.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const TOKEN: &str = "test-admin";
 /// The service account of `manifests/`, which has only the permissions of the shipped roles.
 const OPERATOR: &str = "coactus-system:dispatch-operator";
 const OPERATOR_TOKEN: &str = "test-operator";
 
-/// A running, empty API server. Both processes are killed on drop.
+/// A running, empty API server. All processes are killed on drop.
 ///
-/// No controllers run: nothing creates Pods for Deployments or collects garbage.
+/// No controllers run until [`Self::start_controllers`]: nothing creates Pods for Deployments or collects garbage.
 pub struct ApiServer {
     children: Vec<Child>,
     port: u16,
     folder: TempDir,
+    assets: PathBuf,
 }
 
 impl ApiServer {
@@ -89,15 +98,76 @@ impl ApiServer {
 
     /// Installs the resource definition and waits until it is served.
     pub fn install_crd(&self) -> anyhow::Result<()> {
-        let crd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd.yaml");
-        // kubectl validates with the server's schema, and this server does not know CEL rules.
-        self.kubectl(&["create", "--validate=false", "-f", &crd.display().to_string()])?;
-        let name = "crd/dispatchsystems.dispatch.coactus.io";
+        self.kubectl(&["create", "--save-config", "-f", &definition_file()])?;
         // `kubectl wait` fails for a definition that has no conditions yet, so wait for its accepted names first.
         let named = "--for=jsonpath={.status.acceptedNames.kind}=DispatchSystem";
-        self.kubectl(&["wait", named, "--timeout=60s", name])?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
+        self.kubectl(&["wait", named, "--timeout=60s", DEFINITION])?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", DEFINITION])?;
         Ok(())
+    }
+
+    /// Replaces the definition with one that has no rules and no patterns, as an earlier release might have. What it
+    /// stores may be invalid by the current definition.
+    pub async fn install_lax_crd(&self) -> anyhow::Result<()> {
+        let mut definition = definition()?;
+        without_rules(&mut definition);
+        self.replace_definition(&definition.to_string(), "", true).await
+    }
+
+    /// Replaces the definition with one that accepts any object.
+    pub async fn install_crd_without_schema(&self) -> anyhow::Result<()> {
+        let mut definition = definition()?;
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+            json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+        self.replace_definition(&definition.to_string(), "", true).await
+    }
+
+    /// Puts the current definition back.
+    pub async fn restore_crd(&self) -> anyhow::Result<()> {
+        self.replace_definition(&definition()?.to_string(), "must be 0 or 60 to 86400", false).await
+    }
+
+    /// Replaces the definition, and waits until the API server validates by it: until it accepts an object that
+    /// violates a rule, or refuses it with `refusal`.
+    async fn replace_definition(&self, definition: &str, refusal: &str, accepts: bool) -> anyhow::Result<()> {
+        self.kubectl(&["replace", "-f", &self.file("definition.json", definition)?])?;
+        let probe = json!({
+            "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem", "metadata": { "name": "probe" },
+            "spec": {
+                "city": "probe", "region": "ap-northeast-2", "timezone": "Asia/Seoul", "driftIntervalSeconds": 59,
+            },
+        });
+        let probe = self.file("probe.json", &probe.to_string())?;
+        let deadline = Instant::now() + DEFINITION_WITHIN;
+        loop {
+            let output = self.try_kubectl(&["create", "--dry-run=server", "-f", &probe])?;
+            let answer = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() == accepts && answer.contains(refusal) {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the definition was not in force within {DEFINITION_WITHIN:?}: {answer}"
+            );
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Starts the controller manager and waits until it works. Install the resource definition first: the garbage
+    /// collector discovers new kinds of owners only every half minute.
+    pub async fn start_controllers(&mut self) -> anyhow::Result<()> {
+        let program = self.assets.join("kube-controller-manager");
+        ensure!(program.exists(), "there is no {}, and this test needs a controller manager", program.display());
+        let args = [
+            format!("--kubeconfig={}", self.kubeconfig().display()),
+            "--leader-elect=false".to_owned(),
+            // Nothing asks it for its health or its metrics.
+            "--secure-port=0".to_owned(),
+            "--horizontal-pod-autoscaler-sync-period=1s".to_owned(),
+        ];
+        self.spawn(&program, &args)?;
+        // The controller manager creates it.
+        self.until_answered("the controller manager", &["get", "serviceaccount", "default"]).await
     }
 
     async fn start_once(assets: &Path) -> anyhow::Result<Self> {
@@ -133,14 +203,17 @@ impl ApiServer {
             // Large enough for the Services of a large fleet.
             "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
             "--allow-privileged=true".to_owned(),
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            // The Service `kubernetes` leads nowhere: no Pod runs.
+            "--endpoint-reconciler-type=none".to_owned(),
         ];
         make_key(&folder.path().join("sa.key"))?;
         write_kubeconfig(&folder.path().join("kubeconfig"), &format!("https://127.0.0.1:{port}"), TOKEN)?;
-        let mut running = Self { children: Vec::new(), port, folder };
+        let mut running = Self { children: Vec::new(), port, folder, assets: assets.to_owned() };
         running.spawn(&assets.join("etcd"), &etcd)?;
         running.spawn(&assets.join("kube-apiserver"), &server)?;
-        running.until_ready().await?;
+        running.until_answered("the API server", &["get", "--raw", "/readyz"]).await?;
+        // The default namespace is created shortly after the server is up.
+        running.until_answered("the API server", &["get", "namespace", "default"]).await?;
         Ok(running)
     }
 
@@ -151,30 +224,27 @@ impl ApiServer {
         Ok(())
     }
 
-    async fn until_ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until `kubectl` succeeds with these arguments. Fails at once if a program has ended.
+    async fn until_answered(&mut self, what: &str, args: &[&str]) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         loop {
             for child in &mut self.children {
                 if let Some(status) = child.try_wait()? {
-                    bail!("a program of the API server on port {} ended with {status}", self.port);
+                    bail!("a program of the control plane on port {} ended with {status}", self.port);
                 }
             }
-            // The bootstrap roles and the default namespace are created shortly after the server is up.
-            let ready = self.try_kubectl(&["get", "--raw", "/readyz"])?.status.success();
-            if ready && self.try_kubectl(&["get", "namespace", "default"])?.status.success() {
+            if self.try_kubectl(args)?.status.success() {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
-                bail!("the API server did not answer within {START_WITHIN:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            ensure!(Instant::now() < deadline, "{what} did not answer within {START_WITHIN:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        // The server first, so that it does not lose its store. Each call fails only if the process has already exited.
+        // The store last, so that no program loses it. Each call fails only if the process has already exited.
         for child in self.children.iter_mut().rev() {
             let _ = child.kill();
             let _ = child.wait();
@@ -195,6 +265,27 @@ fn assets() -> anyhow::Result<Option<PathBuf>> {
          tests that need them.",
     )?;
     Ok(Some(PathBuf::from(assets)))
+}
+
+fn definition_file() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd.yaml").display().to_string()
+}
+
+fn definition() -> anyhow::Result<Value> {
+    Ok(serde_yaml::from_str(&std::fs::read_to_string(definition_file())?)?)
+}
+
+/// Removes all validation rules and patterns of a definition.
+fn without_rules(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members
+                .retain(|name, value| name != "x-kubernetes-validations" && (name != "pattern" || !value.is_string()));
+            members.values_mut().for_each(without_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_rules),
+        _ => {}
+    }
 }
 
 /// Generates the key with which the server signs service account tokens.

@@ -1,5 +1,5 @@
 //! A fake Deployment controller, for an API server without controllers: it reports the Pods of every Deployment as
-//! available.
+//! available. For fleets whose thousands of Pods would only measure the controller manager.
 
 use std::path::Path;
 
@@ -11,41 +11,21 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config};
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Concurrent status writes.
 const CONCURRENCY: usize = 4;
 
-/// What the controller reports about the Pods of all Deployments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pods {
-    /// All replicas are available at once.
-    Serve,
-    /// All replicas exist but never become available.
-    NeverReady,
-    /// Nothing: the status is not written.
-    Untouched,
-}
-
 /// Writes the status of every Deployment in the cluster until it is dropped.
 pub struct Deployments {
-    pods: watch::Sender<Pods>,
     working: JoinHandle<()>,
 }
 
 impl Deployments {
-    /// Starts as the user of a kubeconfig, with [`Pods::Serve`].
+    /// Starts as the user of a kubeconfig.
     pub async fn start(kubeconfig: &Path) -> anyhow::Result<Self> {
         let client = client(kubeconfig).await?;
-        let (pods, wanted) = watch::channel(Pods::Serve);
-        let working = tokio::spawn(work(client, wanted));
-        Ok(Self { pods, working })
-    }
-
-    /// Changes what is reported, for existing and new Deployments.
-    pub fn let_pods(&self, pods: Pods) {
-        self.pods.send_replace(pods);
+        Ok(Self { working: tokio::spawn(async move { follow(&client).await }) })
     }
 }
 
@@ -62,27 +42,13 @@ pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-async fn work(client: Client, mut wanted: watch::Receiver<Pods>) {
-    loop {
-        let pods = *wanted.borrow_and_update();
-        tokio::select! {
-            // A change restarts the watch, which begins with a list of all Deployments.
-            changed = wanted.changed() => if changed.is_err() { return },
-            () = follow(&client, pods) => {}
-        }
-    }
-}
-
-async fn follow(client: &Client, pods: Pods) {
-    if pods == Pods::Untouched {
-        return std::future::pending().await;
-    }
+async fn follow(client: &Client) {
     let all: Api<Deployment> = Api::all(client.clone());
     let seen = watcher(all, watcher::Config::default()).default_backoff().applied_objects();
     // Failures are retried by the next event.
     let seen = seen.into_stream().filter_map(|found| async { found.ok() });
     seen.for_each_concurrent(CONCURRENCY, |deployment| async move {
-        if let Some(status) = status(&deployment, pods) {
+        if let Some(status) = status(&deployment) {
             write(client, &deployment, &status).await;
         }
     })
@@ -90,17 +56,15 @@ async fn follow(client: &Client, pods: Pods) {
 }
 
 /// The status a Deployment should have; `None` if it already has it.
-fn status(deployment: &Deployment, pods: Pods) -> Option<DeploymentStatus> {
+fn status(deployment: &Deployment) -> Option<DeploymentStatus> {
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let available = if pods == Pods::Serve { replicas } else { 0 };
     let previous = deployment.status.clone().unwrap_or_default();
     let wanted = DeploymentStatus {
         observed_generation: deployment.metadata.generation,
         replicas: Some(replicas),
         updated_replicas: Some(replicas),
-        ready_replicas: Some(available),
-        available_replicas: Some(available),
-        unavailable_replicas: Some(replicas - available),
+        ready_replicas: Some(replicas),
+        available_replicas: Some(replicas),
         ..previous.clone()
     };
     (without_zeros(&wanted) != without_zeros(&previous)).then_some(wanted)
@@ -114,7 +78,6 @@ fn without_zeros(status: &DeploymentStatus) -> DeploymentStatus {
         updated_replicas: counts(status.updated_replicas),
         ready_replicas: counts(status.ready_replicas),
         available_replicas: counts(status.available_replicas),
-        unavailable_replicas: counts(status.unavailable_replicas),
         ..status.clone()
     }
 }
@@ -123,6 +86,6 @@ async fn write(client: &Client, deployment: &Deployment, status: &DeploymentStat
     let (Some(namespace), Some(name)) = (&deployment.metadata.namespace, &deployment.metadata.name) else { return };
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let patch = json!({ "status": status });
-    // The Deployment may be gone, and a newer version triggers another event.
+    // The Deployment may be gone, and a later change of it triggers another event.
     let _ = api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
 }

@@ -7,7 +7,8 @@
 mod queries;
 mod stacks;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -83,12 +84,12 @@ impl FakeAws {
 
     /// Calls since the last call of this function, in order.
     pub fn take_calls(&self) -> Vec<Recorded> {
-        std::mem::take(&mut lock(&self.world.calls))
+        std::mem::take(&mut self.world.calls.lock())
     }
 
     /// Maximum number of concurrent operations so far.
     pub fn most_operations(&self) -> usize {
-        lock(&self.world.stacks).most_operations()
+        self.world.stacks.lock().most_operations()
     }
 }
 
@@ -96,10 +97,6 @@ impl Drop for FakeAws {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answer(State(world): State<Arc<World>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
@@ -115,8 +112,8 @@ async fn answer(State(world): State<Arc<World>>, method: Method, headers: Header
         // Bucket tags are read only before a stack is created, and there are no retained buckets.
         None => ("GetBucketTagging".to_owned(), Request::Bucket),
     };
-    lock(&world.calls).push(Recorded { at: Instant::now(), operation: operation.clone() });
-    let mut stacks = lock(&world.stacks);
+    world.calls.lock().push(Recorded { at: Instant::now(), operation: operation.clone() });
+    let mut stacks = world.stacks.lock();
     match request {
         Request::Json(request) => json_answer(&mut stacks, &operation, &request),
         Request::Query(fields) => match queries::answer(&mut stacks, &operation, &fields) {

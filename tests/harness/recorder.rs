@@ -5,11 +5,12 @@
 
 mod names;
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -64,6 +65,8 @@ pub struct Recorded {
     pub ended: Option<Instant>,
     /// Status of the response, even if it did not reach the client; `None` if there was none.
     pub status: Option<u16>,
+    /// Length of its body, if the server names it.
+    pub answer_bytes: Option<u64>,
 }
 
 impl Recorded {
@@ -194,12 +197,12 @@ impl Recorder {
 
     /// From now on `rule` decides what happens to each call.
     pub fn interfere(&self, rule: impl Fn(&Recorded) -> Fate + Send + Sync + 'static) {
-        *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rule));
+        *self.shared.rule.lock() = Some(Arc::new(rule));
     }
 
     /// From now on every call is forwarded. Held calls stay held.
     pub fn stop_interfering(&self) {
-        *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.shared.rule.lock() = None;
     }
 
     /// Waits until the calls satisfy a predicate.
@@ -229,13 +232,13 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.accepting.abort();
         // Cuts every connection.
-        self.shared.life.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.life.lock().take();
     }
 }
 
 impl Shared {
-    fn calls(&self) -> std::sync::MutexGuard<'_, Vec<Recorded>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn calls(&self) -> parking_lot::MutexGuard<'_, Vec<Recorded>> {
+        self.calls.lock()
     }
 
     fn record(&self, request: &Request<Body>, body: &Bytes) -> Recorded {
@@ -257,6 +260,7 @@ impl Shared {
             begun: Instant::now(),
             ended: None,
             status: None,
+            answer_bytes: None,
         };
         calls.push(call.clone());
         drop(calls);
@@ -271,8 +275,16 @@ impl Shared {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
+    fn measured(&self, of: &Recorded, answer: Option<&Response<Body>>) {
+        let length =
+            answer.and_then(|answer| answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok());
+        if let Some(call) = self.calls().get_mut(of.number).filter(|call| call.begun == of.begun) {
+            call.answer_bytes = length;
+        }
+    }
+
     fn fate(&self, call: &Recorded) -> Fate {
-        let rule = self.rule.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rule = self.rule.lock().clone();
         rule.map_or(Fate::Pass, |rule| rule(call))
     }
 }
@@ -324,6 +336,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         Fate::Pass | Fate::CutAfter | Fate::HoldAfter => {}
     }
     let answered = hand_on(&shared, request, body).await;
+    shared.measured(&call, answered.as_ref().ok());
     let status = answered.as_ref().ok().map(|answer| answer.status().as_u16());
     match fate {
         Fate::HoldAfter => {

@@ -4,8 +4,9 @@
 //!
 //! Records are in DynamoDB's JSON format; see [`dispatch_record`].
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -79,7 +80,7 @@ impl FakeStreams {
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+        self.script.lock()
     }
 
     fn with_shard<T>(&self, shard: &str, change: impl FnOnce(&mut Shard) -> T) -> T {
@@ -204,7 +205,7 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, headers: HeaderMap, bo
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut script = script.lock();
     *script.calls.entry(operation.clone()).or_insert(0) += 1;
     let failure = script.failures.iter().position(|(failing, _)| *failing == operation);
     let result = match failure.map(|index| script.failures.remove(index)) {

@@ -1,12 +1,16 @@
 //! Deletion of a system in every situation.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, ensure};
 use dispatch_operator::cloud::aws::AwsClients;
-use dispatch_tests::deployments::Pods;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::stage::{Replica, SOON, Stage, city, condition, is_true};
+use crate::stage::{LOOK_EVERY, Replica, SOON, Stage, city, condition, is_true};
+
+/// All kinds of worker objects.
+const WORKERS: &str = "deployments,configmaps,services,serviceaccounts,networkpolicies,poddisruptionbudgets,hpa";
 
 struct Scene<'a> {
     stage: &'a Stage,
@@ -45,6 +49,26 @@ impl Scene<'_> {
         Ok(self.aws.ports().tables.table(&format!("coactus-{namespace}-seoul")).await?.is_some())
     }
 
+    /// Worker objects that still exist, as `kind/name`.
+    fn workers(&self, namespace: &str) -> anyhow::Result<Vec<String>> {
+        let ours = "--selector=app.kubernetes.io/managed-by=dispatch-operator";
+        let list = self.stage.api.kubectl(&["get", "-n", namespace, WORKERS, ours, "--output=name"])?;
+        Ok(list.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until the garbage collector has deleted the worker objects.
+    async fn collected(&self, namespace: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let left = self.workers(namespace)?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{left:?} of {namespace} were not collected within {SOON:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     async fn made(&self, namespace: &str, spec: &Value) -> anyhow::Result<Value> {
         self.stage.apply(namespace, &city("seoul", spec))?;
         self.stage.until_ready((namespace, "seoul")).await
@@ -64,6 +88,7 @@ impl Scene<'_> {
         let deleted = self.stage.until_event(("retain", "seoul"), "Deleted").await?;
         let note = deleted["note"].as_str().unwrap_or_default();
         assert!(note.contains("retained: AWS::DynamoDB::Table coactus-retain-seoul"), "{note}");
+        self.collected("retain").await?;
         self.made("retain", &json!({})).await?;
         Ok(())
     }
@@ -104,12 +129,14 @@ impl Scene<'_> {
         let made = self.made("broken", &json!({ "notifications": fcm })).await?;
         let push = made["status"]["outputs"]["platformApplicationArn"].as_str().context("an application")?;
         stage.api.kubectl(&["delete", "secret", "-n", "broken", "fcm"])?;
-        // A spec that this API server stores and a newer one would reject.
+        // Stored before the definition had the rules.
         let wrong = json!({ "spec": {
             "region": "us-east-1", "dispatch": { "offerTimeoutSeconds": 600 },
             "queues": { "offers": { "retentionSeconds": 100 } }, "timezone": "Asia/Nowhere",
         } });
+        stage.api.install_lax_crd().await?;
         stage.patch("broken", "seoul", &wrong)?;
+        stage.api.restore_crd().await?;
         let refused = |system: &Value| condition(system, "Stalled").is_some_and(|c| c["reason"] == "InvalidSpec");
         stage.until(("broken", "seoul"), "refused", refused).await?;
         self.gone("broken").await?;
@@ -121,20 +148,18 @@ impl Scene<'_> {
     async fn a_foreground_cascade_waits_for_the_environment(&self) -> anyhow::Result<()> {
         let stage = self.stage;
         self.made("cascade", &json!({})).await?;
-        let list = ["get", "-n", "cascade", "deploy,configmap,service,serviceaccount,networkpolicy", "-o", "json"];
-        let children: Value = serde_json::from_str(&stage.api.kubectl(&list)?)?;
+        let list: Value =
+            serde_json::from_str(&stage.api.kubectl(&["get", "-n", "cascade", WORKERS, "--output=json"])?)?;
         let owned = |child: &Value| child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] == true;
         let ours = |child: &&Value| child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dispatch-operator";
-        let children = children["items"].as_array().context("a list")?;
-        assert_eq!(children.iter().filter(ours).count(), 11);
+        let children = list["items"].as_array().context("a list")?;
+        assert_eq!(children.iter().filter(ours).count(), 15);
         assert!(children.iter().filter(ours).all(owned), "the garbage collector finds them and waits for them");
         stage.api.kubectl(&["delete", "-n", "cascade", "dsys", "seoul", "--cascade=foreground", "--wait=false"])?;
-        // The other finalizer belongs to the garbage collector, which this cluster does not run.
-        let done = |system: &Value| system["metadata"]["finalizers"] == json!(["foregroundDeletion"]);
-        stage.until(("cascade", "seoul"), "released by the operator", done).await?;
-        ensure!(!self.has_stack("cascade").await?, "the operator removed its finalizer before the stack was gone");
-        stage.patch("cascade", "seoul", &json!({ "metadata": { "finalizers": null } }))?;
-        stage.until_gone(("cascade", "seoul")).await
+        stage.until_gone(("cascade", "seoul")).await?;
+        ensure!(!self.has_stack("cascade").await?, "the object was gone before its stack");
+        assert_eq!(self.workers("cascade")?, [""; 0], "the object was gone before its workers");
+        Ok(())
     }
 
     async fn an_object_without_resources_is_deleted_at_once(&self) -> anyhow::Result<()> {
@@ -151,11 +176,14 @@ impl Scene<'_> {
         let observed = |system: &Value| condition(system, "WorkersReady").is_some_and(|c| c["reason"] == "ObserveOnly");
         stage.until(("observe", "seoul"), "observed", observed).await?;
         let before = self.operator.aws.writes().len();
-        stage.deployments.let_pods(Pods::Untouched);
-        stage.delete("observe", "seoul")?;
+        let workers = self.workers("observe")?;
+        stage.api.kubectl(&["delete", "-n", "observe", "dsys", "seoul", "--cascade=orphan", "--wait=false"])?;
         stage.until_gone(("observe", "seoul")).await?;
         assert!(self.has_stack("observe").await?);
         assert_eq!(self.operator.aws.writes().len(), before);
+        assert_eq!(self.workers("observe")?, workers);
+        let owners = ["get", "-n", "observe", "deployments", "--output=jsonpath={.items[*].metadata.ownerReferences}"];
+        assert_eq!(stage.api.kubectl(&owners)?, "", "the garbage collector leaves them");
         Ok(())
     }
 }

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::stage::{HOME, Stage, city, kustomize, root};
-
-/// The kind that API servers before 1.21 do not serve.
-const NOT_SERVED: &str = "PodDisruptionBudget of policy/v1";
 
 fn documents(path: &str) -> anyhow::Result<Vec<Value>> {
     let text = std::fs::read_to_string(root().join(path)).with_context(|| path.to_owned())?;
@@ -46,46 +43,24 @@ async fn everything_shipped_is_accepted_and_the_operator_runs_in_one_namespace()
 }
 
 fn dry_run(stage: &Stage) -> anyhow::Result<()> {
-    let served = stage.api.kubectl(&["api-versions"])?;
-    let served: BTreeSet<&str> = served.lines().collect();
-    let mut skipped = BTreeSet::new();
     let mut namespaces: BTreeSet<String> = ["default", HOME].map(str::to_owned).into();
     for (from, objects) in shipped()? {
-        let (known, unknown): (Vec<Value>, Vec<Value>) = objects
-            .into_iter()
-            .filter(|object| !object.is_null())
-            .partition(|object| served.contains(object["apiVersion"].as_str().unwrap_or_default()));
-        for object in &unknown {
-            let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-            println!(
-                "skipped: {} {} of {from}: {} is not served",
-                text("kind"),
-                object["metadata"]["name"],
-                text("apiVersion")
-            );
-            skipped.insert(format!("{} of {}", text("kind"), text("apiVersion")));
-        }
-        for object in &known {
+        let objects: Vec<Value> = objects.into_iter().filter(|object| !object.is_null()).collect();
+        for object in &objects {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
             if namespaces.insert(namespace.to_owned()) {
                 stage.namespace(namespace)?;
             }
         }
-        if known.is_empty() {
-            continue;
-        }
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": known });
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         let path = stage.api.file("dry-run.json", &list.to_string())?;
-        // This server does not know the validation rules in the definition.
-        let validate = if from.ends_with("crd.yaml") { "--validate=false" } else { "--validate=true" };
-        let output = stage.api.kubectl(&["apply", "--dry-run=server", validate, "-f", &path]).context(from.clone())?;
-        assert_eq!(
-            output.lines().filter(|line| line.ends_with("(server dry run)")).count(),
-            known.len(),
-            "{from}: {output}"
-        );
+        let output = stage.api.try_kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path])?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (accepted, complaints) = (text(&output.stdout), text(&output.stderr));
+        ensure!(output.status.success() && complaints.is_empty(), "{from}: {complaints}");
+        let count = accepted.lines().filter(|line| line.ends_with("(server dry run)")).count();
+        assert_eq!(count, objects.len(), "{from}: {accepted}");
     }
-    assert!(skipped.iter().all(|kind| kind == NOT_SERVED), "{skipped:?}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use dispatch_tests::deployments::Pods;
+use dispatch_tests::kubelets::Pods;
 use dispatch_tests::recorder::Fate;
 use serde_json::json;
 
@@ -55,7 +55,7 @@ fn wait_times_out(stage: &Stage) -> anyhow::Result<bool> {
 async fn kubectl_wait_returns_when_the_spec_is_applied_and_columns_and_describe_show_the_status() -> anyhow::Result<()>
 {
     let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
-    stage.deployments.let_pods(Pods::NeverReady);
+    stage.kubelets.report(Pods::NotReady);
     let output = stage.api.kubectl(&["apply", "-f", &file("examples/seoul.yaml")])?;
     assert_eq!(output.trim(), "dispatchsystem.dispatch.coactus.io/seoul created");
     // No operator runs yet: neither kubectl nor a reader of kstatus may take the object for done.
@@ -69,7 +69,7 @@ async fn kubectl_wait_returns_when_the_spec_is_applied_and_columns_and_describe_
     let waiting = stage.until(SEOUL, "waiting for its workers", rolling).await?;
     assert!(is_true(&waiting, "StackReady") && is_true(&waiting, "Reconciling") && !is_true(&waiting, "WorkersReady"));
     wait.is_still_waiting()?;
-    stage.deployments.let_pods(Pods::Serve);
+    stage.kubelets.report(Pods::Ready);
     wait.succeeds()?;
     stage.until_ready(SEOUL).await?;
 
@@ -125,7 +125,7 @@ async fn a_creation_killed_half_way_reaches_the_state_of_an_undisturbed_one() ->
         ("dynamodb", "UpdateContinuousBackups", Fate::HoldAfter),
     ];
     for (number, (service, operation, fate)) in points.into_iter().enumerate() {
-        let namespace = format!("storm-{number}");
+        let namespace = format!("storm{number}");
         stage.namespace(&namespace)?;
         operator.aws.clear();
         let point = fate.clone();

@@ -11,8 +11,6 @@ fn settled(text: &str) -> String {
     let text = replaced(&text, r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID");
     let text = replaced(&text, r"\b[0-9a-f]{64}\b", "DIGEST");
     let text = replaced(&text, r"localhost:\d+", "localhost:PORT");
-    // Newer API servers serve it, and the message then has no such part.
-    let text = replaced(&text, r"; skipped: disruption budgets \(the cluster does not serve policy/v1\)", "");
     // A plan id is derived from the template; the emulator's account id has the same length and is kept.
     let plan = Regex::new(r"\b[0-9a-f]{12}\b").expect("a pattern");
     let kept = |found: &Captures<'_>| if &found[0] == "000000000000" { found[0].to_owned() } else { "PLAN".to_owned() };
@@ -20,7 +18,7 @@ fn settled(text: &str) -> String {
 }
 
 /// A table with cells separated by bars: the width of a column depends on the longest age in it.
-pub fn table(text: &str) -> String {
+pub(crate) fn table(text: &str) -> String {
     let cells = |line: &str| {
         let line = replaced(line.trim_end(), r" {2,}", " | ");
         replaced(&line, r"(^| \| )(\d+[smhd])+( \| |$)", "${1}AGE${3}")
@@ -30,7 +28,7 @@ pub fn table(text: &str) -> String {
 
 /// The output of `kubectl describe` from the status on. Events are sorted and deduplicated, because several have the
 /// same second.
-pub fn described(text: &str) -> String {
+pub(crate) fn described(text: &str) -> String {
     let status = text.find("\nStatus:").map_or(text, |start| &text[start + 1..]);
     let (status, events) = status.split_once("\nEvents:\n").unwrap_or((status, ""));
     let once = |line: &str| table(&replaced(line.trim(), r" \(x\d+ over [^)]*\)", ""));

@@ -1,5 +1,5 @@
-//! Test environment: an API server with the shipped permissions, an emulated AWS, recorders in front of both, and a
-//! fake Deployment controller.
+//! Test environment: a control plane of Kubernetes with the shipped permissions, fake kubelets, an emulated AWS, and
+//! recorders in front of the API server and of AWS.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use dispatch_api::dispatch_system::DispatchSystem;
 use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_tests::apiserver::ApiServer;
-use dispatch_tests::deployments::{Deployments, client};
+use dispatch_tests::deployments::client;
+use dispatch_tests::kubelets::Kubelets;
 use dispatch_tests::ministack::{Ministack, REGION};
 use dispatch_tests::operator::{OperatorProcess, Setup};
 use dispatch_tests::recorder::Recorder;
@@ -19,22 +20,22 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 /// Timeout of what takes a few seconds on an idle machine.
-pub const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 /// Polling interval.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The operator's own namespace.
-pub const HOME: &str = "coactus-system";
+pub(crate) const HOME: &str = "coactus-system";
 
 /// The environment without the operator.
-pub struct Stage {
+pub(crate) struct Stage {
     pub api: ApiServer,
     pub client: Client,
-    pub deployments: Deployments,
+    pub kubelets: Kubelets,
     ministack: Ministack,
 }
 
 /// One replica of the operator with the recorders in front of it.
-pub struct Replica {
+pub(crate) struct Replica {
     pub process: OperatorProcess,
     pub aws: Recorder,
     pub kubernetes: Recorder,
@@ -44,45 +45,44 @@ pub struct Replica {
     folder: PathBuf,
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// A file of the repository, for `kubectl -f`.
-pub fn file(path: &str) -> String {
+pub(crate) fn file(path: &str) -> String {
     root().join(path).display().to_string()
 }
 
 impl Stage {
     /// Starts the servers and installs the definition and one of the overlays, as `manifests/README.md` says. `None`
     /// where the tests that need an API server are skipped on request.
-    pub async fn set(overlay: &str) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn set(overlay: &str) -> anyhow::Result<Option<Self>> {
         let (api, ministack) = tokio::try_join!(ApiServer::start(), Ministack::start())?;
-        let Some(api) = api else { return Ok(None) };
+        let Some(mut api) = api else { return Ok(None) };
         api.install_crd()?;
+        api.start_controllers().await?;
         api.kubectl(&["create", "namespace", HOME])?;
         let objects = kustomize(&format!("manifests/overlays/{overlay}"))?;
-        // The API server of the tests is too old for it.
-        let known = objects.into_iter().filter(|object| object["apiVersion"] != "policy/v1");
-        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": known.collect::<Vec<_>>() });
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         api.kubectl(&["apply", "-f", &api.file("install.json", &list.to_string())?])?;
         let admin = api.kubeconfig();
-        let (client, deployments) = (client(&admin).await?, Deployments::start(&admin).await?);
-        Ok(Some(Self { api, client, deployments, ministack }))
+        let (client, kubelets) = (client(&admin).await?, Kubelets::start(&admin).await?);
+        Ok(Some(Self { api, client, kubelets, ministack }))
     }
 
     /// AWS clients, for changes made outside the operator.
-    pub async fn aws(&self) -> AwsClients {
+    pub(crate) async fn aws(&self) -> AwsClients {
         AwsClients::emulated(REGION, &self.ministack.endpoint()).await
     }
 
     /// Starts an operator with a single replica.
-    pub async fn operator(&self, args: &[&str]) -> anyhow::Result<Replica> {
+    pub(crate) async fn operator(&self, args: &[&str]) -> anyhow::Result<Replica> {
         self.replica("operator", args).await
     }
 
     /// Starts one replica.
-    pub async fn replica(&self, name: &str, args: &[&str]) -> anyhow::Result<Replica> {
+    pub(crate) async fn replica(&self, name: &str, args: &[&str]) -> anyhow::Result<Replica> {
         let aws = Recorder::aws(&self.ministack.endpoint()).await?;
         let kubernetes = Recorder::kubernetes(&self.api.url()).await?;
         let kubeconfig = self.api.operator_kubeconfig(name, &kubernetes.endpoint())?;
@@ -94,38 +94,43 @@ impl Stage {
     }
 
     /// Creates a namespace.
-    pub fn namespace(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) fn namespace(&self, name: &str) -> anyhow::Result<()> {
         self.api.kubectl(&["create", "namespace", name])?;
         Ok(())
     }
 
     /// Applies a manifest, as `kubectl apply -f -` does.
-    pub fn apply(&self, namespace: &str, text: &str) -> anyhow::Result<String> {
+    pub(crate) fn apply(&self, namespace: &str, text: &str) -> anyhow::Result<String> {
         let name = format!("apply-{namespace}.yaml");
         self.api.kubectl(&["apply", "-n", namespace, "-f", &self.api.file(&name, text)?])
     }
 
     /// Changes an object as `kubectl patch` does.
-    pub fn patch(&self, namespace: &str, name: &str, patch: &Value) -> anyhow::Result<()> {
+    pub(crate) fn patch(&self, namespace: &str, name: &str, patch: &Value) -> anyhow::Result<()> {
         self.api.kubectl(&["patch", "-n", namespace, "dsys", name, "--type=merge", "-p", &patch.to_string()])?;
         Ok(())
     }
 
     /// Deletes an object without waiting until it is gone.
-    pub fn delete(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+    pub(crate) fn delete(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
         self.api.kubectl(&["delete", "-n", namespace, "dsys", name, "--wait=false"])?;
         Ok(())
     }
 
     /// Reads an object.
-    pub async fn system(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
+    pub(crate) async fn system(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
         let resource = ApiResource::erase::<DispatchSystem>(&());
         let systems: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         Ok(systems.get_opt(name).await?.map(serde_json::to_value).transpose()?)
     }
 
     /// Waits until an object satisfies a predicate, and returns it.
-    pub async fn until(&self, at: (&str, &str), what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    pub(crate) async fn until(
+        &self,
+        at: (&str, &str),
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let deadline = Instant::now() + SOON;
         loop {
             let found = self.system(at.0, at.1).await?;
@@ -141,12 +146,12 @@ impl Stage {
     }
 
     /// Waits until an object is ready for its current spec.
-    pub async fn until_ready(&self, at: (&str, &str)) -> anyhow::Result<Value> {
+    pub(crate) async fn until_ready(&self, at: (&str, &str)) -> anyhow::Result<Value> {
         self.until(at, "ready", is_ready).await
     }
 
     /// Waits until an object is gone.
-    pub async fn until_gone(&self, at: (&str, &str)) -> anyhow::Result<()> {
+    pub(crate) async fn until_gone(&self, at: (&str, &str)) -> anyhow::Result<()> {
         let deadline = Instant::now() + SOON;
         while let Some(found) = self.system(at.0, at.1).await? {
             ensure!(Instant::now() < deadline, "{at:?} was not gone within {SOON:?}: {:#?}", found["status"]);
@@ -156,7 +161,7 @@ impl Stage {
     }
 
     /// The events about an object.
-    pub fn events(&self, namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
+    pub(crate) fn events(&self, namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
         let text = self.api.kubectl(&["get", "events.v1.events.k8s.io", "-n", namespace, "-o", "json"])?;
         let all: Value = serde_json::from_str(&text)?;
         let items = all["items"].as_array().context("a list")?;
@@ -164,7 +169,7 @@ impl Stage {
     }
 
     /// Waits until an event with this reason is published about an object, and returns it.
-    pub async fn until_event(&self, at: (&str, &str), reason: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn until_event(&self, at: (&str, &str), reason: &str) -> anyhow::Result<Value> {
         let deadline = Instant::now() + SOON;
         loop {
             let events = self.events(at.0, at.1)?;
@@ -180,7 +185,7 @@ impl Stage {
 
 impl Replica {
     /// Restarts the process after its end, with the same recorders.
-    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
         let endpoint = self.aws.endpoint();
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let (kubeconfig, folder) = (&self.kubeconfig, &self.folder);
@@ -190,7 +195,7 @@ impl Replica {
     }
 
     /// Fails if a request was denied for a missing permission.
-    pub fn was_never_denied(&self) -> anyhow::Result<()> {
+    pub(crate) fn was_never_denied(&self) -> anyhow::Result<()> {
         let calls = self.kubernetes.calls();
         let denied: Vec<String> =
             calls.iter().filter(|call| matches!(call.status, Some(401 | 403))).map(ToString::to_string).collect();
@@ -201,7 +206,7 @@ impl Replica {
 }
 
 /// The objects that kustomize renders from a folder.
-pub fn kustomize(folder: &str) -> anyhow::Result<Vec<Value>> {
+pub(crate) fn kustomize(folder: &str) -> anyhow::Result<Vec<Value>> {
     use serde::Deserialize as _;
     let output = Command::new("kubectl").args(["kustomize", folder]).current_dir(root()).output()?;
     ensure!(output.status.success(), "kubectl kustomize {folder}: {}", String::from_utf8_lossy(&output.stderr));
@@ -210,22 +215,22 @@ pub fn kustomize(folder: &str) -> anyhow::Result<Vec<Value>> {
 }
 
 /// A condition of an object.
-pub fn condition<'a>(system: &'a Value, kind: &str) -> Option<&'a Value> {
+pub(crate) fn condition<'a>(system: &'a Value, kind: &str) -> Option<&'a Value> {
     system["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
 /// Whether a condition is true.
-pub fn is_true(system: &Value, kind: &str) -> bool {
+pub(crate) fn is_true(system: &Value, kind: &str) -> bool {
     condition(system, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// Whether it is ready for its current spec.
-pub fn is_ready(system: &Value) -> bool {
+pub(crate) fn is_ready(system: &Value) -> bool {
     system["metadata"]["generation"] == system["status"]["observedGeneration"] && is_true(system, "Ready")
 }
 
 /// A minimal system with additional spec fields, as JSON.
-pub fn city(name: &str, spec: &Value) -> String {
+pub(crate) fn city(name: &str, spec: &Value) -> String {
     let mut system = serde_json::json!({
         "apiVersion": "dispatch.coactus.io/v1alpha1",
         "kind": "DispatchSystem",

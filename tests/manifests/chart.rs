@@ -170,3 +170,29 @@ fn optional_objects_are_well_formed() {
     assert_eq!(of(&objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["targetLabel"], "system");
     assert!(of(&objects, "ServiceMonitor")["spec"]["endpoints"][0]["port"] == "admin");
 }
+
+/// `scripts/env.sh` has the versions on which the suites run.
+#[test]
+fn the_supported_versions_of_kubernetes_are_the_tested_ones() {
+    let scripts = text("scripts/env.sh");
+    let minor = |name: &str| {
+        let version = scripts.split(name).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a version");
+        version.rsplit_once('.').expect("three numbers").0.to_owned()
+    };
+    let (oldest, newest) = (minor("kubernetes_oldest="), minor("kubernetes_newest="));
+    let range = format!("Kubernetes {oldest} to {newest}");
+    for file in ["README.md", "manifests/README.md", "docs/versioning.md"] {
+        let words = text(file).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(&range), "{file}");
+    }
+    assert!(text("manifests/chart/Chart.yaml").contains(&format!("kubeVersion: \">={oldest}.0-0\"")));
+}
+
+/// Many tools, for example in Python, read YAML 1.1.
+#[test]
+fn readers_of_yaml_1_1_and_1_2_see_the_same_definition() {
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let printed = output_of(Command::new(python()).args(["-c", script, "manifests/crd.yaml"]));
+    let read: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(vec![read], documents(&text("manifests/crd.yaml")));
+}

@@ -7,18 +7,18 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 /// The two kustomize overlays of the operator.
-pub const OVERLAYS: [&str; 2] = ["manifests/overlays/cluster-wide", "manifests/overlays/namespaced"];
+pub(crate) const OVERLAYS: [&str; 2] = ["manifests/overlays/cluster-wide", "manifests/overlays/namespaced"];
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this package").to_owned()
 }
 
-pub fn text(path: &str) -> String {
+pub(crate) fn text(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// All documents of a YAML text except empty ones.
-pub fn documents(text: &str) -> Vec<Value> {
+pub(crate) fn documents(text: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(text)
         .map(|document| Value::deserialize(document).expect("YAML"))
         .filter(|document| !document.is_null())
@@ -26,19 +26,19 @@ pub fn documents(text: &str) -> Vec<Value> {
 }
 
 /// The Python of the workspace's virtual environment, which contains the tools of the tests.
-pub fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     root().join(".venv/bin/python")
 }
 
 /// Standard output of a program that must succeed.
-pub fn output_of(command: &mut Command) -> String {
+pub(crate) fn output_of(command: &mut Command) -> String {
     let output = command.current_dir(root()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Whether a program can be started. If not, reports that the test is skipped.
-pub fn has(program: &str, test: &str) -> bool {
+pub(crate) fn has(program: &str, test: &str) -> bool {
     let found = Command::new(program).arg("help").output().is_ok();
     if !found {
         println!("skipped: {test} needs {program} on PATH");
@@ -47,12 +47,12 @@ pub fn has(program: &str, test: &str) -> bool {
 }
 
 /// The output of kustomize for a folder.
-pub fn kustomize(folder: &str) -> String {
+pub(crate) fn kustomize(folder: &str) -> String {
     output_of(Command::new("kubectl").args(["kustomize", folder]))
 }
 
 /// All files in a folder, recursively.
-pub fn files(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(next) = folders.pop() {
@@ -66,7 +66,7 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 /// Compares a generated file with its expected content, or writes it if `UPDATE_GENERATED` is set.
-pub fn assert_generated(path: &str, made: &Value) {
+pub(crate) fn assert_generated(path: &str, made: &Value) {
     let made = format!("{made:#}\n");
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         std::fs::write(root().join(path), &made).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -74,6 +74,6 @@ pub fn assert_generated(path: &str, made: &Value) {
     assert!(made == text(path), "{path} is stale: run `make generate`");
 }
 
-pub fn strings(list: &Value) -> Vec<&str> {
+pub(crate) fn strings(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::objects::{OVERLAYS, documents, has, kustomize, text};
 
 /// Checks the level "restricted" of the Kubernetes Pod Security Standards, and additional rules of this project.
-pub fn assert_restricted(pod: &Value) {
+pub(crate) fn assert_restricted(pod: &Value) {
     for field in ["hostNetwork", "hostPID", "hostIPC"] {
         assert!(pod[field].is_null(), "{field}");
     }
@@ -42,7 +42,7 @@ fn the_operator_runs_restricted() {
 }
 
 /// Checks which addresses the operator may connect to, and who may read its metrics.
-pub fn assert_closed(policy: &Value) {
+pub(crate) fn assert_closed(policy: &Value) {
     let spec = &policy["spec"];
     assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]), "everything else must be denied");
     let ingress = spec["ingress"].as_array().expect("ingress");
@@ -83,7 +83,7 @@ fn every_selector_matches_the_operator() {
     }
 }
 
-pub fn assert_selectors(objects: &[Value]) {
+pub(crate) fn assert_selectors(objects: &[Value]) {
     let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("a {kind}"));
     let deployment = of("Deployment");
     let pod = &deployment["spec"]["template"]["metadata"]["labels"];

@@ -17,7 +17,7 @@ const NEVER_ON: [&str; 8] = [
     "customresourcedefinitions",
 ];
 
-pub fn assert_minimal(role: &Value) {
+pub(crate) fn assert_minimal(role: &Value) {
     for rule in role["rules"].as_array().expect("rules") {
         let shown = rule.to_string();
         assert!(strings(&rule["verbs"]).iter().all(|verb| !NEVER.contains(verb)), "{shown}");
@@ -34,7 +34,7 @@ pub fn assert_minimal(role: &Value) {
 }
 
 /// Verbs of every rule that allows more than reading Secrets by name.
-pub fn writes_secrets(objects: &[Value]) -> Vec<Value> {
+pub(crate) fn writes_secrets(objects: &[Value]) -> Vec<Value> {
     let rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
     let of_secrets = rules.filter(|rule| strings(&rule["resources"]).contains(&"secrets"));
     of_secrets.map(|rule| rule["verbs"].clone()).filter(|verbs| *verbs != json!(["get"])).collect()

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::engine::plan::workers::Served;
 use dispatch_operator::engine::secrets::Secrets;
 use dispatch_operator::engine::settings::Mode;
 use dispatch_operator::engine::status::{ConnectionFinding, ConnectionState};
@@ -66,6 +65,7 @@ impl Stage {
             secrets: &self.secrets,
             recorded: self.recorded.as_deref(),
             taken: None,
+            takes_over: false,
         };
         let ConnectionFinding { state, secret_name } = connection.step(&self.cluster).await?;
         self.recorded = secret_name;
@@ -82,8 +82,14 @@ impl Stage {
 
     /// Applies the worker objects and returns the name that another owner has, if any.
     async fn pool(&self) -> anyhow::Result<Option<String>> {
-        let (served, mode) = (Served::default(), Mode::CarryOut);
-        let setting = Setting { image: "runtime", endpoint_url: None, cache_secret_version: None, served, mode };
+        let setting = Setting {
+            image: "runtime",
+            endpoint_url: None,
+            cache_secret_version: None,
+            mode: Mode::CarryOut,
+            takes_over: false,
+            looks_first: false,
+        };
         Ok(worker_deployments::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }
 

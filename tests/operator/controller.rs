@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::ensure;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::Ports;
-use dispatch_operator::engine::plan::workers::Served;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::kubernetes::infra::cluster::Cluster;
@@ -54,11 +53,7 @@ struct Stage {
 impl Stage {
     async fn start(manifest: &str) -> anyhow::Result<Option<Self>> {
         let Some(server) = ApiServer::start().await? else { return Ok(None) };
-        // kubectl validates with the server's schema, which may be older than the rules of the definition.
-        let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/crd.yaml");
-        server.kubectl(&["create", "--validate=false", "-f", definition])?;
-        let name = "crd/dispatchsystems.dispatch.coactus.io";
-        server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", name])?;
+        server.install_crd()?;
         let client = operator_of(&server).await?;
         allow_secrets(&server)?;
         let file = server.file("system.yaml", manifest)?;
@@ -85,7 +80,6 @@ impl Stage {
                 defaults: Defaults::default(),
             },
             clock,
-            served: Served::default(),
             objects: Objects::new(20),
         }
     }

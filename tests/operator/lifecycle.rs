@@ -1,6 +1,7 @@
 //! The whole life of a system: create, no-op, update, drift, destroy.
 
 use anyhow::Context as _;
+use dispatch_api::conditions::{ConditionType, Reason};
 use dispatch_operator::cloud::aws::AwsClients;
 use dispatch_operator::cloud::ports::QueueSettings;
 use dispatch_operator::cloud::{ChangeKind, ResourceChange};
@@ -11,8 +12,9 @@ use dispatch_operator::engine::progress::{Event, Silent};
 use dispatch_operator::engine::reconcile::{preview, reconcile};
 use dispatch_operator::testing::fcm_key;
 use dispatch_tests::ministack::{Ministack, REGION};
+use secrecy::ExposeSecret as _;
 
-use crate::support::{SEOUL, apply, seoul, settings};
+use crate::support::{SEOUL, apply, condition, seoul, settings};
 
 #[tokio::test]
 async fn a_system_is_created_unchanged_updated_corrected_and_destroyed() -> anyhow::Result<()> {
@@ -88,7 +90,8 @@ async fn a_deletion_with_data_leaves_nothing() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_push_credential_reaches_sns_and_is_deleted_with_the_system() -> anyhow::Result<()> {
     let ministack = Ministack::start().await?;
-    let ports = AwsClients::emulated(REGION, &ministack.endpoint()).await.ports();
+    let clients = AwsClients::emulated(REGION, &ministack.endpoint()).await;
+    let ports = clients.ports();
     let fcm = "notifications: { fcm: { serviceAccountSecretRef: { name: fcm, key: key.json } } }\n  cache:";
     let system = seoul(&SEOUL.replacen("cache:", fcm, 1))?;
     let error = reconcile(&system, &ports, &settings(), &mut Silent).await.err().context("no secret was given")?;
@@ -100,6 +103,18 @@ async fn the_push_credential_reaches_sns_and_is_deleted_with_the_system() -> any
     let arn = done.outputs.and_then(|outputs| outputs.platform_application_arn).context("an application")?;
     assert!(ports.push.exists(&arn).await?);
     assert!(!reconcile(&system, &ports, &with_key, &mut Silent).await?.changed);
+
+    // SNS disables an application whose key FCM rejects.
+    let sns = aws_sdk_sns::Client::new(clients.config());
+    let disable = sns.set_platform_application_attributes().platform_application_arn(&arn);
+    disable.attributes("Enabled", "false").send().await?;
+    let disabled = reconcile(&system, &ports, &with_key, &mut Silent).await?;
+    assert!(disabled.is_ready(), "{:#?}", disabled.status);
+    assert_eq!(condition(&disabled, ConditionType::PushReady).0, Reason::PushDisabled);
+    let other = fcm_key().expose_secret().replace("not a key", "another key");
+    with_key.secrets.insert("fcm", "key.json", other.into());
+    let repaired = reconcile(&system, &ports, &with_key, &mut Silent).await?;
+    assert_eq!(condition(&repaired, ConditionType::PushReady).0, Reason::PushEnabled);
     destroy(&system, &ports, &settings(), &mut Silent).await?;
     assert!(!ports.push.exists(&arn).await?);
     Ok(())

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::Tag;
 use dispatch_api::conditions::{ConditionType, Reason};
+use dispatch_api::dispatch_system::DeletionPolicy;
 use dispatch_operator::engine::destroy::{DestroyError, destroy};
 use dispatch_operator::engine::plan::ownership::{Adoption, SYSTEM_TAG, UID_TAG};
 use dispatch_operator::engine::progress::Silent;
@@ -32,6 +33,28 @@ async fn a_stack_that_another_client_made_under_our_name_is_not_changed() -> any
     let refused = destroy(&system, &account.ports, &settings(), &mut Silent).await;
     assert!(matches!(refused, Err(DestroyError::OwnedByAnother(_))), "{refused:?}");
     assert_eq!(account.ports.stacks.describe(&system.names.stack).await?.context("the stack")?, before);
+    Ok(())
+}
+
+/// `team-a` and `seoul` once had the names of `team` and `a-seoul`. The stack of the first keeps them, the second gets
+/// its own, and deleting the second with all its data leaves the first as it is.
+#[tokio::test]
+async fn two_systems_whose_names_were_once_the_same_have_stacks_and_data_of_their_own() -> anyhow::Result<()> {
+    let account = Account::start().await?;
+    let named = |namespace: &str, name: &str| {
+        seoul(&SEOUL.replace("  name: seoul\n", &format!("  name: {name}\n  namespace: {namespace}\n")))
+    };
+    let (victim, mut other) = (named("team-a", "seoul")?, named("team", "a-seoul")?);
+    assert!(apply(&victim.under_former_names(), &account.ports).await?.0.is_ready());
+    assert!(!apply(&victim, &account.ports).await?.0.changed, "it is found by its former name");
+    other.deletion_policy = DeletionPolicy::Delete;
+    assert!(apply(&other, &account.ports).await?.0.is_ready());
+    let stack = |name: &'static str| account.ports.stacks.describe(name);
+    assert!(stack("coactus-team-a-seoul").await?.is_some() && stack("coactus-team-a-seoul-4").await?.is_some());
+    destroy(&other, &account.ports, &settings(), &mut Silent).await?;
+    assert!(stack("coactus-team-a-seoul-4").await?.is_none());
+    assert!(account.ports.tables.table("coactus-team-a-seoul").await?.is_some());
+    assert!(!apply(&victim, &account.ports).await?.0.changed);
     Ok(())
 }
 

@@ -16,16 +16,16 @@ use dispatch_tests::ministack::{Ministack, REGION};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 /// The example manifest.
-pub const SEOUL: &str = include_str!("../../examples/seoul.yaml");
+pub(crate) const SEOUL: &str = include_str!("../../examples/seoul.yaml");
 
 /// Parses and validates a manifest.
-pub fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
+pub(crate) fn seoul(text: &str) -> anyhow::Result<ValidatedSystem> {
     let systems = read_manifests(text)?;
     Ok(ValidatedSystem::try_from_raw(systems.first().context("one system")?)?)
 }
 
 /// Settings with short pauses: the emulator finishes at once.
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let wait_policy = WaitPolicy {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(200),
@@ -35,7 +35,7 @@ pub fn settings() -> Settings {
 }
 
 /// Reconciles once and collects the progress events.
-pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(ReconcileReport, Vec<Event>)> {
+pub(crate) async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(ReconcileReport, Vec<Event>)> {
     let mut events = Vec::new();
     let mut listen = |event| events.push(event);
     let done = reconcile(system, ports, &settings(), &mut listen).await?;
@@ -43,7 +43,7 @@ pub async fn apply(system: &ValidatedSystem, ports: &Ports) -> anyhow::Result<(R
 }
 
 /// An empty emulator, its clients and the engine's ports.
-pub struct Account {
+pub(crate) struct Account {
     /// The emulator runs until this is dropped.
     _ministack: Ministack,
     /// Clients for changes outside the engine.
@@ -52,7 +52,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let ministack = Ministack::start().await?;
         let aws = AwsClients::emulated(REGION, &ministack.endpoint()).await;
         let ports = aws.ports();
@@ -61,20 +61,20 @@ impl Account {
 }
 
 /// Reason and message of a condition.
-pub fn condition(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
+pub(crate) fn condition(done: &ReconcileReport, kind: ConditionType) -> (String, String) {
     let found = done.status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }
 
 /// User of the operator on an API server, with no permissions other than those of the manifests.
-pub const OPERATOR: &str = "dispatch-operator";
+pub(crate) const OPERATOR: &str = "dispatch-operator";
 
 fn manifest(path: &str) -> String {
     format!("{}/../manifests/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A client of the operator's user, with the permissions of the cluster-wide overlay.
-pub async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
+pub(crate) async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
     server.kubectl(&["apply", "-f", &manifest("overlays/cluster-wide/cluster-role.yaml")])?;
     let user = format!("--user={OPERATOR}");
     server.kubectl(&["create", "clusterrolebinding", "operator", "--clusterrole=dispatch-operator", &user])?;
@@ -86,7 +86,7 @@ pub async fn operator_of(server: &ApiServer) -> anyhow::Result<kube::Client> {
 }
 
 /// Grants the permission of the kustomize component.
-pub fn allow_secrets(server: &ApiServer) -> anyhow::Result<()> {
+pub(crate) fn allow_secrets(server: &ApiServer) -> anyhow::Result<()> {
     let rule = std::fs::read_to_string(manifest("components/connection-secrets/rule.yaml"))?;
     let patch = serde_json::to_string(&serde_yaml::from_str::<serde_yaml::Value>(&rule)?)?;
     server.kubectl(&["patch", "clusterrole", OPERATOR, "--type=json", "--patch", &patch])?;

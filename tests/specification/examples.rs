@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use dispatch_core::dispatch::EventEntry;
 use dispatch_core::person::DriverPreferences;
+use dispatch_core::route::RouteEntry;
 use dispatch_http_types::NotificationBody;
-use dispatch_runtime::ports::TimerMessage;
-use dispatch_runtime::store::entity::{
-    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, EventEntry, RouteEntry,
-    UserDispatchHistoryItem, UserItem,
+use dispatch_runtime::adapters::store::entity::{
+    DispatchItem, DriverCompletedRideItem, DriverItem, DriverStatusHistoryItem, UserDispatchHistoryItem, UserItem,
 };
+use dispatch_runtime::ports::TimerMessage;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -11,7 +11,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 /// Attributes that are additions to the specification; everything else must be as in its text.
-const ADDITIONS: [&str; 6] = ["offerSeq", "ver", "matching", "distanceMeters", "durationSeconds", "deviceEndpointArn"];
+const ADDITIONS: [&str; 7] =
+    ["offerSeq", "ver", "matching", "distanceMeters", "durationSeconds", "deviceEndpointArn", "expiresAt"];
 
 /// An example of the specification, by the name of its file.
 fn fixture(name: &str) -> Value {

@@ -5,16 +5,29 @@
 pub const RECONCILE_REQUESTED_AT: &str = "dispatch.coactus.io/reconcile-requested-at";
 /// Id of the approved plan, as in `status.lastPlan.id`. It approves no other plan.
 pub const APPROVE: &str = "dispatch.coactus.io/approve";
-/// Name of the stack, `coactus-<namespace>-<name>`, that the operator may adopt although its tags name another owner or
-/// none.
+/// Name of the stack, as in `status.stackArn`, that the operator may adopt although its tags name another owner or
+/// none. Needs the consent [`ADOPTIONS`].
 pub const ADOPT: &str = "dispatch.coactus.io/adopt";
+/// On a namespace: what its systems may take over, as `<name>=<owner>` separated by commas: the name of the system,
+/// and the value of the tag `coactus:system` of the stack or data (`<namespace>/<name>`), or `unowned` for a resource
+/// without that tag. It is the consent to [`ADOPT`], which the author of a system cannot give.
+pub const ADOPTIONS: &str = "dispatch.coactus.io/adoptions";
+/// On a namespace: table names, separated by commas, that its systems may choose in `spec.table.name` besides their
+/// own.
+pub const ALLOWED_TABLE_NAMES: &str = "dispatch.coactus.io/allowed-table-names";
+/// On a namespace: approvals of a second person, as `<name>=<plan id>` separated by commas, or
+/// `<name>=delete` for a deletion that deletes data. Used instead of [`APPROVE`] if the operator runs with
+/// `--require-second-approver`.
+pub const APPROVALS: &str = "dispatch.coactus.io/approvals";
+/// Value of [`APPROVALS`] that approves a deletion.
+pub const APPROVAL_OF_DELETION: &str = "delete";
 /// On a namespace: `Retain` or `Delete`, the default for systems whose spec has no `deletionPolicy`.
 pub const NAMESPACE_DELETION_POLICY: &str = "dispatch.coactus.io/deletion-policy";
 /// On a namespace: the role ARNs, separated by commas, that `spec.aws.roleArn` of its systems may name. Enforced if the
 /// operator runs with `--require-role-allow-list`.
 pub const ALLOWED_ROLE_ARNS: &str = "dispatch.coactus.io/allowed-role-arns";
-/// `true` makes the operator plan only: `status.lastPlan` shows the changes, and neither AWS resources nor workers are
-/// modified.
+/// Any value except `false` makes the operator plan only: `status.lastPlan` shows the changes, and neither AWS
+/// resources nor workers are modified.
 pub const DRY_RUN: &str = "dispatch.coactus.io/dry-run";
 /// Logical ids, separated by commas, of resources to skip in a rollback that failed (`UPDATE_ROLLBACK_FAILED`) or in a
 /// deletion that failed (`DELETE_FAILED`). It has no effect in any other stack state. The id of a resource that did not

@@ -64,6 +64,8 @@ spelled! {
         WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
         ExportsReady = "ExportsReady":
             "Scheduled exports of the table succeed. Absent without a schedule; not part of `Ready`.",
+        PushReady = "PushReady":
+            "SNS accepts push notifications. Absent unless `spec.notifications.fcm` is set; not part of `Ready`.",
         ConnectionPublished = "ConnectionPublished":
             "Names and addresses are published. Absent unless `spec.connection` is set; not part of `Ready`.",
         Drifted = "Drifted": "A resource was changed outside the operator.",
@@ -125,9 +127,12 @@ spelled! {
         InvalidPushCredential = "InvalidPushCredential": "SNS rejects the service account key.",
         InvalidSecret = "InvalidSecret": "A Secret that the spec names has an unusable value.",
         InvalidSpec = "InvalidSpec": "The spec is invalid; the message names the field.",
-        KubernetesUnavailable = "KubernetesUnavailable":
-            "The Kubernetes API server cannot be reached or rejects a call.",
-        NameTaken = "NameTaken": "An object of that name exists and has another owner.",
+        KubernetesForbidden = "KubernetesForbidden":
+            "The Kubernetes API server forbids a call: a permission is missing, or a quota or policy refuses it.",
+        KubernetesRefused = "KubernetesRefused":
+            "The Kubernetes API server rejects an object as invalid; the message names it.",
+        KubernetesUnavailable = "KubernetesUnavailable": "The Kubernetes API server cannot be reached.",
+        NameTaken = "NameTaken": "An object of that name exists in the cluster and has another owner; it is not changed.",
         NotAdoptable = "NotAdoptable": "Retained data does not match what the template describes.",
         NotCreated = "NotCreated": "The stack does not exist.",
         NothingPending = "NothingPending": "No plan is pending.",
@@ -136,6 +141,9 @@ spelled! {
         OwnedByAnother = "OwnedByAnother": "The stack, or retained data, carries another owner's tags.",
         Publishing = "Publishing": "The connection Secret is being created.",
         Published = "Published": "Names and addresses are published.",
+        PushDisabled = "PushDisabled":
+            "SNS has disabled the platform application, because FCM rejects the service account key, or a person did.",
+        PushEnabled = "PushEnabled": "The platform application is enabled.",
         ResourceGone = "ResourceGone": "A resource of the stack was deleted outside the operator.",
         RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
         RoleNotAllowed = "RoleNotAllowed": "The namespace does not allow the role that the spec names.",
@@ -151,6 +159,8 @@ spelled! {
         StackNotReady = "StackNotReady": "The resources are not inspected until the stack is complete.",
         StackStalled = "StackStalled": "The stack is in a state that requires manual action.",
         Suspended = "Suspended": "`spec.suspend` is `true`.",
+        TableNameNotAllowed = "TableNameNotAllowed":
+            "The namespace does not allow a table name that is not the system's own.",
         TemplateTooLarge = "TemplateTooLarge": "The rendered template exceeds CloudFormation's limit.",
         UnknownStackState = "UnknownStackState": "The stack is in a state that this version does not recognize.",
         UpdateRollbackFailed = "UpdateRollbackFailed": "An update failed, and so did its rollback.",
@@ -181,6 +191,8 @@ spelled! {
         ExportCompleted = "ExportCompleted": "An export completed.",
         ExportFailed = "ExportFailed": "An export failed or could not be started.",
         ConnectionNotPublished = "ConnectionNotPublished": "Names and addresses could not be published.",
+        PushDisabled = "PushDisabled": "SNS no longer accepts push notifications.",
+        PushEnabled = "PushEnabled": "SNS accepts push notifications again.",
         PlanReady = "PlanReady": "A plan waits for an approval, or is shown by a dry run.",
         Paused = "Paused": "The system was suspended.",
         Resumed = "Resumed": "The system was resumed.",
@@ -201,6 +213,7 @@ impl EventReason {
                 | Self::DriftDetected
                 | Self::ExportFailed
                 | Self::ConnectionNotPublished
+                | Self::PushDisabled
                 | Self::PlanReady
                 | Self::Stalled
                 | Self::ReconcileFailed

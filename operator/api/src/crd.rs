@@ -13,9 +13,6 @@ use serde_json::json;
 
 use crate::dispatch_system::DispatchSystem;
 
-/// First line of the generated file.
-const HEADER: &str = "# Generated from operator/api by `make generate`. Do not edit.\n";
-
 /// The custom resource definition.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = DispatchSystem::crd();
@@ -31,11 +28,31 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// The definition as YAML, the content of `manifests/crd.yaml`. The output is deterministic.
+/// The definition as YAML, the content of `manifests/crd.yaml` without its first line. The output is deterministic.
 pub fn crd_yaml() -> Result<String, serde_yaml::Error> {
     let mut definition = serde_yaml::to_value(crd())?;
     whole(&mut definition);
-    serde_yaml::to_string(&definition).map(|yaml| format!("{HEADER}{yaml}"))
+    serde_yaml::to_string(&definition).map(|yaml| quoted(&yaml))
+}
+
+/// Quotes values such as `22:00` and `no`. They are strings in YAML 1.2, but numbers of base 60 and booleans for the
+/// many readers of YAML 1.1.
+fn quoted(yaml: &str) -> String {
+    let quote = |line: &str| match line.rsplit_once(' ') {
+        Some((key, value)) if key.ends_with([':', '-']) && means_another_type(value) => format!("{key} '{value}'"),
+        _ => line.to_owned(),
+    };
+    yaml.lines().map(|line| quote(line) + "\n").collect()
+}
+
+/// Whether YAML 1.1 reads a plain scalar, which YAML 1.2 reads as a string, as another type.
+fn means_another_type(text: &str) -> bool {
+    const WORDS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+    let sixty = |part: &str| part.len() <= 2 && part.parse::<u8>().is_ok_and(|part| part < 60);
+    let mut parts = text.split(':');
+    let number = parts.next().is_some_and(|first| first.parse::<u32>().is_ok());
+    let mut rest = parts.peekable();
+    WORDS.contains(&text.to_ascii_lowercase().as_str()) || (number && rest.peek().is_some() && rest.all(sixty))
 }
 
 /// Writes bounds such as `5.0`, which the Kubernetes types store as floating-point numbers, as `5`.
@@ -76,10 +93,34 @@ mod tests {
 
     use super::*;
 
+    /// First line of the generated file.
+    const HEADER: &str = "# Generated from operator/api by `make generate`. Do not edit.\n";
+
+    #[test]
+    fn a_reader_of_yaml_1_1_sees_the_same_strings() {
+        for (text, ambiguous) in [
+            ("22:00", true),
+            ("1:02:03", true),
+            ("No", true),
+            ("y", true),
+            ("22:60", false),
+            ("22", false),
+            ("a:00", false),
+            ("node", false),
+        ] {
+            assert_eq!(means_another_type(text), ambiguous, "{text}");
+        }
+        assert_eq!(quoted("- from: 22:00\n- no\ntext: at 22:00\n"), "- from: '22:00'\n- 'no'\ntext: at 22:00\n");
+        let read: serde_yaml::Value = serde_yaml::from_str(&crd_yaml().unwrap()).unwrap();
+        let mut definition = serde_yaml::to_value(crd()).unwrap();
+        whole(&mut definition);
+        assert_eq!(read, definition, "the quotes change nothing for a reader of YAML 1.2");
+    }
+
     #[test]
     fn the_committed_definition_is_the_generated_one() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/crd.yaml");
-        let generated = crd_yaml().unwrap();
+        let generated = format!("{HEADER}{}", crd_yaml().unwrap());
         if env::var_os("UPDATE_GENERATED").is_some() {
             fs::write(&path, &generated).unwrap();
         }

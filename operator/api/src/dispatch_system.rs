@@ -12,7 +12,11 @@ mod eta;
 mod export;
 mod gateway;
 mod notifications;
+mod presence;
+mod privacy;
 mod queues;
+mod rides;
+mod service_area;
 mod status;
 mod table;
 mod workers;
@@ -24,14 +28,20 @@ use serde::{Deserialize, Serialize};
 pub use aws::AwsSpec;
 pub use cache::{CacheSpec, ExternalCacheSpec};
 pub use connection::ConnectionSpec;
-pub use dispatch::{CoolDownsSpec, DispatchSpec, FareSpec, MatchingMode, MatchingSpec, NightSurchargeSpec};
+pub use dispatch::{
+    CancellationsSpec, CoolDownsSpec, DispatchSpec, FareSpec, MatchingMode, MatchingSpec, NightSurchargeSpec,
+};
 pub use eta::{EtaProvider, EtaSpec};
 pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
 pub use gateway::{
     ApiSpec, AuthSpec, ClaimsSpec, GatewaySpec, JwtSpec, LimitsSpec, RateSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec,
 };
 pub use notifications::{FcmSpec, NotificationsSpec, SecretKeyRef};
+pub use presence::PresenceSpec;
+pub use privacy::{OfferAddresses, PrivacySpec, RetentionSpec};
 pub use queues::{QueueSpec, QueuesSpec};
+pub use rides::RidesSpec;
+pub use service_area::{PolygonSpec, ServiceAreaSpec};
 pub use status::{
     AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan, OutputsStatus,
     PlannedChange,
@@ -129,6 +139,55 @@ pub const VERSION: &str = "v1alpha1";
         "the name becomes part of AWS resource names: at most 30 characters (33 with an external cache), without dots \
          or consecutive dashes"
     )
+    // Without a field path: the API server knows no path within the metadata.
+    .reason(Reason::FieldValueInvalid),
+    // What stored data depends on. A rule sees the status only at the root. Until there is a stack, a wrong value can
+    // be corrected. A value that an earlier definition let in can be changed back.
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || self.spec.city == oldSelf.spec.city || \
+         self.spec.city == oldSelf.status.identity.city"
+    )
+    .message("city is immutable once the stack exists")
+    .field_path(".spec.city")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || self.spec.region == oldSelf.spec.region || \
+         self.spec.region == oldSelf.status.identity.region"
+    )
+    .message("region is immutable once the stack exists")
+    .field_path(".spec.region")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || self.spec.timezone == oldSelf.spec.timezone || \
+         self.spec.timezone == oldSelf.status.identity.timezone"
+    )
+    .message("timezone is immutable once the stack exists: stored keys contain local time")
+    .field_path(".spec.timezone")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || self.spec.currency == oldSelf.spec.currency || \
+         self.spec.currency == oldSelf.status.identity.currency"
+    )
+    .message("currency is immutable once the stack exists")
+    .field_path(".spec.currency")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || (has(self.spec.table.name) == \
+         has(oldSelf.spec.table.name) && (!has(self.spec.table.name) || self.spec.table.name == \
+         oldSelf.spec.table.name)) || (has(self.spec.table.name) && self.spec.table.name == \
+         oldSelf.status.identity.tableName)"
+    )
+    .message("name is immutable once the stack exists: another name would be another, empty table")
+    .field_path(".spec.table.name")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.identity) || !has(oldSelf.spec.aws.accountId) || \
+         (has(self.spec.aws.accountId) && (self.spec.aws.accountId == oldSelf.spec.aws.accountId || \
+         (has(oldSelf.status.identity.accountId) && self.spec.aws.accountId == oldSelf.status.identity.accountId)))"
+    )
+    .message("accountId is immutable once it is set and the stack exists")
+    .field_path(".spec.aws.accountId")
+    .reason(Reason::FieldValueForbidden)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -136,42 +195,45 @@ pub const VERSION: &str = "v1alpha1";
         .message(
             "queues.offers.retentionSeconds must be greater than dispatch.offerTimeoutSeconds: SQS would delete offer \
              timers before it delivers them"
-        ),
+        )
+        .field_path(".queues.offers.retentionSeconds")
+        .reason(Reason::FieldValueInvalid),
     validation = Rule::new(
         "self.table.pointInTimeRecovery || !(has(self.export.schedule) || (has(self.export.analytics) && \
          self.export.analytics.enabled))"
     )
-    .message("export.schedule and export.analytics require table.pointInTimeRecovery: true"),
+    .message("export.schedule and export.analytics require table.pointInTimeRecovery: true")
+    .field_path(".table.pointInTimeRecovery")
+    .reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(self.aws.kmsKeyArn) || self.aws.kmsKeyArn.contains(':kms:' + self.region + ':')")
-        .message("aws.kmsKeyArn must be a key in spec.region"),
+        .message("aws.kmsKeyArn must be a key in spec.region")
+        .field_path(".aws.kmsKeyArn")
+        .reason(Reason::FieldValueInvalid),
     validation = Rule::new(
         "!has(self.api.gateway.upstream) || !has(self.api.gateway.upstream.vpcLink) || \
          self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.region + ':')"
     )
-    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region"),
+    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region")
+    .field_path(".api.gateway.upstream.vpcLink.listenerArn")
+    .reason(Reason::FieldValueInvalid),
 )]
 pub struct DispatchSystemSpec {
     /// Name of the city, for example `seoul`: 1 to 32 lower-case letters, digits and inner dashes. It is part of every
-    /// Redis key. Immutable.
+    /// Redis key. Immutable once the stack exists.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("city is immutable"))]
     pub city: String,
-    /// AWS region of all resources, for example `ap-northeast-2`. Immutable.
+    /// AWS region of all resources, for example `ap-northeast-2`. Immutable once the stack exists.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("region is immutable"))]
     pub region: String,
     /// IANA time zone of the city, for example `Asia/Seoul`. It determines the UTC offset of stored timestamps and the
-    /// local time of night surcharges and of the export schedule. Immutable, because stored keys contain local time.
+    /// local time of night surcharges and of the export schedule. Immutable once the stack exists, because stored keys
+    /// contain local time.
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(
-        validation = Rule::new("self == oldSelf").message("timezone is immutable: stored keys contain local time")
-    )]
     pub timezone: String,
     /// ISO 4217 code of all amounts of money, three upper-case letters. Amounts are integers in whole units of the
-    /// currency. Default `KRW`. Immutable.
+    /// currency. Default `KRW`. Immutable once the stack exists.
     #[serde(default = "default_currency")]
     #[schemars(length(max = 3), regex(pattern = r"^[A-Z]{3}$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("currency is immutable"))]
     pub currency: String,
     /// AWS account, operator role, encryption key and tags.
     #[serde(default)]
@@ -197,6 +259,9 @@ pub struct DispatchSystemSpec {
     /// The dispatch rules and the fare table. Changes reach running workers without a restart.
     #[serde(default)]
     pub dispatch: DispatchSpec,
+    /// What drivers see of users, and how long data of rides is kept. Changes reach running workers without a restart.
+    #[serde(default)]
+    pub privacy: PrivacySpec,
     /// The worker pool: one Deployment for each role.
     #[serde(default)]
     pub workers: WorkersSpec,
@@ -204,7 +269,8 @@ pub struct DispatchSystemSpec {
     #[serde(default)]
     pub connection: ConnectionSpec,
     /// What the operator may do. `Full` (default): create, update and delete. `Observe`: read and report; the operator
-    /// changes nothing in AWS or in the cluster, and deleting the object leaves the environment as it is.
+    /// changes nothing in AWS or in the cluster, and deleting the object leaves AWS as it is. Kubernetes deletes the
+    /// workers with the object, unless it is deleted with `--cascade=orphan`.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
     /// Which plans wait for an approval. `OnReplacement` (default): plans that replace or remove a resource with data
@@ -219,7 +285,11 @@ pub struct DispatchSystemSpec {
     /// Time between two drift checks, in seconds: 60 to 86400, or 0 to disable them. Default 600.
     #[serde(default = "default_drift_interval")]
     #[schemars(range(min = 0, max = 86400))]
-    #[x_kube(validation = Rule::new("self == 0 || self >= 60").message("must be 0 or 60 to 86400"))]
+    #[x_kube(
+        validation = Rule::new("self == 0 || self >= 60")
+            .message("must be 0 or 60 to 86400")
+            .reason(Reason::FieldValueInvalid)
+    )]
     pub drift_interval_seconds: u32,
     /// Whether table and export bucket are deleted with this object. The default is the namespace's annotation
     /// `dispatch.coactus.io/deletion-policy`, else the operator's flag `--deletion-policy`, else `Retain`. The
@@ -276,6 +346,11 @@ pub enum DeletionPolicy {
     Retain,
     /// All resources and their data are deleted.
     Delete,
+}
+
+/// Namespace of an object; `default` if it has none, as in `kubectl` without a context.
+pub fn namespace_of(system: &DispatchSystem) -> &str {
+    system.metadata.namespace.as_deref().unwrap_or("default")
 }
 
 fn default_currency() -> String {

@@ -9,6 +9,7 @@
 //! This crate does no I/O.
 
 #![warn(missing_docs)]
+#![allow(unreachable_pub, reason = "`KubeSchema` generates a public copy of every struct that carries rules")]
 
 #[cfg(feature = "crd")]
 pub mod annotations;

@@ -6,6 +6,7 @@
 mod errors;
 mod eta;
 mod identity;
+mod requests;
 mod salvage;
 mod shape;
 mod spec;
@@ -13,9 +14,9 @@ mod text;
 
 use dispatch_core::fare::FareTable;
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::service_area::ServiceArea;
 
-use crate::dispatch_system::{DeletionPolicy, DispatchSystem, DispatchSystemSpec};
-use crate::manifest::namespace_of;
+use crate::dispatch_system::{DeletionPolicy, DispatchSystem, DispatchSystemSpec, IdentityStatus, namespace_of};
 use crate::names::ResourceNames;
 
 pub(crate) use errors::Findings;
@@ -35,6 +36,10 @@ pub struct ValidatedSystem {
     pub generation: i64,
     /// Names of the AWS resources.
     pub names: ResourceNames,
+    /// Names under which an earlier version made them; `None` if they are the same, or if [`Self::names`] has them.
+    pub former: Option<ResourceNames>,
+    /// Errors of derived names, which prevent the creation of a stack. A stack that exists keeps its names.
+    pub unfit: Option<ValidationErrors>,
     /// Effective deletion policy: that of the spec or, without one, that of the namespace, the operator or the default.
     pub deletion_policy: DeletionPolicy,
     /// Source of the effective deletion policy.
@@ -45,6 +50,8 @@ pub struct ValidatedSystem {
     pub policy: DispatchPolicy,
     /// `spec.dispatch.fare` as a fare table of `dispatch-core`.
     pub fare: FareTable,
+    /// `spec.dispatch.serviceArea`, checked.
+    pub service_area: Option<ServiceArea>,
 }
 
 /// Sources of the deletion policy, in order of precedence.
@@ -83,10 +90,11 @@ impl ValidatedSystem {
         let names = ResourceNames::new(namespace, name, &raw.spec);
         let mut value = serde_json::to_value(&raw.spec).unwrap_or_default();
         check_spec(&mut value, &mut found);
-        spec::check_names(namespace, name, &raw.spec, &mut found);
+        let for_new = spec::check_names(namespace, name, &raw.spec, &mut found);
         spec::check(&raw.spec, &mut found);
         let policy = spec::policy(&raw.spec.dispatch, &mut found);
         let fare = spec::fare(&raw.spec.dispatch.fare, &mut found);
+        let service_area = requests::service_area(&raw.spec, &mut found);
         found.finish()?;
         Ok(Self {
             namespace: namespace.to_owned(),
@@ -94,12 +102,38 @@ impl ValidatedSystem {
             uid: raw.metadata.uid.clone(),
             generation: raw.metadata.generation.unwrap_or(0),
             names,
+            former: ResourceNames::former(namespace, name, &raw.spec),
+            unfit: for_new.finish().err(),
             deletion_policy: raw.spec.deletion_policy.unwrap_or_default(),
             deletion_policy_from: raw.spec.deletion_policy.map_or(PolicySource::Default, |_| PolicySource::Spec),
             spec: raw.spec.clone(),
             policy,
             fare,
+            service_area,
         })
+    }
+
+    /// This system with the names under which an earlier version made its resources.
+    #[must_use]
+    pub fn under_former_names(&self) -> Self {
+        match &self.former {
+            Some(former) => Self { names: former.clone(), former: None, unfit: None, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    /// This system with the names of its stack, as recorded in a status.
+    #[must_use]
+    pub fn under_names_of(self, stack: Option<&str>, recorded: Option<&IdentityStatus>) -> Self {
+        let Some(former) = &self.former else { return self };
+        let by_stack = stack.is_some_and(|stack| stack == former.stack);
+        // A stack that was deleted by hand leaves its data under its name.
+        let by_table = stack.is_none() && self.spec.table.name.is_none();
+        if by_stack || (by_table && recorded.is_some_and(|identity| identity.table_name == former.table)) {
+            self.under_former_names()
+        } else {
+            self
+        }
     }
 }
 

@@ -8,9 +8,14 @@ mod access;
 mod eta;
 mod fare;
 mod matching;
+mod presence;
+mod privacy;
+mod requests;
+mod rides;
 
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
 use dispatch_core::policy::{DispatchPolicy, PolicyError};
+use dispatch_core::service_area::{AreaError, Rings, ServiceArea};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -18,6 +23,10 @@ pub use access::{AuthConfig, ClaimsConfig, LimitsConfig, LocalAccess, RateConfig
 pub use eta::{EtaConfig, RouterConfig, RouterKind};
 pub use fare::{FareConfig, NightSurchargeConfig};
 pub use matching::{MatchingConfig, MatchingModeConfig};
+pub use presence::PresenceConfig;
+pub use privacy::{OfferAddressesConfig, PrivacyConfig};
+pub use requests::CancellationsConfig;
+pub use rides::RidesConfig;
 
 /// Version of the document format. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
@@ -152,8 +161,30 @@ pub struct DispatchConfig {
     /// How concurrent requests are matched with drivers.
     #[serde(default)]
     pub matching: MatchingConfig,
+    /// How rides are billed and ended.
+    #[serde(default)]
+    pub rides: RidesConfig,
+    /// Limits for users who request and cancel.
+    #[serde(default)]
+    pub cancellations: CancellationsConfig,
+    /// Longest straight line from pickup to destination, m.
+    #[serde(default = "longest_trip_m")]
+    pub longest_trip_m: u32,
+    /// When drivers become `INACTIVE` without having asked for it.
+    #[serde(default)]
+    pub presence: PresenceConfig,
+    /// Where rides start and end, as the `coordinates` of a GeoJSON `MultiPolygon`; absent without a service area.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_area: Option<Vec<Rings>>,
+    /// What drivers see of users, and how long data is kept: here, because running workers reload this section.
+    #[serde(default)]
+    pub privacy: PrivacyConfig,
     /// The fare table.
     pub fare: FareConfig,
+}
+
+fn longest_trip_m() -> u32 {
+    DispatchPolicy::default().longest_trip_m
 }
 
 /// Why a worker refuses its configuration. A running worker keeps its current configuration; a new one does not start.
@@ -210,6 +241,9 @@ pub enum WorkerConfigError {
     /// The address of the router contains credentials or has another scheme. It is not repeated.
     #[error("the worker configuration is invalid at dispatch.eta.router.url")]
     RouterUrl,
+    /// The service area is not valid.
+    #[error("the worker configuration is invalid at dispatch.serviceArea")]
+    ServiceArea(#[source] AreaError),
     /// The fare table is out of bounds.
     #[error("the worker configuration is invalid at dispatch.fare")]
     Fare(#[source] FareError),
@@ -230,6 +264,7 @@ impl WorkerConfig {
         let config: Self = read_json(json)?;
         config.dispatch.policy().map_err(WorkerConfigError::Policy)?;
         config.dispatch.fare_table().map_err(WorkerConfigError::Fare)?;
+        config.dispatch.checked_area().map_err(WorkerConfigError::ServiceArea)?;
         if !config.dispatch.eta.is_usable() {
             return Err(WorkerConfigError::RouterUrl);
         }
@@ -290,6 +325,12 @@ impl DispatchConfig {
             exploration_share_percent: policy.exploration_share_percent,
             eta: EtaConfig::from_policy(policy),
             matching: MatchingConfig::from_policy(policy.matching),
+            rides: RidesConfig::from_policy(policy.rides),
+            cancellations: CancellationsConfig::from_policy(policy.cancellations),
+            longest_trip_m: policy.longest_trip_m,
+            presence: PresenceConfig::from_policy(policy.presence),
+            service_area: None,
+            privacy: PrivacyConfig::default(),
             fare: FareConfig::from_table(fare),
         }
     }
@@ -299,6 +340,8 @@ impl DispatchConfig {
     pub fn from_validated(system: &crate::validate::ValidatedSystem) -> Self {
         let mut config = Self::new(&system.policy, &system.fare);
         config.eta.router = RouterConfig::from_spec(&system.spec.dispatch.eta);
+        config.service_area = system.service_area.as_ref().map(ServiceArea::polygons);
+        config.privacy = PrivacyConfig::from_spec(&system.spec.privacy);
         config
     }
 
@@ -321,8 +364,17 @@ impl DispatchConfig {
             eta_timeout_ms: self.eta.timeout_ms,
             eta_top_k: self.eta.top_k,
             matching: self.matching.policy(),
+            rides: self.rides.policy(),
+            cancellations: self.cancellations.policy(),
+            longest_trip_m: self.longest_trip_m,
+            presence: self.presence.policy(),
         }
         .checked()
+    }
+
+    /// The service area of `dispatch-core`, checked again.
+    pub fn checked_area(&self) -> Result<Option<ServiceArea>, AreaError> {
+        self.service_area.as_deref().map(ServiceArea::from_polygons).transpose()
     }
 
     /// The fare table of `dispatch-core`, checked again.

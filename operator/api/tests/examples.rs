@@ -73,7 +73,8 @@ fn the_worker_settings_name_the_router() -> Outcome {
     Ok(())
 }
 
-/// `cache.external` and `upstream.url` exclude fields of the production example; `external-cache.yaml` shows them.
+/// `cache.external`, `upstream.url` and `multiPolygon` exclude fields of the production example; `external-cache.yaml`
+/// shows them.
 #[test]
 fn the_production_example_uses_every_other_field() -> Outcome {
     let crd = serde_json::to_value(dispatch_api::crd::crd())?;
@@ -85,6 +86,7 @@ fn the_production_example_uses_every_other_field() -> Outcome {
     let elsewhere = [
         "spec.api.gateway.upstream.url",
         "spec.cache.external",
+        "spec.dispatch.serviceArea.multiPolygon",
         "spec.workers.roles.dispatchAlgorithm.autoscaling",
         "spec.workers.roles.driverResponse.replicas",
         "spec.workers.roles.saveDispatch.replicas",

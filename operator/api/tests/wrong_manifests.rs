@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use dispatch_api::manifest::{MANIFEST_BYTES_MAX, ManifestError, read_manifests};
+use dispatch_api::manifest::{MANIFEST_BYTES_MAX, ManifestError, Place, read_all, read_manifests};
 use dispatch_api::validate::ValidatedSystem;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -49,7 +49,10 @@ fn empty_documents_are_skipped_but_counted() -> Outcome {
     assert_eq!(systems.len(), 1);
     assert!(read_manifests("")?.is_empty());
     let twice = read_manifests(&format!("{HEAD}{spec}---\n{HEAD}{spec}"));
-    assert!(matches!(twice, Err(ManifestError::Duplicate { document: 2, .. })), "{twice:?}");
+    assert!(
+        matches!(twice, Err(ManifestError::Duplicate { place: Place { document: 2, item: None }, .. })),
+        "{twice:?}"
+    );
     Ok(())
 }
 
@@ -72,6 +75,47 @@ fn fields_that_kubectl_adds_are_ignored() -> Outcome {
     let system = ValidatedSystem::try_from_raw(&systems[0])?;
     assert_eq!((system.generation, system.uid.as_deref()), (4, Some("u-1")));
     Ok(())
+}
+
+#[test]
+fn a_list_is_read_item_by_item() -> Outcome {
+    let item = |name: &str, more: &str| {
+        format!(
+            "- apiVersion: dispatch.coactus.io/v1alpha1\n  kind: DispatchSystem\n  metadata: {{name: {name}}}\n  \
+             spec: {{city: {name}, region: ap-northeast-2, timezone: Asia/Seoul{more}}}\n"
+        )
+    };
+    let list = |items: &str| format!("apiVersion: v1\nkind: List\nmetadata: {{resourceVersion: ''}}\nitems:\n{items}");
+    assert_eq!(read_manifests(&list(&(item("seoul", "") + &item("busan", ""))))?.len(), 2);
+    assert!(read_manifests("apiVersion: v1\nkind: List\nitems: []\n")?.is_empty());
+    let wrong = read_all(&list(&(item("seoul", ", x: 1") + &item("busan", "") + "- 5\n" + &item("jeju", ", y: 2"))));
+    let lines: Vec<String> = wrong.errors.iter().flat_map(ManifestError::lines).collect();
+    assert_eq!(wrong.systems.len(), 1);
+    assert!(lines[0].starts_with("default/seoul: spec.x: unknown field"), "{lines:?}");
+    assert_eq!(lines[1], "document 1, item 3 is not a Kubernetes object: it is a scalar or a list");
+    assert!(lines[2].starts_with("default/jeju: spec.y: unknown field"), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn errors_of_fields_and_of_values_come_in_one_round() {
+    let spec = "spec: {city: Seoul!, region: moon, timezone: 5, suspnd: true, table: {gsi1Shards: many},
+  dispatch: {maxAttempts: 99, eta: {provider: OSRM}}, queues: {offers: {retentionSeconds: 61}}}";
+    let wrong = read_all(&format!("{HEAD}{spec}\n"));
+    let lines: Vec<String> = wrong.errors.iter().flat_map(ManifestError::lines).collect();
+    for path in [
+        "spec.city",
+        "spec.region",
+        "spec.timezone",
+        "spec.suspnd",
+        "spec.dispatch.maxAttempts",
+        "spec.dispatch.eta.url",
+        "spec.table.gsi1Shards",
+    ] {
+        let about = lines.iter().filter(|line| line.starts_with(&format!("default/seoul: {path}: "))).count();
+        assert_eq!(about, 1, "{path}: {lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.contains("a whole number from 1 to 64")), "{lines:#?}");
 }
 
 #[test]

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use thiserror::Error;
 
-use crate::cloud::stack::{ChangeSet, ChangeSetRequest, Rollback, StackDescription, StackEvent, StackResource};
+use crate::cloud::stack::{
+    ChangeSet, ChangeSetRequest, ChangeSetSummary, Rollback, StackDescription, StackEvent, StackResource,
+};
 
 /// Kind of a failed call. Derived from AWS's error codes and transport errors, never from message text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +29,17 @@ pub enum PortErrorKind {
     Denied,
     /// The request is invalid; a retry does not help.
     Invalid,
+    /// Another client has changed the resource meanwhile.
+    Conflict,
     /// No response, a timeout, or an internal error of the service.
     Unavailable,
 }
 
 impl PortErrorKind {
     /// Whether a retry of the same call may succeed.
-    pub fn passes_with_time(self) -> bool {
+    pub fn is_transient(self) -> bool {
         match self {
-            Self::Throttled | Self::Quota | Self::Denied | Self::Unavailable => true,
+            Self::Throttled | Self::Quota | Self::Denied | Self::Conflict | Self::Unavailable => true,
             Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
         }
     }
@@ -85,7 +89,7 @@ pub enum Recovery {
 
 /// A table as reported by `DescribeTable`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableLook {
+pub struct ObservedTable {
     pub name: String,
     pub arn: String,
     /// Key attributes, partition key first: of each index by its name, of the table under the empty name.
@@ -176,8 +180,8 @@ pub trait StackProvider: Send + Sync {
     async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError>;
     /// Starts the execution of a change set. Idempotent by `token`.
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError>;
-    /// Names of a stack's change sets.
-    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError>;
+    /// A stack's change sets.
+    async fn change_sets(&self, stack: &str) -> Result<Vec<ChangeSetSummary>, PortError>;
     /// Deletes a change set. Idempotent.
     async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError>;
     /// Starts a rollback to the last stable state. Idempotent by `token`.
@@ -198,7 +202,7 @@ pub trait StackProvider: Send + Sync {
 #[async_trait]
 pub trait Tables: Send + Sync {
     /// The table; `None` if it does not exist.
-    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError>;
+    async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError>;
     async fn tags(&self, table_arn: &str) -> Result<BTreeMap<String, String>, PortError>;
     /// Sets one tag of a table.
     async fn tag(&self, table_arn: &str, key: &str, value: &str) -> Result<(), PortError>;
@@ -223,13 +227,25 @@ pub trait Exports: Send + Sync {
     async fn list(&self, table_arn: &str) -> Result<Vec<String>, PortError>;
 }
 
+/// Whether SNS delivers through a platform application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushStatus {
+    Enabled,
+    /// SNS disables an application whose credential the push service rejects.
+    Disabled,
+}
+
 /// SNS platform applications for Firebase Cloud Messaging (platform `GCM`, token authentication).
 #[async_trait]
 pub trait PushPlatforms: Send + Sync {
-    async fn exists(&self, arn: &str) -> Result<bool, PortError>;
+    /// Status of an application; `None` if it does not exist.
+    async fn status(&self, arn: &str) -> Result<Option<PushStatus>, PortError>;
+    async fn exists(&self, arn: &str) -> Result<bool, PortError> {
+        Ok(self.status(arn).await?.is_some())
+    }
     /// Creates an application and returns its ARN.
     async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError>;
-    /// Replaces the credential.
+    /// Replaces the credential and enables the application.
     async fn update(&self, arn: &str, credential: &SecretString) -> Result<(), PortError>;
     /// Idempotent.
     async fn delete(&self, arn: &str) -> Result<(), PortError>;

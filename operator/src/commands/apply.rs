@@ -5,7 +5,7 @@ use dispatch_api::conditions::ConditionType;
 
 use crate::commands::load::{load_manifests, load_secrets};
 use crate::commands::options::{Global, Manifests, Output, SecretFiles};
-use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::output::{CommandError, Exit, Results, connect};
 use crate::commands::printer::Printer;
 use crate::engine::plan::Approval;
 use crate::engine::plan::ownership::Adoption;
@@ -56,14 +56,25 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
     let secrets = load_secrets(&args.secrets.secrets)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
     let settings = Settings { approval, secrets, adoption, skip: args.skip_resource, ..Settings::default() };
-    let mut exit = Exit::Done;
-    for system in systems {
-        let ports = connect(&system, global).await;
-        let done = reconcile(&system, &ports, &settings, &mut Printer::new()).await?;
-        exit = exit.max(exit_of(&done));
-        put_as(args.output, &done.status, || render::applied(&system, &done))?;
+    let mut results = Results::new(args.output, systems.len());
+    for system in &systems {
+        if system.spec.export.schedule.is_some() {
+            eprintln!(
+                "note: {}/{}: spec.export.schedule runs in a cluster only; here `dispatch-operator export` starts exports",
+                system.namespace, system.name
+            );
+        }
+        let ports = connect(system, global).await;
+        let exit = match reconcile(system, &ports, &settings, &mut Printer::new()).await {
+            Ok(done) => {
+                results.put(&done.status, || render::applied(system, &done))?;
+                Ok(exit_of(&done))
+            }
+            Err(error) => Err(error.into()),
+        };
+        results.ended(system, exit)?;
     }
-    Ok(exit)
+    results.finish()
 }
 
 fn exit_of(done: &ReconcileReport) -> Exit {

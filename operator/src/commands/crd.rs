@@ -1,6 +1,7 @@
 //! `crd`: the custom resource definition.
 
 use clap::Args;
+use dispatch_api::crd::{crd, crd_yaml};
 
 use crate::commands::options::DocumentFormat;
 use crate::commands::output::{CommandError, Exit, document, put};
@@ -19,6 +20,10 @@ pub struct CrdArgs {
 }
 
 pub fn run(args: CrdArgs) -> Result<Exit, CommandError> {
-    put(&document(args.output, &dispatch_api::crd::crd())?)?;
+    let text = match args.output {
+        DocumentFormat::Yaml => crd_yaml().map_err(|error| CommandError::Write(error.to_string()))?,
+        DocumentFormat::Json => document(DocumentFormat::Json, &crd())?,
+    };
+    put(&text)?;
     Ok(Exit::Done)
 }

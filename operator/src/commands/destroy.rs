@@ -7,10 +7,12 @@ use dispatch_api::dispatch_system::DeletionPolicy;
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::commands::load::{Refused, load_manifests, load_secrets};
-use crate::commands::options::{Global, Manifests, SecretFiles};
-use crate::commands::output::{CommandError, Exit, connect, put};
+use crate::commands::options::{Global, Manifests, Output, SecretFiles};
+use crate::commands::output::{CommandError, Exit, Results, connect, put};
 use crate::commands::printer::Printer;
 use crate::engine::destroy::{DestroyError, destroy};
+use crate::engine::former_names::find_names;
+use crate::engine::plan::ownership::Adoption;
 use crate::engine::settings::Settings;
 use crate::render;
 
@@ -18,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   dispatch-operator destroy -f examples/seoul.yaml
   dispatch-operator destroy -f examples/seoul.yaml --yes    # in a script
+  dispatch-operator destroy -f seoul.yaml --adopt           # although an object of a cluster manages the stack
 
 With deletionPolicy Retain (the default) the table and the bucket are retained and listed at the end; the next apply
 imports them. With Delete they are deleted too, the bucket with every version of its objects.";
@@ -33,6 +36,9 @@ pub struct DestroyArgs {
     /// Logical id of a resource that failed to delete and may be retained. May be repeated.
     #[arg(long, value_name = "LOGICAL_ID")]
     skip_resource: Vec<String>,
+    /// Destroy a stack that an object of a cluster manages.
+    #[arg(long)]
+    adopt: bool,
     /// Do not ask for confirmation.
     #[arg(short, long)]
     yes: bool,
@@ -42,23 +48,27 @@ pub struct DestroyArgs {
 pub async fn run(args: DestroyArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
     let secrets = load_secrets(&args.secrets.secrets)?;
-    let settings = Settings { secrets, skip: args.skip_resource, ..Settings::default() };
+    let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
+    let settings = Settings { secrets, adoption, skip: args.skip_resource, ..Settings::default() };
+    let mut results = Results::new(Output::Table, systems.len());
     for system in systems {
+        let ports = connect(&system, global).await;
+        // The question names the stack that is deleted.
+        let system = find_names(&system, &ports, None).await?.map_or(system, |named| *named);
         if !args.yes && !confirmed(&system)? {
             eprintln!("not confirmed: {}/{} is not changed", system.namespace, system.name);
             return Ok(Exit::Failed);
         }
-        let ports = connect(&system, global).await;
         match destroy(&system, &ports, &settings, &mut Printer::new()).await {
             Ok(destroyed) => put(&render::destroyed(&system, &destroyed))?,
             Err(error @ (DestroyError::Failed { .. } | DestroyError::StillRunning { .. })) => {
-                eprintln!("error: {error}");
-                return Ok(Exit::NotReady);
+                eprintln!("error: {}/{}: {error}", system.namespace, system.name);
+                results.ended(&system, Ok(Exit::NotReady))?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => results.ended(&system, Err(error.into()))?,
         }
     }
-    Ok(Exit::Done)
+    results.finish()
 }
 
 /// Asks for the system's name. Without a terminal, `--yes` is required.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use dispatch_api::validate::ValidatedSystem;
 
 use crate::commands::load::load_manifests;
 use crate::commands::options::{Global, Manifests, Output};
-use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::output::{CommandError, Exit, Results, connect};
 use crate::commands::printer::Printer;
 use crate::engine::export::{follow, start};
 use crate::engine::settings::WaitPolicy;
@@ -38,16 +39,27 @@ pub struct ExportArgs {
 }
 
 pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError> {
-    let mut exit = Exit::Done;
-    for system in load_manifests(&args.manifests)? {
-        let ports = connect(&system, global).await;
-        let mut printer = Printer::new();
-        let mut status = start(&system, &ports, &mut printer).await?;
-        if args.wait {
-            status = follow(status, &ports, PATIENCE, &mut printer).await?;
-            exit = exit.max(if status.state == "COMPLETED" { Exit::Done } else { Exit::Failed });
-        }
-        put_as(args.output, &status, || render::export(&status))?;
+    let systems = load_manifests(&args.manifests)?;
+    let mut results = Results::new(args.output, systems.len());
+    for system in &systems {
+        let exit = one(system, global, args.wait, &mut results).await;
+        results.ended(system, exit)?;
     }
-    Ok(exit)
+    results.finish()
+}
+
+async fn one(
+    system: &ValidatedSystem,
+    global: &Global,
+    wait: bool,
+    results: &mut Results,
+) -> Result<Exit, CommandError> {
+    let ports = connect(system, global).await;
+    let mut printer = Printer::new();
+    let mut status = start(system, &ports, &mut printer).await?;
+    if wait {
+        status = follow(status, &ports, PATIENCE, &mut printer).await?;
+    }
+    results.put(&status, || render::export(&status))?;
+    Ok(if wait && status.state != "COMPLETED" { Exit::Failed } else { Exit::Done })
 }

@@ -26,8 +26,8 @@ pub struct Global {
 /// The manifests of a command.
 #[derive(Args, Clone, Debug)]
 pub struct Manifests {
-    /// Manifest file with one or more `DispatchSystem` documents; `-` reads standard input. May be repeated; the
-    /// systems are processed in order.
+    /// Manifest file (YAML or JSON) with one or more `DispatchSystem` objects or lists of them, or a folder with such
+    /// files; `-` reads standard input. May be repeated; the systems are processed in order.
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 }

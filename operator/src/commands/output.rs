@@ -87,6 +87,53 @@ pub fn put_as<T: Serialize>(output: Output, value: &T, table: impl FnOnce() -> S
     }
 }
 
+/// The results of a command, one for each system. A failure is reported with the system's name, and the other systems
+/// are processed nevertheless.
+pub struct Results {
+    output: Output,
+    /// In JSON, the results of several systems are one list.
+    list: Option<Vec<serde_json::Value>>,
+    exit: Exit,
+}
+
+impl Results {
+    /// For a command on this many systems.
+    pub fn new(output: Output, systems: usize) -> Self {
+        let list = (output == Output::Json && systems > 1).then(Vec::new);
+        Self { output, list, exit: Exit::Done }
+    }
+
+    /// Writes the result of a system, or keeps it for the list.
+    pub fn put<T: Serialize>(&mut self, value: &T, table: impl FnOnce() -> String) -> Result<(), CommandError> {
+        match &mut self.list {
+            Some(list) => list.push(serde_json::to_value(value).map_err(|e| CommandError::Write(e.to_string()))?),
+            None => put_as(self.output, value, table)?,
+        }
+        Ok(())
+    }
+
+    /// Records how a system ended. Fails if no later result could be written either.
+    pub fn ended(&mut self, system: &ValidatedSystem, how: Result<Exit, CommandError>) -> Result<(), CommandError> {
+        match how {
+            Ok(exit) => self.exit = self.exit.max(exit),
+            Err(error @ CommandError::Write(_)) => return Err(error),
+            Err(error) => {
+                eprintln!("error: {}/{}: {error}", system.namespace, system.name);
+                self.exit = self.exit.max(Exit::Failed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the list, if there is one, and returns the exit code of the worst system.
+    pub fn finish(self) -> Result<Exit, CommandError> {
+        if let Some(list) = &self.list {
+            put(&document(DocumentFormat::Json, list)?)?;
+        }
+        Ok(self.exit)
+    }
+}
+
 /// Renders a result as YAML or JSON.
 pub fn document<T: Serialize>(format: DocumentFormat, value: &T) -> Result<String, CommandError> {
     match format {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::commands::load::{load_manifests, load_secrets};
 use crate::commands::options::{Global, Manifests, Output, SecretFiles};
-use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::output::{CommandError, Exit, Results, connect};
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::reconcile::preview;
 use crate::engine::settings::Settings;
@@ -40,14 +40,17 @@ pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> 
     let systems = load_manifests(&args.manifests)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
     let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, adoption, ..Settings::default() };
-    let mut exit = Exit::Done;
-    for system in systems {
-        let ports = connect(&system, global).await;
-        let plan = preview(&system, &ports, &settings).await?;
-        put_as(args.output, &render::PlanDocument::new(&system, &plan), || render::plan(&system, &plan))?;
-        if args.exit_code && !plan.is_empty() {
-            exit = Exit::ChangesPending;
-        }
+    let mut results = Results::new(args.output, systems.len());
+    for system in &systems {
+        let ports = connect(system, global).await;
+        let exit = match preview(system, &ports, &settings).await {
+            Ok(plan) => {
+                results.put(&render::PlanDocument::new(system, &plan), || render::plan(system, &plan))?;
+                Ok(if args.exit_code && !plan.is_empty() { Exit::ChangesPending } else { Exit::Done })
+            }
+            Err(error) => Err(error.into()),
+        };
+        results.ended(system, exit)?;
     }
-    Ok(exit)
+    results.finish()
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::options::{DataPolicy, Global};
 use crate::commands::output::{CommandError, Exit};
 use crate::engine::images;
+use crate::engine::settings::Approver;
 use crate::kubernetes::policy::tenancy::{Defaults, RoleAllowList};
 use crate::kubernetes::{self, ElectionOptions, RunOptions};
 
@@ -60,6 +61,10 @@ pub struct RunArgs {
     /// Assume a role that a manifest names only if its namespace lists it in dispatch.coactus.io/allowed-role-arns.
     #[arg(long, env = "DISPATCH_REQUIRE_ROLE_ALLOW_LIST")]
     require_role_allow_list: bool,
+    /// Take approvals of plans, and of deletions that delete data, from the annotation dispatch.coactus.io/approvals of
+    /// the namespace instead of the system, so that the author of a system cannot approve its plans.
+    #[arg(long, env = "DISPATCH_REQUIRE_SECOND_APPROVER")]
+    require_second_approver: bool,
     /// Name of this replica.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "dispatch-operator")]
     pod_name: String,
@@ -83,8 +88,9 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
         .then_some(ElectionOptions { namespace: args.leader_elect_namespace, lease: args.leader_elect_lease });
     let role_allow_list =
         if args.require_role_allow_list { RoleAllowList::Required } else { RoleAllowList::NotRequired };
+    let approver = if args.require_second_approver { Approver::Second } else { Approver::Author };
     let options = RunOptions {
-        defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), role_allow_list },
+        defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), role_allow_list, approver },
         watch_namespace: args.watch_namespace.filter(|namespace| !namespace.is_empty()),
         concurrency: args.concurrency,
         resync: Duration::from_secs(args.resync_seconds.into()),

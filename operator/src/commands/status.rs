@@ -1,10 +1,11 @@
 //! `status`: show the state of the environment.
 
 use clap::Args;
+use dispatch_api::validate::ValidatedSystem;
 
 use crate::commands::load::load_manifests;
 use crate::commands::options::{Global, Manifests, Output};
-use crate::commands::output::{CommandError, Exit, connect, put_as};
+use crate::commands::output::{CommandError, Exit, Results, connect};
 use crate::engine::export;
 use crate::engine::reconcile::inspect;
 use crate::engine::settings::Settings;
@@ -29,19 +30,23 @@ pub struct StatusArgs {
 }
 
 pub async fn run(args: StatusArgs, global: &Global) -> Result<Exit, CommandError> {
-    let mut exit = Exit::Done;
-    for system in load_manifests(&args.manifests)? {
-        let ports = connect(&system, global).await;
-        let mut seen = inspect(&system, &ports, &Settings::default()).await?;
-        let resources = match &seen.status.stack_arn {
-            Some(arn) => ports.stacks.resources(arn).await?,
-            None => Vec::new(),
-        };
-        seen.status.last_export = export::last(&system, &ports).await?;
-        put_as(args.output, &seen.status, || render::status(&system, &seen.status, &resources))?;
-        if !seen.is_ready() {
-            exit = Exit::NotReady;
-        }
+    let systems = load_manifests(&args.manifests)?;
+    let mut results = Results::new(args.output, systems.len());
+    for system in &systems {
+        let exit = one(system, global, &mut results).await;
+        results.ended(system, exit)?;
     }
-    Ok(exit)
+    results.finish()
+}
+
+async fn one(system: &ValidatedSystem, global: &Global, results: &mut Results) -> Result<Exit, CommandError> {
+    let ports = connect(system, global).await;
+    let mut seen = inspect(system, &ports, &Settings::default()).await?;
+    let resources = match &seen.status.stack_arn {
+        Some(arn) => ports.stacks.resources(arn).await?,
+        None => Vec::new(),
+    };
+    seen.status.last_export = export::last(system, &ports).await?;
+    results.put(&seen.status, || render::status(system, &seen.status, &resources))?;
+    Ok(if seen.is_ready() { Exit::Done } else { Exit::NotReady })
 }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::commands::load::load_manifests;
-use crate::commands::options::{DocumentFormat, Manifests};
-use crate::commands::output::{CommandError, Exit, document, put};
+use crate::commands::load::{Refused, load_manifests};
+use crate::commands::options::{DocumentFormat, Manifests, Output};
+use crate::commands::output::{CommandError, Exit, Results};
 use crate::engine::plan::template::render;
 
 const EXAMPLES: &str = "\
@@ -24,8 +24,17 @@ pub struct TemplateArgs {
 }
 
 pub fn run(args: &TemplateArgs) -> Result<Exit, CommandError> {
-    for system in load_manifests(&args.manifests)? {
-        put(&document(args.output, render(&system).body())?)?;
+    let systems = load_manifests(&args.manifests)?;
+    let output = match args.output {
+        DocumentFormat::Yaml => Output::Yaml,
+        DocumentFormat::Json => Output::Json,
+    };
+    let mut results = Results::new(output, systems.len());
+    for system in &systems {
+        if let Some(errors) = &system.unfit {
+            return Err(Refused(errors.to_string().lines().map(str::to_owned).collect()).into());
+        }
+        results.put(render(system).body(), String::new)?;
     }
-    Ok(Exit::Done)
+    results.finish()
 }

@@ -4,23 +4,26 @@
 //! updates the stack, so that its resources are deleted and the table's deletion protection is off, and empties the
 //! stack's bucket.
 
+use dispatch_api::annotations::{APPROVAL_OF_DELETION, APPROVALS};
 use dispatch_api::dispatch_system::{DeletionPolicy, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use thiserror::Error;
 
-use crate::cloud::ports::{PortError, Ports, TableCorrection};
+use crate::cloud::ports::{PortError, PortErrorKind, Ports, TableCorrection};
 use crate::cloud::stack::{Next, StackDescription, StackState};
 use crate::engine::apply::{self, Deletion, FinalState, Run, Since, StackWaiter};
 use crate::engine::error::EngineError;
+use crate::engine::former_names::find_names;
 use crate::engine::observe;
 use crate::engine::outcome::Verdict;
 use crate::engine::outputs::ArnBase;
-use crate::engine::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG};
+use crate::engine::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG, UID_TAG};
 use crate::engine::plan::skip_resources;
+use crate::engine::plan::table_names::TableNames;
 use crate::engine::plan::template::{BUCKET, TABLE};
 use crate::engine::plan::{Approval, Credential, Retry};
 use crate::engine::progress::{Event, Progress};
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Approver, Settings};
 use crate::engine::stack_input::StackInput;
 
 /// Limit of pages of 1,000 object versions removed in one run: a million, about ten minutes. A larger bucket takes
@@ -41,9 +44,28 @@ pub struct DestroyReport {
 pub enum DestroyError {
     #[error("cannot delete the environment: spec.managementPolicy is Observe")]
     ObserveOnly,
-    /// The stack belongs to another owner.
+    /// The stack belongs to another owner. Nothing of this system exists.
     #[error("{0}")]
     OwnedByAnother(String),
+    /// An object of a cluster manages the stack, and the command line was not asked to take it.
+    #[error(
+        "stack {stack} is managed by the object {system} (uid {uid}) of a cluster, which would create it again; delete \
+         that object or, if it no longer exists, destroy the stack with --adopt"
+    )]
+    ManagedByCluster {
+        stack: String,
+        /// Namespace and name of the object.
+        system: String,
+        /// UID of the object.
+        uid: String,
+    },
+    /// The deletion would delete data, and a second person has not approved it.
+    #[error(
+        "deletionPolicy is Delete: the table and the bucket would be deleted with all data; action required: an \
+         approver sets the annotation {APPROVALS}: {name}={APPROVAL_OF_DELETION} on namespace {namespace}, or \
+         spec.deletionPolicy becomes Retain"
+    )]
+    ApprovalRequired { namespace: String, name: String },
     /// The bucket contains more objects than one run removes.
     #[error("bucket {bucket} is not empty yet: {removed} object versions were removed; destroy again to continue")]
     BucketNotEmpty {
@@ -79,10 +101,10 @@ pub enum DestroyError {
 
 impl DestroyError {
     /// Whether a retry may succeed without a change by a person.
-    pub fn passes_with_time(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
-            Self::Port(error) => error.kind.passes_with_time(),
-            Self::Reconcile(error) => error.passes_with_time(),
+            Self::Port(error) => error.kind.is_transient(),
+            Self::Reconcile(error) => error.is_transient(),
             _ => false,
         }
     }
@@ -99,6 +121,8 @@ pub async fn destroy(
         return Err(DestroyError::ObserveOnly);
     }
     observe::guard_account(system, ports).await?;
+    let named = find_names(system, ports, settings.previous.as_ref()).await?;
+    let system = named.as_deref().unwrap_or(system);
     let stack = &system.names.stack;
     let Some(found) = ports.stacks.describe(stack).await? else {
         return Ok(DestroyReport { kept: Vec::new(), changed: false });
@@ -106,10 +130,21 @@ pub async fn destroy(
     let Some(found) = at_rest(found, ports, settings, progress).await? else {
         return Ok(DestroyReport { kept: Vec::new(), changed: true });
     };
-    if let Some(message) = Owner::new(system).refusal(&found, Adoption::Refuse) {
-        return Err(DestroyError::OwnedByAnother(message));
+    let owner = Owner::new(system);
+    if let Ownership::Another(other) = owner.of_stack(&found) {
+        let text = format!("stack {} belongs to {} and is neither changed nor deleted", found.arn, other.whose);
+        return Err(DestroyError::OwnedByAnother(text));
     }
-    let found = prepare(system, ports, settings, found, progress).await?;
+    if let (None, Some(uid), Adoption::Refuse) = (&system.uid, found.tags.get(UID_TAG), &settings.adoption) {
+        let (stack, system) = (stack.clone(), owner.system().to_owned());
+        return Err(DestroyError::ManagedByCluster { stack, system, uid: uid.clone() });
+    }
+    if deletes_data_without_approval(system, settings) {
+        let (namespace, name) = (system.namespace.clone(), system.name.clone());
+        return Err(DestroyError::ApprovalRequired { namespace, name });
+    }
+    // The future is too large for the stack.
+    let found = Box::pin(prepare(system, ports, settings, found, progress)).await?;
     if system.deletion_policy == DeletionPolicy::Delete {
         open_data(system, ports, &found, progress).await?;
     }
@@ -124,7 +159,7 @@ pub async fn destroy(
     }
     let retain = skippable(system, ports, settings, &found).await?;
     if !retain.is_empty() {
-        progress.report(Event::LeftBehind(format!("the deletion of stack {stack}"), retain.clone()));
+        progress.report(Event::ResourcesSkipped(format!("the deletion of stack {stack}"), retain.clone()));
     }
     let kept_before = retained(system, ports, &found).await?;
     mark(system, ports, &found, &kept_before).await?;
@@ -150,6 +185,11 @@ pub async fn destroy(
         kept.into_iter().map(|event| (event.resource_type, event.physical_id.unwrap_or(event.logical_id))).collect()
     };
     Ok(DestroyReport { kept, changed: true })
+}
+
+fn deletes_data_without_approval(system: &ValidatedSystem, settings: &Settings) -> bool {
+    let is_approved = matches!(&settings.approval, Approval::Plan(what) if what == APPROVAL_OF_DELETION);
+    settings.approver == Approver::Second && system.deletion_policy == DeletionPolicy::Delete && !is_approved
 }
 
 /// Resources that the caller allows to be retained because their deletion failed.
@@ -218,7 +258,8 @@ async fn prepare(
         ports,
         approval: &approval,
         retry,
-        adoption: Adoption::Refuse,
+        adoption: &Adoption::Refuse,
+        table_names: &TableNames::Any,
         gate: None,
         credential: Credential::Same,
         wait_policy,
@@ -226,9 +267,16 @@ async fn prepare(
         progress,
     };
     let before = found.clone();
-    let result = run.converge(Some(found)).await?;
+    let result = Box::pin(run.converge(Some(found))).await?;
+    let is_table_gone = ports.tables.table(&system.names.table).await?.is_none();
     match result.verdict {
         Verdict::Settled => Ok(result.stack.unwrap_or(before)),
+        // CloudFormation cannot update a table that was deleted by hand, and can delete the stack.
+        Verdict::Failed { cause, .. } if is_table_gone => {
+            let note = format!("the stack could not be prepared, and its table no longer exists: {cause}");
+            progress.report(Event::Note(note));
+            Ok(result.stack.unwrap_or(before))
+        }
         Verdict::Failed { cause, .. } => Err(DestroyError::Prepare(cause)),
         Verdict::Refused { message, .. } => Err(DestroyError::Prepare(message)),
         Verdict::Comparing | Verdict::StillRunning(_) => {
@@ -259,7 +307,7 @@ async fn open_data(
     {
         progress.report(Event::Step(format!("disabling the deletion protection of table {table}")));
         let open = TableCorrection { deletion_protection: Some(false), ..TableCorrection::default() };
-        ports.tables.correct(&table, &open).await?;
+        already_gone(ports.tables.correct(&table, &open).await)?;
     }
     let Some(bucket) = own(BUCKET) else { return Ok(()) };
     let account = observe::account(ports, Some(found)).await?;
@@ -286,23 +334,37 @@ async fn mark(
     let (owner, Some(base)) = (Owner::new(system), ArnBase::parse(&found.arn)) else { return Ok(()) };
     for (kind, id) in kept {
         match kind.as_str() {
-            "AWS::DynamoDB::Table" => {
-                let arn = base.table(id);
-                if owner.of_data(&ports.tables.tags(&arn).await?) != Ownership::Ours {
-                    ports.tables.tag(&arn, SYSTEM_TAG, owner.system()).await?;
-                }
-            }
-            "AWS::S3::Bucket" => {
-                let Some(mut tags) = ports.buckets.tags(id, base.account).await? else { continue };
-                if owner.of_data(&tags) != Ownership::Ours {
-                    tags.insert(SYSTEM_TAG.to_owned(), owner.system().to_owned());
-                    ports.buckets.set_tags(id, base.account, &tags).await?;
-                }
-            }
+            "AWS::DynamoDB::Table" => already_gone(mark_table(ports, &owner, id, &base.table(id)).await)?,
+            "AWS::S3::Bucket" => already_gone(mark_bucket(ports, &owner, id, base.account).await)?,
             _ => {}
         }
     }
     Ok(())
+}
+
+async fn mark_table(ports: &Ports, owner: &Owner, name: &str, arn: &str) -> Result<(), PortError> {
+    // DynamoDB may answer a question for the tags of a table that does not exist with a missing permission.
+    if ports.tables.table(name).await?.is_none() || owner.of_data(&ports.tables.tags(arn).await?) == Ownership::Ours {
+        return Ok(());
+    }
+    ports.tables.tag(arn, SYSTEM_TAG, owner.system()).await
+}
+
+async fn mark_bucket(ports: &Ports, owner: &Owner, name: &str, account: &str) -> Result<(), PortError> {
+    let Some(mut tags) = ports.buckets.tags(name, account).await? else { return Ok(()) };
+    if owner.of_data(&tags) == Ownership::Ours {
+        return Ok(());
+    }
+    tags.insert(SYSTEM_TAG.to_owned(), owner.system().to_owned());
+    ports.buckets.set_tags(name, account, &tags).await
+}
+
+/// What no longer exists needs nothing.
+fn already_gone(result: Result<(), PortError>) -> Result<(), PortError> {
+    match result {
+        Err(error) if error.kind == PortErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Resources that CloudFormation will retain according to the template, for the report.

@@ -1,5 +1,6 @@
 //! Errors of a reconcile.
 
+use dispatch_api::validate::ValidationErrors;
 use thiserror::Error;
 
 use crate::cloud::ports::PortError;
@@ -48,6 +49,9 @@ pub enum EngineError {
     /// CloudFormation could not compute a change set.
     #[error("cannot compute the changes of the stack: {0}")]
     ChangeSet(String),
+    /// A name that is derived from namespace and name is not usable.
+    #[error("{0}; nothing was created")]
+    Unfit(ValidationErrors),
     /// The template is too large.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -57,7 +61,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// Whether a retry may succeed without a change of the spec.
-    pub fn passes_with_time(&self) -> bool {
-        matches!(self, Self::Port(error) if error.kind.passes_with_time())
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Port(error) if error.kind.is_transient())
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind, Ports};
 use crate::engine::error::EngineError;
+use crate::engine::former_names::find_names;
 use crate::engine::observe;
 use crate::engine::outputs::ArnBase;
 use crate::engine::plan::exports::{COMPLETED, IN_PROGRESS, PERIOD_MAX, PERIOD_MIN, status_of};
@@ -70,6 +71,8 @@ pub async fn start(
         return Err(ExportError::RecoveryOff);
     }
     observe::guard_account(system, ports).await?;
+    let named = find_names(system, ports, None).await?;
+    let system = named.as_deref().unwrap_or(system);
     let place = place(system, ports).await?;
     let now = (ports.clock)();
     let extent = match system.spec.export.export_type {
@@ -180,7 +183,8 @@ pub async fn follow(
 
 /// The latest export of a system in any state; `None` if there is none, or no stack.
 pub async fn last(system: &ValidatedSystem, ports: &Ports) -> Result<Option<ExportStatus>, ExportError> {
-    let place = match place(system, ports).await {
+    let named = find_names(system, ports, None).await?;
+    let place = match place(named.as_deref().unwrap_or(system), ports).await {
         Ok(place) => place,
         Err(ExportError::StackNotReady(_)) => return Ok(None),
         Err(error) => return Err(error),

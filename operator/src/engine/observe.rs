@@ -53,7 +53,7 @@ pub async fn direct_resources(
     let table = ports.tables.table(&names.table).await?;
     let push_arn = ArnBase::parse(&stack.arn).map(|base| base.platform_application(&names.platform_application));
     let push_arn = push_arn.unwrap_or_default();
-    let push_exists = ports.push.exists(&push_arn).await?;
+    let push = ports.push.status(&push_arn).await?;
     let cache = match system.spec.cache.external {
         Some(_) => None,
         None => ports.caches.endpoint(&names.replication_group).await?,
@@ -75,5 +75,5 @@ pub async fn direct_resources(
             queues.push(QueueLook { name, url: url.clone(), dead_letter_arn: base.dead_letter_queue(queue), settings });
         }
     }
-    Ok(DirectResources { table, recovery, expiry, push_arn, push_exists, cache, queues })
+    Ok(DirectResources { table, recovery, expiry, push_arn, push, cache, queues })
 }

@@ -38,7 +38,7 @@ pub enum Verdict {
         message: String,
     },
     /// The state is unknown; nothing was done.
-    LeftAlone(StackState),
+    Skipped(StackState),
     /// It differs from the spec, and this run does not change it.
     Untouched,
 }

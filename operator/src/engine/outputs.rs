@@ -25,7 +25,7 @@ pub fn read(
         responses_queue_url: get(key::RESPONSES_QUEUE_URL)?,
         notifications_queue_url: get(key::NOTIFICATIONS_QUEUE_URL)?,
         topic_arn: get(key::TOPIC_ARN)?,
-        platform_application_arn: parts.push_exists.then(|| parts.push_arn.clone()),
+        platform_application_arn: parts.push.map(|_| parts.push_arn.clone()),
         cache_url: cache_url(system, stack, parts)?,
         export_bucket: get(key::EXPORT_BUCKET)?,
         api_endpoint: get(key::API_ENDPOINT),

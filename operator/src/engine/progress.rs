@@ -15,7 +15,7 @@ pub enum Event {
     /// A resource of the stack (or the stack itself) changed its state.
     Stack(StackEvent),
     /// An operation skips resources as requested: the operation and the logical ids.
-    LeftBehind(String, Vec<String>),
+    ResourcesSkipped(String, Vec<String>),
     /// Information that requires no action.
     Note(String),
 }

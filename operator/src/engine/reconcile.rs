@@ -17,6 +17,7 @@ use crate::cloud::ports::Ports;
 use crate::cloud::stack::{ChangeSetKind, ChangeSetState, StackDescription};
 use crate::engine::apply::{self, Run};
 use crate::engine::comparison::Comparison;
+use crate::engine::former_names::{find_names, refuse_unfit};
 use crate::engine::outcome::{StackResult, Verdict};
 use crate::engine::outputs::ArnBase;
 use crate::engine::plan::{
@@ -47,7 +48,7 @@ impl ReconcileReport {
 ///
 /// Changes that AWS rejects or rolls back are reported in the status ([`ReconcileReport::is_ready`] is then false). An
 /// error means that a call failed; the caller should retry later, or ask for action if
-/// [`EngineError::passes_with_time`] is false. With `managementPolicy: Observe` or `suspend: true` it makes no mutating
+/// [`EngineError::is_transient`] is false. With `managementPolicy: Observe` or `suspend: true` it makes no mutating
 /// call.
 pub async fn reconcile(
     system: &ValidatedSystem,
@@ -56,12 +57,15 @@ pub async fn reconcile(
     progress: &mut dyn Progress,
 ) -> Result<ReconcileReport, EngineError> {
     if system.spec.suspend || system.spec.management_policy == ManagementPolicy::Observe {
-        return inspect(system, ports, settings).await;
+        return Box::pin(inspect(system, ports, settings)).await;
     }
     if settings.mode == Mode::DryRun {
-        return examine(system, ports, settings, Depth::Resources).await;
+        return Box::pin(examine(system, ports, settings, Depth::Resources)).await;
     }
+    let named = find_names(system, ports, settings.previous.as_ref()).await?;
+    let system = named.as_deref().unwrap_or(system);
     let (found, account) = find(system, ports, settings).await?;
+    refuse_unfit(system, found.as_ref())?;
     let desired = StackInput::new(system, &settings.secrets, &account)?;
     let before = Comparison::new(&desired, found.as_ref());
     let mut run = Run {
@@ -70,7 +74,8 @@ pub async fn reconcile(
         ports,
         approval: &settings.approval,
         retry: retry(system, &desired, settings),
-        adoption: settings.adoption,
+        adoption: &settings.adoption,
+        table_names: &settings.table_names,
         gate: settings.gate.as_deref(),
         credential: before.credential,
         wait_policy: settings.wait_policy,
@@ -78,7 +83,8 @@ pub async fn reconcile(
         progress,
     };
     let tags = before.tag_step();
-    let mut stack = run.converge(found).await?;
+    // The future is too large for the stack.
+    let mut stack = Box::pin(run.converge(found)).await?;
     let (mut found_parts, mut finding) = (DirectResources::default(), DirectFinding::default());
     let mut steps = Vec::new();
     let after = Comparison::new(&desired, stack.stack.as_ref());
@@ -140,7 +146,10 @@ async fn examine(
     settings: &Settings,
     depth: Depth,
 ) -> Result<ReconcileReport, EngineError> {
+    let named = find_names(system, ports, settings.previous.as_ref()).await?;
+    let system = named.as_deref().unwrap_or(system);
     let (found, account) = find(system, ports, settings).await?;
+    refuse_unfit(system, found.as_ref())?;
     let desired = match StackInput::new(system, &settings.secrets, &account) {
         Err(EngineError::SecretMissing { .. }) => StackInput::without_secrets(system, found.as_ref(), &account)?,
         other => other?,
@@ -158,7 +167,7 @@ async fn examine(
         finding.reported.extend(comparison.tag_step());
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
-    let mut verdict = match desired.refusal(found.as_ref(), settings.adoption) {
+    let mut verdict = match desired.refusal(found.as_ref(), &settings.adoption) {
         Some(message) => Verdict::Refused { reason: Reason::OwnedByAnother, message },
         None => apply::inspect(found.as_ref(), input),
     };
@@ -195,9 +204,12 @@ async fn examine(
 /// CloudFormation compares an existing stack through a temporary change set. With `Observe` or `suspend` no change set
 /// is created, and the plan says only whether anything differs.
 pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, EngineError> {
+    let named = find_names(system, ports, settings.previous.as_ref()).await?;
+    let system = named.as_deref().unwrap_or(system);
     let (found, account) = find(system, ports, settings).await?;
+    refuse_unfit(system, found.as_ref())?;
     let desired = StackInput::new(system, &settings.secrets, &account)?;
-    if let Some(message) = desired.refusal(found.as_ref(), settings.adoption) {
+    if let Some(message) = desired.refusal(found.as_ref(), &settings.adoption) {
         return Err(EngineError::OwnedByAnother(message));
     }
     let comparison = Comparison::new(&desired, found.as_ref());
@@ -251,7 +263,9 @@ async fn planned(
     if next_step(found, Input::Different, Retry::Allowed) != StackStep::Update {
         return Ok((Verdict::Planned, desired.resources.clone()));
     }
-    let request = apply::change_set(desired, ChangeSetKind::Update, found);
+    let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
+    // A change set of the same input may be a running apply's, which must not be removed.
+    request.name.push_str("-dry-run");
     let set = apply::compute(ports, &request, wait_policy).await?;
     if set.state == ChangeSetState::Pending {
         return Ok((Verdict::Comparing, Vec::new()));
@@ -270,9 +284,12 @@ async fn preview_update(
     found: Option<&StackDescription>,
     wait_policy: WaitPolicy,
 ) -> Result<Vec<ResourceChange>, EngineError> {
-    let request = apply::change_set(desired, ChangeSetKind::Update, found);
-    let set = apply::compute(ports, &request, wait_policy).await?;
+    let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
+    // Of this plan alone: another run with the same input, which may be an apply, keeps its change set.
+    request.name = format!("{}-plan-{:08x}", request.name, rand::random::<u32>());
+    let set = apply::compute(ports, &request, wait_policy).await;
     ports.stacks.discard(&request.stack, &request.name).await?;
+    let set = set?;
     match set.state {
         ChangeSetState::Ready | ChangeSetState::Empty => Ok(set.changes),
         ChangeSetState::Pending => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
@@ -329,9 +346,11 @@ fn conclude(end: Conclusion<'_>) -> ReconcileReport {
         attempted_hash: end.stack.attempted.then(|| end.desired.hash()),
         skipped: &end.stack.skipped,
         approval: &end.settings.approval,
+        approver: end.settings.approver,
         account: &end.desired.account,
         index_steps,
         outputs: outputs.as_ref(),
+        parts: &end.parts,
         finding: &end.finding,
         plan: &end.plan,
         previous: end.settings.previous.as_ref(),

@@ -7,6 +7,7 @@ use dispatch_api::dispatch_system::DispatchSystemStatus;
 
 use crate::engine::plan::Approval;
 use crate::engine::plan::ownership::Adoption;
+use crate::engine::plan::table_names::TableNames;
 use crate::engine::secrets::Secrets;
 
 /// Whether to detect drift. It costs additional calls, so the controller does so every `driftIntervalSeconds` of the
@@ -36,6 +37,16 @@ pub enum RetryPolicy {
     TryAgain,
     /// Do not retry until the spec changes.
     Refuse,
+}
+
+/// Who approves plans that need an approval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approver {
+    /// The author of the system.
+    #[default]
+    Author,
+    /// Another person, who may write the namespace. A deletion that deletes data needs an approval as well.
+    Second,
 }
 
 /// Limits concurrent stack operations.
@@ -74,6 +85,10 @@ pub struct Settings {
     pub wait_policy: WaitPolicy,
     /// Whether to adopt a stack or retained data of another owner.
     pub adoption: Adoption,
+    /// Table names that a spec may choose besides the system's own.
+    pub table_names: TableNames,
+    /// Who approves plans and deletions.
+    pub approver: Approver,
     /// Limit of concurrent stack operations; `None` is no limit.
     pub gate: Option<Arc<dyn OperationGate>>,
     /// Logical ids of failed resources that may be skipped.

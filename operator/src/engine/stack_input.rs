@@ -125,7 +125,7 @@ impl StackInput {
     }
 
     /// Why the engine must not change a stack.
-    pub fn refusal(&self, found: Option<&StackDescription>, adoption: Adoption) -> Option<String> {
+    pub fn refusal(&self, found: Option<&StackDescription>, adoption: &Adoption) -> Option<String> {
         found.and_then(|stack| self.owner.refusal(stack, adoption))
     }
 

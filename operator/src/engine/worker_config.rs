@@ -10,6 +10,10 @@ use dispatch_api::worker_config::{
 /// Environment variable that carries the Redis AUTH token to a worker.
 pub const CACHE_AUTH_TOKEN_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN";
 
+/// Environment variable with the path of a file that holds the same token. Workers read the file each time they
+/// connect.
+pub const CACHE_AUTH_TOKEN_FILE_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN_FILE";
+
 /// Header in which the system's API Gateway forwards the client address. A mapping cannot set the usual headers, and
 /// their value may begin with what the client sent.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
@@ -79,7 +83,9 @@ pub fn auth(api: &ApiSpec) -> Option<AuthConfig> {
                 scopes: claims.scopes.clone(),
                 user: claims.user.clone(),
                 driver: claims.driver.clone(),
+                payments: claims.payments.clone(),
                 operations: claims.operations.clone(),
+                city: claims.city.clone(),
             },
         });
     }
@@ -105,6 +111,8 @@ fn limits(api: &ApiSpec) -> LimitsConfig {
         per_subject: rate(&api.limits.per_subject),
         per_address: rate(&api.limits.per_address),
         client_address_header: api.limits.client_address_header.clone().or_else(of_gateway),
+        client_address_hops: api.limits.client_address_hops,
+        address_share_percent: api.limits.address_share_percent,
     }
 }
 

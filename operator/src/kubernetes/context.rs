@@ -10,7 +10,6 @@ use dispatch_api::conditions::{ConditionType, EventReason};
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 use jiff::Timestamp;
 
-use crate::engine::plan::workers::Served;
 use crate::engine::status;
 use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::events::{self, ObjectEvent};
@@ -54,8 +53,6 @@ pub struct Context {
     pub options: Options,
     /// Clock for the timestamps in the status.
     pub clock: fn() -> Timestamp,
-    /// Optional API groups that the cluster serves.
-    pub served: Served,
     pub objects: Objects,
 }
 
@@ -97,7 +94,7 @@ impl Context {
     }
 
     /// Drops the state of an object that no longer exists.
-    pub(super) fn forget(&self, key: &Key) {
+    pub fn forget(&self, key: &Key) {
         self.objects.caches.lock().remove(key);
         self.objects.limiter.release(key);
         self.show(key, None);

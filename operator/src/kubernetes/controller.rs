@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
+use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::dispatch_system::DispatchSystem;
 use dispatch_api::names::ResourceNames;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -20,12 +20,14 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cloud::stack::stack_name;
 use crate::engine::plan::workers::MANAGED_BY;
 use crate::engine::status::{self, Frame, SystemPhase};
 use crate::kubernetes::context::{Context, Outcome};
-use crate::kubernetes::error::{ReconcileError, limit_reached, tried_again};
+use crate::kubernetes::error::{ReconcileError, limit_reached, rejected, tried_again};
 use crate::kubernetes::infra::cluster::{SystemObject, place};
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
+use crate::kubernetes::infra::watch_health::WatchHealth;
 use crate::kubernetes::object::{Key, generation_of, status_of};
 use crate::kubernetes::policy::requeue;
 use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
@@ -59,8 +61,11 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
     let deployments: Api<PartialObjectMeta<Deployment>> = api(&client, scope.namespace.as_deref());
     let (reader, writer) = reflector::store();
     let seen = Arc::clone(&context);
+    let watch = |kind| WatchHealth::new(kind, Arc::clone(&context.metrics));
+    let (of_systems, of_workers) = (watch("DispatchSystem"), watch("Deployment"));
     let own = watcher(systems, watcher::Config::default().page_size(PAGE))
         .default_backoff()
+        .inspect(move |event| of_systems.observe(event))
         .inspect_ok(|event| {
             if let watcher::Event::Delete(system) = event {
                 seen.forget(&(system.namespace().unwrap_or_default(), system.name_any()));
@@ -73,7 +78,9 @@ pub async fn run(context: Arc<Context>, scope: Scope, stop: CancellationToken) {
         .map_ok(|system| vec![ObjectRef::from_obj(&system)]);
     let managed = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
     let managed = watcher::Config::default().labels(&managed).page_size(PAGE);
-    let workers = watcher(deployments, managed).default_backoff().touched_objects().map_ok(|made| owners(&made));
+    let workers = watcher(deployments, managed).default_backoff();
+    let workers =
+        workers.inspect(move |event| of_workers.observe(event)).touched_objects().map_ok(|made| owners(&made));
     let triggers = stream::select(own, workers)
         .map_ok(|systems| stream::iter(systems.into_iter().map(Ok::<_, watcher::Error>)))
         .try_flatten()
@@ -106,13 +113,15 @@ where
     }
 }
 
-/// What triggers a reconcile: the spec, the deletion timestamp, and the operator's annotations. The operator's own
-/// writes of status and finalizers do not.
+/// What triggers a reconcile: the spec, the deletion timestamp, the operator's annotations, and whether the object has
+/// the operator's finalizer. `kubectl replace` removes it, and a deletion would then leave the environment behind. The
+/// operator's own writes of the status trigger nothing.
 #[expect(clippy::unnecessary_wraps, reason = "a predicate of kube")]
 fn asks_for_a_reconcile(system: &System) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     system.metadata.generation.hash(&mut hasher);
     system.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    system.finalizers().iter().any(|finalizer| finalizer == FINALIZER).hash(&mut hasher);
     for name in [RECONCILE_REQUESTED_AT, APPROVE, ADOPT, DRY_RUN, SKIP_RESOURCES] {
         system.annotations().get(name).hash(&mut hasher);
     }
@@ -168,9 +177,13 @@ async fn failed(context: &Context, key: &Key, error: &ReconcileError) -> Duratio
     context.metrics.failed(error.source_label());
     let stored = context.cluster.system(&key.0, &key.1).await.ok().flatten();
     let retry_state = context.count_failure(key, stored.as_ref(), error.failure_kind());
-    // A deletion is always retried, and the cleanup itself reports what blocks it.
-    let stored = stored.filter(|stored| stored.metadata.deletion_timestamp.is_none());
+    // A deletion is always retried. The cleanup reports what blocks it in AWS; here is reported what the API server
+    // rejects.
+    let is_deleted = |stored: &SystemObject| stored.metadata.deletion_timestamp.is_some();
+    let stored = stored.filter(|stored| !is_deleted(stored) || error.is_permanent());
+    let is_settled = retry_state.failures >= FAILURES_TOLERATED;
     let next = match &stored {
+        Some(_) if error.is_permanent() && is_settled => requeue::jittered(context.options.resync, rand::random()),
         Some(_) if retry_state.is_exhausted() => requeue::jittered(requeue::SLOW, rand::random()),
         _ => requeue::back_off(retry_state.failures, rand::random()),
     };
@@ -199,8 +212,16 @@ async fn tell(
     }
     let frame = Frame { generation, previous: previous.as_ref(), now: (context.clock)() };
     let (namespace, name) = place(stored);
-    let stack = ResourceNames::prefix(namespace, name);
-    let mut status = if retry_state.is_exhausted() {
+    let recorded = previous.as_ref().and_then(|status| status.stack_arn.as_deref()).and_then(stack_name);
+    let stack = recorded.map_or_else(|| ResourceNames::prefix(namespace, name), str::to_owned);
+    let mut status = if error.is_permanent() {
+        let text = rejected(error, context.options.resync);
+        if stored.metadata.deletion_timestamp.is_some() {
+            status::deletion(&frame, Some((error.reason(), &text)), &text)
+        } else {
+            status::unfinished(&frame, SystemPhase::Stalled, error.reason(), &text)
+        }
+    } else if retry_state.is_exhausted() {
         status::unfinished(&frame, SystemPhase::Stalled, Reason::RetryLimitReached, &limit_reached(error, &stack))
     } else {
         status::unfinished(&frame, SystemPhase::Reconciling, error.reason(), &tried_again(error, &stack))
@@ -228,8 +249,11 @@ mod tests {
         let before = object(1, &[("example.com/other", "value")], false);
         let mut written = before.clone();
         written.metadata.resource_version = Some("2".to_owned());
-        written.metadata.finalizers = Some(vec!["dispatch.coactus.io/finalizer".to_owned()]);
+        written.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
         assert_eq!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&written));
+        let mut held = before.clone();
+        held.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        assert_ne!(asks_for_a_reconcile(&before), asks_for_a_reconcile(&held), "a lost finalizer");
         for other in [
             object(2, &[], false),
             object(1, &[(RECONCILE_REQUESTED_AT, "now")], false),

@@ -2,6 +2,7 @@
 
 use dispatch_api::annotations::RECONCILE_REQUESTED_AT;
 use dispatch_api::conditions::Reason;
+use std::time::Duration;
 use thiserror::Error;
 
 use crate::cloud::ports::PortErrorKind;
@@ -66,12 +67,17 @@ impl ReconcileError {
     /// Reason in the conditions.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Cluster(_) => Reason::KubernetesUnavailable,
+            Self::Cluster(error) => match error.kind {
+                ClusterErrorKind::Denied => Reason::KubernetesForbidden,
+                ClusterErrorKind::Invalid => Reason::KubernetesRefused,
+                _ => Reason::KubernetesUnavailable,
+            },
             Self::Reconcile(EngineError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => match error.kind {
                 PortErrorKind::Throttled => Reason::AwsThrottled,
                 PortErrorKind::Quota => Reason::AwsQuotaExceeded,
                 PortErrorKind::Denied => Reason::AwsAccessDenied,
                 PortErrorKind::Invalid => Reason::AwsRefused,
+                PortErrorKind::Conflict => Reason::StackBusy,
                 _ => Reason::AwsUnavailable,
             },
             Self::Reconcile(_) | Self::Destroy(_) => Reason::AwsUnavailable,
@@ -91,6 +97,13 @@ impl ReconcileError {
             Self::Reconcile(error) => failure_kind(error),
             Self::Destroy(_) | Self::Pool(_) | Self::Deadline(_) | Self::Panicked => FailureKind::Persistent,
         }
+    }
+
+    /// Whether the failure stays until a person changes something: the API server rejects an object, or denies a
+    /// permission.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Cluster(error)
+            if matches!(error.kind, ClusterErrorKind::Denied | ClusterErrorKind::Invalid))
     }
 
     /// Whether another writer changed the object first. This is not a failure; the object is read and reconciled again.
@@ -115,6 +128,19 @@ pub fn failure_kind(error: &EngineError) -> FailureKind {
 /// Message for a failure that the operator retries.
 pub fn tried_again(error: &dyn std::error::Error, stack: &str) -> String {
     format!("{error} (stack {stack}); the operator will retry, backing off to at most 5 minutes")
+}
+
+/// Message for a rejection of the API server.
+pub fn rejected(error: &ReconcileError, resync: Duration) -> String {
+    let action = match error.reason() {
+        Reason::KubernetesForbidden => "grant the permission, or change the quota or policy, that the message names",
+        _ => "change what the message names",
+    };
+    let minutes = resync.as_secs().div_ceil(60);
+    format!(
+        "{error}; action required: {action}; the operator retries every {minutes} min, and at once after an edit of the \
+         spec or a new value of the annotation {RECONCILE_REQUESTED_AT}"
+    )
 }
 
 /// Message for a failure that reached the retry limit.
@@ -142,7 +168,7 @@ impl Refusal {
         let stalled = |reason| Some(Self { phase: SystemPhase::Stalled, reason });
         match error {
             EngineError::WrongAccount { .. } => stalled(Reason::WrongAccount),
-            EngineError::Moved { .. } => stalled(Reason::InvalidSpec),
+            EngineError::Moved { .. } | EngineError::Unfit(_) => stalled(Reason::InvalidSpec),
             // The Secret may be created at any time, and the operator keeps looking for it.
             EngineError::SecretMissing { .. } => {
                 Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
@@ -215,6 +241,25 @@ mod tests {
         let reason = |kind| ReconcileError::Reconcile(port(kind)).reason();
         assert_eq!(reason(PortErrorKind::Invalid), Reason::AwsRefused);
         assert_eq!(reason(PortErrorKind::Unavailable), Reason::AwsUnavailable);
+    }
+
+    #[test]
+    fn a_rejection_of_the_api_server_is_permanent_and_has_its_own_reason() {
+        let error = |kind| {
+            let message = "Service \"x\" is invalid: metadata.name: Invalid value".to_owned();
+            ReconcileError::Cluster(ClusterError { action: "apply a worker object", kind, message, source: None })
+        };
+        for (kind, permanent, reason) in [
+            (ClusterErrorKind::Invalid, true, Reason::KubernetesRefused),
+            (ClusterErrorKind::Denied, true, Reason::KubernetesForbidden),
+            (ClusterErrorKind::Gone, false, Reason::KubernetesUnavailable),
+            (ClusterErrorKind::Conflict, false, Reason::KubernetesUnavailable),
+            (ClusterErrorKind::Unavailable, false, Reason::KubernetesUnavailable),
+        ] {
+            assert_eq!((error(kind).is_permanent(), error(kind).reason()), (permanent, reason), "{kind:?}");
+        }
+        let text = rejected(&error(ClusterErrorKind::Invalid), Duration::from_mins(5));
+        assert!(text.contains("Service \"x\" is invalid") && text.contains("every 5 min"), "{text}");
     }
 
     #[test]

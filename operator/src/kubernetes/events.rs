@@ -106,12 +106,19 @@ impl<'a> Changes<'a> {
         if was.is_some_and(holds) { vec![corrected] } else { vec![detected, corrected] }
     }
 
-    /// Exports, connection and plans.
+    /// Exports, push notifications, connection and plans.
     fn resources(self) -> Vec<ObjectEvent> {
         let mut events = Vec::new();
         let export =
             self.condition(ConditionType::ExportsReady).filter(|(_, now)| now.reason == Reason::ExportNotStarted);
         events.extend(export.map(|(_, now)| ObjectEvent::from_condition(EventReason::ExportFailed, now)));
+        if let Some((was, now)) = self.condition(ConditionType::PushReady) {
+            if now.reason == Reason::PushDisabled {
+                events.push(ObjectEvent::from_condition(EventReason::PushDisabled, now));
+            } else if holds(now) && was.is_some_and(|was| was.reason == Reason::PushDisabled) {
+                events.push(ObjectEvent::from_condition(EventReason::PushEnabled, now));
+            }
+        }
         let connection =
             self.condition(ConditionType::ConnectionPublished).filter(|(_, now)| is_one_of(now, &NOT_PUBLISHED));
         events.extend(connection.map(|(_, now)| ObjectEvent::from_condition(EventReason::ConnectionNotPublished, now)));
@@ -210,7 +217,7 @@ pub fn begun(event: &progress::Event) -> Option<ObjectEvent> {
             };
             Some(ObjectEvent::new(reason, format!("stack {}: {}", event.logical_id, event.status)))
         }
-        progress::Event::LeftBehind(operation, ids) => {
+        progress::Event::ResourcesSkipped(operation, ids) => {
             let note = format!("skipped in {operation}: {}", ids.join(", "));
             Some(ObjectEvent::new(EventReason::ResourcesSkipped, note))
         }
@@ -275,6 +282,17 @@ mod tests {
         assert_eq!(reasons(None, &off), []);
         assert_eq!(reasons(Some(&off), &on), [EventReason::Paused]);
         assert_eq!(reasons(Some(&on), &off), [EventReason::Resumed]);
+    }
+
+    #[test]
+    fn a_disabled_platform_application_and_its_repair_are_published() {
+        let on = status(&[("PushReady", "True", "PushEnabled", "m")]);
+        let off = status(&[("PushReady", "False", "PushDisabled", "put a valid key")]);
+        assert_eq!(reasons(None, &on), []);
+        assert_eq!(events_between(Some(&on), &off), [ObjectEvent::new(EventReason::PushDisabled, "put a valid key")]);
+        assert_eq!(events_between(Some(&off), &off), []);
+        assert_eq!(reasons(Some(&off), &on), [EventReason::PushEnabled]);
+        assert!(EventReason::PushDisabled.is_warning() && !EventReason::PushEnabled.is_warning());
     }
 
     #[test]

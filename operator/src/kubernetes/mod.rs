@@ -200,8 +200,7 @@ impl Work<'_> {
     /// Reconciles until `stop`, then gives reconciles in progress [`DRAIN_WITHIN`] to finish.
     async fn until(self, stop: CancellationToken) -> Result<(), RunError> {
         let options = self.options;
-        let served = self.cluster.served().await?;
-        tracing::info!(?served, namespace = ?options.watch_namespace, "reconciling");
+        tracing::info!(namespace = ?options.watch_namespace, "reconciling");
         let endpoint_url = options.endpoint_url.clone();
         let (fence, metrics) = (self.fence, self.metrics);
         let calls = options.aws_calls_per_second;
@@ -219,7 +218,6 @@ impl Work<'_> {
                 defaults: options.defaults,
             },
             clock: system_clock,
-            served,
             objects: Objects::new(options.stack_operations),
         };
         let scope = Scope { namespace: options.watch_namespace.clone(), concurrency: options.concurrency };

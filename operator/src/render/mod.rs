@@ -143,7 +143,7 @@ fn stack_step(step: &StackStep) -> String {
         StackStep::ContinueRollback => "the stack's unfinished rollback is continued first".to_owned(),
         StackStep::RollBack => "the stack is rolled back first".to_owned(),
         StackStep::Stalled(state) => format!("the stack is in {}; action required", state.name()),
-        StackStep::LeaveAlone(state) => {
+        StackStep::Skip(state) => {
             format!("the stack is in {}, an unknown state, and is not changed", state.name())
         }
     }
@@ -157,7 +157,7 @@ fn approval_hint(plan: &Plan) -> String {
 pub fn event(event: &Event, colour: bool) -> String {
     match event {
         Event::Step(text) | Event::Rollback(text) => format!("==> {text}"),
-        Event::LeftBehind(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
+        Event::ResourcesSkipped(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
         Event::Note(text) => format!("    {text}"),
         Event::Changes(list) => changes(list).trim_end().to_owned(),
         Event::Stack(stack) => stack_event(stack, colour),
@@ -236,9 +236,9 @@ pub fn status(system: &ValidatedSystem, status: &DispatchSystemStatus, resources
 
 fn headline(system: &ValidatedSystem, status: &DispatchSystemStatus) -> String {
     let summary = ["Ready", "Reconciling", "Stalled"];
-    let told = status.conditions.iter().find(|c| c.status == "True" && summary.contains(&c.type_.as_str()));
+    let condition = status.conditions.iter().find(|c| c.status == "True" && summary.contains(&c.type_.as_str()));
     let stack = status.stack_status.as_deref().unwrap_or("no stack");
-    match told {
+    match condition {
         Some(c) => format!("{}: {} ({}, {stack}): {}\n", full_name(system), c.type_, c.reason, c.message),
         None => format!("{}: {stack}\n", full_name(system)),
     }

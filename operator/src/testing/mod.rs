@@ -12,7 +12,7 @@ use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::SecretString;
 
-use crate::cloud::ports::TableLook;
+use crate::cloud::ports::ObservedTable;
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::plan::ownership::SYSTEM_TAG;
 use crate::engine::plan::template;
@@ -65,9 +65,9 @@ pub fn stack_in(state: &str) -> StackDescription {
 }
 
 /// A table as the template creates it.
-pub fn table_look(name: &str) -> TableLook {
+pub fn table_look(name: &str) -> ObservedTable {
     let arn = format!("arn:aws:dynamodb:ap-northeast-2:000000000000:table/{name}");
-    TableLook {
+    ObservedTable {
         name: name.to_owned(),
         keys: template::table_keys()
             .map(|(index, keys)| (index.to_owned(), keys.map(str::to_owned).to_vec()))

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
-    PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
+    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError, PortErrorKind,
+    Ports, PushPlatforms, PushStatus, QueueSettings, Queues, Recovery, Removed, TableCorrection, Tables,
 };
 use crate::cloud::stack::fake::FakeStacks;
 use crate::engine::plan::ownership::SYSTEM_TAG;
@@ -42,12 +42,13 @@ const MUTATING: [&str; 16] = [
 struct Inner {
     recovery: Recovery,
     push: Option<String>,
+    push_status: PushStatus,
     queue: QueueSettings,
     /// Settings of queues that were corrected since the last [`World::change_visibility`].
     corrected: BTreeMap<&'static str, QueueSettings>,
     queues_gone: bool,
     waiting: u64,
-    table: TableLook,
+    table: ObservedTable,
     table_gone: bool,
     expiry: Option<String>,
     /// Tags of the table and bucket that an earlier stack retained.
@@ -79,6 +80,7 @@ impl Default for World {
         let inner = Inner {
             recovery: Recovery::Enabled,
             push: None,
+            push_status: PushStatus::Enabled,
             queue,
             corrected: BTreeMap::new(),
             queues_gone: false,
@@ -171,7 +173,7 @@ impl World {
         self.lock().table_gone = true;
     }
 
-    pub fn change_table(&self, change: impl FnOnce(&mut TableLook)) {
+    pub fn change_table(&self, change: impl FnOnce(&mut ObservedTable)) {
         change(&mut self.lock().table);
     }
 
@@ -198,6 +200,11 @@ impl World {
     /// Whether SNS rejects credentials from now on.
     pub fn refuse_push(&self, refuse: bool) {
         self.lock().refuse_push = refuse;
+    }
+
+    /// Disables the platform application, as SNS does when FCM rejects its credential.
+    pub fn disable_push(&self) {
+        self.lock().push_status = PushStatus::Disabled;
     }
 
     /// The credential of the platform application.
@@ -237,9 +244,9 @@ impl World {
         inner.kept.clone().or_else(|| self.stacks.data_tags()).unwrap_or_else(own)
     }
 
-    /// Whether table and bucket exist, in a stack or retained.
-    fn data_is_there(&self) -> bool {
-        self.stacks.any() || self.stacks.left().is_some()
+    /// Whether a table or bucket exists: in a stack, whose names are not distinguished, or retained under this name.
+    fn is_there(&self, name: &str) -> bool {
+        self.stacks.any() || self.stacks.has_left(name)
     }
 }
 
@@ -254,6 +261,7 @@ impl Inner {
             return Err(PortError::new("give SNS a credential", PortErrorKind::Invalid, text));
         }
         self.push = Some(credential.expose_secret().to_owned());
+        self.push_status = PushStatus::Enabled;
         Ok(())
     }
 }
@@ -283,11 +291,11 @@ impl Exports for World {
 
 #[async_trait]
 impl Tables for World {
-    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
-        let any = self.data_is_there();
+    async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
+        let any = self.is_there(table);
         self.answer("table", |inner| {
             let there = !inner.table_gone && (any || inner.kept.is_some());
-            Ok(there.then(|| TableLook { name: table.to_owned(), ..inner.table.clone() }))
+            Ok(there.then(|| ObservedTable { name: table.to_owned(), ..inner.table.clone() }))
         })
         .await
     }
@@ -348,8 +356,8 @@ impl Tables for World {
 
 #[async_trait]
 impl PushPlatforms for World {
-    async fn exists(&self, _arn: &str) -> Result<bool, PortError> {
-        self.answer("push_exists", |inner| Ok(inner.push.is_some())).await
+    async fn status(&self, _arn: &str) -> Result<Option<PushStatus>, PortError> {
+        self.answer("push_exists", |inner| Ok(inner.push.as_ref().map(|_| inner.push_status))).await
     }
 
     async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError> {
@@ -434,8 +442,8 @@ const VERSIONS_PER_CALL: usize = 1000;
 
 #[async_trait]
 impl Buckets for World {
-    async fn tags(&self, _bucket: &str, _owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
-        let any = self.data_is_there();
+    async fn tags(&self, bucket: &str, _owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
+        let any = self.is_there(bucket);
         self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner)))).await
     }
 

@@ -173,6 +173,29 @@ async fn a_push_key_that_sns_rejects_stalls_the_system_and_is_never_shown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disabled_push_application_is_reported_until_the_key_is_replaced() {
+    let (world, system) = living().await;
+    let (system, settings) = with_push(&system);
+    let done = apply_with(&world, &system, &settings).await;
+    assert_eq!(reason(&done, ConditionType::PushReady), Reason::PushEnabled);
+    world.disable_push();
+    world.take_calls();
+    for _ in 0..2 {
+        let done = apply_with(&world, &system, &settings).await;
+        assert!(done.is_ready() && !done.changed, "the city serves, and the refused key is not sent again");
+        assert_eq!(reason(&done, ConditionType::PushReady), Reason::PushDisabled);
+        assert!(!is_true(&done.status, ConditionType::PushReady));
+        assert!(done.outputs.expect("outputs").platform_application_arn.is_some(), "devices stay registered");
+    }
+    assert_eq!(world.take_calls().1, [""; 0]);
+    let seen = inspect(&system, &world.ports(), &Settings::default()).await.expect("a status");
+    assert_eq!(reason(&seen, ConditionType::PushReady), Reason::PushDisabled);
+
+    let done = apply_with(&world, &system, &rotated(&settings)).await;
+    assert!(is_true(&done.status, ConditionType::PushReady));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_needs_no_secret() {
     let (world, system) = living().await;
     let (mut system, settings) = with_push(&system);
@@ -185,4 +208,30 @@ async fn a_deletion_needs_no_secret() {
     destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
     assert_eq!(world.stacks.state(STACK), Some(StackState::DeleteComplete));
     assert_eq!(world.push_credential(), None);
+}
+
+/// On every path of a deletion, what is already gone is fine.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_does_not_need_what_is_already_gone() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let (world, mut system) = living().await;
+        system.deletion_policy = policy;
+        world.delete_table();
+        world.delete_queues();
+        // DynamoDB may answer like this for a table that does not exist.
+        world.judge(Arc::new(|call| if call == "table_tags" { Fate::Broken } else { Fate::Answered }));
+        let gone = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await;
+        assert!(gone.expect("destroyed").changed, "{policy:?}");
+        assert_eq!(world.stacks.state(STACK), Some(StackState::DeleteComplete));
+    }
+    // CloudFormation cannot update a table that no longer exists.
+    let (world, mut system) = living().await;
+    system.deletion_policy = DeletionPolicy::Delete;
+    world.stacks.doom("Table", "Table: coactus-default-seoul not found");
+    let refused = destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await;
+    assert!(matches!(refused, Err(DestroyError::Prepare(_))), "the table exists: {refused:?}");
+    world.delete_table();
+    world.stacks.doom("Table", "Table: coactus-default-seoul not found");
+    destroy(&system, &world.ports(), &Settings::default(), &mut Silent).await.expect("destroyed");
+    assert_eq!(world.stacks.state(STACK), Some(StackState::DeleteComplete));
 }

@@ -1,6 +1,7 @@
 //! Plans that are shown, approved and rejected.
 
 use dispatch_api::conditions::ConditionType;
+use jiff::SignedDuration;
 
 use super::*;
 use dispatch_operator::engine::settings::Mode;
@@ -68,11 +69,58 @@ async fn a_stale_approval_is_rejected_and_the_current_plan_is_named() {
 #[tokio::test(start_paused = true)]
 async fn change_sets_of_older_inputs_are_removed_and_those_of_others_stay() {
     let (world, mut system) = living().await;
-    world.stacks.leave_change_set(STACK, "coactus-of-an-older-input");
-    world.stacks.leave_change_set(STACK, "a-persons-own");
+    let (old, young) = (SignedDuration::from_hours(3), SignedDuration::from_mins(59));
+    world.stacks.leave_change_set(STACK, "coactus-of-an-older-input", old);
+    world.stacks.leave_change_set(STACK, "coactus-of-a-running-apply", young);
+    world.stacks.leave_change_set(STACK, "a-persons-own", old);
     system.spec.approval_policy = ApprovalPolicy::Always;
     apply(&world, &longer(&system)).await;
-    assert_eq!(world.stacks.open_change_sets(), 1);
+    assert_eq!(world.stacks.change_set_names(), ["a-persons-own", "coactus-of-a-running-apply"]);
     let discarded = world.take_calls().1.iter().filter(|call| **call == "discard").count();
     assert_eq!(discarded, 2, "the older change set and its own");
+}
+
+/// Between the creation of its change set and its execution, an apply may be overtaken by a plan of the same or another
+/// input, by a dry run, or by another apply.
+#[tokio::test(start_paused = true)]
+async fn a_plan_removes_nothing_that_it_did_not_make() {
+    let (world, system) = living().await;
+    let other = longer(&system);
+    world.judge(Arc::new(|call| if call == "execute" { Fate::Lost } else { Fate::Answered }));
+    timeout(Duration::from_hours(1), apply(&world, &other)).await.expect_err("it is about to execute");
+    world.judge(Arc::new(|_| Fate::Answered));
+    let before = world.stacks.change_set_names();
+    assert_eq!(before.len(), 1);
+
+    let mut another = other.clone();
+    another.spec.queues.offers.visibility_timeout_seconds = 29;
+    let dry_run = Settings { mode: Mode::DryRun, ..Settings::default() };
+    for input in [&other, &another] {
+        assert!(!preview(input, &world.ports(), &Settings::default()).await.expect("a plan").is_empty());
+        assert!(is_true(&apply_with(&world, input, &dry_run).await.status, ConditionType::PlanPending));
+        assert_eq!(world.stacks.change_set_names(), before);
+    }
+    assert!(apply(&world, &other).await.is_ready());
+    let ledger = world.ledger();
+    assert_eq!(ledger.get("change set created"), Some(&6), "two of applies, four of plans: {ledger:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_run_did_meanwhile_is_said_in_these_words() {
+    for (call, kind) in [
+        ("execute", PortErrorKind::NotFound),
+        ("execute", PortErrorKind::Conflict),
+        ("change_set", PortErrorKind::NotFound),
+    ] {
+        let (world, system) = living().await;
+        world.stacks.break_call(call, Some(kind));
+        let error = reconcile(&longer(&system), &world.ports(), &Settings::default(), &mut Silent).await;
+        let error = error.expect_err("overtaken");
+        let text = "cannot apply the changes: another run has changed stack coactus-default-seoul meanwhile, and this \
+                    run has changed nothing; apply again";
+        assert_eq!(error.to_string(), text);
+        assert!(error.is_transient());
+        world.stacks.break_call(call, None);
+        assert!(apply(&world, &longer(&system)).await.is_ready(), "the advice works");
+    }
 }

@@ -28,7 +28,7 @@ async fn a_rollback_skips_the_named_resource_and_the_status_records_it() {
     let done = reconcile(&system, &world.ports(), &naming(&["OffersQueue"]), &mut listen).await.expect("continued");
     assert!(done.is_ready(), "{:?}", done.status);
     assert_eq!(done.status.skipped_resources, ["OffersQueue"]);
-    assert!(reported.iter().any(|event| matches!(event, Event::LeftBehind(_, ids) if ids == &["OffersQueue"])));
+    assert!(reported.iter().any(|event| matches!(event, Event::ResourcesSkipped(_, ids) if ids == &["OffersQueue"])));
     let later = Settings { previous: Some(done.status), ..Settings::default() };
     assert_eq!(apply_with(&world, &system, &later).await.status.skipped_resources, ["OffersQueue"]);
 }

@@ -90,6 +90,7 @@ impl EnhancedDispatchAlgorithm {
             },
             last_trip_event: None,
             trip_started_at: None,
+            review: None,
         };
         Ok(DispatchRequest { state, destination })
     }

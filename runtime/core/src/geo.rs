@@ -90,11 +90,14 @@ pub struct Location {
     pub lat: f64,
     /// Degrees.
     pub lng: f64,
+    #[cfg_attr(feature = "serde", serde(default))]
     pub address: String,
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -121,5 +124,55 @@ mod tests {
         assert_eq!(region_of_address("부산광역시 기장군 정관읍"), "기장군");
         assert_eq!(region_of_address("세종특별자치시 한누리대로"), "세종특별자치시");
         assert_eq!(region_of_address("somewhere"), "-");
+    }
+
+    /// The angle between two directions by the dot product of their unit vectors: another way than the haversine.
+    fn by_vectors(a: Coordinate, b: Coordinate) -> f64 {
+        let unit = |at: Coordinate| {
+            let (lat, lng) = (at.lat().to_radians(), at.lng().to_radians());
+            [lat.cos() * lng.cos(), lat.cos() * lng.sin(), lat.sin()]
+        };
+        let dot: f64 = unit(a).iter().zip(unit(b)).map(|(a, b)| a * b).sum();
+        dot.clamp(-1.0, 1.0).acos() * EARTH_RADIUS_M
+    }
+
+    proptest! {
+        #[test]
+        fn distances_are_those_of_the_angle_between_two_directions(
+            (lat1, lng1) in (-90.0..=90.0, -180.0..=180.0),
+            (lat2, lng2) in (-90.0..=90.0, -180.0..=180.0),
+        ) {
+            let (a, b) = (Coordinate::new(lat1, lng1).unwrap(), Coordinate::new(lat2, lng2).unwrap());
+            let distance = a.distance_to(b).0;
+            // The arc cosine is inexact near 0 and 180 degrees.
+            prop_assert!((distance - by_vectors(a, b)).abs() < 1.0, "{} instead of {}", distance, by_vectors(a, b));
+            prop_assert!((distance - b.distance_to(a).0).abs() < 1e-6, "the way back is as long");
+        }
+    }
+
+    #[test]
+    fn a_coordinate_is_what_it_was_made_of() {
+        let at = Coordinate::new(37.5, -127.25).unwrap();
+        assert_eq!((at.lat(), at.lng()), (37.5, -127.25));
+        assert_eq!(Coordinate::new(90.1, 0.0), Err(CoordinateError::Latitude));
+        assert_eq!(Coordinate::new(-90.1, 0.0), Err(CoordinateError::Latitude));
+        assert_eq!(Coordinate::new(0.0, -180.1), Err(CoordinateError::Longitude));
+        assert!(Coordinate::new(-90.0, 180.0).is_ok());
+    }
+
+    #[test]
+    fn kilometres_become_metres_and_metres_are_rounded() {
+        assert_eq!(Metres::from_km(2.5), Metres(2500.0));
+        let rounded = [0.0, 0.49, 0.5, 1.49, 2500.5, -3.0, 1e12].map(|metres| Metres(metres).rounded());
+        assert_eq!(rounded, [0, 0, 1, 1, 2501, 0, u32::MAX]);
+    }
+
+    #[test]
+    fn a_suffix_alone_is_no_district() {
+        assert_eq!(region_of_address("구 시 중구"), "중구");
+        assert_eq!(region_of_address("구 군 시"), "-");
+        assert_eq!(region_of_address("경기도 수원시 팔달구"), "팔달구");
+        assert_eq!(region_of_address("수원시 기장군"), "기장군", "a county before a city");
+        assert_eq!(region_of_address(""), "-");
     }
 }

@@ -115,4 +115,18 @@ mod tests {
             assert_eq!(UserId::parse(bad), Err(IdError::Suffix { prefix: "user#" }), "{bad}");
         }
     }
+
+    #[test]
+    fn every_allowed_character_and_length_is_accepted() {
+        let all: String = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['_', '-']).collect();
+        assert_eq!(all.len(), SUFFIX_LEN_MAX);
+        for good in ["-", "_", "a", "Z", "9", all.as_str()] {
+            let id = UserId::from_suffix(good).unwrap();
+            assert_eq!((id.suffix(), id.as_str()), (good, format!("user#{good}").as_str()));
+            assert_eq!(format!("user#{good}").parse(), Ok(id));
+        }
+        for bad in [".", "/", "@", "[", "^", "`", "{", "a.b", "a "] {
+            assert_eq!(UserId::from_suffix(bad), Err(IdError::Suffix { prefix: "user#" }), "{bad}");
+        }
+    }
 }

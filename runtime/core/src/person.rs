@@ -78,6 +78,7 @@ pub struct DriverPreferences {
     /// Whether the driver accepts every offer automatically.
     pub auto_accept: bool,
     /// Lowest fare estimate the driver is offered.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::number::whole"))]
     pub minimum_fare: u32,
 }
 
@@ -113,4 +114,16 @@ pub struct FavoriteLocation {
     pub lat: f64,
     /// Degrees.
     pub lng: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_spelled_as_in_the_specification() {
+        let spelled =
+            [PersonStatus::Active, PersonStatus::Dispatched, PersonStatus::Inactive].map(PersonStatus::as_str);
+        assert_eq!(spelled, ["ACTIVE", "DISPATCHED", "INACTIVE"]);
+    }
 }

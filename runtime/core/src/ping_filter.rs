@@ -329,4 +329,34 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_farthest_plausible_position_is_a_car_at_200_kilometres_an_hour() {
+        // 100 m for the errors of both fixes, and 55.56 m/s for 10 s and the second a phone's time may be off.
+        let limit_m = 100.0 + 11.0 * 1000.0 / 18.0;
+        let judge = |north_m: f64, at: i64| Track::from(fix(0.0, 0)).after(fix(north_m, at)).1;
+        // The scale of `place` is exact to a tenth of a per cent.
+        assert_eq!(judge(limit_m - 1.0, 10_000), Verdict::Take);
+        assert_eq!(judge(limit_m + 2.0, 10_000), Verdict::Implausible);
+        assert_eq!((judge(154.0, 0), judge(157.0, 0)), (Verdict::Take, Verdict::Implausible));
+    }
+
+    #[test]
+    fn a_phones_time_may_go_back_after_exactly_half_a_minute() {
+        let judge = |at: i64| Track::from(stamped(0.0, 0, 500_000)).after(stamped(0.0, at, 499_999)).1;
+        assert_eq!((judge(29_999), judge(30_000)), (Verdict::Outdated, Verdict::Take));
+        let same = Track::from(stamped(0.0, 0, 500_000)).after(stamped(0.0, 1_000, 500_000)).1;
+        assert_eq!(same, Verdict::Take, "an equal time is not older");
+        let (before, equal) = (fix(0.0, 999), fix(0.0, 1_000));
+        let judge = |next: Fix| Track::from(fix(0.0, 1_000)).after(next).1;
+        assert_eq!((judge(before), judge(equal)), (Verdict::Outdated, Verdict::Take));
+    }
+
+    #[test]
+    fn after_a_phones_clock_was_set_back_the_arrival_times_count() {
+        // 2 km in a minute by arrival; the phone says that no time has passed.
+        let judge = |phone_at: i64| Track::from(stamped(0.0, 0, 900_000)).after(stamped(2000.0, 60_000, phone_at)).1;
+        assert_eq!(judge(1_000), Verdict::Take);
+        assert_eq!(judge(900_000), Verdict::Implausible);
+    }
 }

@@ -52,6 +52,75 @@ impl Default for MatchingPolicy {
     }
 }
 
+/// How a ride is billed, and when one without a sign of life is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RidePolicy {
+    /// Highest average speed of a ride, km/h: no longer distance is billed.
+    pub max_speed_kmh: u32,
+    /// Highest fare that is billed without a review, per cent of the estimate.
+    pub max_fare_percent: u32,
+    /// Distance from the destination beyond which the end of a ride is reported to the user, m.
+    pub destination_radius_m: u32,
+    /// Time without a position and without an event after which a ride is flagged, ms.
+    pub silent_after_ms: u64,
+    /// Time after that flag until the ride is ended, ms.
+    pub end_silent_after_ms: u64,
+}
+
+impl Default for RidePolicy {
+    fn default() -> Self {
+        Self {
+            // No road of Korea allows more than 110 km/h, and the positions of a standing car scatter.
+            max_speed_kmh: 150,
+            max_fare_percent: 300,
+            destination_radius_m: 1000,
+            silent_after_ms: 600_000,
+            end_silent_after_ms: 1_800_000,
+        }
+    }
+}
+
+/// Limits for users who request and cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CancellationPolicy {
+    /// Cancellations within the window that start a cool-down; 0 for none.
+    pub cool_down_after: u8,
+    /// Length of the window, ms.
+    pub window_ms: u64,
+    /// Time without new requests after the last of them, ms.
+    pub cool_down_ms: u64,
+    /// Cancellations of one day after which a user waits for the next day; 0 for any number.
+    pub daily_max: u8,
+}
+
+impl Default for CancellationPolicy {
+    fn default() -> Self {
+        Self { cool_down_after: 3, window_ms: 600_000, cool_down_ms: 300_000, daily_max: 20 }
+    }
+}
+
+impl CancellationPolicy {
+    /// Whether no number of cancellations has a consequence.
+    pub fn is_off(&self) -> bool {
+        self.cool_down_after == 0 && self.daily_max == 0
+    }
+}
+
+/// When drivers who are `ACTIVE` become `INACTIVE` without having asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PresencePolicy {
+    /// Time without a sign of life after which a driver becomes `INACTIVE`, ms.
+    pub silent_after_ms: u64,
+    /// Unanswered offers in a row after which a driver becomes `INACTIVE`; 0 for any number.
+    pub unanswered_offers: u8,
+}
+
+impl Default for PresencePolicy {
+    fn default() -> Self {
+        Self { silent_after_ms: 600_000, unanswered_offers: 0 }
+    }
+}
+
 /// The rules of `spec.dispatch`. All fields are public because a value is only created by [`DispatchPolicy::checked`]
 /// or from constants in tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +156,14 @@ pub struct DispatchPolicy {
     pub eta_top_k: u8,
     /// How requests are matched with drivers.
     pub matching: MatchingPolicy,
+    /// How rides are billed and ended.
+    pub rides: RidePolicy,
+    /// Limits for users who request and cancel.
+    pub cancellations: CancellationPolicy,
+    /// Longest straight line from pickup to destination, m.
+    pub longest_trip_m: u32,
+    /// When drivers become `INACTIVE` without having asked for it.
+    pub presence: PresencePolicy,
 }
 
 impl Default for DispatchPolicy {
@@ -108,6 +185,10 @@ impl Default for DispatchPolicy {
             eta_timeout_ms: 300,
             eta_top_k: 20,
             matching: MatchingPolicy::default(),
+            rides: RidePolicy::default(),
+            cancellations: CancellationPolicy::default(),
+            longest_trip_m: 200_000,
+            presence: PresencePolicy::default(),
         }
     }
 }
@@ -140,6 +221,84 @@ impl DispatchPolicy {
         within("eta.timeoutMilliseconds", self.eta_timeout_ms, 50, 2000)?;
         within("eta.topK", self.eta_top_k.into(), 1, 50)?;
         within("matching.windowMilliseconds", self.matching.window_ms, 500, 5000)?;
+        let rides = &self.rides;
+        within("rides.maxSpeedKmh", rides.max_speed_kmh.into(), 30, 300)?;
+        within("rides.maxFarePercent", rides.max_fare_percent.into(), 100, 1000)?;
+        within("rides.destinationRadiusMeters", rides.destination_radius_m.into(), 100, 100_000)?;
+        within("rides.silentAfterSeconds", rides.silent_after_ms / 1000, 5, 86_400)?;
+        within("rides.endSilentAfterSeconds", rides.end_silent_after_ms / 1000, 5, 86_400)?;
+        within("cancellations.coolDownAfter", self.cancellations.cool_down_after.into(), 0, 20)?;
+        within("cancellations.windowSeconds", self.cancellations.window_ms / 1000, 60, 86_400)?;
+        within("cancellations.coolDownSeconds", self.cancellations.cool_down_ms / 1000, 10, 86_400)?;
+        within("cancellations.dailyMax", self.cancellations.daily_max.into(), 0, 50)?;
+        within("longestTripMeters", self.longest_trip_m.into(), 1000, 20_100_000)?;
+        within("presence.silentAfterSeconds", self.presence.silent_after_ms / 1000, 5, 86_400)?;
+        within("presence.unansweredOffers", self.presence.unanswered_offers.into(), 0, 20)?;
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut DispatchPolicy, u64);
+
+    /// Each bounded number: its name, its bounds, and how it is set. Times in seconds are given in seconds.
+    fn numbers() -> [(&'static str, u64, u64, Change); 14] {
+        fn small(value: u64) -> u8 {
+            u8::try_from(value).unwrap()
+        }
+        [
+            ("maxCandidates", 1, 50, |policy, value| policy.max_candidates = small(value)),
+            ("maxAttempts", 1, 50, |policy, value| policy.max_attempts = small(value)),
+            ("offerTimeoutSeconds", 5, 900, |policy, value| policy.offer_timeout_ms = value * 1000),
+            ("searchBudgetSeconds", 0, 900, |policy, value| policy.search_budget_ms = value * 1000),
+            ("distanceBucketMeters", 0, 5000, |policy, value| policy.distance_bucket_m = u32::try_from(value).unwrap()),
+            ("staleAfterSeconds", 5, 3600, |policy, value| policy.stale_after_ms = value * 1000),
+            ("coolDowns.afterRejectSeconds", 0, 3600, |policy, value| policy.cool_down_after_reject_ms = value * 1000),
+            ("coolDowns.afterTimeoutSeconds", 0, 3600, |policy, value| {
+                policy.cool_down_after_timeout_ms = value * 1000;
+            }),
+            ("acceptanceWindowDays", 1, 30, |policy, value| policy.acceptance_window_days = small(value)),
+            ("explorationSharePercent", 0, 50, |policy, value| policy.exploration_share_percent = small(value)),
+            ("eta.timeoutMilliseconds", 50, 2000, |policy, value| policy.eta_timeout_ms = value),
+            ("matching.windowMilliseconds", 500, 5000, |policy, value| policy.matching.window_ms = value),
+            ("presence.silentAfterSeconds", 5, 86_400, |policy, value| policy.presence.silent_after_ms = value * 1000),
+            ("presence.unansweredOffers", 0, 20, |policy, value| policy.presence.unanswered_offers = small(value)),
+        ]
+    }
+
+    #[test]
+    fn every_bound_is_closed() {
+        for (field, min, max, change) in numbers() {
+            let checked = |value: u64| {
+                let mut policy = DispatchPolicy { max_attempts: 7, ..DispatchPolicy::default() };
+                change(&mut policy, value);
+                policy.clone().checked().map(|same| assert_eq!(same, policy))
+            };
+            assert_eq!((checked(min), checked(max)), (Ok(()), Ok(())), "{field}");
+            for value in min.checked_sub(1).into_iter().chain([max + 1]) {
+                assert_eq!(checked(value), Err(PolicyError::OutOfRange { field, value, min, max }));
+            }
+        }
+        for (count, fits) in [(0, false), (1, true), (50, true), (51, false)] {
+            assert_eq!(DispatchPolicy { eta_top_k: count, ..DispatchPolicy::default() }.checked().is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn search_rings_rise_within_their_bounds() {
+        let rings =
+            |rings: &[u32]| DispatchPolicy { search_rings_m: rings.to_vec(), ..DispatchPolicy::default() }.checked();
+        let eight: Vec<u32> = (1..=8).map(|ring| ring * 100).collect();
+        for good in [&[100][..], &[100_000], &[100, 101, 100_000], &eight] {
+            assert!(rings(good).is_ok(), "{good:?}");
+        }
+        assert!(rings(&[]).is_err() && rings(&[eight.as_slice(), &[900]].concat()).is_err());
+        assert!(rings(&[99]).is_err() && rings(&[100_001]).is_err());
+        for (before, after) in [(500, 500), (501, 500)] {
+            assert_eq!(rings(&[100, before, after]), Err(PolicyError::RingsNotRising { before, after }));
+        }
     }
 }

@@ -22,10 +22,10 @@ pub struct TokenArgs {
     /// File of the signing key
     #[arg(long, value_name = "FILE", env = "DISPATCH_SIGNING_KEY")]
     pub key: PathBuf,
-    /// Subject of the token: user#00001, driver#00001, or any name for the scope operations
+    /// Subject of the token: user#00001, driver#00001, or any name for the scopes payments and operations
     #[arg(long = "sub", value_name = "SUBJECT")]
     pub subject: String,
-    /// Scopes of the token: user, driver or operations; separate several with commas
+    /// Scopes of the token: user, driver, payments or operations; separate several with commas
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true)]
     pub scope: Vec<TokenScope>,
     /// Lifetime of the token, in hours
@@ -49,6 +49,8 @@ pub enum TokenScope {
     User,
     /// Act as a driver
     Driver,
+    /// Report payments
+    Payments,
     /// Act as the city's staff or programs
     Operations,
 }
@@ -58,6 +60,7 @@ impl TokenScope {
         match self {
             Self::User => "user",
             Self::Driver => "driver",
+            Self::Payments => "payments",
             Self::Operations => "operations",
         }
     }

@@ -48,6 +48,7 @@ fn samples(key: &SigningKey) -> Result<SampleTokens, SigningError> {
     Ok(SampleTokens {
         user: token("user#00001", "user")?,
         driver: token("driver#00001", "driver")?,
+        payments: token("payments", "payments")?,
         operations: token("operator", "operations")?,
     })
 }

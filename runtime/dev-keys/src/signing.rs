@@ -48,7 +48,7 @@ struct KeyFile {
 /// The content of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims<'a> {
-    /// `user#00001`, `driver#00001`, or any name for callers with the scope `operations`.
+    /// `user#00001`, `driver#00001`, or any name for callers with the scope `payments` or `operations`.
     pub subject: &'a str,
     pub scopes: &'a [&'a str],
     pub lifetime: Duration,

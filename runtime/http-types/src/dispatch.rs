@@ -1,6 +1,7 @@
 //! Dispatches: the requests that create, answer, report and cancel them, and the dispatch itself.
 
-use dispatch_core::dispatch::{DispatchStatus, EventType, TripEvent};
+use dispatch_core::dispatch::{DispatchStatus, EventName, TripEvent};
+use dispatch_core::meter::ReviewReason;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -32,7 +33,8 @@ pub struct CreateDispatch {
     "status": "REQUESTED", "createdAt": "2025-05-25T15:30:00+09:00", "updatedAt": "2025-05-25T15:30:30+09:00",
     "pickupLocation": {"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"},
     "destination": {"lat": 37.5730, "lng": 126.9768, "address": "서울시 종로구 종로"},
-    "estimatedFare": 12000, "actualFare": 0, "offerSeq": 1, "offerTimeoutAt": "2025-05-25T15:32:30.000+09:00",
+    "estimatedFare": 12000, "actualFare": 0, "meteredFare": null, "review": null, "farFromDestination": false,
+    "offerSeq": 1, "offerTimeoutAt": "2025-05-25T15:32:30.000+09:00",
     "distanceMeters": 0, "durationSeconds": 0, "route": [],
     "events": [
         {"type": "CREATED", "timestamp": "2025-05-25T15:30:00+09:00", "details": "배차 요청 생성"},
@@ -42,7 +44,8 @@ pub struct CreateDispatch {
 pub struct Dispatch {
     /// The id of the dispatch, prefix included: `dispatch#…`. Paths take the part after the prefix.
     pub dispatch_id: String,
-    /// The user who requested the ride.
+    /// The user who requested the ride. Empty where the city does not show the user to the driver: before the driver
+    /// accepts, and some time after the ride has ended.
     pub user_id: String,
     /// While `REQUESTED`, the driver who has the open offer, or null if no offer is open. From `ACCEPTED` on, the
     /// driver of the ride. Null if the dispatch was cancelled before a driver accepted it.
@@ -61,14 +64,28 @@ pub struct Dispatch {
     /// When the dispatch last changed, in the city's time zone.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where the driver picks up the user.
+    /// Where the driver picks up the user. A driver may see only the district, with rounded coordinates: before
+    /// accepting, if the city has it so, and some time after the ride has ended.
     pub pickup_location: Location,
-    /// Where the ride ends.
+    /// Where the ride ends; for drivers like `pickupLocation`.
     pub destination: Location,
     /// The fare estimated when the ride was requested, in whole units of the city's currency.
     pub estimated_fare: u32,
     /// The fare of the completed ride, in whole units of the city's currency; 0 until the ride is completed.
     pub actual_fare: u32,
+    /// The fare by the positions of the completed ride, in whole units of the city's currency. If it differs from
+    /// `actualFare`, the estimate is billed. Null until the ride is completed, and if the positions are not plausible.
+    pub metered_fare: Option<u32>,
+    /// Why operations review the ride; null if they do not. A completed ride under review costs the estimate.
+    ///
+    /// - `NO_TRACE`: the driver sent no positions during the ride.
+    /// - `TRACE_GAP`: the positions of the ride have a long gap.
+    /// - `TOO_FAST`: the positions are farther apart than a car can drive in the duration of the ride.
+    /// - `FARE_ABOVE_ESTIMATE`: the metered fare is far above the estimate.
+    /// - `NO_SIGN_OF_LIFE`: neither a position nor an event was received for a long time.
+    pub review: Option<ReviewReason>,
+    /// Whether the completed ride ended far from its destination.
+    pub far_from_destination: bool,
     /// The number of the latest offer, which an answer must repeat; 0 before the first offer.
     pub offer_seq: u32,
     /// When the open offer expires; null if no offer is open.
@@ -89,8 +106,18 @@ pub struct Dispatch {
 pub struct EventEntry {
     /// What happened. `DRIVER_ASSIGNED` means that a driver received an offer, `DRIVER_REJECTED` that the driver
     /// rejected it, did not answer or was no longer free, and `CANCELLED_BY_SYSTEM` that no driver was found.
+    ///
+    /// `ENDED_FAR_FROM_DESTINATION` means that the trip ended far from its destination; `details` has both fares.
+    /// `REVIEW_REQUESTED` means that operations review the ride; `details` says why, and `REVIEW_CLOSED` who ended the
+    /// review. `CANCELLED_BY_OPERATIONS`, `COMPLETED_BY_OPERATIONS` and `RELEASED_BY_OPERATIONS` say in `details` who
+    /// acted and why. `NO_SIGN_OF_LIFE` means that neither a position nor an event was received for a long time.
+    ///
+    /// The other values are `CREATED`, `DRIVER_ACCEPTED`, `PICKUP_STARTED`, `DRIVER_ARRIVED`, `PASSENGER_PICKED_UP`,
+    /// `TRIP_STARTED`, `TRIP_COMPLETED`, `PAYMENT_COMPLETED`, `CANCELLED_BY_USER` and `CANCELLED_BY_DRIVER`. Another
+    /// service that writes the city's table may add values of its own.
     #[serde(rename = "type")]
-    pub event_type: EventType,
+    #[schema(value_type = String, example = "DRIVER_ACCEPTED")]
+    pub event_type: EventName,
     /// When it happened, in the city's time zone.
     #[schema(format = DateTime)]
     pub timestamp: String,
@@ -136,7 +163,10 @@ pub struct ListQuery {
     pub limit: Option<u16>,
     /// The cursor: `next` of the previous page. Omit it for the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(example = "2025-05-25T15:30:00.000_01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
+    #[param(
+        pattern = "^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?_[A-Za-z0-9_-]{1,64}$",
+        example = "2025-05-25T15:30:00.000_01JW3Q4X5Y6Z7A8B9C0D1E2F3G"
+    )]
     pub after: Option<String>,
 }
 
@@ -165,12 +195,12 @@ pub struct OfferResponse {
     pub response: Answer,
 }
 
-/// A driver's progress report on a ride.
+/// A report on a ride: progress by its driver, or the payment by a program with the scope `payments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"driverId": "driver#00001", "type": "DRIVER_ARRIVED"}))]
 pub struct TripReport {
-    /// The driver of the ride. Must be the caller's own id.
+    /// The driver of the ride. For a driver, the caller's own id.
     #[schema(pattern = "^driver#[A-Za-z0-9_-]{1,64}$")]
     pub driver_id: String,
     /// The step that the ride has reached.

@@ -10,6 +10,8 @@
 mod dispatch;
 mod location;
 mod notification;
+mod operations;
+mod person;
 mod problem;
 mod profile;
 mod routes;
@@ -18,8 +20,12 @@ pub use dispatch::{
     Answer, CancelDispatch, CreateDispatch, Dispatch, DispatchPage, EventEntry, ListQuery, OfferResponse, RoutePoint,
     TripReport,
 };
-pub use location::{BatchLocation, Location, LocationsTaken, PostLocation, PostLocations};
+pub use location::{
+    BatchLocation, Location, LocationsTaken, PostLocation, PostLocations, RejectedLocation, StoredLocation,
+};
 pub use notification::{EventsQuery, Notification, NotificationBody, NotificationKind};
+pub use operations::{OperationsOrder, ReleaseOrder, Released, Review, ReviewPage};
+pub use person::{ErasureCounts, ErasureReceipt, ExportQuery, ExportedItem, ExportedKind, PersonExport};
 pub use problem::Problem;
 pub use profile::{
     AvailabilityStatus, CurrentStatus, DeviceRegistered, DriverPreferences, DriverProfile, FavoriteLocation,

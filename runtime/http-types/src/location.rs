@@ -20,6 +20,18 @@ pub struct Location {
     pub address: String,
 }
 
+/// A place as it is stored with a profile.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동"}))]
+pub struct StoredLocation {
+    /// Latitude in degrees.
+    pub lat: f64,
+    /// Longitude in degrees.
+    pub lng: f64,
+    /// The address as people read it. Empty until a location is stored for the first time.
+    pub address: String,
+}
+
 /// One position report (ping) of a driver.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -34,7 +46,7 @@ pub struct PostLocation {
     /// The accuracy that the device reports, in metres. A position with a value above 50 is discarded; without a value,
     /// the position is taken as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 20_020_000)]
     pub accuracy_meters: Option<f64>,
     /// When the device measured the position, by its own clock (ISO 8601 with an offset). It is compared only with
     /// earlier positions of the same driver, to detect positions that arrive out of order. How current a position is
@@ -61,7 +73,7 @@ pub struct BatchLocation {
     /// The accuracy that the device reports, in metres. A position with a value above 50 is discarded; without a value,
     /// the position is taken as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 20_020_000)]
     pub accuracy_meters: Option<f64>,
     /// When the device measured the position, by its own clock (ISO 8601 with an offset). It is compared only with
     /// earlier positions of the same driver, to detect positions that arrive out of order. How current a position is
@@ -81,8 +93,8 @@ pub struct PostLocations {
     pub locations: Vec<BatchLocation>,
 }
 
-/// How many positions were accepted and how many were discarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+/// How many positions were accepted and how many were discarded, and which entries of a batch are not valid.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LocationsTaken {
     /// The number of positions accepted.
     #[schema(example = 1)]
@@ -91,6 +103,24 @@ pub struct LocationsTaken {
     /// worse than 50 m, or no car can get there in the time since the last position. Do not send them again.
     #[schema(example = 0)]
     pub dropped: u32,
+    /// The entries of a batch that are not valid, in their order; absent if there are none. Correct them before you
+    /// send them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 500)]
+    pub rejected: Vec<RejectedLocation>,
+}
+
+/// An entry of a batch that is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"index": 1, "field": "locations[1].lat", "detail": "lat must be a number from -90 to 90"}))]
+pub struct RejectedLocation {
+    /// The index of the entry in `locations`, from 0.
+    #[schema(maximum = 499)]
+    pub index: u32,
+    /// The first field of the entry that is not valid.
+    pub field: String,
+    /// The rule that the field breaks.
+    pub detail: String,
 }
 
 impl From<geo::Location> for Location {

@@ -7,12 +7,12 @@ use crate::dispatch::Dispatch;
 
 /// An error: a problem document as defined by RFC 9457.
 ///
-/// Programs should decide by the last part of `type`, which is stable: `body-too-large`, `driver-busy`,
-/// `idempotency-key-in-use`, `idempotency-key-reused`, `incomplete-body`, `internal`, `invalid-field`,
-/// `malformed-json`, `method-not-allowed`, `no-such-path`, `not-found`, `offer-over`, `overloaded`, `slow-body`,
-/// `timed-out`, `too-many-requests`, `unauthenticated`, `unavailable`, `unsupported-media-type`, `user-busy`,
-/// `wrong-scope` or `wrong-state`. `title` and `detail` are for people and may change. A problem never repeats a value
-/// from the request.
+/// Programs should decide by the last part of `type`, which is stable: `body-too-large`, `cancelled-too-often`,
+/// `driver-busy`, `idempotency-key-in-use`, `idempotency-key-reused`, `incomplete-body`, `internal`, `invalid-field`,
+/// `invalid-host`, `malformed-json`, `method-not-allowed`, `no-such-path`, `not-found`, `offer-over`,
+/// `outside-service-area`, `overloaded`, `same-place`, `slow-body`, `timed-out`, `too-many-requests`, `trip-too-long`,
+/// `unauthenticated`, `unavailable`, `unsupported-media-type`, `user-busy`, `wrong-scope` or `wrong-state`. `title`
+/// and `detail` are for people and may change. A problem never repeats a value from the request.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The kind of problem. The part after the last `/` is stable and meant for programs.
@@ -35,4 +35,8 @@ pub struct Problem {
     /// The dispatch that caused a conflict, in its current state. Absent if the caller may not read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Box<Dispatch>>,
+    /// When the request is possible again, in the city's time zone. Only with `cancelled-too-often`.
+    #[serde(rename = "retryAt", default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2025-05-25T15:35:00+09:00")]
+    pub retry_at: Option<String>,
 }

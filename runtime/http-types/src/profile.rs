@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::location::Location;
+use crate::location::StoredLocation;
 
 /// A user's profile as the user sets it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -139,6 +140,7 @@ pub struct CurrentStatus {
     /// `ACTIVE`: free. `DISPATCHED`: on a dispatch. `INACTIVE`: not available; a driver receives no offers.
     pub status: PersonStatus,
     /// The location stored with the profile. A driver's position reports do not change it.
+    #[schema(value_type = StoredLocation)]
     pub current_location: Location,
     /// When that location was stored, in the city's time zone.
     #[schema(format = DateTime)]
@@ -153,7 +155,7 @@ pub struct CurrentStatus {
 #[schema(example = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"}))]
 pub struct PutDevice {
     /// The FCM registration token of the app on the device. It is never logged or returned.
-    #[schema(min_length = 1, max_length = 4096)]
+    #[schema(min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
     pub token: String,
 }
 

@@ -9,6 +9,7 @@ pub enum Method {
     Get,
     Post,
     Put,
+    Delete,
 }
 
 impl Method {
@@ -18,6 +19,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -33,6 +35,8 @@ impl fmt::Display for Method {
 pub enum Scope {
     User,
     Driver,
+    /// Programs that report payments.
+    Payments,
     /// The city's staff and programs.
     Operations,
 }
@@ -43,6 +47,7 @@ impl Scope {
         match self {
             Self::User => "user",
             Self::Driver => "driver",
+            Self::Payments => "payments",
             Self::Operations => "operations",
         }
     }
@@ -83,15 +88,17 @@ impl Route {
     }
 }
 
-use Method::{Get, Post, Put};
-use Scope::{Driver, Operations, User};
+use Method::{Delete, Get, Post, Put};
+use Scope::{Driver, Operations, Payments, User};
 
-/// Every route of the API. The workers serve exactly these routes, and the API Gateway has one route for each of them.
+/// Every route of the API. The workers serve exactly these routes, and the API Gateway has a route for each of their
+/// paths.
 pub const ROUTES: &[Route] = &[
     Route::new(Post, "/v1/dispatches", "createDispatch", &[User]).with_idempotency_key(),
-    Route::new(Get, "/v1/dispatches/{dispatchId}", "getDispatch", &[User, Driver, Operations]),
+    Route::new(Get, "/v1/dispatches/{dispatchId}", "getDispatch", &[User, Driver, Payments, Operations]),
     Route::new(Post, "/v1/dispatches/{dispatchId}/response", "respondToOffer", &[Driver]).with_idempotency_key(),
-    Route::new(Post, "/v1/dispatches/{dispatchId}/events", "reportTripEvent", &[Driver]).with_idempotency_key(),
+    Route::new(Post, "/v1/dispatches/{dispatchId}/events", "reportTripEvent", &[Driver, Payments, Operations])
+        .with_idempotency_key(),
     Route::new(Post, "/v1/dispatches/{dispatchId}/cancel", "cancelDispatch", &[User, Driver]).with_idempotency_key(),
     Route::new(Get, "/v1/users/{userId}/dispatches", "listUserDispatches", &[User, Operations]),
     Route::new(Get, "/v1/drivers/{driverId}/dispatches", "listDriverDispatches", &[Driver, Operations]),
@@ -100,9 +107,20 @@ pub const ROUTES: &[Route] = &[
     Route::new(Put, "/v1/drivers/{driverId}", "putDriver", &[Driver]),
     Route::new(Get, "/v1/drivers/{driverId}", "getDriver", &[Driver, Operations]),
     Route::new(Put, "/v1/users/{userId}/device", "putUserDevice", &[User]),
+    Route::new(Delete, "/v1/users/{userId}/device", "deleteUserDevice", &[User]),
     Route::new(Put, "/v1/drivers/{driverId}/device", "putDriverDevice", &[Driver]),
+    Route::new(Delete, "/v1/drivers/{driverId}/device", "deleteDriverDevice", &[Driver]),
     Route::new(Put, "/v1/drivers/{driverId}/availability", "putAvailability", &[Driver]),
     Route::new(Post, "/v1/drivers/{driverId}/locations", "postLocation", &[Driver]),
     Route::new(Post, "/v1/locations/batch", "postLocations", &[Operations]),
+    Route::new(Post, "/v1/operations/dispatches/{dispatchId}/cancel", "cancelByOperations", &[Operations]),
+    Route::new(Post, "/v1/operations/dispatches/{dispatchId}/complete", "completeByOperations", &[Operations]),
+    Route::new(Post, "/v1/operations/dispatches/{dispatchId}/release", "releaseByOperations", &[Operations]),
+    Route::new(Post, "/v1/operations/dispatches/{dispatchId}/review", "closeReview", &[Operations]),
+    Route::new(Get, "/v1/operations/reviews", "listReviews", &[Operations]),
     Route::new(Get, "/v1/events", "streamEvents", &[User, Driver]),
+    Route::new(Post, "/v1/operations/users/{userId}/erase", "eraseUser", &[Operations]),
+    Route::new(Post, "/v1/operations/drivers/{driverId}/erase", "eraseDriver", &[Operations]),
+    Route::new(Get, "/v1/operations/users/{userId}/export", "exportUser", &[Operations]),
+    Route::new(Get, "/v1/operations/drivers/{driverId}/export", "exportDriver", &[Operations]),
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dispatch_core::dispatch::TripEvent;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_dev_keys::{Claims, SigningError, SigningKey};
 use dispatch_http_types::{
@@ -29,10 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum silence of an event stream: three heartbeats of the service.
 const STREAM_SILENCE: Duration = Duration::from_secs(45);
 
-/// How long a call is retried while the service is unavailable: longer than a restart, shorter than a person waits.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The same before the first response of the service, when the URL may be wrong.
+/// How long a call is retried before the first response of the service, when the URL may be wrong.
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(10);
 
 /// First and maximum pause between two attempts.
@@ -49,13 +47,19 @@ const TOKEN_LIFETIME: Duration = Duration::from_mins(10);
 #[derive(Debug, Error)]
 pub enum ApiError {
     /// The service was unavailable, or failed, in every attempt.
-    #[error("cannot call {route}: the service does not respond, or responds with 429 or 5xx only")]
+    #[error("cannot call {route}: the service does not respond, or responds with 5xx only")]
     Unreachable {
         /// Method and path.
         route: &'static str,
         /// The last connection error; absent if the service responded with an error.
         #[source]
         source: Option<reqwest::Error>,
+    },
+    /// The service refused every attempt for the moment, and said so; or none reached a server.
+    #[error("cannot call {route}: the service is overloaded or unavailable")]
+    Unavailable {
+        /// Method and path.
+        route: &'static str,
     },
     /// The response does not match the API's documents.
     #[error("cannot read the response to {route}")]
@@ -73,7 +77,7 @@ pub enum ApiError {
 
 /// The response to a call.
 #[derive(Debug)]
-pub enum Reply<T> {
+pub(crate) enum Reply<T> {
     /// The call succeeded.
     Done(T),
     /// The service refused the call with this status; a retry would not help.
@@ -82,11 +86,12 @@ pub enum Reply<T> {
 
 /// The caller of a call.
 #[derive(Clone, Copy)]
-pub enum Speaker<'a> {
+pub(crate) enum Speaker<'a> {
     /// A user, by its id with or without the prefix.
     User(&'a str),
     /// A driver, by its id with or without the prefix.
     Driver(&'a str),
+    Payments,
     Operations,
 }
 
@@ -96,6 +101,7 @@ impl Speaker<'_> {
         match self {
             Self::User(id) => (whole(UserId::PREFIX, id), "user"),
             Self::Driver(id) => (whole(DriverId::PREFIX, id), "driver"),
+            Self::Payments => ("payments".to_owned(), "payments"),
             Self::Operations => ("simulator".to_owned(), "operations"),
         }
     }
@@ -104,10 +110,40 @@ impl Speaker<'_> {
 /// How often a call is attempted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tries {
-    /// Until the service responds, for at most [`PATIENCE`].
+    /// Until the service responds, for at most `--patience`.
     UntilAnswered,
     /// Once, because the next call of its kind follows soon.
     Once,
+}
+
+/// An attempt that did not succeed.
+#[derive(Clone, Copy)]
+enum Attempt {
+    /// The service responded with this status.
+    Answered(u16),
+    /// No connection was made.
+    NotSent,
+    /// Sent, without a response.
+    Lost,
+}
+
+/// What the attempts of a call say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Outage {
+    /// Nothing was done: the service refused each attempt for the moment, as documented, or received none.
+    #[default]
+    Refused,
+    /// An attempt may have had an effect, or failed as none should.
+    Unknown,
+}
+
+impl Outage {
+    fn note(&mut self, attempt: Attempt) {
+        // A response to a later attempt with the same key would be that of the first one.
+        if !matches!(attempt, Attempt::Answered(429 | 503) | Attempt::NotSent) {
+            *self = Self::Unknown;
+        }
+    }
 }
 
 struct Call<'a> {
@@ -143,7 +179,7 @@ impl<'a> Call<'a> {
     }
 }
 
-pub struct Api {
+pub(crate) struct Api {
     base: String,
     key: SigningKey,
     calls: Client,
@@ -152,10 +188,12 @@ pub struct Api {
     book: Arc<Book>,
     /// Whether the service has responded to any call yet.
     answered: AtomicBool,
+    /// How long a call is retried while the service is unavailable.
+    patience: Duration,
 }
 
 impl Api {
-    pub fn new(args: &Args, book: Arc<Book>) -> Result<Self, ApiError> {
+    pub(crate) fn new(args: &Args, book: Arc<Book>) -> Result<Self, ApiError> {
         let client = |builder| client(builder, &args.api).map_err(ApiError::Client);
         Ok(Self {
             base: args.api.clone(),
@@ -165,62 +203,65 @@ impl Api {
             permits: Semaphore::new(CALLS_MAX),
             book,
             answered: AtomicBool::new(false),
+            patience: args.patience,
         })
     }
 
     /// Creates or replaces a user's profile.
-    pub async fn put_user(&self, suffix: &str, body: &PutUser) -> Result<Reply<()>, ApiError> {
+    pub(crate) async fn put_user(&self, suffix: &str, body: &PutUser) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/users/{suffix}");
         self.act(Call::new(Speaker::User(suffix), "PUT /v1/users/{userId}", Method::PUT, path).body(body)).await
     }
 
     /// Creates or replaces a driver's profile.
-    pub async fn put_driver(&self, suffix: &str, body: &PutDriver) -> Result<Reply<()>, ApiError> {
+    pub(crate) async fn put_driver(&self, suffix: &str, body: &PutDriver) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/drivers/{suffix}");
         self.act(Call::new(Speaker::Driver(suffix), "PUT /v1/drivers/{driverId}", Method::PUT, path).body(body)).await
     }
 
     /// Makes a driver available or unavailable.
-    pub async fn put_availability(&self, suffix: &str, body: &PutAvailability) -> Result<Reply<()>, ApiError> {
+    pub(crate) async fn put_availability(&self, suffix: &str, body: &PutAvailability) -> Result<Reply<()>, ApiError> {
         let path = format!("/v1/drivers/{suffix}/availability");
         let route = "PUT /v1/drivers/{driverId}/availability";
         self.act(Call::new(Speaker::Driver(suffix), route, Method::PUT, path).body(body)).await
     }
 
     /// Reads a driver's profile.
-    pub async fn driver(&self, suffix: &str) -> Result<Reply<DriverProfile>, ApiError> {
+    pub(crate) async fn driver(&self, suffix: &str) -> Result<Reply<DriverProfile>, ApiError> {
         let path = format!("/v1/drivers/{suffix}");
         self.call(Call::new(Speaker::Driver(suffix), "GET /v1/drivers/{driverId}", Method::GET, path)).await
     }
 
     /// Requests a ride.
-    pub async fn create(&self, key: &str, body: &CreateDispatch) -> Result<Reply<Dispatch>, ApiError> {
+    pub(crate) async fn create(&self, key: &str, body: &CreateDispatch) -> Result<Reply<Dispatch>, ApiError> {
         let (speaker, path) = (Speaker::User(&body.user_id), "/v1/dispatches".to_owned());
         self.call(Call::new(speaker, "POST /v1/dispatches", Method::POST, path).key(key).body(body)).await
     }
 
     /// Reads a dispatch as the given caller.
-    pub async fn dispatch(&self, speaker: Speaker<'_>, id: &str) -> Result<Reply<Dispatch>, ApiError> {
+    pub(crate) async fn dispatch(&self, speaker: Speaker<'_>, id: &str) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}", suffix(id));
         self.call(Call::new(speaker, "GET /v1/dispatches/{dispatchId}", Method::GET, path)).await
     }
 
     /// Answers an offer.
-    pub async fn respond(&self, id: &str, body: &OfferResponse) -> Result<Reply<Dispatch>, ApiError> {
+    pub(crate) async fn respond(&self, id: &str, body: &OfferResponse) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/response", suffix(id));
         let (speaker, route) = (Speaker::Driver(&body.driver_id), "POST /v1/dispatches/{dispatchId}/response");
         self.call(Call::new(speaker, route, Method::POST, path).body(body)).await
     }
 
-    /// Reports progress on a ride.
-    pub async fn report(&self, id: &str, body: &TripReport) -> Result<Reply<Dispatch>, ApiError> {
+    /// Reports progress on a ride as its driver, and the payment as the city's payment service would.
+    pub(crate) async fn report(&self, id: &str, body: &TripReport) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/events", suffix(id));
-        let (speaker, route) = (Speaker::Driver(&body.driver_id), "POST /v1/dispatches/{dispatchId}/events");
+        let is_payment = body.event_type == TripEvent::PaymentCompleted;
+        let speaker = if is_payment { Speaker::Payments } else { Speaker::Driver(&body.driver_id) };
+        let route = "POST /v1/dispatches/{dispatchId}/events";
         self.call(Call::new(speaker, route, Method::POST, path).body(body)).await
     }
 
     /// Cancels a dispatch.
-    pub async fn cancel(&self, id: &str, body: &CancelDispatch) -> Result<Reply<Dispatch>, ApiError> {
+    pub(crate) async fn cancel(&self, id: &str, body: &CancelDispatch) -> Result<Reply<Dispatch>, ApiError> {
         let path = format!("/v1/dispatches/{}/cancel", suffix(id));
         let speaker = match (&body.user_id, &body.driver_id) {
             (Some(user), _) => Speaker::User(user),
@@ -230,14 +271,14 @@ impl Api {
     }
 
     /// Reports positions, without retries.
-    pub async fn post_locations(&self, body: &PostLocations) -> Result<Reply<LocationsTaken>, ApiError> {
+    pub(crate) async fn post_locations(&self, body: &PostLocations) -> Result<Reply<LocationsTaken>, ApiError> {
         let path = "/v1/locations/batch".to_owned();
         let call = Call::new(Speaker::Operations, "POST /v1/locations/batch", Method::POST, path);
         self.call(call.body(body).once()).await
     }
 
     /// Opens the event stream of a `driver` or `user`. `None` if it cannot be opened now.
-    pub async fn events(&self, who: &'static str, suffix: &str) -> Option<Response> {
+    pub(crate) async fn events(&self, who: &'static str, suffix: &str) -> Option<Response> {
         let route = "GET /v1/events";
         let request = self.streams.get(format!("{}/v1/events", self.base)).query(&[(who, suffix)]);
         let speaker = if who == "driver" { Speaker::Driver(suffix) } else { Speaker::User(suffix) };
@@ -259,6 +300,7 @@ impl Api {
         let token = self.token(call.speaker)?;
         let began = Instant::now();
         let mut pause = PAUSE;
+        let mut outage = Outage::default();
         loop {
             let source = match self.attempt(&call, &token).await {
                 Ok((200..300, body)) => {
@@ -267,12 +309,21 @@ impl Api {
                         .map_err(|source| ApiError::Unreadable { route, source });
                 }
                 Ok((status, _)) if status != 429 && status < 500 => return Ok(Reply::Refused(status)),
-                Ok(_) => None,
-                Err(error) => Some(error),
+                Ok((status, _)) => {
+                    outage.note(Attempt::Answered(status));
+                    None
+                }
+                Err(error) => {
+                    outage.note(if error.is_connect() { Attempt::NotSent } else { Attempt::Lost });
+                    Some(error)
+                }
             };
-            let patience = if self.answered.load(Ordering::Relaxed) { PATIENCE } else { PATIENCE_AT_FIRST };
+            let patience = if self.answered.load(Ordering::Relaxed) { self.patience } else { PATIENCE_AT_FIRST };
             if call.tries == Tries::Once || began.elapsed() + pause > patience {
-                return Err(ApiError::Unreachable { route, source });
+                return Err(match outage {
+                    Outage::Refused => ApiError::Unavailable { route },
+                    Outage::Unknown => ApiError::Unreachable { route, source },
+                });
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -361,6 +412,25 @@ mod tests {
         }
         for host in ["localhost.example.com", "10.0.0.1", "api.example.com"] {
             assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_outage_refuses_what_had_no_effect() {
+        use Attempt::{Answered, Lost, NotSent};
+        let outage = |attempts: &[Attempt]| {
+            let mut outage = Outage::default();
+            for attempt in attempts {
+                outage.note(*attempt);
+            }
+            outage
+        };
+        for refused in [&[Answered(503)][..], &[Answered(429), Answered(503), NotSent], &[NotSent, NotSent]] {
+            assert_eq!(outage(refused), Outage::Refused);
+        }
+        // A request that was sent may be stored, and 500 is never the right answer.
+        for unknown in [&[Lost][..], &[Lost, Answered(503)], &[Answered(503), Answered(500)], &[Answered(504)]] {
+            assert_eq!(outage(unknown), Outage::Unknown);
         }
     }
 

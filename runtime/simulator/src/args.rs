@@ -108,6 +108,11 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// How long a call is retried while the service is unavailable. A request that is refused for so long is counted,
+    /// and no violation
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub patience: Duration,
+
     /// Also write the summary to this file, as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub summary: Option<PathBuf>,

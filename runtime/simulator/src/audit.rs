@@ -198,9 +198,17 @@ fn follow(history: &History) -> Result<DispatchStatus, Violation> {
             EventType::DriverAccepted | EventType::PickupStarted | EventType::DriverArrived => DispatchStatus::Accepted,
             EventType::PassengerPickedUp | EventType::TripStarted => DispatchStatus::InProgress,
             EventType::TripCompleted | EventType::PaymentCompleted => DispatchStatus::Completed,
-            EventType::CancelledByUser | EventType::CancelledByDriver | EventType::CancelledBySystem => {
-                DispatchStatus::Cancelled
-            }
+            EventType::CancelledByUser
+            | EventType::CancelledByDriver
+            | EventType::CancelledBySystem
+            | EventType::CancelledByOperations => DispatchStatus::Cancelled,
+            // They say more about the event before them.
+            EventType::ReviewRequested
+            | EventType::EndedFarFromDestination
+            | EventType::CompletedByOperations
+            | EventType::ReleasedByOperations
+            | EventType::ReviewClosed
+            | EventType::NoSignOfLife => continue,
         };
         before = Some(*event);
     }
@@ -216,15 +224,19 @@ fn may_follow(before: Option<EventType>, event: EventType) -> bool {
     let accepted = matches!(before, E::DriverAccepted | E::PickupStarted | E::DriverArrived);
     match event {
         E::Created => false,
-        E::DriverAssigned | E::CancelledBySystem => searching,
+        E::DriverAssigned => searching,
+        // No driver was found, or the ride gave no sign of life.
+        E::CancelledBySystem => searching || accepted,
         E::DriverAccepted | E::DriverRejected => before == E::DriverAssigned,
         E::PickupStarted => before == E::DriverAccepted,
         E::DriverArrived => matches!(before, E::DriverAccepted | E::PickupStarted),
         E::PassengerPickedUp | E::CancelledByDriver => accepted,
         E::TripStarted => before == E::PassengerPickedUp,
         E::TripCompleted => matches!(before, E::PassengerPickedUp | E::TripStarted),
-        E::PaymentCompleted => before == E::TripCompleted,
+        E::PaymentCompleted | E::EndedFarFromDestination | E::CompletedByOperations => before == E::TripCompleted,
         E::CancelledByUser => searching || accepted || before == E::DriverAssigned,
+        E::CancelledByOperations => before != E::TripCompleted && before != E::PaymentCompleted,
+        E::ReviewRequested | E::ReviewClosed | E::ReleasedByOperations | E::NoSignOfLife => true,
     }
 }
 

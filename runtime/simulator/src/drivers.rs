@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dispatch_core::dispatch::{DispatchStatus, EventType, TripEvent};
+use dispatch_core::dispatch::DispatchStatus;
 use dispatch_core::ids::DriverId;
 use dispatch_http_types::{
     Answer, AvailabilityStatus, BatchLocation, CancelDispatch, Dispatch, Location, Notification, NotificationKind,
@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, Reply, Speaker};
 use crate::driver::{Action, Driver, Habits, Input, Offer, RideFacts, State};
-use crate::event_stream::{Ear, Heard, WAITING_MAX, listen};
-use crate::metrics::lock;
+use crate::event_stream::{Listener, StreamEvent, WAITING_MAX, listen};
 use crate::run::Run;
 use crate::schedule::DriverPlan;
 
@@ -32,7 +31,7 @@ const BATCHES_MAX: usize = 4;
 
 /// Registers a driver and makes it available. The service refuses the latter for a driver who is still on a ride of an
 /// earlier run; the driver then resumes that ride.
-pub async fn sign_on(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
+pub(crate) async fn sign_on(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
     let body = PutDriver {
         phone: plan.phone.clone(),
         vehicle_info: plan.vehicle.clone(),
@@ -43,7 +42,7 @@ pub async fn sign_on(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
 }
 
 /// Makes a driver unavailable.
-pub async fn sign_off(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
+pub(crate) async fn sign_off(run: &Run, plan: &DriverPlan) -> Result<(), ApiError> {
     put_availability(run, plan, AvailabilityStatus::Inactive).await
 }
 
@@ -54,9 +53,9 @@ async fn put_availability(run: &Run, plan: &DriverPlan, status: AvailabilityStat
 }
 
 /// Runs a driver until `stop`.
-pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
-    let (sender, mut heard) = mpsc::channel(WAITING_MAX);
-    let ear = Ear { who: "driver", suffix: plan.suffix.clone(), number: plan.number };
+pub(crate) async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
+    let (sender, mut events) = mpsc::channel(WAITING_MAX);
+    let listener = Listener { who: "driver", suffix: plan.suffix.clone(), number: plan.number };
     let now = run.clock.now();
     let mut worker = Worker {
         habits: Habits::from_args(&run.args, plan.number),
@@ -69,7 +68,7 @@ pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
     let working = async {
         loop {
             let input = tokio::select! {
-                Some(heard) = heard.recv() => worker.hear(heard),
+                Some(event) = events.recv() => worker.on_event(event),
                 () = run.clock.sleep_until(worker.driver.due()) => Some(Input::Time),
             };
             if let Some(input) = input {
@@ -79,7 +78,7 @@ pub async fn drive(run: Arc<Run>, plan: DriverPlan, stop: CancellationToken) {
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = listen(&run, &ear, &sender) => {}
+        () = listen(&run, &listener, &sender) => {}
         () = working => {}
     }
 }
@@ -94,21 +93,21 @@ struct Worker {
 }
 
 impl Worker {
-    fn hear(&mut self, heard: Heard) -> Option<Input> {
-        match heard {
-            Heard::Connected => {
+    fn on_event(&mut self, event: StreamEvent) -> Option<Input> {
+        match event {
+            StreamEvent::Connected => {
                 if !self.connected {
                     self.connected = true;
                     self.run.drivers_connected.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Input::Connected)
             }
-            Heard::Told(notification, at) => self.told(&notification, at),
+            StreamEvent::Notification(notification, at) => self.notified(&notification, at),
         }
     }
 
-    fn told(&self, notification: &Notification, at: u64) -> Option<Input> {
-        let dispatch = notification.body.dispatch_id.clone();
+    fn notified(&self, notification: &Notification, at: u64) -> Option<Input> {
+        let dispatch = notification.body.dispatch_id.clone()?;
         match notification.kind {
             NotificationKind::Offer => {
                 self.run.book.offered(&dispatch, at);
@@ -129,7 +128,9 @@ impl Worker {
             NotificationKind::DriverAccepted
             | NotificationKind::DriverRejected
             | NotificationKind::DispatchFailed
-            | NotificationKind::TripProgress => None,
+            | NotificationKind::TripProgress
+            // It is not about a dispatch. A simulated driver who works sends positions all the time.
+            | NotificationKind::DriverInactive => None,
         }
     }
 
@@ -148,7 +149,7 @@ impl Worker {
 
     fn steer(&self, now: u64) {
         let Some(car) = self.run.car(self.plan.number) else { return };
-        let mut car = lock(car);
+        let mut car = car.lock();
         match self.driver.state() {
             State::Free | State::Deciding { .. } => car.release(),
             State::Riding(ride) => match ride.heading() {
@@ -239,32 +240,14 @@ fn ride_facts(dispatch: &Dispatch, driver: &str) -> Option<RideFacts> {
     let place = |location: &Location| dispatch_core::geo::Coordinate::new(location.lat, location.lng).ok();
     Some(RideFacts {
         dispatch: dispatch.dispatch_id.clone(),
-        last: dispatch.events.iter().rev().find_map(|entry| trip_event(entry.event_type)),
+        last: dispatch.events.iter().rev().find_map(|entry| entry.event_type.known()?.trip_event()),
         pickup: place(&dispatch.pickup_location)?,
         destination: place(&dispatch.destination)?,
     })
 }
 
-fn trip_event(event: EventType) -> Option<TripEvent> {
-    match event {
-        EventType::PickupStarted => Some(TripEvent::PickupStarted),
-        EventType::DriverArrived => Some(TripEvent::DriverArrived),
-        EventType::PassengerPickedUp => Some(TripEvent::PassengerPickedUp),
-        EventType::TripStarted => Some(TripEvent::TripStarted),
-        EventType::TripCompleted => Some(TripEvent::TripCompleted),
-        EventType::PaymentCompleted => Some(TripEvent::PaymentCompleted),
-        EventType::Created
-        | EventType::DriverAssigned
-        | EventType::DriverAccepted
-        | EventType::DriverRejected
-        | EventType::CancelledByUser
-        | EventType::CancelledByDriver
-        | EventType::CancelledBySystem => None,
-    }
-}
-
 /// Sends the position of every driver once per ping interval, until `stop`.
-pub async fn ping(run: Arc<Run>, stop: CancellationToken) {
+pub(crate) async fn ping(run: Arc<Run>, stop: CancellationToken) {
     let mut rounds = interval((run.args.ping_interval / ROUNDS).max(Duration::from_millis(50)));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let batches = Arc::new(Semaphore::new(BATCHES_MAX));

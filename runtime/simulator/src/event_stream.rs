@@ -10,7 +10,7 @@ use crate::random::{Actor, Dice};
 use crate::run::Run;
 
 /// Maximum events that wait for a slow listener. Further events make the stream wait, so that memory does not grow.
-pub const WAITING_MAX: usize = 64;
+pub(crate) const WAITING_MAX: usize = 64;
 
 /// Maximum length of an event, bytes: a notification has about 500.
 const EVENT_BYTES_MAX: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const PAUSE_MAX_MS: f64 = 5_000.0;
 
 /// The listener of a stream.
 #[derive(Debug, Clone)]
-pub struct Ear {
+pub(crate) struct Listener {
     /// The query parameter: `driver` or `user`.
     pub who: &'static str,
     /// Id without its prefix.
@@ -31,21 +31,21 @@ pub struct Ear {
 }
 
 /// What a stream delivers.
-pub enum Heard {
+pub(crate) enum StreamEvent {
     /// The stream was opened. Earlier notifications may be lost.
     Connected,
     /// A notification and its time of arrival, ms of the run.
-    Told(Box<Notification>, u64),
+    Notification(Box<Notification>, u64),
 }
 
 /// Listens until the receiver is dropped.
-pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
-    let mut dice = Dice::for_actor(run.args.seed, Actor::Reconnect(ear.number));
+pub(crate) async fn listen(run: &Run, listener: &Listener, to: &mpsc::Sender<StreamEvent>) {
+    let mut dice = Dice::for_actor(run.args.seed, Actor::Reconnect(listener.number));
     let mut failures = 0;
     while !to.is_closed() {
-        let heard_something = listen_once(run, ear, to).await;
+        let received_any = listen_once(run, listener, to).await;
         run.book.tally(|tally| tally.stream_reconnects += 1);
-        failures = if heard_something { 0 } else { (failures + 1).min(10) };
+        failures = if received_any { 0 } else { (failures + 1).min(10) };
         // When a worker ends, thousands of apps lose their stream at the same time; random pauses spread their
         // reconnects.
         let pause = (PAUSE_MS * f64::from(1 << failures)).min(PAUSE_MAX_MS) * dice.between(0.5..1.5);
@@ -54,9 +54,9 @@ pub async fn listen(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) {
 }
 
 /// Reads one stream until it ends. Returns whether it could be opened.
-async fn listen_once(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) -> bool {
-    let Some(mut response) = run.api.events(ear.who, &ear.suffix).await else { return false };
-    if to.send(Heard::Connected).await.is_err() {
+async fn listen_once(run: &Run, listener: &Listener, to: &mpsc::Sender<StreamEvent>) -> bool {
+    let Some(mut response) = run.api.events(listener.who, &listener.suffix).await else { return false };
+    if to.send(StreamEvent::Connected).await.is_err() {
         return true;
     }
     let mut events = EventReader::default();
@@ -68,7 +68,7 @@ async fn listen_once(run: &Run, ear: &Ear, to: &mpsc::Sender<Heard>) -> bool {
                 continue;
             };
             run.book.notification(notification.kind);
-            if to.send(Heard::Told(Box::new(notification), run.clock.now())).await.is_err() {
+            if to.send(StreamEvent::Notification(Box::new(notification), run.clock.now())).await.is_err() {
                 return true;
             }
         }

@@ -44,7 +44,6 @@ pub use summary::Summary;
 
 use api::{Reply, Speaker};
 use audit::{DriverEnd, Ending, History, Violation, audit};
-use metrics::lock;
 use run::Run;
 use schedule::DriverPlan;
 use summary::Material;
@@ -139,7 +138,7 @@ pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
     drop(progress);
     let drained = run.clock.now();
 
-    let (histories, mut violations) = read_histories(&run, ending).await;
+    let AllRead { histories, mut violations, refused } = read_histories(&run, ending).await;
     let mut ends = Vec::new();
     if ending == Ending::Drained {
         let (read, unreadable) = driver_ends(&run, &drivers).await;
@@ -154,6 +153,7 @@ pub async fn run(args: Args) -> Result<Verdict, SimulateError> {
         seconds: (seconds(began, traffic_ended), seconds(traffic_ended, drained)),
         ending,
         made: traffic.made,
+        refused,
         histories: &histories,
         book: &run.book,
         violations,
@@ -272,7 +272,7 @@ async fn report_progress(run: Arc<Run>, began: u64) {
     loop {
         ticks.tick().await;
         let (mut made, mut ended) = (0, 0);
-        for state in lock(&run.requests).values() {
+        for state in run.requests.lock().values() {
             made += 1;
             ended += usize::from(matches!(state, RequestState::Ended(_)));
         }
@@ -281,10 +281,21 @@ async fn report_progress(run: Arc<Run>, began: u64) {
     }
 }
 
+/// What became of the requests of a run.
+struct AllRead {
+    histories: Vec<History>,
+    violations: Vec<Violation>,
+    /// Requests that an outage refused until their users gave up.
+    refused: usize,
+}
+
 /// The histories of all dispatches. The newest and the unfinished ones are read again now; for the others, the state at
 /// their end is used.
-async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violation>) {
-    let requests = std::mem::take(&mut *lock(&run.requests));
+async fn read_histories(run: &Run, ending: Ending) -> AllRead {
+    let mut requests = std::mem::take(&mut *run.requests.lock());
+    let all = requests.len();
+    requests.retain(|_, state| !matches!(state, RequestState::Refused));
+    let refused = all - requests.len();
     let oldest_read_again = requests.len().saturating_sub(READ_AGAIN_MAX);
     let entries = requests.into_iter().enumerate().map(|(index, (request, state))| async move {
         match state {
@@ -299,6 +310,7 @@ async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violati
                 Err(Violation::NotStored { request, answer: "no response before the end of the run".to_owned() })
             }
             RequestState::NotStored(answer) => Err(Violation::NotStored { request, answer }),
+            RequestState::Refused => Err(Violation::NotStored { request, answer: "refused for the moment".to_owned() }),
         }
     });
     let (histories, mut violations) = split(stream::iter(entries).buffered(CALLS_AT_ONCE)).await;
@@ -306,7 +318,7 @@ async fn read_histories(run: &Run, ending: Ending) -> (Vec<History>, Vec<Violati
         // A request that the interruption cut off is not a violation.
         violations.retain(|violation| !matches!(violation, Violation::NotStored { .. }));
     }
-    (histories, violations)
+    AllRead { histories, violations, refused }
 }
 
 /// The state of all drivers at the end.

@@ -1,17 +1,12 @@
 //! The measurements of a run: percentiles, counters of HTTP calls, and the times of each request.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dispatch_http_types::NotificationKind;
 use serde::Serialize;
 
 use crate::schedule::REQUESTS_MAX;
-
-/// Locks a mutex and ignores poisoning: every critical section is a single update, which cannot be left half done.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Percentiles by the nearest-rank method: each of them is one of the samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -124,7 +119,7 @@ impl Book {
 
     /// Counts a call.
     pub fn call(&self, route: &'static str, end: CallEnd) {
-        let mut routes = lock(&self.routes);
+        let mut routes = self.routes.lock();
         let counts = routes.entry(route).or_default();
         counts.calls += 1;
         match end {
@@ -139,32 +134,32 @@ impl Book {
     /// Counts a notification.
     pub fn notification(&self, kind: NotificationKind) {
         let name = serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(str::to_owned));
-        *lock(&self.notifications).entry(name.unwrap_or_default()).or_default() += 1;
+        *self.notifications.lock().entry(name.unwrap_or_default()).or_default() += 1;
     }
 
     /// Changes a simple counter.
     pub fn tally(&self, change: impl FnOnce(&mut Tally)) {
-        change(&mut lock(&self.tally));
+        change(&mut self.tally.lock());
     }
 
     /// The simple counters.
     pub fn tallied(&self) -> Tally {
-        *lock(&self.tally)
+        *self.tally.lock()
     }
 
     /// Calls by route.
     pub fn routes(&self) -> BTreeMap<&'static str, RouteCalls> {
-        lock(&self.routes).clone()
+        self.routes.lock().clone()
     }
 
     /// Notifications by kind.
     pub fn notifications(&self) -> BTreeMap<String, u64> {
-        lock(&self.notifications).clone()
+        self.notifications.lock().clone()
     }
 
     /// The times from sending each request to its first offer and to its match, and the distances to the pickup.
     pub fn measured(&self) -> Measured {
-        let times = lock(&self.times);
+        let times = self.times.lock();
         let own = || times.values().filter_map(|times| times.sent.map(|sent| (sent, times)));
         let since = |sent: u64, at: Option<u64>| at.map(|at| at.saturating_sub(sent));
         Measured {
@@ -175,7 +170,7 @@ impl Book {
     }
 
     fn note(&self, dispatch: &str, change: impl FnOnce(&mut Times)) {
-        let mut all = lock(&self.times);
+        let mut all = self.times.lock();
         // An offer may arrive before the response to its request, so offers of unknown requests are recorded too, up to
         // a limit.
         if all.len() < 2 * REQUESTS_MAX as usize || all.contains_key(dispatch) {

@@ -15,9 +15,8 @@ use tokio::time::sleep;
 
 use crate::api::{ApiError, Reply, Speaker};
 use crate::audit::{History, is_terminal};
-use crate::event_stream::{Ear, Heard, WAITING_MAX, listen};
+use crate::event_stream::{Listener, StreamEvent, WAITING_MAX, listen};
 use crate::map::Place;
-use crate::metrics::lock;
 use crate::run::Run;
 use crate::schedule::{Intent, RequestPlan};
 use crate::time::parse_timestamp;
@@ -27,20 +26,22 @@ use crate::users::RequestState;
 const LOOK: Duration = Duration::from_secs(3);
 
 /// The first listener number of users, which is higher than those of all drivers.
-const EARS_OF_USERS: u32 = 1_000_000;
+const LISTENERS_OF_USERS: u32 = 1_000_000;
 
 /// Plays one request to its end.
-pub async fn ask(run: Arc<Run>, plan: RequestPlan) {
+pub(crate) async fn ask(run: Arc<Run>, plan: RequestPlan) {
     run.note_request(plan.number, RequestState::Sent);
-    let (user, registered) = lock(&run.users).take();
+    let (user, registered) = run.users.lock().take();
     let ended = match Rider::new(&run, user, &plan).ride(registered).await {
         Ok(Reply::Done(history)) => RequestState::Ended(history),
         Ok(Reply::Refused(status)) => RequestState::NotStored(format!("HTTP {status}")),
+        Err(ApiError::Unavailable { .. }) => RequestState::Refused,
         Err(error) => RequestState::NotStored(error.to_string()),
     };
-    // The state of a user whose request was not stored is unknown, so the user is not used again.
+    // The state of a user whose request was not stored is unknown, so the user is not used again. Nor is one whose
+    // profile may be missing.
     if matches!(ended, RequestState::Ended(_)) {
-        lock(&run.users).give_back(user);
+        run.users.lock().give_back(user);
     }
     run.note_request(plan.number, ended);
 }
@@ -65,19 +66,19 @@ impl<'a> Rider<'a> {
         if !registered && let Reply::Refused(status) = self.run.api.put_user(&self.suffix, &self.profile()).await? {
             return Ok(Reply::Refused(status));
         }
-        let (sender, heard) = mpsc::channel(WAITING_MAX);
-        let ear = Ear { who: "user", suffix: self.suffix.clone(), number: EARS_OF_USERS + self.number };
+        let (sender, events) = mpsc::channel(WAITING_MAX);
+        let listener = Listener { who: "user", suffix: self.suffix.clone(), number: LISTENERS_OF_USERS + self.number };
         let listening = async {
-            listen(self.run, &ear, &sender).await;
+            listen(self.run, &listener, &sender).await;
             std::future::pending().await
         };
         tokio::select! {
-            ride = self.request_and_wait(heard) => ride,
+            ride = self.request_and_wait(events) => ride,
             never = listening => never,
         }
     }
 
-    async fn request_and_wait(&self, heard: mpsc::Receiver<Heard>) -> Result<Reply<History>, ApiError> {
+    async fn request_and_wait(&self, events: mpsc::Receiver<StreamEvent>) -> Result<Reply<History>, ApiError> {
         let body = CreateDispatch {
             user_id: self.id.clone(),
             pickup_location: location(&self.plan.pickup),
@@ -91,11 +92,11 @@ impl<'a> Rider<'a> {
         };
         self.run.book.sent(&dispatch, sent);
         self.run.note_request(self.plan.number, RequestState::Stored(dispatch.clone()));
-        Ok(Reply::Done(self.wait(&dispatch, sent, heard).await))
+        Ok(Reply::Done(self.wait(&dispatch, sent, events).await))
     }
 
     /// Waits until the dispatch has ended. The caller limits the time.
-    async fn wait(&self, dispatch: &str, sent: u64, mut heard: mpsc::Receiver<Heard>) -> History {
+    async fn wait(&self, dispatch: &str, sent: u64, mut events: mpsc::Receiver<StreamEvent>) -> History {
         let mut cancel_at = match self.plan.intent {
             Intent::CancelWaiting { after_ms } => Some(sent + after_ms),
             Intent::Ride | Intent::CancelAccepted { .. } => None,
@@ -105,9 +106,9 @@ impl<'a> Rider<'a> {
             let now_accepted;
             let mut read = None;
             tokio::select! {
-                Some(heard) = heard.recv() => {
-                    now_accepted = accepted_at(dispatch, &heard);
-                    if worth_a_look(dispatch, &heard) {
+                Some(event) = events.recv() => {
+                    now_accepted = accepted_at(dispatch, &event);
+                    if worth_a_look(dispatch, &event) {
                         read = self.read(dispatch).await;
                     }
                 }
@@ -170,34 +171,34 @@ fn location(place: &Place) -> Location {
 }
 
 /// When the notification that a driver accepted was received, if this is that notification.
-fn accepted_at(dispatch: &str, heard: &Heard) -> Option<u64> {
-    match heard {
-        Heard::Told(told, at) if is_about(told, dispatch) => {
-            (told.kind == NotificationKind::DriverAccepted).then_some(*at)
+fn accepted_at(dispatch: &str, event: &StreamEvent) -> Option<u64> {
+    match event {
+        StreamEvent::Notification(notification, at) if is_about(notification, dispatch) => {
+            (notification.kind == NotificationKind::DriverAccepted).then_some(*at)
         }
-        Heard::Told(..) | Heard::Connected => None,
+        StreamEvent::Notification(..) | StreamEvent::Connected => None,
     }
 }
 
-fn is_about(told: &Notification, dispatch: &str) -> bool {
-    told.body.dispatch_id == dispatch
+fn is_about(notification: &Notification, dispatch: &str) -> bool {
+    notification.body.dispatch_id.as_deref() == Some(dispatch)
 }
 
 /// Whether the dispatch should be read: it may have ended, or notifications may have been missed.
-fn worth_a_look(dispatch: &str, heard: &Heard) -> bool {
-    match heard {
-        Heard::Connected => true,
-        Heard::Told(told, _) if is_about(told, dispatch) => match told.kind {
+fn worth_a_look(dispatch: &str, event: &StreamEvent) -> bool {
+    match event {
+        StreamEvent::Connected => true,
+        StreamEvent::Notification(notification, _) if is_about(notification, dispatch) => match notification.kind {
             NotificationKind::DispatchFailed | NotificationKind::DispatchCancelled => true,
-            NotificationKind::TripProgress => told.body.status.as_deref() == Some("PAYMENT_COMPLETED"),
+            NotificationKind::TripProgress => notification.body.status.as_deref() == Some("PAYMENT_COMPLETED"),
             _ => false,
         },
-        Heard::Told(..) => false,
+        StreamEvent::Notification(..) => false,
     }
 }
 
 fn has(dispatch: &Dispatch, event: EventType) -> bool {
-    dispatch.events.iter().any(|entry| entry.event_type == event)
+    dispatch.events.iter().any(|entry| entry.event_type.known() == Some(event))
 }
 
 /// Whether the dispatch has ended: it is cancelled, or completed and paid.
@@ -207,7 +208,7 @@ fn is_over(dispatch: &Dispatch) -> bool {
 }
 
 /// The part of a dispatch that the auditor checks.
-pub fn history(dispatch: &Dispatch) -> History {
+pub(crate) fn history(dispatch: &Dispatch) -> History {
     History {
         dispatch: dispatch.dispatch_id.clone(),
         driver: dispatch.driver_id.clone(),
@@ -216,7 +217,10 @@ pub fn history(dispatch: &Dispatch) -> History {
         events: dispatch
             .events
             .iter()
-            .map(|entry| (entry.event_type, parse_timestamp(&entry.timestamp).map(|at| at.0.div_euclid(1000))))
+            .filter_map(|entry| {
+                let at = parse_timestamp(&entry.timestamp).map(|at| at.0.div_euclid(1000));
+                Some((entry.event_type.known()?, at))
+            })
             .collect(),
     }
 }

@@ -1,8 +1,9 @@
 //! The state shared by all actors of a run.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dispatch_core::geo::Coordinate;
@@ -13,7 +14,7 @@ use ulid::Ulid;
 use crate::api::{Api, ApiError};
 use crate::args::Args;
 use crate::map::Car;
-use crate::metrics::{Book, lock};
+use crate::metrics::Book;
 use crate::random::{Actor, Dice};
 use crate::schedule;
 use crate::time::wall_clock;
@@ -21,20 +22,20 @@ use crate::users::{RequestState, UserPool};
 
 /// The clock of the run: milliseconds since its start, monotonic.
 #[derive(Debug, Clone, Copy)]
-pub struct RunClock(pub Instant);
+pub(crate) struct RunClock(pub Instant);
 
 impl RunClock {
-    pub fn now(self) -> u64 {
+    pub(crate) fn now(self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub async fn sleep_until(self, at: u64) {
+    pub(crate) async fn sleep_until(self, at: u64) {
         sleep_until(self.0 + Duration::from_millis(at)).await;
     }
 }
 
 /// The state shared by all actors of a run.
-pub struct Run {
+pub(crate) struct Run {
     pub args: Args,
     pub api: Api,
     pub book: Arc<Book>,
@@ -50,7 +51,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(args: Args) -> Result<Self, ApiError> {
+    pub(crate) fn new(args: Args) -> Result<Self, ApiError> {
         let book = Arc::new(Book::default());
         let car = |number| {
             let dice = Dice::for_actor(args.seed, Actor::Cruise(number));
@@ -70,30 +71,30 @@ impl Run {
         })
     }
 
-    pub fn car(&self, number: u32) -> Option<&Mutex<Car>> {
+    pub(crate) fn car(&self, number: u32) -> Option<&Mutex<Car>> {
         self.cars.get(number as usize)
     }
 
     /// The current position of a driver.
-    pub fn position(&self, number: u32) -> Coordinate {
+    pub(crate) fn position(&self, number: u32) -> Coordinate {
         let now = self.clock.now();
-        self.car(number).map_or(self.args.city_center, |car| lock(car).position(now))
+        self.car(number).map_or(self.args.city_center, |car| car.lock().position(now))
     }
 
     /// The current position of a driver and the time by the driver's phone. A free driver keeps cruising.
-    pub fn roam(&self, number: u32) -> (Coordinate, EpochMs) {
+    pub(crate) fn roam(&self, number: u32) -> (Coordinate, EpochMs) {
         let now = self.clock.now();
         let Some(car) = self.car(number) else { return (self.args.city_center, self.began_at.plus_ms(now)) };
-        let mut car = lock(car);
+        let mut car = car.lock();
         (car.roam(now), self.began_at.plus_ms(car.phone_time(now)))
     }
 
-    pub fn note_request(&self, number: u32, state: RequestState) {
-        lock(&self.requests).insert(number, state);
+    pub(crate) fn note_request(&self, number: u32, state: RequestState) {
+        self.requests.lock().insert(number, state);
     }
 
     /// Prints a progress line on standard error, unless the run is quiet.
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         if !self.args.quiet {
             eprintln!("{line}");
         }

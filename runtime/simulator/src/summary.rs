@@ -31,6 +31,8 @@ pub struct Requests {
     pub cancelled_by_driver: usize,
     /// Requests that the system cancelled because no driver was found.
     pub unmatched: usize,
+    /// Requests that an outage refused until their users gave up. They were never acknowledged, and are no violations.
+    pub refused: usize,
     /// Requests that had not ended at the end of the run.
     pub unfinished: usize,
     /// The share of requests that a driver accepted, 0 to 1, without those that the user cancelled. 1 if there were
@@ -43,8 +45,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Counts outcomes. `made` requests were sent; those without a history are unfinished.
-    pub fn new(histories: &[History], made: usize) -> Self {
+    /// Counts outcomes. `made` requests were sent, of which `refused` were not stored; others without a history are
+    /// unfinished.
+    pub fn new(histories: &[History], made: usize, refused: usize) -> Self {
         let has = |history: &History, wanted| history.events.iter().any(|(event, _)| *event == wanted);
         let count = |wanted| histories.iter().filter(|history| has(history, wanted)).count();
         let matched = || histories.iter().filter(|history| has(history, EventType::DriverAccepted));
@@ -61,7 +64,8 @@ impl Requests {
             cancelled_by_user: count(EventType::CancelledByUser),
             cancelled_by_driver: count(EventType::CancelledByDriver),
             unmatched: count(EventType::CancelledBySystem),
-            unfinished: made - histories.iter().filter(|history| is_terminal(history.status)).count(),
+            refused,
+            unfinished: made - refused - histories.iter().filter(|history| is_terminal(history.status)).count(),
             served_share: share(served as f64, not_withdrawn, 1.0),
             offers_per_match: share(offers as f64, accepted, 0.0),
         }
@@ -141,6 +145,8 @@ pub struct Material<'a> {
     pub ending: Ending,
     /// Requests sent.
     pub made: usize,
+    /// Requests that an outage refused.
+    pub refused: usize,
     pub histories: &'a [History],
     pub book: &'a Book,
     pub violations: Vec<Violation>,
@@ -159,7 +165,7 @@ impl Summary {
             traffic_seconds: material.seconds.0,
             drain_seconds: material.seconds.1,
             interrupted: material.ending == Ending::Interrupted,
-            requests: Requests::new(material.histories, material.made),
+            requests: Requests::new(material.histories, material.made, material.refused),
             time_to_first_offer_ms: Percentiles::from_samples(measured.first_offer_ms),
             time_to_match_ms: Percentiles::from_samples(measured.match_ms),
             pickup_distance_mean_m: mean,
@@ -205,6 +211,7 @@ impl Summary {
             ("  completed", format!("{} ({} paid)", requests.completed, requests.paid)),
             ("  cancelled", cancelled),
             ("  unmatched", requests.unmatched.to_string()),
+            ("  refused", requests.refused.to_string()),
             ("  unfinished", requests.unfinished.to_string()),
             ("served by a driver", format!("{:.1} %", requests.served_share * 100.0)),
         ]
@@ -320,12 +327,19 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_outcome() {
-        let requests = Requests::new(&histories(), 7);
+        let requests = Requests::new(&histories(), 7, 0);
         assert_eq!((requests.made, requests.accepted, requests.completed, requests.paid), (7, 3, 1, 1));
         assert_eq!((requests.cancelled_by_user, requests.cancelled_by_driver, requests.unmatched), (2, 1, 1));
         assert_eq!(requests.unfinished, 2, "one still open, one without a history");
         assert!((requests.served_share - 0.4).abs() < 1e-9, "2 of the 5 that their user did not cancel");
         assert!((requests.offers_per_match - 4.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn requests_that_an_outage_refused_are_neither_unfinished_nor_served() {
+        let requests = Requests::new(&histories(), 8, 1);
+        assert_eq!((requests.made, requests.unfinished, requests.refused), (8, 2, 1));
+        assert!((requests.served_share - 2.0 / 6.0).abs() < 1e-9, "{}", requests.served_share);
     }
 
     fn summary(violations: Vec<Violation>) -> Summary {
@@ -350,6 +364,7 @@ mod tests {
             seconds: (60.0, 21.4),
             ending: Ending::Drained,
             made: 7,
+            refused: 0,
             histories: &histories(),
             book: &book,
             violations,

@@ -6,31 +6,33 @@ use crate::audit::History;
 
 /// The state of a request, as far as the simulator knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestState {
+pub(crate) enum RequestState {
     /// Sent, without a response yet.
     Sent,
     /// Stored under this dispatch id.
     Stored(String),
     /// Ended with this history.
     Ended(History),
+    /// Refused until its user gave up, because the service was unavailable.
+    Refused,
     /// Not stored, for this reason.
     NotStored(String),
 }
 
 /// Users who can request a ride now. Each has at most one request at a time.
-pub struct UserPool {
+pub(crate) struct UserPool {
     free: VecDeque<u32>,
     next: u32,
     registered: HashSet<u32>,
 }
 
 impl UserPool {
-    pub fn new(count: u32) -> Self {
+    pub(crate) fn new(count: u32) -> Self {
         Self { free: (0..count).collect(), next: count, registered: HashSet::new() }
     }
 
     /// The user who has been free for the longest time, or a new one, and whether it is registered already.
-    pub fn take(&mut self) -> (u32, bool) {
+    pub(crate) fn take(&mut self) -> (u32, bool) {
         let number = self.free.pop_front().unwrap_or_else(|| {
             self.next += 1;
             self.next - 1
@@ -39,7 +41,7 @@ impl UserPool {
     }
 
     /// Returns a user to the pool.
-    pub fn give_back(&mut self, number: u32) {
+    pub(crate) fn give_back(&mut self, number: u32) {
         self.free.push_back(number);
     }
 }

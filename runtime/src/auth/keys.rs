@@ -1,8 +1,9 @@
 //! The issuer's public keys and their source.
 
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{
@@ -230,24 +231,31 @@ impl From<KeySource> for Keys {
 }
 
 impl Keys {
-    /// The key with an id. Fails if no keys were ever fetched.
-    pub(super) async fn find(&self, id: &str) -> Result<Option<PublicKey>, KeysError> {
+    /// The cached key with an id. Fails if no keys were ever fetched.
+    pub(super) fn find(&self, id: &str) -> Result<Option<PublicKey>, KeysError> {
         let (keys, read) = self.known();
-        if let Some(key) = keys.get(id) {
-            if read.is_some_and(|read| read.elapsed() >= REFRESH_AFTER) && self.may_be_asked() {
-                let keys = self.clone();
-                // The task is bounded by the timeout of a fetch, and `asked` allows one fetch in 30 s.
-                tokio::spawn(async move { keys.ask(read).await });
-            }
-            return Ok(Some(key.clone()));
+        let key = keys.get(id);
+        if key.is_some() && read.is_some_and(|read| read.elapsed() >= REFRESH_AFTER) && self.may_be_asked() {
+            let keys = self.clone();
+            // The task is bounded by the timeout of a fetch, and `asked` allows one fetch in 30 s.
+            tokio::spawn(async move { keys.ask(read).await });
         }
+        if read.is_none() { Err(KeysError::Empty) } else { Ok(key.cloned()) }
+    }
+
+    /// Whether a key with this id is cached.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.known().0.contains_key(id)
+    }
+
+    /// Fetches the keys, or waits for a fetch in progress. If the last fetch is too recent, does neither.
+    pub(super) async fn fetch(&self) {
+        let (_, read) = self.known();
         self.ask(read).await;
-        let (keys, read) = self.known();
-        if read.is_none() { Err(KeysError::Empty) } else { Ok(keys.get(id).cloned()) }
     }
 
     fn known(&self) -> (Arc<KeySet>, Option<Instant>) {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.known.read();
         (Arc::clone(&known.keys), known.read)
     }
 
@@ -268,7 +276,7 @@ impl Keys {
         match fetch(client, url).await {
             Ok(keys) => {
                 let known = CachedKeys { keys: Arc::new(keys), read: Some(Instant::now()) };
-                *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+                *self.0.known.write() = known;
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

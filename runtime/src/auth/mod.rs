@@ -40,6 +40,9 @@ pub enum AuthError {
     NoKeys,
 }
 
+/// A token that was parsed.
+pub struct UnverifiedToken<'a>(Token<'a>);
+
 /// Authenticates callers by their tokens.
 pub struct Authenticator {
     config: AuthConfig,
@@ -58,10 +61,33 @@ impl Authenticator {
         Self { config: config.clone(), keys: Keys::from(source) }
     }
 
-    /// Verifies a token and returns its caller.
+    /// Verifies a token and returns its caller. Fetches the keys first if the token names an unknown one.
     pub async fn authenticate(&self, token: &str, now: EpochMs) -> Result<Principal, AuthError> {
-        let token = Token::read(token).map_err(AuthError::Refused)?;
-        let known = self.keys.find(token.key_id()).await.map_err(|_| AuthError::NoKeys)?;
+        let token = Self::read(token)?;
+        if !self.has_key_of(&token) {
+            self.fetch_keys().await;
+        }
+        self.verify(&token, now)
+    }
+
+    /// Parses a token.
+    pub fn read(token: &str) -> Result<UnverifiedToken<'_>, AuthError> {
+        Token::read(token).map(UnverifiedToken).map_err(AuthError::Refused)
+    }
+
+    /// Whether the key of a token is known.
+    pub fn has_key_of(&self, token: &UnverifiedToken<'_>) -> bool {
+        self.keys.has(token.0.key_id())
+    }
+
+    /// Fetches the issuer's keys, unless that was tried a moment ago. Takes up to three seconds.
+    pub async fn fetch_keys(&self) {
+        self.keys.fetch().await;
+    }
+
+    /// Verifies a token by the keys that are known, and returns its caller.
+    pub fn verify(&self, UnverifiedToken(token): &UnverifiedToken<'_>, now: EpochMs) -> Result<Principal, AuthError> {
+        let known = self.keys.find(token.key_id()).map_err(|_| AuthError::NoKeys)?;
         let key = known.ok_or(AuthError::Refused("the key is unknown"))?;
         let claims = token.verified_by(&key).map_err(AuthError::Refused)?;
         let good_until = token::judge(&claims, &self.config, now).map_err(AuthError::Refused)?;

@@ -19,8 +19,12 @@ pub struct Principal {
     pub user: Option<UserId>,
     /// The caller's id as a driver, if the token has the scope.
     pub driver: Option<DriverId>,
+    /// Whether the token has the scope of programs that report payments.
+    pub payments: bool,
     /// Whether the token has the scope of the city's staff and programs.
     pub operations: bool,
+    /// The only city whose payments or operations the token is for; `None` if it names none.
+    pub city: Option<String>,
     /// When the token expires.
     pub good_until: EpochMs,
 }
@@ -28,7 +32,8 @@ pub struct Principal {
 impl Principal {
     /// Reads the claims of a verified token.
     ///
-    /// The id may have its prefix, which must then match one of the scopes. Callers with only `operations` need no id.
+    /// The id may have its prefix, which must then match one of the scopes. Callers with only `payments` or
+    /// `operations` need no id.
     pub(super) fn from_claims(
         claims: &ClaimMap,
         names: &ClaimsConfig,
@@ -43,14 +48,30 @@ impl Principal {
         let principal = Self {
             user: user.and_then(|id| UserId::parse(id).ok()),
             driver: driver.and_then(|id| DriverId::parse(id).ok()),
+            payments: has(&names.payments),
             operations: has(&names.operations),
+            city: None,
             good_until,
             subject,
         };
-        if principal.user.is_none() && principal.driver.is_none() && !principal.operations {
+        if principal.user.is_none() && principal.driver.is_none() && !principal.is_staff() {
             return Err("it has no known scope, or no id that matches its scope");
         }
-        Ok(principal)
+        match claims.get(&names.city).filter(|_| principal.is_staff()) {
+            None => Ok(principal),
+            Some(Value::String(city)) => Ok(Self { city: Some(city.clone()), ..principal }),
+            Some(_) => Err("the city is not a text"),
+        }
+    }
+
+    /// Whether the caller acts for the city and not for a person.
+    pub fn is_staff(&self) -> bool {
+        self.payments || self.operations
+    }
+
+    /// Whether the token is accepted in this city.
+    pub fn is_for(&self, city: &str) -> bool {
+        self.city.as_ref().is_none_or(|only| only == city)
     }
 }
 

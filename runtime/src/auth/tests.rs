@@ -1,7 +1,9 @@
 //! Tokens that are accepted, and the many that are not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -17,6 +19,7 @@ use dispatch_api::worker_config::AuthConfig;
 use dispatch_core::time::EpochMs;
 use dispatch_dev_keys::{Claims, SigningKey};
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::keys::KeySource;
@@ -132,6 +135,71 @@ async fn every_kind_of_invalid_token_is_rejected() {
         assert!(matches!(answer, Err(AuthError::Refused(_))), "{what}: {answer:?}");
     }
     assert_eq!(refused.len(), 46);
+}
+
+#[tokio::test]
+async fn tokens_for_other_purposes_are_rejected() {
+    let key = key();
+    let authenticator = trusting(&key);
+    let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid(&key) });
+    let answer = async |header: &Value, claims: &Value| {
+        authenticator.authenticate(&key.sign(header, claims).unwrap(), NOW).await.is_ok()
+    };
+    for good in [json!("JWT"), json!("jwt"), json!("at+jwt"), json!("application/at+JWT"), Value::Null] {
+        assert!(answer(&with(header.clone(), "typ", good.clone()), &good_claims()).await, "{good}");
+    }
+    for bad in [
+        json!("logout+jwt"),
+        json!("application/logout+jwt"),
+        json!("dpop+jwt"),
+        json!("id+jwt"),
+        json!("JWTX"),
+        json!("application/"),
+        json!("application/서울"),
+        json!(""),
+        json!(1),
+        json!(["JWT"]),
+    ] {
+        assert!(!answer(&with(header.clone(), "typ", bad.clone()), &good_claims()).await, "{bad}");
+    }
+    assert!(answer(&header, &with(good_claims(), "token_use", json!("access"))).await);
+    for bad in [json!("id"), json!("refresh"), json!("Access"), json!(""), json!(1), json!(["access"])] {
+        assert!(!answer(&header, &with(good_claims(), "token_use", bad.clone())).await, "{bad}");
+    }
+    let mut claims = good_claims();
+    claims["token_use"] = Value::Null;
+    assert!(!answer(&header, &claims).await);
+}
+
+/// A token of these JSON texts.
+fn token_of_texts(key: &SigningKey, header: &str, claims: &str) -> String {
+    let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+    key.sign(&raw(header), &raw(claims)).unwrap()
+}
+
+#[tokio::test]
+async fn a_name_that_occurs_twice_in_a_token_is_rejected() {
+    let key = key();
+    let authenticator = trusting(&key);
+    let (kid, claims) = (kid(&key), good_claims().to_string());
+    let header = format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#);
+    authenticator.authenticate(&token_of_texts(&key, &header, &claims), NOW).await.unwrap();
+    let twice = |text: &str, member: &str| text.replacen('{', &format!("{{{member},"), 1);
+    for (header, claims) in [
+        (header.clone(), twice(&claims, r#""sub":"user#00002""#)),
+        (header.clone(), twice(&claims, r#""sub":"user#00001""#)),
+        (header.clone(), twice(&claims, r#""scope":"operations""#)),
+        (header.clone(), twice(&claims, r#""s\u0075b":"user#00002""#)),
+        (header.clone(), twice(&claims, r#""x":1,"x":1"#)),
+        (twice(&header, r#""alg":"none""#), claims.clone()),
+        (twice(&header, r#""kid":"another""#), claims.clone()),
+        (twice(&header, r#""x":1,"x":1"#), claims.clone()),
+        (format!(r#"["ES256","{kid}"]"#), claims.clone()),
+        (twice(&header, r#""jku":null"#), claims.clone()),
+    ] {
+        let answer = authenticator.authenticate(&token_of_texts(&key, &header, &claims), NOW).await;
+        assert!(matches!(answer, Err(AuthError::Refused(_))), "{header} {claims}: {answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -254,12 +322,12 @@ impl Issuer {
     fn serve(&self) -> impl axum::response::IntoResponse + use<> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let status = StatusCode::from_u16(self.status.load(Ordering::SeqCst)).unwrap();
-        (status, [("location", "/keys")], self.document.lock().unwrap().clone())
+        (status, [("location", "/keys")], self.document.lock().clone())
     }
 
     fn publish(&self, keys: &[&SigningKey]) {
         let keys: Vec<Value> = keys.iter().map(|key| key.jwks()["keys"][0].clone()).collect();
-        *self.document.lock().unwrap() = json!({ "keys": keys }).to_string();
+        *self.document.lock() = json!({ "keys": keys }).to_string();
     }
 
     fn answer(&self, status: u16) {
@@ -325,7 +393,7 @@ async fn keys_stay_in_use_while_the_issuer_is_unavailable_and_no_redirect_is_fol
     for _ in 0..3 {
         authenticator.authenticate(&token_of(&key), NOW).await.expect("cached keys stay in use");
     }
-    *issuer.document.lock().unwrap() = "x".repeat(300 * 1024);
+    *issuer.document.lock() = "x".repeat(300 * 1024);
     issuer.answer(200);
     pass(Duration::from_secs(30)).await;
     authenticator.authenticate(&token_of(&key), NOW).await.expect("an oversized document changes nothing");

@@ -1,10 +1,12 @@
 //! A token in compact form (RFC 7515, section 3.1): parsing, verification of the signature, validation of the claims.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dispatch_api::worker_config::AuthConfig;
 use dispatch_core::time::EpochMs;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::keys::{Algorithm, KEY_ID_BYTES_MAX, PublicKey};
@@ -18,17 +20,41 @@ const CLOCK_SKEW_MS: i64 = 60_000;
 /// The claims of a token whose signature was verified.
 pub(super) type ClaimMap = Map<String, Value>;
 
-/// The header of a token. The members that supply a key or an extension are listed only so that they can be rejected.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    jku: Option<Value>,
-    jwk: Option<Value>,
-    x5u: Option<Value>,
-    x5c: Option<Value>,
-    crit: Option<Value>,
-    b64: Option<Value>,
+/// Members of a header that supply a key or an extension.
+const FOREIGN: [&str; 6] = ["jku", "jwk", "x5u", "x5c", "crit", "b64"];
+
+/// Types of a token, without `application/`: those of access tokens (RFC 9068) and of issuers that name no purpose. All
+/// others, for example `logout+jwt`, are for something else (RFC 8725, section 3.11).
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+
+/// A JSON object whose names occur once. Of a name that occurs twice, other programs may read the other value, so such
+/// a token is rejected (RFC 7519, section 4).
+struct Members(ClaimMap);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ReadMembers)
+    }
+}
+
+struct ReadMembers;
+
+impl<'de> Visitor<'de> for ReadMembers {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
+        let mut all = ClaimMap::new();
+        while let Some((name, value)) = members.next_entry::<String, Value>()? {
+            if all.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name occurs twice"));
+            }
+        }
+        Ok(Members(all))
+    }
 }
 
 /// A token that is not verified yet.
@@ -43,21 +69,23 @@ pub(super) struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// Parses a token without verifying it.
-    pub(super) fn read(text: &'a str) -> Result<Self, &'static str> {
-        if text.len() > TOKEN_BYTES_MAX {
+    pub(super) fn read(token: &'a str) -> Result<Self, &'static str> {
+        if token.len() > TOKEN_BYTES_MAX {
             return Err("it is too long");
         }
-        let (signed, signature) = text.rsplit_once('.').ok_or("it does not have three parts")?;
+        let (signed, signature) = token.rsplit_once('.').ok_or("it does not have three parts")?;
         let (header, claims) =
             signed.split_once('.').filter(|(_, rest)| !rest.contains('.')).ok_or("it does not have three parts")?;
-        let header: Header = read_part(header).ok_or("the header cannot be read")?;
-        let foreign = [&header.jku, &header.jwk, &header.x5u, &header.x5c, &header.crit, &header.b64];
-        if foreign.into_iter().any(Option::is_some) {
+        let header = read_part(header).ok_or("the header cannot be read")?;
+        if FOREIGN.into_iter().any(|name| header.contains_key(name)) {
             return Err("the header contains a key or an extension");
         }
-        let algorithm = Algorithm::of_name(&header.alg).ok_or("the algorithm is not allowed")?;
-        let key_id =
-            header.kid.filter(|kid| (1..=KEY_ID_BYTES_MAX).contains(&kid.len())).ok_or("the header names no key")?;
+        if header.get("typ").is_some_and(|given| !given.as_str().is_some_and(is_allowed_type)) {
+            return Err("the type is not that of an access token");
+        }
+        let algorithm = text(&header, "alg").and_then(Algorithm::of_name).ok_or("the algorithm is not allowed")?;
+        let key_id = text(&header, "kid").filter(|kid| kid.len() <= KEY_ID_BYTES_MAX);
+        let key_id = key_id.ok_or("the header names no key")?.to_owned();
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "the signature cannot be read")?;
         Ok(Self { algorithm, key_id, signed: signed.as_bytes(), claims, signature })
     }
@@ -78,8 +106,15 @@ impl<'a> Token<'a> {
     }
 }
 
-fn read_part<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+fn read_part(part: &str) -> Option<ClaimMap> {
+    let Members(members) = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()?;
+    Some(members)
+}
+
+fn is_allowed_type(given: &str) -> bool {
+    let prefix = given.get(..12).filter(|prefix| prefix.eq_ignore_ascii_case("application/"));
+    let name = if prefix.is_some() { &given[12..] } else { given };
+    TYPES.into_iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
 /// Validates issuer, audience and times, and returns when the token expires. `exp` is required, because a token without
@@ -87,6 +122,10 @@ fn read_part<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
 pub(super) fn judge(claims: &ClaimMap, config: &AuthConfig, now: EpochMs) -> Result<EpochMs, &'static str> {
     if text(claims, "iss") != Some(config.issuer.as_str()) {
         return Err("the issuer does not match");
+    }
+    // Amazon Cognito signs identity tokens with the same keys.
+    if claims.get("token_use").is_some_and(|given| given != "access") {
+        return Err("it is not an access token");
     }
     // Access tokens of Amazon Cognito have no audience; their client is in `client_id`.
     let meant = match claims.get("aud") {

@@ -1,22 +1,23 @@
 //! The dispatch algorithm of spec §8 for one dispatch: find candidates, reserve the best one, make the offer. When an
 //! offer ends, the stream record of that change triggers the next offer.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use dispatch_core::candidate::{AcceptanceCounts, DriverSnapshot, Search, eligibility};
+use dispatch_core::candidate::{Search, eligibility};
 use dispatch_core::dispatch::{CandidateRef, Dispatch, Event, FollowUp, Rules, Step, step};
-use dispatch_core::geo::{Metres, region_of_address};
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::ranking::Shortlist;
 use dispatch_core::time::EpochMs;
 
-use super::batching::{WaitingSearch, for_listing};
-use super::trigger::Trigger;
-use super::{Engine, EngineError};
-use crate::fleet::fleet_entry;
-use crate::ports::{Commit, FleetEntry, HoldToken, PortError, StoredDispatch, TimerMessage};
+use crate::adapters::fleet::fleet_entry;
+use crate::engine::batching::{WaitingSearch, for_listing};
+use crate::engine::table_search::{Cache, FETCHED_MAX, TableSearch};
+use crate::engine::trigger::Trigger;
+use crate::engine::{Engine, EngineError};
+use crate::ports::{Commit, HoldToken, Person, PortError, StoredDispatch, TimerMessage};
 
 /// Most steps of one run: each of at most 50 candidates may turn out to be busy in each of a few searches. More steps
 /// would mean that core and this loop disagree; the sweeper then retries.
@@ -30,13 +31,12 @@ const CONSECUTIVE_SEARCHES_MAX: u32 = 4;
 /// Drivers fetched for each wanted candidate, so that enough remain after ineligible ones are removed.
 const FETCHED_PER_CANDIDATE: usize = 4;
 
-/// Drivers fetched when none of the nearest is eligible, and drivers read from the table when the cache is cold. Both
-/// are one round trip; more would cost more than the next search two seconds later.
-const FETCHED_MAX: u16 = 200;
-
 /// Time a driver is reserved while the offer is being stored, ms. It bounds what the driver loses if the process
 /// crashes in between. A stored offer reserves its driver for as long as the offer lasts.
 const HOLD_MS: u64 = 10_000;
+
+/// Pause until a timer is repeated that a process with a wrong clock received, ms. Another process may then receive it.
+const UNTRUSTED_PAUSE_MS: u64 = 2_000;
 
 /// Scheduled wake-ups remembered before those that are due are removed.
 const ARMED_WAKES_MAX: usize = 10_000;
@@ -49,7 +49,7 @@ pub(super) struct ArmedWakes(Mutex<HashMap<DispatchId, (EpochMs, u32)>>);
 
 impl ArmedWakes {
     fn arm(&self, state: &Dispatch, now: EpochMs, delay_ms: u64) -> bool {
-        let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut armed = self.0.lock();
         if armed.get(&state.id).is_some_and(|(due, ver)| *due > now && *ver >= state.ver) {
             return false;
         }
@@ -155,14 +155,19 @@ impl Engine {
         self.advance_in_background(id, Trigger::Wake).await
     }
 
-    /// Ends an offer whose timer fired. Returns the remaining time (ms) if the timer was early.
+    /// Ends an offer whose timer fired. Returns the remaining time (ms) if the timer was early, or the time after which
+    /// another process may handle it if the clock of this one is wrong.
     pub async fn time_out(&self, id: &DispatchId, offer_seq: u32) -> Result<Option<u64>, EngineError> {
         if self.known.is_over(id, offer_seq) {
             return Ok(None);
         }
+        if !self.ports.clock.is_trusted() {
+            return Ok(Some(UNTRUSTED_PAUSE_MS));
+        }
         let stored = self.load(id).await?;
-        let due = stored.state.matching.timeout_at.filter(|_| stored.state.offer_seq == offer_seq);
-        let left_ms = due.map_or(0, |at| at.since_ms(self.ports.clock.now()));
+        let now = self.ports.clock.now();
+        let is_its_own = stored.state.offer_seq == offer_seq;
+        let left_ms = if is_its_own { stored.state.matching.offer_ends_at(now).since_ms(now) } else { 0 };
         if left_ms > 0 {
             return Ok(Some(left_ms));
         }
@@ -184,7 +189,13 @@ impl Engine {
         for follow_up in &step.follow_ups {
             match follow_up {
                 FollowUp::Search => {
-                    next = self.search(before, &step.state, trigger).await?.map(Event::CandidatesFound);
+                    // A search that fails ends like one that finds no driver: it is repeated, and the request ends in
+                    // time whatever the search says.
+                    let found = self.search(before, &step.state, trigger).await.unwrap_or_else(|error| {
+                        search_failed(before, &error);
+                        Some(Vec::new())
+                    });
+                    next = found.map(Event::CandidatesFound);
                 }
                 FollowUp::Hold(driver) => next = Some(self.hold(before, driver).await),
                 FollowUp::AcceptAtOnce { driver, offer_seq } => {
@@ -272,7 +283,7 @@ impl Engine {
         before: &StoredDispatch,
         working: &Dispatch,
         trigger: Trigger,
-    ) -> Result<Option<Vec<CandidateRef>>, EngineError> {
+    ) -> Result<Option<Vec<CandidateRef>>, PortError> {
         let settings = self.city.settings();
         let now = self.ports.clock.now();
         let window = self.batch_window_for(before, &settings.policy, trigger, now);
@@ -286,16 +297,23 @@ impl Engine {
         let wanted = settings.router.as_ref().map_or(wanted, |_| wanted.max(policy.eta_top_k.into()));
         let narrow = wanted + search.asked.len();
         let mut drivers = Vec::new();
-        for enough in [narrow, usize::from(FETCHED_MAX)] {
+        for enough in [narrow, FETCHED_MAX] {
             let nearby = self.ports.fleet.search.nearby(search.pickup, &policy.search_rings_m, enough, now).await;
-            drivers = match nearby {
-                Ok(Some(drivers)) => drivers,
-                Ok(None) => self.drivers_from_table(before, now, Cache::Cold).await?,
+            let unusable = match nearby {
+                Ok(Some(found)) => {
+                    drivers = found;
+                    None
+                }
+                Ok(None) => Some(Cache::Cold),
                 Err(error) => {
                     self.tolerate(before, Err(error));
-                    self.drivers_from_table(before, now, Cache::Down).await?
+                    Some(Cache::Down)
                 }
             };
+            if let Some(cache) = unusable {
+                drivers = self.drivers_from_table(before, TableSearch { search: &search, policy, now, cache }).await?;
+                break;
+            }
             let found = drivers.iter().any(|driver| eligibility(driver, &search, policy, now).is_ok());
             if found || drivers.len() < enough {
                 break;
@@ -313,60 +331,16 @@ impl Engine {
         Ok(Some(found.iter().map(CandidateRef::from).collect()))
     }
 
-    /// Reads drivers from the table if they are not in the cache (spec §4). The table has a driver's position at the
-    /// last change of status. It counts as fresh in this search, because nothing better is known and a wrong guess
-    /// costs one offer. The cache gets the true age, so that only a ping makes the driver fresh there. Newer data that
-    /// the cache has from pings takes precedence.
-    async fn drivers_from_table(
-        &self,
-        stored: &StoredDispatch,
-        now: EpochMs,
-        cache: Cache,
-    ) -> Result<Vec<DriverSnapshot>, PortError> {
-        let region = region_of_address(&stored.item.pickup_location.address);
-        let active = self.ports.profiles.active_drivers(region, FETCHED_MAX).await;
-        let items = active.inspect_err(|error| self.metrics.port_error(error))?;
-        let entries: Vec<FleetEntry> = items.iter().filter_map(fleet_entry).collect();
-        let mut drivers = Vec::new();
-        if cache == Cache::Cold {
-            drivers = self.fill_and_search(stored, &entries, now).await;
-        }
-        let unseen = entries.iter().filter(|entry| !drivers.iter().any(|driver| driver.id == entry.driver));
-        let unseen: Vec<DriverSnapshot> = unseen.map(|entry| snapshot(entry, now)).collect();
-        tracing::info!(dispatch = %stored.state.id, from_table = unseen.len(), ?cache, "searched the table");
-        drivers.extend(unseen);
-        Ok(drivers)
-    }
-
-    /// Fills a cold cache and returns its drivers that have sent a ping since.
-    async fn fill_and_search(
-        &self,
-        stored: &StoredDispatch,
-        entries: &[FleetEntry],
-        now: EpochMs,
-    ) -> Vec<DriverSnapshot> {
-        let settings = self.city.settings();
-        let rings_m = &settings.policy.search_rings_m;
-        let searched = async {
-            self.ports.fleet.positions.fill(entries).await?;
-            self.ports.fleet.search.nearby(stored.state.pickup, rings_m, FETCHED_MAX.into(), now).await
-        };
-        match searched.await {
-            Ok(known) => {
-                let fresh = |driver: &DriverSnapshot| now.since_ms(driver.seen_at) <= settings.policy.stale_after_ms;
-                known.unwrap_or_default().into_iter().filter(fresh).collect()
-            }
-            Err(error) => {
-                self.tolerate(stored, Err(error));
-                Vec::new()
-            }
-        }
-    }
-
     /// Corrects the cache when the table shows that a driver is not free.
     pub(super) async fn correct_fleet(&self, stored: &StoredDispatch, driver: &DriverId) {
         let corrected = async {
             let known = self.ports.profiles.drivers(std::slice::from_ref(driver)).await?;
+            let current = known.first().and_then(|driver| driver.current_status.dispatch.clone());
+            if let Some(current) = current.filter(|current| *current != stored.state.id)
+                && self.release_if_over(&Person::Driver(driver.clone()), &current).await?
+            {
+                return self.ports.fleet.reservations.set_status(driver, PersonStatus::Active, None).await;
+            }
             match known.first().and_then(fleet_entry) {
                 Some(entry) => {
                     self.ports.fleet.reservations.set_status(driver, entry.status, entry.dispatch.as_ref()).await
@@ -379,30 +353,14 @@ impl Engine {
     }
 }
 
+fn search_failed(stored: &StoredDispatch, error: &PortError) {
+    let reason = std::error::Error::source(error).map(ToString::to_string);
+    let dispatch = &stored.state.id;
+    tracing::warn!(%dispatch, %error, reason, "a search failed; it is repeated until the request's time is over");
+}
+
 /// Whether every candidate of a search was already reserved, so that another search may find a free driver.
 fn all_were_reserved(event: &Event, step: &Step) -> bool {
     let waits = |follow_up: &FollowUp| matches!(follow_up, FollowUp::WakeAfter { .. });
     matches!(event, Event::DriverBusy(_)) && step.follow_ups.iter().any(waits)
-}
-
-/// Why the cache is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cache {
-    Cold,
-    Down,
-}
-
-fn snapshot(entry: &FleetEntry, now: EpochMs) -> DriverSnapshot {
-    DriverSnapshot {
-        id: entry.driver.clone(),
-        availability: entry.status,
-        position: entry.position,
-        seen_at: now,
-        idle_since: entry.seen_at,
-        max_distance: Metres::from_km(entry.preferences.max_distance),
-        minimum_fare: entry.preferences.minimum_fare,
-        auto_accept: entry.preferences.auto_accept,
-        acceptance: AcceptanceCounts::default(),
-        resting: false,
-    }
 }

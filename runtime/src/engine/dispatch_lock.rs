@@ -2,8 +2,9 @@
 //! same dispatch at the same time. Without the lock, the later ones would search, reserve and write in vain, and then
 //! read what the first one stored.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dispatch_core::ids::DispatchId;
 use tokio::sync::OwnedMutexGuard;
@@ -35,7 +36,7 @@ impl DispatchLocks {
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<DispatchId, Lock>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | notification (SNS) | the apps read the dispatch |
 //! | driver's status in the cache | one offer that the table refuses, after which the cache is corrected |
 //! | release of the hold, cool-down, acceptance count (Redis) | the hold expires; the count misses one answer |
+//! | end of the presence of a driver who does not answer | the next unanswered offer, or silence, ends it |
 
 use dispatch_core::dispatch::{Companion, FollowUp, OfferOutcome, Step, TripEvent};
 use dispatch_core::geo::Coordinate;
@@ -38,6 +39,9 @@ impl Engine {
     pub(super) fn tolerate(&self, stored: &StoredDispatch, result: Result<(), PortError>) {
         if let Err(error) = result {
             self.metrics.port_error(&error);
+            if error.is_unreadable() {
+                return;
+            }
             let reason = std::error::Error::source(&error).map(ToString::to_string);
             let dispatch = &stored.state.id;
             tracing::warn!(%dispatch, %error, reason, "a side effect failed; stream, timers or sweeper compensate");
@@ -54,7 +58,11 @@ impl Engine {
                 Companion::FreeDriver(driver) => {
                     self.ports.fleet.reservations.set_status(driver, PersonStatus::Active, None).await
                 }
-                Companion::FreeUser(_) | Companion::UserHistory(_) | Companion::CompletedRide(..) => Ok(()),
+                Companion::FreeUser(_)
+                | Companion::UserHistory(_)
+                | Companion::CompletedRide(..)
+                | Companion::OpenReview(_)
+                | Companion::CloseReview => Ok(()),
             };
             self.tolerate(stored, result);
         }
@@ -126,7 +134,7 @@ impl Engine {
 
     /// Road distance of the ride (m), as estimated for the fare.
     fn ride_length_m(&self, stored: &StoredDispatch) -> u32 {
-        let destination = &stored.item.destination;
+        let destination = &stored.details.destination;
         let minute = self.city.minute_of_day(stored.state.created_at);
         let fare = &self.city.settings().fare;
         Coordinate::new(destination.lat, destination.lng)
@@ -153,8 +161,13 @@ impl Engine {
         let token = HoldToken::for_offer(&state.id, offer_seq);
         let in_fleet = async {
             let counted = self.ports.fleet.reservations.offer_ended(driver, outcome, rest_ms, now).await;
-            self.tolerate(stored, counted);
             self.release(stored, driver, &token).await;
+            let judged = match counted {
+                Ok(unanswered) if outcome == OfferOutcome::TimedOut => self.judge_unanswered(driver, unanswered).await,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            self.tolerate(stored, judged);
         };
         let (sent, ()) = futures::future::join(self.ports.responses.send(&message), in_fleet).await;
         self.tolerate(stored, sent);

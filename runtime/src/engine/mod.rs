@@ -12,11 +12,18 @@ mod batching;
 mod completion;
 mod dispatch_lock;
 mod follow_ups;
+mod foreign;
 mod local_wakeups;
 mod notification_text;
 mod offer_cache;
+mod operations;
+mod presence;
 mod ranking;
 pub mod ranking_record;
+mod release;
+mod set_aside;
+mod silence;
+mod table_search;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +39,12 @@ use local_wakeups::LocalWaker;
 pub use local_wakeups::LocalWakeups;
 pub use notification_text::response as notifications_of_response;
 use offer_cache::OfferCache;
+use set_aside::SetAside;
+use table_search::ActiveDrivers;
 pub use trigger::Trigger;
 
 use crate::city::City;
-use crate::ports::{Commit, CreateOutcome, NewDispatch, PortError, Ports, StoredDispatch, TravelledRoute};
+use crate::ports::{Commit, CreateOutcome, NewDispatch, Person, PortError, Ports, StoredDispatch, TravelledRoute};
 use crate::telemetry::metrics::Metrics;
 
 /// Attempts to commit a decision that loses races. Few parties write one dispatch (a user, a driver, a timer, the
@@ -55,6 +64,9 @@ pub struct Engine {
     local_waker: LocalWaker,
     batching: Batching,
     locks: DispatchLocks,
+    active_drivers: ActiveDrivers,
+    /// Dispatches that the sweeper leaves alone.
+    pub set_aside: SetAside,
 }
 
 /// An event that took effect, now or earlier.
@@ -88,6 +100,13 @@ pub enum EngineError {
     Contended,
 }
 
+impl EngineError {
+    /// Whether a stored record cannot be read. The log has named it.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Port(error) if error.is_unreadable())
+    }
+}
+
 /// A decision that was committed, or that changed nothing.
 struct Decision {
     stored: StoredDispatch,
@@ -106,12 +125,21 @@ impl Engine {
             local_waker: LocalWaker::default(),
             batching: Batching::default(),
             locks: DispatchLocks::default(),
+            active_drivers: ActiveDrivers::default(),
+            set_aside: SetAside::default(),
         }
     }
 
-    /// Stores a request. Its stream record starts the search.
+    /// Stores a request. Its stream record starts the search. A user who is on a dispatch that is gone or over is freed
+    /// first.
     pub async fn create(&self, new: NewDispatch) -> Result<CreateOutcome, PortError> {
-        let created = self.ports.dispatches.create(new).await.inspect_err(|error| self.metrics.port_error(error))?;
+        let count = |error: &PortError| self.metrics.port_error(error);
+        let mut created = self.ports.dispatches.create(new.clone()).await.inspect_err(count)?;
+        if let CreateOutcome::UserBusy { current: Some(current) } = &created
+            && self.release_if_over(&Person::User(new.user.clone()), current).await?
+        {
+            created = self.ports.dispatches.create(new).await.inspect_err(count)?;
+        }
         if let CreateOutcome::Stored(stored) = &created {
             self.metrics.request_stored();
             self.local_waker.wake(stored);
@@ -216,6 +244,9 @@ impl Engine {
             Ok(Commit::Applied(stored)) => {
                 self.known.note(stored);
                 self.metrics.recorded(&step.records);
+                if let Some(reason) = step.state.review.filter(|_| before.state.review != step.state.review) {
+                    self.metrics.review_requested(reason);
+                }
             }
             Ok(_) => {}
             Err(error) => self.metrics.port_error(error),

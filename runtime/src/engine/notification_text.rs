@@ -1,7 +1,11 @@
 //! Notification texts: the Korean texts of the specification, and texts of our own where it has none.
 
-use dispatch_core::dispatch::{Notice, OfferOutcome, TripEvent};
-use dispatch_core::ids::DispatchId;
+use dispatch_core::dispatch::{DispatchStatus, Notice, OfferOutcome, Recipient, TripEvent};
+use dispatch_core::geo::Location;
+use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::person::PersonStatus;
+use dispatch_core::privacy::{OfferAddresses, district_of_address};
+use dispatch_core::time::EpochMs;
 use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
 
 use crate::city::City;
@@ -15,16 +19,21 @@ pub(super) fn kilometres(distance_m: u32) -> String {
     format!("{:.1}km", f64::from(distance_m) / 1000.0)
 }
 
-/// The SNS message for an offer (spec §7.4). It contains addresses, but no coordinates and no phone number.
+/// The SNS message for an offer (spec §7.4). It contains addresses or their districts, as the city has it, but no
+/// coordinates and no phone number.
 pub(super) fn offer(city: &City, stored: &StoredDispatch, driver: &str, distance_m: u32) -> Notification {
     let state = &stored.state;
+    let shown = |place: &Location| match city.settings().privacy.offer_addresses {
+        OfferAddresses::Full => place.address.clone(),
+        OfferAddresses::District => district_of_address(&place.address),
+    };
     Notification {
         id: format!("{}:{}:OFFER", state.id, state.offer_seq),
         recipient: driver.to_owned(),
         kind: NotificationKind::Offer,
         body: NotificationBody {
-            pickup_address: Some(stored.item.pickup_location.address.clone()),
-            destination_address: Some(stored.item.destination.address.clone()),
+            pickup_address: Some(shown(&stored.details.pickup)),
+            destination_address: Some(shown(&stored.details.destination)),
             estimated_fare: Some(state.estimated_fare),
             estimated_distance: Some(kilometres(distance_m)),
             offer_seq: Some(state.offer_seq),
@@ -47,17 +56,63 @@ pub(super) fn notice(stored: &StoredDispatch, notice: &Notice) -> Notification {
         Notice::UserCancelled(driver) => {
             (driver.as_str(), NotificationKind::DispatchCancelled, "사용자가 배차를 취소했습니다", "CANCELLED")
         }
+        Notice::EndedByOperations(recipient) => {
+            let (kind, text, status) = match stored.state.status {
+                DispatchStatus::Completed => {
+                    (NotificationKind::TripProgress, "운영자가 운행을 종료했습니다", "TRIP_COMPLETED")
+                }
+                _ => (NotificationKind::DispatchCancelled, "운영자가 배차를 취소했습니다", "CANCELLED"),
+            };
+            (id_of(recipient), kind, text, status)
+        }
+        Notice::EndedAsSilent(recipient) => {
+            let (kind, text, status) = match stored.state.status {
+                DispatchStatus::Completed => {
+                    (NotificationKind::TripProgress, "운행 신호가 없어 운행이 종료되었습니다", "TRIP_COMPLETED")
+                }
+                _ => (NotificationKind::DispatchCancelled, "운행 신호가 없어 배차가 취소되었습니다", "CANCELLED"),
+            };
+            (id_of(recipient), kind, text, status)
+        }
         Notice::TripProgress(user, event) => {
             let (text, status) = progress(*event);
             (user.as_str(), NotificationKind::TripProgress, text, status)
         }
     };
     let state = &stored.state;
+    let body = NotificationBody { status: Some(status.to_owned()), ..plain(&state.id, text) };
+    let is_end = matches!(notice, Notice::TripProgress(_, TripEvent::TripCompleted));
     Notification {
         id: format!("{}:v{}:{recipient}", state.id, state.ver),
         recipient: recipient.to_owned(),
         kind,
-        body: NotificationBody { status: Some(status.to_owned()), ..plain(&state.id, text) },
+        body: if is_end { with_fares(stored, body) } else { body },
+    }
+}
+
+fn id_of(recipient: &Recipient) -> &str {
+    match recipient {
+        Recipient::User(user) => user.as_str(),
+        Recipient::Driver(driver) => driver.as_str(),
+    }
+}
+
+/// The end of a trip with its fares. A user who was driven elsewhere is notified of the difference.
+fn with_fares(stored: &StoredDispatch, body: NotificationBody) -> NotificationBody {
+    let StoredDispatch { state, details } = stored;
+    let message = match details.metered_fare.filter(|_| details.is_far) {
+        Some(metered) => {
+            let estimated = state.estimated_fare;
+            format!("목적지에서 먼 곳에서 운행이 완료되었습니다 (예상 요금 {estimated}, 미터 요금 {metered})")
+        }
+        None => body.message,
+    };
+    NotificationBody {
+        message,
+        estimated_fare: Some(state.estimated_fare),
+        metered_fare: details.metered_fare,
+        actual_fare: Some(details.actual_fare),
+        ..body
     }
 }
 
@@ -115,18 +170,45 @@ pub fn response(message: &ResponseMessage) -> Option<[Notification; 2]> {
     ])
 }
 
-fn plain(id: &DispatchId, message: &str) -> NotificationBody {
-    NotificationBody {
-        message: message.to_owned(),
-        dispatch_id: id.to_string(),
-        pickup_address: None,
-        destination_address: None,
-        estimated_fare: None,
-        estimated_distance: None,
-        offer_seq: None,
-        timeout_at: None,
-        status: None,
+/// Why a driver becomes inactive without having asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// No sign of life for a long time.
+    Silent,
+    /// Several offers in a row without an answer.
+    Unanswered,
+}
+
+impl Absence {
+    /// The label of the metric.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Unanswered => "unanswered",
+        }
     }
+}
+
+/// The notification of a driver who became inactive without having asked for it, once for each time.
+pub(super) fn inactive(driver: &DriverId, reason: Absence, now: EpochMs) -> Notification {
+    let message = match reason {
+        Absence::Silent => "위치 신호가 없어 운행 대기가 종료되었습니다",
+        Absence::Unanswered => "응답하지 않은 배차 요청이 많아 운행 대기가 종료되었습니다",
+    };
+    Notification {
+        id: format!("{driver}:inactive:{}", now.0),
+        recipient: driver.to_string(),
+        kind: NotificationKind::DriverInactive,
+        body: NotificationBody {
+            message: message.to_owned(),
+            status: Some(PersonStatus::Inactive.as_str().to_owned()),
+            ..NotificationBody::default()
+        },
+    }
+}
+
+fn plain(id: &DispatchId, message: &str) -> NotificationBody {
+    NotificationBody { message: message.to_owned(), dispatch_id: Some(id.to_string()), ..NotificationBody::default() }
 }
 
 #[cfg(test)]

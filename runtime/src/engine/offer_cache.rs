@@ -4,8 +4,8 @@
 //! write condition verifies that it is still current. A timer whose offer is known to have ended has nothing to do: an
 //! ended offer never reopens.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dispatch_core::dispatch::DispatchStatus;
 use dispatch_core::ids::DispatchId;
@@ -21,6 +21,9 @@ const GENERATION: usize = 4096;
 enum OpenOffer {
     /// An open offer.
     Open(Box<StoredDispatch>),
+    /// An offer that is being answered from the cached dispatch; whether it is still open is not known. The version is
+    /// kept, so that a late stream record of an earlier one starts no search meanwhile.
+    Taken { offer_seq: u32, ver: u32 },
     /// All offers up to this one have ended.
     Over { offer_seq: u32, ver: u32 },
 }
@@ -38,7 +41,7 @@ impl OpenOffer {
     fn ver(&self) -> u32 {
         match self {
             Self::Open(stored) => stored.state.ver,
-            Self::Over { ver, .. } => *ver,
+            Self::Taken { ver, .. } | Self::Over { ver, .. } => *ver,
         }
     }
 }
@@ -73,23 +76,24 @@ impl OfferCache {
         known.young.insert(id.clone(), OpenOffer::from_stored(stored));
     }
 
-    /// Removes and returns the dispatch with its open offer. It is used once; a caller that fails with it has to read.
+    /// Takes the dispatch with its open offer. It is used once; a caller that fails with it has to read.
     pub(super) fn take_open(&self, id: &DispatchId) -> Option<StoredDispatch> {
         let mut known = self.locked();
         if !matches!(known.get(id), Some(OpenOffer::Open(_))) {
             return None;
         }
         let older = known.old.remove(id);
-        match known.young.remove(id).or(older) {
-            Some(OpenOffer::Open(stored)) => Some(*stored),
-            _ => None,
-        }
+        let Some(OpenOffer::Open(stored)) = known.young.remove(id).or(older) else { return None };
+        let StoredDispatch { state, .. } = &*stored;
+        known.young.insert(id.clone(), OpenOffer::Taken { offer_seq: state.offer_seq, ver: state.ver });
+        Some(*stored)
     }
 
     /// Whether an offer has ended. False if unknown.
     pub(super) fn is_over(&self, id: &DispatchId, offer_seq: u32) -> bool {
         match self.locked().get(id) {
             Some(OpenOffer::Open(stored)) => stored.state.offer_seq > offer_seq,
+            Some(OpenOffer::Taken { offer_seq: last, .. }) => *last > offer_seq,
             Some(OpenOffer::Over { offer_seq: last, .. }) => *last >= offer_seq,
             None => false,
         }
@@ -102,6 +106,6 @@ impl OfferCache {
     }
 
     fn locked(&self) -> MutexGuard<'_, Generations> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -4,33 +4,37 @@ use dispatch_http_types as dto;
 use serde::Serialize;
 
 use crate::ports::{CurrentStatus, Driver, StoredDispatch, User};
-use crate::store::entity;
+use dispatch_core::dispatch::EventEntry;
+use dispatch_core::route::RouteEntry;
 
 /// A dispatch without its keys and the state of its search.
-pub fn dispatch(stored: &StoredDispatch) -> dto::Dispatch {
-    let item = &stored.item;
+pub(crate) fn dispatch(stored: &StoredDispatch) -> dto::Dispatch {
+    let StoredDispatch { state, details } = stored;
     dto::Dispatch {
-        dispatch_id: item.pk.clone(),
-        user_id: item.user_id.clone(),
-        driver_id: item.driver_id.clone(),
-        status: item.status,
-        created_at: item.created_at.clone(),
-        updated_at: item.updated_at.clone(),
-        pickup_location: item.pickup_location.clone().into(),
-        destination: item.destination.clone().into(),
-        estimated_fare: item.estimated_fare,
-        actual_fare: item.actual_fare,
-        offer_seq: item.offer_seq,
-        offer_timeout_at: stored.state.has_live_offer().then(|| item.matching.timeout_at.clone()).flatten(),
-        distance_meters: item.distance_m,
-        duration_seconds: item.duration_s,
-        route: item.route.iter().map(route_point).collect(),
-        events: item.events.iter().map(event).collect(),
+        dispatch_id: state.id.to_string(),
+        user_id: state.user.to_string(),
+        driver_id: state.driver.as_ref().map(ToString::to_string),
+        status: state.status,
+        created_at: details.created_at.clone(),
+        updated_at: details.updated_at.clone(),
+        pickup_location: details.pickup.clone().into(),
+        destination: details.destination.clone().into(),
+        estimated_fare: state.estimated_fare,
+        actual_fare: details.actual_fare,
+        metered_fare: details.metered_fare,
+        review: state.review,
+        far_from_destination: details.is_far,
+        offer_seq: state.offer_seq,
+        offer_timeout_at: state.has_live_offer().then(|| details.offer_timeout_at.clone()).flatten(),
+        distance_meters: details.distance_m,
+        duration_seconds: details.duration_s,
+        route: details.route.iter().map(route_point).collect(),
+        events: details.events.iter().map(event).collect(),
     }
 }
 
 /// A user's profile without its keys and its device.
-pub fn user(item: User) -> dto::UserProfile {
+pub(crate) fn user(item: User) -> dto::UserProfile {
     dto::UserProfile {
         user_id: item.id.to_string(),
         phone: item.phone,
@@ -42,7 +46,7 @@ pub fn user(item: User) -> dto::UserProfile {
 }
 
 /// A driver's profile without its keys and its device.
-pub fn driver(item: Driver) -> dto::DriverProfile {
+pub(crate) fn driver(item: Driver) -> dto::DriverProfile {
     dto::DriverProfile {
         driver_id: item.id.to_string(),
         phone: item.phone,
@@ -55,7 +59,7 @@ pub fn driver(item: Driver) -> dto::DriverProfile {
 }
 
 /// The JSON name of a variant without fields; empty for any other value.
-pub fn wire_name<T: Serialize>(variant: &T) -> String {
+pub(crate) fn wire_name<T: Serialize>(variant: &T) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),
@@ -71,7 +75,7 @@ fn current_status(stored: CurrentStatus) -> dto::CurrentStatus {
     }
 }
 
-fn route_point(stored: &entity::RouteEntry) -> dto::RoutePoint {
+fn route_point(stored: &RouteEntry) -> dto::RoutePoint {
     dto::RoutePoint {
         lat: stored.lat,
         lng: stored.lng,
@@ -80,9 +84,9 @@ fn route_point(stored: &entity::RouteEntry) -> dto::RoutePoint {
     }
 }
 
-fn event(stored: &entity::EventEntry) -> dto::EventEntry {
+fn event(stored: &EventEntry) -> dto::EventEntry {
     dto::EventEntry {
-        event_type: stored.event_type,
+        event_type: stored.event_type.clone(),
         timestamp: stored.timestamp.clone(),
         details: stored.details.clone(),
     }

@@ -9,12 +9,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use dispatch_core::ids::{DispatchId, DriverId, IdError, UserId};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
+use super::strict_json::StrictJson;
 
 /// Maximum characters of a serde path or message that a response repeats.
 const ECHO_CHARS_MAX: usize = 200;
+
+/// The field of an error that concerns the whole body.
+pub(super) const WHOLE_BODY: &str = "body";
 
 /// Maximum length of an Idempotency-Key, characters.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -23,24 +28,26 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A JSON body that must match `T` exactly. A layer limits its length (`DefaultBodyLimit`).
-pub struct JsonBody<T>(pub T);
+pub(crate) struct JsonBody<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !says_json(request.headers()) {
-            return Err(ApiError::MediaType);
-        }
-        let body = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state));
-        let body = body.await.map_err(|_| ApiError::SlowBody)?.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
-                _ => ApiError::BodyCut,
-            }
-        })?;
-        read_json(&body).map(Self)
+        read_json(&read_body(request, state).await?).map(Self)
     }
+}
+
+/// The bytes of a JSON body.
+pub(super) async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    if !says_json(request.headers()) {
+        return Err(ApiError::MediaType);
+    }
+    let body = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state));
+    body.await.map_err(|_| ApiError::SlowBody)?.map_err(|rejection| match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
+        _ => ApiError::BodyCut,
+    })
 }
 
 /// Whether the `Content-Type` is `application/json`, with or without parameters.
@@ -50,13 +57,17 @@ fn says_json(headers: &HeaderMap) -> bool {
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// Reads one JSON document by the rules of [`StrictJson`].
+pub(super) fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
     // Tracking the path doubles the cost of parsing, so only a body that failed is parsed a second time with it.
-    if let Ok(value) = serde_json::from_slice(body) {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    if let Ok(value) = T::deserialize(StrictJson(&mut deserializer))
+        && deserializer.end().is_ok()
+    {
         return Ok(value);
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = serde_path_to_error::deserialize(StrictJson(&mut deserializer)).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() { wrong_shape(&path, &inner.to_string()) } else { ApiError::MalformedJson }
@@ -81,7 +92,7 @@ fn wrong_shape(path: &str, message: &str) -> ApiError {
         ("", expected.unwrap_or_else(|| "is not valid".to_owned()))
     };
     let field = match (path, name) {
-        ("." | "", "") => "body".to_owned(),
+        ("." | "", "") => WHOLE_BODY.to_owned(),
         ("." | "", name) => name.to_owned(),
         (path, "") => path.to_owned(),
         (path, name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
@@ -106,7 +117,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A query that must match `T` exactly.
-pub struct StrictQuery<T>(pub T);
+pub(crate) struct StrictQuery<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
     type Rejection = ApiError;
@@ -131,17 +142,30 @@ fn query_field(path: &str, message: &str) -> ApiError {
     ApiError::field(shortened(if path.is_empty() { "query" } else { path }), "is not valid")
 }
 
-/// An id in a path. Paths contain only the part after the prefix, because `#` would start a fragment.
-pub trait PathId: Sized {
+/// An id in a path or a query. Clients send the part after the prefix, because `#` would start a fragment, or the whole
+/// id with `#` encoded as `%23`.
+pub(crate) trait PathId: Sized {
     /// Name of the path parameter.
     const NAME: &'static str;
+    /// Prefix of the whole id.
+    const PREFIX: &'static str;
 
     /// Makes the id from the part after the prefix.
     fn from_suffix(suffix: &str) -> Result<Self, IdError>;
+
+    /// Makes the id from a whole id or the part after its prefix. `field` names it in an error.
+    fn read(field: &str, given: &str) -> Result<Self, ApiError> {
+        let suffix = given.strip_prefix(Self::PREFIX).unwrap_or(given);
+        Self::from_suffix(suffix).map_err(|_| {
+            let rule = "must be 1 to 64 of the characters A-Z a-z 0-9 _ -, with or without the prefix";
+            ApiError::field(field, format!("{rule} {}", Self::PREFIX))
+        })
+    }
 }
 
 impl PathId for UserId {
     const NAME: &'static str = "userId";
+    const PREFIX: &'static str = Self::PREFIX;
 
     fn from_suffix(suffix: &str) -> Result<Self, IdError> {
         Self::from_suffix(suffix)
@@ -150,6 +174,7 @@ impl PathId for UserId {
 
 impl PathId for DriverId {
     const NAME: &'static str = "driverId";
+    const PREFIX: &'static str = Self::PREFIX;
 
     fn from_suffix(suffix: &str) -> Result<Self, IdError> {
         Self::from_suffix(suffix)
@@ -158,13 +183,14 @@ impl PathId for DriverId {
 
 impl PathId for DispatchId {
     const NAME: &'static str = "dispatchId";
+    const PREFIX: &'static str = Self::PREFIX;
 
     fn from_suffix(suffix: &str) -> Result<Self, IdError> {
         Self::from_suffix(suffix)
     }
 }
 
-pub struct InPath<T>(pub T);
+pub(crate) struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for InPath<T> {
     type Rejection = ApiError;
@@ -173,14 +199,12 @@ impl<S: Send + Sync, T: PathId> FromRequestParts<S> for InPath<T> {
         let Path(suffix) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::field(T::NAME, "must be UTF-8"))?;
-        T::from_suffix(&suffix).map(Self).map_err(|_| {
-            ApiError::field(T::NAME, "must be 1 to 64 of the characters A-Z a-z 0-9 _ -, without a prefix")
-        })
+        T::read(T::NAME, &suffix).map(Self)
     }
 }
 
 /// The optional header `Idempotency-Key`.
-pub struct IdempotencyKey(pub Option<String>);
+pub(crate) struct IdempotencyKey(pub Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;

@@ -13,7 +13,7 @@
 use std::fmt::Write as _;
 
 use axum::Json;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dispatch_http_types::Dispatch;
 use serde::Serialize;
@@ -23,6 +23,7 @@ use ulid::Ulid;
 use super::middleware::auth::Caller;
 use super::problem::ApiError;
 use super::state::AppState;
+use super::view;
 use crate::ports::{IdempotencyState, IdempotentRequest, PortError, StoredAnswer};
 
 /// Marks a stored response that is returned again.
@@ -77,7 +78,7 @@ pub(super) async fn once<T: Serialize>(
     let request = asked.request(key);
     match app.answers.begin(&request, app.engine.ports.clock.now()).await? {
         IdempotencyState::New => {}
-        IdempotencyState::Completed(answer) => return Ok(replayed(answer)),
+        IdempotencyState::Completed(answer) => return replayed(app, asked.caller, &answer).await,
         IdempotencyState::InProgress { for_ms } => return Err(ApiError::KeyInUse { after_s: for_ms.div_ceil(1000) }),
         IdempotencyState::KeyReused => return Err(ApiError::KeyReused),
     }
@@ -105,8 +106,12 @@ fn note(app: &AppState, settled: Result<(), PortError>) {
     }
 }
 
-fn replayed(answer: StoredAnswer) -> Response {
+/// The stored response, as far as its caller may still see it.
+async fn replayed(app: &AppState, caller: &Caller, answer: &StoredAnswer) -> Result<Response, ApiError> {
+    const ACTION: &str = "reading a stored response";
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    (status, [json, (REPLAYED, HeaderValue::from_static("true"))], answer.body).into_response()
+    let document: Dispatch = serde_json::from_str(&answer.body)
+        .map_err(|error| PortError::Failed { action: ACTION, source: Box::new(error) })?;
+    let headers = [(REPLAYED, HeaderValue::from_static("true"))];
+    Ok((status, headers, Json(view::earlier(app, caller, document).await?)).into_response())
 }

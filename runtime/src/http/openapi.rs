@@ -17,8 +17,8 @@ use crate::ports::PortError;
         title = "Coactus Dispatch",
         description = "Requests rides, offers them to drivers, and follows them until they are completed or cancelled. \
                        One deployment serves one city.\n\n\
-                       **Formats.** Ids in paths and queries have no prefix (`/v1/drivers/00001`), ids in bodies have \
-                       one (`driver#00001`). Times are ISO 8601 in the city's time zone. Money is in whole units of \
+                       **Formats.** Ids in bodies have a prefix (`driver#00001`). Ids in paths and queries need none \
+                       (`/v1/drivers/00001`); with it, `#` is encoded (`/v1/drivers/driver%2300001`). Times are ISO 8601 in the city's time zone. Money is in whole units of \
                        the city's currency. Requests with unknown fields are rejected; responses may gain fields, so \
                        ignore fields that you do not know.\n\n\
                        **Errors.** Every error is a problem document (RFC 9457). Decide by the last part of its \
@@ -38,7 +38,7 @@ use crate::ports::PortError;
     components(schemas(Problem, Notification)),
     modifiers(&Bearer),
 )]
-pub struct Frame;
+pub(crate) struct Frame;
 
 /// The access token that every request needs.
 struct Bearer;
@@ -51,7 +51,8 @@ impl Modify for Bearer {
             .description(Some(
                 "An access token from the city's issuer, signed with RS256, ES256 or EdDSA. Each operation lists the \
                  scopes that it accepts; the token needs one of them. `user` and `driver` give access to the caller's \
-                 own data, `operations` is for the city's staff and programs.",
+                 own data, `payments` is for programs that report payments, `operations` is for the city's staff and \
+                 programs. A token with one of the last two that names a city (claim `city`) is accepted in that city only.",
             ))
             .build();
         let components = document.components.get_or_insert_default();
@@ -63,9 +64,13 @@ impl Modify for Bearer {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
-pub struct DispatchPath {
-    /// The id of the dispatch without the prefix `dispatch#`.
-    #[param(rename = "dispatchId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "01JW3Q4X5Y6Z7A8B9C0D1E2F3G")]
+pub(crate) struct DispatchPath {
+    /// The id of the dispatch, with or without the prefix `dispatch#`.
+    #[param(
+        rename = "dispatchId",
+        pattern = "^(dispatch#)?[A-Za-z0-9_-]{1,64}$",
+        example = "01JW3Q4X5Y6Z7A8B9C0D1E2F3G"
+    )]
     dispatch_id: String,
 }
 
@@ -73,9 +78,9 @@ pub struct DispatchPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
-pub struct UserPath {
-    /// The id of the user without the prefix `user#`.
-    #[param(rename = "userId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
+pub(crate) struct UserPath {
+    /// The id of the user, with or without the prefix `user#`.
+    #[param(rename = "userId", pattern = "^(user#)?[A-Za-z0-9_-]{1,64}$", example = "00001")]
     user_id: String,
 }
 
@@ -83,9 +88,9 @@ pub struct UserPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only describes what `extract::InPath` reads")]
-pub struct DriverPath {
-    /// The id of the driver without the prefix `driver#`.
-    #[param(rename = "driverId", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "00001")]
+pub(crate) struct DriverPath {
+    /// The id of the driver, with or without the prefix `driver#`.
+    #[param(rename = "driverId", pattern = "^(driver#)?[A-Za-z0-9_-]{1,64}$", example = "00001")]
     driver_id: String,
 }
 
@@ -93,7 +98,7 @@ pub struct DriverPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only describes what `extract::IdempotencyKey` reads")]
-pub struct IdempotencyKeyHeader {
+pub(crate) struct IdempotencyKeyHeader {
     /// A unique key for this request, chosen by the client, for example a UUID. Repeat it when you retry the request:
     /// the result of the first successful attempt is returned again, for at least 24 hours. Except for `POST
     /// /v1/dispatches`, such a response shows the dispatch as it was then and has the header `Idempotent-Replayed:
@@ -113,16 +118,16 @@ pub struct IdempotencyKeyHeader {
 }
 
 /// The errors of every operation.
-pub struct Refusals;
+pub(crate) struct Refusals;
 
 /// The errors of every operation that takes a body.
-pub struct BodyRefusals;
+pub(crate) struct BodyRefusals;
 
 /// The error for something that does not exist or is not the caller's.
-pub struct Missing;
+pub(crate) struct Missing;
 
 /// The error for something that the current state of a dispatch does not allow.
-pub struct Conflict;
+pub(crate) struct Conflict;
 
 type Described = (String, RefOr<Response>);
 
@@ -153,11 +158,13 @@ impl IntoResponses for Refusals {
         let wrong = ApiError::field("pickupLocation.lat", "lat must be a number from -90 to 90");
         let failed = PortError::Failed { action: "reading a dispatch", source: "unreadable".into() };
         [
+            problem("The request has no valid `Host`", ApiError::Host),
             problem("A field of the path, the query, the headers or the body is not valid; `field` names it", wrong),
             problem("The access token is missing or not valid", ApiError::Unauthenticated { given: true }),
             problem("The token has none of the scopes of this operation", ApiError::Forbidden { needs: Scope::Driver }),
             problem(
-                "The caller or its address sends too many requests: retry after the seconds in `Retry-After`",
+                "The caller or its address sends too many requests, or the user cancelled too often: retry after the \
+                 seconds in `Retry-After`",
                 ApiError::TooMany { after_s: 1 },
             ),
             problem(
@@ -174,7 +181,10 @@ impl IntoResponses for BodyRefusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = Refusals::responses();
         responses.extend([
-            problem("The body is not valid JSON, or is incomplete", ApiError::MalformedJson),
+            problem(
+                "The body is not valid JSON or is incomplete, or the request has no valid `Host`",
+                ApiError::MalformedJson,
+            ),
             problem("The body did not arrive in time: send the request again", ApiError::SlowBody),
             problem("The body is too large", ApiError::TooLarge),
             problem("The `Content-Type` is not `application/json`", ApiError::MediaType),

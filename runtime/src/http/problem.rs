@@ -9,7 +9,9 @@ use std::error::Error as _;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dispatch_core::cancellation::Limit;
 use dispatch_core::dispatch::Refusal;
+use dispatch_core::requested_trip::{End, SAME_PLACE_M, TripRefusal};
 use dispatch_http_types::{Dispatch, Problem, Scope};
 
 use super::convert;
@@ -19,11 +21,12 @@ use crate::ports::{PortError, StoredDispatch};
 /// Prefix of every problem's `type`: a tag URI (RFC 4151), which RFC 9457 recommends for types that cannot be fetched.
 const TYPE_PREFIX: &str = "tag:coactus.io,2026:dispatch/";
 
-/// `Retry-After` of 503 responses, in seconds: longer than a burst of throttling, and short enough for people to wait.
-const RETRY_AFTER_S: u64 = 2;
+/// `Retry-After` of 503 responses, and of 429 responses to clients that hold their share, in seconds: longer than a
+/// burst of throttling, and short enough for people to wait.
+pub(super) const RETRY_AFTER_S: u64 = 2;
 
 /// An error of the API.
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// A field is missing, of the wrong type, or out of bounds.
     Field {
         /// Path of the field, as the client spells it.
@@ -31,6 +34,8 @@ pub enum ApiError {
         /// The rule that the value breaks, without the value.
         detail: String,
     },
+    /// The request has no valid `Host` (RFC 9112, section 3.2).
+    Host,
     /// The body is not JSON.
     MalformedJson,
     /// The `Content-Type` is not `application/json`.
@@ -56,6 +61,16 @@ pub enum ApiError {
         /// Seconds until the next request is allowed.
         after_s: u64,
     },
+    /// The trip cannot be requested.
+    Trip(TripRefusal),
+    /// The user has cancelled too often.
+    CancelledTooOften {
+        limit: Limit,
+        /// When the next request is possible, local time of the city.
+        until: String,
+        /// The same in seconds from now.
+        after_s: u64,
+    },
     /// The issuer's keys are not loaded yet.
     NoKeys,
     /// The object does not exist, or the caller may not access it.
@@ -73,6 +88,8 @@ pub enum ApiError {
     DriverBusy {
         current: Option<Box<Dispatch>>,
     },
+    /// The person whose data should be erased is on a dispatch.
+    OpenRide,
     /// The Idempotency-Key was used for another request.
     KeyReused,
     /// A request with the same key is in progress.
@@ -98,7 +115,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// A field that is not valid.
-    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Field { field: field.into(), detail: detail.into() }
     }
 }
@@ -112,19 +129,26 @@ impl From<PortError> for ApiError {
 impl ApiError {
     /// The error for an event that was refused. `sees` decides whether the caller may read the dispatch: when the
     /// caller's offer has ended, the dispatch may already be offered to another driver.
-    pub(super) fn of_event(error: EngineError, sees: impl FnOnce(&StoredDispatch) -> bool) -> Self {
+    pub(super) fn of_event(error: EngineError, view: impl FnOnce(&StoredDispatch) -> Option<Dispatch>) -> Self {
         match error {
             // A caller must not learn whether a dispatch that is not its own exists.
             EngineError::NotFound | EngineError::Refused { refusal: Refusal::NotYours, .. } => {
                 Self::NotFound { what: "dispatch" }
             }
             EngineError::Refused { refusal, current } => {
-                let current = sees(&current).then(|| Box::new(convert::dispatch(&current)));
-                Self::Refused { refusal, current }
+                Self::Refused { refusal, current: view(&current).map(Box::new) }
             }
             EngineError::Port(error) => Self::Port(error),
             EngineError::Contended => Self::Contended,
         }
+    }
+}
+
+/// The field of a request with an end of the trip.
+fn field_of(end: End) -> &'static str {
+    match end {
+        End::Pickup => "pickupLocation",
+        End::Destination => "destination",
     }
 }
 
@@ -143,6 +167,7 @@ impl ApiError {
     fn kind(&self) -> Kind {
         match self {
             Self::Field { .. } => kind(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not valid"),
+            Self::Host => kind(StatusCode::BAD_REQUEST, "invalid-host", "The Host is not valid"),
             Self::MalformedJson => kind(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON"),
             Self::BodyCut => kind(StatusCode::BAD_REQUEST, "incomplete-body", "The body is incomplete"),
             Self::SlowBody => kind(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body arrived too slowly"),
@@ -151,6 +176,18 @@ impl ApiError {
             }
             Self::Forbidden { .. } => kind(StatusCode::FORBIDDEN, "wrong-scope", "The token lacks the required scope"),
             Self::TooMany { .. } => kind(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+            Self::Trip(refusal) => kind(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                refusal.name(),
+                match refusal {
+                    TripRefusal::OutsideServiceArea(_) => "The place is outside the service area",
+                    TripRefusal::TooLong { .. } => "The trip is too long",
+                    TripRefusal::SamePlace => "Pickup and destination are the same place",
+                },
+            ),
+            Self::CancelledTooOften { .. } => {
+                kind(StatusCode::TOO_MANY_REQUESTS, "cancelled-too-often", "Too many cancelled requests")
+            }
             Self::MediaType => {
                 kind(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
             }
@@ -160,6 +197,7 @@ impl ApiError {
             Self::Method => kind(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::UserBusy { .. } => kind(StatusCode::CONFLICT, "user-busy", "The user is already on a dispatch"),
             Self::DriverBusy { .. } => kind(StatusCode::CONFLICT, "driver-busy", "The driver is on a dispatch"),
+            Self::OpenRide => kind(StatusCode::CONFLICT, "open-ride", "The person is on a dispatch"),
             Self::KeyReused => kind(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
@@ -177,7 +215,7 @@ impl ApiError {
             Self::Contended | Self::NoKeys | Self::Port(PortError::Unavailable { .. }) => {
                 kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable")
             }
-            Self::Port(PortError::Failed { .. }) => {
+            Self::Port(PortError::Failed { .. } | PortError::Unreadable { .. }) => {
                 kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
             }
         }
@@ -186,6 +224,7 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Field { detail, .. } => detail.clone(),
+            Self::Host => "send exactly one Host with the name of this API".to_owned(),
             Self::MalformedJson => "the body must be one JSON document".to_owned(),
             Self::BodyCut => "the connection ended before the body was complete; send the request again".to_owned(),
             Self::SlowBody => "the body must arrive within a few seconds; send the request again".to_owned(),
@@ -196,7 +235,25 @@ impl ApiError {
                 "the access token is not valid, has expired, or is for another audience; request a new one".to_owned()
             }
             Self::Forbidden { needs } => format!("the operation requires a token with the scope {needs}"),
-            Self::TooMany { .. } => "the rate limit is reached; retry after the seconds in Retry-After".to_owned(),
+            Self::TooMany { .. } => {
+                "the caller or its address has reached its limit; retry after the seconds in Retry-After".to_owned()
+            }
+            Self::Trip(TripRefusal::OutsideServiceArea(end)) => {
+                format!("{} must be in the area that the city serves", field_of(*end))
+            }
+            Self::Trip(TripRefusal::TooLong { longest_m }) => {
+                format!("the destination must be at most {longest_m} m from the pickup in a straight line")
+            }
+            Self::Trip(TripRefusal::SamePlace) => {
+                format!("the destination must be more than {SAME_PLACE_M} m from the pickup")
+            }
+            Self::CancelledTooOften { limit, until, .. } => {
+                let when = match limit {
+                    Limit::CoolDown => "in a short time",
+                    Limit::Daily => "today",
+                };
+                format!("the user cancelled too many requests {when}; the next request is possible at {until}")
+            }
             Self::MediaType => "send the body with Content-Type: application/json".to_owned(),
             Self::TooLarge => "the body is longer than this operation allows".to_owned(),
             Self::NotFound { what } => format!("the {what} does not exist, or the caller may not access it"),
@@ -208,6 +265,7 @@ impl ApiError {
             Self::DriverBusy { .. } => {
                 "the availability cannot change while the driver is on a dispatch; retry when it has ended".to_owned()
             }
+            Self::OpenRide => "the data can be erased when the dispatch has ended; retry then".to_owned(),
             Self::KeyReused => "a key identifies one request; send another request with a new key".to_owned(),
             Self::KeyInUse { .. } => {
                 "a request with this key is in progress; retry after the seconds in Retry-After".to_owned()
@@ -229,7 +287,7 @@ impl ApiError {
             | Self::Port(PortError::Unavailable { .. }) => {
                 "retry after the seconds in Retry-After; repeating the request is safe".to_owned()
             }
-            Self::Port(PortError::Failed { .. }) => {
+            Self::Port(PortError::Failed { .. } | PortError::Unreadable { .. }) => {
                 "the request failed, and a retry does not help; report it with the id in x-request-id".to_owned()
             }
         }
@@ -246,23 +304,28 @@ impl ApiError {
         match error {
             PortError::Unavailable { .. } => tracing::warn!("{error}{causes}"),
             PortError::Failed { .. } => tracing::error!("{error}{causes}"),
+            PortError::Unreadable { .. } => tracing::debug!("{error}{causes}"),
         }
     }
 }
 
 impl ApiError {
     /// The document that the client receives.
-    pub fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         let Kind { status, name, title } = self.kind();
         let detail = self.detail();
-        let (field, current) = match self {
-            Self::Field { field, .. } => (Some(field), None),
-            Self::KeyReused | Self::KeyInUse { .. } => (Some("Idempotency-Key".to_owned()), None),
-            Self::UserBusy { current } | Self::DriverBusy { current } | Self::Refused { current, .. } => {
-                (None, current)
-            }
-            _ => (None, None),
-        };
+        let (mut field, mut current, mut retry_at) = (None, None, None);
+        match self {
+            Self::Field { field: path, .. } => field = Some(path),
+            Self::Trip(TripRefusal::OutsideServiceArea(end)) => field = Some(field_of(end).to_owned()),
+            Self::Trip(_) => field = Some(field_of(End::Destination).to_owned()),
+            Self::KeyReused | Self::KeyInUse { .. } => field = Some("Idempotency-Key".to_owned()),
+            Self::UserBusy { current: dispatch }
+            | Self::DriverBusy { current: dispatch }
+            | Self::Refused { current: dispatch, .. } => current = dispatch,
+            Self::CancelledTooOften { until, .. } => retry_at = Some(until),
+            _ => {}
+        }
         Problem {
             problem_type: format!("{TYPE_PREFIX}{name}"),
             title: title.to_owned(),
@@ -270,6 +333,7 @@ impl ApiError {
             detail,
             field,
             current,
+            retry_at,
         }
     }
 }
@@ -278,7 +342,9 @@ impl ApiError {
     /// Seconds to wait before a retry; `None` if a retry does not help.
     fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::TooMany { after_s } | Self::KeyInUse { after_s } => Some((*after_s).max(1)),
+            Self::TooMany { after_s } | Self::CancelledTooOften { after_s, .. } | Self::KeyInUse { after_s } => {
+                Some((*after_s).max(1))
+            }
             _ => (self.kind().status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
         }
     }

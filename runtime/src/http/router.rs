@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::handlers::{devices, dispatches, drivers, events, locations, users};
-use super::middleware::{auth, request};
+use super::document_rules;
+use super::handlers::{devices, dispatches, drivers, events, locations, operations, persons, users};
+use super::middleware::{audit, auth, request};
 use super::openapi::Frame;
 use super::problem::ApiError;
 use super::state::AppState;
@@ -44,6 +45,7 @@ pub fn router(state: AppState, roles: &BTreeSet<HttpRole>) -> Router {
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::Method })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(audit::record))
         .layer(from_fn_with_state(state.clone(), auth::authenticate))
         .layer(from_fn_with_state(state.clone(), request::around))
         .with_state(state)
@@ -52,7 +54,9 @@ pub fn router(state: AppState, roles: &BTreeSet<HttpRole>) -> Router {
 /// The OpenAPI document of all roles.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let frame = OpenApiRouter::with_openapi(Frame::openapi());
-    HttpRole::ALL.into_iter().fold(frame, |all, role| all.merge(routes_of(role))).into_openapi()
+    let mut document = HttpRole::ALL.into_iter().fold(frame, |all, role| all.merge(routes_of(role))).into_openapi();
+    document_rules::add_to(&mut document);
+    document
 }
 
 fn routes_of(role: HttpRole) -> OpenApiRouter<AppState> {
@@ -65,14 +69,23 @@ fn routes_of(role: HttpRole) -> OpenApiRouter<AppState> {
             .routes(routes!(users::put_user, users::get_user)),
         HttpRole::DriverResponse => OpenApiRouter::default()
             .routes(routes!(dispatches::respond))
-            .routes(routes!(devices::put_user_device))
-            .routes(routes!(devices::put_driver_device))
-            .routes(routes!(events::stream)),
+            .routes(routes!(devices::put_user_device, devices::delete_user_device))
+            .routes(routes!(devices::put_driver_device, devices::delete_driver_device))
+            .routes(routes!(events::stream))
+            .routes(routes!(persons::erase_user))
+            .routes(routes!(persons::erase_driver))
+            .routes(routes!(persons::export_user))
+            .routes(routes!(persons::export_driver)),
         HttpRole::StatusUpdate => OpenApiRouter::default()
             .routes(routes!(dispatches::report))
             .routes(routes!(dispatches::cancel))
             .routes(routes!(drivers::put_driver, drivers::get_driver))
             .routes(routes!(drivers::put_availability))
+            .routes(routes!(operations::list_reviews))
+            .routes(routes!(operations::cancel))
+            .routes(routes!(operations::complete))
+            .routes(routes!(operations::release))
+            .routes(routes!(operations::close_review))
             .routes(routes!(locations::post_one))
             .routes(routes!(locations::post_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX))),
     }

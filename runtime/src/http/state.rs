@@ -8,7 +8,7 @@ use super::middleware::limits::{Admission, StreamPlaces};
 use super::middleware::rate_limit::Rates;
 use crate::auth::Authenticator;
 use crate::engine::Engine;
-use crate::ports::IdempotencyStore;
+use crate::ports::{IdempotencyStore, PersonStore};
 
 /// The state shared by all handlers. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct AppState {
     pub access: Access,
     /// Stored responses to requests with an Idempotency-Key.
     pub answers: Arc<dyn IdempotencyStore>,
+    /// Erases and exports the data of one person.
+    pub persons: Arc<dyn PersonStore>,
     /// Ends the event streams when the process shuts down.
     pub shutdown: CancellationToken,
     /// Limits concurrent requests.
@@ -35,16 +37,15 @@ pub struct Access {
 
 impl AppState {
     /// A state with the default limits.
-    pub fn new(
-        engine: Arc<Engine>,
-        access: Access,
-        answers: Arc<dyn IdempotencyStore>,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub fn new<S>(engine: Arc<Engine>, access: Access, store: Arc<S>, shutdown: CancellationToken) -> Self
+    where
+        S: IdempotencyStore + PersonStore + 'static,
+    {
         Self {
             engine,
             access,
-            answers,
+            answers: Arc::<S>::clone(&store),
+            persons: store,
             shutdown,
             admission: Admission::default(),
             stream_places: StreamPlaces::default(),

@@ -8,13 +8,16 @@ use dispatch_core::time::EpochMs;
 use dispatch_http_types as dto;
 
 use super::problem::ApiError;
+use super::visible_text;
 use crate::city::parse_timestamp;
 use crate::ports::{DriverProfile, UserProfile};
 
 /// Maximum characters of an address. The longest Korean road addresses with building and floor have about 100.
 const ADDRESS_CHARS_MAX: usize = 200;
 /// Maximum characters of a short name: a manufacturer, a licence plate, a district, a favourite.
-const NAME_CHARS_MAX: usize = 100;
+pub(super) const NAME_CHARS_MAX: usize = 100;
+/// Maximum characters of a reason.
+const REASON_CHARS_MAX: usize = 200;
 /// Maximum payment methods of one user.
 const PAYMENT_METHODS_MAX: usize = 20;
 /// Maximum favourite places of one user: with 200 characters each they take less than 50 of the 400 KB of an item.
@@ -31,17 +34,24 @@ const TOKEN_CHARS_MAX: usize = 4096;
 const ACCURACY_M_MAX: f64 = 20_020_000.0;
 
 /// A user's id in a body.
-pub fn user_id(field: &str, text: &str) -> Result<UserId, ApiError> {
+pub(crate) fn user_id(field: &str, text: &str) -> Result<UserId, ApiError> {
     UserId::parse(text).map_err(|error: IdError| ApiError::field(field, error.to_string()))
 }
 
 /// A driver's id in a body.
-pub fn driver_id(field: &(impl Display + ?Sized), text: impl Into<String>) -> Result<DriverId, ApiError> {
+pub(crate) fn driver_id(field: &(impl Display + ?Sized), text: impl Into<String>) -> Result<DriverId, ApiError> {
     DriverId::parse(text).map_err(|error: IdError| ApiError::field(field.to_string(), error.to_string()))
 }
 
 /// The index of an entry in `locations`, as the prefix of its fields. It is formatted only for an error.
-pub struct Entry(pub usize);
+pub(crate) struct Entry(pub usize);
+
+impl Entry {
+    /// The entry itself as a field.
+    pub(crate) fn whole(&self) -> String {
+        format!("locations[{}]", self.0)
+    }
+}
 
 impl Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,8 +59,13 @@ impl Display for Entry {
     }
 }
 
+/// A reason of operations.
+pub(crate) fn reason(field: &str, given: &str) -> Result<(), ApiError> {
+    text(field, given, REASON_CHARS_MAX)
+}
+
 /// A position. `prefix` is empty or ends with a dot.
-pub fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Result<Coordinate, ApiError> {
+pub(crate) fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Result<Coordinate, ApiError> {
     Coordinate::new(lat, lng).map_err(|error| {
         let name = match error {
             CoordinateError::Latitude => "lat",
@@ -61,14 +76,17 @@ pub fn coordinate(prefix: &(impl Display + ?Sized), lat: f64, lng: f64) -> Resul
 }
 
 /// A place with its address.
-pub fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, Location), ApiError> {
+pub(crate) fn location(field: &str, given: &dto::Location) -> Result<(Coordinate, Location), ApiError> {
     let position = coordinate(&format!("{field}."), given.lat, given.lng)?;
     text(&format!("{field}.address"), &given.address, ADDRESS_CHARS_MAX)?;
     Ok((position, given.clone().into()))
 }
 
 /// The accuracy of a ping, if the device reports one.
-pub fn ping_accuracy(prefix: &(impl Display + ?Sized), accuracy_m: Option<f64>) -> Result<Option<f64>, ApiError> {
+pub(crate) fn ping_accuracy(
+    prefix: &(impl Display + ?Sized),
+    accuracy_m: Option<f64>,
+) -> Result<Option<f64>, ApiError> {
     if accuracy_m.is_some_and(|metres| !(0.0..=ACCURACY_M_MAX).contains(&metres)) {
         return Err(ApiError::field(
             format!("{prefix}accuracyMeters"),
@@ -79,7 +97,10 @@ pub fn ping_accuracy(prefix: &(impl Display + ?Sized), accuracy_m: Option<f64>) 
 }
 
 /// The time of a ping by the device's clock, if the device reports one.
-pub fn ping_time(prefix: &(impl Display + ?Sized), timestamp: Option<&str>) -> Result<Option<EpochMs>, ApiError> {
+pub(crate) fn ping_time(
+    prefix: &(impl Display + ?Sized),
+    timestamp: Option<&str>,
+) -> Result<Option<EpochMs>, ApiError> {
     let read = |text| {
         let wrong = || {
             ApiError::field(
@@ -93,7 +114,7 @@ pub fn ping_time(prefix: &(impl Display + ?Sized), timestamp: Option<&str>) -> R
 }
 
 /// A user's profile.
-pub fn user_profile(given: dto::PutUser) -> Result<UserProfile, ApiError> {
+pub(crate) fn user_profile(given: dto::PutUser) -> Result<UserProfile, ApiError> {
     phone("phone", &given.phone)?;
     bounded("paymentMethods", given.payment_methods.len(), PAYMENT_METHODS_MAX)?;
     for (index, method) in given.payment_methods.iter().enumerate() {
@@ -120,7 +141,7 @@ pub fn user_profile(given: dto::PutUser) -> Result<UserProfile, ApiError> {
 }
 
 /// A driver's profile.
-pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> {
+pub(crate) fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> {
     phone("phone", &given.phone)?;
     text("vehicleInfo.manufacturer", &given.vehicle_info.manufacturer, NAME_CHARS_MAX)?;
     text("vehicleInfo.licensePlate", &given.vehicle_info.license_plate, NAME_CHARS_MAX)?;
@@ -143,7 +164,7 @@ pub fn driver_profile(given: dto::PutDriver) -> Result<DriverProfile, ApiError> 
 }
 
 /// Checks that a device token is plain text. FCM decides whether it is valid.
-pub fn device_token(token: &str) -> Result<(), ApiError> {
+pub(crate) fn device_token(token: &str) -> Result<(), ApiError> {
     if (1..=TOKEN_CHARS_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }
@@ -152,7 +173,7 @@ pub fn device_token(token: &str) -> Result<(), ApiError> {
 
 /// Whether a phone number is a Korean mobile number in the format of spec §6 (`01012341234`) or an E.164 number (`+`,
 /// no leading zero, at most 15 digits).
-pub fn is_phone(text: &str) -> bool {
+pub(crate) fn is_phone(text: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if let Some(international) = text.strip_prefix('+') {
         return (7..=15).contains(&international.len()) && digits(international) && !international.starts_with('0');
@@ -171,20 +192,10 @@ fn phone(field: &str, given: &str) -> Result<(), ApiError> {
     ))
 }
 
-/// Whether a character is a control character or one of Unicode's invisible formatting characters: bidirectional
-/// controls, zero-width spaces, line separators and interlinear marks. With one of them, an address could read
-/// differently to a driver and to a program.
-fn acts(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-}
-
-/// Checks a text for display: not empty, not only blanks, at most `chars_max` characters, all of them visible.
+/// Checks a text for display: at most `chars_max` characters, and what [`visible_text`] says.
 fn text(field: &str, given: &str, chars_max: usize) -> Result<(), ApiError> {
-    let length = given.chars().count();
-    if given.trim().is_empty() || length > chars_max || given.chars().any(acts) {
-        let rule = format!("must have 1 to {chars_max} characters, no control characters, and not only blanks");
+    if given.chars().count() > chars_max || !visible_text::is_visible(given) {
+        let rule = format!("must have 1 to {chars_max} characters: a visible one, and no control or invisible ones");
         return Err(ApiError::field(field, rule));
     }
     Ok(())
@@ -260,7 +271,7 @@ mod tests {
             let given = dto::Location { lat: 37.5, lng: 127.0, address: address.clone() };
             let allowed = !address.trim().is_empty()
                 && address.chars().count() <= 200
-                && !address.chars().any(acts);
+                && visible_text::is_visible(&address);
             prop_assert_eq!(location("at", &given).is_ok(), allowed);
         }
     }

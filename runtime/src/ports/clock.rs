@@ -3,6 +3,12 @@ use dispatch_core::time::EpochMs;
 /// The current time.
 pub trait Clock: Send + Sync {
     fn now(&self) -> EpochMs;
+
+    /// Whether the machine's clock may end what other processes dated. A process whose clock is wrong leaves that to
+    /// others.
+    fn is_trusted(&self) -> bool {
+        true
+    }
 }
 
 /// The machine's clock.
@@ -19,22 +25,34 @@ impl Clock for SystemClock {
 /// A clock that tests set.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
-pub struct FakeClock(std::sync::atomic::AtomicI64);
+pub struct FakeClock {
+    now_ms: std::sync::atomic::AtomicI64,
+    is_wrong: std::sync::atomic::AtomicBool,
+}
 
 #[cfg(any(test, feature = "testing"))]
 impl FakeClock {
     pub fn at(now: EpochMs) -> Self {
-        Self(std::sync::atomic::AtomicI64::new(now.0))
+        Self { now_ms: std::sync::atomic::AtomicI64::new(now.0), ..Self::default() }
     }
 
     pub fn advance_ms(&self, ms: i64) {
-        self.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Sets whether the clock is known to be wrong.
+    pub fn set_wrong(&self, is_wrong: bool) {
+        self.is_wrong.store(is_wrong, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl Clock for FakeClock {
     fn now(&self) -> EpochMs {
-        EpochMs(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        EpochMs(self.now_ms.load(std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn is_trusted(&self) -> bool {
+        !self.is_wrong.load(std::sync::atomic::Ordering::SeqCst)
     }
 }

@@ -12,7 +12,7 @@ use dispatch_core::person::{DriverPreferences, PersonStatus};
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 
-use super::error::PortError;
+use crate::ports::error::PortError;
 
 /// A validated position report of a driver.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +64,20 @@ pub trait PositionSink: Send + Sync {
     /// Copies the city's active drivers from the table into a cold cache and marks the cache as warm.
     async fn fill(&self, entries: &[FleetEntry]) -> Result<(), PortError>;
 
+    /// When drivers last sent a position, accepted or not, in their order. `None` for a driver that the cache does not
+    /// know.
+    async fn last_pings(&self, drivers: &[DriverId]) -> Result<Vec<Option<EpochMs>>, PortError>;
+
+    /// When drivers last gave a sign of life, in their order: their last position, or the moment the cache first saw
+    /// them as active. No time before the cache last began to accept positions is returned, because drivers whose
+    /// positions are refused are not silent. `None` for a driver that the cache does not know.
+    async fn last_signs(&self, drivers: &[DriverId]) -> Result<Vec<Option<EpochMs>>, PortError>;
+
     /// Records pings in the given order; returns one outcome per ping.
     async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError>;
+
+    /// Removes everything that the cache holds about these drivers, and the routes of these dispatches.
+    async fn forget(&self, drivers: &[DriverId], routes: &[DispatchId]) -> Result<(), PortError>;
 }
 
 /// Finds drivers.
@@ -92,14 +104,15 @@ pub trait Reservations: Send + Sync {
     /// Ends a reservation if `token` still owns it.
     async fn release(&self, driver: &DriverId, token: &HoldToken) -> Result<(), PortError>;
 
-    /// Counts an ended offer in the acceptance window and starts a cooldown of `rest_ms`.
+    /// Counts an ended offer in the acceptance window and starts a cooldown of `rest_ms`. Returns the number of
+    /// unanswered offers since the driver's last answer.
     async fn offer_ended(
         &self,
         driver: &DriverId,
         outcome: OfferOutcome,
         rest_ms: u64,
         now: EpochMs,
-    ) -> Result<(), PortError>;
+    ) -> Result<u32, PortError>;
 
     /// Updates the status and dispatch of a driver. Does nothing if the cache does not know the driver.
     async fn set_status(
@@ -114,8 +127,8 @@ pub trait Reservations: Send + Sync {
 #[async_trait]
 pub trait RouteTails: Send + Sync {
     /// Appends points to the tails of their routes. Returns each tail that has grown by a whole chunk of
-    /// [`ROUTE_CHUNK_POINTS`](crate::fleet::ROUTE_CHUNK_POINTS) points, counted from the tail's beginning. The points
-    /// stay until [`RouteTails::trim`] drops them, after they were stored.
+    /// [`ROUTE_CHUNK_POINTS`](crate::adapters::fleet::ROUTE_CHUNK_POINTS) points, counted from the tail's beginning.
+    /// The points stay until [`RouteTails::trim`] drops them, after they were stored.
     async fn push(&self, points: &[(DispatchId, RoutePoint)]) -> Result<Vec<(DispatchId, RouteTail)>, PortError>;
 
     /// Drops the first `count` points of the tail, which were stored as number `chunk`. Does nothing if they were

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use dispatch_core::dispatch::OfferOutcome;
+use dispatch_core::time::EpochMs;
 use dispatch_http_types::Notification;
 use serde::{Deserialize, Serialize};
 
@@ -64,15 +65,46 @@ pub trait Notifier: Send + Sync {
     async fn publish(&self, notifications: &[Notification]) -> Result<(), PortError>;
 }
 
+/// A registered device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// ARN of its endpoint.
+    pub endpoint_arn: String,
+    /// The person who registered this device before, if it was another one. A device belongs to one person.
+    pub former_owner: Option<Person>,
+}
+
+/// The result of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    Sent,
+    /// The app was removed from the device, or the endpoint was deleted.
+    Gone,
+    /// SNS has disabled the platform application: FCM refuses its service account key. Pushes to all devices fail until
+    /// the key is replaced.
+    Disabled,
+}
+
 /// Push to one device (FCM behind an SNS platform endpoint).
 #[async_trait]
 pub trait DevicePush: Send + Sync {
-    /// Registers a device token of a person. Returns the endpoint ARN; `None` if the system has no platform
-    /// application.
-    async fn register(&self, person: &Person, token: &str) -> Result<Option<String>, PortError>;
+    /// Finds or creates the endpoint of a device token. `None` if the system has no platform application. A former
+    /// owner stays the owner until [`DevicePush::assign`], so that a caller who fails in between finds it again.
+    async fn register(&self, person: &Person, token: &str) -> Result<Option<Device>, PortError>;
 
-    /// Pushes to an endpoint. A disabled endpoint is not an error: the device is gone.
-    async fn push(&self, endpoint_arn: &str, notification: &Notification) -> Result<(), PortError>;
+    /// Makes a person the owner of an endpoint, and enables it.
+    async fn assign(&self, endpoint_arn: &str, person: &Person, token: &str) -> Result<(), PortError>;
+
+    /// Deletes an endpoint, unless it belongs to another person by now. Idempotent.
+    async fn unregister(&self, endpoint_arn: &str, person: &Person) -> Result<(), PortError>;
+
+    /// Pushes to an endpoint. A device that is off receives the notification until `expires_at`.
+    async fn push(
+        &self,
+        endpoint_arn: &str,
+        notification: &Notification,
+        expires_at: EpochMs,
+    ) -> Result<PushOutcome, PortError>;
 }
 
 /// The fan-out between replicas behind `GET /v1/events`.

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`DispatchStore`], [`ProfileStore`] | DynamoDB (`store`) | everything |
 //! | [`PositionSink`], [`DriverSearch`], [`Reservations`], [`RouteTails`] | Redis (`fleet`) | nothing: they propose |
+//! | [`PersonStore`] | DynamoDB (`store`) | nothing: it erases and exports |
 //! | [`IdempotencyStore`] | DynamoDB (`store`) | whether a request was made before |
 //! | [`OfferTimers`], [`ResponseQueue`] | SQS (`messaging`) | nothing: they remind |
 //! | [`Notifier`], [`EventStreams`] | SNS, Redis pub/sub (`messaging`) | nothing: they notify |
@@ -19,12 +20,16 @@ mod eta;
 mod fleet;
 mod idempotency;
 mod messages;
+mod persons;
 mod profiles;
 
 use std::sync::Arc;
 
 pub use clock::Clock;
-pub use dispatches::{Commit, CreateOutcome, DispatchStore, NewDispatch, Owner, Page, StoredDispatch, TravelledRoute};
+pub use dispatches::{
+    Commit, CreateOutcome, DispatchDetails, DispatchStore, NewDispatch, OngoingRide, OpenReview, Owner, Page,
+    StoredDispatch, TravelledRoute,
+};
 pub use error::PortError;
 pub use eta::Eta;
 pub use fleet::{
@@ -32,8 +37,14 @@ pub use fleet::{
     RouteTails,
 };
 pub use idempotency::{ANSWER_KEPT_MS, HELD_MS, IdempotencyState, IdempotencyStore, IdempotentRequest, StoredAnswer};
-pub use messages::{DevicePush, EventStreams, Notifier, OfferTimers, ResponseMessage, ResponseQueue, TimerMessage};
-pub use profiles::{AvailabilityChange, CurrentStatus, Driver, DriverProfile, Person, ProfileStore, User, UserProfile};
+pub use messages::{
+    Device, DevicePush, EventStreams, Notifier, OfferTimers, PushOutcome, ResponseMessage, ResponseQueue, TimerMessage,
+};
+pub use persons::{Counts, DataKind, ErasedPage, Erasure, PageErasure, PersonPage, PersonStore, ProfileErasure};
+pub use profiles::{
+    ActiveCursor, ActivePage, AvailabilityChange, CurrentStatus, Driver, DriverProfile, Person, ProfileStore, User,
+    UserProfile,
+};
 
 /// All ports of a process.
 #[derive(Clone)]

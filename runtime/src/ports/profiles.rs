@@ -1,5 +1,7 @@
 //! User and driver profiles.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use dispatch_core::geo::Location;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
@@ -80,6 +82,12 @@ pub enum Person {
 }
 
 impl Person {
+    /// The person with this id; `None` for other ids.
+    pub fn parse(id: &str) -> Option<Self> {
+        let user = || UserId::parse(id).ok().map(Self::User);
+        DriverId::parse(id).ok().map(Self::Driver).or_else(user)
+    }
+
     /// The whole id, prefix included.
     pub fn as_str(&self) -> &str {
         match self {
@@ -87,6 +95,22 @@ impl Person {
             Self::Driver(id) => id.as_str(),
         }
     }
+}
+
+/// A place in the list of active drivers; the default is its beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActiveCursor {
+    /// Number of the index partition.
+    pub partition: usize,
+    /// The key of the last entry that was read, by attribute.
+    pub after: Option<BTreeMap<String, String>>,
+}
+
+/// A page of the list of active drivers.
+pub struct ActivePage {
+    pub drivers: Vec<Driver>,
+    /// Where the next page starts; `None` after the last one.
+    pub next: Option<ActiveCursor>,
 }
 
 /// Stores user and driver profiles.
@@ -113,13 +137,24 @@ pub trait ProfileStore: Send + Sync {
         now: EpochMs,
     ) -> Result<AvailabilityChange, PortError>;
 
+    /// Frees a person from a dispatch: `ACTIVE` and on no dispatch, with a history entry for a driver. False if the
+    /// person is not on it.
+    async fn release(&self, person: &Person, dispatch: &DispatchId, now: EpochMs) -> Result<bool, PortError>;
+
     /// Stores the push endpoint of a person's device. False if there is no such person.
     async fn set_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError>;
+
+    /// Removes the push endpoint of a person's device if it is still this one. False if it is not.
+    async fn remove_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError>;
 
     /// The push endpoint of a person's device.
     async fn device(&self, person: &Person) -> Result<Option<String>, PortError>;
 
-    /// At most `limit` active drivers, those of the district first, then the rest of the city: the fallback of a search
-    /// while Redis is cold.
-    async fn active_drivers(&self, region: &str, limit: u16) -> Result<Vec<Driver>, PortError>;
+    /// Makes a driver `INACTIVE` who is as `known` says, free and `ACTIVE`, and adds a history entry. The place and the
+    /// time of the last position stay. False if the driver has changed since.
+    async fn deactivate(&self, known: &Driver, now: EpochMs) -> Result<bool, PortError>;
+
+    /// A page of the active drivers: of a district, or of the whole city. Unreadable drivers are skipped, so a page may
+    /// be empty although there are more.
+    async fn active_drivers(&self, region: Option<&str>, from: ActiveCursor) -> Result<ActivePage, PortError>;
 }

@@ -7,18 +7,28 @@ use async_trait::async_trait;
 use dispatch_core::ids::DispatchId;
 use dispatch_core::policy::MatchingMode;
 
+use crate::adapters::messaging::{Handled, MessageHandler, Received, TimerHandler};
 use crate::engine::{Engine, EngineError, Trigger};
-use crate::messaging::{Handled, MessageHandler, Received, TimerHandler};
-use crate::ports::{StoredDispatch, TimerMessage};
-use crate::stream::DispatchHandler;
+use crate::ports::TimerMessage;
+use crate::stream::{DispatchHandler, StreamChange};
 
-/// Searches for a driver when the stream delivers a dispatch that waits for one.
+/// Searches for a driver when the stream delivers a dispatch that waits for one, and copies drivers that another
+/// service changed into the cache.
 pub struct Algorithm(pub Arc<Engine>);
 
 #[async_trait]
 impl DispatchHandler for Algorithm {
-    async fn handle(&self, stored: StoredDispatch) -> Result<(), EngineError> {
-        self.0.advance(stored, Trigger::Event).await
+    async fn handle(&self, change: StreamChange) -> Result<(), EngineError> {
+        match change {
+            StreamChange::Waiting { stored, indexed } => {
+                if !indexed {
+                    self.0.index(&stored).await?;
+                }
+                self.0.advance(*stored, Trigger::Event).await
+            }
+            StreamChange::Driver(driver) => Ok(self.0.refresh_driver(&driver).await?),
+            StreamChange::Taken { driver, dispatch } => Ok(self.0.occupy_in_fleet(&driver, &dispatch).await?),
+        }
     }
 
     fn waits(&self) -> bool {
@@ -44,6 +54,8 @@ impl MessageHandler for OfferTimeouts {
         };
         match result {
             Ok(()) | Err(EngineError::NotFound) => Handled::Done,
+            // Repaired in time, it continues; otherwise the timer is kept in the dead-letter queue.
+            Err(error) if error.is_unreadable() => Handled::Left,
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(dispatch = %id, %error, reason, "a timer failed; its message will be redelivered");
@@ -57,8 +69,13 @@ impl MessageHandler for OfferTimeouts {
 impl TimerHandler for OfferTimeouts {
     async fn fire(&self, timer: &TimerMessage) -> Option<Duration> {
         let id = DispatchId::parse(timer.dispatch_id.clone()).ok()?;
+        if !self.0.ports.clock.is_trusted() {
+            // The durable timer leads to a process whose clock is right.
+            return None;
+        }
         match self.0.time_out(&id, timer.offer_seq?).await {
             Ok(left_ms) => left_ms.map(Duration::from_millis),
+            Err(error) if error.is_unreadable() => None,
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(dispatch = %id, %error, reason, "a local timer failed; the durable one will follow");

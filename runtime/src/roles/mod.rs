@@ -12,7 +12,7 @@ use thiserror::Error;
 
 pub use dispatch_algorithm::{Algorithm, OfferTimeouts};
 pub use driver_response::{Answers, Deliveries};
-pub use sweeper::{Sweeper, sweep};
+pub use sweeper::{Sweeper, sweep, sweep_drivers, sweep_rides};
 
 use crate::http::HttpRole;
 

@@ -6,17 +6,18 @@ use aws_sdk_sqs::Client as Sqs;
 use dispatch_api::worker_config::WorkerConfig;
 use tokio::sync::{Notify, watch};
 
-use super::RunError;
-use crate::aws::sdk_config;
-use crate::city::City;
-use crate::eta::Routers;
-use crate::fleet::{IndexSync, RedisConnector, indexed_fleet};
-use crate::messaging::{
+use crate::adapters::aws::sdk_config;
+use crate::adapters::clock::{ComparedClock, DateHeaders};
+use crate::adapters::eta::Routers;
+use crate::adapters::fleet::{CacheProbe, IndexSync, RedisConnector, indexed_fleet};
+use crate::adapters::messaging::{
     Consumer, LocalFirst, LocalTimers, RedisEvents, SnsDevicePush, SnsNotifier, SqsDeadLetters, SqsResponses, SqsTimers,
 };
+use crate::adapters::store::DynamoStore;
+use crate::city::City;
 use crate::ports::clock::SystemClock;
-use crate::ports::{Clock, IdempotencyStore, Ports};
-use crate::store::DynamoStore;
+use crate::ports::{Clock, Ports};
+use crate::run::RunError;
 use crate::stream::{Leases, Pace, StreamSource};
 use crate::telemetry::metrics::Metrics;
 
@@ -24,7 +25,7 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Connections {
     pub ports: Ports,
     pub events: Arc<RedisEvents>,
-    pub answers: Arc<dyn IdempotencyStore>,
+    pub answers: Arc<DynamoStore>,
     pub stream: StreamSource,
     /// The local offer timers, until they are started.
     pub local_timers: Option<LocalTimers>,
@@ -32,6 +33,10 @@ pub(super) struct Connections {
     /// Keeps the driver index up to date. It must run in processes that search drivers; otherwise every search uses
     /// Redis.
     pub follower: Arc<IndexSync>,
+    /// Finds out whether the cache accepts writes. It must run in every process.
+    pub probe: Arc<CacheProbe>,
+    /// The clock. It must be watched in every process, for its metrics.
+    pub clock: Arc<ComparedClock>,
     sqs: Sqs,
     config: WorkerConfig,
     metrics: Arc<Metrics>,
@@ -45,14 +50,17 @@ impl Connections {
         metrics: &Arc<Metrics>,
         stream_arn: watch::Receiver<String>,
     ) -> Result<Self, RunError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let compared = Arc::new(ComparedClock::new(Arc::new(SystemClock)));
+        let clock: Arc<dyn Clock> = Arc::clone(&compared) as Arc<dyn Clock>;
         let sdk = sdk_config(&config.aws).await;
-        let dynamo = crate::store::client(&config.aws).await;
+        let dates = DateHeaders(Arc::clone(&compared));
+        let dynamo = crate::adapters::store::client_with_dates(&config.aws, dates).await;
         let store = DynamoStore::new(dynamo.clone(), &config.table.name, config.table.gsi1_shards, city.clone())
             .counting(Arc::clone(metrics));
         let (sqs, sns) = (Sqs::new(&sdk), aws_sdk_sns::Client::new(&sdk));
-        let redis = RedisConnector::new(&config.cache)?;
-        let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics))?);
+        let redis = RedisConnector::new(&config.cache)?.counting(Arc::clone(metrics));
+        let probe = CacheProbe::new(redis.clone(), &config.city, Arc::clone(&clock), Arc::clone(metrics));
+        let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics)));
         let platform = config.notifications.platform_application_arn.as_deref();
         // Unique to the process: a restarted worker is another owner. In a cluster the host name is the Pod's name,
         // which helps operators.
@@ -69,7 +77,7 @@ impl Connections {
             metrics: Arc::clone(metrics),
             pace: Pace::default(),
         };
-        let (fleet, follower) = indexed_fleet(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics))?;
+        let (fleet, follower) = indexed_fleet(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics));
         let answers = Arc::new(store.clone());
         let (timers, local) = LocalFirst::new(Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)));
         let ports = Ports {
@@ -93,6 +101,8 @@ impl Connections {
             local_timers: Some(local),
             has_platform,
             follower: Arc::new(follower),
+            probe: Arc::new(probe),
+            clock: compared,
             sqs,
             config: config.clone(),
             metrics: Arc::clone(metrics),

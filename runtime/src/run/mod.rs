@@ -2,6 +2,7 @@
 
 mod connect;
 mod follow;
+mod machine;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,30 +10,36 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use dispatch_api::worker_config::{WorkerConfig, WorkerConfigError};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapters::fleet::ConnectError;
+use crate::adapters::messaging::Consumer;
+use crate::adapters::store::DynamoStore;
 use crate::args::ServeArgs;
 use crate::auth::{Authenticator, KeysError};
 use crate::city::{City, Settings};
 use crate::engine::Engine;
-use crate::fleet::ConnectError;
-use crate::http::listener::{Bounds, serve as serve_connections};
-use crate::http::{Access, AdminState, AppState, HttpRole, Rates, Readiness, admin_router, router};
-use crate::messaging::Consumer;
-use crate::ports::IdempotencyStore;
+use crate::http::listener::{Bounds, Setup, serve as serve_connections};
+use crate::http::{
+    Access, AdminState, Admission, AppState, HttpRole, Rates, Readiness, StreamPlaces, admin_router, router,
+};
 use crate::roles::{Algorithm, Answers, Deliveries, OfferTimeouts, Role, Roles, Sweeper};
 use crate::stream::StreamConsumer;
 use crate::telemetry::metrics::Metrics;
 use connect::Connections;
+use machine::{ADMIN_CONNECTIONS, Machine, ProcessBounds};
 
 /// Time for work in progress at shutdown: an HTTP request may take this long, and Kubernetes gives a process 30 s.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Maximum connections that wait to be accepted; the kernel allows 4,096 by default. The 128 of the standard library
+/// are full at once when many clients connect, and the kernel then ignores the others for seconds.
+const BACKLOG: u32 = 4096;
 
 /// Why a process does not start, or stops.
 #[derive(Debug, Error)]
@@ -94,12 +101,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
 
     let (readiness, readable) = watch::channel(Readiness::NotReady { waits_for: "starting" });
     let admin_end = CancellationToken::new();
-    let admin = admin_router(AdminState { readiness: readable, metrics });
-    let admin_listener = listen(args.admin_listen).await?;
-    let admin_server = tokio::spawn(serve_admin(admin_listener, admin, admin_end.clone()));
+    let admin = admin_router(AdminState { readiness: readable, metrics: Arc::clone(&metrics) });
+    let admin_listener = listen(args.admin_listen)?;
+    let bounds = Bounds { connections: ADMIN_CONNECTIONS, ..Bounds::default() };
+    let setup = Setup { bounds, metrics, name: "admin" };
+    let admin_server = tokio::spawn(serve_connections(admin_listener, admin, setup, admin_end.clone()));
 
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
-    process.start_http(&args.role, args.listen, Arc::clone(&connections.answers)).await?;
+    process.start_http(&args.role, args.listen, Arc::clone(&connections.answers))?;
     process.start_roles(&args.role, &mut connections);
     let pulse = process.engine.metrics.pulse("the configuration watcher");
     let sinks = follow::ConfigSinks { settings, stream_arn, pulse };
@@ -133,37 +142,46 @@ async fn read_config(path: &Path) -> Result<WorkerConfig, RunError> {
     Ok(WorkerConfig::read(&text)?)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
-}
-
-/// Serves the admin listener, which is not reachable from outside the cluster.
-async fn serve_admin(listener: TcpListener, router: Router, end: CancellationToken) {
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
-        tracing::error!(%error, "the admin server failed");
-    }
+fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restarted worker must not wait for the connections of its predecessor to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| RunError::Listen { address, source })
 }
 
 impl Process {
-    async fn start_http(
-        &mut self,
-        roles: &Roles,
-        address: SocketAddr,
-        answers: Arc<dyn IdempotencyStore>,
-    ) -> Result<(), RunError> {
+    fn start_http(&mut self, roles: &Roles, address: SocketAddr, answers: Arc<DynamoStore>) -> Result<(), RunError> {
         let http: BTreeSet<HttpRole> = roles.0.iter().filter_map(|role| role.http()).collect();
         if http.is_empty() {
             return Ok(());
         }
         let access = self.access.clone().ok_or(RunError::NoAuth)?;
-        let listener = listen(address).await?;
-        let routes = router(AppState::new(Arc::clone(&self.engine), access, answers, self.shutdown.clone()), &http);
-        tracing::info!(%address, "serving HTTP");
-        self.tasks.spawn(serve_connections(listener, routes, Bounds::default(), self.shutdown.clone()));
+        let machine = Machine::read();
+        let ProcessBounds { listener: bounds, streams, in_flight } = machine.bounds();
+        let share = |places| access.rates.address_share(places);
+        let admission = Admission::new(in_flight).with_address_share(share(in_flight));
+        let stream_places = StreamPlaces::new(streams, share(streams));
+        let state = AppState::new(Arc::clone(&self.engine), access, answers, self.shutdown.clone());
+        let state = AppState { admission, stream_places, ..state };
+        let listener = listen(address)?;
+        let Machine { memory, descriptors } = machine;
+        let connections = bounds.connections;
+        tracing::info!(%address, memory, descriptors, connections, streams, in_flight, "serving HTTP");
+        let setup = Setup { bounds, metrics: Arc::clone(&self.engine.metrics), name: "http" };
+        self.tasks.spawn(serve_connections(listener, router(state, &http), setup, self.shutdown.clone()));
         Ok(())
     }
 
     fn start_roles(&mut self, roles: &Roles, connections: &mut Connections) {
+        let (probe, shutdown) = (Arc::clone(&connections.probe), self.shutdown.clone());
+        self.tasks.spawn(async move { probe.run(&shutdown).await });
+        let (clock, shutdown) = (Arc::clone(&connections.clock), self.shutdown.clone());
+        let metrics = Arc::clone(&self.engine.metrics);
+        self.tasks.spawn(async move { clock.watch(&metrics, &shutdown).await });
         if roles.0.contains(&Role::DispatchAlgorithm) {
             let stream = StreamConsumer::new(connections.stream.clone(), Arc::new(Algorithm(Arc::clone(&self.engine))));
             let shutdown = self.shutdown.clone();
@@ -186,7 +204,7 @@ impl Process {
             self.consume(connections.offers(), timeouts);
         }
         if roles.0.contains(&Role::DriverResponse) {
-            let deliveries = Deliveries { engine: Arc::clone(&self.engine), has_platform: connections.has_platform };
+            let deliveries = Deliveries::new(Arc::clone(&self.engine), connections.has_platform);
             self.consume(connections.responses(), Answers(Arc::clone(&self.engine)));
             self.consume(connections.notifications(), deliveries);
             let (events, shutdown) = (Arc::clone(&connections.events), self.shutdown.clone());
@@ -194,7 +212,7 @@ impl Process {
         }
     }
 
-    fn consume(&mut self, consumer: Consumer, handler: impl crate::messaging::MessageHandler + 'static) {
+    fn consume(&mut self, consumer: Consumer, handler: impl crate::adapters::messaging::MessageHandler + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move { consumer.run(&handler, &shutdown).await });
     }

@@ -7,9 +7,9 @@ use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
 use aws_sdk_dynamodbstreams::types::StreamStatus;
 use tokio::time::Instant;
 
-use super::assignment::Shard;
-use crate::aws::port_error;
+use crate::adapters::aws::port_error;
 use crate::ports::PortError;
+use crate::stream::assignment::Shard;
 
 const LISTING: &str = "listing shards";
 

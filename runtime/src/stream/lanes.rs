@@ -1,8 +1,9 @@
 //! Handles a shard's records in lanes: records of one item in order, those of different items concurrently.
 
+use parking_lot::Mutex;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodbstreams::types::Record;
@@ -13,11 +14,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::dead_letter::{Reason, item_of, letter};
-use super::handler::DispatchHandler;
+use super::handler::{DispatchHandler, StreamChange};
 use super::source::StreamSource;
 use super::watermark::Watermark;
 use crate::engine::EngineError;
-use crate::ports::{PortError, StoredDispatch};
+use crate::ports::PortError;
 
 /// Concurrent items of one shard if handlers may wait for other dispatches.
 const LANES: usize = 64;
@@ -42,8 +43,8 @@ const DEAD_LETTER_ATTEMPTS: u32 = 10;
 pub(super) struct Work {
     pub(super) number: u64,
     pub(super) record: Record,
-    /// The dispatch; `None` if the record cannot be read.
-    pub(super) stored: Option<StoredDispatch>,
+    /// The change; `None` if the record cannot be read.
+    pub(super) change: Option<StreamChange>,
 }
 
 /// The lanes of one shard.
@@ -115,11 +116,6 @@ impl Lanes {
     }
 }
 
-/// Locks the watermark of a shard. A panic cannot leave it inconsistent: its changes are assignments.
-pub(super) fn locked(watermark: &Mutex<Watermark>) -> MutexGuard<'_, Watermark> {
-    watermark.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Lane {
     async fn run(self, mut records: Receiver<Box<Work>>) {
         while let Some(work) = records.recv().await {
@@ -132,22 +128,26 @@ impl Lane {
             let number = work.number;
             if let Outcome::Done(outcome) = self.handle(*work).await {
                 self.source.metrics.stream_record(outcome);
-                locked(&self.watermark).done(number);
+                self.watermark.lock().done(number);
             }
         }
     }
 
     async fn handle(&self, work: Work) -> Outcome {
-        let Some(stored) = work.stored else { return self.set_aside(&work.record, Reason::Unreadable).await };
+        let Some(change) = work.change else { return self.set_aside(&work.record, Reason::Unreadable).await };
         let (mut failures, mut outages, mut pause) = (0, 0, PAUSE_FIRST);
         loop {
-            let error = match AssertUnwindSafe(self.handler.handle(stored.clone())).catch_unwind().await {
+            let error = match AssertUnwindSafe(self.handler.handle(change.clone())).catch_unwind().await {
                 // A dispatch that no longer exists needs no action.
                 Ok(Ok(()) | Err(EngineError::NotFound)) => return Outcome::Done("advanced"),
                 Ok(Err(error)) => Some(error),
                 // The panic hook has logged the location.
                 Err(_) => None,
             };
+            // Another attempt would read the same.
+            if error.as_ref().is_some_and(EngineError::is_unreadable) {
+                return self.set_aside(&work.record, Reason::Failed).await;
+            }
             if matches!(error, Some(EngineError::Contended | EngineError::Port(PortError::Unavailable { .. }))) {
                 outages += 1;
             } else {
@@ -155,7 +155,7 @@ impl Lane {
             }
             let reason = error.as_ref().and_then(std::error::Error::source).map(ToString::to_string);
             let error = error.map_or_else(|| "the algorithm panicked".to_owned(), |error| error.to_string());
-            tracing::warn!(dispatch = %stored.state.id, error, reason, failures, outages, "the algorithm failed");
+            tracing::warn!(subject = change.subject(), error, reason, failures, outages, "the algorithm failed");
             if failures >= ATTEMPTS || outages >= ATTEMPTS_IN_OUTAGE {
                 return self.set_aside(&work.record, Reason::Failed).await;
             }
@@ -169,16 +169,21 @@ impl Lane {
         let now = jiff::Timestamp::from_millisecond(self.source.clock.now().0).unwrap_or_default().to_string();
         let letter = letter(record, &self.shard, reason, &now);
         let sequence = record.dynamodb().and_then(|change| change.sequence_number()).unwrap_or_default();
+        let item = item_of(record);
         let mut pause = PAUSE_FIRST;
         for left in (0..DEAD_LETTER_ATTEMPTS).rev() {
             match self.source.dead_letters.set_aside(&letter).await {
                 Ok(()) => {
-                    tracing::error!(
-                        shard = self.shard,
-                        sequence,
-                        ?reason,
-                        "a stream record was moved to the dead-letter queue"
-                    );
+                    // Records of one item may follow one another; the metric counts each.
+                    if self.source.metrics.is_line_due(&format!("dead letters of {item}")) {
+                        tracing::error!(
+                            shard = self.shard,
+                            sequence,
+                            item,
+                            ?reason,
+                            "a stream record was moved to the dead-letter queue"
+                        );
+                    }
                     return Outcome::Done("set_aside");
                 }
                 Err(error) => {
@@ -194,6 +199,7 @@ impl Lane {
         tracing::error!(
             shard = self.shard,
             sequence,
+            item,
             ?reason,
             "a stream record was dropped without a dead letter; the sweeper will continue its dispatch"
         );

@@ -15,10 +15,10 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::assignment::Shard;
-use super::lease::{CHECKPOINT, COUNTER, Checkpoint, KEY, OWNER, PARENT, REQUESTED_BY, Row};
-use crate::aws::port_error;
+use crate::adapters::aws::port_error;
 use crate::ports::{Clock, PortError};
+use crate::stream::assignment::Shard;
+use crate::stream::lease::{CHECKPOINT, COUNTER, Checkpoint, KEY, OWNER, PARENT, REQUESTED_BY, Row};
 use crate::telemetry::metrics::Metrics;
 
 const READING: &str = "reading leases";

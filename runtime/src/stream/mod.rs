@@ -1,5 +1,6 @@
 //! Reads the table's stream, like Lambda's event source mapping in the specification: every change of a dispatch that
-//! waits for a driver is passed to the algorithm, at least once and in order for each dispatch.
+//! waits for a driver is passed to the algorithm, at least once and in order for each dispatch, and so are drivers that
+//! another service changed.
 //!
 //! Any number of workers share the shards through leases in a separate table, in the format of the Kinesis Client
 //! Library:
@@ -36,6 +37,8 @@ mod watermark;
 
 pub use consumer::StreamConsumer;
 pub use dead_letter::DeadLetters;
-pub use handler::DispatchHandler;
+#[cfg(test)]
+pub(crate) use filter::relevant_change;
+pub use handler::{DispatchHandler, StreamChange};
 pub use leases::Leases;
 pub use source::{Pace, StreamSource};

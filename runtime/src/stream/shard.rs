@@ -1,7 +1,8 @@
 //! Reads one shard under a lease.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
@@ -10,15 +11,17 @@ use dispatch_core::time::EpochMs;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::filter::waiting_dispatch;
-use super::handler::DispatchHandler;
-use super::lanes::{Lanes, Work, locked};
-use super::lease::Checkpoint;
-use super::leases::{Held, LeaseError};
-use super::source::StreamSource;
-use super::watermark::Watermark;
-use crate::aws::port_error;
+use crate::adapters::aws::port_error;
+use crate::adapters::store::convert::DISPATCH;
 use crate::ports::PortError;
+use crate::stream::dead_letter::item_of;
+use crate::stream::filter::relevant_change;
+use crate::stream::handler::DispatchHandler;
+use crate::stream::lanes::{Lanes, Work};
+use crate::stream::lease::Checkpoint;
+use crate::stream::leases::{Held, LeaseError};
+use crate::stream::source::StreamSource;
+use crate::stream::watermark::Watermark;
 use crate::telemetry::heartbeat::Heartbeat;
 
 /// Pause at the tip of the shard: five reads a second, while Lambda makes four. It adds to the time to the first offer
@@ -81,7 +84,7 @@ impl Lag {
     /// found empty.
     pub(super) fn ms(&self, now: EpochMs) -> u64 {
         let read_until = EpochMs(self.read_until.load(Ordering::Relaxed));
-        let oldest = locked(&self.watermark).oldest_in_progress().unwrap_or(read_until);
+        let oldest = self.watermark.lock().oldest_in_progress().unwrap_or(read_until);
         now.since_ms(oldest.min(read_until))
     }
 }
@@ -149,7 +152,7 @@ async fn progress(source: &StreamSource, reading: &Reading) -> Result<Checkpoint
 /// this is retried for as long as the lease lasts.
 async fn last_checkpoint(source: &StreamSource, reading: &Reading, ending: Ending) -> Ending {
     let done = {
-        let mut watermark = locked(&reading.lag.watermark);
+        let mut watermark = reading.lag.watermark.lock();
         let all_done = watermark.all_done();
         (watermark.take_any_checkpoint(), all_done)
     };
@@ -294,17 +297,17 @@ impl Reader {
             let created = change.approximate_creation_date_time().and_then(|at| at.to_millis().ok());
             let created = created.map_or(asked_at, EpochMs);
             newest = Some(created);
-            match waiting_dispatch(&self.source.codec, &record) {
+            match relevant_change(&self.source.codec, &record) {
                 Ok(None) => {
                     self.source.metrics.stream_record("skipped");
-                    locked(&self.reading.lag.watermark).skip(&sequence);
+                    self.reading.lag.watermark.lock().skip(&sequence);
                 }
                 read => {
                     if let Err(error) = &read {
-                        tracing::error!(shard = self.reading.key, sequence, %error, "a stream record cannot be read");
+                        self.source.metrics.record_unreadable(DISPATCH, item_of(&record), error);
                     }
-                    let number = locked(&self.reading.lag.watermark).begin(&sequence, created);
-                    self.lanes.send(Work { number, record, stored: read.unwrap_or_default() }).await;
+                    let number = self.reading.lag.watermark.lock().begin(&sequence, created);
+                    self.lanes.send(Work { number, record, change: read.unwrap_or_default() }).await;
                     self.reading.pulse.beat();
                 }
             }
@@ -322,7 +325,7 @@ impl Reader {
             return Ok(());
         }
         let done = {
-            let mut watermark = locked(&self.reading.lag.watermark);
+            let mut watermark = self.reading.lag.watermark.lock();
             if since >= IDLE_CHECKPOINT_EVERY { watermark.take_any_checkpoint() } else { watermark.take_checkpoint() }
         };
         let Some(sequence) = done.or_else(|| self.unstored.take()) else { return Ok(()) };

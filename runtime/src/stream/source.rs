@@ -6,10 +6,10 @@ use std::time::Duration;
 use aws_sdk_dynamodbstreams::Client;
 use tokio::sync::{Notify, watch};
 
-use super::dead_letter::DeadLetters;
-use super::leases::Leases;
+use crate::adapters::store::Codec;
 use crate::ports::Clock;
-use crate::store::Codec;
+use crate::stream::dead_letter::DeadLetters;
+use crate::stream::leases::Leases;
 use crate::telemetry::metrics::Metrics;
 
 /// Intervals and time-outs of a worker.

@@ -3,7 +3,8 @@
 //! A loop sends a heartbeat in every iteration, whether its work succeeded or not, so that an unavailable service never
 //! makes a process look unhealthy: a restart would not help. A restart helps against a loop that hangs or has panicked.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -42,14 +43,14 @@ impl Heartbeats {
     /// so that a panicked loop is detected.
     pub fn begin(&self, name: &'static str) -> Heartbeat {
         let begun = Loop::begun(name, SILENCE_MAX);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Watched::Always(Arc::clone(&begun)));
+        self.0.lock().push(Watched::Always(Arc::clone(&begun)));
         Heartbeat(begun)
     }
 
     /// Registers a loop that is never silent for longer than `longest`, until its heartbeat is dropped.
     pub fn begin_while_held(&self, name: &'static str, longest: Duration) -> Heartbeat {
         let begun = Loop::begun(name, longest);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.retain(|one| one.alive().is_some());
         all.push(Watched::WhileHeld(Arc::downgrade(&begun)));
         Heartbeat(begun)
@@ -57,7 +58,7 @@ impl Heartbeats {
 
     /// The name of a loop that has been silent for too long.
     pub fn silent(&self) -> Option<&'static str> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let mut alive = all.iter().filter_map(Watched::alive);
         alive.find(|one| one.silence() > one.longest).map(|one| one.name)
     }
@@ -78,14 +79,14 @@ impl Loop {
     }
 
     fn silence(&self) -> Duration {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.last.lock().elapsed()
     }
 }
 
 impl Heartbeat {
     /// Records an iteration of the loop.
     pub fn beat(&self) {
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.last.lock() = Instant::now();
     }
 }
 

@@ -1,10 +1,11 @@
 //! Metrics of the process. Labels have fixed sets of values: no id, phone number or position is ever a label.
 
+use parking_lot::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dispatch_core::dispatch::{EventType, Record};
+use dispatch_core::meter::ReviewReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,17 +16,22 @@ use tokio::time::Instant;
 
 use crate::ports::PortError;
 use crate::telemetry::heartbeat::{Heartbeat, Heartbeats};
+use crate::telemetry::unreadable::UnreadableLog;
 
 /// Requests stored; like every counter, it is exposed with the suffix `_total`.
 pub const DISPATCH_REQUESTS: &str = "dispatch_requests";
+/// Requests refused by the rules of the city, by reason.
+pub const DISPATCH_REQUESTS_REFUSED: &str = "dispatch_requests_refused";
 /// Offers made.
 pub const DISPATCH_OFFERS: &str = "dispatch_offers";
 /// Offers accepted.
 pub const DISPATCH_ACCEPTED: &str = "dispatch_accepted";
 /// Rides completed.
 pub const DISPATCH_COMPLETED: &str = "dispatch_completed";
-/// Dispatches cancelled, by user, driver or system.
+/// Dispatches cancelled, by user, driver, system or operations.
 pub const DISPATCH_CANCELLED: &str = "dispatch_cancelled";
+/// Rides that operations must review, by reason.
+pub const DISPATCH_REVIEWS: &str = "dispatch_reviews";
 /// Age of the oldest unfinished stream record, ms: how far the algorithm is behind the table.
 pub const STREAM_ITERATOR_AGE: &str = "dispatch_stream_iterator_age_milliseconds";
 /// Stream records by outcome.
@@ -48,13 +54,32 @@ pub const STORE_LOST_ANSWERS: &str = "dispatch_store_lost_answers";
 pub const QUEUE_MESSAGES: &str = "dispatch_queue_messages";
 /// Failed calls of other services by action.
 pub const PORT_ERRORS: &str = "dispatch_port_errors";
+/// Push notifications by outcome: `sent`, `gone` if the device no longer receives any, or `disabled` if the platform
+/// application is disabled.
+pub const PUSHES: &str = "dispatch_pushes";
+/// Stored records that could not be read and were skipped, by kind.
+pub const RECORDS_UNREADABLE: &str = "dispatch_records_unreadable";
 /// Event streams closed because their client did not keep up.
 pub const EVENT_RECEIVERS_DROPPED: &str = "dispatch_event_receivers_dropped";
+/// 1 while Redis accepts writes, 0 while it refuses them or does not answer.
+pub const CACHE_WRITABLE: &str = "dispatch_cache_writable";
+/// Error replies of Redis by code.
+pub const CACHE_REFUSALS: &str = "dispatch_cache_refusals";
+/// Times that all connections to Redis were replaced, by reason: an error code or `timeout`.
+pub const CACHE_RECONNECTIONS: &str = "dispatch_cache_reconnections";
+/// Keys of Redis that had another type or an invalid value and were deleted, by kind.
+pub const CACHE_REPAIRS: &str = "dispatch_cache_repairs";
 /// Searches for drivers by source: `index` or `redis`.
 pub const FLEET_SEARCHES: &str = "dispatch_fleet_searches";
-/// Driver positions by outcome: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, or `refused` if a queue
-/// was full or the cache unavailable.
+/// Driver positions by outcome: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, `invalid` in a batch, or
+/// `refused` if a queue was full or the cache unavailable.
 pub const PINGS: &str = "dispatch_pings";
+/// Drivers who became inactive without having asked for it, by reason: `silent` or `unanswered`.
+pub const DRIVERS_DEACTIVATED: &str = "dispatch_drivers_deactivated";
+/// How far the machine's clock is ahead of that of AWS, ms; 0 until it is known.
+pub const CLOCK_AHEAD: &str = "dispatch_clock_ahead_milliseconds";
+/// 1 while the machine's clock agrees with that of AWS or cannot be compared, 0 while it is wrong.
+pub const CLOCK_TRUSTED: &str = "dispatch_clock_trusted";
 /// Drivers in the index of the process.
 pub const FLEET_INDEX_DRIVERS: &str = "dispatch_fleet_index_drivers";
 /// Rebuilds of the index from Redis.
@@ -75,6 +100,10 @@ pub const MATCHING_LEFT_OVER: &str = "dispatch_matching_left_over";
 pub const MATCHING_FALLBACKS: &str = "dispatch_matching_fallbacks";
 /// HTTP requests refused because the limit of concurrent requests was reached.
 pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
+/// Connections that could not be accepted, by listener: the process has no file descriptors left.
+pub const HTTP_ACCEPT_FAILURES: &str = "dispatch_http_accept_failures";
+/// Waiting connections closed for others because the limit of connections was reached, by listener.
+pub const HTTP_CONNECTIONS_EVICTED: &str = "dispatch_http_connections_evicted";
 /// Duration of HTTP requests; the registry adds `_seconds`.
 pub const HTTP_REQUEST_DURATION: &str = "dispatch_http_request_duration";
 
@@ -113,13 +142,28 @@ struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Source {
     source: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Change {
     change: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Listener {
+    listener: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -140,10 +184,12 @@ struct HttpRequest {
 pub struct Metrics {
     registry: Registry,
     requests: Counter,
+    requests_refused: Family<Reason, Counter>,
     offers: Counter,
     accepted: Counter,
     completed: Counter,
     cancelled: Family<By, Counter>,
+    reviews: Family<Reason, Counter>,
     iterator_age_ms: Gauge<u64, AtomicU64>,
     stream_records: Family<Outcome, Counter>,
     stream_leases: Gauge<u64, AtomicU64>,
@@ -155,9 +201,19 @@ pub struct Metrics {
     lost_answers: Counter,
     queue_messages: Family<QueueOutcome, Counter>,
     port_errors: Family<Action, Counter>,
+    pushes: Family<Outcome, Counter>,
+    unreadable: Family<Kind, Counter>,
+    unreadable_log: UnreadableLog,
     receivers_dropped: Counter,
+    cache_writable: Gauge<u64, AtomicU64>,
+    cache_refusals: Family<Code, Counter>,
+    cache_reconnections: Family<Reason, Counter>,
+    cache_repairs: Family<Kind, Counter>,
     fleet_searches: Family<Source, Counter>,
     pings: Family<Outcome, Counter>,
+    drivers_deactivated: Family<Reason, Counter>,
+    clock_ahead_ms: Gauge,
+    clock_trusted: Gauge,
     index_drivers: Gauge<u64, AtomicU64>,
     index_rebuilds: Counter,
     eta_requests: Family<Outcome, Counter>,
@@ -169,6 +225,8 @@ pub struct Metrics {
     not_batched: Family<Reason, Counter>,
     http: Family<HttpRequest, Histogram>,
     shed: Counter,
+    accept_failures: Family<Listener, Counter>,
+    connections_evicted: Family<Listener, Counter>,
     /// Time of the last shed request.
     last_shed: Mutex<Option<Instant>>,
     pulses: Heartbeats,
@@ -186,10 +244,12 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             requests: Counter::default(),
+            requests_refused: Family::default(),
             offers: Counter::default(),
             accepted: Counter::default(),
             completed: Counter::default(),
             cancelled: Family::default(),
+            reviews: Family::default(),
             iterator_age_ms: Gauge::default(),
             stream_records: Family::default(),
             stream_leases: Gauge::default(),
@@ -201,9 +261,19 @@ impl Metrics {
             lost_answers: Counter::default(),
             queue_messages: Family::default(),
             port_errors: Family::default(),
+            pushes: Family::default(),
+            unreadable: Family::default(),
+            unreadable_log: UnreadableLog::default(),
             receivers_dropped: Counter::default(),
+            cache_writable: Gauge::default(),
+            cache_refusals: Family::default(),
+            cache_reconnections: Family::default(),
+            cache_repairs: Family::default(),
             fleet_searches: Family::default(),
             pings: Family::default(),
+            drivers_deactivated: Family::default(),
+            clock_ahead_ms: Gauge::default(),
+            clock_trusted: Gauge::default(),
             index_drivers: Gauge::default(),
             index_rebuilds: Counter::default(),
             eta_requests: Family::default(),
@@ -215,20 +285,28 @@ impl Metrics {
             not_batched: Family::default(),
             http: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
             shed: Counter::default(),
+            accept_failures: Family::default(),
+            connections_evicted: Family::default(),
             last_shed: Mutex::default(),
             pulses: Heartbeats::default(),
         };
         metrics.register();
+        // Until a probe has failed.
+        metrics.cache_writable(true);
+        metrics.clock(None, true);
         metrics
     }
 
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register(DISPATCH_REQUESTS, "Requests stored", self.requests.clone());
+        let refused = "Requests refused by the rules of the city";
+        registry.register(DISPATCH_REQUESTS_REFUSED, refused, self.requests_refused.clone());
         registry.register(DISPATCH_OFFERS, "Offers made", self.offers.clone());
         registry.register(DISPATCH_ACCEPTED, "Offers accepted", self.accepted.clone());
         registry.register(DISPATCH_COMPLETED, "Rides completed", self.completed.clone());
         registry.register(DISPATCH_CANCELLED, "Dispatches cancelled", self.cancelled.clone());
+        registry.register(DISPATCH_REVIEWS, "Rides that operations must review", self.reviews.clone());
         registry.register(
             STREAM_ITERATOR_AGE,
             "Age of the oldest unfinished stream record",
@@ -245,13 +323,24 @@ impl Metrics {
         registry.register(STORE_LOST_ANSWERS, "Stored writes whose answer was lost", self.lost_answers.clone());
         registry.register(QUEUE_MESSAGES, "Queue messages received", self.queue_messages.clone());
         registry.register(PORT_ERRORS, "Failed calls of other services", self.port_errors.clone());
+        registry.register(PUSHES, "Push notifications to devices", self.pushes.clone());
+        registry.register(RECORDS_UNREADABLE, "Stored records skipped because unreadable", self.unreadable.clone());
         registry.register(
             EVENT_RECEIVERS_DROPPED,
             "Event streams closed for slow clients",
             self.receivers_dropped.clone(),
         );
+        registry.register(CACHE_WRITABLE, "Whether Redis accepts writes", self.cache_writable.clone());
+        registry.register(CACHE_REFUSALS, "Error replies of Redis", self.cache_refusals.clone());
+        let (help, replaced) = ("Replacements of all connections to Redis", self.cache_reconnections.clone());
+        registry.register(CACHE_RECONNECTIONS, help, replaced);
+        registry.register(CACHE_REPAIRS, "Invalid keys of Redis deleted", self.cache_repairs.clone());
         registry.register(FLEET_SEARCHES, "Searches for drivers", self.fleet_searches.clone());
         registry.register(PINGS, "Driver positions received", self.pings.clone());
+        let (help, deactivated) = ("Drivers who became inactive as absent", self.drivers_deactivated.clone());
+        registry.register(DRIVERS_DEACTIVATED, help, deactivated);
+        registry.register(CLOCK_AHEAD, "How far the clock is ahead of that of AWS", self.clock_ahead_ms.clone());
+        registry.register(CLOCK_TRUSTED, "Whether the clock agrees with that of AWS", self.clock_trusted.clone());
         registry.register(FLEET_INDEX_DRIVERS, "Drivers in the index of the process", self.index_drivers.clone());
         registry.register(FLEET_INDEX_REBUILDS, "Rebuilds of the driver index", self.index_rebuilds.clone());
         registry.register(ETA_REQUESTS, "Requests to the router", self.eta_requests.clone());
@@ -263,6 +352,10 @@ impl Metrics {
         registry.register(MATCHING_LEFT_OVER, "Requests in batch windows without a driver", self.left_over.clone());
         registry.register(MATCHING_FALLBACKS, "Searches that skipped batched matching", self.not_batched.clone());
         registry.register(HTTP_REQUESTS_SHED, "HTTP requests refused under load", self.shed.clone());
+        let (help, failures) = ("Connections that could not be accepted", self.accept_failures.clone());
+        registry.register(HTTP_ACCEPT_FAILURES, help, failures);
+        let (help, evicted) = ("Waiting connections closed for others", self.connections_evicted.clone());
+        registry.register(HTTP_CONNECTIONS_EVICTED, help, evicted);
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
     }
@@ -279,6 +372,11 @@ impl Metrics {
         self.requests.inc();
     }
 
+    /// Counts a request that the rules of the city refuse, by the name of the problem.
+    pub fn request_refused(&self, reason: &'static str) {
+        self.requests_refused.get_or_create(&Reason { reason }).inc();
+    }
+
     /// Counts the records of a stored change.
     pub fn recorded(&self, records: &[Record]) {
         for record in records {
@@ -289,9 +387,15 @@ impl Metrics {
                 EventType::CancelledByUser => self.cancelled.get_or_create(&By { by: "user" }).inc(),
                 EventType::CancelledByDriver => self.cancelled.get_or_create(&By { by: "driver" }).inc(),
                 EventType::CancelledBySystem => self.cancelled.get_or_create(&By { by: "system" }).inc(),
+                EventType::CancelledByOperations => self.cancelled.get_or_create(&By { by: "operations" }).inc(),
                 _ => 0,
             };
         }
+    }
+
+    /// Counts a ride that operations must review.
+    pub fn review_requested(&self, reason: ReviewReason) {
+        self.reviews.get_or_create(&Reason { reason: reason.as_str() }).inc();
     }
 
     /// Sets the age of the oldest unfinished stream record; 0 at the tip.
@@ -347,8 +451,37 @@ impl Metrics {
 
     /// Counts a failed call.
     pub fn port_error(&self, error: &PortError) {
-        let (PortError::Unavailable { action, .. } | PortError::Failed { action, .. }) = error;
-        self.port_errors.get_or_create(&Action { action }).inc();
+        self.port_errors.get_or_create(&Action { action: error.action() }).inc();
+    }
+
+    /// Counts a push notification to a device that was `sent`, or whose device is `gone`.
+    pub fn push(&self, outcome: &'static str) {
+        self.pushes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a push notification that the disabled platform application refused, and logs it once per period.
+    pub fn push_disabled(&self) {
+        self.push("disabled");
+        if self.unreadable_log.is_due("push") {
+            tracing::warn!(
+                "SNS has disabled the platform application: no device receives push notifications until the service \
+                 account key is replaced"
+            );
+        }
+    }
+
+    /// Counts a stored record that was skipped, and names it in the log once per period. `kind` is what it should be,
+    /// `key` its key in the table. The error must not contain values.
+    pub fn record_unreadable(&self, kind: &'static str, key: &str, error: &dyn std::error::Error) {
+        self.unreadable.get_or_create(&Kind { kind }).inc();
+        if self.is_line_due(key) {
+            tracing::warn!(kind, key, %error, "a stored record cannot be read and is skipped; repair or delete it");
+        }
+    }
+
+    /// Whether a log line about an unreadable record or message is due. It is once per period for each key.
+    pub(crate) fn is_line_due(&self, key: &str) -> bool {
+        self.unreadable_log.is_due(key)
     }
 
     /// Counts an event stream closed because its client did not keep up.
@@ -356,16 +489,52 @@ impl Metrics {
         self.receivers_dropped.inc();
     }
 
+    /// Sets whether Redis accepts writes.
+    pub fn cache_writable(&self, is_writable: bool) {
+        self.cache_writable.set(u64::from(is_writable));
+    }
+
+    /// Counts an error reply of Redis.
+    pub fn cache_refusal(&self, code: &'static str) {
+        self.cache_refusals.get_or_create(&Code { code }).inc();
+    }
+
+    /// Counts a replacement of all connections to Redis.
+    pub fn cache_reconnected(&self, reason: &'static str) {
+        self.cache_reconnections.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a key of Redis that was deleted because it had another type or an invalid value, and names it in the log
+    /// once per period.
+    pub fn cache_repaired(&self, kind: &'static str, key: &str) {
+        self.cache_repairs.get_or_create(&Kind { kind }).inc();
+        if self.is_line_due(key) {
+            tracing::warn!(kind, key, "a key of the cache had another type or an invalid value and was deleted");
+        }
+    }
+
     /// Counts a search for drivers: in the `index` or in `redis`.
     pub fn fleet_search(&self, source: &'static str) {
         self.fleet_searches.get_or_create(&Source { source }).inc();
     }
 
-    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown` or `refused`.
+    /// Counts positions of drivers: `taken`, `outdated`, `inaccurate`, `implausible`, `unknown`, `invalid` or
+    /// `refused`.
     pub fn pings(&self, outcome: &'static str, count: u32) {
         if count > 0 {
             self.pings.get_or_create(&Outcome { outcome }).inc_by(count.into());
         }
+    }
+
+    /// Counts a driver who became inactive without having asked for it.
+    pub fn driver_deactivated(&self, reason: &'static str) {
+        self.drivers_deactivated.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Sets how far the machine's clock is ahead of that of AWS, and whether it is trusted.
+    pub fn clock(&self, ahead_ms: Option<i64>, is_trusted: bool) {
+        self.clock_ahead_ms.set(ahead_ms.unwrap_or(0));
+        self.clock_trusted.set(i64::from(is_trusted));
     }
 
     /// Sets the number of drivers in the index.
@@ -413,12 +582,22 @@ impl Metrics {
     /// Counts a request refused because the limit of concurrent requests was reached.
     pub fn request_shed(&self) {
         self.shed.inc();
-        *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.last_shed.lock() = Some(Instant::now());
+    }
+
+    /// Counts a connection that a listener could not accept.
+    pub fn http_accept_failed(&self, listener: &'static str) {
+        self.accept_failures.get_or_create(&Listener { listener }).inc();
+    }
+
+    /// Counts a waiting connection of a listener that was closed for another client.
+    pub fn http_connection_evicted(&self, listener: &'static str) {
+        self.connections_evicted.get_or_create(&Listener { listener }).inc();
     }
 
     /// Whether requests are being shed, so that other replicas should receive them.
     pub fn is_shedding(&self) -> bool {
-        let last = *self.last_shed.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self.last_shed.lock();
         last.is_some_and(|last| last.elapsed() < SHEDDING_FOR)
     }
 
@@ -453,7 +632,7 @@ mod tests {
     #[test]
     fn stored_records_are_counted_under_the_names_dashboards_use() {
         let metrics = Metrics::new();
-        let record = |record_type| Record { record_type, at: EpochMs(0), details: "" };
+        let record = |record_type| Record { record_type, at: EpochMs(0), details: "".into() };
         metrics.request_stored();
         metrics.recorded(&[record(EventType::DriverAssigned), record(EventType::CancelledBySystem)]);
         metrics.http_request("GET", "/v1/dispatches/{id}", 200, Duration::from_millis(3));

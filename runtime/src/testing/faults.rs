@@ -1,22 +1,27 @@
 //! Decorators that inject failures into ports, for tests.
 
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dispatch_core::candidate::DriverSnapshot;
-use dispatch_core::dispatch::{OfferOutcome, Step};
-use dispatch_core::geo::Coordinate;
-use dispatch_core::ids::{DispatchId, DriverId};
+use dispatch_core::dispatch::{Dispatch, OfferOutcome, Step};
+use dispatch_core::geo::{Coordinate, Location};
+use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use dispatch_http_types::Notification;
+use tokio::sync::mpsc::Receiver;
 
 use crate::ports::{
-    Commit, CreateOutcome, DispatchStore, DriverSearch, Eta, FleetEntry, HoldToken, NewDispatch, Notifier, OfferTimers,
-    Owner, Page, Ping, PingOutcome, PortError, PositionSink, Reservations, ResponseMessage, ResponseQueue, RouteTail,
-    RouteTails, StoredDispatch, TimerMessage, TravelledRoute,
+    ActiveCursor, ActivePage, AvailabilityChange, Commit, CreateOutcome, Device, DevicePush, DispatchStore, Driver,
+    DriverProfile, DriverSearch, Eta, EventStreams, FleetEntry, HoldToken, NewDispatch, Notifier, OfferTimers,
+    OngoingRide, OpenReview, Owner, Page, Person, Ping, PingOutcome, PortError, PositionSink, ProfileStore,
+    PushOutcome, Reservations, ResponseMessage, ResponseQueue, RouteTail, RouteTails, StoredDispatch, TimerMessage,
+    TravelledRoute, User, UserProfile,
 };
 
 /// Where an injected failure hits.
@@ -49,7 +54,7 @@ impl Faults {
     /// Makes the `n`th call from now fail, counted from 1.
     pub fn fail_call(&self, n: u64, at: FailAt) {
         let number = self.calls() + n;
-        *self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, at));
+        *self.0.chosen.lock() = Some((number, at));
     }
 
     /// Calls so far.
@@ -59,7 +64,7 @@ impl Faults {
 
     async fn around<T>(&self, call: impl Future<Output = Result<T, PortError>> + Send) -> Result<T, PortError> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        let chosen = *self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let chosen = *self.0.chosen.lock();
         let at = chosen.filter(|(chosen, _)| *chosen == number).map(|(_, at)| at);
         if self.0.down.load(Ordering::SeqCst) || at == Some(FailAt::Before) {
             return Err(injected());
@@ -104,12 +109,33 @@ impl<P: DispatchStore> DispatchStore for Failing<P> {
         self.faults.around(self.inner.commit(before, step, route)).await
     }
 
+    async fn index(&self, dispatch: &Dispatch) -> Result<(), PortError> {
+        self.faults.around(self.inner.index(dispatch)).await
+    }
+
     async fn list(&self, owner: &Owner, limit: u16, after: Option<String>) -> Result<Page<StoredDispatch>, PortError> {
         self.faults.around(self.inner.list(owner, limit, after)).await
     }
 
-    async fn open_since_before(&self, before: EpochMs, limit: u16) -> Result<Vec<DispatchId>, PortError> {
-        self.faults.around(self.inner.open_since_before(before, limit)).await
+    async fn rides_unchanged_since(
+        &self,
+        before: EpochMs,
+        except: &HashSet<DispatchId>,
+    ) -> Result<Vec<OngoingRide>, PortError> {
+        self.faults.around(self.inner.rides_unchanged_since(before, except)).await
+    }
+
+    async fn reviews(&self, limit: u16, after: Option<String>) -> Result<Page<OpenReview>, PortError> {
+        self.faults.around(self.inner.reviews(limit, after)).await
+    }
+
+    async fn open_since_before(
+        &self,
+        before: EpochMs,
+        limit: u16,
+        except: &HashSet<DispatchId>,
+    ) -> Result<Vec<DispatchId>, PortError> {
+        self.faults.around(self.inner.open_since_before(before, limit, except)).await
     }
 
     async fn append_route(&self, id: &DispatchId, number: u32, points: &[RoutePoint]) -> Result<(), PortError> {
@@ -131,8 +157,20 @@ impl<P: PositionSink> PositionSink for Failing<P> {
         self.faults.around(self.inner.fill(entries)).await
     }
 
+    async fn last_pings(&self, drivers: &[DriverId]) -> Result<Vec<Option<EpochMs>>, PortError> {
+        self.faults.around(self.inner.last_pings(drivers)).await
+    }
+
+    async fn last_signs(&self, drivers: &[DriverId]) -> Result<Vec<Option<EpochMs>>, PortError> {
+        self.faults.around(self.inner.last_signs(drivers)).await
+    }
+
     async fn record(&self, pings: &[Ping]) -> Result<Vec<PingOutcome>, PortError> {
         self.faults.around(self.inner.record(pings)).await
+    }
+
+    async fn forget(&self, drivers: &[DriverId], routes: &[DispatchId]) -> Result<(), PortError> {
+        self.faults.around(self.inner.forget(drivers, routes)).await
     }
 }
 
@@ -165,7 +203,7 @@ impl<P: Reservations> Reservations for Failing<P> {
         outcome: OfferOutcome,
         rest_ms: u64,
         now: EpochMs,
-    ) -> Result<(), PortError> {
+    ) -> Result<u32, PortError> {
         self.faults.around(self.inner.offer_ended(driver, outcome, rest_ms, now)).await
     }
 
@@ -216,8 +254,96 @@ impl<P: Notifier> Notifier for Failing<P> {
 }
 
 #[async_trait]
+impl<P: ProfileStore> ProfileStore for Failing<P> {
+    async fn put_user(&self, id: &UserId, profile: UserProfile, now: EpochMs) -> Result<User, PortError> {
+        self.faults.around(self.inner.put_user(id, profile, now)).await
+    }
+
+    async fn put_driver(&self, id: &DriverId, profile: DriverProfile, now: EpochMs) -> Result<Driver, PortError> {
+        self.faults.around(self.inner.put_driver(id, profile, now)).await
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, PortError> {
+        self.faults.around(self.inner.user(id)).await
+    }
+
+    async fn drivers(&self, ids: &[DriverId]) -> Result<Vec<Driver>, PortError> {
+        self.faults.around(self.inner.drivers(ids)).await
+    }
+
+    async fn set_availability(
+        &self,
+        id: &DriverId,
+        status: PersonStatus,
+        at: &Location,
+        now: EpochMs,
+    ) -> Result<AvailabilityChange, PortError> {
+        self.faults.around(self.inner.set_availability(id, status, at, now)).await
+    }
+
+    async fn release(&self, person: &Person, dispatch: &DispatchId, now: EpochMs) -> Result<bool, PortError> {
+        self.faults.around(self.inner.release(person, dispatch, now)).await
+    }
+
+    async fn set_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError> {
+        self.faults.around(self.inner.set_device(person, endpoint_arn)).await
+    }
+
+    async fn remove_device(&self, person: &Person, endpoint_arn: &str) -> Result<bool, PortError> {
+        self.faults.around(self.inner.remove_device(person, endpoint_arn)).await
+    }
+
+    async fn device(&self, person: &Person) -> Result<Option<String>, PortError> {
+        self.faults.around(self.inner.device(person)).await
+    }
+
+    async fn deactivate(&self, known: &Driver, now: EpochMs) -> Result<bool, PortError> {
+        self.faults.around(self.inner.deactivate(known, now)).await
+    }
+
+    async fn active_drivers(&self, region: Option<&str>, from: ActiveCursor) -> Result<ActivePage, PortError> {
+        self.faults.around(self.inner.active_drivers(region, from)).await
+    }
+}
+
+#[async_trait]
 impl<P: Eta> Eta for Failing<P> {
     async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Result<Vec<Option<u32>>, PortError> {
         self.faults.around(self.inner.seconds(from, to)).await
+    }
+}
+
+#[async_trait]
+impl<P: DevicePush> DevicePush for Failing<P> {
+    async fn register(&self, person: &Person, token: &str) -> Result<Option<Device>, PortError> {
+        self.faults.around(self.inner.register(person, token)).await
+    }
+
+    async fn assign(&self, endpoint_arn: &str, person: &Person, token: &str) -> Result<(), PortError> {
+        self.faults.around(self.inner.assign(endpoint_arn, person, token)).await
+    }
+
+    async fn unregister(&self, endpoint_arn: &str, person: &Person) -> Result<(), PortError> {
+        self.faults.around(self.inner.unregister(endpoint_arn, person)).await
+    }
+
+    async fn push(
+        &self,
+        endpoint_arn: &str,
+        notification: &Notification,
+        expires_at: EpochMs,
+    ) -> Result<PushOutcome, PortError> {
+        self.faults.around(self.inner.push(endpoint_arn, notification, expires_at)).await
+    }
+}
+
+#[async_trait]
+impl<P: EventStreams> EventStreams for Failing<P> {
+    async fn send(&self, notification: &Notification) -> Result<(), PortError> {
+        self.faults.around(self.inner.send(notification)).await
+    }
+
+    async fn listen(&self, person: &Person) -> Result<Receiver<Notification>, PortError> {
+        self.faults.around(self.inner.listen(person)).await
     }
 }

@@ -1,7 +1,8 @@
 //! A small HTTP server that answers as documented by OSRM (`docs/http.md`) and Valhalla (matrix API reference), over
 //! roads that are straight lines; and the wrong answers of broken servers and proxies.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -84,12 +85,12 @@ impl RoadServer {
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {
-        *self.shared.behaviour.lock().unwrap() = behaviour;
+        *self.shared.behaviour.lock() = behaviour;
     }
 
     /// Requests so far.
     pub(super) fn asked(&self) -> usize {
-        *self.shared.asked.lock().unwrap()
+        *self.shared.asked.lock()
     }
 }
 
@@ -193,8 +194,8 @@ impl Shared {
         document: &dyn Fn(Vec<Vec<Option<f64>>>) -> Value,
         refused: &Value,
     ) -> Option<Response> {
-        *self.asked.lock().unwrap() += 1;
-        let behaviour = *self.behaviour.lock().unwrap();
+        *self.asked.lock() += 1;
+        let behaviour = *self.behaviour.lock();
         let rows: Vec<Vec<Option<f64>>> = times.iter().map(|time| vec![*time]).collect();
         let json =
             |document: Value| ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response();

@@ -7,7 +7,7 @@ use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::ROUTE_CHUNK_POINTS;
+use dispatch_runtime::adapters::fleet::ROUTE_CHUNK_POINTS;
 use dispatch_runtime::ports::{FleetEntry, FleetPorts, HoldToken, Ping, PingOutcome};
 
 use super::{ago, dispatch, driver, found, free, north, now, ping};
@@ -15,7 +15,7 @@ use crate::support::until;
 
 const RINGS_M: [u32; 3] = [700, 1500, 20_000];
 
-pub async fn a_cold_cache_has_no_answer_until_it_is_filled(fleet: &FleetPorts) {
+pub(super) async fn a_cold_cache_has_no_answer_until_it_is_filled(fleet: &FleetPorts) {
     assert_eq!(fleet.search.nearby(north(0.0), &RINGS_M, 5, now()).await.unwrap(), None);
     fleet.positions.put(&[free(1, 100.0)]).await.unwrap();
     assert_eq!(fleet.search.nearby(north(0.0), &RINGS_M, 5, now()).await.unwrap(), None, "one driver is not the city");
@@ -23,7 +23,7 @@ pub async fn a_cold_cache_has_no_answer_until_it_is_filled(fleet: &FleetPorts) {
     assert_eq!(found(fleet, &RINGS_M, 5).await, [1, 2]);
 }
 
-pub async fn drivers_come_ring_by_ring_and_nearest_first(fleet: &FleetPorts) {
+pub(super) async fn drivers_come_ring_by_ring_and_nearest_first(fleet: &FleetPorts) {
     let entries = [free(3, 1200.0), free(1, 100.0), free(4, 9000.0), free(2, 600.0)];
     fleet.positions.fill(&entries).await.unwrap();
     assert_eq!(found(fleet, &RINGS_M, 1).await, [1]);
@@ -38,7 +38,7 @@ pub async fn drivers_come_ring_by_ring_and_nearest_first(fleet: &FleetPorts) {
     assert!(!first.resting);
 }
 
-pub async fn only_free_drivers_are_found(fleet: &FleetPorts) {
+pub(super) async fn only_free_drivers_are_found(fleet: &FleetPorts) {
     let away = FleetEntry { status: PersonStatus::Inactive, ..free(3, 300.0) };
     fleet.positions.fill(&[free(1, 100.0), free(2, 200.0), away]).await.unwrap();
     fleet.reservations.set_status(&driver(1), PersonStatus::Dispatched, Some(&dispatch(1))).await.unwrap();
@@ -51,7 +51,7 @@ pub async fn only_free_drivers_are_found(fleet: &FleetPorts) {
     assert_eq!(found(fleet, &RINGS_M, 9).await, [2], "a status alone adds no driver");
 }
 
-pub async fn pings_are_recorded_once_and_in_order(fleet: &FleetPorts) {
+pub(super) async fn pings_are_recorded_once_and_in_order(fleet: &FleetPorts) {
     let at = now();
     let riding = FleetEntry { status: PersonStatus::Dispatched, dispatch: Some(dispatch(7)), ..free(2, 200.0) };
     let before = |entry: FleetEntry| FleetEntry { seen_at: EpochMs(at.0 - 1000), ..entry };
@@ -72,7 +72,39 @@ fn stamped(metres: f64, at: EpochMs, phone_at: i64) -> Ping {
     Ping { phone_at: Some(EpochMs(phone_at)), ..ping(1, metres, at) }
 }
 
-pub async fn a_phones_time_orders_its_pings(fleet: &FleetPorts) {
+pub(super) async fn signs_of_life_are_positions_and_becoming_active(fleet: &FleetPorts) {
+    let signs = async |number| fleet.positions.last_signs(&[driver(number)]).await.unwrap()[0];
+    assert_eq!(signs(1).await, None);
+    let before = now();
+    // The position of the table is old, and the cache sees the driver for the first time.
+    let old = FleetEntry { seen_at: ago(3_600_000), ..free(1, 0.0) };
+    fleet.positions.fill(std::slice::from_ref(&old)).await.unwrap();
+    // The clock of the server and of this machine differ by less than this.
+    let is_now = |at: Option<EpochMs>| at.is_some_and(|at| at.0.abs_diff(before.0) < 60_000);
+    assert!(is_now(signs(1).await));
+    assert_eq!(fleet.positions.last_pings(&[driver(1)]).await.unwrap(), [Some(old.seen_at)]);
+    // Becoming active counts again, and being so does not.
+    let gone = FleetEntry { status: PersonStatus::Inactive, ..old.clone() };
+    fleet.positions.put(&[gone]).await.unwrap();
+    fleet.reservations.set_status(&driver(1), PersonStatus::Active, None).await.unwrap();
+    let active = signs(1).await;
+    assert!(is_now(active));
+    fleet.reservations.set_status(&driver(1), PersonStatus::Active, None).await.unwrap();
+    fleet.positions.put(&[old]).await.unwrap();
+    assert!(is_now(signs(1).await));
+}
+
+pub(super) async fn unanswered_offers_in_a_row_are_counted(fleet: &FleetPorts) {
+    use OfferOutcome::{Accepted, Rejected, TimedOut};
+    fleet.positions.fill(&[free(1, 0.0)]).await.unwrap();
+    let mut counts = Vec::new();
+    for outcome in [TimedOut, TimedOut, Rejected, TimedOut, Accepted, TimedOut, TimedOut] {
+        counts.push(fleet.reservations.offer_ended(&driver(1), outcome, 0, now()).await.unwrap());
+    }
+    assert_eq!(counts, [1, 2, 0, 1, 0, 1, 2]);
+}
+
+pub(super) async fn a_phones_time_orders_its_pings(fleet: &FleetPorts) {
     let at = now();
     let later = |ms: u64| at.plus_ms(ms);
     fleet.positions.fill(&[FleetEntry { seen_at: ago(1000), ..free(1, 0.0) }]).await.unwrap();
@@ -94,7 +126,7 @@ pub async fn a_phones_time_orders_its_pings(fleet: &FleetPorts) {
     );
 }
 
-pub async fn a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth(fleet: &FleetPorts) {
+pub(super) async fn a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fifth(fleet: &FleetPorts) {
     let at = now();
     let before = FleetEntry { seen_at: EpochMs(at.0 - 4000), ..free(1, 0.0) };
     fleet.positions.fill(&[before, free(2, 50_000.0)]).await.unwrap();
@@ -117,9 +149,9 @@ pub async fn a_teleport_is_hidden_with_the_second_ping_and_believed_with_the_fif
     assert_eq!(found(fleet, &[45_000], 9).await, [1]);
 }
 
-pub async fn a_hidden_driver_stays_hidden_whatever_the_table_holds(fleet: &FleetPorts) {
-    let at = now();
+pub(super) async fn a_hidden_driver_stays_hidden_whatever_the_table_holds(fleet: &FleetPorts) {
     fleet.positions.fill(&[free(1, 0.0)]).await.unwrap();
+    let at = now();
     let jumps = [ping(1, 40_000.0, at), ping(1, -40_000.0, at), ping(1, 40_000.0, at)];
     assert_eq!(fleet.positions.record(&jumps).await.unwrap(), [(); 3].map(|()| PingOutcome::Implausible));
     fleet.reservations.set_status(&driver(1), PersonStatus::Active, None).await.unwrap();
@@ -134,7 +166,7 @@ pub async fn a_hidden_driver_stays_hidden_whatever_the_table_holds(fleet: &Fleet
     assert!(fleet.reservations.hold(&driver(1), &token, 1000).await.unwrap());
 }
 
-pub async fn a_driver_without_pings_is_dropped(fleet: &FleetPorts) {
+pub(super) async fn a_driver_without_pings_is_dropped(fleet: &FleetPorts) {
     let gone = FleetEntry { seen_at: ago(31_000), ..free(1, 100.0) };
     fleet.positions.fill(&[gone, free(2, 200.0)]).await.unwrap();
     // Pings of other drivers drop a driver who has stopped sending.
@@ -144,7 +176,7 @@ pub async fn a_driver_without_pings_is_dropped(fleet: &FleetPorts) {
     assert_eq!(found(fleet, &RINGS_M, 9).await, [1, 2]);
 }
 
-pub async fn a_hold_belongs_to_one_offer_until_its_release(fleet: &FleetPorts) {
+pub(super) async fn a_hold_belongs_to_one_offer_until_its_release(fleet: &FleetPorts) {
     fleet.positions.fill(&[free(1, 100.0)]).await.unwrap();
     let (ours, theirs) = (HoldToken::for_offer(&dispatch(1), 1), HoldToken::for_offer(&dispatch(2), 1));
     assert!(fleet.reservations.hold(&driver(1), &ours, 60_000).await.unwrap());
@@ -167,7 +199,7 @@ pub async fn a_hold_belongs_to_one_offer_until_its_release(fleet: &FleetPorts) {
     assert!(fleet.reservations.hold(&driver(9), &ours, 60_000).await.unwrap(), "an unknown driver can be held");
 }
 
-pub async fn a_hold_expires(fleet: &FleetPorts) {
+pub(super) async fn a_hold_expires(fleet: &FleetPorts) {
     fleet.positions.fill(&[free(1, 100.0)]).await.unwrap();
     assert!(fleet.reservations.hold(&driver(1), &HoldToken::for_offer(&dispatch(1), 1), 50).await.unwrap());
     let theirs = HoldToken::for_offer(&dispatch(2), 1);
@@ -177,7 +209,7 @@ pub async fn a_hold_expires(fleet: &FleetPorts) {
     .await;
 }
 
-pub async fn a_resting_driver_is_shown_and_not_held(fleet: &FleetPorts) {
+pub(super) async fn a_resting_driver_is_shown_and_not_held(fleet: &FleetPorts) {
     fleet.positions.fill(&[free(1, 100.0), free(2, 200.0)]).await.unwrap();
     fleet.reservations.offer_ended(&driver(1), OfferOutcome::Rejected, 60_000, now()).await.unwrap();
     fleet.reservations.offer_ended(&driver(2), OfferOutcome::Accepted, 0, now()).await.unwrap();
@@ -186,7 +218,7 @@ pub async fn a_resting_driver_is_shown_and_not_held(fleet: &FleetPorts) {
     assert!(!fleet.reservations.hold(&driver(1), &HoldToken::for_offer(&dispatch(1), 1), 1000).await.unwrap());
 }
 
-pub async fn answers_are_counted_for_the_window(fleet: &FleetPorts) {
+pub(super) async fn answers_are_counted_for_the_window(fleet: &FleetPorts) {
     const DAY_MS: i64 = 86_400_000;
     fleet.positions.fill(&[free(1, 100.0)]).await.unwrap();
     for (outcome, at) in [
@@ -200,7 +232,7 @@ pub async fn answers_are_counted_for_the_window(fleet: &FleetPorts) {
     assert_eq!((near[0].acceptance.offered, near[0].acceptance.accepted), (2, 1));
 }
 
-pub async fn the_table_does_not_overwrite_fresher_pings(fleet: &FleetPorts) {
+pub(super) async fn the_table_does_not_overwrite_fresher_pings(fleet: &FleetPorts) {
     fleet.positions.fill(&[free(1, 100.0)]).await.unwrap();
     let old = FleetEntry { seen_at: ago(60_000), status: PersonStatus::Inactive, ..free(1, 5000.0) };
     fleet.positions.put(&[old]).await.unwrap();
@@ -213,7 +245,7 @@ fn point(number: usize) -> RoutePoint {
     RoutePoint { position: north(number as f64), at: EpochMs(1_748_154_600_000).plus_ms(number as u64 * 4000) }
 }
 
-pub async fn a_route_is_returned_in_chunks(fleet: &FleetPorts) {
+pub(super) async fn a_route_is_returned_in_chunks(fleet: &FleetPorts) {
     let id = dispatch(1);
     let push = async |points: &[usize]| {
         let of_id = |number: &usize| (id.clone(), point(*number));
@@ -234,14 +266,14 @@ pub async fn a_route_is_returned_in_chunks(fleet: &FleetPorts) {
     assert_eq!(fleet.routes.tail(&dispatch(2)).await.unwrap().points, []);
 }
 
-pub async fn a_route_with_a_lost_counter_continues_above(fleet: &FleetPorts) {
+pub(super) async fn a_route_with_a_lost_counter_continues_above(fleet: &FleetPorts) {
     // The cache was wiped during the ride: the driver is loaded from the table, on its dispatch.
     let riding = FleetEntry { status: PersonStatus::Dispatched, dispatch: Some(dispatch(1)), ..free(1, 100.0) };
     fleet.positions.put(&[riding]).await.unwrap();
     assert!(fleet.routes.tail(&dispatch(1)).await.unwrap().next_chunk > 1_000_000);
 }
 
-pub async fn a_place_beyond_the_projection_affects_no_other_driver(fleet: &FleetPorts) {
+pub(super) async fn a_place_beyond_the_projection_affects_no_other_driver(fleet: &FleetPorts) {
     let pole = Coordinate::new(89.0, 126.0).unwrap();
     fleet.positions.fill(&[FleetEntry { position: pole, ..free(1, 0.0) }, free(2, 200.0)]).await.unwrap();
     let at = now();

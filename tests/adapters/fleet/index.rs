@@ -8,7 +8,7 @@ use dispatch_core::candidate::DriverSnapshot;
 use dispatch_core::geo::Coordinate;
 use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::indexed_fleet;
+use dispatch_runtime::adapters::fleet::indexed_fleet;
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{DriverSearch, FleetEntry, FleetPorts, Ping, PortError};
 use dispatch_runtime::telemetry::metrics::Metrics;
@@ -24,7 +24,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 /// An indexed fleet and its running sync. Each search first waits until the index holds every write made before it: the
 /// contract is about what is found, not about how many milliseconds later.
 #[derive(Clone)]
-pub struct SyncedIndex {
+pub(super) struct SyncedIndex {
     fleet: FleetPorts,
     metrics: Arc<Metrics>,
     redis: ::redis::aio::MultiplexedConnection,
@@ -32,10 +32,10 @@ pub struct SyncedIndex {
 }
 
 impl SyncedIndex {
-    pub async fn start(server: &RedisFixture) -> Self {
+    pub(super) async fn start(server: &RedisFixture) -> Self {
         let metrics = Arc::new(Metrics::new());
         let clock = Arc::new(SystemClock);
-        let (fleet, sync) = indexed_fleet(&server.connector, seoul(), clock, Arc::clone(&metrics)).unwrap();
+        let (fleet, sync) = indexed_fleet(&server.connector, seoul(), clock, Arc::clone(&metrics));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move { sync.run(&stopped).await });
@@ -43,7 +43,7 @@ impl SyncedIndex {
     }
 
     /// The ports of the fleet, whose searches wait for the sync.
-    pub fn ports(&self) -> FleetPorts {
+    pub(super) fn ports(&self) -> FleetPorts {
         FleetPorts { search: Arc::new(self.clone()), ..self.fleet.clone() }
     }
 

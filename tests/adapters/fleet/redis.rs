@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use dispatch_api::worker_config::CacheConfig;
 use dispatch_core::time::EpochMs;
 use dispatch_http_types::{Notification, NotificationBody, NotificationKind};
+use dispatch_runtime::adapters::fleet::{RedisConnector, RedisFleet};
+use dispatch_runtime::adapters::messaging::RedisEvents;
 use dispatch_runtime::city::parse_timestamp;
-use dispatch_runtime::fleet::{RedisConnector, RedisFleet};
-use dispatch_runtime::messaging::RedisEvents;
 use dispatch_runtime::ports::clock::SystemClock;
 use dispatch_runtime::ports::{EventStreams as _, FleetEntry, FleetPorts, Person, Ping, PortError};
 use dispatch_runtime::telemetry::metrics::Metrics;
@@ -21,7 +21,7 @@ use super::{driver, found, free, memory_fleet, north, now, ping};
 use crate::support::{seoul, until};
 
 /// A running server and the ports on it.
-pub struct RedisFixture {
+pub(super) struct RedisFixture {
     pub fleet: FleetPorts,
     pub connector: RedisConnector,
     client: redis::Client,
@@ -29,20 +29,20 @@ pub struct RedisFixture {
 }
 
 impl RedisFixture {
-    pub async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let server = RedisServer::start().await.expect("redis-server starts");
         let connector = RedisConnector::new(&CacheConfig { url: server.url(), auth_token_env: None }).unwrap();
-        let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock)).unwrap();
+        let fleet = RedisFleet::new(&connector, seoul(), Arc::new(SystemClock));
         let fleet = FleetPorts::new(&Arc::new(fleet));
         let client = redis::Client::open(server.url()).unwrap();
         Self { fleet, connector, client, _server: server }
     }
 
-    pub async fn wipe(&self) {
+    pub(super) async fn wipe(&self) {
         let () = redis::cmd("FLUSHALL").query_async(&mut self.connection().await).await.unwrap();
     }
 
-    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+    pub(super) async fn connection(&self) -> redis::aio::MultiplexedConnection {
         self.client.get_multiplexed_async_connection().await.unwrap()
     }
 }
@@ -170,17 +170,19 @@ async fn a_hanging_or_unreachable_server_is_an_error_in_time_and_not_an_empty_re
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-fn notification(number: usize) -> Notification {
+pub(super) fn notification(number: usize) -> Notification {
     Notification {
         id: number.to_string(),
         recipient: "driver#00001".to_owned(),
         kind: NotificationKind::Offer,
         body: NotificationBody {
             message: "새로운 배차 요청이 있습니다".to_owned(),
-            dispatch_id: "dispatch#00001".to_owned(),
+            dispatch_id: Some("dispatch#00001".to_owned()),
             pickup_address: None,
             destination_address: None,
             estimated_fare: None,
+            metered_fare: None,
+            actual_fare: None,
             estimated_distance: None,
             offer_seq: None,
             timeout_at: None,
@@ -193,7 +195,7 @@ fn notification(number: usize) -> Notification {
 async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
     let server = RedisFixture::start().await;
     let metrics = Arc::new(Metrics::new());
-    let replica = || Arc::new(RedisEvents::new(server.connector.clone(), "seoul", Arc::clone(&metrics)).unwrap());
+    let replica = || Arc::new(RedisEvents::new(server.connector.clone(), "seoul", Arc::clone(&metrics)));
     let (here, there) = (replica(), replica());
     let shutdown = CancellationToken::new();
     let (runner, end) = (Arc::clone(&there), shutdown.clone());
@@ -237,7 +239,7 @@ async fn event_streams_reach_other_replicas_and_come_back_after_a_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_to_a_silent_server_is_replaced() {
     let server = RedisFixture::start().await;
-    let events = RedisEvents::new(server.connector.clone(), "seoul", Arc::new(Metrics::new())).unwrap();
+    let events = RedisEvents::new(server.connector.clone(), "seoul", Arc::new(Metrics::new()));
     let shutdown = CancellationToken::new();
     let end = shutdown.clone();
     let running = tokio::spawn(async move { events.run(&end).await });

@@ -1,16 +1,18 @@
 //! The scenarios of the contract.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use dispatch_core::dispatch::{DispatchStatus, Event, TripEvent, TripTotals};
+use dispatch_core::dispatch::{DispatchStatus, Event, OperationsAction, TripEvent, TripTotals};
 use dispatch_core::geo::{Coordinate, Location};
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
+use dispatch_core::meter::{Bill, ReviewReason};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
 use dispatch_core::time::EpochMs;
 use dispatch_runtime::ports::{
-    ANSWER_KEPT_MS, AvailabilityChange, Commit, CreateOutcome, HELD_MS, IdempotencyState, IdempotentRequest, Owner,
-    Person, StoredAnswer, StoredDispatch, TravelledRoute,
+    ANSWER_KEPT_MS, AvailabilityChange, Commit, CreateOutcome, HELD_MS, IdempotencyState, IdempotentRequest,
+    OpenReview, Owner, Page, Person, StoredAnswer, StoredDispatch, TravelledRoute,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -35,10 +37,10 @@ async fn eventually<T, F: Future<Output = T>>(ask: impl Fn() -> F, wanted: impl 
 }
 
 fn ids(dispatches: &[StoredDispatch]) -> Vec<&str> {
-    dispatches.iter().map(|dispatch| dispatch.item.pk.as_str()).collect()
+    dispatches.iter().map(|dispatch| dispatch.state.id.as_str()).collect()
 }
 
-pub async fn a_request_is_stored_as_specified_and_occupies_its_user(table: &Table) {
+pub(super) async fn a_request_is_stored_as_specified_and_occupies_its_user(table: &Table) {
     let user = table.add_user("user#00001").await;
     table.request("dispatch#00001", &user, start()).await;
     let item = table.item("dispatch#00001", "METADATA").await;
@@ -69,12 +71,12 @@ pub async fn a_request_is_stored_as_specified_and_occupies_its_user(table: &Tabl
     assert_eq!((&profile["GSI1PK"], &profile["GSI1SK"]), (&json!("USER#DISPATCHED"), &json!("REGION#중구#user#00001")));
 }
 
-pub async fn a_repeated_request_meets_the_dispatch_it_made_before(table: &Table) {
+pub(super) async fn a_repeated_request_meets_the_dispatch_it_made_before(table: &Table) {
     let user = table.add_user("user#1").await;
     table.request("dispatch#1", &user, start()).await;
     let again = table.dispatches().create(new_dispatch("dispatch#1", &user, start().plus_ms(500))).await.unwrap();
     let CreateOutcome::Existed(first) = again else { panic!("not recognised") };
-    assert_eq!(first.item.created_at, "2025-05-25T15:30:00+09:00");
+    assert_eq!(first.details.created_at, "2025-05-25T15:30:00+09:00");
     let other = table.add_user("user#2").await;
     let taken = table.dispatches().create(new_dispatch("dispatch#1", &other, start())).await;
     assert!(taken.is_err(), "another user's dispatch is not given away");
@@ -82,7 +84,7 @@ pub async fn a_repeated_request_meets_the_dispatch_it_made_before(table: &Table)
     assert_eq!(profile["currentStatus"]["status"], "ACTIVE");
 }
 
-pub async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
+pub(super) async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
     let user = table.add_user("user#1").await;
     table.request("dispatch#1", &user, start()).await;
     let second = table.dispatches().create(new_dispatch("dispatch#2", &user, start())).await.unwrap();
@@ -96,7 +98,7 @@ pub async fn a_busy_or_unknown_user_gets_no_second_dispatch(table: &Table) {
     }
 }
 
-pub async fn fifty_equal_accepts_store_one(table: &Table) {
+pub(super) async fn fifty_equal_accepts_store_one(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let requested = table.request("dispatch#1", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(1000)).await;
@@ -119,14 +121,14 @@ pub async fn fifty_equal_accepts_store_one(table: &Table) {
     assert_eq!(applied, 1);
     let stored = table.reload(&offered).await;
     assert_eq!((stored.state.status, stored.state.ver), (DispatchStatus::Accepted, offered.state.ver + 1));
-    assert_eq!(stored.item.events.len(), offered.item.events.len() + 1);
+    assert_eq!(stored.details.events.len(), offered.details.events.len() + 1);
     let histories = table.partition("driver#1").await;
     let dispatched = histories.iter().filter(|item| item["SK"].as_str().unwrap().starts_with("DISPATCHED#")).count();
     assert_eq!(dispatched, 1);
 }
 
 /// Steps that change neither status, driver, offer nor any other item: they differ by version only.
-pub async fn of_many_steps_on_one_version_the_first_wins(table: &Table) {
+pub(super) async fn of_many_steps_on_one_version_the_first_wins(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let requested = table.request("dispatch#1", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
@@ -146,13 +148,13 @@ pub async fn of_many_steps_on_one_version_the_first_wins(table: &Table) {
     }
     assert_eq!(applied, 1);
     let stored = table.reload(&accepted).await;
-    assert_eq!((stored.state.ver, stored.item.events.len()), (accepted.state.ver + 1, 4));
+    assert_eq!((stored.state.ver, stored.details.events.len()), (accepted.state.ver + 1, 4));
     let cancel = decide(&accepted, Event::CancelByUser { user }, start().plus_ms(5));
     assert!(matches!(table.commit(&accepted, &cancel).await, Commit::Changed));
     assert_eq!(table.item("user#1", "PROFILE").await["currentStatus"]["status"], "DISPATCHED");
 }
 
-pub async fn two_dispatches_cannot_have_one_driver(table: &Table) {
+pub(super) async fn two_dispatches_cannot_have_one_driver(table: &Table) {
     let driver = table.add_driver("driver#1").await;
     let (first_user, second_user) = (table.add_user("user#1").await, table.add_user("user#2").await);
     let first = table.request("dispatch#1", &first_user, start()).await;
@@ -163,11 +165,11 @@ pub async fn two_dispatches_cannot_have_one_driver(table: &Table) {
     let refused = table.commit(&second, &accept_step(&second, &driver, start().plus_ms(4))).await;
     assert!(matches!(refused, Commit::CompanionRefused));
     let unchanged = table.reload(&second).await;
-    assert!(unchanged.item == second.item, "a refused step leaves no trace");
+    assert!(unchanged.state == second.state && unchanged.details == second.details, "a refused step leaves no trace");
     assert_eq!(table.item("driver#1", "PROFILE").await["currentStatus"]["currentDispatchId"], "dispatch#1");
 }
 
-pub async fn a_changed_dispatch_refuses_a_step_before_its_companions_do(table: &Table) {
+pub(super) async fn a_changed_dispatch_refuses_a_step_before_its_companions_do(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let requested = table.request("dispatch#1", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
@@ -178,7 +180,7 @@ pub async fn a_changed_dispatch_refuses_a_step_before_its_companions_do(table: &
     assert!(matches!(late, Commit::Changed), "the driver is busy too, but with this dispatch");
 }
 
-pub async fn an_unchanged_step_writes_nothing(table: &Table) {
+pub(super) async fn an_unchanged_step_writes_nothing(table: &Table) {
     let user = table.add_user("user#1").await;
     let requested = table.request("dispatch#1", &user, start()).await;
     let before = table.partition("dispatch#1").await;
@@ -188,7 +190,7 @@ pub async fn an_unchanged_step_writes_nothing(table: &Table) {
     assert_eq!(table.partition("dispatch#1").await, before);
 }
 
-pub async fn a_completed_ride_writes_the_specified_items_and_frees_both(table: &Table) {
+pub(super) async fn a_completed_ride_writes_the_specified_items_and_frees_both(table: &Table) {
     let (user, driver) = (table.add_user("user#00001").await, table.add_driver("driver#00001").await);
     let requested = table.request("dispatch#00001", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(30_000)).await;
@@ -200,14 +202,14 @@ pub async fn a_completed_ride_writes_the_specified_items_and_frees_both(table: &
             "PK": "driver#00001", "SK": "DISPATCHED#2025-05-25T15:31:00.000", "EntityType": "DRIVER_STATUS_HISTORY",
             "status": "DISPATCHED", "timestamp": "2025-05-25T15:31:00+09:00", "dispatchId": "dispatch#00001",
             "location": { "lat": 37.5662, "lng": 126.9784, "address": "서울시 중구 명동" },
-            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "STATUS#2025-05-25T15:31:00.000"
+            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "STATUS#2025-05-25T15:31:00.000", "expiresAt": 1_779_690_660
         })
     );
     let pick_up = Event::Trip { driver: driver.clone(), event: TripEvent::PassengerPickedUp };
     let on_board = table.apply(&accepted, &decide(&accepted, pick_up, start().plus_ms(120_000)), None).await;
     assert_eq!(on_board.state.trip_started_at, Some(start().plus_ms(120_000)));
     let totals = TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 };
-    let completed = decide(&on_board, Event::TripCompleted { driver, totals }, start().plus_ms(900_000));
+    let completed = decide(&on_board, Event::TripCompleted { driver, bill: totals.into() }, start().plus_ms(900_000));
     let points = vec![point(37.5662, 126.9784, 300_000), point(37.5655, 126.9785, 600_000)];
     table.apply(&on_board, &completed, Some(TravelledRoute { points })).await;
     the_ended_dispatch_is_as_specified(table).await;
@@ -243,7 +245,7 @@ async fn the_histories_are_as_specified(table: &Table) {
             "PK": "user#00001", "SK": "DISPATCH#2025-05-25T15:45:00.000#dispatch#00001",
             "EntityType": "USER_DISPATCH_HISTORY", "dispatchId": "dispatch#00001",
             "date": "2025-05-25T15:45:00+09:00", "from": "서울시 중구 명동", "to": "서울시 종로구 종로",
-            "fare": 12000, "status": "COMPLETED"
+            "fare": 12000, "status": "COMPLETED", "expiresAt": 1_779_691_500
         })
     );
     assert_eq!(
@@ -252,7 +254,8 @@ async fn the_histories_are_as_specified(table: &Table) {
             "PK": "driver#00001", "SK": "COMPLETED#2025-05-25T15:45:00.000#dispatch#00001",
             "EntityType": "DRIVER_COMPLETED_RIDE", "dispatchId": "dispatch#00001",
             "completedAt": "2025-05-25T15:45:00+09:00", "fare": 12000, "distance": 2500, "duration": 900,
-            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "DISPATCH#2025-05-25T15:45:00.000"
+            "GSI2PK": "DRIVER#driver#00001", "GSI2SK": "DISPATCH#2025-05-25T15:45:00.000",
+            "expiresAt": 1_779_691_500
         })
     );
 }
@@ -271,7 +274,7 @@ async fn both_are_free_again(table: &Table) {
     assert_eq!(keys, (&json!("DRIVER#ACTIVE"), &json!("REGION#종로구#driver#00001")));
 }
 
-pub async fn completed_rides_keep_the_last_twenty(table: &Table) {
+pub(super) async fn completed_rides_keep_the_last_twenty(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     for n in 0..22_u64 {
         table.ride(&format!("dispatch#{n:02}"), &user, &driver, start().plus_ms(n * 1_000_000)).await;
@@ -281,14 +284,14 @@ pub async fn completed_rides_keep_the_last_twenty(table: &Table) {
     assert_eq!((rides.len(), &rides[0], &rides[19]), (20, &json!("dispatch#02"), &json!("dispatch#21")));
 }
 
-pub async fn a_cancelled_dispatch_frees_its_driver_and_user(table: &Table) {
+pub(super) async fn a_cancelled_dispatch_frees_its_driver_and_user(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let requested = table.request("dispatch#1", &user, start()).await;
     let offered = table.offer(&requested, &driver, start().plus_ms(1)).await;
     let accepted = table.accept(&offered, &driver, start().plus_ms(2)).await;
     let cancel = decide(&accepted, Event::CancelByUser { user: user.clone() }, start().plus_ms(3));
     let cancelled = table.apply(&accepted, &cancel, None).await;
-    assert_eq!(cancelled.item.status, DispatchStatus::Cancelled);
+    assert_eq!(cancelled.state.status, DispatchStatus::Cancelled);
     for person in ["user#1", "driver#1"] {
         let profile = table.item(person, "PROFILE").await;
         assert_eq!(profile["currentStatus"]["status"], "ACTIVE", "{person}");
@@ -301,7 +304,7 @@ pub async fn a_cancelled_dispatch_frees_its_driver_and_user(table: &Table) {
     table.request("dispatch#2", &user, start().plus_ms(4)).await;
 }
 
-pub async fn a_user_who_is_elsewhere_does_not_keep_a_dispatch_open(table: &Table) {
+pub(super) async fn a_user_who_is_elsewhere_does_not_keep_a_dispatch_open(table: &Table) {
     let user = table.add_user("user#1").await;
     let first = table.request("dispatch#1", &user, start()).await;
     let cancel = decide(&first, Event::CancelByUser { user: user.clone() }, start().plus_ms(1));
@@ -312,11 +315,11 @@ pub async fn a_user_who_is_elsewhere_does_not_keep_a_dispatch_open(table: &Table
     again.state.ver = cancelled.state.ver + 1;
     table.apply(&cancelled, &again, None).await;
     let profile = table.item("user#1", "PROFILE").await;
-    assert_eq!(profile["currentStatus"]["currentDispatchId"], second.item.pk, "the other dispatch is kept");
+    assert_eq!(profile["currentStatus"]["currentDispatchId"], second.state.id.as_str(), "the other dispatch is kept");
     assert_eq!(profile["currentStatus"]["status"], "DISPATCHED");
 }
 
-pub async fn lists_are_paged_newest_first(table: &Table) {
+pub(super) async fn lists_are_paged_newest_first(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     for n in 1..=5_u64 {
         table.ride(&format!("dispatch#{n}"), &user, &driver, start().plus_ms(n * 1_000_000)).await;
@@ -328,7 +331,7 @@ pub async fn lists_are_paged_newest_first(table: &Table) {
     let newest_first = ["dispatch#6", "dispatch#5", "dispatch#4", "dispatch#3", "dispatch#2", "dispatch#1"];
     assert_eq!(ids(&all.items), newest_first);
     assert_eq!(all.next, None);
-    assert!(all.items[0].item == last.item, "entries are whole dispatches");
+    assert!(all.items[0].state == last.state && all.items[0].details == last.details, "entries are whole dispatches");
 
     for (owner, expected) in [(owner, &newest_first[..]), (Owner::Driver(driver), &newest_first[1..])] {
         let total = expected.len();
@@ -349,14 +352,14 @@ pub async fn lists_are_paged_newest_first(table: &Table) {
     assert!(store.list(&unknown, 5, None).await.unwrap().items.is_empty());
 }
 
-pub async fn a_made_up_page_token_is_refused(table: &Table) {
+pub(super) async fn a_made_up_page_token_is_refused(table: &Table) {
     let owner = Owner::User(UserId::parse("user#1").unwrap());
     for token in ["", "GSI2PK", "2025-05-25T14:30:00.000_dispatch#1"] {
         assert!(table.dispatches().list(&owner, 5, Some(token.to_owned())).await.is_err(), "{token}");
     }
 }
 
-pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
+pub(super) async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
     let driver = table.add_driver("driver#1").await;
     let mut requested = Vec::new();
     for n in 1..=4_u64 {
@@ -368,7 +371,7 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
     let open = |before: EpochMs, limit: u16| {
         let store = store.clone();
         async move {
-            let open = store.open_since_before(before, limit).await.unwrap();
+            let open = store.open_since_before(before, limit, &HashSet::new()).await.unwrap();
             open.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
         }
     };
@@ -381,9 +384,28 @@ pub async fn the_sweeper_sees_old_open_dispatches_only(table: &Table) {
     assert_eq!(open(start().plus_ms(60_000), 2).await, ["dispatch#1", "dispatch#3"]);
     assert_eq!(open(start().plus_ms(3500), 10).await, ["dispatch#1", "dispatch#3"]);
     assert!(open(start(), 10).await.is_empty());
+    let aside = HashSet::from([DispatchId::parse("dispatch#1").unwrap()]);
+    let rest = store.open_since_before(start().plus_ms(60_000), 1, &aside).await.unwrap();
+    assert_eq!(rest, [DispatchId::parse("dispatch#3").unwrap()], "what is set aside takes no place");
 }
 
-pub async fn availability_follows_the_driver_but_not_on_a_dispatch(table: &Table) {
+pub(super) async fn the_sweeper_sees_what_a_wrong_clock_has_dated(table: &Table) {
+    const HOUR_MS: u64 = 3_600_000;
+    let driver = table.add_driver("driver#1").await;
+    let (one, two) = (table.add_user("user#1").await, table.add_user("user#2").await);
+    table.request("dispatch#1", &one, start().plus_ms(HOUR_MS)).await;
+    let requested = table.request("dispatch#2", &two, start()).await;
+    table.offer(&requested, &driver, start().plus_ms(HOUR_MS)).await;
+    let store = table.dispatches();
+    let open = || {
+        let store = store.clone();
+        async move { store.open_since_before(start().plus_ms(60_000), 10, &HashSet::new()).await.unwrap() }
+    };
+    let all = eventually(open, |open| open.len() == 2).await;
+    assert_eq!(all.iter().map(DispatchId::as_str).collect::<Vec<_>>(), ["dispatch#2", "dispatch#1"]);
+}
+
+pub(super) async fn availability_follows_the_driver_but_not_on_a_dispatch(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, DriverId::parse("driver#1").unwrap());
     let profiles = table.profiles();
     let change = |status, at: Location, after_ms| {
@@ -421,7 +443,7 @@ pub async fn availability_follows_the_driver_but_not_on_a_dispatch(table: &Table
     assert!(forced.is_err(), "only a dispatch makes DISPATCHED");
 }
 
-pub async fn profiles_keep_their_status_and_devices(table: &Table) {
+pub(super) async fn profiles_keep_their_status_and_devices(table: &Table) {
     let (user, driver) = (table.add_user("user#1").await, table.add_driver("driver#1").await);
     let profiles = table.profiles();
     let (user_person, driver_person) = (Person::User(user.clone()), Person::Driver(driver.clone()));
@@ -461,7 +483,7 @@ pub async fn profiles_keep_their_status_and_devices(table: &Table) {
     assert!(profiles.drivers(&[]).await.unwrap().is_empty());
 }
 
-pub async fn active_drivers_of_the_district_come_first(table: &Table) {
+pub(super) async fn active_drivers_are_listed_page_by_page(table: &Table) {
     let profiles = table.profiles();
     for n in 1..=6 {
         let driver = table.add_driver(&format!("driver#{n}")).await;
@@ -472,21 +494,46 @@ pub async fn active_drivers_of_the_district_come_first(table: &Table) {
         };
         profiles.set_availability(&driver, status, &place, start().plus_ms(1)).await.unwrap();
     }
-    let active = |region: &'static str, limit: u16| {
-        let profiles = profiles.clone();
-        async move {
-            let drivers = profiles.active_drivers(region, limit).await.unwrap();
-            drivers.into_iter().map(|driver| driver.id.to_string()).collect::<Vec<_>>()
-        }
+    let ids = async |region| {
+        let mut ids: Vec<String> =
+            table.active_drivers(region).await.into_iter().map(|driver| driver.id.to_string()).collect();
+        ids.sort();
+        ids
     };
-    let expected = ["driver#3", "driver#4", "driver#5", "driver#1", "driver#2"];
-    let all = eventually(|| active("종로구", 10), |all| *all == expected).await;
-    assert_eq!(all, expected);
-    assert_eq!(active("종로구", 2).await, ["driver#3", "driver#4"]);
-    assert_eq!(active("강남구", 3).await.len(), 3, "no driver in the district: the rest of the city");
+    let all = eventually(|| ids(None), |all| all.len() == 5).await;
+    assert_eq!(all, ["driver#1", "driver#2", "driver#3", "driver#4", "driver#5"]);
+    assert_eq!(ids(Some("종로구")).await, ["driver#3", "driver#4", "driver#5"]);
+    assert!(ids(Some("강남구")).await.is_empty());
 }
 
-pub async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table: &Table) {
+pub(super) async fn a_driver_who_is_gone_becomes_inactive_unless_it_has_reported(table: &Table) {
+    let profiles = table.profiles();
+    let id = table.add_driver("driver#1").await;
+    let known = profiles.drivers(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    profiles.set_availability(&id, PersonStatus::Active, &jongno(), start().plus_ms(60_000)).await.unwrap();
+    let later = start().plus_ms(600_000);
+    assert!(!profiles.deactivate(&known, later).await.unwrap(), "it has reported since");
+
+    let known = profiles.drivers(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    assert!(profiles.deactivate(&known, later).await.unwrap());
+    let gone = profiles.drivers(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    assert_eq!(gone.current_status.status, PersonStatus::Inactive);
+    assert_eq!(gone.current_status.located_at, known.current_status.located_at, "the last position stays");
+    let items = table.partition("driver#1").await;
+    let entry = items.iter().find(|item| item["SK"] == "INACTIVE#2025-05-25T15:40:00.000").expect("a history entry");
+    assert_eq!(entry["EntityType"], "DRIVER_STATUS_HISTORY");
+    assert!(!profiles.deactivate(&known, later).await.unwrap(), "once");
+
+    let user = table.add_user("user#1").await;
+    profiles.set_availability(&id, PersonStatus::Active, &jongno(), later).await.unwrap();
+    let known = profiles.drivers(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    let requested = table.request("dispatch#1", &user, later).await;
+    let offered = table.offer(&requested, &id, later.plus_ms(1)).await;
+    table.accept(&offered, &id, later.plus_ms(2)).await;
+    assert!(!profiles.deactivate(&known, later.plus_ms(3)).await.unwrap(), "it is on a dispatch");
+}
+
+pub(super) async fn route_chunks_are_read_in_order_and_written_twice_without_harm(table: &Table) {
     let id = DispatchId::parse("dispatch#1").unwrap();
     let store = table.dispatches();
     let first = [point(37.5662, 126.9784, 4000), point(37.5655, 126.9785, 8000)];
@@ -507,7 +554,7 @@ fn keyed(asked: &str, holder: &str) -> IdempotentRequest {
     IdempotentRequest { key: "0a".repeat(32), asked: asked.to_owned(), holder: holder.to_owned() }
 }
 
-pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table: &Table) {
+pub(super) async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table: &Table) {
     let (answers, begin) = (table.answers(), start());
     let first = keyed("a", "1");
     assert!(matches!(answers.begin(&first, begin).await.unwrap(), IdempotencyState::New));
@@ -547,4 +594,69 @@ pub async fn an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute(table:
     assert_eq!(item["EntityType"], "ANSWER");
     let seconds = tomorrow.plus_ms(ANSWER_KEPT_MS).0 / 1000;
     assert_eq!(item["expiresAt"].as_f64(), Some(seconds as f64), "what DynamoDB's time to live reads");
+}
+
+pub(super) async fn rides_under_review_are_listed_oldest_first_until_they_are_reviewed(table: &Table) {
+    let reason = ReviewReason::TooFast;
+    let mut rides = Vec::new();
+    for number in 1..=3_u64 {
+        let (user, driver) =
+            (table.add_user(&format!("user#{number}")).await, table.add_driver(&format!("driver#{number}")).await);
+        let requested = table.request(&format!("dispatch#{number}"), &user, start()).await;
+        let offered = table.offer(&requested, &driver, start()).await;
+        let accepted = table.accept(&offered, &driver, start()).await;
+        let pick_up = Event::Trip { driver: driver.clone(), event: TripEvent::PassengerPickedUp };
+        let on_board = table.apply(&accepted, &decide(&accepted, pick_up, start()), None).await;
+        let totals = TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 };
+        let bill = Bill { review: Some(reason), metered_fare: None, ..totals.into() };
+        let completed = decide(&on_board, Event::TripCompleted { driver, bill }, start().plus_ms(number * 1000));
+        rides.push(table.apply(&on_board, &completed, None).await);
+    }
+    let item = table.item("dispatch#1", "REVIEW").await;
+    assert_eq!((&item["EntityType"], &item["reason"]), (&json!("DISPATCH_REVIEW"), &json!("TOO_FAST")));
+    let open = async |limit, after| table.dispatches().reviews(limit, after).await.unwrap();
+    let listed = |page: &Page<OpenReview>| -> Vec<String> {
+        page.items.iter().map(|it| it.stored.state.id.to_string()).collect()
+    };
+    let first = eventually(|| open(2, None), |page| page.next.is_some()).await;
+    assert_eq!(listed(&first), ["dispatch#1", "dispatch#2"]);
+    assert_eq!(first.items[0].requested_at, "2025-05-25T15:30:01.000");
+    assert!(first.items.iter().all(|it| it.stored.state.review == Some(reason)));
+    let rest = open(2, first.next).await;
+    assert_eq!((listed(&rest), rest.next), (vec!["dispatch#3".to_owned()], None));
+    let action = OperationsAction::CloseReview;
+    let close = Event::ByOperations { action, note: "console: 확인".to_owned() };
+    let closed = table.apply(&rides[0], &decide(&rides[0], close, start().plus_ms(9000)), None).await;
+    assert_eq!(closed.state.review, None);
+    let left = eventually(|| open(10, None), |page| page.items.len() == 2).await;
+    assert_eq!(listed(&left), ["dispatch#2", "dispatch#3"]);
+}
+
+pub(super) async fn rides_without_a_change_are_found_and_others_are_not(table: &Table) {
+    let mut drivers = Vec::new();
+    for number in 1..=3 {
+        let (user, driver) =
+            (table.add_user(&format!("user#{number}")).await, table.add_driver(&format!("driver#{number}")).await);
+        let requested = table.request(&format!("dispatch#{number}"), &user, start()).await;
+        let offered = table.offer(&requested, &driver, start()).await;
+        if number < 3 {
+            let accepted = table.accept(&offered, &driver, start()).await;
+            let event = Event::Trip { driver: driver.clone(), event: TripEvent::PassengerPickedUp };
+            table.apply(&accepted, &decide(&accepted, event, start().plus_ms(number * 100_000)), None).await;
+        }
+        drivers.push(driver);
+    }
+    let none = HashSet::new();
+    let found = async |after_ms| {
+        let rides = table.dispatches().rides_unchanged_since(start().plus_ms(after_ms), &none).await.unwrap();
+        rides.into_iter().map(|ride| (ride.id.to_string(), ride.driver)).collect::<Vec<_>>()
+    };
+    let ride = |number: usize| (format!("dispatch#{number}"), Some(drivers[number - 1].clone()));
+    let both = eventually(|| found(200_000), |rides| rides.len() == 2).await;
+    assert_eq!(both, [ride(1), ride(2)], "the third one is still requested");
+    assert_eq!(found(199_000).await, [ride(1)]);
+    assert_eq!(found(99_000).await, []);
+    let except = HashSet::from([DispatchId::parse("dispatch#1").unwrap()]);
+    let rides = table.dispatches().rides_unchanged_since(start().plus_ms(200_000), &except).await.unwrap();
+    assert_eq!(rides.len(), 1);
 }

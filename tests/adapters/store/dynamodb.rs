@@ -1,6 +1,6 @@
 //! The table in DynamoDB, and behaviour that only a real table shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::Client;
@@ -12,8 +12,8 @@ use aws_sdk_dynamodb::types::{
 use dispatch_core::dispatch::Event;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::PersonStatus;
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::ports::{DispatchStore as _, ProfileStore as _};
-use dispatch_runtime::store::DynamoStore;
 use dispatch_tests::ministack::{Ministack, REGION};
 use serde_json::json;
 
@@ -22,14 +22,14 @@ use super::table::{Table, decide, driver_profile, myeongdong, new_dispatch, star
 use crate::support::seoul;
 
 /// A running emulator.
-pub struct Aws {
+pub(crate) struct Aws {
     client: Client,
     tables: AtomicU32,
     ministack: Ministack,
 }
 
 impl Aws {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let ministack = Ministack::start().await.expect("ministack starts");
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -40,12 +40,12 @@ impl Aws {
         Self { client: Client::from_conf(config), tables: AtomicU32::new(0), ministack }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         self.ministack.endpoint()
     }
 
     /// Creates a table with the keys, indexes and stream of the CloudFormation template.
-    pub async fn table(&self, gsi1_shards: u16) -> Table {
+    pub(crate) async fn table(&self, gsi1_shards: u16) -> Table {
         let name = format!("dispatch-{}", self.tables.fetch_add(1, Ordering::Relaxed));
         let stream =
             StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
@@ -153,12 +153,12 @@ async fn shards_spread_what_readers_bring_together(table: &Table) {
         store.set_availability(&driver, PersonStatus::Active, &myeongdong(), start()).await.unwrap();
     }
     assert!(partitions.len() > 1, "{partitions:?}");
-    let open = store.open_since_before(start().plus_ms(1000), 12).await.unwrap();
+    let open = store.open_since_before(start().plus_ms(1000), 12, &HashSet::new()).await.unwrap();
     let expected: Vec<String> = (0..12).map(|n| format!("dispatch#{n:02}")).collect();
     assert_eq!(open.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
-    assert_eq!(store.active_drivers("중구", 100).await.unwrap().len(), 12);
+    assert_eq!(table.active_drivers(Some("중구")).await.len(), 12);
     let first = store.load(&open[0]).await.unwrap().unwrap();
     let cancel = decide(&first, Event::CancelByUser { user: first.state.user.clone() }, start().plus_ms(2000));
     table.apply(&first, &cancel, None).await;
-    assert_eq!(store.open_since_before(start().plus_ms(1000), 12).await.unwrap().len(), 11);
+    assert_eq!(store.open_since_before(start().plus_ms(1000), 12, &HashSet::new()).await.unwrap().len(), 11);
 }

@@ -10,11 +10,11 @@ use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::route::RoutePoint;
+use dispatch_runtime::adapters::store::DynamoStore;
 use dispatch_runtime::ports::{
     AvailabilityChange, Commit, CreateOutcome, DispatchStore as _, IdempotencyState, IdempotencyStore as _,
     IdempotentRequest, Person, ProfileStore as _, StoredAnswer,
 };
-use dispatch_runtime::store::DynamoStore;
 use dispatch_tests::recorder::{Fate, Recorder};
 
 use super::dynamo_table::DynamoTable;
@@ -69,7 +69,7 @@ async fn a_write_whose_answer_is_lost_is_found_to_be_ours() {
     assert_eq!(accepted.state.status, DispatchStatus::Accepted);
     assert!(proxy.calls().len() > 2, "the answer was lost");
     let stored = table.reload(&accepted).await;
-    assert_eq!(stored.item.events.len(), 3, "nothing was written twice");
+    assert_eq!(stored.details.events.len(), 3, "nothing was written twice");
 }
 
 #[tokio::test]

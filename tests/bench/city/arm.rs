@@ -6,7 +6,7 @@ use crate::model::specification_policy;
 
 /// A way of dispatching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Arm {
+pub(crate) enum Arm {
     /// The specification's algorithm, literally: all active drivers are read from the table, then asked one after the
     /// other, 120 s each.
     A,
@@ -24,7 +24,7 @@ pub enum Arm {
 
 /// Where an arm searches for drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// GSI1.
     Table,
     /// One Redis.
@@ -34,10 +34,10 @@ pub enum Source {
 }
 
 impl Arm {
-    pub const ALL: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
+    pub(crate) const ALL: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
 
     /// The name in tables and plots.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::A => "A: specification, table",
             Self::B => "B: specification, Redis",
@@ -48,7 +48,7 @@ impl Arm {
         }
     }
 
-    pub fn source(self) -> Source {
+    pub(crate) fn source(self) -> Source {
         match self {
             Self::A => Source::Table,
             Self::B => Source::Redis,
@@ -57,17 +57,17 @@ impl Arm {
     }
 
     /// Whether the arm follows the specification literally.
-    pub fn is_literal(self) -> bool {
+    pub(crate) fn is_literal(self) -> bool {
         matches!(self, Self::A | Self::B)
     }
 
     /// Whether the arm reserves a driver before the offer.
-    pub fn reserves(self) -> bool {
+    pub(crate) fn reserves(self) -> bool {
         matches!(self, Self::C | Self::D | Self::E)
     }
 
     /// The rules of the arm. Automatic acceptance is off, so that drivers answer all arms alike.
-    pub fn policy(self) -> DispatchPolicy {
+    pub(crate) fn policy(self) -> DispatchPolicy {
         let ours = DispatchPolicy { auto_accept: false, ..DispatchPolicy::default() };
         match self {
             Self::A | Self::B => specification_policy(),

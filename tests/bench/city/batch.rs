@@ -16,7 +16,7 @@ const LOOKED_AT_PER_CANDIDATE: usize = 4;
 
 impl World<'_> {
     /// Closes the window and gives each collected request its candidates.
-    pub fn close_window(&mut self) {
+    pub(super) fn close_window(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
         let open: Vec<u32> = gathered.into_iter().filter(|number| self.waits(*number)).collect();
         let (requests, ranked): (Vec<Request>, Vec<Vec<Candidate>>) =

@@ -16,7 +16,7 @@ const POLL_MS: u64 = 20_000;
 
 /// Calls and capacity units.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Bill {
+pub(super) struct Bill {
     /// DynamoDB calls that read.
     pub reads: f64,
     /// DynamoDB calls that write.
@@ -57,13 +57,13 @@ impl Bill {
 
 /// The end of an offer without a ride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRide {
+pub(super) enum NoRide {
     Rejected,
     TimedOut,
 }
 
 /// Stores a request: the dispatch with its two indexes, and the user, whose partition in GSI1 changes.
-pub fn request_stored(arm: Arm, bill: &mut Bill) {
+pub(super) fn request_stored(arm: Arm, bill: &mut Bill) {
     if arm.is_literal() {
         // GetItem of the user, PutItem, UpdateItem.
         bill.read(1.0, 1.0);
@@ -76,7 +76,7 @@ pub fn request_stored(arm: Arm, bill: &mut Bill) {
 }
 
 /// Finishes a search. The specification also reads the recent answers of the five best.
-pub fn searched(arm: Arm, calls: f64, read_units: f64, bill: &mut Bill) {
+pub(super) fn searched(arm: Arm, calls: f64, read_units: f64, bill: &mut Bill) {
     bill.read(calls, read_units);
     if arm.is_literal() {
         bill.read(5.0, 2.5);
@@ -89,7 +89,7 @@ fn receive_and_delete(messages: f64, bill: &mut Bill) {
 }
 
 /// Makes offers with one write, to one driver or several.
-pub fn offered(arm: Arm, drivers: f64, bill: &mut Bill) {
+pub(super) fn offered(arm: Arm, drivers: f64, bill: &mut Bill) {
     bill.write(1.0, 2.0);
     // The message of the timer or, in the specification, of the answer; and the push.
     bill.sqs += 1.0;
@@ -113,7 +113,7 @@ fn notify_both(bill: &mut Bill) {
 }
 
 /// Ends an offer without a ride, `after_ms` after it was made.
-pub fn no_ride(arm: Arm, how: NoRide, after_ms: u64, bill: &mut Bill) {
+pub(super) fn no_ride(arm: Arm, how: NoRide, after_ms: u64, bill: &mut Bill) {
     bill.write(1.0, 2.0);
     if arm.is_literal() {
         wait_for_answer(after_ms, bill);
@@ -128,7 +128,7 @@ pub fn no_ride(arm: Arm, how: NoRide, after_ms: u64, bill: &mut Bill) {
 
 /// Accepts an offer, `after_ms` after it was made: the dispatch leaves `DISPATCH#REQUESTED`, the driver leaves
 /// `DRIVER#ACTIVE`, and the driver's history gets an entry.
-pub fn accepted(arm: Arm, after_ms: u64, bill: &mut Bill) {
+pub(super) fn accepted(arm: Arm, after_ms: u64, bill: &mut Bill) {
     if arm.is_literal() {
         wait_for_answer(after_ms, bill);
         bill.write(1.0, 3.0);
@@ -144,7 +144,7 @@ pub fn accepted(arm: Arm, after_ms: u64, bill: &mut Bill) {
 }
 
 /// Ends a request without a ride.
-pub fn closed(arm: Arm, bill: &mut Bill) {
+pub(super) fn closed(arm: Arm, bill: &mut Bill) {
     if arm.is_literal() {
         bill.write(1.0, 3.0);
         bill.write(1.0, 2.0);
@@ -159,7 +159,7 @@ pub fn closed(arm: Arm, bill: &mut Bill) {
 
 /// Stores the pings of a ride, one every four seconds, as in the specification: each is appended to `route` of the
 /// dispatch.
-pub fn route_literally(pings: u32, bill: &mut Bill) {
+pub(super) fn route_literally(pings: u32, bill: &mut Bill) {
     /// Size of a dispatch without its route, bytes.
     const ITEM: u32 = 900;
     /// Size of a route point, bytes.
@@ -172,7 +172,7 @@ pub fn route_literally(pings: u32, bill: &mut Bill) {
 }
 
 /// Stores the pings of a ride in chunks of sixty. The simplified route is part of the write that ends the ride.
-pub fn route_in_chunks(pings: u32, bill: &mut Bill) {
+pub(super) fn route_in_chunks(pings: u32, bill: &mut Bill) {
     /// Points of a chunk.
     const CHUNK: u32 = 60;
     /// Write units of a chunk, which is in no index.

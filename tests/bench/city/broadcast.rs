@@ -13,7 +13,7 @@ const LOOKED_AT: usize = 40;
 
 impl World<'_> {
     /// Handles an event of a request.
-    pub fn broadcast(&mut self, what: What) {
+    pub(super) fn broadcast(&mut self, what: What) {
         match what {
             What::Look(number) if !self.requests[number as usize].is_closed() => self.ask_five(number),
             What::Answer { request, driver, offer, answer } => self.five_answer(request, driver, (offer, answer)),

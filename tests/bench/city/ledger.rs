@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A ride or an offer of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interval {
+pub(super) struct Interval {
     pub driver: u32,
     /// Start, ms.
     pub from: u64,
@@ -14,7 +14,7 @@ pub struct Interval {
 
 /// All rides and offers of a run.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     pub rides: Vec<Interval>,
     offers: Vec<Interval>,
     acceptances: BTreeMap<u32, u32>,
@@ -22,37 +22,37 @@ pub struct Ledger {
 
 impl Ledger {
     /// Records an offer; returns the index of the entry.
-    pub fn offer(&mut self, driver: u32, from: u64) -> usize {
+    pub(super) fn offer(&mut self, driver: u32, from: u64) -> usize {
         self.offers.push(Interval { driver, from, to: u64::MAX });
         self.offers.len() - 1
     }
 
     /// Records the end of an offer.
-    pub fn offer_over(&mut self, entry: usize, at: u64) {
+    pub(super) fn offer_over(&mut self, entry: usize, at: u64) {
         if let Some(offer) = self.offers.get_mut(entry) {
             offer.to = at;
         }
     }
 
     /// Records the acceptance of a request.
-    pub fn accepted(&mut self, request: u32) {
+    pub(super) fn accepted(&mut self, request: u32) {
         *self.acceptances.entry(request).or_default() += 1;
     }
 
     /// Ends all open offers at the end of the run.
-    pub fn close(&mut self, at: u64) {
+    pub(super) fn close(&mut self, at: u64) {
         for offer in self.offers.iter_mut().filter(|offer| offer.to == u64::MAX) {
             offer.to = at;
         }
     }
 
     /// Number of overlapping rides of one driver and of requests that were accepted twice.
-    pub fn violations(&self) -> usize {
+    pub(super) fn violations(&self) -> usize {
         overlaps(&self.rides) + self.acceptances.values().filter(|count| **count > 1).count()
     }
 
     /// Number of offers to a driver who had another open offer.
-    pub fn offers_at_once(&self) -> usize {
+    pub(super) fn offers_at_once(&self) -> usize {
         overlaps(&self.offers)
     }
 }

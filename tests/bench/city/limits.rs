@@ -7,7 +7,7 @@ use crate::search::Costs;
 /// A token bucket that may be overdrawn: the next caller waits for the debt, as in DynamoDB, which answers a page and
 /// charges for it afterwards.
 #[derive(Debug, Clone)]
-pub struct TokenBucket {
+pub(super) struct TokenBucket {
     per_s: f64,
     /// Tokens at the time `at`, at most those of one second.
     level: f64,
@@ -16,7 +16,7 @@ pub struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket.
-    pub fn full(per_s: f64) -> Self {
+    pub(super) fn full(per_s: f64) -> Self {
         Self { per_s, level: per_s, at: 0 }
     }
 
@@ -27,7 +27,7 @@ impl TokenBucket {
     }
 
     /// Takes tokens, even if they are not available; returns whether they were.
-    pub fn take(&mut self, tokens: f64, now: u64) -> bool {
+    pub(super) fn take(&mut self, tokens: f64, now: u64) -> bool {
         self.fill(now);
         let available = self.level >= tokens.min(self.per_s);
         self.level -= tokens;
@@ -49,7 +49,7 @@ fn ceil_ms(ms: f64) -> u64 {
 
 /// A search of a baseline.
 #[derive(Debug, Clone, Copy)]
-pub struct Begun {
+pub(super) struct Begun {
     /// Time of the answer, ms.
     pub answered_at: u64,
     pub calls: f64,
@@ -57,7 +57,7 @@ pub struct Begun {
 }
 
 /// The source that all searches of a baseline share.
-pub struct Shared {
+pub(super) struct Shared {
     source: Source,
     costs: Costs,
     partition: TokenBucket,
@@ -65,12 +65,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(source: Source, costs: Costs) -> Self {
+    pub(super) fn new(source: Source, costs: Costs) -> Self {
         Self { source, costs, partition: TokenBucket::full(PARTITION_READ_UNITS), free_at: 0 }
     }
 
     /// Time until the next search can start, ms.
-    pub fn wait_ms(&mut self, active: usize, now: u64) -> u64 {
+    pub(super) fn wait_ms(&mut self, active: usize, now: u64) -> u64 {
         match self.source {
             Source::Table => self.partition.wait_ms(self.read_units(active), now),
             Source::Redis | Source::Index => self.free_at.saturating_sub(now),
@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// Starts a search over a number of active drivers.
-    pub fn begin(&mut self, active: usize, now: u64) -> Begun {
+    pub(super) fn begin(&mut self, active: usize, now: u64) -> Begun {
         let drivers = active as f64;
         match self.source {
             Source::Table => {

@@ -14,7 +14,7 @@ const SOON_S: f64 = 30.0;
 
 /// A figure of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Metric {
+pub(crate) enum Metric {
     /// Share of requests that were accepted.
     Served,
     /// Share of requests whose rider gave up.
@@ -71,7 +71,7 @@ pub enum Metric {
 
 impl Metric {
     /// The value as text.
-    pub fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Served | Self::Soon | Self::GaveUp => percent(value),
             _ => number(value),
@@ -79,10 +79,10 @@ impl Metric {
     }
 }
 
-pub type Outcome = BTreeMap<Metric, f64>;
+pub(super) type Outcome = BTreeMap<Metric, f64>;
 
 /// The figures of a finished run.
-pub fn of(world: &World<'_>) -> Outcome {
+pub(super) fn of(world: &World<'_>) -> Outcome {
     let counted: Vec<_> =
         (0..).zip(&world.requests).filter(|(number, _)| world.counts(*number)).map(|(_, request)| request).collect();
     let served: Vec<_> = counted.iter().filter(|request| request.accepted_at.is_some()).collect();

@@ -8,7 +8,7 @@ use dispatch_core::dispatch::{
 use dispatch_core::ids::DriverId;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::index::NearestQuery;
+use dispatch_runtime::adapters::fleet::index::NearestQuery;
 
 use super::arm::{Arm, Source};
 use super::bill::{self, NoRide};
@@ -21,13 +21,13 @@ const LOOKED_AT_WIDE: usize = 200;
 const HOLD_GRACE_MS: u64 = 5_000;
 
 /// The number of a driver of this city.
-pub fn number_of(id: &DriverId) -> u32 {
+pub(super) fn number_of(id: &DriverId) -> u32 {
     id.suffix().parse().unwrap_or(u32::MAX)
 }
 
 impl World<'_> {
     /// Handles an event of a request.
-    pub fn one_by_one(&mut self, what: What) {
+    pub(super) fn one_by_one(&mut self, what: What) {
         match what {
             What::Look(number) => self.drive(number, Event::Wake),
             What::Searched(number) => {
@@ -63,7 +63,7 @@ impl World<'_> {
     }
 
     /// Applies an event and the events that follow from it, as the engine does.
-    pub fn drive(&mut self, number: u32, event: Event) {
+    pub(super) fn drive(&mut self, number: u32, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let policy = self.policy.clone();
@@ -187,7 +187,7 @@ impl World<'_> {
     }
 
     /// Starts waiting searches as far as the source's limits allow, and drops those of requests that have ended.
-    pub fn start_searches(&mut self) {
+    pub(super) fn start_searches(&mut self) {
         self.searching = false;
         while let Some(number) = self.waiting.front().copied() {
             if self.requests[number as usize].is_closed() {
@@ -211,7 +211,7 @@ impl World<'_> {
     }
 
     /// The candidates of the arm, best first.
-    pub fn candidates(&self, number: u32) -> Vec<CandidateRef> {
+    pub(super) fn candidates(&self, number: u32) -> Vec<CandidateRef> {
         let search = self.wanted(number);
         let narrow = usize::from(self.policy.max_candidates) * LOOKED_AT_PER_CANDIDATE + search.asked.len();
         for enough in [narrow, LOOKED_AT_WIDE] {
@@ -225,7 +225,7 @@ impl World<'_> {
     }
 
     /// The search of a request.
-    pub fn wanted(&self, number: u32) -> Search {
+    pub(super) fn wanted(&self, number: u32) -> Search {
         let dispatch = &self.requests[number as usize].dispatch;
         Search {
             pickup: dispatch.pickup,
@@ -235,7 +235,7 @@ impl World<'_> {
     }
 
     /// The nearest free drivers. All drivers ping, so no position is stale.
-    pub fn nearby(&self, search: &Search, enough: usize) -> Vec<DriverSnapshot> {
+    pub(super) fn nearby(&self, search: &Search, enough: usize) -> Vec<DriverSnapshot> {
         let now = self.epoch();
         let wanted = NearestQuery { center: search.pickup, within: self.farthest(), enough };
         self.index.nearest(wanted, |_| true).into_iter().map(|found| found.driver.snapshot(found.id, now)).collect()

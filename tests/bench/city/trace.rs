@@ -27,7 +27,7 @@ const PICKUP_S: f64 = 200.0;
 
 /// How long riders wait before they give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitTolerance {
+pub(super) enum WaitTolerance {
     /// Kakao's figures: 9.8 % have given up after 15 s, 28.8 % after 18 s, and so on.
     Short,
     /// The same curve, four times slower.
@@ -54,7 +54,7 @@ impl WaitTolerance {
 
 /// The parameters of a city and its traffic.
 #[derive(Debug, Clone, Copy)]
-pub struct Scenario {
+pub(super) struct Scenario {
     /// The name in tables.
     pub name: &'static str,
     /// Drivers on duty.
@@ -70,19 +70,19 @@ pub struct Scenario {
 
 impl Scenario {
     /// Start of the counted time, ms.
-    pub fn counted_from(&self) -> u64 {
+    pub(super) fn counted_from(&self) -> u64 {
         u64::from(self.warm_up_s) * 1000
     }
 
     /// End of the counted time, ms.
-    pub fn counted_to(&self) -> u64 {
+    pub(super) fn counted_to(&self) -> u64 {
         self.counted_from() + u64::from(self.counted_s) * 1000
     }
 }
 
 /// A request of the trace.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestPlan {
+pub(super) struct RequestPlan {
     /// Time of the request, ms.
     pub at: u64,
     pub pickup: Coordinate,
@@ -96,7 +96,7 @@ pub struct RequestPlan {
 }
 
 /// A request that was just stored.
-pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &DispatchPolicy) -> Dispatch {
+pub(super) fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &DispatchPolicy) -> Dispatch {
     let created_at = EpochMs(i64::try_from(plan.at).unwrap_or(i64::MAX));
     Dispatch {
         id,
@@ -115,11 +115,12 @@ pub fn new_dispatch(id: DispatchId, user: UserId, plan: &RequestPlan, policy: &D
         },
         last_trip_event: None,
         trip_started_at: None,
+        review: None,
     }
 }
 
 /// The traffic of one scenario and one seed.
-pub struct Trace {
+pub(super) struct Trace {
     seed: u64,
     /// Requests by time.
     pub requests: Vec<RequestPlan>,
@@ -131,14 +132,14 @@ pub struct Trace {
 
 /// A driver's answer to an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     Accept,
     Reject,
 }
 
 impl Trace {
     /// Draws the traffic.
-    pub fn of(seoul: &Seoul, scenario: &Scenario, seed: u64) -> Self {
+    pub(super) fn of(seoul: &Seoul, scenario: &Scenario, seed: u64) -> Self {
         const SAMPLE: u32 = 2_000;
         /// Requests continue after the counted time, so that its last requests find the same traffic as the first ones.
         const BEHIND_MS: u64 = 120_000;
@@ -160,7 +161,7 @@ impl Trace {
 
     /// A driver's answer to an offer of a request and its delay, ms; equal for all arms. `None` if the driver does not
     /// answer.
-    pub fn answer(&self, request: u32, driver: u32) -> Option<(Answer, u64)> {
+    pub(super) fn answer(&self, request: u32, driver: u32) -> Option<(Answer, u64)> {
         let mut dice = Dice::for_actor(self.seed.wrapping_add(u64::from(driver + 1) << 32), Actor::Request(request));
         let choice = dice.unit();
         let delay_ms = millis(dice.log_normal(ANSWER_S.0, ANSWER_S.1));
@@ -197,7 +198,7 @@ fn request(seoul: &Seoul, scenario: &Scenario, seed: u64, number: u32) -> Reques
 }
 
 /// Time to the pickup, ms: the straight line times the road factor, at the city's average speed.
-pub fn pickup_ms(driver: Coordinate, pickup: Coordinate) -> u64 {
+pub(super) fn pickup_ms(driver: Coordinate, pickup: Coordinate) -> u64 {
     u64::from(FareTable::default().estimate(driver, pickup, LOCAL_MINUTE).duration_s) * 1000
 }
 

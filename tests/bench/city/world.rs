@@ -10,7 +10,7 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::person::PersonStatus;
 use dispatch_core::policy::DispatchPolicy;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::fleet::index::{DriverIndex, LiveDriver};
+use dispatch_runtime::adapters::fleet::index::{DriverIndex, LiveDriver};
 use dispatch_simulator::map::Car;
 use dispatch_simulator::random::{Actor, Dice};
 
@@ -24,7 +24,7 @@ use crate::search::Costs;
 use crate::seoul::{Seoul, driver_id, free_driver};
 
 /// Time from a stored change to its stream record, ms.
-pub const STREAM_MS: u64 = 300;
+pub(super) const STREAM_MS: u64 = 300;
 /// Time from an offer to the driver's screen, ms.
 const PUSH_MS: u64 = 300;
 /// Time between two pings of a driver, ms.
@@ -32,11 +32,11 @@ const PING_MS: u64 = 4_000;
 /// Drivers ping in this number of groups, spread evenly over the time.
 const PING_SLOTS: u32 = 40;
 /// Window of the batched arm, ms.
-pub const WINDOW_MS: u64 = 2_000;
+pub(super) const WINDOW_MS: u64 = 2_000;
 
 /// An event of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub(super) enum What {
     /// One group of the free drivers pings.
     Ping(u32),
     /// A rider requests a ride.
@@ -61,13 +61,13 @@ pub enum What {
 
 /// An answer, and when the driver saw the offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Answered {
+pub(super) struct Answered {
     pub accepts: bool,
     /// Time at which the offer was on the driver's screen, ms.
     pub seen_at: u64,
 }
 
-pub struct Driver {
+pub(super) struct Driver {
     pub id: DriverId,
     car: Car,
     /// Start of the current ride, ms.
@@ -79,7 +79,7 @@ pub struct Driver {
     pub offers: u32,
 }
 
-pub struct Request {
+pub(super) struct Request {
     pub plan: RequestPlan,
     /// The dispatch that `step` decides on. The broadcast arm, which `step` does not support, uses its status and its
     /// list of asked drivers.
@@ -107,14 +107,14 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed_at.is_some()
     }
 }
 
 /// The parameters of a run.
 #[derive(Clone, Copy)]
-pub struct Setup<'a> {
+pub(super) struct Setup<'a> {
     pub arm: Arm,
     pub scenario: &'a Scenario,
     pub seoul: &'a Seoul,
@@ -124,7 +124,7 @@ pub struct Setup<'a> {
 }
 
 /// The state of a run.
-pub struct World<'a> {
+pub(super) struct World<'a> {
     pub setup: Setup<'a>,
     /// The rules of the arm.
     pub policy: DispatchPolicy,
@@ -160,7 +160,7 @@ pub struct World<'a> {
 
 /// A partition of GSI1.
 #[derive(Clone, Copy)]
-pub enum Partition {
+pub(super) enum Partition {
     /// `DRIVER#ACTIVE`.
     Drivers,
     /// `DISPATCH#REQUESTED`.
@@ -169,7 +169,7 @@ pub enum Partition {
 
 impl<'a> World<'a> {
     /// The initial state, in which a share of the drivers that corresponds to the demand is on a ride.
-    pub fn new(setup: Setup<'a>) -> anyhow::Result<Self> {
+    pub(super) fn new(setup: Setup<'a>) -> anyhow::Result<Self> {
         let trace = Trace::of(setup.seoul, setup.scenario, setup.seed);
         let mut world = Self {
             policy: setup.arm.policy(),
@@ -222,23 +222,23 @@ impl<'a> World<'a> {
     }
 
     /// Schedules an event at a time, ms.
-    pub fn at(&mut self, at: u64, what: What) {
+    pub(super) fn at(&mut self, at: u64, what: What) {
         self.made += 1;
         self.queue.push(Reverse((at, self.made, what)));
     }
 
     /// Schedules an event after a delay, ms.
-    pub fn after(&mut self, ms: u64, what: What) {
+    pub(super) fn after(&mut self, ms: u64, what: What) {
         self.at(self.now + ms, what);
     }
 
     /// Virtual time, as core's type.
-    pub fn epoch(&self) -> EpochMs {
+    pub(super) fn epoch(&self) -> EpochMs {
         EpochMs(i64::try_from(self.now).unwrap_or(i64::MAX))
     }
 
     /// Plays until every counted request has ended.
-    pub fn run(&mut self) -> anyhow::Result<()> {
+    pub(super) fn run(&mut self) -> anyhow::Result<()> {
         let counted_to = self.setup.scenario.counted_to();
         while let Some(Reverse((at, _, what))) = self.queue.pop() {
             self.now = at;
@@ -319,19 +319,19 @@ impl<'a> World<'a> {
     }
 
     /// Whether a request is in the counted time.
-    pub fn counts(&self, number: u32) -> bool {
+    pub(super) fn counts(&self, number: u32) -> bool {
         let at = self.requests[number as usize].plan.at;
         (self.setup.scenario.counted_from()..self.setup.scenario.counted_to()).contains(&at)
     }
 
     /// Records that a request was accepted or has ended.
-    pub fn close(&mut self, number: u32) {
+    pub(super) fn close(&mut self, number: u32) {
         self.requests[number as usize].closed_at = Some(self.now);
         self.uncounted_open.remove(&number);
     }
 
     /// Pushes an offer to a driver and schedules the driver's answer.
-    pub fn push_offer(&mut self, number: u32, driver: u32, offer: u32) {
+    pub(super) fn push_offer(&mut self, number: u32, driver: u32, offer: u32) {
         let counted = self.is_counted_time(self.now);
         self.drivers[driver as usize].offers += u32::from(counted);
         let entry = self.ledger.offer(driver, self.now);
@@ -345,19 +345,19 @@ impl<'a> World<'a> {
     }
 
     /// Whether the driver accepts. A driver whose ride began before the offer was seen does not.
-    pub fn still_accepts(&self, driver: u32, answer: Answered) -> bool {
+    pub(super) fn still_accepts(&self, driver: u32, answer: Answered) -> bool {
         answer.accepts && self.drivers[driver as usize].riding_since.is_none_or(|since| since >= answer.seen_at)
     }
 
     /// Ends an offer; returns its duration, ms.
-    pub fn offer_over(&mut self, number: u32, driver: u32) -> u64 {
+    pub(super) fn offer_over(&mut self, number: u32, driver: u32) -> u64 {
         let Some((since, entry)) = self.requests[number as usize].open.remove(&driver) else { return 0 };
         self.ledger.offer_over(entry, self.now);
         self.now - since
     }
 
     /// Ends an offer without a ride.
-    pub fn refused(&mut self, number: u32, driver: u32, how: NoRide) {
+    pub(super) fn refused(&mut self, number: u32, driver: u32, how: NoRide) {
         let lasted_ms = self.offer_over(number, driver);
         let arm = self.setup.arm;
         bill::no_ride(arm, how, lasted_ms, &mut self.requests[number as usize].bill);
@@ -376,12 +376,12 @@ impl<'a> World<'a> {
     }
 
     /// Changes a driver in the index.
-    pub fn change(&mut self, driver: u32, change: impl FnOnce(&mut LiveDriver)) {
+    pub(super) fn change(&mut self, driver: u32, change: impl FnOnce(&mut LiveDriver)) {
         self.index.change(&self.drivers[driver as usize].id, change);
     }
 
     /// Gives the ride to a driver who is free, which is the condition of the table; returns whether that was so.
-    pub fn occupy(&mut self, number: u32, driver: u32) -> bool {
+    pub(super) fn occupy(&mut self, number: u32, driver: u32) -> bool {
         if self.drivers[driver as usize].riding_since.is_some() {
             return false;
         }
@@ -452,7 +452,7 @@ impl<'a> World<'a> {
     }
 
     /// Writes to a partition of GSI1.
-    pub fn index_write(&mut self, partition: Partition, units: f64) {
+    pub(super) fn index_write(&mut self, partition: Partition, units: f64) {
         let now = self.now;
         let there = self.partitions[partition as usize].take(units, now);
         self.writes_throttled += u64::from(!there);
@@ -464,12 +464,12 @@ impl<'a> World<'a> {
         }
     }
 
-    pub fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         self.setup.arm.source()
     }
 
     /// Radius of the last search ring.
-    pub fn farthest(&self) -> Metres {
+    pub(super) fn farthest(&self) -> Metres {
         Metres(self.policy.search_rings_m.last().copied().map_or(0.0, f64::from))
     }
 }

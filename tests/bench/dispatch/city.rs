@@ -24,13 +24,13 @@ const TICKS_A_SECOND: f64 = 100.0;
 
 /// The traffic of the simulator.
 #[derive(Clone, Copy)]
-pub struct Traffic {
+pub(super) struct Traffic {
     pub drivers: u32,
     pub per_second: f64,
     pub seconds: u64,
 }
 
-pub struct City {
+pub(super) struct City {
     pub recorder: Recorder,
     pub emulator: Ministack,
     folder: tempfile::TempDir,
@@ -39,7 +39,7 @@ pub struct City {
 }
 
 /// The worker process of a city.
-pub struct Worker {
+pub(super) struct Worker {
     pid: u32,
     /// Base URL of the API.
     pub api: String,
@@ -56,7 +56,7 @@ fn manifest_for(traffic: Option<&Traffic>, example: &str) -> String {
 
 impl City {
     /// Starts a city. Without traffic it runs until it is stopped.
-    pub async fn start(traffic: Option<Traffic>) -> anyhow::Result<Self> {
+    pub(super) async fn start(traffic: Option<Traffic>) -> anyhow::Result<Self> {
         let emulator = Ministack::start().await?;
         let recorder = Recorder::aws(&emulator.endpoint()).await?;
         let folder = tempfile::tempdir()?;
@@ -78,7 +78,7 @@ impl City {
     }
 
     /// Waits until the worker is ready.
-    pub async fn worker(&self) -> anyhow::Result<Worker> {
+    pub(super) async fn worker(&self) -> anyhow::Result<Worker> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             if let Some(worker) = self.find_worker()
@@ -115,13 +115,13 @@ impl City {
     }
 
     /// A token for a user, a driver or operations.
-    pub fn token(&self, subject: &str, scope: &str) -> anyhow::Result<String> {
+    pub(super) fn token(&self, subject: &str, scope: &str) -> anyhow::Result<String> {
         let key = SigningKey::read(&self.folder.path().join("state/auth").join(SIGNING_KEY))?;
         Ok(key.token(&Claims { subject, scopes: &[scope], lifetime: TOKEN_LIFETIME }, SystemClock.now())?)
     }
 
     /// Stops a city that was started without traffic.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.local);
         rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
         self.ended(ENDS_WITHIN).await?;
@@ -129,7 +129,7 @@ impl City {
     }
 
     /// Waits for the end of the traffic; returns the summary.
-    pub async fn traffic(mut self) -> anyhow::Result<Value> {
+    pub(super) async fn traffic(mut self) -> anyhow::Result<Value> {
         let seconds = self.traffic.map_or(0, |traffic| traffic.seconds);
         let status = self.ended(ENDS_WITHIN + Duration::from_secs(seconds)).await?;
         anyhow::ensure!(status.success(), "{status}: {}", self.log());
@@ -159,12 +159,12 @@ impl Drop for City {
 
 impl Worker {
     /// Process id, for a profiler.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// CPU time so far, user and system, ms.
-    pub fn cpu_ms(&self) -> anyhow::Result<f64> {
+    pub(super) fn cpu_ms(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
         // The name in brackets may contain spaces, so fields are counted from behind it; the state is the third.
         let behind = stat.rsplit_once(')').context("a name in brackets")?.1;

@@ -37,14 +37,14 @@ const IDLE_FOR: Duration = Duration::from_secs(10);
 /// Distance between two users, in columns from south to north, each with a driver nearby, m.
 const APART_M: f64 = 150.0;
 
-pub struct Load {
+pub(super) struct Load {
     pub dispatches: usize,
     pub per_second: f64,
     pub profiled: bool,
 }
 
 /// The measurements of a load.
-pub struct Outcome {
+pub(super) struct Outcome {
     pub accepted: usize,
     /// CPU time of the runtime over `seconds`.
     pub cpu_ms: f64,
@@ -189,7 +189,7 @@ impl Apps<'_> {
 }
 
 /// Runs a load and measures the worker during it.
-pub async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
+pub(super) async fn run(city: &City, load: &Load) -> anyhow::Result<Outcome> {
     let worker = city.worker().await?;
     let apps = Apps {
         city,

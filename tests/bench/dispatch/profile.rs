@@ -19,14 +19,14 @@ const PARTS: [(&str, &[&str]); 8] = [
 ];
 
 /// A running profiler.
-pub struct Profiler {
+pub(super) struct Profiler {
     child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Profiler {
     /// Starts to sample a process. Returns `None` without `perf`.
-    pub fn start(pid: u32) -> Option<Self> {
+    pub(super) fn start(pid: u32) -> Option<Self> {
         let folder = tempfile::tempdir().ok()?;
         let child = Command::new("perf")
             .args(["record", "-q", "-e", "cpu-clock", "-F", HERTZ, "-p", &pid.to_string(), "-o"])
@@ -39,7 +39,7 @@ impl Profiler {
     }
 
     /// Stops the profiler; returns the shares of the parts, greatest first, or none if it was not permitted to sample.
-    pub fn shares(mut self) -> Vec<(String, f64)> {
+    pub(super) fn shares(mut self) -> Vec<(String, f64)> {
         let pid = rustix::process::Pid::from_child(&self.child);
         // Without the permission to sample, `perf` has already ended and there is no profile.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);

@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Maximum size of the items on one page of DynamoDB, bytes.
-pub const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// The attributes of an item, as plain JSON.
-pub type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 
 /// The item of an active driver, as in spec §6.
-pub fn item(number: usize, home: Coordinate) -> anyhow::Result<Fields> {
+pub(super) fn item(number: usize, home: Coordinate) -> anyhow::Result<Fields> {
     let id = format!("driver#{number:06}");
     let item = json!({
         "PK": id,
@@ -54,7 +54,7 @@ pub fn item(number: usize, home: Coordinate) -> anyhow::Result<Fields> {
 
 /// Size of an item by DynamoDB's rule: names and strings in UTF-8, numbers one byte per two digits and one more, lists
 /// and maps three bytes and one more per entry.
-pub fn item_bytes(fields: &Fields) -> usize {
+pub(super) fn item_bytes(fields: &Fields) -> usize {
     fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
 
@@ -90,7 +90,7 @@ fn typed_fields(fields: &Fields) -> Value {
 }
 
 /// The running table, stopped when dropped.
-pub struct CannedTable {
+pub(super) struct CannedTable {
     endpoint: String,
     pages: Arc<Vec<Bytes>>,
     server: JoinHandle<()>,
@@ -104,7 +104,7 @@ impl Drop for CannedTable {
 
 impl CannedTable {
     /// Starts a table that serves these items.
-    pub async fn start(items: &[Fields]) -> anyhow::Result<Self> {
+    pub(super) async fn start(items: &[Fields]) -> anyhow::Result<Self> {
         let pages = Arc::new(pages_of(items));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
@@ -116,12 +116,12 @@ impl CannedTable {
         Ok(Self { endpoint, pages, server })
     }
 
-    pub fn endpoint(&self) -> &str {
+    pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// Number of pages of the whole list.
-    pub fn pages(&self) -> usize {
+    pub(super) fn pages(&self) -> usize {
         self.pages.len()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use dispatch_core::geo::{Coordinate, Metres};
-use dispatch_runtime::fleet::index::{DriverIndex, NearestQuery};
+use dispatch_runtime::adapters::fleet::index::{DriverIndex, NearestQuery};
 use dispatch_simulator::random::{Actor, Dice};
 
 use super::{Latency, SEED, WANTED, WITHIN_KM};
@@ -13,18 +13,18 @@ use crate::Size;
 use crate::seoul::{Seoul, driver_id};
 
 /// The measurements of one fleet.
-pub struct Measured {
+pub(super) struct Measured {
     pub latency: Latency,
     pub bytes_per_driver: f64,
 }
 
 /// Draws the places of the searches.
-pub fn places(seoul: &Seoul, count: u32) -> Vec<Coordinate> {
+pub(super) fn places(seoul: &Seoul, count: u32) -> Vec<Coordinate> {
     (0..count).map(|number| seoul.somewhere(&mut Dice::for_actor(SEED, Actor::Request(number)))).collect()
 }
 
 /// Fills an index, compares its results with a scan of all drivers, and measures it.
-pub fn measure(seoul: &Seoul, drivers: u32, size: Size) -> anyhow::Result<Measured> {
+pub(super) fn measure(seoul: &Seoul, drivers: u32, size: Size) -> anyhow::Result<Measured> {
     let (queries, checked) = match size {
         Size::Quick => (200, 200),
         Size::Trial => (2_000, 50),
@@ -54,7 +54,7 @@ fn wanted(center: Coordinate) -> NearestQuery {
 }
 
 /// The numbers of the nearest drivers, by a scan of all drivers.
-pub fn nearest_of_all(homes: &[Coordinate], place: Coordinate) -> Vec<u32> {
+pub(super) fn nearest_of_all(homes: &[Coordinate], place: Coordinate) -> Vec<u32> {
     let mut all: Vec<(f64, u32)> =
         (0..).zip(homes).map(|(number, home)| (place.distance_to(*home).0, number)).collect();
     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -80,7 +80,7 @@ fn bytes_per_driver(drivers: u32) -> anyhow::Result<f64> {
 const FIRST: u32 = 100;
 
 /// Resident memory of an index, bytes. Correct only if the process has not made a larger one before.
-pub fn resident_bytes_of_fleet(drivers: u32) -> anyhow::Result<f64> {
+pub(crate) fn resident_bytes_of_fleet(drivers: u32) -> anyhow::Result<f64> {
     let seoul = Seoul::new()?;
     let first = seoul.fleet(SEED, FIRST)?;
     let before = resident_bytes()?;

@@ -20,7 +20,7 @@ const ADDED_AT_ONCE: u32 = 1_000;
 const ROUNDING_M: f64 = 2.0;
 
 /// The measurements of one fleet.
-pub struct Measured {
+pub(super) struct Measured {
     /// The rings of the default policy until five drivers are found: our fallback.
     pub rings: Latency,
     /// The nearest five within 5 km.
@@ -39,7 +39,12 @@ struct Kind {
 }
 
 /// Fills a real server, checks its answers and measures it.
-pub async fn measure(seoul: &Seoul, drivers: u32, places: &[Coordinate], size: Size) -> anyhow::Result<Measured> {
+pub(super) async fn measure(
+    seoul: &Seoul,
+    drivers: u32,
+    places: &[Coordinate],
+    size: Size,
+) -> anyhow::Result<Measured> {
     let server = RedisServer::start().await?;
     let mut connection = redis::Client::open(server.url())?.get_multiplexed_async_connection().await?;
     let homes: Vec<Coordinate> = (0..drivers).map(|driver| seoul.home(SEED, driver)).collect();

@@ -19,7 +19,7 @@ use dispatch_core::geo::{Coordinate, Metres};
 use dispatch_core::ids::DriverId;
 use dispatch_core::ranking::rank;
 use dispatch_core::time::EpochMs;
-use dispatch_runtime::store::entity::DriverItem;
+use dispatch_runtime::adapters::store::entity::DriverItem;
 use dispatch_tests::ministack::Ministack;
 use dispatch_tests::support::sdk;
 
@@ -38,7 +38,7 @@ const WRITTEN_AT_ONCE: usize = 25;
 const EMULATED_MAX: usize = 20;
 
 /// The measurements of one fleet.
-pub struct Measured {
+pub(super) struct Measured {
     /// With a table that answers each page at once.
     pub at_once: Latency,
     /// With the time of each page added.
@@ -54,7 +54,12 @@ pub struct Measured {
 }
 
 /// Measures the specification's search in a fleet.
-pub async fn measure(seoul: &Seoul, drivers: u32, places: &[Coordinate], size: Size) -> anyhow::Result<Measured> {
+pub(super) async fn measure(
+    seoul: &Seoul,
+    drivers: u32,
+    places: &[Coordinate],
+    size: Size,
+) -> anyhow::Result<Measured> {
     let homes: Vec<Coordinate> = (0..drivers).map(|driver| seoul.home(SEED, driver)).collect();
     let items =
         homes.iter().enumerate().map(|(number, home)| item(number, *home)).collect::<anyhow::Result<Vec<_>>>()?;

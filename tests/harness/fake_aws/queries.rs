@@ -8,11 +8,11 @@ use axum::http::StatusCode;
 use super::ACCOUNT;
 use super::stacks::{Change, Stack, Stacks};
 
-pub type Fields = BTreeMap<String, String>;
+pub(super) type Fields = BTreeMap<String, String>;
 type Refusal = (StatusCode, &'static str, String);
 
 /// Parses the fields of a form. Templates are long, and a general URL parser is slow in a debug build.
-pub fn fields(body: &[u8]) -> Fields {
+pub(super) fn fields(body: &[u8]) -> Fields {
     let pairs = body.split(|byte| *byte == b'&').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         Some((decoded(&pair[..at]), decoded(&pair[at + 1..])))
@@ -42,7 +42,7 @@ fn decoded(text: &[u8]) -> String {
 }
 
 /// The content of the operation's result element.
-pub fn answer(stacks: &mut Stacks, operation: &str, fields: &Fields) -> Result<String, Refusal> {
+pub(super) fn answer(stacks: &mut Stacks, operation: &str, fields: &Fields) -> Result<String, Refusal> {
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
     let stack = field("StackName");
     let set = (stack.to_owned(), field("ChangeSetName").to_owned());

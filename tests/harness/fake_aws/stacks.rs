@@ -9,33 +9,33 @@ use super::{ACCOUNT, Behaviour};
 use crate::ministack::REGION;
 
 /// Input of a change set.
-pub struct Change<'a> {
+pub(super) struct Change<'a> {
     pub template: &'a str,
     pub tags: Vec<(String, String)>,
 }
 
 /// An event of a stack.
-pub struct Event {
+pub(super) struct Event {
     pub status: &'static str,
     pub reason: Option<&'static str>,
 }
 
 impl Event {
     /// An event with a reason is about a resource, any other about the stack itself.
-    pub fn logical_id<'a>(&self, stack: &'a Stack) -> &'a str {
+    pub(super) fn logical_id<'a>(&self, stack: &'a Stack) -> &'a str {
         if self.reason.is_some() { "ReplicationGroup" } else { &stack.name }
     }
 
-    pub fn physical_id<'a>(&self, stack: &'a Stack) -> &'a str {
+    pub(super) fn physical_id<'a>(&self, stack: &'a Stack) -> &'a str {
         if self.reason.is_some() { "" } else { &stack.arn }
     }
 
-    pub fn resource_type(&self) -> &'static str {
+    pub(super) fn resource_type(&self) -> &'static str {
         if self.reason.is_some() { "AWS::ElastiCache::ReplicationGroup" } else { "AWS::CloudFormation::Stack" }
     }
 }
 
-pub struct Stack {
+pub(super) struct Stack {
     pub name: String,
     pub arn: String,
     pub state: &'static str,
@@ -56,7 +56,7 @@ struct Content {
 
 impl Stack {
     /// Outputs; a stack that is being created has none.
-    pub fn outputs(&self) -> impl Iterator<Item = (&String, &String)> {
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&String, &String)> {
         self.content
             .outputs
             .iter()
@@ -72,7 +72,7 @@ impl Stack {
 type ChangeSet = (Content, Vec<(String, String)>);
 
 /// All stacks of the account.
-pub struct Stacks {
+pub(super) struct Stacks {
     behaviour: Behaviour,
     // Also holds deleted stacks, by name.
     all: HashMap<String, Stack>,
@@ -81,16 +81,16 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    pub fn new(behaviour: Behaviour) -> Self {
+    pub(super) fn new(behaviour: Behaviour) -> Self {
         Self { behaviour, all: HashMap::new(), sets: HashMap::new(), most: 0 }
     }
 
-    pub fn most_operations(&self) -> usize {
+    pub(super) fn most_operations(&self) -> usize {
         self.most
     }
 
     /// A stack by name or ARN, in its current state.
-    pub fn look(&mut self, stack: &str) -> Option<&Stack> {
+    pub(super) fn look(&mut self, stack: &str) -> Option<&Stack> {
         let name = name_of(stack).to_owned();
         let found = self.all.get_mut(&name)?;
         settle(found);
@@ -101,7 +101,7 @@ impl Stacks {
     }
 
     /// Creates a change set; `false` if it already exists.
-    pub fn propose(&mut self, set: (String, String), change: &Change<'_>) -> bool {
+    pub(super) fn propose(&mut self, set: (String, String), change: &Change<'_>) -> bool {
         let name = set.0.clone();
         if self.sets.contains_key(&set) {
             return false;
@@ -117,12 +117,12 @@ impl Stacks {
         true
     }
 
-    pub fn is_proposed(&self, set: &(String, String)) -> bool {
+    pub(super) fn is_proposed(&self, set: &(String, String)) -> bool {
         self.sets.contains_key(&(name_of(&set.0).to_owned(), set.1.clone()))
     }
 
     /// Starts the operation of a change set; `false` if there is none.
-    pub fn execute(&mut self, set: &(String, String)) -> bool {
+    pub(super) fn execute(&mut self, set: &(String, String)) -> bool {
         let set = (name_of(&set.0).to_owned(), set.1.clone());
         let Some((content, tags)) = self.sets.remove(&set) else { return false };
         let ends = Instant::now() + self.behaviour.operation;
@@ -143,7 +143,7 @@ impl Stacks {
         true
     }
 
-    pub fn delete(&mut self, stack: &str) {
+    pub(super) fn delete(&mut self, stack: &str) {
         let ends = Instant::now() + self.behaviour.operation;
         if let Some(found) = self.all.get_mut(name_of(stack)) {
             (found.state, found.running) = ("DELETE_IN_PROGRESS", Some((ends, "DELETE_COMPLETE")));
@@ -158,7 +158,7 @@ impl Stacks {
     }
 
     /// The table of this name, as `DescribeTable` returns it.
-    pub fn table(&mut self, table: &str) -> Option<Value> {
+    pub(super) fn table(&mut self, table: &str) -> Option<Value> {
         let stack = self.living(|content| content.table == table)?;
         let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
         let keys = |prefix: &str| {
@@ -180,7 +180,7 @@ impl Stacks {
     }
 
     /// Attributes of the queue with this URL.
-    pub fn queue(&mut self, url: &str) -> Option<BTreeMap<&'static str, String>> {
+    pub(super) fn queue(&mut self, url: &str) -> Option<BTreeMap<&'static str, String>> {
         let stack = self.living(|content| content.queues.iter().any(|(name, _)| name == last(url)))?;
         stack.content.queues.iter().find(|(name, _)| name == last(url)).map(|(_, attributes)| attributes.clone())
     }

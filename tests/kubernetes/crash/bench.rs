@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use dispatch_api::annotations::ADOPTIONS;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::Ports;
-use dispatch_operator::engine::plan::workers::Served;
 use dispatch_operator::engine::settings::WaitPolicy;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::controller::attend;
@@ -33,7 +33,7 @@ use serde_json::json;
 use super::fault::{Point, Tally, Wire};
 
 /// Name of every system.
-pub const NAME: &str = "seoul";
+pub(super) const NAME: &str = "seoul";
 /// An operator that requeues after this time or more has nothing to do: running operations and failures requeue sooner.
 const REST: Duration = Duration::from_secs(15);
 /// Maximum number of reconciles of one operator. The longest undisturbed run takes about ten.
@@ -41,7 +41,7 @@ const RECONCILES_MAX: usize = 40;
 
 /// How an operator ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// It has nothing to do.
     AtRest,
     /// It was killed.
@@ -49,16 +49,15 @@ pub enum Ended {
 }
 
 /// A namespace.
-pub struct Bench {
+pub(super) struct Bench {
     /// Client of everyone but the operator.
     pub client: Client,
     pub namespace: String,
-    served: Served,
 }
 
 /// State of one run.
 #[derive(Clone, Default)]
-pub struct Run {
+pub(super) struct Run {
     /// The AWS account.
     pub world: World,
     /// Creations and deletions.
@@ -69,25 +68,29 @@ pub struct Run {
 
 impl Bench {
     /// Creates the namespace.
-    pub async fn open(kubeconfig: &Path, namespace: String) -> anyhow::Result<Self> {
+    pub(super) async fn open(kubeconfig: &Path, namespace: String) -> anyhow::Result<Self> {
         let file = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
         let all: Api<Namespace> = Api::all(client.clone());
-        let made = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
+        // The consent of an administrator to the adoption of one scenario.
+        let consent = json!({ ADOPTIONS: format!("{NAME}={namespace}/{NAME}") });
+        let made = serde_json::from_value(json!({ "metadata": { "name": namespace, "annotations": consent } }))?;
         all.create(&PostParams::default(), &made).await?;
-        let cluster = Cluster::new(client.clone(), Fence::open(), Arc::new(Metrics::new()));
-        let served = cluster.served().await?;
-        Ok(Self { client, namespace, served })
+        Ok(Self { client, namespace })
     }
 
     /// Runs one operator with a fault at a call, and returns how it ended and its calls.
-    pub async fn operate(&self, run: &Run, strike: Option<(usize, Point)>) -> anyhow::Result<(Ended, Vec<String>)> {
+    pub(super) async fn operate(
+        &self,
+        run: &Run,
+        strike: Option<(usize, Point)>,
+    ) -> anyhow::Result<(Ended, Vec<String>)> {
         self.operate_on(Wire::new(strike, run.tally.clone()), run).await
     }
 
     /// Runs one operator on a wire.
-    pub async fn operate_on(&self, wire: Wire, run: &Run) -> anyhow::Result<(Ended, Vec<String>)> {
+    pub(super) async fn operate_on(&self, wire: Wire, run: &Run) -> anyhow::Result<(Ended, Vec<String>)> {
         wire.carry(&run.world);
         let (context, key) = (self.operator(run, &wire), self.key());
         let mut reconciles = 0;
@@ -113,7 +116,7 @@ impl Bench {
     }
 
     /// Runs one reconcile of a new operator and returns its writes.
-    pub async fn idle(&self, run: &Run) -> Vec<String> {
+    pub(super) async fn idle(&self, run: &Run) -> Vec<String> {
         run.tally.take_writes();
         run.world.take_calls();
         let wire = Wire::new(None, run.tally.clone());
@@ -125,7 +128,7 @@ impl Bench {
     }
 
     /// A new operator process, without any cached state.
-    pub fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
+    pub(super) fn operator(&self, run: &Run, wire: &Wire) -> Arc<Context> {
         let client = wire.client(&self.client);
         let (metrics, fence) = (Arc::new(Metrics::new()), Fence::open());
         let guard = Throttle {
@@ -141,13 +144,12 @@ impl Bench {
             metrics,
             options: options(run.prepares),
             clock: now,
-            served: self.served,
             objects: Objects::new(20),
         })
     }
 
     /// Key of the system.
-    pub fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         (self.namespace.clone(), NAME.to_owned())
     }
 }

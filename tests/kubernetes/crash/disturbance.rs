@@ -2,7 +2,7 @@
 
 /// What happened to the operator of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disturbance {
+pub(super) enum Disturbance {
     /// It was killed at a call.
     Killed,
     /// A call failed, or a response was stale.

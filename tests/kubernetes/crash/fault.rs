@@ -1,8 +1,9 @@
 //! Injects one fault at one call of one operator: all calls of an operator, to the API server and to AWS, go over its
 //! [`Wire`].
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use dispatch_operator::testing::{Fate, Judge, World};
@@ -17,7 +18,7 @@ use super::disturbance::Disturbance;
 
 /// Where the fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Point {
+pub(super) enum Point {
     /// The operator is killed before the call is sent.
     KilledBefore,
     /// The call takes effect, and the operator is killed before it receives the response.
@@ -28,10 +29,10 @@ pub enum Point {
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 3] = [Self::KilledBefore, Self::KilledAfter, Self::AnswerLost];
+    pub(super) const ALL: [Self; 3] = [Self::KilledBefore, Self::KilledAfter, Self::AnswerLost];
 
     /// Description in the report.
-    pub fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::KilledBefore => "killed before the effect",
             Self::KilledAfter => "killed after the effect",
@@ -40,7 +41,7 @@ impl Point {
     }
 
     /// What happens to the operator.
-    pub fn disturbance(self) -> Disturbance {
+    pub(super) fn disturbance(self) -> Disturbance {
         match self {
             Self::KilledBefore | Self::KilledAfter => Disturbance::Killed,
             Self::AnswerLost => Disturbance::Hindered,
@@ -59,7 +60,7 @@ impl Point {
 /// Counts created and deleted objects by kind, and records the calls that can write. Shared by all operators of one
 /// run.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<Mutex<Counts>>);
+pub(super) struct Tally(Arc<Mutex<Counts>>);
 
 #[derive(Clone, Debug, Default)]
 struct Counts {
@@ -70,21 +71,21 @@ struct Counts {
 
 impl Tally {
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Created and deleted objects so far.
-    pub fn objects(&self) -> BTreeMap<String, usize> {
+    pub(super) fn objects(&self) -> BTreeMap<String, usize> {
         self.lock().objects.clone()
     }
 
     /// Calls to the API server that can write, since the last call of this function.
-    pub fn take_writes(&self) -> Vec<String> {
+    pub(super) fn take_writes(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().writes)
     }
 
     /// Whether a Deployment was written since the last call of this function.
-    pub fn take_deployed(&self) -> bool {
+    pub(super) fn take_deployed(&self) -> bool {
         std::mem::take(&mut self.lock().deployed)
     }
 
@@ -103,7 +104,7 @@ impl Tally {
 
 /// The connection of one operator to the API server and to AWS.
 #[derive(Clone)]
-pub struct Wire {
+pub(super) struct Wire {
     calls: Arc<Mutex<Vec<String>>>,
     strike: Option<(usize, Point)>,
     tally: Tally,
@@ -112,38 +113,38 @@ pub struct Wire {
 }
 
 /// Earlier responses of the API server, by path.
-pub type Past = BTreeMap<String, Vec<u8>>;
+pub(super) type Past = BTreeMap<String, Vec<u8>>;
 
 impl Wire {
     /// With a fault at the call of this index, or without a fault.
-    pub fn new(strike: Option<(usize, Point)>, tally: Tally) -> Self {
+    pub(super) fn new(strike: Option<(usize, Point)>, tally: Tally) -> Self {
         Self { calls: Arc::default(), strike, tally, dead: CancellationToken::new(), past: Past::new() }
     }
 
     /// Without a fault, but the first read of every path in `past` gets the earlier response.
-    pub fn stale(past: Past, tally: Tally) -> Self {
+    pub(super) fn stale(past: Past, tally: Tally) -> Self {
         Self { past, ..Self::new(None, tally) }
     }
 
     /// Cancelled when the operator must be killed.
-    pub fn dead(&self) -> &CancellationToken {
+    pub(super) fn dead(&self) -> &CancellationToken {
         &self.dead
     }
 
     /// All calls, in order.
-    pub fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.lock().clone()
     }
 
     /// A Kubernetes client whose requests go over this wire.
-    pub fn client(&self, client: &Client) -> Client {
+    pub(super) fn client(&self, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         let past = Arc::new(Mutex::new(self.past.clone()));
         Client::new(OnWire { client: client.clone(), wire: self.clone(), past }, namespace)
     }
 
     /// Routes the calls to an AWS account over this wire.
-    pub fn carry(&self, world: &World) {
+    pub(super) fn carry(&self, world: &World) {
         let wire = self.clone();
         let judge: Judge = Arc::new(move |call| {
             let fate = wire.send(&format!("aws {}", super::operations::operation(call)));
@@ -157,7 +158,7 @@ impl Wire {
     }
 
     fn send(&self, call: &str) -> Fate {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.calls.lock();
         let index = calls.len();
         calls.push(call.to_owned());
         self.strike.filter(|(at, _)| *at == index).map_or(Fate::Answered, |(_, point)| point.fate())
@@ -193,7 +194,7 @@ impl OnWire {
         let Self { client, wire, past } = self;
         let named = Named::of(&request);
         if named.method == Method::GET {
-            let then = past.lock().unwrap_or_else(PoisonError::into_inner).remove(request.uri().path());
+            let then = past.lock().remove(request.uri().path());
             if let Some(body) = then {
                 return Ok(Response::new(Body::from(body)));
             }

@@ -2,14 +2,13 @@
 
 use dispatch_api::annotations::FINALIZER;
 use dispatch_api::dispatch_system::DispatchSystem;
+use dispatch_operator::engine::plan::workers::{ChildKind, FIELD_MANAGER};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ use super::fault::Past;
 
 impl Bench {
     /// Creates the system.
-    pub async fn create_system(&self, spec: &Value, annotations: &Value) -> anyhow::Result<()> {
+    pub(super) async fn create_system(&self, spec: &Value, annotations: &Value) -> anyhow::Result<()> {
         let object = json!({
             "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem",
             "metadata": { "name": NAME, "annotations": annotations }, "spec": spec,
@@ -28,24 +27,24 @@ impl Bench {
     }
 
     /// Patches the system.
-    pub async fn change_system(&self, patch: &Value) -> anyhow::Result<()> {
+    pub(super) async fn change_system(&self, patch: &Value) -> anyhow::Result<()> {
         self.systems().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 
     /// Requests the deletion of the system.
-    pub async fn delete_system(&self) -> anyhow::Result<()> {
+    pub(super) async fn delete_system(&self) -> anyhow::Result<()> {
         self.systems().delete(NAME, &DeleteParams::default()).await?;
         Ok(())
     }
 
     /// Reads the system.
-    pub async fn system(&self) -> anyhow::Result<Option<DynamicObject>> {
+    pub(super) async fn system(&self) -> anyhow::Result<Option<DynamicObject>> {
         Ok(self.systems().get_opt(NAME).await?)
     }
 
     /// The current responses of the API server to reads of the system and its Secret, if they exist.
-    pub async fn answers(&self) -> anyhow::Result<Past> {
+    pub(super) async fn answers(&self) -> anyhow::Result<Past> {
         let namespace = &self.namespace;
         let paths = [
             format!("/apis/dispatch.coactus.io/v1alpha1/namespaces/{namespace}/dispatchsystems/{NAME}"),
@@ -63,7 +62,7 @@ impl Bench {
     }
 
     /// Writes the Secret with the FCM key.
-    pub async fn put_key(&self, key: &str) -> anyhow::Result<()> {
+    pub(super) async fn put_key(&self, key: &str) -> anyhow::Result<()> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "fcm" }, "stringData": { "key.json": key },
         });
@@ -73,7 +72,7 @@ impl Bench {
     }
 
     /// Plays the Deployment controller: reports all Pods as available at once. Returns whether anything changed.
-    pub async fn play(&self, run: &Run) -> anyhow::Result<bool> {
+    pub(super) async fn play(&self, run: &Run) -> anyhow::Result<bool> {
         if !run.tally.take_deployed() {
             return Ok(false);
         }
@@ -98,19 +97,22 @@ impl Bench {
     }
 
     /// The worker objects, by kind and name.
-    pub async fn children(&self) -> anyhow::Result<Vec<(String, Value)>> {
-        let mut children = self.values::<ServiceAccount>("ServiceAccount").await?;
-        children.extend(self.values::<ConfigMap>("ConfigMap").await?);
-        children.extend(self.values::<NetworkPolicy>("NetworkPolicy").await?);
-        children.extend(self.values::<Service>("Service").await?);
-        children.extend(self.values::<Deployment>("Deployment").await?);
+    pub(super) async fn children(&self) -> anyhow::Result<Vec<(String, Value)>> {
+        let mut children = Vec::new();
+        for kind in ChildKind::ALL {
+            for object in self.all_of(kind).list(&ListParams::default()).await? {
+                children.push((format!("{} {}", kind.names().2, object.name_any()), serde_json::to_value(&object)?));
+            }
+        }
         Ok(children)
     }
 
-    /// Reasons of the events, repeated as often as each was published.
-    pub async fn reasons(&self) -> anyhow::Result<Vec<String>> {
+    /// Reasons of the operator's events, repeated as often as each was published. The API server publishes events, too,
+    /// for example about the addresses of Services.
+    pub(super) async fn reasons(&self) -> anyhow::Result<Vec<String>> {
         let mut reasons = Vec::new();
-        for event in self.all::<Event>().list(&ListParams::default()).await? {
+        let ours = |event: &Event| event.reporting_controller.as_deref() == Some(FIELD_MANAGER);
+        for event in self.all::<Event>().list(&ListParams::default()).await?.into_iter().filter(ours) {
             let times = event.series.as_ref().map_or(1, |series| usize::try_from(series.count).unwrap_or(1));
             reasons.extend(std::iter::repeat_n(event.reason.unwrap_or_default(), times));
         }
@@ -118,7 +120,7 @@ impl Bench {
     }
 
     /// Deletes the system without its operator, as when a cluster is lost.
-    pub async fn lose_system(&self) -> anyhow::Result<()> {
+    pub(super) async fn lose_system(&self) -> anyhow::Result<()> {
         if let Some(system) = self.system().await? {
             if system.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
                 self.change_system(&json!({ "metadata": { "finalizers": [] } })).await?;
@@ -132,22 +134,16 @@ impl Bench {
     }
 
     /// Empties the namespace.
-    pub async fn clear(&self) -> anyhow::Result<()> {
+    pub(super) async fn clear(&self) -> anyhow::Result<()> {
         self.lose_system().await?;
         self.lose_all::<Secret>().await?;
         self.lose_all::<Event>().await
     }
 
     /// Plays the garbage collector after the system is gone.
-    pub async fn lose_children(&self) -> anyhow::Result<()> {
-        self.lose_all::<Deployment>().await?;
-        self.lose_all::<ConfigMap>().await?;
-        self.lose_all::<NetworkPolicy>().await?;
-        self.lose_all::<ServiceAccount>().await?;
-        // Kubernetes 1.20 cannot delete a collection of Services.
-        let services = self.all::<Service>();
-        for service in services.list(&ListParams::default()).await? {
-            services.delete(&service.name_any(), &DeleteParams::default()).await?;
+    pub(super) async fn lose_children(&self) -> anyhow::Result<()> {
+        for kind in ChildKind::ALL {
+            self.all_of(kind).delete_collection(&DeleteParams::background(), &ListParams::default()).await?;
         }
         Ok(())
     }
@@ -163,23 +159,13 @@ impl Bench {
         Ok(())
     }
 
-    async fn values<K>(&self, kind: &str) -> anyhow::Result<Vec<(String, Value)>>
-    where
-        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Serialize
-            + std::fmt::Debug,
-    {
-        let mut values = Vec::new();
-        for object in self.all::<K>().list(&ListParams::default()).await? {
-            values.push((format!("{kind} {}", object.name_any()), serde_json::to_value(&object)?));
-        }
-        Ok(values)
+    /// All worker objects of a kind.
+    fn all_of(&self, kind: ChildKind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind.resource())
     }
 
     /// All objects of a kind.
-    pub fn all<K>(&self) -> Api<K>
+    pub(super) fn all<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {

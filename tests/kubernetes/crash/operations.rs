@@ -1,7 +1,7 @@
 //! Names of calls to the in-memory account.
 
 /// The AWS operation of a call to the in-memory account.
-pub fn operation(call: &str) -> &str {
+pub(super) fn operation(call: &str) -> &str {
     match call {
         "describe" => "DescribeStacks",
         "create_change_set" => "CreateChangeSet",

@@ -1,6 +1,7 @@
 //! What happens to the system while its operator is disturbed.
 
 use dispatch_api::annotations::ADOPT;
+use dispatch_api::names::ResourceNames;
 use dispatch_operator::engine::plan::workers::{MANAGED_BY, SYSTEM_LABEL};
 use dispatch_operator::testing::fcm_key;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,10 +13,11 @@ use serde_json::{Value, json};
 use super::bench::{Bench, Ended, NAME, Run};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
+pub(super) enum Scenario {
     /// From nothing to ready.
     Create,
-    /// A change of resources, tags, worker settings and replicas, and an obsolete worker object of an older release.
+    /// A change of resources, tags, worker settings and replicas, a role that gets an autoscaler, and an obsolete
+    /// worker object of an older release.
     Update,
     /// A new FCM key.
     Rotate,
@@ -35,7 +37,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Create,
         Self::Update,
         Self::Rotate,
@@ -48,7 +50,7 @@ impl Scenario {
     ];
 
     /// Name in the report.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Update => "update",
@@ -64,7 +66,7 @@ impl Scenario {
 
     /// Events that must be published, because they report the outcome. Others report intermediate states and may be
     /// missed.
-    pub fn required_events(self) -> &'static [&'static str] {
+    pub(super) fn required_events(self) -> &'static [&'static str] {
         match self {
             Self::Create | Self::Import => &["StackCreated", "WorkersReady", "Ready"],
             Self::Update | Self::Rotate => &["StackUpdated", "Ready"],
@@ -75,7 +77,7 @@ impl Scenario {
     }
 
     /// Brings the system and the account into the initial state of the scenario.
-    pub async fn prepare(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
+    pub(super) async fn prepare(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
         run.world.stacks.compute_slowly();
         bench.put_key(fcm_key().expose_secret()).await?;
         if matches!(self, Self::Create | Self::CutShort) {
@@ -98,11 +100,11 @@ impl Scenario {
     }
 
     /// Makes the change that the disturbed operator has to handle.
-    pub async fn begin(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
+    pub(super) async fn begin(self, bench: &Bench, run: &Run) -> anyhow::Result<()> {
         match self {
             Self::Create | Self::CutShort | Self::Import => bench.create_system(&spec(self), &json!({})).await,
             Self::Adopt => {
-                let stack = format!("coactus-{}-{NAME}", bench.namespace);
+                let stack = ResourceNames::prefix(&bench.namespace, NAME);
                 bench.create_system(&spec(self), &json!({ ADOPT: stack })).await
             }
             Self::Update => {
@@ -144,7 +146,10 @@ fn changed() -> Value {
         "cache": { "nodeType": "cache.r7g.large" },
         "aws": { "tags": { "team": "dispatch" } },
         "dispatch": { "maxAttempts": 7 },
-        "workers": { "roles": { "dispatchAlgorithm": { "replicas": 3 } } },
+        "workers": { "roles": {
+            "dispatchAlgorithm": { "replicas": 3 },
+            "statusUpdate": { "autoscaling": { "minReplicas": 1, "maxReplicas": 4 } },
+        } },
     })
 }
 
@@ -156,7 +161,7 @@ async fn create_obsolete_object(bench: &Bench) -> anyhow::Result<()> {
         "labels": { SYSTEM_LABEL: NAME, "app.kubernetes.io/managed-by": MANAGED_BY },
         "ownerReferences": [{
             "apiVersion": "dispatch.coactus.io/v1alpha1", "kind": "DispatchSystem", "name": NAME,
-            "uid": system.metadata.uid,
+            "uid": system.metadata.uid, "controller": true,
         }],
     } }))?;
     bench.all::<ConfigMap>().create(&PostParams::default(), &object).await?;

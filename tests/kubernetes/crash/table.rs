@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::fault::Point;
 
 /// Whether a call can change something.
-pub fn writes(call: &str) -> bool {
+pub(super) fn writes(call: &str) -> bool {
     const READS: [&str; 5] = ["k8s get ", "k8s list ", "aws Describe", "aws Get", "aws List"];
     !READS.iter().any(|read| call.starts_with(read))
 }
 
 /// Outcome of one run.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Name of the scenario.
     pub scenario: &'static str,
     /// The call at which the fault was injected.
@@ -29,7 +29,7 @@ pub struct Outcome {
 type Row = BTreeMap<Point, (usize, usize)>;
 
 /// Prints, for every call of every scenario, the successful runs out of all runs at each point.
-pub fn print(outcomes: &[Outcome]) {
+pub(super) fn print(outcomes: &[Outcome]) {
     let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
     for outcome in outcomes {
         let row = rows.entry((outcome.scenario, &outcome.call)).or_default();

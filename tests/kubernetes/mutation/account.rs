@@ -1,14 +1,16 @@
 //! An AWS account of one city whose table and queues always match the template of its stack.
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dispatch_api::dispatch_system::BillingMode;
+use dispatch_api::names::ResourceNames;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::{
-    Export, ExportRequest, Exports, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery, TableCorrection,
-    TableLook, Tables,
+    Export, ExportRequest, Exports, ObservedTable, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery,
+    TableCorrection, Tables,
 };
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::testing::{World, table_look};
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 
 /// The account of one city.
 #[derive(Clone)]
-pub struct Account {
+pub(super) struct Account {
     /// CloudFormation and the services that are not derived from the template.
     pub world: World,
     system: String,
@@ -26,17 +28,18 @@ pub struct Account {
 
 impl Account {
     /// An empty account for the stack of a system in namespace `default`.
-    pub fn of(system: &str) -> Self {
-        Self { world: World::default(), system: system.to_owned(), stack: format!("coactus-default-{system}") }
+    pub(super) fn of(system: &str) -> Self {
+        let stack = ResourceNames::prefix("default", system);
+        Self { world: World::default(), system: system.to_owned(), stack }
     }
 
     /// The current template of the stack.
-    pub fn template(&self) -> Value {
+    pub(super) fn template(&self) -> Value {
         self.world.stacks.template(&self.stack)
     }
 
     /// The state of the account, without the UID of the object.
-    pub fn state(&self) -> Value {
+    pub(super) fn state(&self) -> Value {
         let mut tags = self.world.stacks.tags(&self.stack);
         tags.remove("coactus:uid");
         json!({
@@ -84,11 +87,11 @@ impl Exports for Account {
 
 #[async_trait]
 impl Tables for Account {
-    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
+    async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
         let properties = self.properties("Table");
         let there = properties["TableName"] == table;
         let on_demand = properties["BillingMode"] == "PAY_PER_REQUEST";
-        Ok(there.then(|| TableLook {
+        Ok(there.then(|| ObservedTable {
             billing: if on_demand { BillingMode::OnDemand } else { BillingMode::Provisioned },
             deletion_protection: properties["DeletionProtectionEnabled"] == true,
             ..table_look(table)
@@ -150,24 +153,24 @@ impl Queues for Account {
 }
 
 /// Region, role and external id that the operator used.
-pub type Asked = (String, Option<String>, Option<String>);
+pub(super) type Asked = (String, Option<String>, Option<String>);
 
 /// One account per city, and the region and identity with which the operator last used it.
 #[derive(Default)]
-pub struct Accounts {
+pub(super) struct Accounts {
     all: Mutex<HashMap<String, Account>>,
     asked: Mutex<HashMap<String, Asked>>,
 }
 
 impl Accounts {
     /// Sets the account of a city.
-    pub fn give(&self, system: &str, account: Account) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(system.to_owned(), account);
+    pub(super) fn give(&self, system: &str, account: Account) {
+        self.all.lock().insert(system.to_owned(), account);
     }
 
     /// Region, role and external id with which the operator last used a city's account.
-    pub fn asked(&self, system: &str) -> Asked {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(system).cloned().unwrap_or_default()
+    pub(super) fn asked(&self, system: &str) -> Asked {
+        self.asked.lock().get(system).cloned().unwrap_or_default()
     }
 }
 
@@ -175,8 +178,8 @@ impl ClientPool for Accounts {
     fn ports<'a>(&'a self, system: &'a ValidatedSystem) -> BoxFuture<'a, Ports> {
         let aws = &system.spec.aws;
         let place = (system.spec.region.clone(), aws.role_arn.clone(), aws.external_id.clone());
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(system.name.clone(), place);
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asked.lock().insert(system.name.clone(), place);
+        let all = self.all.lock();
         let ports = all.get(&system.name).cloned().unwrap_or_else(|| Account::of(&system.name)).ports();
         Box::pin(async move { ports })
     }

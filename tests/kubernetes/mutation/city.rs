@@ -7,8 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use dispatch_api::annotations::APPROVE;
 use dispatch_api::conditions::ConditionType;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
-use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::engine::plan::workers::{self, ChildKind, Pool, Served};
+use dispatch_operator::engine::plan::workers::{self, ChildKind};
 use dispatch_operator::engine::status::is_true;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::infra::cluster::Cluster;
@@ -21,6 +20,7 @@ use dispatch_operator::kubernetes::reconcile::reconcile;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -32,12 +32,13 @@ const IMAGE: &str = "registry.example.com/dispatch-runtime:1";
 /// Reconciles until a change has settled: the stack, the rollout of the workers, their inspection, and one operation in
 /// progress.
 const RECONCILES_MAX: usize = 8;
-/// Optional API groups that the test cluster serves.
-const SERVED: Served = Served { disruption_budgets: false, autoscalers: false };
+
+/// Prefix of the keys of autoscalers among the worker objects.
+const AUTOSCALER: &str = "HorizontalPodAutoscaler ";
 
 /// What all cities of the test share.
 #[derive(Clone)]
-pub struct Bench {
+pub(super) struct Bench {
     /// Client of the API server.
     pub client: Client,
     /// The AWS accounts.
@@ -45,7 +46,7 @@ pub struct Bench {
 }
 
 /// One object with its account and its operator.
-pub struct City {
+pub(super) struct City {
     bench: Bench,
     name: String,
     account: Account,
@@ -54,7 +55,7 @@ pub struct City {
 
 impl City {
     /// Creates the object.
-    pub async fn start(bench: &Bench, name: &str, spec: &Value) -> anyhow::Result<Self> {
+    pub(super) async fn start(bench: &Bench, name: &str, spec: &Value) -> anyhow::Result<Self> {
         let account = Account::of(name);
         bench.accounts.give(name, account.clone());
         let city = Self { bench: bench.clone(), name: name.to_owned(), account, context: context(bench) };
@@ -66,12 +67,12 @@ impl City {
         Ok(city)
     }
 
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     /// AWS calls that changed something since the last call of this function.
-    pub fn take_mutations(&self) -> Vec<&'static str> {
+    pub(super) fn take_mutations(&self) -> Vec<&'static str> {
         self.account.world.take_calls().1
     }
 
@@ -80,12 +81,12 @@ impl City {
     }
 
     /// The object as stored.
-    pub async fn stored(&self) -> anyhow::Result<DynamicObject> {
+    pub(super) async fn stored(&self) -> anyhow::Result<DynamicObject> {
         Ok(self.api().get(&self.name).await?)
     }
 
     /// Replaces the spec, as `kubectl replace` does. The inner error is a rejection by the API server.
-    pub async fn put(&self, spec: &Value) -> anyhow::Result<Result<DynamicObject, String>> {
+    pub(super) async fn put(&self, spec: &Value) -> anyhow::Result<Result<DynamicObject, String>> {
         let mut object = self.stored().await?;
         object.data["spec"] = spec.clone();
         match self.api().replace(&self.name, &PostParams::default(), &object).await {
@@ -96,28 +97,28 @@ impl City {
     }
 
     /// Replaces the spec with one that the API server must accept.
-    pub async fn change(&self, spec: &Value) -> anyhow::Result<()> {
+    pub(super) async fn change(&self, spec: &Value) -> anyhow::Result<()> {
         self.put(spec).await?.map(drop).map_err(|message| anyhow!("the API server rejects it: {message}"))
     }
 
     /// Reconciles once.
-    pub async fn reconcile(&self) -> anyhow::Result<DispatchSystemStatus> {
+    pub(super) async fn reconcile(&self) -> anyhow::Result<DispatchSystemStatus> {
         reconcile(&self.context, &(NAMESPACE.to_owned(), self.name.clone())).await?;
         self.status().await
     }
 
     /// Reads the status.
-    pub async fn status(&self) -> anyhow::Result<DispatchSystemStatus> {
+    pub(super) async fn status(&self) -> anyhow::Result<DispatchSystemStatus> {
         let status = self.stored().await?.data["status"].clone();
         Ok(serde_json::from_value(status)?)
     }
 
     /// Reconciles until the system is ready or suspended.
-    pub async fn settle(&mut self) -> anyhow::Result<DispatchSystemStatus> {
+    pub(super) async fn settle(&mut self) -> anyhow::Result<DispatchSystemStatus> {
         let mut last = String::new();
         for _ in 0..RECONCILES_MAX {
             let generation = self.stored().await?.metadata.generation;
-            let status = self.reconcile().await?;
+            let status = Box::pin(self.reconcile()).await?;
             let rolled_out = self.roll_out().await?;
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             let (reason, message) = ready.map(|c| (c.reason.as_str(), c.message.as_str())).unwrap_or_default();
@@ -145,7 +146,7 @@ impl City {
     }
 
     /// Reason and message of a stalled object.
-    pub fn stalled(status: &DispatchSystemStatus) -> Option<String> {
+    pub(super) fn stalled(status: &DispatchSystemStatus) -> Option<String> {
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
         stalled.filter(|_| !is_true(status, ConditionType::Ready)).map(|c| format!("{}: {}", c.reason, c.message))
     }
@@ -177,22 +178,13 @@ impl City {
     }
 
     fn children_of(&self, kind: ChildKind) -> Api<DynamicObject> {
-        let (group, version, kind, plural) = kind.names();
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        };
-        Api::namespaced_with(self.bench.client.clone(), NAMESPACE, &resource)
+        Api::namespaced_with(self.bench.client.clone(), NAMESPACE, &kind.resource())
     }
 
     /// The worker objects, without the fields that every write changes.
     async fn children(&self) -> anyhow::Result<Value> {
         let mut all = serde_json::Map::new();
-        for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(SERVED)) {
+        for kind in ChildKind::ALL {
             for child in self.children_of(kind).list(&self.own()).await? {
                 let mut value = serde_json::to_value(&child)?;
                 let meta = &mut value["metadata"];
@@ -211,22 +203,35 @@ impl City {
                 all.insert(format!("{} {}", kind.names().2, child.metadata.name.unwrap_or_default()), value);
             }
         }
+        // The number of replicas of an autoscaled role belongs to its autoscaler.
+        let scaled = all.keys().filter_map(|key| key.strip_prefix(AUTOSCALER));
+        for role in scaled.map(str::to_owned).collect::<Vec<_>>() {
+            all.get_mut(&format!("Deployment {role}")).context("an autoscaled Deployment")?["spec"]["replicas"].take();
+        }
         Ok(Value::Object(all))
     }
 
     /// The complete state to compare: account, workers and status, without times, generations and the UID of the
     /// object.
-    pub async fn state(&self) -> anyhow::Result<Value> {
+    pub(super) async fn state(&self) -> anyhow::Result<Value> {
         let stored = self.stored().await?;
         let status: DispatchSystemStatus = serde_json::from_value(stored.data["status"].clone())?;
-        let conditions: Vec<_> =
-            status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
+        // A list map: a new condition is appended, whatever its type.
+        let mut conditions: Vec<_> = status.conditions.iter().collect();
+        conditions.sort_by_key(|condition| &condition.type_);
+        let children = self.children().await?;
+        let scaled = children.as_object().is_some_and(|all| all.keys().any(|key| key.starts_with(AUTOSCALER)));
+        let shown = |condition: &Condition| {
+            // The number of replicas of an autoscaled role is not the operator's.
+            let message = if scaled && condition.type_ == "WorkersReady" { "" } else { &condition.message };
+            json!([condition.type_, condition.status, condition.reason, message])
+        };
+        let conditions: Vec<_> = conditions.into_iter().map(shown).collect();
         let (region, role, external_id) = self.bench.accounts.asked(&self.name);
         let state = json!({
             "account": self.account.state(),
             "asked": { "region": region, "role": role, "externalId": external_id },
-            "children": self.children().await?,
-            "elsewhere": elsewhere(&stored, &status)?,
+            "children": children,
             "status": { "conditions": conditions, "outputs": status.outputs, "stack": status.stack_status,
                 "hash": status.applied_hash, "policy": status.deletion_policy, "connection": status.connection_secret_name },
         });
@@ -239,7 +244,7 @@ impl City {
     }
 
     /// Deletes the object and reconciles until it is gone.
-    pub async fn remove(self) -> anyhow::Result<()> {
+    pub(super) async fn remove(self) -> anyhow::Result<()> {
         self.api().delete(&self.name, &DeleteParams::default()).await?;
         for _ in 0..RECONCILES_MAX {
             // The next poll would be some seconds away; a new process polls at once.
@@ -254,11 +259,11 @@ impl City {
 
     /// Replaces the object with a new one of the same name and a new account. The environment of the old object does
     /// not matter here, so its finalizer is removed by hand.
-    pub async fn replace(self, spec: &Value) -> anyhow::Result<Self> {
+    pub(super) async fn replace(self, spec: &Value) -> anyhow::Result<Self> {
         let free = json!({ "metadata": { "finalizers": null } });
         self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(&free)).await?;
         self.api().delete(&self.name, &DeleteParams::default()).await?;
-        for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(SERVED)) {
+        for kind in ChildKind::ALL {
             let api = self.children_of(kind);
             for child in api.list(&self.own()).await? {
                 api.delete(&child.metadata.name.unwrap_or_default(), &DeleteParams::background()).await?;
@@ -287,24 +292,6 @@ fn context(bench: &Bench) -> Context {
             defaults: tenancy::Defaults::default(),
         },
         clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
-        served: SERVED,
         objects: Objects::new(1),
     }
-}
-
-/// The objects that a current cluster would have and this one does not serve.
-fn elsewhere(stored: &DynamicObject, status: &DispatchSystemStatus) -> anyhow::Result<Value> {
-    let Some(outputs) = &status.outputs else { return Ok(Value::Null) };
-    let Ok(system) = ValidatedSystem::of_object(&stored.metadata, &stored.data["spec"]) else {
-        return Ok(Value::Null);
-    };
-    let served = Served { disruption_budgets: true, autoscalers: true };
-    let (image, endpoint_url, cache_secret_version) = (IMAGE, None, None);
-    let pool = Pool { system: &system, outputs, image, endpoint_url, cache_secret_version, served };
-    let objects = workers::objects(&pool)?.into_iter().filter(|child| !child.kind.is_served(SERVED));
-    let bodies = objects.map(|mut child| {
-        child.body["metadata"]["annotations"][workers::APPLIED].take();
-        child.body
-    });
-    Ok(bodies.collect())
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// A field, a group of fields, a list or a map.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(super) struct Node {
     /// Field names from the spec down; `[]` is the first item of a list.
     pub path: Vec<String>,
     /// Schema of the node.
@@ -14,7 +14,7 @@ pub struct Node {
 }
 
 /// All nodes below the spec's schema, parents first.
-pub fn nodes(spec: &Value) -> Vec<Node> {
+pub(super) fn nodes(spec: &Value) -> Vec<Node> {
     let mut all = Vec::new();
     collect(spec, &[], &mut all);
     all
@@ -34,27 +34,27 @@ fn collect(group: &Value, path: &[String], all: &mut Vec<Node>) {
 
 impl Node {
     /// The path in its usual notation, such as `dispatch.fare.nightSurcharges[].from`.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.path.join(".").replace(".[]", "[]")
     }
 
     /// Whether it has fields.
-    pub fn is_group(&self) -> bool {
+    pub(super) fn is_group(&self) -> bool {
         self.schema["properties"].is_object()
     }
 
     /// Whether to change it directly. A group that always exists is changed through its fields instead.
-    pub fn is_leaf(&self) -> bool {
+    pub(super) fn is_leaf(&self) -> bool {
         !self.is_group() || self.schema["default"].is_null()
     }
 
     /// Its value in a spec; null if it has none.
-    pub fn get(&self, spec: &Value) -> Value {
+    pub(super) fn get(&self, spec: &Value) -> Value {
         self.path.iter().fold(spec.clone(), |at, name| if name == "[]" { at[0].clone() } else { at[name].clone() })
     }
 
     /// `spec` with another value of this node; null removes it.
-    pub fn set(&self, spec: &Value, value: &Value) -> Value {
+    pub(super) fn set(&self, spec: &Value, value: &Value) -> Value {
         let mut changed = spec.clone();
         let (last, groups) = self.path.split_last().map_or(("", &self.path[..]), |(last, rest)| (last.as_str(), rest));
         let group = groups.iter().fold(&mut changed, |at, name| if name == "[]" { &mut at[0] } else { &mut at[name] });
@@ -68,7 +68,7 @@ impl Node {
 
     /// Values that the schema does not allow, with the kind of violation. `now` is the current value, `right` another
     /// valid one.
-    pub fn wrong(&self, now: &Value, right: &Value) -> Vec<(&'static str, Value)> {
+    pub(super) fn wrong(&self, now: &Value, right: &Value) -> Vec<(&'static str, Value)> {
         let schema = &self.schema;
         let limit = |name: &str| schema[name].as_i64();
         let count = |name: &str| limit(name).and_then(|most| usize::try_from(most).ok());

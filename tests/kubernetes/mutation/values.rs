@@ -6,16 +6,20 @@ use serde_json::{Value, json};
 use super::schema::Node;
 
 /// Secrets that the specs below name, with their keys.
-pub const SECRETS: [(&str, &str); 4] =
+pub(super) const SECRETS: [(&str, &str); 4] =
     [("push", "key.json"), ("push-2", "key-2.json"), ("redis", "token"), ("redis-2", "token-2")];
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:000000000000:listener/app/workers/1a/2b";
 const SUBNETS: [&str; 2] = ["subnet-0a1b2c3d", "subnet-0a1b2c3e"];
 const GROUPS: [&str; 2] = ["sg-0a1b2c3d", "sg-0a1b2c3e"];
 
+/// Rings of service areas.
+const POLYGON: [[[f64; 2]; 5]; 1] = [[[126.7, 37.4], [127.2, 37.4], [127.2, 37.7], [126.7, 37.7], [126.7, 37.4]]];
+const OTHER_POLYGON: [[[f64; 2]; 4]; 1] = [[[127.0, 37.5], [127.3, 37.5], [127.3, 37.8], [127.0, 37.5]]];
+
 /// Base spec of a stage: the smallest spec in which the stage's fields have an effect. The fields of a stage share one
 /// object.
-pub fn stage(name: &str) -> Value {
+pub(super) fn stage(name: &str) -> Value {
     let mut spec = json!({ "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul" });
     let jwt = json!({ "issuer": "https://login.example.com/", "audiences": ["dispatch"] });
     let capacity = json!({ "min": 5, "max": 50 });
@@ -56,6 +60,8 @@ pub fn stage(name: &str) -> Value {
             let nights = json!([{ "from": "22:00", "to": "04:00", "percent": 20 }]);
             spec["dispatch"] = json!({ "fare": { "nightSurcharges": nights } });
         }
+        "area" => spec["dispatch"] = json!({ "serviceArea": { "polygon": POLYGON } }),
+        "areas" => spec["dispatch"] = json!({ "serviceArea": { "multiPolygon": [POLYGON] } }),
         "router" => {
             let eta = json!({ "provider": "OSRM", "url": "http://osrm.example.com:5000" });
             spec["dispatch"] = json!({ "eta": eta });
@@ -66,7 +72,7 @@ pub fn stage(name: &str) -> Value {
 }
 
 /// The [`stage`] of a node.
-pub fn stage_of(node: &Node) -> String {
+pub(super) fn stage_of(node: &Node) -> String {
     let name = node.name();
     if name.contains(".autoscaling.") {
         return "autoscaled".to_owned();
@@ -84,6 +90,8 @@ pub fn stage_of(node: &Node) -> String {
         ("cache.authSecretRef.", "cache-token"),
         ("dispatch.fare.nightSurcharges[].", "nights"),
         ("dispatch.eta.", "router"),
+        ("dispatch.serviceArea.multiPolygon", "areas"),
+        ("dispatch.serviceArea.", "area"),
         // These have an effect in every stage; separate objects only make the test faster.
         ("dispatch.fare.", "fare"),
         ("queues.notifications.", "notifications-queue"),
@@ -102,7 +110,7 @@ pub fn stage_of(node: &Node) -> String {
 }
 
 /// Valid values of a node other than `now`. Empty if only the fields of a group can be changed, see [`Node::is_leaf`].
-pub fn right(node: &Node, now: &Value) -> Vec<Value> {
+pub(super) fn right(node: &Node, now: &Value) -> Vec<Value> {
     let name = node.name();
     if let Some(values) = semantic(&name) {
         return values;
@@ -146,6 +154,7 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "api.auth.issuer" | "api.gateway.jwt.issuer" => json!("https://accounts.example.com/realm"),
         "api.auth.jwksUrl" => json!("https://keys.example.com/jwks.json"),
         "api.limits.clientAddressHeader" => json!("x-real-ip"),
+        "api.limits.clientAddressHops" => json!(2),
         "api.gateway.jwt" => json!({ "issuer": "https://other.example.com", "audiences": ["riders"] }),
         "api.gateway.upstream" => json!({ "vpcLink": { "listenerArn": LISTENER, "subnetIds": SUBNETS } }),
         "api.gateway.upstream.url" => json!("https://other.example.com:8443"),
@@ -166,6 +175,9 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "dispatch.fare.nightSurcharges[].from" => json!("20:30"),
         "dispatch.fare.nightSurcharges[].to" => json!("05:15"),
         "dispatch.searchRingsMeters" => json!([500, 2500]),
+        "dispatch.serviceArea" => json!({ "polygon": POLYGON }),
+        "dispatch.serviceArea.polygon" => json!(OTHER_POLYGON),
+        "dispatch.serviceArea.multiPolygon" => json!([POLYGON, OTHER_POLYGON]),
         "driftIntervalSeconds" => return Some(vec![json!(60), json!(0)]),
         "export.analytics" => json!({}),
         "export.prefix" => json!("archive/rides"),
@@ -201,12 +213,12 @@ fn part_of(field: &str, (name, key): (&'static str, &'static str)) -> &'static s
 }
 
 /// Fields of the same group that must be removed when a field gets its valid value.
-pub fn removes(name: &str) -> &'static [&'static str] {
+pub(super) fn removes(name: &str) -> &'static [&'static str] {
     if name == "table.billing.mode" { &["read", "write"] } else { &[] }
 }
 
 /// Values that fit the schema but are invalid.
-pub fn wrong(name: &str) -> Vec<Value> {
+pub(super) fn wrong(name: &str) -> Vec<Value> {
     let one = match name {
         "aws.kmsKeyArn" => json!("arn:aws:kms:us-east-1:000000000000:key/1a2b"),
         "aws.tags" => return vec![json!({ "aws:mine": "a" }), json!({ "coactus:system": "a" }), json!({ "": "a" })],
@@ -214,7 +226,7 @@ pub fn wrong(name: &str) -> Vec<Value> {
         "api.auth.issuer" | "api.auth.jwksUrl" | "api.gateway.jwt.issuer" => {
             json!("https://login.example.com/?query")
         }
-        "api.auth.claims.user" | "api.auth.claims.driver" => json!("operations"),
+        "api.auth.claims.user" | "api.auth.claims.driver" | "api.auth.claims.payments" => json!("operations"),
         "api.auth.claims.operations" => json!("driver"),
         "api.gateway.upstream" => return vec![json!({})],
         "api.gateway.upstream.url" => {
@@ -236,6 +248,9 @@ pub fn wrong(name: &str) -> Vec<Value> {
             return vec![json!("http://me:hunter2@osrm.example.com"), json!("ftp://osrm.example.com")];
         }
         "dispatch.fare.nightSurcharges[].to" => json!("22:00"),
+        "dispatch.serviceArea" => return vec![json!({}), json!({ "polygon": POLYGON, "multiPolygon": [POLYGON] })],
+        "dispatch.serviceArea.polygon" => json!([[[126.7, 37.4], [127.2, 37.4], [127.2, 37.7], [126.7, 37.7]]]),
+        "dispatch.serviceArea.multiPolygon" => json!([[[[37.4, 126.7], [37.4, 127.2], [37.7, 127.2], [37.4, 126.7]]]]),
         "dispatch.searchRingsMeters" => return vec![json!([700, 700]), json!([3000, 700])],
         "driftIntervalSeconds" => json!(59),
         "export.schedule" => return vec![json!("every day at four"), json!("0 4 * * * *"), json!("61 4 * * *")],
@@ -256,7 +271,7 @@ pub fn wrong(name: &str) -> Vec<Value> {
 }
 
 /// Fields whose change does not affect the compared state, with the reason.
-pub fn silent(name: &str) -> Option<&'static str> {
+pub(super) fn silent(name: &str) -> Option<&'static str> {
     Some(match name {
         "approvalPolicy" => "affects only the next change; approvals have separate tests",
         "driftPolicy" | "driftIntervalSeconds" => "affects only later drift; drift has separate tests",
@@ -266,7 +281,7 @@ pub fn silent(name: &str) -> Option<&'static str> {
 }
 
 /// Another value of an immutable field.
-pub fn other(name: &str) -> Value {
+pub(super) fn other(name: &str) -> Value {
     json!(match name {
         "city" => "busan",
         "region" => "ap-northeast-1",
@@ -278,4 +293,4 @@ pub fn other(name: &str) -> Value {
 }
 
 /// Immutable fields.
-pub const FIXED: [&str; 6] = ["city", "region", "timezone", "currency", "table.name", "aws.accountId"];
+pub(super) const FIXED: [&str; 6] = ["city", "region", "timezone", "currency", "table.name", "aws.accountId"];

@@ -10,19 +10,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("!has(oldSelf.accountId) || (has(self.accountId) && self.accountId == oldSelf.accountId)")
-        .message("accountId is immutable once set"),
     validation = Rule::new(
         "!has(self.roleArn) || !has(self.accountId) || self.roleArn.contains('::' + self.accountId + ':')"
     )
-    .message("roleArn must be a role in the account accountId"),
-    validation = Rule::new("!has(self.externalId) || has(self.roleArn)").message("externalId requires roleArn"),
+    .message("roleArn must be a role in the account accountId")
+    .field_path(".roleArn")
+    .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!has(self.externalId) || has(self.roleArn)")
+        .message("externalId requires roleArn")
+        .field_path(".externalId")
+        .reason(Reason::FieldValueForbidden),
     validation = Rule::new("self.tags.all(key, !key.startsWith('aws:') && !key.startsWith('coactus:'))")
-        .message("tag keys that start with aws: or coactus: are reserved"),
+        .message("tag keys that start with aws: or coactus: are reserved")
+        .field_path(".tags")
+        .reason(Reason::FieldValueForbidden),
 )]
 pub struct AwsSpec {
     /// Id of the AWS account of the city, twelve digits in quotes. If it is set, the operator refuses credentials of
-    /// any other account. Default: the account of the credentials. Immutable once set.
+    /// any other account. Default: the account of the credentials. Immutable once it is set and the
+    /// stack exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
     pub account_id: Option<String>,

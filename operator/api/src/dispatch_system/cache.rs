@@ -14,7 +14,9 @@ use super::SecretKeyRef;
         "!has(self.external) || (self.nodeType == 'cache.t4g.small' && self.replicas == 1 && self.engineVersion == \
          '7.1' && size(self.subnetIds) == 0 && size(self.securityGroupIds) == 0)"
     )
-    .message("nodeType, replicas, engineVersion, subnetIds and securityGroupIds are not allowed with external"),
+    .message("nodeType, replicas, engineVersion, subnetIds and securityGroupIds are not allowed with external")
+    .field_path(".external")
+    .reason(Reason::FieldValueForbidden),
 )]
 pub struct CacheSpec {
     /// ElastiCache node type, `cache.<family>.<size>`. Default `cache.t4g.small`. Updated in place. Not allowed with
@@ -78,6 +80,8 @@ impl Default for CacheSpec {
         r"self.url.matches(r'^rediss?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$')"
     )
     .message("url must be redis://host:port or rediss://host:port, without user name, password or path")
+    .field_path(".url")
+    .reason(Reason::FieldValueInvalid)
 )]
 pub struct ExternalCacheSpec {
     /// Address, `redis://host:port` or `rediss://host:port` (TLS), at most 512 characters. The default port is 6379.

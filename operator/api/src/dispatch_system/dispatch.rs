@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::EtaSpec;
+use super::{EtaSpec, PresenceSpec, RidesSpec, ServiceAreaSpec};
 
 /// The dispatch rules and the fare table. Changes reach running workers without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -35,6 +35,7 @@ pub struct DispatchSpec {
     #[x_kube(
         validation = Rule::new("self.isSorted() && self.all(a, self.exists_one(b, a == b))")
             .message("radii must increase")
+            .reason(Reason::FieldValueInvalid)
     )]
     pub search_rings_meters: Vec<u32>,
     /// Width of a distance bucket, in meters, 0 to 5000. Drivers in one bucket are ranked by `autoAccept`, acceptance
@@ -68,6 +69,28 @@ pub struct DispatchSpec {
     /// How concurrent requests are matched with drivers.
     #[serde(default)]
     pub matching: MatchingSpec,
+    /// How rides are billed, and when a ride without a sign of life is ended.
+    #[serde(default)]
+    pub rides: RidesSpec,
+    /// Limits for users who request rides and cancel them. A request beyond a limit gets status 429 with the time when
+    /// the next one is possible. Cancellations by a driver do not count, nor does a dispatch that ends because no
+    /// driver was found, nor a cancellation after a search of 30 seconds in which no driver got an offer.
+    #[serde(default)]
+    pub cancellations: CancellationsSpec,
+    /// Longest straight line from pickup to destination, in meters, 1000 to 20100000 (half the circumference of the
+    /// earth). A request for a longer trip gets status 422. Default 200000.
+    #[serde(default = "longest_trip")]
+    #[schemars(range(min = 1000, max = 20_100_000))]
+    pub longest_trip_meters: u32,
+    /// When a driver who is `ACTIVE` becomes `INACTIVE` without having asked for it.
+    #[serde(default)]
+    pub presence: PresenceSpec,
+    /// The area in which rides start and end: exactly one of `polygon` and `multiPolygon`, with the `coordinates` of a
+    /// GeoJSON geometry of that type (RFC 7946), at most 2000 positions in total. A request with a pickup or
+    /// destination outside gets status 422. A place on an edge, also on the edge of a hole, is in the area. Default:
+    /// anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_area: Option<ServiceAreaSpec>,
     /// The fare table.
     #[serde(default)]
     pub fare: FareSpec,
@@ -89,6 +112,11 @@ impl Default for DispatchSpec {
             exploration_share_percent: 0,
             eta: EtaSpec::default(),
             matching: MatchingSpec::default(),
+            rides: RidesSpec::default(),
+            cancellations: CancellationsSpec::default(),
+            longest_trip_meters: longest_trip(),
+            presence: PresenceSpec::default(),
+            service_area: None,
             fare: FareSpec::default(),
         }
     }
@@ -132,6 +160,41 @@ pub struct MatchingSpec {
 impl Default for MatchingSpec {
     fn default() -> Self {
         Self { mode: MatchingMode::default(), window_milliseconds: matching_window() }
+    }
+}
+
+/// Limits for users who request rides and cancel them. Changes reach running workers without a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancellationsSpec {
+    /// Number of cancellations within `windowSeconds` that starts a cool-down, 0 to 20. Default 3. With 0, there is no
+    /// cool-down.
+    #[serde(default = "cancellations_cool_down_after")]
+    #[schemars(range(min = 0, max = 20))]
+    pub cool_down_after: u8,
+    /// Period in which cancellations are counted for the cool-down, in seconds, 60 to 86400. Default 600.
+    #[serde(default = "cancellations_window")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub window_seconds: u32,
+    /// Time after the last cancellation in which the user cannot request a ride, in seconds, 10 to 86400. Default 300.
+    #[serde(default = "cancellations_cool_down")]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub cool_down_seconds: u32,
+    /// Number of cancellations in one day, in the time zone of the city, after which the user has to wait for the next
+    /// day, 0 to 50. Default 20. With 0, there is no daily limit.
+    #[serde(default = "cancellations_daily_max")]
+    #[schemars(range(min = 0, max = 50))]
+    pub daily_max: u8,
+}
+
+impl Default for CancellationsSpec {
+    fn default() -> Self {
+        Self {
+            cool_down_after: cancellations_cool_down_after(),
+            window_seconds: cancellations_window(),
+            cool_down_seconds: cancellations_cool_down(),
+            daily_max: cancellations_daily_max(),
+        }
     }
 }
 
@@ -217,7 +280,10 @@ impl Default for FareSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.from != self.to").message("from and to must differ"),
+    validation = Rule::new("self.from != self.to")
+        .message("from and to must differ")
+        .field_path(".to")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct NightSurchargeSpec {
     /// Start of the period, local time `HH:MM`, 00:00 to 23:59.
@@ -273,6 +339,26 @@ fn after_timeout() -> u32 {
 
 fn matching_window() -> u32 {
     2000
+}
+
+fn cancellations_cool_down_after() -> u8 {
+    3
+}
+
+fn cancellations_window() -> u32 {
+    600
+}
+
+fn cancellations_cool_down() -> u32 {
+    300
+}
+
+fn cancellations_daily_max() -> u8 {
+    20
+}
+
+fn longest_trip() -> u32 {
+    200_000
 }
 
 fn base() -> u32 {

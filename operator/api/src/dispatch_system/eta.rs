@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("(self.provider == 'StraightLine') != has(self.url)")
-        .message("url is required with OSRM and Valhalla, and not allowed with StraightLine"),
+        .message("url is required with provider OSRM or Valhalla, and not allowed with provider StraightLine")
+        .field_path(".url")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct EtaSpec {
     /// Source of the times. `StraightLine` (default): estimated from distance, `fare.roadFactorPercent` and

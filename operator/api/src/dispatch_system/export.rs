@@ -13,7 +13,14 @@ pub struct ExportSpec {
     /// up. Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with
     /// `dispatch-operator export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 9, max = 128))]
+    #[schemars(
+        length(min = 9, max = 128),
+        regex(pattern = "^[ \\t]*(\\*|[0-5]?[0-9])([-,/](\\*|[0-5]?[0-9]))*[ \\t]+\
+                       (\\*|[01]?[0-9]|2[0-3])([-,/](\\*|[01]?[0-9]|2[0-3]))*[ \\t]+\
+                       (\\*|\\?|LW?|(0?[1-9]|[12][0-9]|3[01])W?)([-,/](\\*|LW?|(0?[1-9]|[12][0-9]|3[01])W?))*[ \\t]+\
+                       (\\*|0?[1-9]|1[0-2]|[A-Za-z]{3})([-,/](\\*|0?[1-9]|1[0-2]|[A-Za-z]{3}))*[ \\t]+\
+                       (\\*|\\?|L|([0-7]|[A-Za-z]{3})(#[1-5]|L)?)([-,/](\\*|([0-7]|[A-Za-z]{3})(#[1-5]|L)?))*[ \\t]*$")
+    )]
     pub schedule: Option<String>,
     /// `DynamoDbJson` (default) or `Ion`.
     #[serde(default)]

@@ -54,8 +54,20 @@ pub struct AuthSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.user != self.driver && self.user != self.operations && self.driver != self.operations")
-        .message("user, driver and operations must be three different scopes"),
+    validation = Rule::new("self.driver != self.user")
+        .message("user, driver, payments and operations must be different scopes")
+        .field_path(".driver")
+        .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.payments != self.user && self.payments != self.driver")
+        .message("user, driver, payments and operations must be different scopes")
+        .field_path(".payments")
+        .reason(Reason::FieldValueInvalid),
+    validation = Rule::new(
+        "self.operations != self.user && self.operations != self.driver && self.operations != self.payments"
+    )
+    .message("user, driver, payments and operations must be different scopes")
+    .field_path(".operations")
+    .reason(Reason::FieldValueInvalid),
 )]
 pub struct ClaimsSpec {
     /// Claim with the id of the user or driver, `user#00001` or `00001`. Default `sub`.
@@ -74,10 +86,19 @@ pub struct ClaimsSpec {
     #[serde(default = "driver_scope")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub driver: String,
+    /// Scope of the programs that report payments. Default `payments`.
+    #[serde(default = "payments_scope")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    pub payments: String,
     /// Scope of the staff and programs of the city. Default `operations`.
     #[serde(default = "operations_scope")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub operations: String,
+    /// Claim that binds a token of the scope `operations` or `payments` to one city. If a token has it, its value must
+    /// be `spec.city`; a token without it is accepted in every city of the issuer and audience. Default `city`.
+    #[serde(default = "city_claim")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    pub city: String,
 }
 
 impl Default for ClaimsSpec {
@@ -87,7 +108,9 @@ impl Default for ClaimsSpec {
             scopes: scopes_claim(),
             user: user_scope(),
             driver: driver_scope(),
+            payments: payments_scope(),
             operations: operations_scope(),
+            city: city_claim(),
         }
     }
 }
@@ -98,6 +121,14 @@ fn id_claim() -> String {
 
 fn scopes_claim() -> String {
     "scope".to_owned()
+}
+
+fn payments_scope() -> String {
+    "payments".to_owned()
+}
+
+fn city_claim() -> String {
+    "city".to_owned()
 }
 
 fn user_scope() -> String {
@@ -130,11 +161,38 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub client_address_header: Option<String>,
+    /// Number of proxies that append an address to this header, 1 to 10. The client is the entry of the first of them,
+    /// counted from the end of the list: with `x-forwarded-for` and a content delivery network in front of a load
+    /// balancer, the last but one. What clients write into the header themselves is never believed. Default 1.
+    #[serde(default = "client_address_hops")]
+    #[schemars(range(min = 1, max = 10))]
+    pub client_address_hops: u8,
+    /// Share of a worker's concurrent requests and event streams that one client address (IPv6: each /64 network) may
+    /// hold, in percent, 1 to 100. More gets status 429. Default 50: mobile networks put thousands of phones behind one
+    /// address, and the other half stays for everyone else. Set 100 if all clients reach the workers from one address,
+    /// through a proxy without `clientAddressHeader`.
+    #[serde(default = "address_share_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub address_share_percent: u8,
+}
+
+fn client_address_hops() -> u8 {
+    1
+}
+
+fn address_share_percent() -> u8 {
+    50
 }
 
 impl Default for LimitsSpec {
     fn default() -> Self {
-        Self { per_subject: per_subject(), per_address: per_address(), client_address_header: None }
+        Self {
+            per_subject: per_subject(),
+            per_address: per_address(),
+            client_address_header: None,
+            client_address_hops: client_address_hops(),
+            address_share_percent: address_share_percent(),
+        }
     }
 }
 
@@ -162,8 +220,14 @@ fn per_address() -> RateSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("!self.enabled || (has(self.upstream) && has(self.jwt))")
-        .message("upstream and jwt are required with enabled: true"),
+    validation = Rule::new("!self.enabled || has(self.upstream)")
+        .message("upstream is required with enabled: true")
+        .field_path(".upstream")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!self.enabled || has(self.jwt)")
+        .message("jwt is required with enabled: true")
+        .field_path(".jwt")
+        .reason(Reason::FieldValueRequired),
 )]
 pub struct GatewaySpec {
     /// Whether the stack contains the API. Default `false`: the workers are reached through the ingress of the cluster.
@@ -185,14 +249,19 @@ pub struct GatewaySpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.url) != has(self.vpcLink)").message("exactly one of url and vpcLink is allowed"),
+    validation = Rule::new("has(self.url) != has(self.vpcLink)")
+        .message("exactly one of url and vpcLink is allowed")
+        .field_path(".url")
+        .reason(Reason::FieldValueInvalid),
     // Not a pattern of the field: the API server repeats a value that does not match a pattern, and this one may
     // contain a password.
     validation = Rule::new(
         "!has(self.url) || \
          self.url.matches(r'^https://([A-Za-z0-9][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$')"
     )
-    .message("url must be https://host or https://host:port, without user name, password or path"),
+    .message("url must be https://host or https://host:port, without user name, password or path")
+    .field_path(".url")
+    .reason(Reason::FieldValueInvalid),
 )]
 pub struct UpstreamSpec {
     /// Public address of the workers, `https://host` or `https://host:port`, at most 512 characters, without path or

@@ -24,7 +24,9 @@ pub struct QueuesSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("self.visibilityTimeoutSeconds < self.retentionSeconds")
-        .message("visibilityTimeoutSeconds must be less than retentionSeconds"),
+        .message("visibilityTimeoutSeconds must be less than retentionSeconds")
+        .field_path(".visibilityTimeoutSeconds")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct QueueSpec {
     /// How long SQS keeps a message that is not deleted, in seconds, 60 to 1209600 (14 days). Default 345600 (4 days).

@@ -5,15 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The DynamoDB table that stores users, drivers and dispatches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)")
-        .message("name is immutable: another name would be another, empty table"),
-)]
 pub struct TableSpec {
-    /// Name of the table, 3 to 248 of `A-Z a-z 0-9 _ . -`. The table of stream leases is named `<name>-leases`. Default
-    /// `coactus-<namespace>-<name>`. Immutable.
+    /// Name of the table, 3 to 248 of `A-Z a-z 0-9 _ . -`. The table of stream leases is named `<name>-leases`.
+    /// Default: the name of the stack, `coactus-<namespace>-<name>`, followed by the length of the namespace if either
+    /// contains a dash. In a cluster, a name that does not begin with that of the stack, followed by `.` or `_`, must
+    /// be allowed by the namespace. Immutable once the stack exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 248), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
     pub name: Option<String>,
@@ -56,7 +54,9 @@ impl Default for TableSpec {
     validation = Rule::new(
         "self.mode == 'Provisioned' ? has(self.read) && has(self.write) : !has(self.read) && !has(self.write)"
     )
-    .message("read and write are required with mode Provisioned and not allowed with OnDemand"),
+    .message("read and write are required with mode Provisioned and not allowed with OnDemand")
+    .field_path(".mode")
+    .reason(Reason::FieldValueInvalid),
 )]
 pub struct Billing {
     /// `OnDemand` (default): pay per request. `Provisioned`: pay for capacity that scales between bounds. Updated in
@@ -87,7 +87,10 @@ pub enum BillingMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.min <= self.max").message("max must be at least min"),
+    validation = Rule::new("self.min <= self.max")
+        .message("max must be at least min")
+        .field_path(".max")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct CapacitySpec {
     /// Initial and smallest capacity, in units per second, 1 to 40000.

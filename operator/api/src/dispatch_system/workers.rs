@@ -56,15 +56,17 @@ pub struct RolesSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.replicas) || !has(self.autoscaling)")
-        .message("only one of replicas and autoscaling is allowed"),
+        .message("only one of replicas and autoscaling is allowed")
+        .field_path(".replicas")
+        .reason(Reason::FieldValueForbidden),
 )]
 pub struct RoleScaling {
     /// Fixed number of replicas, 0 to 100. Default 2. Not allowed together with `autoscaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<u32>,
-    /// Scaling by CPU utilization with a `HorizontalPodAutoscaler`. Default: none. A cluster without `autoscaling/v2`
-    /// runs `minReplicas`.
+    /// Scaling by CPU utilization with a `HorizontalPodAutoscaler`. Default: none. It starts with the replicas that run
+    /// at that moment, within its bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<AutoscalingSpec>,
 }
@@ -73,7 +75,10 @@ pub struct RoleScaling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("self.minReplicas <= self.maxReplicas").message("maxReplicas must be at least minReplicas"),
+    validation = Rule::new("self.minReplicas <= self.maxReplicas")
+        .message("maxReplicas must be at least minReplicas")
+        .field_path(".maxReplicas")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct AutoscalingSpec {
     /// Minimum number of replicas, 1 to 100.

@@ -19,7 +19,7 @@ impl ValidatedSystem {
     /// Reads an object that is being deleted. Invalid groups of the spec count as absent, so that, for example, an
     /// error in the fare table does not block the deletion. Fields that locate the resources (name, region, account,
     /// role) are never guessed; an error in them is returned. An invalid `deletionPolicy` counts as absent, which keeps
-    /// the data.
+    /// the data; an invalid `managementPolicy` counts as `Observe`, which keeps everything.
     pub fn for_deletion(metadata: &ObjectMeta, spec: &Value) -> Result<Self, ValidationErrors> {
         let mut spec = spec.as_object().cloned().unwrap_or_default();
         let mut last = ValidationErrors(Vec::new());
@@ -67,6 +67,10 @@ fn leave_out(spec: &mut Map<String, Value>, error: &FieldError) -> bool {
         "table" => keep(spec, &["name"]),
         // City and time zone are not part of any AWS name.
         "city" => spec.insert(group.to_owned(), json!("unknown")).is_none_or(|before| before != json!("unknown")),
+        // A misspelled `Observe` must not delete anything.
+        "managementPolicy" => {
+            spec.insert(group.to_owned(), json!("Observe")).is_none_or(|before| before != json!("Observe"))
+        }
         "timezone" => spec.insert(group.to_owned(), json!("UTC")).is_none_or(|before| before != json!("UTC")),
         _ => {
             // Several errors may concern one group.
@@ -79,7 +83,7 @@ fn leave_out(spec: &mut Map<String, Value>, error: &FieldError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch_system::DeletionPolicy;
+    use crate::dispatch_system::{DeletionPolicy, ManagementPolicy};
 
     fn meta() -> ObjectMeta {
         ObjectMeta { name: Some("seoul".to_owned()), namespace: Some("default".to_owned()), ..ObjectMeta::default() }
@@ -100,6 +104,17 @@ mod tests {
         assert_eq!(system.names.table, "rides");
         assert_eq!(system.names.stack, "coactus-default-seoul");
         assert_eq!(system.spec.aws.account_id.as_deref(), Some("111122223333"));
+    }
+
+    #[test]
+    fn a_protective_field_with_an_unknown_value_protects() {
+        let spec = json!({
+            "city": "seoul", "region": "ap-northeast-2", "timezone": "Asia/Seoul",
+            "deletionPolicy": "delete", "managementPolicy": "observe",
+        });
+        let system = ValidatedSystem::for_deletion(&meta(), &spec).unwrap();
+        assert_eq!(system.deletion_policy, DeletionPolicy::Retain);
+        assert_eq!(system.spec.management_policy, ManagementPolicy::Observe);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::errors::Findings;
+use super::errors::{Findings, quoted};
 
 /// Schema of `spec`, generated once.
 static SPEC: LazyLock<Value> = LazyLock::new(|| {
@@ -31,23 +31,28 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         _ => true,
     };
     // A value in place of a group may be anything, including a key file, so it is not repeated either.
     let group = |kind: &str| matches!(kind, "object" | "array");
     let hidden = may_hold_secret(path) || group(kind) || value.is_object() || value.is_array();
-    let shown = if hidden { a_kind_of(value).to_owned() } else { value.to_string() };
+    let shown = match &*value {
+        value if hidden => a_kind_of(value).to_owned(),
+        Value::String(text) => quoted(text),
+        value => value.to_string(),
+    };
     if !right {
         let quotes = if kind == "string" && !hidden { ", in quotes" } else { "" };
-        found.refuse(path, shown, allowed(schema) + quotes);
+        found.describe(path, shown, allowed_type(schema) + quotes);
         return;
     }
     match value {
         Value::Object(members) => check_members(members, schema, path, found),
         Value::Array(items) => {
             if out_of(items.len() as u64, &schema["minItems"], &schema["maxItems"]) {
-                found.refuse(path, format!("{} items", items.len()), allowed(schema));
+                found.describe(path, format!("{} items", items.len()), allowed(schema));
             }
             for (index, item) in items.iter_mut().enumerate() {
                 check(item, &schema["items"], &format!("{path}[{index}]"), found);
@@ -57,14 +62,23 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
             let length = text.chars().count() as u64;
             let listed = schema["enum"].as_array().is_none_or(|list| list.iter().any(|item| item == text.as_str()));
             if !listed || out_of(length, &schema["minLength"], &schema["maxLength"]) {
-                found.refuse(path, shown, allowed(schema));
+                found.describe(path, shown, allowed(schema));
+            }
+        }
+        Value::Number(number) if kind == "number" => {
+            let (number, bound) = (number.as_f64(), |name: &str| schema[name].as_f64());
+            let fits = |number: f64| {
+                bound("minimum").is_none_or(|min| number >= min) && bound("maximum").is_none_or(|max| number <= max)
+            };
+            if !number.is_some_and(fits) {
+                found.describe(path, shown, allowed(schema));
             }
         }
         Value::Number(number) => {
-            // Bounds of the schema are integers from 0 to 2^53, so a negative number is below all of them.
+            // Bounds of integers are from 0 to 2^53, so a negative number is below all of them.
             let number = number.as_u64();
             if number.is_none_or(|number| out_of(number, &schema["minimum"], &schema["maximum"])) {
-                found.refuse(path, shown, allowed(schema));
+                found.describe(path, shown, allowed(schema));
             }
         }
         Value::Null | Value::Bool(_) => {}
@@ -74,7 +88,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, found: &mut Findings) {
 fn check_members(members: &mut Map<String, Value>, schema: &Value, path: &str, found: &mut Findings) {
     if let Some(each) = schema.get("additionalProperties").filter(|each| each.is_object()) {
         if out_of(members.len() as u64, &Value::Null, &schema["maxProperties"]) {
-            found.refuse(path, format!("{} entries", members.len()), allowed(schema));
+            found.describe(path, format!("{} entries", members.len()), allowed(schema));
         }
         for (name, member) in members {
             check(member, each, &format!("{path}.{name}"), found);
@@ -92,7 +106,7 @@ fn check_members(members: &mut Map<String, Value>, schema: &Value, path: &str, f
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !members.contains_key(name) {
-            let wanted = fields.get(name).map(allowed).unwrap_or_default();
+            let wanted = fields.get(name).map(allowed_type).unwrap_or_default();
             found.say(&format!("{path}.{name}"), format!("is required: {wanted}"));
         }
     }
@@ -101,6 +115,16 @@ fn check_members(members: &mut Map<String, Value>, schema: &Value, path: &str, f
 fn out_of(number: u64, min: &Value, max: &Value) -> bool {
     let bound = |bound: &Value| bound.as_f64();
     bound(min).is_some_and(|min| (number as f64) < min) || bound(max).is_some_and(|max| (number as f64) > max)
+}
+
+/// What the schema allows, as text that names the type of a number.
+fn allowed_type(schema: &Value) -> String {
+    let allowed = allowed(schema);
+    match allowed.strip_prefix("at ") {
+        _ if schema["type"] != "integer" || allowed.starts_with("a whole") => allowed,
+        Some(bound) => format!("a whole number, at {bound}"),
+        None => format!("a whole number from {allowed}"),
+    }
 }
 
 /// What the schema allows, as text.
@@ -121,6 +145,10 @@ fn allowed(schema: &Value) -> String {
         "integer" => match span(whole("minimum"), whole("maximum")).as_str() {
             "" => "a whole number".to_owned(),
             span => span.to_owned(),
+        },
+        "number" => match span(whole("minimum"), whole("maximum")).as_str() {
+            "" => "a number".to_owned(),
+            span => format!("a number from {span}"),
         },
         "boolean" => "true or false".to_owned(),
         "array" => joined("a list", span(whole("minItems"), whole("maxItems")), "items"),

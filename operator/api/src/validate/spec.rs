@@ -1,16 +1,19 @@
 //! Formats of strings and rules between fields, group by group.
 
+use std::collections::BTreeSet;
+
 use dispatch_core::fare::{FareError, FareTable, NightSurcharge};
-use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError};
+use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError, PresencePolicy, RidePolicy};
 use jiff::tz::TimeZone;
 
 use super::errors::Findings;
-use super::{eta, text};
+use super::{eta, requests, text};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
     ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
     WorkersSpec,
 };
+use crate::names::{self, ResourceNames};
 use crate::schedule::Schedule;
 
 /// Maximum length of an ElastiCache replication group identifier.
@@ -21,39 +24,81 @@ const QUEUE_LEN_MAX: usize = 80;
 const STACK_LEN_MAX: usize = 128;
 /// Maximum length of an S3 bucket name.
 const BUCKET_LEN_MAX: usize = 63;
+/// Maximum length of a Service name, a DNS label.
+const SERVICE_LEN_MAX: usize = 63;
 /// Length of the suffix of the bucket name: `-exports-` and the account id.
 const BUCKET_SUFFIX_LEN: usize = "-exports-".len() + 12;
-/// Length of the suffix of the longest queue name, the dead-letter queue of notifications.
-const QUEUE_SUFFIX_LEN: usize = "-notifications-dlq".len();
+/// Length of the suffix of the longest queue name, that of notifications that SNS could not deliver.
+const QUEUE_SUFFIX_LEN: usize = "-notifications-undelivered".len();
 
-/// Checks namespace and name of the object and the AWS names derived from them.
-pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) {
+/// Checks namespace and name of the object, and the names that are derived from them. The result has the errors that
+/// matter only for a system without a stack: an earlier version allowed such names, and what exists keeps its names.
+pub(super) fn check_names(namespace: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) -> Findings {
     const LABEL: &str = "1 to 63 lower-case letters, digits and inner dashes";
     found.at("metadata.namespace").require(text::is_dns_label(namespace, 63), namespace, LABEL);
     found.at("metadata.name").require(text::is_dns_label(name, 63), name, LABEL);
-    let prefix = format!("coactus-{namespace}-{name}");
+    let former = ResourceNames::former_prefix(namespace, name);
     let dashes = "without consecutive dashes, which ElastiCache rejects in an identifier";
-    found.at("metadata.name").require(!prefix.contains("--"), name, dashes);
+    found.at("metadata.name").require(!former.contains("--"), name, dashes);
+    let mut for_new = Findings::default();
+    if !aws_names_fit(&former, name, spec, found) {
+        return for_new;
+    }
+    aws_names_fit(&ResourceNames::prefix(namespace, name), name, spec, &mut for_new);
+    kubernetes_names_fit(name, &mut for_new);
+    for_new
+}
+
+/// Checks the lengths of the AWS names; their characters are those of namespace and name.
+fn aws_names_fit(prefix: &str, name: &str, spec: &DispatchSystemSpec, found: &mut Findings) -> bool {
     let mut limits = vec![
-        ("the SQS queue name", format!("{prefix}-notifications-dlq"), prefix.len() + QUEUE_SUFFIX_LEN, QUEUE_LEN_MAX),
-        ("the stack name", prefix.clone(), prefix.len(), STACK_LEN_MAX),
+        (
+            "the SQS queue name",
+            format!("{prefix}-notifications-undelivered"),
+            prefix.len() + QUEUE_SUFFIX_LEN,
+            QUEUE_LEN_MAX,
+        ),
+        ("the stack name", prefix.to_owned(), prefix.len(), STACK_LEN_MAX),
         ("the bucket name", format!("{prefix}-exports-<account>"), prefix.len() + BUCKET_SUFFIX_LEN, BUCKET_LEN_MAX),
     ];
     if spec.cache.external.is_none() {
         let what = "the ElastiCache replication group identifier";
-        limits.insert(0, (what, prefix.clone(), prefix.len(), REPLICATION_GROUP_LEN_MAX));
+        limits.insert(0, (what, prefix.to_owned(), prefix.len(), REPLICATION_GROUP_LEN_MAX));
     }
     // The first exceeded limit is the tightest one, so the others would only repeat the error.
-    if let Some((what, made, length, most)) = limits.into_iter().find(|(_, _, length, most)| length > most) {
-        let shorter = length - most;
-        found.refuse(
-            "metadata.name",
-            name,
-            format!(
-                "{what} {made}, which is derived from it, has {length} characters and the limit is {most}; shorten \
-                 name or namespace by {shorter}"
-            ),
-        );
+    let Some((what, made, length, most)) = limits.into_iter().find(|(_, _, length, most)| length > most) else {
+        return true;
+    };
+    let shorter = length - most;
+    found.refuse(
+        "metadata.name",
+        name,
+        format!(
+            "{what} {made}, which is derived from it, has {length} characters and the limit is {most}; shorten name or \
+             namespace by {shorter}"
+        ),
+    );
+    false
+}
+
+/// Checks the names of the worker objects. A Service has the strictest rule: a DNS label (RFC 1035), which begins with
+/// a letter.
+fn kubernetes_names_fit(name: &str, found: &mut Findings) {
+    for role in names::ROLES {
+        let service = names::role_object(name, role);
+        let length = service.len();
+        if length > SERVICE_LEN_MAX {
+            let shorter = length - SERVICE_LEN_MAX;
+            let text = format!(
+                "the Service name {service}, which is derived from it, has {length} characters and the limit is \
+                 {SERVICE_LEN_MAX}; shorten it by {shorter}"
+            );
+            return found.refuse("metadata.name", name, text);
+        }
+        if !service.starts_with(|c: char| c.is_ascii_lowercase()) {
+            let text = format!("the Service name {service}, which is derived from it, must begin with a letter");
+            return found.refuse("metadata.name", name, text);
+        }
     }
 }
 
@@ -87,6 +132,10 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         found.at("spec.api.limits.clientAddressHeader").require(plain, name, "letters, digits and dashes");
     }
+    let hops = spec.api.limits.client_address_hops;
+    found.at("spec.api.limits.clientAddressHops").require((1..=10).contains(&hops), hops, "1 to 10");
+    let share = spec.api.limits.address_share_percent;
+    found.at("spec.api.limits.addressSharePercent").require((1..=100).contains(&share), share, "1 to 100");
     eta::check(&spec.dispatch.eta, found);
     workers(&spec.workers, found);
 }
@@ -116,6 +165,19 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
             },
             window_ms: spec.matching.window_milliseconds.into(),
         },
+        rides: RidePolicy {
+            max_speed_kmh: spec.rides.max_speed_kmh,
+            max_fare_percent: spec.rides.max_fare_percent,
+            destination_radius_m: spec.rides.destination_radius_meters,
+            silent_after_ms: seconds(spec.rides.silent_after_seconds),
+            end_silent_after_ms: seconds(spec.rides.end_silent_after_seconds),
+        },
+        cancellations: requests::cancellations(&spec.cancellations),
+        longest_trip_m: spec.longest_trip_meters,
+        presence: PresencePolicy {
+            silent_after_ms: seconds(spec.presence.silent_after_seconds),
+            unanswered_offers: spec.presence.unanswered_offers,
+        },
     };
     match policy.clone().checked() {
         Ok(_) => {}
@@ -125,7 +187,7 @@ pub(super) fn policy(spec: &DispatchSpec, found: &mut Findings) -> DispatchPolic
         Err(PolicyError::RingsNotRising { before, after }) => {
             let allowed = format!("radii must increase; {after} follows {before}");
             let rings: Vec<String> = spec.search_rings_meters.iter().map(u32::to_string).collect();
-            found.refuse("spec.dispatch.searchRingsMeters", rings.join(", "), allowed);
+            found.describe("spec.dispatch.searchRingsMeters", rings.join(", "), allowed);
         }
     }
     policy
@@ -377,17 +439,24 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
     if let Some(url) = &spec.jwks_url {
         found.at(&format!("{PATH}.jwksUrl")).require(text::is_issuer(url), url, "an https:// address without a query");
     }
-    let ClaimsSpec { id, scopes, user, driver, operations } = &spec.claims;
-    for (name, value) in
-        [("id", id), ("scopes", scopes), ("user", user), ("driver", driver), ("operations", operations)]
-    {
+    let ClaimsSpec { id, scopes, user, driver, payments, operations, city } = &spec.claims;
+    let names = [
+        ("id", id),
+        ("scopes", scopes),
+        ("user", user),
+        ("driver", driver),
+        ("payments", payments),
+        ("operations", operations),
+        ("city", city),
+    ];
+    for (name, value) in names {
         let visible = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic());
         let allowed = "visible ASCII characters without spaces";
         found.at(&format!("{PATH}.claims.{name}")).require(visible, value, allowed);
     }
-    let scopes = [user, driver, operations];
-    if scopes[0] == scopes[1] || scopes[0] == scopes[2] || scopes[1] == scopes[2] {
-        found.say(&format!("{PATH}.claims"), "user, driver and operations must be three different scopes");
+    let scopes = [user, driver, payments, operations];
+    if scopes.iter().collect::<BTreeSet<_>>().len() < scopes.len() {
+        found.say(&format!("{PATH}.claims"), "user, driver, payments and operations must be different scopes");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The part of the worker configuration that determines who may call the HTTP API, and at what rate.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// Callers of the HTTP API: the issuer of accepted bearer tokens (JWT), and the meaning of their claims.
@@ -34,8 +36,12 @@ pub struct ClaimsConfig {
     pub user: String,
     /// Scope of drivers.
     pub driver: String,
+    /// Scope of the programs that report payments.
+    pub payments: String,
     /// Scope of the staff and programs of the city.
     pub operations: String,
+    /// Claim that binds a token of the scope `operations` or `payments` to one city.
+    pub city: String,
 }
 
 impl Default for ClaimsConfig {
@@ -45,7 +51,9 @@ impl Default for ClaimsConfig {
             scopes: "scope".to_owned(),
             user: "user".to_owned(),
             driver: "driver".to_owned(),
+            payments: "payments".to_owned(),
             operations: "operations".to_owned(),
+            city: "city".to_owned(),
         }
     }
 }
@@ -54,10 +62,10 @@ impl AuthConfig {
     /// The first invalid field.
     pub(super) fn wrong_part(&self) -> Option<&'static str> {
         let claims = &self.claims;
-        let names = [&claims.id, &claims.scopes, &claims.user, &claims.driver, &claims.operations];
-        let scopes = [&claims.user, &claims.driver, &claims.operations];
+        let scopes = [&claims.user, &claims.driver, &claims.payments, &claims.operations];
+        let names = [&claims.id, &claims.scopes, &claims.city].into_iter().chain(scopes);
         // With equal names, every user would have the scope of operators.
-        let distinct = scopes[0] != scopes[1] && scopes[0] != scopes[2] && scopes[1] != scopes[2];
+        let distinct = scopes.iter().collect::<BTreeSet<_>>().len() == scopes.len();
         if self.issuer.trim().is_empty() {
             Some("issuer")
         } else if self.audiences.is_empty() || self.audiences.iter().any(|audience| audience.trim().is_empty()) {
@@ -66,7 +74,7 @@ impl AuthConfig {
             || self.jwks_url.as_ref().is_some_and(|url| !is_key_address(url))
         {
             Some("jwksUrl")
-        } else if !distinct || names.iter().any(|name| name.is_empty()) {
+        } else if !distinct || names.into_iter().any(String::is_empty) {
             Some("claims")
         } else {
             None
@@ -92,6 +100,25 @@ pub struct LimitsConfig {
     /// Header with the address of the client, set by a proxy. Without it, the address of the connection counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address_header: Option<String>,
+    /// Number of proxies that add an entry to the header, 1 to 10. The client's address is that entry from the right.
+    #[serde(default = "one_hop", skip_serializing_if = "is_one_hop")]
+    pub client_address_hops: u8,
+    /// Share of the concurrent requests and of the event streams that one client address may hold, percent, 1 to 100.
+    #[serde(default = "half")]
+    pub address_share_percent: u8,
+}
+
+fn half() -> u8 {
+    50
+}
+
+fn one_hop() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one_hop(hops: &u8) -> bool {
+    *hops == one_hop()
 }
 
 impl Default for LimitsConfig {
@@ -102,6 +129,9 @@ impl Default for LimitsConfig {
             // Mobile networks put thousands of phones behind one address.
             per_address: RateConfig { per_second: 1000, burst: 2000 },
             client_address_header: None,
+            client_address_hops: one_hop(),
+            // Mobile networks put thousands of phones behind one address; the other half is for everyone else.
+            address_share_percent: half(),
         }
     }
 }
@@ -125,6 +155,10 @@ impl LimitsConfig {
             Some("perSubject and perAddress")
         } else if self.client_address_header.as_ref().is_some_and(|name| !token(name)) {
             Some("clientAddressHeader")
+        } else if !(1..=10).contains(&self.client_address_hops) {
+            Some("clientAddressHops")
+        } else if !(1..=100).contains(&self.address_share_percent) {
+            Some("addressSharePercent")
         } else {
             None
         }
@@ -150,6 +184,8 @@ pub struct SampleTokens {
     pub user: String,
     /// Token of the driver `driver#00001`.
     pub driver: String,
+    /// Token with the scope of payments.
+    pub payments: String,
     /// Token with the scope of operations.
     pub operations: String,
 }

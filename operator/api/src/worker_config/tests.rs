@@ -1,4 +1,5 @@
-use dispatch_core::policy::{MatchingMode, MatchingPolicy};
+use dispatch_core::policy::{CancellationPolicy, MatchingMode, MatchingPolicy, PresencePolicy, RidePolicy};
+use dispatch_core::service_area::ServiceArea;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,6 +17,8 @@ fn fare() -> FareTable {
 fn a_manifest_without_rules_has_the_defaults_of_core() {
     let minimal = crate::manifest::read_manifests(include_str!("../../../../examples/minimal.yaml")).unwrap();
     let system = crate::validate::ValidatedSystem::try_from_raw(&minimal[0]).unwrap();
+    let privacy = DispatchConfig::from_validated(&system).privacy.policy();
+    assert_eq!(privacy, dispatch_core::privacy::PrivacyPolicy::default());
     assert_eq!((system.policy, system.fare), (DispatchPolicy::default(), FareTable::default()));
 }
 
@@ -96,6 +99,8 @@ fn a_broken_document_names_the_field() {
         ("/auth/claims", json!({"user": "rider", "operations": "rider"}), "is invalid at auth.claims"),
         ("/limits/perSubject", json!({"perSecond": 0, "burst": 1}), "is invalid at limits.perSubject"),
         ("/limits", json!({"clientAddressHeader": "a b"}), "is invalid at limits.clientAddressHeader"),
+        ("/limits", json!({"clientAddressHops": 0}), "is invalid at limits.clientAddressHops"),
+        ("/limits", json!({"addressSharePercent": 101}), "is invalid at limits.addressSharePercent"),
         (
             "/dispatch/offerTimeoutMs",
             json!(1000),
@@ -113,6 +118,11 @@ fn a_broken_document_names_the_field() {
             json!(5001),
             "is invalid at dispatch: matching.windowMilliseconds is 5001, allowed is 500 to 5000",
         ),
+        (
+            "/dispatch/rides/maxSpeedKmh",
+            json!(301),
+            "is invalid at dispatch: rides.maxSpeedKmh is 301, allowed is 30 to 300",
+        ),
         ("/dispatch/fare/perTimeS", json!(0), "is invalid at dispatch.fare: fare.perTimeSeconds is 0"),
     ] {
         let error = WorkerConfig::read(&changed(at, value)).unwrap_err();
@@ -124,6 +134,16 @@ fn a_broken_document_names_the_field() {
     assert!(matches!(WorkerConfig::read(""), Err(WorkerConfigError::Shape { .. })));
     let twice = default().to_json_pretty().unwrap().repeat(2);
     assert!(matches!(WorkerConfig::read(&twice), Err(WorkerConfigError::Shape { .. })));
+}
+
+#[test]
+fn an_invalid_service_area_is_refused_with_its_place() {
+    let mut broken = default();
+    broken.dispatch.service_area = Some(vec![vec![vec![vec![0.0, 0.0], vec![1.0, 0.0], vec![0.0, 0.0]]]]);
+    let error = WorkerConfig::read(&broken.to_json_pretty().unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "the worker configuration is invalid at dispatch.serviceArea");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.starts_with("[0][0] a ring must have at least 4 positions"), "{source}");
 }
 
 prop_compose! {
@@ -141,6 +161,11 @@ prop_compose! {
         exploration_share_percent in 0u8..=50,
         eta in (50u64..=2000, 1u8..=50),
         (batched, window_ms) in (any::<bool>(), 500u64..=5000),
+        bounds in (30u32..=300, 100u32..=1000, 100u32..=100_000),
+        silent_s in (5u64..=86_400, 5u64..=86_400),
+        presence in (5u64..=86_400, 0u8..=20),
+        cancellations in (0u8..=20, 60u64..=86_400, 10u64..=86_400, 0u8..=50),
+        longest_trip_m in 1000u32..=20_100_000,
     ) -> DispatchPolicy {
         DispatchPolicy {
             max_candidates,
@@ -161,6 +186,21 @@ prop_compose! {
                 mode: if batched { MatchingMode::Batched } else { MatchingMode::Sequential },
                 window_ms,
             },
+            rides: RidePolicy {
+                max_speed_kmh: bounds.0,
+                max_fare_percent: bounds.1,
+                destination_radius_m: bounds.2,
+                silent_after_ms: silent_s.0 * 1000,
+                end_silent_after_ms: silent_s.1 * 1000,
+            },
+            cancellations: CancellationPolicy {
+                cool_down_after: cancellations.0,
+                window_ms: cancellations.1 * 1000,
+                cool_down_ms: cancellations.2 * 1000,
+                daily_max: cancellations.3,
+            },
+            longest_trip_m,
+            presence: PresencePolicy { silent_after_ms: presence.0 * 1000, unanswered_offers: presence.1 },
         }
     }
 }
@@ -196,6 +236,24 @@ proptest! {
         let read = WorkerConfig::read(&written.to_json_pretty().unwrap()).unwrap();
         prop_assert_eq!(read.dispatch.policy().unwrap(), policy);
         prop_assert_eq!(read.dispatch.fare_table().unwrap(), fare);
+        prop_assert_eq!(read, written);
+    }
+
+    #[test]
+    fn workers_read_the_service_area_that_the_operator_writes(
+        west in -18_000_000i32..17_900_000,
+        south in -9_000_000i32..8_900_000,
+    ) {
+        // Five digits, a metre.
+        let degrees = |number: i32| f64::from(number) / 100_000.0;
+        let (east, north) = (degrees(west + 50_000), degrees(south + 25_000));
+        let (west, south) = (degrees(west), degrees(south));
+        let ring = vec![vec![west, south], vec![east, south], vec![east, north], vec![west, south]];
+        let area = ServiceArea::from_polygons(&[vec![ring]]).unwrap();
+        let mut written = default();
+        written.dispatch.service_area = Some(area.polygons());
+        let read = WorkerConfig::read(&written.to_json_pretty().unwrap()).unwrap();
+        prop_assert_eq!(read.dispatch.checked_area().unwrap(), Some(area));
         prop_assert_eq!(read, written);
     }
 

@@ -1,9 +1,10 @@
 //! Web versions of the user's and the driver's app, to play a ride: their pages, the API under the same address, and
-//! tokens ([`sign_in`]).
+//! tokens ([`sign_in`]) and payments ([`payment`]).
 //!
 //! The server listens on this machine only, and answers only requests that name it as their host, so that no web page
 //! reaches it under a host name of its own (DNS rebinding).
 
+mod payment;
 mod sign_in;
 
 use std::io;
@@ -85,6 +86,7 @@ fn router(apps: Apps) -> Router {
     });
     pages
         .route("/session", post(sign_in::sign_in))
+        .route("/payment", post(payment::pay))
         .route("/v1/{*path}", any(forward))
         .layer(from_fn_with_state(apps.clone(), require_own_host))
         .with_state(apps)

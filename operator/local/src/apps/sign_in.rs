@@ -15,7 +15,7 @@ use dispatch_core::ids::{DriverId, UserId};
 use dispatch_dev_keys::Claims;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::{Apps, header_text};
@@ -70,13 +70,10 @@ struct SignInRequest {
 }
 
 pub(super) async fn sign_in(State(apps): State<Apps>, request: Request) -> Response {
-    if !is_own_page(request.headers(), apps.port) {
-        return (StatusCode::FORBIDDEN, "only the pages of this server may sign in\n").into_response();
-    }
-    let slot = apps.sign_ins.slots.try_acquire();
-    if slot.is_err() || !apps.sign_ins.try_acquire() {
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], "too many requests\n").into_response();
-    }
+    let _slot = match admit(&apps, request.headers()) {
+        Ok(slot) => slot,
+        Err(refused) => return *refused,
+    };
     let Ok(body) = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_MAX)).await else {
         return StatusCode::REQUEST_TIMEOUT.into_response();
     };
@@ -95,6 +92,21 @@ pub(super) async fn sign_in(State(apps): State<Apps>, request: Request) -> Respo
         Err(error) => {
             tracing::warn!(%error, "no token");
             (StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be signed\n").into_response()
+        }
+    }
+}
+
+/// Admits a request of a page of this server, within the bounds of all pages together.
+pub(super) fn admit<'a>(apps: &'a Apps, headers: &HeaderMap) -> Result<SemaphorePermit<'a>, Box<Response>> {
+    if !is_own_page(headers, apps.port) {
+        let refused = (StatusCode::FORBIDDEN, "only the pages of this server may sign in or pay\n");
+        return Err(Box::new(refused.into_response()));
+    }
+    match apps.sign_ins.slots.try_acquire() {
+        Ok(slot) if apps.sign_ins.try_acquire() => Ok(slot),
+        _ => {
+            let refused = (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], "too many requests\n");
+            Err(Box::new(refused.into_response()))
         }
     }
 }

@@ -63,7 +63,7 @@ impl Session {
             }
             progress::Event::Changes(changes) => self.display.print(&plan_lines(&changes)),
             // Only a request to skip resources causes it, which a local run cannot make.
-            progress::Event::LeftBehind(..) => {}
+            progress::Event::ResourcesSkipped(..) => {}
             progress::Event::Note(note) => self.display.print(&note),
             progress::Event::Stack(event) => {
                 if event.resource_type == "AWS::CloudFormation::Stack" {

@@ -97,7 +97,7 @@ impl Provisioner {
 /// one of many, would only measure this machine.
 fn limits() -> LimitsConfig {
     let rate = RateConfig { per_second: 20_000, burst: 40_000 };
-    LimitsConfig { per_subject: rate, per_address: rate, client_address_header: None }
+    LimitsConfig { per_subject: rate, per_address: rate, address_share_percent: 100, ..LimitsConfig::default() }
 }
 
 fn not_ready_reason(status: &DispatchSystemStatus) -> String {

@@ -193,6 +193,7 @@ pub(crate) fn token_lines(tokens: &SampleTokens, signing_key: &Path) -> Vec<Stri
     vec![
         format!("export USER_TOKEN={}", tokens.user),
         format!("export DRIVER_TOKEN={}", tokens.driver),
+        format!("export PAYMENTS_TOKEN={}", tokens.payments),
         format!("export OPERATIONS_TOKEN={}", tokens.operations),
         format!("{program} token --key {} --sub user#00002 --scope user   # another token", signing_key.display()),
     ]

@@ -21,8 +21,8 @@ use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
-    StackResource, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, Rollback,
+    StackDescription, StackEvent, StackResource, StackState,
 };
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::sanitize::shown;
@@ -33,12 +33,12 @@ const PAGES: usize = 50;
 /// "Troubleshooting"). They have no other use, and an unknown text is reported as a failure.
 const NO_CHANGES: [&str; 2] = ["The submitted information didn't contain changes", "No updates are to be performed"];
 
-pub struct CloudFormation {
+pub(super) struct CloudFormation {
     client: Client,
 }
 
 impl CloudFormation {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 }
@@ -127,19 +127,22 @@ impl StackProvider for CloudFormation {
         Ok(())
     }
 
-    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError> {
+    async fn change_sets(&self, stack: &str) -> Result<Vec<ChangeSetSummary>, PortError> {
         let mut token = None;
-        let mut names = Vec::new();
+        let mut sets = Vec::new();
         for _ in 0..PAGES {
             let call = self.client.list_change_sets().stack_name(stack).set_next_token(token);
             let page = call.send().await.map_err(|error| port_error("list the stack's change sets", error))?;
-            names.extend(page.summaries().iter().filter_map(|set| set.change_set_name().map(str::to_owned)));
+            sets.extend(page.summaries().iter().filter_map(|set| {
+                let name = set.change_set_name()?.to_owned();
+                Some(ChangeSetSummary { name, created: set.creation_time().and_then(timestamp) })
+            }));
             token = page.next_token;
             if token.is_none() {
                 break;
             }
         }
-        Ok(names)
+        Ok(sets)
     }
 
     async fn discard(&self, stack: &str, name: &str) -> Result<(), PortError> {

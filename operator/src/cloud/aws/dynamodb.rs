@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::{
-    Export, ExportExtent, ExportRequest, Exports, PortError, PortErrorKind, Recovery, TableCorrection, TableLook,
+    Export, ExportExtent, ExportRequest, Exports, ObservedTable, PortError, PortErrorKind, Recovery, TableCorrection,
     Tables, Throughput,
 };
 use crate::engine::plan::template::STREAM_VIEW;
@@ -32,12 +32,12 @@ const TAG: &str = "tag the table";
 const START: &str = "start an export";
 const DESCRIBE: &str = "describe an export";
 
-pub struct DynamoDb {
+pub(super) struct DynamoDb {
     client: Client,
 }
 
 impl DynamoDb {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 }
@@ -95,7 +95,7 @@ impl Exports for DynamoDb {
 
 #[async_trait]
 impl Tables for DynamoDb {
-    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
+    async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
         let request = self.client.describe_table().table_name(table);
         match request.send().await.map_err(|error| port_error("describe the table", error)) {
             Ok(answer) => Ok(answer.table.as_ref().map(read_table)),
@@ -195,7 +195,7 @@ impl Tables for DynamoDb {
     }
 }
 
-fn read_table(found: &TableDescription) -> TableLook {
+fn read_table(found: &TableDescription) -> ObservedTable {
     let keys = |schema: &[KeySchemaElement]| {
         let mut keys: Vec<_> = schema.iter().collect();
         keys.sort_by_key(|key| key.key_type() != &KeyType::Hash);
@@ -209,7 +209,7 @@ fn read_table(found: &TableDescription) -> TableLook {
     // A table that has always been provisioned has no summary (API reference, `BillingModeSummary`).
     let mode = found.billing_mode_summary().and_then(|summary| summary.billing_mode());
     let stream = found.stream_specification().filter(|stream| stream.stream_enabled());
-    TableLook {
+    ObservedTable {
         name: found.table_name().unwrap_or_default().to_owned(),
         arn: found.table_arn().unwrap_or_default().to_owned(),
         building: building.filter_map(|index| index.index_name().map(str::to_owned)).collect(),

@@ -11,12 +11,12 @@ use crate::cloud::ports::{CacheEndpoint, Caches, PortError, PortErrorKind};
 /// Used if the response contains no port.
 const DEFAULT_PORT: u16 = 6379;
 
-pub struct ElastiCache {
+pub(super) struct ElastiCache {
     client: Client,
 }
 
 impl ElastiCache {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 }

@@ -7,7 +7,7 @@ use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::sanitize::shown;
 
-pub fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
+pub(super) fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
@@ -47,6 +47,8 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
+        // The change set was executed or removed meanwhile.
+        "InvalidChangeSetStatus" | "InvalidChangeSetStatusException" => PortErrorKind::Conflict,
         "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
             PortErrorKind::AlreadyExists
         }

@@ -15,13 +15,13 @@ use crate::cloud::ports::{Buckets, PortError, PortErrorKind, Removed};
 const TAG: &str = "tag the bucket";
 const REMOVE: &str = "empty the bucket";
 
-pub struct S3 {
+pub(super) struct S3 {
     client: Client,
 }
 
 impl S3 {
     /// A custom endpoint gets path-style requests: bucket names are not host names there.
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         let by_path = config.endpoint_url().is_some();
         let config = aws_sdk_s3::config::Builder::from(config).force_path_style(by_path).build();
         Self { client: Client::from_conf(config) }

@@ -8,29 +8,35 @@ use aws_sdk_sns::Client;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cloud::aws::error::port_error;
-use crate::cloud::ports::{PortError, PortErrorKind, PushPlatforms};
+use crate::cloud::ports::{PortError, PortErrorKind, PushPlatforms, PushStatus};
 
 const PLATFORM: &str = "GCM";
 const CREDENTIAL: &str = "PlatformCredential";
+const ENABLED: &str = "Enabled";
 const CREATE: &str = "create the platform application";
 
-pub struct Sns {
+pub(super) struct Sns {
     client: Client,
 }
 
 impl Sns {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 }
 
 #[async_trait]
 impl PushPlatforms for Sns {
-    async fn exists(&self, arn: &str) -> Result<bool, PortError> {
+    async fn status(&self, arn: &str) -> Result<Option<PushStatus>, PortError> {
         let request = self.client.get_platform_application_attributes().platform_application_arn(arn);
         match request.send().await.map_err(|error| port_error("read the platform application", error)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == PortErrorKind::NotFound => Ok(false),
+            Ok(found) => {
+                // SNS may omit the attribute of an application that was never disabled.
+                let enabled = found.attributes.as_ref().and_then(|all| all.get(ENABLED));
+                let is_disabled = enabled.is_some_and(|enabled| enabled.eq_ignore_ascii_case("false"));
+                Ok(Some(if is_disabled { PushStatus::Disabled } else { PushStatus::Enabled }))
+            }
+            Err(error) if error.kind == PortErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -52,7 +58,8 @@ impl PushPlatforms for Sns {
             .client
             .set_platform_application_attributes()
             .platform_application_arn(arn)
-            .attributes(CREDENTIAL, credential.expose_secret());
+            .attributes(CREDENTIAL, credential.expose_secret())
+            .attributes(ENABLED, "true");
         request.send().await.map_err(|error| port_error("update the platform application", error))?;
         Ok(())
     }

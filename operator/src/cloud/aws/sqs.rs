@@ -14,12 +14,12 @@ use crate::cloud::ports::{PortError, PortErrorKind, QueueSettings, Queues};
 
 const READ: &str = "read the attributes of a queue";
 
-pub struct Sqs {
+pub(super) struct Sqs {
     client: Client,
 }
 
 impl Sqs {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 }

@@ -11,13 +11,13 @@ use crate::cloud::ports::{Identity, PortError, PortErrorKind};
 const ACTION: &str = "get the account from STS";
 
 /// Reads the account once: that of a set of credentials never changes.
-pub struct Sts {
+pub(super) struct Sts {
     client: Client,
     account: OnceCell<String>,
 }
 
 impl Sts {
-    pub fn new(config: &SdkConfig) -> Self {
+    pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config), account: OnceCell::new() }
     }
 }

@@ -12,14 +12,16 @@ use serde_json::Value;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent,
-    StackResource, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, Rollback,
+    StackDescription, StackEvent, StackResource, StackState,
 };
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::testing::{Judge, Ledger, carry_out};
 
 /// Descriptions that show an operation in progress before it is complete.
 const LOOKS_UNTIL_DONE: u8 = 2;
+/// Time at which change sets are created, that of the ports' clock.
+const NOW: i64 = 1_714_618_800;
 /// Properties whose change replaces a resource, according to CloudFormation's documentation of the types used here.
 const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
 
@@ -44,6 +46,7 @@ struct Set {
     described: ChangeSet,
     /// Remaining descriptions that show it pending.
     looks: u8,
+    created: Timestamp,
 }
 
 #[derive(Default)]
@@ -54,6 +57,8 @@ struct Inner {
     imported: bool,
     /// Tags of the table and bucket that a deleted stack retained.
     left: Option<BTreeMap<String, String>>,
+    /// Names of that table and bucket.
+    left_names: BTreeSet<String>,
     computes_slowly: bool,
     done: Ledger,
     judge: Option<Judge>,
@@ -90,6 +95,12 @@ impl FakeStacks {
         self.lock().left.clone()
     }
 
+    /// Whether a retained table or bucket that no stack has imported has this name.
+    pub fn has_left(&self, name: &str) -> bool {
+        let inner = self.lock();
+        inner.left.is_some() && inner.left_names.contains(name)
+    }
+
     /// Tags that CloudFormation propagated to table and bucket.
     pub fn data_tags(&self) -> Option<BTreeMap<String, String>> {
         let inner = self.lock();
@@ -118,11 +129,12 @@ impl FakeStacks {
         }
     }
 
-    /// Adds a change set of another client, or of an operator that was killed.
-    pub fn leave_change_set(&self, stack: &str, name: &str) {
+    /// Adds a change set of another client, or of an operator that was killed, so long ago.
+    pub fn leave_change_set(&self, stack: &str, name: &str, age: jiff::SignedDuration) {
         let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
         let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
-        let set = Set { template, tags, existing: OnExisting::Refuse, kind, described, looks: 0 };
+        let created = now() - age;
+        let set = Set { template, tags, existing: OnExisting::Refuse, kind, described, looks: 0, created };
         self.lock().sets.insert((stack.to_owned(), name.to_owned()), set);
     }
 
@@ -175,6 +187,11 @@ impl FakeStacks {
     /// Name of the first stack that has resources.
     pub fn first_with_resources(&self) -> Option<String> {
         self.lock().stacks.iter().find(|(_, found)| found.holds_data()).map(|(name, _)| name.clone())
+    }
+
+    /// Names of change sets that are neither executed nor deleted.
+    pub fn change_set_names(&self) -> Vec<String> {
+        self.lock().sets.keys().map(|(_, name)| name.clone()).collect()
     }
 
     /// Number of change sets that are neither executed nor deleted.
@@ -260,6 +277,10 @@ impl Fake {
     }
 }
 
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 fn record(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, reason: Option<&str>) {
     let own = resource_type == "AWS::CloudFormation::Stack";
     fake.events.push(StackEvent {
@@ -275,7 +296,14 @@ fn record(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, 
 
 fn outputs(template: &Value) -> BTreeMap<String, String> {
     let Some(outputs) = template["Outputs"].as_object() else { return BTreeMap::new() };
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    // A reference to a resource with a name gives the name.
+    let named = |value: &Value| {
+        let id = value["Ref"].as_str()?;
+        let properties = &template["Resources"][id]["Properties"];
+        ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str()).map(str::to_owned)
+    };
+    let text =
+        |value: &Value| named(value).unwrap_or_else(|| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
 }
 
@@ -382,7 +410,7 @@ impl StackProvider for FakeStacks {
             let (tags, existing) = (request.tags.clone(), request.existing);
             let looks = u8::from(inner.computes_slowly);
             let described = ChangeSet { state, changes };
-            let set = Set { template, tags, existing, kind: request.kind, described, looks };
+            let set = Set { template, tags, existing, kind: request.kind, described, looks, created: now() };
             inner.sets.insert(key, set);
             inner.did("change set created");
             Ok(())
@@ -429,9 +457,14 @@ impl StackProvider for FakeStacks {
         .await
     }
 
-    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError> {
+    async fn change_sets(&self, stack: &str) -> Result<Vec<ChangeSetSummary>, PortError> {
         self.answer("change_sets", |inner| {
-            Ok(inner.sets.keys().filter(|(of, _)| of == stack).map(|(_, name)| name.clone()).collect())
+            let of_stack = inner.sets.iter().filter(|((of, _), _)| of == stack);
+            let summary = |((_, name), set): (&(String, String), &Set)| ChangeSetSummary {
+                name: name.clone(),
+                created: Some(set.created),
+            };
+            Ok(of_stack.map(summary).collect())
         })
         .await
     }
@@ -475,7 +508,9 @@ impl StackProvider for FakeStacks {
             fake.failed.retain(|id| !retain.contains(id));
             let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
             let left = keeps.then(|| fake.tags.clone());
-            inner.left = left;
+            let data = ["Table", "ExportBucket"].into_iter();
+            let names = data.map(|id| physical_id(id, &fake.template["Resources"][id]["Properties"])).collect();
+            (inner.left, inner.left_names) = (left, names);
             // Deleting a stack deletes its change sets.
             inner.sets.retain(|(of, _), _| *of != name);
             inner.did("stack deleted");

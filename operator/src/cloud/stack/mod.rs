@@ -148,6 +148,12 @@ pub struct StackDescription {
     pub tags: BTreeMap<String, String>,
 }
 
+/// The name in the ARN of a stack: `arn:<partition>:cloudformation:<region>:<account>:stack/<name>/<id>`.
+pub fn stack_name(arn: &str) -> Option<&str> {
+    let resource = arn.splitn(6, ':').nth(5)?;
+    resource.strip_prefix("stack/")?.split('/').next()
+}
+
 /// Whether a change set creates a stack or updates one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeSetKind {
@@ -207,6 +213,13 @@ pub struct ChangeSet {
     pub state: ChangeSetState,
     /// Changes in CloudFormation's order.
     pub changes: Vec<ResourceChange>,
+}
+
+/// A change set in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeSetSummary {
+    pub name: String,
+    pub created: Option<Timestamp>,
 }
 
 /// An event in a stack's history.
@@ -306,6 +319,14 @@ mod tests {
         for name in aws_sdk_cloudformation::types::StackStatus::values() {
             assert!(!matches!(StackState::parse(name), StackState::Unknown(_)), "{name}");
         }
+    }
+
+    #[test]
+    fn the_arn_of_a_stack_has_its_name() {
+        let arn = "arn:aws:cloudformation:ap-northeast-2:123456789012:stack/coactus-a-b/1-2";
+        assert_eq!(stack_name(arn), Some("coactus-a-b"));
+        assert_eq!(stack_name("arn:aws:dynamodb:ap-northeast-2:123456789012:table/t"), None);
+        assert_eq!(stack_name("coactus-a-b"), None);
     }
 
     #[test]

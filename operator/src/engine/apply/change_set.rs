@@ -1,5 +1,6 @@
 //! Builds, creates, finds, awaits and removes change sets.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
@@ -17,6 +18,10 @@ use crate::engine::stack_input::StackInput;
 /// Prefix of the names of this program's change sets.
 pub(crate) const CHANGE_SET_PREFIX: &str = "coactus-";
 
+/// Age from which a change set of this program counts as abandoned. A run waits at most an hour for its change set, and
+/// executes or removes it afterwards.
+const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(2);
+
 /// Creates a change set, or finds the one that an earlier run created from the same input, and waits until it is
 /// computed.
 pub(crate) async fn compute(
@@ -25,14 +30,15 @@ pub(crate) async fn compute(
     wait_policy: WaitPolicy,
 ) -> Result<ChangeSet, PortError> {
     match ports.stacks.create_change_set(request).await {
-        Ok(()) => discard_others(ports, request).await,
+        Ok(()) => discard_abandoned(ports, request).await,
         Err(error) if error.kind == PortErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
     let deadline = Instant::now() + wait_policy.total;
     let mut pause = wait_policy.first;
     loop {
-        let set = ports.stacks.change_set(&request.stack, &request.name).await?;
+        let set = ports.stacks.change_set(&request.stack, &request.name).await;
+        let set = set.map_err(|error| superseded(error, &request.stack))?;
         if set.state != ChangeSetState::Pending || Instant::now() >= deadline {
             return Ok(set);
         }
@@ -41,13 +47,26 @@ pub(crate) async fn compute(
     }
 }
 
-/// Removes change sets that an interrupted run created from another input. A failure is only logged: the next execution
-/// removes them as well.
-async fn discard_others(ports: &Ports, request: &ChangeSetRequest) {
+/// Names the cause of an error that a change set no longer exists, or can no longer be executed: another run has
+/// executed its own.
+pub(super) fn superseded(error: PortError, stack: &str) -> PortError {
+    if !matches!(error.kind, PortErrorKind::NotFound | PortErrorKind::Conflict) {
+        return error;
+    }
+    let message =
+        format!("another run has changed stack {stack} meanwhile, and this run has changed nothing; apply again");
+    PortError { action: "apply the changes", kind: PortErrorKind::Conflict, message, ..error }
+}
+
+/// Removes change sets that interrupted runs left. A younger one may be another run's, which is about to execute it. A
+/// failure is only logged: the next execution removes them as well.
+async fn discard_abandoned(ports: &Ports, request: &ChangeSetRequest) {
+    let now = (ports.clock)();
     let found = async {
-        for name in ports.stacks.change_sets(&request.stack).await? {
-            if name != request.name && name.starts_with(CHANGE_SET_PREFIX) {
-                ports.stacks.discard(&request.stack, &name).await?;
+        for set in ports.stacks.change_sets(&request.stack).await? {
+            let is_old = set.created.is_some_and(|created| now.duration_since(created) > ABANDONED_AFTER);
+            if is_old && set.name != request.name && set.name.starts_with(CHANGE_SET_PREFIX) {
+                ports.stacks.discard(&request.stack, &set.name).await?;
             }
         }
         Ok::<_, PortError>(())

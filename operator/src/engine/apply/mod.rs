@@ -20,12 +20,14 @@ use crate::engine::observe;
 use crate::engine::plan::indexes::IndexSteps;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::plan::skip_resources;
+use crate::engine::plan::table_names::{self, TableNames};
+use crate::engine::plan::template::outputs;
 use crate::engine::plan::{Approval, Credential, ImportRefusal, Input, Plan, Retry, StackStep, importable, next_step};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::{OperationGate, WaitPolicy};
 use crate::engine::stack_input::StackInput;
 
-use change_set::{import, refusals};
+use change_set::{import, refusals, superseded};
 
 pub(crate) use change_set::{change_set, compute};
 pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
@@ -44,7 +46,8 @@ pub(crate) struct Run<'a> {
     pub ports: &'a Ports,
     pub approval: &'a Approval,
     pub retry: Retry,
-    pub adoption: Adoption,
+    pub adoption: &'a Adoption,
+    pub table_names: &'a TableNames,
     pub gate: Option<&'a dyn OperationGate>,
     pub credential: Credential,
     pub wait_policy: WaitPolicy,
@@ -63,7 +66,7 @@ impl Run<'_> {
     }
 
     /// Converges the stack to the desired input from any state.
-    pub async fn converge(&mut self, mut found: Option<StackDescription>) -> Result<StackResult, PortError> {
+    pub(crate) async fn converge(&mut self, mut found: Option<StackDescription>) -> Result<StackResult, PortError> {
         let mut result = StackResult {
             verdict: Verdict::Untouched,
             stack: None,
@@ -115,7 +118,7 @@ impl Run<'_> {
                 }
                 (step @ (StackStep::ContinueRollback | StackStep::RollBack), Some(stack)) if !gone_back => {
                     gone_back = true;
-                    match self.undo_update(&step, stack, &mut result).await? {
+                    match self.cancel_update(&step, stack, &mut result).await? {
                         Ok(rest) => rest,
                         Err(message) => {
                             let verdict = Verdict::Refused { reason: Reason::SkipRefused, message };
@@ -123,8 +126,8 @@ impl Run<'_> {
                         }
                     }
                 }
-                (StackStep::LeaveAlone(state), _) => {
-                    return Ok(StackResult { verdict: Verdict::LeftAlone(state), stack: found, ..result });
+                (StackStep::Skip(state), _) => {
+                    return Ok(StackResult { verdict: Verdict::Skipped(state), stack: found, ..result });
                 }
                 (_, Some(stack)) => {
                     let verdict = stalled(self.ports, stack).await?;
@@ -156,6 +159,14 @@ impl Run<'_> {
 
     /// Updates the stack, or adds the next missing index of its table.
     async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Flow, PortError> {
+        // The name is immutable, but the status that records it may be lost.
+        let recorded = found.as_ref().and_then(|stack| stack.outputs.get(outputs::TABLE_NAME));
+        if recorded != Some(&self.system.names.table)
+            && let Some(message) = table_names::refusal(self.system, self.table_names)
+        {
+            let verdict = Verdict::Refused { reason: Reason::TableNameNotAllowed, message };
+            return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
+        }
         if let Some(steps) = self.compare(found.as_ref()).index_steps {
             self.step(steps.to_string());
             // DynamoDB creates one index at a time, and another client may have started one.
@@ -172,7 +183,7 @@ impl Run<'_> {
 
     /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be
     /// skipped.
-    async fn undo_update(
+    async fn cancel_update(
         &mut self,
         step: &StackStep,
         stack: &StackDescription,
@@ -209,7 +220,7 @@ impl Run<'_> {
         let judged = skip_resources::skippable(self.skip, &stack.state, &resources, self.system.deletion_policy);
         if let Ok(left) = &judged {
             let operation = format!("the rollback of stack {}", self.desired.stack);
-            self.progress.report(Event::LeftBehind(operation, left.clone()));
+            self.progress.report(Event::ResourcesSkipped(operation, left.clone()));
         }
         Ok(judged)
     }
@@ -234,6 +245,13 @@ impl Run<'_> {
     /// Creates the stack and imports the data that an earlier one retained.
     async fn create(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<StackResult, PortError> {
         let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
+        // A table that exists is the system's own, or needs a consent of its own.
+        if kept.table.is_none()
+            && let Some(message) = table_names::refusal(self.system, self.table_names)
+        {
+            let verdict = Verdict::Refused { reason: Reason::TableNameNotAllowed, message };
+            return Ok(StackResult { verdict, stack: found, ..result });
+        }
         let (reason, message) = match importable(self.system, &kept, self.adoption) {
             Ok(OnExisting::Refuse) => {
                 let request = change_set(self.desired, ChangeSetKind::Create, found.as_ref());
@@ -298,7 +316,8 @@ impl Run<'_> {
             return Err(PortError::new("execute the change set", PortErrorKind::NotFound, message));
         };
         let mut follower = StackWaiter::new(stacks, &stack.arn, self.wait_policy).await?;
-        stacks.execute(&request.stack, &request.name, &request.name).await?;
+        let executed = stacks.execute(&request.stack, &request.name, &request.name).await;
+        executed.map_err(|error| superseded(error, &request.stack))?;
         (result.changed, result.attempted) = (true, true);
         let rest = follower.until_rest(Since::New, self.progress).await?;
         let (verdict, stack) = match rest {
@@ -404,7 +423,7 @@ pub(crate) fn inspect(stack: Option<&StackDescription>, input: Input) -> Verdict
     match next_step(stack, input, Retry::Allowed) {
         StackStep::UpToDate => Verdict::Settled,
         StackStep::Create | StackStep::Update => Verdict::Untouched,
-        StackStep::LeaveAlone(state) => Verdict::LeftAlone(state),
+        StackStep::Skip(state) => Verdict::Skipped(state),
         StackStep::Wait => Verdict::StillRunning(stack.map_or(StackState::DeleteComplete, |s| s.state.clone())),
         StackStep::Stalled(state) => Verdict::Stalled(state),
         step => {

@@ -2,7 +2,7 @@
 
 use dispatch_api::conditions::Reason;
 
-use crate::cloud::ports::{PortError, PortErrorKind};
+use crate::cloud::ports::{PortError, PortErrorKind, PushStatus};
 use crate::cloud::stack::StackDescription;
 use crate::engine::apply::Run;
 use crate::engine::outcome::Verdict;
@@ -26,7 +26,7 @@ impl Run<'_> {
     }
 
     /// Repairs the resources managed outside CloudFormation. Returns a verdict if AWS rejects a setting of the spec.
-    pub async fn repair(
+    pub(crate) async fn repair(
         &mut self,
         steps: &[DirectStep],
         parts: &mut DirectResources,
@@ -43,7 +43,7 @@ impl Run<'_> {
                     if let Some(credential) = &self.desired.fcm {
                         let name = &self.system.names.platform_application;
                         match accepted(self.ports.push.create(name, credential).await)? {
-                            Ok(arn) => (parts.push_arn, parts.push_exists) = (arn, true),
+                            Ok(arn) => (parts.push_arn, parts.push) = (arn, Some(PushStatus::Enabled)),
                             Err(verdict) => refused = Some(verdict),
                         }
                     }
@@ -55,7 +55,7 @@ impl Run<'_> {
                 }
                 DirectStep::DeletePush => {
                     self.ports.push.delete(&parts.push_arn).await?;
-                    parts.push_exists = false;
+                    parts.push = None;
                 }
                 // The update of the stack has corrected them.
                 DirectStep::CorrectTags { .. } => {}

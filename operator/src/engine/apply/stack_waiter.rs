@@ -55,7 +55,7 @@ pub(crate) struct StackWaiter<'a> {
 
 impl<'a> StackWaiter<'a> {
     /// Starts after the latest event, so that older ones are not reported.
-    pub async fn new(
+    pub(crate) async fn new(
         stacks: &'a Arc<dyn StackProvider>,
         arn: &str,
         wait_policy: WaitPolicy,
@@ -66,17 +66,21 @@ impl<'a> StackWaiter<'a> {
     }
 
     /// The first event that can be the cause of a failure.
-    pub fn cause(&self) -> Option<&StackEvent> {
+    pub(crate) fn cause(&self) -> Option<&StackEvent> {
         self.cause.as_ref()
     }
 
     /// Resources that a deletion retained.
-    pub fn kept(&self) -> Vec<StackEvent> {
+    pub(crate) fn kept(&self) -> Vec<StackEvent> {
         self.kept.clone()
     }
 
     /// Polls at growing intervals until the stack is in a stable state.
-    pub async fn until_rest(&mut self, freshness: Since, progress: &mut dyn Progress) -> Result<FinalState, PortError> {
+    pub(crate) async fn until_rest(
+        &mut self,
+        freshness: Since,
+        progress: &mut dyn Progress,
+    ) -> Result<FinalState, PortError> {
         let deadline = Instant::now() + self.wait_policy.total;
         let mut pause = self.wait_policy.first;
         loop {

@@ -3,7 +3,9 @@
 use dispatch_api::dispatch_system::{BillingMode, CapacitySpec, DriftPolicy, QueueSpec};
 use dispatch_api::validate::ValidatedSystem;
 
-use crate::cloud::ports::{CacheEndpoint, QueueSettings, Recovery, TableCorrection, TableLook, Throughput};
+use crate::cloud::ports::{
+    CacheEndpoint, ObservedTable, PushStatus, QueueSettings, Recovery, TableCorrection, Throughput,
+};
 use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
 
 /// Observed state of a queue.
@@ -22,14 +24,15 @@ pub struct QueueLook {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectResources {
     /// The table; `None` if it does not exist.
-    pub table: Option<TableLook>,
+    pub table: Option<ObservedTable>,
     /// Point-in-time recovery of the table; `None` if not inspected.
     pub recovery: Option<Recovery>,
     /// Time-to-live attribute of the table, `Some(None)` if disabled; `None` if not inspected.
     pub expiry: Option<Option<String>>,
     /// ARN that the platform application has or would have.
     pub push_arn: String,
-    pub push_exists: bool,
+    /// The platform application; `None` if it does not exist.
+    pub push: Option<PushStatus>,
     /// Endpoint of the managed cache.
     pub cache: Option<CacheEndpoint>,
     /// The queues; empty if not inspected.
@@ -142,7 +145,7 @@ pub fn direct_steps(system: &ValidatedSystem, parts: &DirectResources, credentia
     if parts.recovery == Some(Recovery::Disabled) && system.spec.table.point_in_time_recovery {
         drift.push(DirectStep::EnableRecovery);
     }
-    match (system.spec.notifications.fcm.is_some(), parts.push_exists) {
+    match (system.spec.notifications.fcm.is_some(), parts.push.is_some()) {
         (true, false) => finding.steps.push(DirectStep::CreatePush),
         (true, true) if credential == Credential::Changed => finding.steps.push(DirectStep::UpdatePush),
         (false, true) => finding.steps.push(DirectStep::DeletePush),
@@ -179,7 +182,7 @@ fn differs(field: &str, is: impl std::fmt::Display, wanted: impl std::fmt::Displ
     format!("{field}: {is} instead of {wanted}")
 }
 
-fn table_step(system: &ValidatedSystem, found: &TableLook, expiry: Option<&Option<String>>) -> Option<DirectStep> {
+fn table_step(system: &ValidatedSystem, found: &ObservedTable, expiry: Option<&Option<String>>) -> Option<DirectStep> {
     let wanted = &system.spec.table;
     let mut correction = TableCorrection::default();
     let mut differences = Vec::new();

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::cloud::ports::TableLook;
+use crate::cloud::ports::ObservedTable;
 use crate::engine::plan::template::{INDEXES, TableIndex};
 
 /// Prefix of the record of a stack whose table lacks indexes.
@@ -22,7 +22,7 @@ pub struct IndexSteps {
 
 impl IndexSteps {
     /// The steps for a table that is about to be imported; `None` if it has all indexes.
-    pub fn for_table(table: &TableLook) -> Option<Self> {
+    pub fn for_table(table: &ObservedTable) -> Option<Self> {
         let present: Vec<TableIndex> = INDEXES.into_iter().filter(|index| table.keys.contains_key(*index)).collect();
         let of = INDEXES.len() - present.len();
         (of > 0).then_some(Self { present, of })

@@ -7,6 +7,7 @@ pub mod indexes;
 pub mod ownership;
 mod retained;
 pub mod skip_resources;
+pub mod table_names;
 pub mod template;
 pub mod workers;
 
@@ -70,7 +71,7 @@ pub enum StackStep {
     /// A person has to act.
     Stalled(StackState),
     /// The state is unknown to this version.
-    LeaveAlone(StackState),
+    Skip(StackState),
 }
 
 impl StackStep {
@@ -97,7 +98,7 @@ pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -
         Next::ContinueRollback => StackStep::ContinueRollback,
         Next::RollBack => StackStep::RollBack,
         Next::Stalled => StackStep::Stalled(stack.state.clone()),
-        Next::Nothing => StackStep::LeaveAlone(stack.state.clone()),
+        Next::Nothing => StackStep::Skip(stack.state.clone()),
     }
 }
 

@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use dispatch_api::annotations::ADOPT;
 use dispatch_api::validate::ValidatedSystem;
 
-use crate::cloud::ports::TableLook;
+use crate::cloud::ports::ObservedTable;
 use crate::cloud::stack::OnExisting;
-use crate::engine::plan::ownership::{Adoption, Owner, Ownership};
+use crate::engine::plan::ownership::{Adoption, Owner};
 use crate::engine::plan::template;
 
 /// Retained resources of a system without a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetainedData {
     /// The table and its tags.
-    pub table: Option<(TableLook, BTreeMap<String, String>)>,
+    pub table: Option<(ObservedTable, BTreeMap<String, String>)>,
     /// Name and tags of the bucket.
     pub bucket: Option<(String, BTreeMap<String, String>)>,
 }
@@ -44,16 +43,13 @@ pub enum ImportRefusal {
 pub fn importable(
     system: &ValidatedSystem,
     kept: &RetainedData,
-    adoption: Adoption,
+    adoption: &Adoption,
 ) -> Result<OnExisting, ImportRefusal> {
     let owner = Owner::new(system);
     let table = kept.table.as_ref().map(|(table, tags)| (format!("table {}", table.name), tags));
     let bucket = kept.bucket.as_ref().map(|(name, tags)| (format!("bucket {name}"), tags));
     for (what, tags) in [table, bucket].into_iter().flatten() {
-        if let (Ownership::Another(whose), Adoption::Refuse) = (owner.of_data(tags), adoption) {
-            let text = format!(
-                "{what} exists and belongs to {whose}; to import it, adopt it explicitly (annotation {ADOPT}, --adopt)"
-            );
+        if let Some(text) = owner.refusal_of_data(&what, tags, &system.names.stack, adoption) {
             return Err(ImportRefusal::Another(text));
         }
     }
@@ -94,11 +90,14 @@ mod tests {
     #[test]
     fn retained_data_of_another_owner_is_imported_only_when_adopted() {
         let system = system();
-        assert_eq!(importable(&system, &RetainedData::default(), Adoption::Refuse), Ok(OnExisting::Refuse));
-        assert_eq!(importable(&system, &kept("default/seoul"), Adoption::Refuse), Ok(OnExisting::Import));
-        let refused = importable(&system, &kept("default/busan"), Adoption::Refuse).expect_err("another's");
+        assert_eq!(importable(&system, &RetainedData::default(), &Adoption::Refuse), Ok(OnExisting::Refuse));
+        assert_eq!(importable(&system, &kept("default/seoul"), &Adoption::Refuse), Ok(OnExisting::Import));
+        let refused = importable(&system, &kept("default/busan"), &Adoption::Refuse).expect_err("another's");
         assert!(matches!(refused, ImportRefusal::Another(text) if text.contains("default/busan")));
-        assert_eq!(importable(&system, &kept("default/busan"), Adoption::Take), Ok(OnExisting::Import));
+        assert_eq!(importable(&system, &kept("default/busan"), &Adoption::Take), Ok(OnExisting::Import));
+        let from = |owner: &str| Adoption::TakeFrom([owner.to_owned()].into());
+        assert_eq!(importable(&system, &kept("default/busan"), &from("default/busan")), Ok(OnExisting::Import));
+        importable(&system, &kept("default/busan"), &from("default/seoul")).expect_err("the consent names another");
     }
 
     #[test]
@@ -111,9 +110,9 @@ mod tests {
             }
         };
         change(&mut kept, None);
-        assert_eq!(importable(&system(), &kept, Adoption::Refuse), Ok(OnExisting::Import));
+        assert_eq!(importable(&system(), &kept, &Adoption::Refuse), Ok(OnExisting::Import));
         change(&mut kept, Some("userId"));
-        let refused = importable(&system(), &kept, Adoption::Take).expect_err("other keys");
+        let refused = importable(&system(), &kept, &Adoption::Take).expect_err("other keys");
         let text = "table coactus-default-seoul cannot be imported into the stack: index GSI2 has keys [userId] \
                     instead of [GSI2PK, GSI2SK]; action required: set another spec.table.name, or move the table";
         assert_eq!(refused, ImportRefusal::Unfit(text.to_owned()));

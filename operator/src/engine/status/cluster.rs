@@ -31,6 +31,8 @@ pub enum WorkersState {
     Suspended,
     /// `spec.managementPolicy` is `Observe`.
     Unmanaged,
+    /// An object of a worker's name belongs to another owner.
+    NameTaken,
 }
 
 /// The workers as found.
@@ -50,6 +52,7 @@ impl WorkersFinding {
             WorkersState::NotStarted => (ConditionStatus::False, Reason::WaitingForStack),
             WorkersState::Suspended => (ConditionStatus::False, Reason::Suspended),
             WorkersState::Unmanaged => (ConditionStatus::Unknown, Reason::ObserveOnly),
+            WorkersState::NameTaken => (ConditionStatus::False, Reason::NameTaken),
         }
     }
 }
@@ -65,7 +68,9 @@ pub fn with_workers(
     put(&mut status, frame.write((ConditionType::WorkersReady, on, reason, workers.message.clone())));
     if is_true(&status, ConditionType::Ready) {
         match workers.state {
-            WorkersState::Failing => set_phase(&mut status, frame, (SystemPhase::Stalled, reason, &workers.message)),
+            WorkersState::Failing | WorkersState::NameTaken => {
+                set_phase(&mut status, frame, (SystemPhase::Stalled, reason, &workers.message));
+            }
             WorkersState::RollingOut | WorkersState::NotStarted => {
                 set_phase(&mut status, frame, (SystemPhase::Reconciling, reason, &workers.message));
             }
@@ -98,11 +103,11 @@ pub fn deletion(frame: &Frame<'_>, blocked: Option<(Reason, &str)>, doing: &str)
         Some((reason, message)) => unfinished(frame, SystemPhase::Stalled, reason, message),
         None => unfinished(frame, SystemPhase::Reconciling, Reason::Deleting, doing),
     };
-    let told = match blocked {
+    let condition = match blocked {
         Some((reason, message)) => (ConditionType::DeletionBlocked, ConditionStatus::True, reason, message.to_owned()),
         None => (ConditionType::DeletionBlocked, ConditionStatus::False, Reason::Deleting, doing.to_owned()),
     };
-    put(&mut status, frame.write(told));
+    put(&mut status, frame.write(condition));
     status
 }
 
@@ -182,9 +187,9 @@ mod tests {
         let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
         for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
-            let told = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
-            let told = told.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
-            assert_eq!(told, Some(("False", reason.as_str(), "account 1 instead of 2")));
+            let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
+            let condition = condition.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));
+            assert_eq!(condition, Some(("False", reason.as_str(), "account 1 instead of 2")));
         }
         let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
         assert!(

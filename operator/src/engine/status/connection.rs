@@ -48,14 +48,14 @@ pub fn with_connection(
     if nothing && !in_the_way {
         status.conditions.retain(|c| c.type_ != ConditionType::ConnectionPublished);
     } else {
-        let (on, reason, message) = told(&found.state);
+        let (on, reason, message) = condition(&found.state);
         put(&mut status, frame.write((ConditionType::ConnectionPublished, on, reason, message)));
     }
     status.connection_secret_name = found.secret_name;
     status
 }
 
-fn told(state: &ConnectionState) -> (ConditionStatus, Reason, String) {
+fn condition(state: &ConnectionState) -> (ConditionStatus, Reason, String) {
     match state {
         ConnectionState::Published => {
             (ConditionStatus::True, Reason::Published, "names and addresses are published".to_owned())

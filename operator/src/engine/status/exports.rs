@@ -41,7 +41,7 @@ pub fn with_exports(
     found: ExportsFinding,
     frame: &Frame<'_>,
 ) -> DispatchSystemStatus {
-    match told(&found, frame) {
+    match condition(&found, frame) {
         Some((on, reason, message)) => {
             put(&mut status, frame.write((ConditionType::ExportsReady, on, reason, message)));
         }
@@ -51,7 +51,7 @@ pub fn with_exports(
     status
 }
 
-fn told(found: &ExportsFinding, frame: &Frame<'_>) -> Option<(ConditionStatus, Reason, String)> {
+fn condition(found: &ExportsFinding, frame: &Frame<'_>) -> Option<(ConditionStatus, Reason, String)> {
     match &found.state {
         ExportsState::Off => return None,
         ExportsState::Suspended => {

@@ -6,8 +6,9 @@
 mod cluster;
 mod connection;
 mod exports;
+mod push;
 
-use dispatch_api::annotations::{APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
+use dispatch_api::annotations::{APPROVALS, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
 use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
@@ -17,7 +18,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::outcome::Verdict;
 use crate::engine::plan::indexes::IndexSteps;
-use crate::engine::plan::{Approval, DirectFinding, DirectStep, Plan, StackStep};
+use crate::engine::plan::{Approval, DirectFinding, DirectResources, DirectStep, Plan, StackStep};
+use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
 pub use cluster::{
@@ -41,11 +43,15 @@ pub struct Facts<'a> {
     /// AWS account of the stack.
     pub account: &'a str,
     pub approval: &'a Approval,
+    /// Who approves the plan.
+    pub approver: Approver,
     /// Progress of the indexes that an imported table lacks.
     pub index_steps: Option<&'a IndexSteps>,
     /// Logical ids that this run skipped in a rollback.
     pub skipped: &'a [String],
     pub outputs: Option<&'a OutputsStatus>,
+    /// The resources managed outside CloudFormation.
+    pub parts: &'a DirectResources,
     /// Remaining problems and drift of the resources managed outside CloudFormation.
     pub finding: &'a DirectFinding,
     /// What this run planned.
@@ -82,7 +88,7 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     let drift: Vec<String> = facts.finding.reported.iter().flat_map(DirectStep::differences).collect();
     let corrected = facts.plan.parts.iter().any(DirectStep::corrects_drift);
     let on = |phase: SystemPhase| ConditionStatus::from(said.phase == phase);
-    let told = [
+    let conditions = [
         (ConditionType::Ready, on(SystemPhase::Ready), said.reason, said.message.clone()),
         (ConditionType::Reconciling, on(SystemPhase::Reconciling), said.reason, said.message.clone()),
         (ConditionType::Stalled, on(SystemPhase::Stalled), said.reason, said.message.clone()),
@@ -107,7 +113,11 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     ];
     DispatchSystemStatus {
         observed_generation: facts.system.generation,
-        conditions: told.into_iter().map(|told| write(facts, told)).collect(),
+        conditions: conditions
+            .into_iter()
+            .chain(push::condition(facts))
+            .map(|condition| write(facts, condition))
+            .collect(),
         operator_version: facts.previous.and_then(|previous| previous.operator_version.clone()),
         identity: facts.previous.and_then(|previous| previous.identity.clone()),
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
@@ -194,7 +204,7 @@ fn finding(facts: &Facts<'_>) -> Summary {
         Verdict::Refused { reason, message } => say(SystemPhase::Stalled, *reason, message.clone()),
         Verdict::Blocked => say(SystemPhase::Stalled, Reason::ApprovalRequired, approval_message(facts)),
         Verdict::Planned => say(SystemPhase::Reconciling, Reason::DryRun, dry_run_message(facts)),
-        Verdict::LeftAlone(state) => say(
+        Verdict::Skipped(state) => say(
             SystemPhase::Reconciling,
             Reason::UnknownStackState,
             format!(
@@ -344,11 +354,14 @@ fn approval_message(facts: &Facts<'_>) -> String {
         Approval::Plan(other) if other != id => format!("the approval of plan {other} does not apply to it; "),
         _ => String::new(),
     };
-    format!(
-        "plan {id} of stack {} requires approval: {words}; {stale}action required: approve it with the annotation \
-         {APPROVE}={id} (--approve {id})",
-        facts.system.names.stack
-    )
+    let ValidatedSystem { namespace, name, names, .. } = facts.system;
+    let how = match facts.approver {
+        Approver::Author => format!("approve it with the annotation {APPROVE}={id} (--approve {id})"),
+        Approver::Second => {
+            format!("an approver sets the annotation {APPROVALS}: {name}={id} on namespace {namespace}")
+        }
+    };
+    format!("plan {id} of stack {} requires approval: {words}; {stale}action required: {how}", names.stack)
 }
 
 fn dry_run_message(facts: &Facts<'_>) -> String {
@@ -371,15 +384,15 @@ pub struct Frame<'a> {
     pub now: Timestamp,
 }
 
-fn write(facts: &Facts<'_>, told: (ConditionType, ConditionStatus, Reason, String)) -> Condition {
+fn write(facts: &Facts<'_>, condition: (ConditionType, ConditionStatus, Reason, String)) -> Condition {
     let frame = Frame { generation: facts.system.generation, previous: facts.previous, now: facts.now };
-    frame.write(told)
+    frame.write(condition)
 }
 
 impl Frame<'_> {
     /// A condition keeps its transition time while its status stays the same, so that an unchanged status stays equal.
-    fn write(&self, told: (ConditionType, ConditionStatus, Reason, String)) -> Condition {
-        let (kind, status, reason, message) = told;
+    fn write(&self, condition: (ConditionType, ConditionStatus, Reason, String)) -> Condition {
+        let (kind, status, reason, message) = condition;
         let before = self.previous.and_then(|previous| previous.conditions.iter().find(|c| c.type_ == kind));
         let since =
             before.filter(|c| c.status == status.as_str()).map_or(Time(self.now), |c| c.last_transition_time.clone());
@@ -414,7 +427,7 @@ mod tests {
             all.push(Verdict::Failed { state: state.clone(), cause: "Table CREATE_FAILED: no".to_owned() });
             all.push(Verdict::StillRunning(state.clone()));
             all.push(Verdict::Stalled(state.clone()));
-            all.push(Verdict::LeftAlone(state));
+            all.push(Verdict::Skipped(state));
         }
         all
     }
@@ -433,9 +446,11 @@ mod tests {
             attempted_hash: None,
             skipped: &[],
             approval: &Approval::None,
+            approver: Approver::Author,
             account: "000000000000",
             index_steps: None,
             outputs: Some(&OutputsStatus::default()),
+            parts: &DirectResources::default(),
             finding: &DirectFinding::default(),
             plan: &plan,
             previous: None,
@@ -507,9 +522,11 @@ mod tests {
             attempted_hash: None,
             skipped: &[],
             approval: &Approval::None,
+            approver: Approver::Author,
             account: "000000000000",
             index_steps: None,
             outputs: Some(&OutputsStatus::default()),
+            parts: &DirectResources::default(),
             finding: &DirectFinding::default(),
             plan: &plan,
             previous: Some(&first),

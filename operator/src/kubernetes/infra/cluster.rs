@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::engine::plan::workers::{Child, ChildKind, MANAGED_BY, SYSTEM_LABEL, Served};
+use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, MANAGED_BY, SYSTEM_LABEL};
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 use std::sync::Arc;
 
-/// Field manager of everything the operator applies.
-pub const FIELD_MANAGER: &str = "dispatch-operator";
+/// Field manager of replicas that the operator hands over to an autoscaler.
+const HAND_OVER_MANAGER: &str = "dispatch-operator-hand-over";
 /// Timeout of one call. Watches are not subject to it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -33,6 +35,8 @@ pub enum ClusterErrorKind {
     Denied,
     /// The API server rejects the object.
     Invalid,
+    /// The object, or its namespace, no longer exists.
+    Gone,
     /// The API server did not answer, or answered with a server error.
     Unavailable,
 }
@@ -52,14 +56,30 @@ pub struct ClusterError {
     pub source: Option<Box<kube::Error>>,
 }
 
+/// A resource version that no stored object has. An apply that names it creates an object, and fails with a conflict if
+/// one exists; without it, an apply that is not forced would still add labels and owners to an object of another.
+const OF_NO_OBJECT: &str = "1";
+
 /// Who owns the object that an apply writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim<'a> {
-    /// No object of this name existed. The apply is not forced: it fails with a conflict rather than take fields from
-    /// another manager.
+    /// No object of this name exists: the apply creates it or fails with a conflict.
     New,
-    /// This system owns the object with this UID; a different object of the same name is not changed.
-    Own(Option<&'a str>),
+    /// This system controls the object with this UID; a different object of the same name is not changed.
+    Own(&'a str),
+}
+
+impl Claim<'_> {
+    fn stamp(self, metadata: &mut ObjectMeta) {
+        match self {
+            Self::New => metadata.resource_version = Some(OF_NO_OBJECT.to_owned()),
+            Self::Own(uid) => metadata.uid = Some(uid.to_owned()),
+        }
+    }
+
+    fn params(self) -> PatchParams {
+        PatchParams { force: self != Self::New, ..PatchParams::apply(FIELD_MANAGER) }
+    }
 }
 
 /// An object as stored, even if its spec is invalid.
@@ -115,22 +135,12 @@ impl Cluster {
         let systems = self.systems(namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let call = async { systems.patch(name, &params, &Patch::Merge(&patch)).await };
-        self.write("set the finalizers", ("DispatchSystem", "finalizers"), call).await
+        gone(self.write("set the finalizers", ("DispatchSystem", "finalizers"), call).await)
     }
 
     /// Writes the status.
-    ///
-    /// If a whole group of fields is no longer reported, a separate merge patch removes it first: when an apply removes
-    /// the last field of a group, older API servers store a null in its place and then reject the object they produced.
     pub async fn set_status(&self, stored: &SystemObject, status: &DispatchSystemStatus) -> Result<(), ClusterError> {
         let (namespace, name) = place(stored);
-        if let Some(gone) = stored.data.get("status").and_then(|before| groups_gone(before, &to_value(status))) {
-            let patch = json!({ "metadata": { "uid": stored.metadata.uid }, "status": gone });
-            let systems = self.systems(namespace);
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let call = async { systems.patch_status(name, &params, &Patch::Merge(&patch)).await };
-            self.write("write the status", ("DispatchSystem", "status"), call).await?;
-        }
         let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": DispatchSystem::kind(&()),
@@ -160,21 +170,12 @@ impl Cluster {
         self.read("read a Secret", secrets.get_opt(name)).await
     }
 
-    /// Reads one `ConfigMap` by name, through a list call: the operator needs only the verb `list`.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ClusterError> {
-        let all = Api::<ConfigMap>::namespaced(self.client(), namespace);
-        let named = ListParams::default().fields(&format!("metadata.name={name}"));
-        Ok(self.read("read a ConfigMap", all.list(&named)).await?.items.pop())
-    }
-
     /// Creates or updates a Secret. Errors never contain any part of it.
     pub async fn apply_secret(&self, namespace: &str, wanted: &Secret, claim: Claim<'_>) -> Result<(), ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
         let mut body = wanted.clone();
-        let mut params = PatchParams::apply(FIELD_MANAGER);
-        if let Claim::Own(uid) = claim {
-            (params.force, body.metadata.uid) = (true, uid.map(str::to_owned));
-        }
+        claim.stamp(&mut body.metadata);
+        let params = claim.params();
         let name = wanted.metadata.name.as_deref().unwrap_or_default();
         let call = async { secrets.patch(name, &params, &Patch::Apply(&body)).await };
         self.write("apply a Secret", ("Secret", "apply"), call).await.map_err(without_words)
@@ -202,12 +203,76 @@ impl Cluster {
         Ok(list.items)
     }
 
+    /// Reads one worker object by name, through a list call: the operator needs only the verb `list`.
+    pub async fn child(
+        &self,
+        kind: ChildKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, ClusterError> {
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let api = self.child_api(kind, namespace);
+        Ok(self.read("read a worker object", api.list(&named)).await?.items.pop())
+    }
+
     /// Creates or updates a worker object.
     pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<(), ClusterError> {
         let api = self.child_api(child.kind, namespace);
-        let params = PatchParams { force: claim != Claim::New, ..PatchParams::apply(FIELD_MANAGER) };
-        let call = async { api.patch(&child.name, &params, &Patch::Apply(&child.body)).await };
+        let mut body = child.body.clone();
+        match claim {
+            Claim::New => body["metadata"]["resourceVersion"] = OF_NO_OBJECT.into(),
+            Claim::Own(uid) => body["metadata"]["uid"] = uid.into(),
+        }
+        let params = claim.params();
+        let call = async { api.patch(&child.name, &params, &Patch::Apply(&body)).await };
         self.write("apply a worker object", (child.kind.names().2, "apply"), call).await
+    }
+
+    /// Makes another field manager the owner of a Deployment's replicas, so that they stay as they are when the
+    /// operator applies the Deployment without them.
+    pub async fn hand_over(&self, namespace: &str, found: &DynamicObject, replicas: u32) -> Result<(), ClusterError> {
+        let api = self.child_api(ChildKind::Deployment, namespace);
+        let params = PatchParams::apply(HAND_OVER_MANAGER).force();
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let body = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            // The API server refuses another object of this name.
+            "metadata": { "name": name, "uid": found.metadata.uid },
+            "spec": { "replicas": replicas },
+        });
+        let call = async { api.patch(name, &params, &Patch::Apply(&body)).await };
+        self.write("hand the replicas over to the autoscaler", ("deployments", "hand over"), call).await
+    }
+
+    /// Replaces the owners of this worker object, unless it changed since it was read.
+    pub async fn take_over(
+        &self,
+        kind: ChildKind,
+        namespace: &str,
+        found: &DynamicObject,
+        owners: &[OwnerReference],
+    ) -> Result<(), ClusterError> {
+        let api = self.child_api(kind, namespace);
+        let patch = owners_patch(&found.metadata, owners);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let call = async { api.patch(name, &params, &Patch::Merge(&patch)).await };
+        self.write("take over a worker object", (kind.names().2, "take_over"), call).await
+    }
+
+    /// Replaces the owners of this Secret, unless it changed since it was read.
+    pub async fn take_over_secret(
+        &self,
+        namespace: &str,
+        found: &Secret,
+        owners: &[OwnerReference],
+    ) -> Result<(), ClusterError> {
+        let secrets = Api::<Secret>::namespaced(self.client(), namespace);
+        let patch = owners_patch(&found.metadata, owners);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let name = found.metadata.name.as_deref().unwrap_or_default();
+        let call = async { secrets.patch(name, &params, &Patch::Merge(&patch)).await };
+        self.write("take over a Secret", ("Secret", "take_over"), call).await.map_err(without_words)
     }
 
     /// Scales a Deployment to zero.
@@ -216,7 +281,7 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = json!({ "spec": { "replicas": 0 } });
         let call = async { api.patch(deployment, &params, &Patch::Merge(&patch)).await };
-        self.write("stop a worker", ("Deployment", "stop"), call).await
+        gone(self.write("stop a worker", ("Deployment", "stop"), call).await)
     }
 
     /// Deletes this worker object, but not a different one of the same name.
@@ -228,35 +293,12 @@ impl Cluster {
         gone(self.write("delete a worker object", (kind.names().2, "delete"), call).await)
     }
 
-    /// Which optional API groups the cluster serves.
-    pub async fn served(&self) -> Result<Served, ClusterError> {
-        let group = |version: &'static str| async move {
-            match self.read("discover the API groups", self.client.list_api_group_resources(version)).await {
-                Ok(_) => Ok(true),
-                Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.code == 404) => {
-                    Ok(false)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        Ok(Served { disruption_budgets: group("policy/v1").await?, autoscalers: group("autoscaling/v2").await? })
-    }
-
     fn systems(&self, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client(), namespace, &system_resource())
     }
 
     fn child_api(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
-        let (group, version, kind, plural) = kind.names();
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        };
-        Api::namespaced_with(self.client(), namespace, &resource)
+        Api::namespaced_with(self.client(), namespace, &kind.resource())
     }
 
     async fn read<T>(
@@ -305,25 +347,15 @@ pub fn to_value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// A merge patch that removes every JSON object of `before` that `after` lacks; `None` if it lacks none.
-fn groups_gone(before: &Value, after: &Value) -> Option<Value> {
-    let mut gone = serde_json::Map::new();
-    for (name, before) in before.as_object()?.iter().filter(|(_, before)| before.is_object()) {
-        match after.get(name) {
-            None | Some(Value::Null) => drop(gone.insert(name.clone(), Value::Null)),
-            Some(after) => gone.extend(groups_gone(before, after).map(|within| (name.clone(), within))),
-        }
-    }
-    (!gone.is_empty()).then_some(Value::Object(gone))
-}
-
 fn explain(action: &'static str, error: kube::Error) -> ClusterError {
     let (kind, message) = match &error {
         kube::Error::Api(status) => {
             let kind = match status.code {
+                403 if is_terminating(status) => ClusterErrorKind::Gone,
                 409 => ClusterErrorKind::Conflict,
                 401 | 403 => ClusterErrorKind::Denied,
-                400 | 404 | 422 => ClusterErrorKind::Invalid,
+                404 => ClusterErrorKind::Gone,
+                400 | 422 => ClusterErrorKind::Invalid,
                 _ => ClusterErrorKind::Unavailable,
             };
             (kind, status.message.clone())
@@ -331,6 +363,19 @@ fn explain(action: &'static str, error: kube::Error) -> ClusterError {
         other => (ClusterErrorKind::Unavailable, innermost(other)),
     };
     ClusterError { action, kind, message, source: Some(Box::new(error)) }
+}
+
+fn owners_patch(found: &ObjectMeta, owners: &[OwnerReference]) -> Value {
+    json!({ "metadata": {
+        "uid": found.uid,
+        "resourceVersion": found.resource_version,
+        "ownerReferences": owners,
+    } })
+}
+
+/// Whether a namespace that is being deleted refuses new objects. They are not needed any more.
+pub fn is_terminating(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|of| of.reason == "NamespaceTerminating"))
 }
 
 /// Delete parameters that match only the object with this UID.
@@ -342,9 +387,7 @@ fn only(uid: Option<String>) -> DeleteParams {
 /// Treats an object that no longer exists as deleted.
 fn gone(result: Result<(), ClusterError>) -> Result<(), ClusterError> {
     match result {
-        Err(ClusterError { source: Some(error), .. }) if matches!(&*error, kube::Error::Api(s) if s.is_not_found()) => {
-            Ok(())
-        }
+        Err(error) if error.kind == ClusterErrorKind::Gone => Ok(()),
         other => other,
     }
 }
@@ -362,18 +405,4 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         last = source;
     }
     last.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_groups_that_are_no_longer_reported_are_removed_first() {
-        let before = json!({ "a": { "b": { "c": 1 }, "d": 2 }, "e": { "f": 3 }, "g": 4, "list": [{ "h": 5 }] });
-        assert_eq!(groups_gone(&before, &before), None);
-        assert_eq!(groups_gone(&before, &json!({ "a": { "b": {} }, "e": {} })), None, "single fields and lists");
-        let patch = groups_gone(&before, &json!({ "a": { "d": 3 } }));
-        assert_eq!(patch, Some(json!({ "a": { "b": null }, "e": null })));
-    }
 }

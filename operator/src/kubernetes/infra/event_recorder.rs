@@ -11,7 +11,7 @@ use kube::{Client, Resource as _};
 use tokio::time::timeout;
 
 use crate::kubernetes::events::ObjectEvent;
-use crate::kubernetes::infra::cluster::SystemObject;
+use crate::kubernetes::infra::cluster::{SystemObject, is_terminating};
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 
@@ -44,6 +44,9 @@ impl EventRecorder {
             let reason = event.reason;
             match timeout(TIMEOUT, self.recorder.publish(&kubernetes_event(event), &regarding)).await {
                 Ok(Ok(())) => self.metrics.event(reason),
+                Ok(Err(kube::Error::Api(status))) if is_terminating(&status) => {
+                    tracing::debug!(%reason, "no event: the namespace is being deleted");
+                }
                 Ok(Err(error)) => tracing::warn!(%error, %reason, "could not publish the event"),
                 Err(_) => tracing::warn!(%reason, "could not publish the event in time"),
             }

@@ -109,6 +109,8 @@ label_values! {
         Denied = "denied",
         /// AWS rejected the request as invalid.
         Invalid = "invalid",
+        /// Another client changed the resource meanwhile.
+        Conflict = "conflict",
         /// AWS did not answer, or answered with a server error.
         Unavailable = "unavailable",
     }
@@ -123,6 +125,7 @@ impl From<PortErrorKind> for CallResult {
             PortErrorKind::Quota => Self::Quota,
             PortErrorKind::Denied => Self::Denied,
             PortErrorKind::Invalid => Self::Invalid,
+            PortErrorKind::Conflict => Self::Conflict,
             PortErrorKind::Unavailable => Self::Unavailable,
         }
     }

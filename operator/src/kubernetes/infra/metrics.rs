@@ -22,6 +22,8 @@ pub const RECONCILE_DURATION: &str = "dispatch_operator_reconcile_duration";
 pub const RECONCILE_ERRORS: &str = "dispatch_operator_reconcile_errors";
 /// Reconciles that panicked.
 pub const PANICS: &str = "dispatch_operator_reconcile_panics";
+/// Failures of watches by kind of object. Each attempt of a failing watch counts.
+pub const WATCH_ERRORS: &str = "dispatch_operator_watch_errors";
 /// AWS calls by service, operation and outcome, see [`CallResult`]. A call and the SDK's retries of it count once.
 pub const AWS_CALLS: &str = "dispatch_operator_aws_calls";
 /// Duration of AWS calls; the registry adds `_seconds`.
@@ -81,6 +83,11 @@ struct ErrorLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AwsCall {
     service: &'static str,
     operation: &'static str,
@@ -121,6 +128,7 @@ pub struct Metrics {
     reconcile_duration: Histogram,
     errors: Family<ErrorLabels, Counter>,
     panics: Counter,
+    watch_errors: Family<WatchLabels, Counter>,
     aws_calls: Family<AwsCall, Counter>,
     aws_duration: Family<Service, Histogram>,
     writes: Family<Write, Counter>,
@@ -163,6 +171,7 @@ impl Metrics {
             reconcile_duration: Histogram::new(BUCKETS_S),
             errors: Family::default(),
             panics: Counter::default(),
+            watch_errors: Family::default(),
             aws_calls: Family::default(),
             aws_duration: Family::new_with_constructor(|| Histogram::new(BUCKETS_S)),
             writes: Family::default(),
@@ -190,6 +199,7 @@ impl Metrics {
         all.register_with_unit(RECONCILE_DURATION, text, seconds.clone(), self.reconcile_duration.clone());
         all.register(RECONCILE_ERRORS, "Failed reconciles by kind", self.errors.clone());
         all.register(PANICS, "Reconciles that panicked", self.panics.clone());
+        all.register(WATCH_ERRORS, "Failures of watches by kind of object", self.watch_errors.clone());
         all.register(AWS_CALLS, "AWS calls by service, operation and outcome", self.aws_calls.clone());
         all.register_with_unit(AWS_CALL_DURATION, "Duration of AWS calls", seconds.clone(), self.aws_duration.clone());
         all.register(KUBERNETES_WRITES, "Writes to Kubernetes by kind and verb", self.writes.clone());
@@ -232,6 +242,11 @@ impl Metrics {
     /// Counts a panic.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// Counts a failure of the watch of a kind.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&WatchLabels { kind }).inc();
     }
 
     /// Records an AWS call: service and operation, result, duration.
@@ -317,6 +332,7 @@ mod tests {
         metrics.reconciled(ReconcileResult::Ready, Duration::from_millis(20));
         metrics.failed(ErrorSource::Aws);
         metrics.panicked();
+        metrics.watch_failed("DispatchSystem");
         metrics.aws_call(("cloudformation", "describe"), CallResult::Ok, Duration::from_millis(3));
         metrics.kubernetes_write("DispatchSystem", "status");
         metrics.leads(true);
@@ -335,6 +351,7 @@ mod tests {
             "dispatch_operator_reconcile_duration_seconds_count 1",
             "dispatch_operator_reconcile_errors_total{kind=\"aws\"} 1",
             "dispatch_operator_reconcile_panics_total 1",
+            "dispatch_operator_watch_errors_total{kind=\"DispatchSystem\"} 1",
             "dispatch_operator_aws_calls_total{service=\"cloudformation\",operation=\"describe\",code=\"ok\"} 1",
             "dispatch_operator_kubernetes_writes_total{kind=\"DispatchSystem\",verb=\"status\"} 1",
             "dispatch_operator_leader 1",

@@ -12,3 +12,4 @@ pub mod reconcile_cache;
 pub mod secrets;
 pub mod throttled;
 pub mod timing;
+pub mod watch_health;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::engine::settings::{DriftDetection, Mode};
 use crate::engine::status::ConnectionFinding;
 use crate::kubernetes::policy::retry::RetryState;
+use crate::kubernetes::policy::tenancy::Leave;
 
 /// The inputs of a reconcile other than AWS itself. While they are unchanged and no inspection is due, AWS is not
 /// called.
@@ -17,10 +18,8 @@ pub struct InputDigest {
     pub generation: i64,
     /// Annotation that requests a reconcile.
     pub requested: Option<String>,
-    /// Annotation that approves a plan.
-    pub approved: Option<String>,
-    /// Annotation that adopts a stack.
-    pub adopted: Option<String>,
+    /// What the namespace and the approval allow.
+    pub leave: Leave,
     /// Deletion policy in force, which may come from the namespace.
     pub policy: DeletionPolicy,
     /// Whether the annotation requests a dry run.
@@ -151,8 +150,7 @@ mod tests {
         InputDigest {
             generation,
             requested: None,
-            approved: None,
-            adopted: None,
+            leave: Leave::default(),
             skipped: None,
             mode: Mode::CarryOut,
             policy: DeletionPolicy::Retain,

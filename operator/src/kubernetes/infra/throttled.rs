@@ -12,10 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, PortError, PortErrorKind, Ports,
-    PushPlatforms, QueueSettings, Queues, Recovery, Removed, TableCorrection, TableLook, Tables,
+    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError, PortErrorKind,
+    Ports, PushPlatforms, PushStatus, QueueSettings, Queues, Recovery, Removed, TableCorrection, Tables,
 };
-use crate::cloud::stack::{ChangeSet, ChangeSetRequest, Rollback, StackDescription, StackEvent, StackResource};
+use crate::cloud::stack::{
+    ChangeSet, ChangeSetRequest, ChangeSetSummary, Rollback, StackDescription, StackEvent, StackResource,
+};
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metric_labels::CallResult;
 use crate::kubernetes::infra::metrics::Metrics;
@@ -140,7 +142,7 @@ impl StackProvider for Throttled<dyn StackProvider> {
         self.write((CLOUDFORMATION, "ExecuteChangeSet"), self.inner.execute(stack, name, token)).await
     }
 
-    async fn change_sets(&self, stack: &str) -> Result<Vec<String>, PortError> {
+    async fn change_sets(&self, stack: &str) -> Result<Vec<ChangeSetSummary>, PortError> {
         self.read((CLOUDFORMATION, "ListChangeSets"), self.inner.change_sets(stack)).await
     }
 
@@ -192,7 +194,7 @@ impl Exports for Throttled<dyn Exports> {
 
 #[async_trait]
 impl Tables for Throttled<dyn Tables> {
-    async fn table(&self, table: &str) -> Result<Option<TableLook>, PortError> {
+    async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
         self.read((DYNAMODB, "DescribeTable"), self.inner.table(table)).await
     }
 
@@ -225,8 +227,8 @@ const SNS: &str = "sns";
 
 #[async_trait]
 impl PushPlatforms for Throttled<dyn PushPlatforms> {
-    async fn exists(&self, arn: &str) -> Result<bool, PortError> {
-        self.read((SNS, "GetPlatformApplicationAttributes"), self.inner.exists(arn)).await
+    async fn status(&self, arn: &str) -> Result<Option<PushStatus>, PortError> {
+        self.read((SNS, "GetPlatformApplicationAttributes"), self.inner.status(arn)).await
     }
 
     async fn create(&self, name: &str, credential: &SecretString) -> Result<String, PortError> {

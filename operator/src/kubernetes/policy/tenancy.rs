@@ -1,10 +1,18 @@
-//! What a namespace sets for its systems: the roles they may use, and the deletion policy where a spec sets none. Pure.
+//! What a namespace sets for its systems: the roles they may use, what they may take over, who approves, and the
+//! deletion policy where a spec sets none. The author of a system must not be able to write its namespace. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dispatch_api::annotations::{ALLOWED_ROLE_ARNS, NAMESPACE_DELETION_POLICY};
-use dispatch_api::dispatch_system::{DeletionPolicy, DispatchSystemStatus};
+use dispatch_api::annotations::{
+    ADOPTIONS, ALLOWED_ROLE_ARNS, ALLOWED_TABLE_NAMES, APPROVAL_OF_DELETION, APPROVALS, NAMESPACE_DELETION_POLICY,
+};
+use dispatch_api::dispatch_system::{ApprovalPolicy, DeletionPolicy, DispatchSystemStatus};
 use dispatch_api::validate::{PolicySource, ValidatedSystem};
+
+use crate::engine::plan::Approval;
+use crate::engine::plan::ownership::Adoption;
+use crate::engine::plan::table_names::{self, TableNames};
+use crate::engine::settings::Approver;
 
 /// Whether a namespace must list the roles that its systems use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +31,26 @@ pub struct Defaults {
     pub deletion_policy: Option<DeletionPolicy>,
     /// Whether namespaces must list the allowed roles.
     pub role_allow_list: RoleAllowList,
+    /// Who approves plans and deletions.
+    pub approver: Approver,
+}
+
+/// What the namespace of a system, and the approval of its plan, allow. The author of the system cannot give it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Owners from which the system may take over resources.
+    pub consents: BTreeSet<String>,
+    /// Table names that it may choose besides its own.
+    pub table_names: TableNames,
+    /// The approval of its plan.
+    pub approval: Approval,
+}
+
+impl Leave {
+    /// The same for the engine.
+    pub fn adoption(&self) -> Adoption {
+        if self.consents.is_empty() { Adoption::Refuse } else { Adoption::TakeFrom(self.consents.clone()) }
+    }
 }
 
 /// Annotations of a namespace.
@@ -31,7 +59,70 @@ pub type Annotations = BTreeMap<String, String>;
 /// Whether the namespace must be read for a system.
 pub fn has_a_say(system: &ValidatedSystem, defaults: Defaults) -> bool {
     let role = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
-    system.spec.deletion_policy.is_none() || role
+    system.spec.deletion_policy.is_none()
+        || role
+        || defaults.approver == Approver::Second
+        || table_names::needs_permission(system)
+}
+
+/// Owners from which a system may take over resources: those that its namespace names for it, if `asked` names the
+/// system's stack.
+pub fn consents(system: &ValidatedSystem, asked: Option<&str>, namespace: Option<&Annotations>) -> BTreeSet<String> {
+    let is_its_stack =
+        |stack: &str| stack == system.names.stack || system.former.as_ref().is_some_and(|former| stack == former.stack);
+    if !asked.is_some_and(is_its_stack) {
+        return BTreeSet::new();
+    }
+    let entries = namespace.and_then(|annotations| annotations.get(ADOPTIONS)).map(String::as_str).unwrap_or_default();
+    pairs(entries).filter(|(name, _)| *name == system.name).map(|(_, owner)| owner.to_owned()).collect()
+}
+
+/// Table names that the systems of a namespace may choose besides their own.
+pub fn table_names(namespace: Option<&Annotations>) -> TableNames {
+    let listed = namespace.and_then(|annotations| annotations.get(ALLOWED_TABLE_NAMES));
+    let names = listed.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
+    TableNames::Only(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// The approval of a plan: the object's, or that of a second person where the cluster asks for one.
+pub fn approval(
+    system: &ValidatedSystem,
+    of_the_object: Option<String>,
+    namespace: Option<&Annotations>,
+    defaults: Defaults,
+) -> Approval {
+    let given = match defaults.approver {
+        Approver::Author => of_the_object,
+        Approver::Second => approvals(&system.name, namespace).rfind(|what| *what != APPROVAL_OF_DELETION),
+    };
+    given.map_or(Approval::None, Approval::Plan)
+}
+
+/// The approval of a deletion that deletes data.
+pub fn approval_of_deletion(system: &ValidatedSystem, namespace: Option<&Annotations>) -> Approval {
+    let given = approvals(&system.name, namespace).find(|what| *what == APPROVAL_OF_DELETION);
+    given.map_or(Approval::None, Approval::Plan)
+}
+
+/// Where the cluster asks for a second person, a spec cannot declare that its plans need no approval.
+pub fn settle_approval_policy(system: &mut ValidatedSystem, defaults: Defaults) {
+    if defaults.approver == Approver::Second && system.spec.approval_policy == ApprovalPolicy::Auto {
+        system.spec.approval_policy = ApprovalPolicy::OnReplacement;
+    }
+}
+
+fn approvals<'a>(
+    name: &'a str,
+    namespace: Option<&'a Annotations>,
+) -> impl DoubleEndedIterator<Item = String> + use<'a> {
+    let entries = namespace.and_then(|annotations| annotations.get(APPROVALS)).map(String::as_str).unwrap_or_default();
+    pairs(entries).filter(move |(of, _)| *of == name).map(|(_, what)| what.to_owned())
+}
+
+/// Reads `<name>=<value>, …`. Anything else is left out: it grants nothing.
+fn pairs(text: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+    let entries = text.split(',').filter_map(|entry| entry.split_once('='));
+    entries.map(|(name, value)| (name.trim(), value.trim())).filter(|(_, value)| !value.is_empty())
 }
 
 /// Resolves the deletion policy: spec, then namespace, then command line, then `Retain`. An annotation with any other
@@ -156,6 +247,60 @@ mod tests {
     }
 
     #[test]
+    fn a_system_takes_over_only_what_it_asks_for_and_its_namespace_names() {
+        let system = system();
+        let list = |value: &str| annotations(&[(ADOPTIONS, value)]);
+        let stack = Some("coactus-default-seoul");
+        let given = consents(&system, stack, Some(&list("busan=a/b, seoul = team-a/seoul ,seoul=unowned")));
+        assert_eq!(given.into_iter().collect::<Vec<_>>(), ["team-a/seoul", "unowned"]);
+        let none: [(Option<&str>, Option<Annotations>); 7] = [
+            (None, Some(list("seoul=team-a/seoul"))),
+            (Some("coactus-default-busan"), Some(list("seoul=team-a/seoul"))),
+            (Some("true"), Some(list("seoul=team-a/seoul"))),
+            (stack, None),
+            (stack, Some(Annotations::new())),
+            (stack, Some(list("busan=team-a/seoul"))),
+            (stack, Some(list("seoul, seoul=, =team-a/seoul, team-a/seoul, *=*"))),
+        ];
+        for (asked, namespace) in none {
+            assert_eq!(consents(&system, asked, namespace.as_ref()), BTreeSet::new(), "{asked:?} {namespace:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_second_person_approves_the_object_approves_nothing() {
+        let mut system = system();
+        let second = Defaults { approver: Approver::Second, ..Defaults::default() };
+        let own = || Some("3f9c2ab41d07".to_owned());
+        assert_eq!(approval(&system, own(), None, Defaults::default()), Approval::Plan("3f9c2ab41d07".to_owned()));
+        assert_eq!(approval(&system, own(), None, second), Approval::None);
+        let given = |value: &str| annotations(&[(APPROVALS, value)]);
+        let approved = |value: &str| approval(&system, own(), Some(&given(value)), second);
+        assert_eq!(approved("busan=1, seoul = 2"), Approval::Plan("2".to_owned()));
+        assert_eq!(approved("seoul=2,seoul=3,seoul=delete"), Approval::Plan("3".to_owned()), "the last one counts");
+        for none in ["", "busan=2", "seoul=", "seoul=delete", "2", "*=2"] {
+            assert_eq!(approved(none), Approval::None, "{none}");
+        }
+        let deletion = |value: &str| approval_of_deletion(&system, Some(&given(value)));
+        assert_eq!(deletion("seoul=2,seoul=delete"), Approval::Plan(APPROVAL_OF_DELETION.to_owned()));
+        for none in ["seoul=Delete", "seoul=2", "busan=delete"] {
+            assert_eq!(deletion(none), Approval::None, "{none}");
+        }
+        system.spec.approval_policy = ApprovalPolicy::Auto;
+        settle_approval_policy(&mut system, Defaults::default());
+        assert_eq!(system.spec.approval_policy, ApprovalPolicy::Auto);
+        settle_approval_policy(&mut system, second);
+        assert_eq!(system.spec.approval_policy, ApprovalPolicy::OnReplacement);
+    }
+
+    #[test]
+    fn a_namespace_lists_the_table_names_that_are_not_the_systems_own() {
+        let names = |value: &str| table_names(Some(&annotations(&[(ALLOWED_TABLE_NAMES, value)])));
+        assert_eq!(names(" rides , legacy,"), TableNames::Only(["rides", "legacy"].map(str::to_owned).into()));
+        assert_eq!(table_names(None), TableNames::Only(BTreeSet::new()));
+    }
+
+    #[test]
     fn a_namespace_is_read_only_where_it_matters() {
         let mut system = system();
         assert!(has_a_say(&system, Defaults::default()));
@@ -165,5 +310,11 @@ mod tests {
         assert!(!has_a_say(&system, required));
         system.spec.aws.role_arn = Some(ROLE.to_owned());
         assert!(has_a_say(&system, required));
+        system.spec.aws.role_arn = None;
+        system.spec.table.name = Some("rides".to_owned());
+        assert!(has_a_say(&system, Defaults::default()));
+        system.spec.table.name = Some("coactus-default-seoul.v2".to_owned());
+        assert!(!has_a_say(&system, Defaults::default()));
+        assert!(has_a_say(&system, Defaults { approver: Approver::Second, ..Defaults::default() }));
     }
 }

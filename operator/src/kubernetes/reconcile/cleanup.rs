@@ -8,15 +8,20 @@ use std::time::Duration;
 use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
 use dispatch_api::conditions::{EventReason, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::names::role_object;
 use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
 use jiff::SignedDuration;
+use kube::api::DynamicObject;
 
+use crate::cloud::stack::stack_name;
 use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
 use crate::engine::outputs::ArnBase;
+use crate::engine::plan::Approval;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::workers::ChildKind;
+use crate::engine::plan::workers::holder::is_controlled_by;
 use crate::engine::progress::Event;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Approver, Settings};
 use crate::engine::status::{self, Frame};
 use crate::kubernetes::context::{Context, Outcome};
 use crate::kubernetes::error::ReconcileError;
@@ -36,7 +41,7 @@ const WORKERS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 const DRAIN_LOOK: Duration = Duration::from_secs(2);
 
 /// Takes the next step of a deletion.
-pub async fn cleanup(context: &Context, key: &Key, stored: &SystemObject) -> Result<Outcome, ReconcileError> {
+pub(super) async fn cleanup(context: &Context, key: &Key, stored: &SystemObject) -> Result<Outcome, ReconcileError> {
     let finalizers = stored.metadata.finalizers.as_deref().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: None });
@@ -89,11 +94,12 @@ impl Cleanup<'_> {
             // The region of the environment, even if the spec has changed since.
             spec.insert("region".to_owned(), identity.region.clone().into());
         }
-        let mut system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
+        let system = ValidatedSystem::for_deletion(&self.stored.metadata, &spec)?;
+        let mut system = system.under_names_of(arn.and_then(stack_name), identity);
         if let Some(identity) = identity {
             system.names.table.clone_from(&identity.table_name);
         }
-        let arn = self.previous.and_then(|status| status.stack_arn.as_deref());
         if let Some(base) = arn.and_then(ArnBase::parse) {
             system.spec.aws.account_id.get_or_insert_with(|| base.account.to_owned());
         }
@@ -110,6 +116,15 @@ impl Cleanup<'_> {
         Ok(tenancy::role_refusal(system, namespace.as_ref(), defaults))
     }
 
+    /// The approval of a second person, where the cluster asks for one.
+    async fn approval(&self, system: &ValidatedSystem) -> Result<Approval, ReconcileError> {
+        if self.context.options.defaults.approver == Approver::Author {
+            return Ok(Approval::None);
+        }
+        let namespace = self.context.cluster.namespace(&self.key.0).await?;
+        Ok(tenancy::approval_of_deletion(system, namespace.as_ref()))
+    }
+
     fn frame(&self) -> Frame<'_> {
         Frame { generation: generation_of(self.stored), previous: self.previous, now: (self.context.clock)() }
     }
@@ -122,7 +137,11 @@ impl Cleanup<'_> {
         let (requeue, memory) = (self.context.options.requeue, self.context.recall(self.key, &uid));
         let wait_policy = requeue.wait_policy(memory.map_or(0, |memory| memory.waits));
         let skip = annotation(self.stored, SKIP_RESOURCES).as_deref().map(skip_resources::read_ids).unwrap_or_default();
-        let settings = Settings { secrets: read.secrets, wait_policy, skip, ..Settings::default() };
+        let previous = self.previous.cloned();
+        let approver = self.context.options.defaults.approver;
+        let approval = self.approval(system).await?;
+        let secrets = read.secrets;
+        let settings = Settings { approval, secrets, wait_policy, approver, skip, previous, ..Settings::default() };
         let mut begun = Vec::new();
         let mut listen = |event: Event| begun.extend(events::begun(&event));
         let result = destroy(system, &ports, &settings, &mut listen).await;
@@ -138,8 +157,15 @@ impl Cleanup<'_> {
                 self.context.remember(self.key, memory);
                 Ok(Outcome { result: ReconcileResult::Deleting, requeue_after: Some(next) })
             }
+            // What belongs to another owner is not this system's to delete.
+            Err(DestroyError::OwnedByAnother(whose)) => {
+                self.finish(&format!("no AWS resources of the system exist: {whose}")).await
+            }
+            Err(error @ DestroyError::ApprovalRequired { .. }) => {
+                self.blocked(Reason::ApprovalRequired, &error.to_string()).await
+            }
             // A single failed call does not report the deletion as blocked.
-            Err(error) if error.passes_with_time() && self.context.failures(self.key) < FAILURES_TOLERATED => {
+            Err(error) if error.is_transient() && self.context.failures(self.key) < FAILURES_TOLERATED => {
                 Err(error.into())
             }
             Err(error) => {
@@ -160,12 +186,20 @@ impl Cleanup<'_> {
         }
     }
 
+    /// The Deployments that this object controls. Labels and names can be anybody's.
+    async fn deployments(&self) -> Result<Vec<DynamicObject>, ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let uid = self.stored.metadata.uid.as_deref().unwrap_or_default();
+        let all = self.context.cluster.children(ChildKind::Deployment, namespace, name).await?;
+        Ok(all.into_iter().filter(|found| is_controlled_by(uid, found)).collect())
+    }
+
     /// Whether all workers have stopped or their time is up. No resource is deleted while a worker still uses it.
     async fn workers_have_ended(&self) -> Result<bool, ReconcileError> {
-        let (namespace, name) = place(self.stored);
+        let (namespace, _) = place(self.stored);
         let cluster = &self.context.cluster;
         let mut ended = true;
-        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+        for deployment in self.deployments().await? {
             let value = to_value(&deployment);
             let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
             if count("/spec/replicas") > 0 {
@@ -190,9 +224,9 @@ impl Cleanup<'_> {
             return Ok(None);
         }
         let cluster = &self.context.cluster;
-        let entrance = format!("{name}-{}", queue_drain::INGRESS_ROLE);
+        let entrance = role_object(name, queue_drain::INGRESS_ROLE);
         let mut working = false;
-        for deployment in cluster.children(ChildKind::Deployment, namespace, name).await? {
+        for deployment in self.deployments().await? {
             let value = to_value(&deployment);
             let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
             let wanted = count("/spec/replicas") > 0;

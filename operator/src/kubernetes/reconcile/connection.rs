@@ -8,6 +8,7 @@ use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::engine::plan::workers::connection;
+use crate::engine::plan::workers::holder::{Holder, holder, owners_after};
 use crate::engine::secrets::Secrets;
 use crate::engine::status::{ConnectionFinding, ConnectionState};
 use crate::kubernetes::infra::cluster::{Claim, Cluster, ClusterErrorKind};
@@ -26,6 +27,8 @@ pub struct Connection<'a> {
     pub recorded: Option<&'a str>,
     /// Name of the connection's `ConfigMap`, if an object of that name belongs to another owner.
     pub taken: Option<&'a str>,
+    /// Whether a Secret of an earlier system of this name may be taken over.
+    pub takes_over: bool,
 }
 
 impl Connection<'_> {
@@ -70,13 +73,19 @@ impl Connection<'_> {
         let wanted = connection::secret(system, name, outputs, token);
         match cluster.secret(namespace, name).await? {
             None => cluster.apply_secret(namespace, &wanted, Claim::New).await?,
-            Some(found) if !connection::is_ours(system, &found) => {
-                return Ok(ConnectionState::Taken("Secret", name.to_owned()));
+            Some(found) => {
+                match holder(system, &found) {
+                    Holder::Ours => {}
+                    Holder::Former(_) if self.takes_over => {
+                        cluster.take_over_secret(namespace, &found, &owners_after(system, &found)).await?;
+                    }
+                    _ => return Ok(ConnectionState::Taken("Secret", name.to_owned())),
+                }
+                if connection::secret_differs(&wanted, &found)? {
+                    let uid = found.metadata.uid.as_deref().unwrap_or_default();
+                    cluster.apply_secret(namespace, &wanted, Claim::Own(uid)).await?;
+                }
             }
-            Some(found) if connection::secret_differs(&wanted, &found)? => {
-                cluster.apply_secret(namespace, &wanted, Claim::Own(found.metadata.uid.as_deref())).await?;
-            }
-            Some(_) => {}
         }
         Ok(ConnectionState::Published)
     }

@@ -1,5 +1,6 @@
 //! One reconcile of one object: reads it, reconciles AWS if that is due, then the workers, and writes the status.
 
+mod children;
 mod cleanup;
 pub mod connection;
 pub mod exports;
@@ -10,7 +11,7 @@ use crate::kubernetes::context::Outcome;
 use crate::kubernetes::context::{Context, revision_of};
 use crate::kubernetes::object::Key;
 use crate::kubernetes::object::annotation;
-use crate::kubernetes::object::{generation_of, status_of};
+use crate::kubernetes::object::{generation_of, holds_back, status_of};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,8 @@ use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use tokio::time::Instant;
 
+use crate::cloud::stack::stack_name;
 use crate::engine::error::EngineError;
-use crate::engine::plan::Approval;
-use crate::engine::plan::ownership::Adoption;
 use crate::engine::plan::skip_resources;
 use crate::engine::progress::Event;
 use crate::engine::reconcile::{self as engine, ReconcileReport};
@@ -36,7 +36,7 @@ use crate::kubernetes::infra::reconcile_cache::{DeniedSecret, InputDigest, NextL
 use crate::kubernetes::infra::secrets::{self, SecretsRead};
 use crate::kubernetes::policy::requeue;
 use crate::kubernetes::policy::retry::RetryState;
-use crate::kubernetes::policy::tenancy::{self};
+use crate::kubernetes::policy::tenancy::{self, Leave};
 use crate::kubernetes::reconcile::connection::Connection;
 use crate::kubernetes::reconcile::exports::Exports;
 use crate::kubernetes::reconcile::worker_deployments::{Rollout, Setting};
@@ -54,9 +54,13 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
     let previous = status_of(&stored);
     let frame = Frame { generation: generation_of(&stored), previous: previous.as_ref(), now: (context.clock)() };
     let identity = previous.as_ref().and_then(|status| status.identity.as_ref());
-    let read = ValidatedSystem::of_object(&stored.metadata, &spec).and_then(|system| match identity {
-        Some(identity) => system.keeps_identity(identity).map(|()| system),
-        None => Ok(system),
+    let read = ValidatedSystem::of_object(&stored.metadata, &spec).and_then(|system| {
+        // A system is too large for the stack of the future.
+        let system = Box::new(system.under_names_of(recorded_stack(previous.as_ref()), identity));
+        match identity {
+            Some(identity) => system.keeps_identity(identity).map(|()| system),
+            None => Ok(system),
+        }
     });
     let mut system = match read {
         Ok(system) => system,
@@ -67,8 +71,16 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
         }
     };
     let defaults = context.options.defaults;
-    let namespace = if tenancy::has_a_say(&system, defaults) { context.cluster.namespace(&key.0).await? } else { None };
+    let asked = annotation(&stored, ADOPT);
+    let reads = asked.is_some() || tenancy::has_a_say(&system, defaults);
+    let namespace = if reads { context.cluster.namespace(&key.0).await? } else { None };
     tenancy::settle_policy(&mut system, namespace.as_ref(), defaults);
+    tenancy::settle_approval_policy(&mut system, defaults);
+    let leave = Leave {
+        consents: tenancy::consents(&system, asked.as_deref(), namespace.as_ref()),
+        table_names: tenancy::table_names(namespace.as_ref()),
+        approval: tenancy::approval(&system, annotation(&stored, APPROVE), namespace.as_ref(), defaults),
+    };
     if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
         let status = status::unfinished(&frame, SystemPhase::Stalled, Reason::RoleNotAllowed, &refusal);
         context.publish(&stored, status, Vec::new()).await?;
@@ -76,7 +88,12 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
         return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: Some(context.options.resync) });
     }
     // The future is too large for the stack.
-    Box::pin(Reconciler { context, key, stored: &stored, system: &system, frame }.run()).await
+    Box::pin(Reconciler { context, key, stored: &stored, system: &system, leave, frame }.run()).await
+}
+
+/// Name of the stack in a status.
+fn recorded_stack(status: Option<&DispatchSystemStatus>) -> Option<&str> {
+    stack_name(status?.stack_arn.as_deref()?)
 }
 
 /// One reconcile of a valid object.
@@ -85,24 +102,23 @@ struct Reconciler<'a> {
     key: &'a Key,
     stored: &'a SystemObject,
     system: &'a ValidatedSystem,
+    leave: Leave,
     frame: Frame<'a>,
 }
 
 impl Reconciler<'_> {
     async fn run(&self) -> Result<Outcome, ReconcileError> {
-        let (context, system) = (self.context, self.system);
+        let context = self.context;
         self.hold().await?;
-        let secrets = secrets::read(&context.cluster, system).await?;
-        let planned_only = annotation(self.stored, DRY_RUN).as_deref() == Some("true");
-        let mode = if planned_only { Mode::DryRun } else { Mode::CarryOut };
+        let secrets = secrets::read(&context.cluster, self.system).await?;
+        let mode = if holds_back(self.stored, DRY_RUN) { Mode::DryRun } else { Mode::CarryOut };
         let input_digest = InputDigest {
-            generation: system.generation,
+            generation: self.system.generation,
             requested: annotation(self.stored, RECONCILE_REQUESTED_AT),
-            approved: annotation(self.stored, APPROVE),
-            adopted: annotation(self.stored, ADOPT),
+            leave: self.leave.clone(),
             skipped: annotation(self.stored, SKIP_RESOURCES),
             mode,
-            policy: system.deletion_policy,
+            policy: self.system.deletion_policy,
             secrets: secrets.digest.clone(),
         };
         let mut memory = self.memory(&input_digest);
@@ -120,12 +136,17 @@ impl Reconciler<'_> {
             context.remember(self.key, memory);
             return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: None });
         }
+        // AWS may have been asked for the first time, and have found the stack under its former name.
+        let system = Box::new(self.system.clone().under_names_of(recorded_stack(Some(&base)), None));
+        let system = system.as_ref();
+        let takes_over = self.leave.consents.contains(&format!("{}/{}", system.namespace, system.name));
         let setting = Setting {
             image: &context.options.image,
             endpoint_url: context.options.endpoint_url.as_deref(),
             cache_secret_version: secrets.cache_version.as_deref(),
-            served: context.served,
             mode,
+            takes_over,
+            looks_first: self.frame.previous.is_some_and(|status| status::stalled_for(status, Reason::NameTaken)),
         };
         let outputs = base.outputs.clone();
         let Rollout { workers, taken } =
@@ -136,11 +157,11 @@ impl Reconciler<'_> {
         }
         let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
         let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
-        let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken };
+        let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken, takes_over };
         let (status, next_connection, next_export) = match mode {
             Mode::CarryOut => {
                 let (status, next_connection) = self.step_connection(status, &mut memory, connection).await?;
-                let (status, next_export) = self.step_exports(status, &mut memory).await;
+                let (status, next_export) = self.step_exports(system, status, &mut memory).await;
                 (status, next_connection, next_export)
             }
             Mode::DryRun => (status, None, None),
@@ -216,16 +237,15 @@ impl Reconciler<'_> {
         let asked_for = input_digest.requested.is_some() && input_digest.requested != handled;
         let settings = Settings {
             mode: input_digest.mode,
-            approval: input_digest.approved.clone().map_or(Approval::None, Approval::Plan),
+            approval: self.leave.approval.clone(),
+            approver: self.context.options.defaults.approver,
+            table_names: self.leave.table_names.clone(),
             secrets: secrets.secrets.clone(),
             drift,
             retry_policy: if asked_for { RetryPolicy::TryAgain } else { RetryPolicy::Refuse },
             wait_policy: self.context.options.requeue.wait_policy(memory.waits),
             gate: Some(Arc::new(self.context.objects.limiter.slot_for(self.key))),
-            adoption: match &input_digest.adopted {
-                Some(stack) if *stack == self.system.names.stack => Adoption::Take,
-                _ => Adoption::Refuse,
-            },
+            adoption: self.leave.adoption(),
             skip: input_digest.skipped.as_deref().map(skip_resources::read_ids).unwrap_or_default(),
             previous: self.frame.previous.cloned(),
         };
@@ -327,13 +347,13 @@ impl Reconciler<'_> {
     /// Runs last, so that the status is written right after an export is started.
     async fn step_exports(
         &self,
+        system: &ValidatedSystem,
         status: DispatchSystemStatus,
         memory: &mut ReconcileCache,
     ) -> (DispatchSystemStatus, Option<Duration>) {
         let (context, previous, now) = (self.context, self.frame.previous, self.frame.now);
-        let ports = context.aws.ports(self.system).await;
-        let exports =
-            Exports { system: self.system, ports: &ports, metrics: &context.metrics, status: &status, previous, now };
+        let ports = context.aws.ports(system).await;
+        let exports = Exports { system, ports: &ports, metrics: &context.metrics, status: &status, previous, now };
         let stepped = exports.step(&mut memory.exports).await;
         context.mark_exports(self.key, stepped.mark);
         (status::with_exports(status, stepped.finding, &self.frame), stepped.next)
@@ -345,7 +365,7 @@ impl Reconciler<'_> {
         if secrets.named {
             next = next.min(requeue::jittered(requeue::SECRETS, rand::random()));
         }
-        if matches!(workers, WorkersState::RollingOut | WorkersState::Failing) {
+        if matches!(workers, WorkersState::RollingOut | WorkersState::Failing | WorkersState::NameTaken) {
             next = next.min(requeue::WORKERS);
         }
         next

@@ -2,12 +2,14 @@
 
 use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
+use kube::api::DynamicObject;
 use serde_json::Value;
 
-use crate::engine::plan::workers::{self, Child, ChildKind, Pool, PoolError, Served, connection};
+use crate::engine::plan::workers::{self, Child, ChildKind, Pool, PoolError, connection};
 use crate::engine::settings::Mode;
 use crate::engine::status::{WorkersFinding, WorkersState};
-use crate::kubernetes::infra::cluster::{Claim, Cluster, ClusterError, to_value};
+use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
+use crate::kubernetes::reconcile::children::{Children, Standing};
 
 /// Inputs of the worker pool other than the system.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +20,12 @@ pub struct Setting<'a> {
     pub endpoint_url: Option<&'a str>,
     /// Resource version of the Secret with the cache's AUTH token.
     pub cache_secret_version: Option<&'a str>,
-    /// Optional API groups that the cluster serves.
-    pub served: Served,
     /// Whether changes are carried out or only counted.
     pub mode: Mode,
+    /// Whether objects of an earlier system of this name may be taken over.
+    pub takes_over: bool,
+    /// Whether to look before an object is created, because another owner had a name before.
+    pub looks_first: bool,
 }
 
 /// Why the worker objects could not be applied.
@@ -66,74 +70,106 @@ pub async fn ensure(
         let message = "the workers start once the stack is complete".to_owned();
         return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
-    let Setting { image, endpoint_url, cache_secret_version, served, mode } = setting;
-    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, served })?;
-    let mut deployments = Vec::new();
+    let Setting { image, endpoint_url, cache_secret_version, mode, takes_over, looks_first } = setting;
+    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version })?;
+    let mut found = Vec::new();
+    for kind in ChildKind::ALL {
+        found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));
+    }
+    let children = Children { cluster, system, mode, takes_over, looks_first };
     let (mut taken, mut planned) = (None, 0_usize);
-    for kind in ChildKind::ALL.into_iter().filter(|kind| kind.is_served(served)) {
-        let live = cluster.children(kind, &system.namespace, &system.name).await?;
-        for child in wanted.iter().filter(|child| child.kind == kind) {
-            let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
-            if found.is_some_and(|found| !workers::differs(&child.body, &with_kind(kind, found))) {
-                continue;
-            }
-            if mode == Mode::DryRun {
-                planned += 1;
-                continue;
-            }
-            match claim(cluster, system, child).await? {
-                Some(claim) => cluster.apply(&system.namespace, child, claim).await?,
-                None => taken = Some(child.name.clone()),
-            }
+    // An autoscaler goes before its Deployment gets a fixed number of replicas, which it would change. Other objects go
+    // after their successors are there.
+    let is_scaler = |kind: ChildKind| kind == ChildKind::HorizontalPodAutoscaler;
+    for (kind, live) in found.iter().filter(|(kind, _)| is_scaler(*kind)) {
+        planned += remove(&children, &wanted, *kind, live).await?;
+    }
+    for (kind, live) in &found {
+        let applied = apply(&children, &wanted, *kind, live).await?;
+        planned += applied.planned;
+        taken = taken.or(applied.connection_taken);
+        if let Some(message) = applied.taken {
+            return Ok(Rollout { workers: WorkersFinding { state: WorkersState::NameTaken, message }, taken });
         }
-        for stale in live.iter().filter(|live| connection::is_ours(system, *live)) {
-            let name = stale.metadata.name.as_deref().unwrap_or_default();
-            if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
-                match mode {
-                    Mode::CarryOut => cluster.remove(kind, &system.namespace, stale).await?,
-                    Mode::DryRun => planned += 1,
-                }
-            }
-        }
-        if kind == ChildKind::Deployment {
-            deployments = live.iter().map(to_value).collect();
+        if !is_scaler(*kind) {
+            planned += remove(&children, &wanted, *kind, live).await?;
         }
     }
-    let mut workers = finding(system, &deployments, served);
+    let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
+    let deployments: Vec<Value> = deployments.map(to_value).collect();
+    let mut workers = finding(system, &deployments);
     if planned > 0 {
         workers.message = format!("{}; dry run: {planned} worker objects would change", workers.message);
     }
     Ok(Rollout { workers, taken })
 }
 
-/// Who owns an object; `None` if it belongs to another owner. Only the name of the connection's `ConfigMap` is chosen
-/// by the user and can collide with an existing object.
-async fn claim(
-    cluster: &Cluster,
-    system: &ValidatedSystem,
-    child: &Child,
-) -> Result<Option<Claim<'static>>, ClusterError> {
-    if child.kind != ChildKind::ConfigMap || child.name != connection::config_map_name(system) {
-        return Ok(Some(Claim::Own(None)));
-    }
-    Ok(match cluster.config_map(&system.namespace, &child.name).await? {
-        None => Some(Claim::New),
-        Some(found) => connection::is_ours(system, &found).then_some(Claim::Own(None)),
-    })
+/// Outcome of applying the objects of one kind.
+#[derive(Default)]
+struct ApplyOutcome {
+    /// Changes that a dry run left out.
+    planned: usize,
+    /// Name of the connection's `ConfigMap`, if it belongs to another owner. The workers do not depend on it; its
+    /// condition reports the conflict.
+    connection_taken: Option<String>,
+    /// Another owner has an object that the workers need: what to report. A worker must not start with the service
+    /// account or the configuration of another owner.
+    taken: Option<String>,
 }
 
-/// Adds kind and API version, which the items of a list lack.
-fn with_kind(kind: ChildKind, found: &kube::api::DynamicObject) -> Value {
-    let (group, version, kind, _) = kind.names();
-    let mut value = to_value(found);
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    value["apiVersion"] = api_version.into();
-    value["kind"] = kind.into();
-    value
+/// Applies the objects of a kind that differ, until one belongs to another owner.
+async fn apply(
+    children: &Children<'_>,
+    wanted: &[Child],
+    kind: ChildKind,
+    live: &[DynamicObject],
+) -> Result<ApplyOutcome, ClusterError> {
+    let mut applied = ApplyOutcome::default();
+    for child in wanted.iter().filter(|child| child.kind == kind) {
+        let found = live.iter().find(|live| live.metadata.name.as_deref() == Some(child.name.as_str()));
+        let is_connection = is_connection(children.system, child);
+        // The name of the connection's `ConfigMap` is a person's choice, so it is likely to be taken.
+        let looks_first = children.looks_first || is_connection;
+        match (Children { looks_first, ..*children }).settle(child, found).await? {
+            Standing::InLine => {}
+            Standing::Planned => applied.planned += 1,
+            Standing::Taken(_) if is_connection => applied.connection_taken = Some(child.name.clone()),
+            Standing::Taken(message) => {
+                applied.taken = Some(message);
+                return Ok(applied);
+            }
+        }
+    }
+    Ok(applied)
+}
+
+/// Deletes the objects of a kind that are no longer wanted, and returns how many a dry run left out.
+async fn remove(
+    children: &Children<'_>,
+    wanted: &[Child],
+    kind: ChildKind,
+    live: &[DynamicObject],
+) -> Result<usize, ClusterError> {
+    let Children { cluster, system, mode, .. } = *children;
+    let mut planned = 0;
+    for stale in live.iter().filter(|live| connection::is_ours(system, *live)) {
+        let name = stale.metadata.name.as_deref().unwrap_or_default();
+        if !wanted.iter().any(|child| child.kind == kind && child.name == name) {
+            match mode {
+                Mode::CarryOut => cluster.remove(kind, &system.namespace, stale).await?,
+                Mode::DryRun => planned += 1,
+            }
+        }
+    }
+    Ok(planned)
+}
+
+fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
+    child.kind == ChildKind::ConfigMap && child.name == connection::config_map_name(system)
 }
 
 /// The state of the workers, derived from their Deployments by the rules of `kubectl rollout status`.
-pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) -> WorkersFinding {
+pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFinding {
     let mut serving = true;
     let mut failing = Vec::new();
     let mut parts = Vec::new();
@@ -158,10 +194,6 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], served: Served) 
     if !serving && crate::engine::worker_config::auth(&system.spec.api).is_none() {
         message.push_str("; no token issuer is set (spec.api.auth), so the roles that serve the API do not start");
     }
-    let left_out = workers::left_out(system, served);
-    if !left_out.is_empty() {
-        message = format!("{message}; skipped: {}", left_out.join(", "));
-    }
     let state = match (system.spec.suspend, failing.is_empty(), serving) {
         (true, _, _) => WorkersState::Suspended,
         (_, false, _) => WorkersState::Failing,
@@ -185,8 +217,6 @@ mod tests {
     use super::*;
     use crate::testing::system;
 
-    const ALL: Served = Served { disruption_budgets: true, autoscalers: true };
-
     fn deployments(wanted: i64, available: i64) -> Vec<Value> {
         let system = system();
         let one = |name: String| {
@@ -202,14 +232,14 @@ mod tests {
 
     #[test]
     fn workers_serve_when_every_role_has_its_replicas() {
-        let found = finding(&system(), &deployments(2, 2), ALL);
+        let found = finding(&system(), &deployments(2, 2));
         assert_eq!(found.state, WorkersState::Serving);
         assert!(found.message.starts_with("save-dispatch 2/2, dispatch-algorithm 2/2"), "{}", found.message);
-        assert_eq!(finding(&system(), &deployments(2, 1), ALL).state, WorkersState::RollingOut);
-        assert_eq!(finding(&system(), &[], ALL).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &deployments(2, 1)).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &[]).state, WorkersState::RollingOut);
         let mut stale = deployments(2, 2);
         stale[0]["metadata"]["generation"] = json!(4);
-        assert_eq!(finding(&system(), &stale, ALL).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &stale).state, WorkersState::RollingOut);
     }
 
     #[test]
@@ -217,7 +247,7 @@ mod tests {
         let mut stuck = deployments(2, 0);
         stuck[1]["status"]["conditions"] = json!([{ "type": "Progressing", "status": "False",
             "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet \"x\" has timed out progressing." }]);
-        let found = finding(&system(), &stuck, ALL);
+        let found = finding(&system(), &stuck);
         assert_eq!(found.state, WorkersState::Failing);
         let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
                    no token issuer is set (spec.api.auth), so the roles that serve the API do not start";
@@ -225,15 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_an_old_cluster_does_not_serve_are_reported_as_skipped() {
-        let found = finding(&system(), &deployments(2, 2), Served::default());
-        assert!(found.message.ends_with("skipped: disruption budgets (the cluster does not serve policy/v1)"));
-    }
-
-    #[test]
     fn a_suspended_pool_is_not_serving_and_not_failing() {
         let mut system = system();
         system.spec.suspend = true;
-        assert_eq!(finding(&system, &deployments(0, 0), ALL).state, WorkersState::Suspended);
+        assert_eq!(finding(&system, &deployments(0, 0)).state, WorkersState::Suspended);
     }
 }

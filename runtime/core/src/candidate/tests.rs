@@ -147,3 +147,76 @@ fn among_equal_distances_the_specified_criteria_decide_in_order() {
     let names: Vec<&str> = ranked.iter().map(|candidate| candidate.driver_id.suffix()).collect();
     assert_eq!(names, ["2-auto", "3-accepts", "4-idle", "5-id", "6-far"]);
 }
+
+fn free_driver() -> DriverSnapshot {
+    DriverSnapshot {
+        id: DriverId::from_suffix("1").unwrap(),
+        availability: PersonStatus::Active,
+        position: Coordinate::new(37.5762, 126.9784).unwrap(),
+        seen_at: NOW,
+        idle_since: NOW,
+        max_distance: Metres::from_km(20.0),
+        minimum_fare: 0,
+        auto_accept: false,
+        acceptance: AcceptanceCounts::default(),
+        resting: false,
+    }
+}
+
+/// The result for [`free_driver`] with one change.
+fn judged(change: impl FnOnce(&mut DriverSnapshot)) -> Result<Metres, Ineligible> {
+    let mut driver = free_driver();
+    change(&mut driver);
+    eligibility(&driver, &search(Vec::new()), &DispatchPolicy::default(), NOW)
+}
+
+#[test]
+fn an_eligible_driver_comes_with_the_distance_to_the_pickup() {
+    // A hundredth of a degree of latitude.
+    let distance = judged(|_| {}).unwrap();
+    assert!((distance.0 - 1112.3).abs() < 0.1, "{distance:?}");
+}
+
+#[test]
+fn a_position_is_stale_one_millisecond_after_its_time() {
+    let seen = |ago_ms: i64| judged(|driver| driver.seen_at = EpochMs(NOW.0 - ago_ms)).map(|_| ());
+    assert_eq!((seen(29_999), seen(30_000)), (Ok(()), Ok(())));
+    assert_eq!(seen(30_001), Err(Ineligible::Stale));
+    assert_eq!(seen(-5_000), Ok(()), "a clock that is ahead does not exclude a driver");
+}
+
+#[test]
+fn the_pickup_may_be_exactly_as_far_as_the_driver_goes() {
+    let distance = judged(|_| {}).unwrap();
+    assert_eq!(judged(|driver| driver.max_distance = distance), Ok(distance));
+    assert_eq!(judged(|driver| driver.max_distance = Metres(distance.0 - 0.001)), Err(Ineligible::TooFar));
+    assert_eq!(judged(|driver| driver.max_distance = Metres(distance.0 + 0.001)), Ok(distance));
+    assert_eq!(judged(|driver| driver.max_distance = Metres(0.0)), Err(Ineligible::TooFar));
+}
+
+#[test]
+fn the_estimate_may_be_exactly_the_lowest_fare_a_driver_takes() {
+    let lowest = |fare| judged(|driver| driver.minimum_fare = fare).map(|_| ());
+    assert_eq!((lowest(9_999), lowest(10_000)), (Ok(()), Ok(())));
+    assert_eq!(lowest(10_001), Err(Ineligible::FareTooLow));
+}
+
+#[test]
+fn only_active_drivers_who_were_not_asked_and_do_not_rest_are_eligible() {
+    for status in [PersonStatus::Dispatched, PersonStatus::Inactive] {
+        assert_eq!(judged(|driver| driver.availability = status), Err(Ineligible::NotActive));
+    }
+    assert_eq!(judged(|driver| driver.resting = true), Err(Ineligible::Resting));
+    let asked = search(vec![free_driver().id]);
+    assert_eq!(eligibility(&free_driver(), &asked, &DispatchPolicy::default(), NOW), Err(Ineligible::AlreadyAsked));
+}
+
+#[test]
+fn the_acceptance_rate_begins_at_a_half_and_follows_the_answers() {
+    let rate = |offered, accepted| AcceptanceCounts { offered, accepted }.rate_per_mille();
+    // (accepted + 2) of (offered + 4), rounded down.
+    assert_eq!((rate(0, 0), rate(4, 4), rate(4, 0)), (500, 750, 250));
+    assert_eq!((rate(10, 9), rate(96, 98), rate(1, 0)), (785, 980, 400));
+    assert_eq!(rate(3, 5), rate(5, 5), "more accepted than offered counts as offered");
+    assert_eq!(rate(u32::MAX, u32::MAX), 999);
+}

@@ -6,6 +6,7 @@
 
 /// An invariant that one check in `step` enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "exported to tests"))]
 pub enum Guard {
     /// A change increments `ver`.
     VersionCounts,

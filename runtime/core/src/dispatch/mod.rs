@@ -16,16 +16,24 @@
 //! again. No message is trusted: a late, duplicated or reordered event no longer fits the state and is
 //! [refused](Refusal).
 
+mod completion;
 mod guard;
+mod operations;
+mod silence;
 mod step;
 #[cfg(test)]
 mod tests;
+mod transition;
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
 use crate::candidate::Candidate;
 use crate::geo::Coordinate;
 use crate::ids::{DispatchId, DriverId, UserId};
+pub use crate::meter::TripTotals;
+use crate::meter::{Bill, ReviewReason};
 use crate::policy::DispatchPolicy;
 use crate::time::EpochMs;
 
@@ -35,6 +43,18 @@ pub use step::step;
 
 /// Age at which a list of candidates is replaced by a new search: in 20 s a free driver drives about 150 m.
 pub const CANDIDATES_FRESH_MS: u64 = 20_000;
+
+/// Longest offer and longest search, ms.
+pub const WAIT_MAX_MS: u64 = 900_000;
+
+/// How much later than now a time may be that another process wrote as its present, ms. A later one was written by a
+/// clock that was wrong.
+pub const CLOCKS_DIFFER_MS: u64 = 60_000;
+
+/// The latest time until which anything can wait. A later one was written by a clock that was wrong.
+pub fn latest_wait(now: EpochMs) -> EpochMs {
+    now.plus_ms(WAIT_MAX_MS + CLOCKS_DIFFER_MS)
+}
 
 /// Pause between two searches that found no driver.
 pub const SEARCH_PAUSE_MS: u64 = 2_000;
@@ -107,15 +127,90 @@ pub enum EventType {
     CancelledByDriver,
     /// No driver was found.
     CancelledBySystem,
+    /// Operations must review the ride.
+    ReviewRequested,
+    /// The trip ended far from its destination.
+    EndedFarFromDestination,
+    /// Operations cancelled.
+    CancelledByOperations,
+    /// Operations ended the trip.
+    CompletedByOperations,
+    /// Operations freed people who were still on the dispatch after its end.
+    ReleasedByOperations,
+    /// Operations reviewed the ride.
+    ReviewClosed,
+    /// Neither a position nor an event was received for a long time.
+    NoSignOfLife,
 }
 
-/// One entry of the dispatch's `events`.
+impl EventType {
+    /// The event of a trip, if it is one.
+    pub fn trip_event(self) -> Option<TripEvent> {
+        match self {
+            Self::PickupStarted => Some(TripEvent::PickupStarted),
+            Self::DriverArrived => Some(TripEvent::DriverArrived),
+            Self::PassengerPickedUp => Some(TripEvent::PassengerPickedUp),
+            Self::TripStarted => Some(TripEvent::TripStarted),
+            Self::TripCompleted => Some(TripEvent::TripCompleted),
+            Self::PaymentCompleted => Some(TripEvent::PaymentCompleted),
+            Self::Created
+            | Self::DriverAssigned
+            | Self::DriverAccepted
+            | Self::DriverRejected
+            | Self::CancelledByUser
+            | Self::CancelledByDriver
+            | Self::CancelledBySystem
+            | Self::ReviewRequested
+            | Self::EndedFarFromDestination
+            | Self::CancelledByOperations
+            | Self::CompletedByOperations
+            | Self::ReleasedByOperations
+            | Self::ReviewClosed
+            | Self::NoSignOfLife => None,
+        }
+    }
+}
+
+/// The type of an entry of `events`. Other services may add types of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(untagged))]
+pub enum EventName {
+    Known(EventType),
+    /// A type of another service, kept as it is.
+    Other(String),
+}
+
+impl EventName {
+    /// The type, if this service knows it.
+    pub fn known(&self) -> Option<EventType> {
+        match self {
+            Self::Known(event) => Some(*event),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// A stored entry of `events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct EventEntry {
+    #[cfg_attr(feature = "serde", serde(rename = "type"))]
+    pub event_type: EventName,
+    /// Local time of the city, ISO 8601 with its offset.
+    pub timestamp: String,
+    /// Human-readable description; empty if another service wrote none.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub details: String,
+}
+
+/// A new entry of the dispatch's `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub record_type: EventType,
     pub at: EpochMs,
     /// Korean text of the specification, or a text of our own if it has none.
-    pub details: &'static str,
+    pub details: Cow<'static, str>,
 }
 
 /// Event of a trip that a driver reports.
@@ -140,17 +235,6 @@ pub enum TripEvent {
     PaymentCompleted,
 }
 
-/// Totals of a completed trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TripTotals {
-    /// Fare, whole units of currency.
-    pub fare: u32,
-    /// Distance travelled, m.
-    pub distance_m: u32,
-    /// Duration, s.
-    pub duration_s: u32,
-}
-
 /// The search for a driver (`candidateDrivers`, `currentAttempt`, `maxAttempts` in spec §8).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matching {
@@ -170,6 +254,24 @@ pub struct Matching {
     pub timeout_at: Option<EpochMs>,
     /// Until when a search that finds no driver is repeated.
     pub search_until: EpochMs,
+}
+
+impl Matching {
+    /// When the open offer ends: now, if its time is missing or cannot be right.
+    pub fn offer_ends_at(&self, now: EpochMs) -> EpochMs {
+        self.timeout_at.filter(|at| *at <= latest_wait(now)).unwrap_or(now)
+    }
+
+    /// Whether a search that finds no driver is repeated. It is not if the time until which it lasts cannot be right.
+    pub fn is_search_repeated(&self, now: EpochMs) -> bool {
+        now < self.search_until && self.search_until <= latest_wait(now)
+    }
+
+    /// Whether the list of candidates is recent enough to be used.
+    pub fn are_candidates_fresh(&self, now: EpochMs) -> bool {
+        let is_fresh = |at: EpochMs| now.since_ms(at) <= CANDIDATES_FRESH_MS && at <= now.plus_ms(CLOCKS_DIFFER_MS);
+        self.searched_at.is_some_and(is_fresh)
+    }
 }
 
 /// A candidate as stored in the dispatch.
@@ -208,6 +310,8 @@ pub struct Dispatch {
     pub last_trip_event: Option<TripEvent>,
     /// When the passenger got on board.
     pub trip_started_at: Option<EpochMs>,
+    /// Why operations must review it, until they have.
+    pub review: Option<ReviewReason>,
 }
 
 impl Dispatch {
@@ -243,7 +347,35 @@ pub enum Event {
     /// The driver reports any event except the end of the trip.
     Trip { driver: DriverId, event: TripEvent },
     /// The driver reports the end of the trip.
-    TripCompleted { driver: DriverId, totals: TripTotals },
+    TripCompleted { driver: DriverId, bill: Bill },
+    /// Operations act. `note` says who and why, and is recorded.
+    ByOperations { action: OperationsAction, note: String },
+    /// The sweeper looked for signs of life of a ride.
+    Silence(Silence),
+}
+
+/// What is known about the signs of life of a ride.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Silence {
+    /// The latest position of the driver, or event of the ride.
+    pub last_sign: EpochMs,
+    /// When the ride was last flagged as silent.
+    pub flagged_at: Option<EpochMs>,
+    /// The bill if the ride in progress ends now.
+    pub bill: Option<Bill>,
+}
+
+/// What operations do to a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OperationsAction {
+    /// Cancel it in any status that is not final, also with the passenger on board.
+    Cancel,
+    /// End the ride in progress.
+    Complete(Bill),
+    /// Record that people were freed who were still on the dispatch after its end.
+    Release,
+    /// End the review.
+    CloseReview,
 }
 
 /// Another item that must change in the same transaction as the dispatch.
@@ -258,7 +390,11 @@ pub enum Companion {
     /// Adds this ride to the user's history.
     UserHistory(UserId),
     /// Adds this ride to the driver's completed rides, in the profile and as an item.
-    CompletedRide(DriverId, TripTotals),
+    CompletedRide(DriverId, Bill),
+    /// Adds the dispatch to the list of dispatches that operations must review.
+    OpenReview(ReviewReason),
+    /// Removes the dispatch from that list.
+    CloseReview,
 }
 
 /// How an offer ended.
@@ -308,6 +444,17 @@ pub enum Notice {
     UserCancelled(DriverId),
     /// To the user: progress of the ride.
     TripProgress(UserId, TripEvent),
+    /// Operations cancelled the dispatch or ended the ride.
+    EndedByOperations(Recipient),
+    /// The dispatch was cancelled, or the ride ended, because it gave no sign of life.
+    EndedAsSilent(Recipient),
+}
+
+/// The recipient of a notice that users and drivers receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    User(UserId),
+    Driver(DriverId),
 }
 
 /// The result of an event.

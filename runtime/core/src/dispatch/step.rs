@@ -1,9 +1,10 @@
 //! The transition function. For `stands(Guard::…)` see [`guard`](super::guard).
 
 use super::guard::{Guard, stands};
+use super::transition::{cancelled, change, close_offer, let_driver_go, unchanged};
 use super::{
-    CANDIDATES_FRESH_MS, CandidateRef, Companion, Dispatch, DispatchStatus, Event, EventType, FollowUp, Notice,
-    OfferOutcome, Record, Refusal, Rules, SEARCH_PAUSE_MS, Step, TripEvent, TripTotals,
+    CandidateRef, Companion, Dispatch, DispatchStatus, Event, EventType, FollowUp, Notice, OfferOutcome, Refusal,
+    Rules, SEARCH_PAUSE_MS, Step, TripEvent, completion, operations, silence,
 };
 use crate::ids::{DriverId, UserId};
 
@@ -30,27 +31,9 @@ pub fn step(dispatch: &Dispatch, event: Event, rules: Rules<'_>) -> Result<Step,
         Event::CancelByUser { user } => cancel_by_user(dispatch, &user, rules),
         Event::CancelByDriver { driver } => cancel_by_driver(dispatch, driver, rules),
         Event::Trip { driver, event } => trip(dispatch, &driver, event, rules),
-        Event::TripCompleted { driver, totals } => trip_completed(dispatch, driver, totals, rules),
-    }
-}
-
-/// A step without a change to store.
-fn unchanged(dispatch: &Dispatch, follow_ups: Vec<FollowUp>) -> Step {
-    Step { state: dispatch.clone(), records: Vec::new(), changed: false, companions: Vec::new(), follow_ups }
-}
-
-/// A step that starts from `before` with a new version and one record.
-fn change(before: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
-    let mut state = before.clone();
-    if stands(Guard::VersionCounts) {
-        state.ver += 1;
-    }
-    Step {
-        state,
-        records: vec![Record { record_type, at: rules.now, details }],
-        changed: true,
-        companions: Vec::new(),
-        follow_ups: Vec::new(),
+        Event::TripCompleted { driver, bill } => completion::by_driver(dispatch, &driver, bill, rules),
+        Event::Silence(silence) => Ok(silence::judged(dispatch, silence, rules)),
+        Event::ByOperations { action, note } => operations::by_operations(dispatch, action, &note, rules),
     }
 }
 
@@ -59,8 +42,8 @@ fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
         return unchanged(dispatch, Vec::new());
     }
     if let Some(driver) = dispatch.driver.as_ref().filter(|_| stands(Guard::OneOfferAtATime)) {
-        let over = |at| rules.now >= at || !stands(Guard::OfferLastsItsTime);
-        let expired = dispatch.matching.timeout_at.is_none_or(over);
+        let ends_at = dispatch.matching.offer_ends_at(rules.now);
+        let expired = rules.now >= ends_at || !stands(Guard::OfferLastsItsTime);
         return if expired {
             end_offer(dispatch, driver.clone(), OfferOutcome::TimedOut, rules)
         } else {
@@ -70,9 +53,10 @@ fn wake(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     if attempts_used_up(dispatch) {
         return fail(dispatch, rules);
     }
-    let fresh = dispatch.matching.searched_at.is_some_and(|at| rules.now.since_ms(at) <= CANDIDATES_FRESH_MS);
     match dispatch.matching.candidates.first() {
-        Some(next) if fresh => unchanged(dispatch, vec![FollowUp::Hold(next.driver_id.clone())]),
+        Some(next) if dispatch.matching.are_candidates_fresh(rules.now) => {
+            unchanged(dispatch, vec![FollowUp::Hold(next.driver_id.clone())])
+        }
         _ => unchanged(dispatch, vec![FollowUp::Search]),
     }
 }
@@ -117,7 +101,7 @@ fn driver_busy(dispatch: &Dispatch, driver: &DriverId, rules: Rules<'_>) -> Step
 /// No driver is available now: search again until the search budget ends. A dispatch that was offered before fails by
 /// the same clock, so that every request ends in bounded time.
 fn no_driver_free(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
-    if rules.now < dispatch.matching.search_until {
+    if dispatch.matching.is_search_repeated(rules.now) {
         unchanged(dispatch, vec![FollowUp::WakeAfter { delay_ms: SEARCH_PAUSE_MS }])
     } else {
         fail(dispatch, rules)
@@ -218,28 +202,11 @@ fn void_offer(dispatch: &Dispatch, driver: DriverId, rules: Rules<'_>) -> Step {
     step
 }
 
-fn close_offer(state: &mut Dispatch) {
-    state.matching.offered_at = None;
-    state.matching.timeout_at = None;
-}
-
 /// Cancels a dispatch that found no driver (`handleDispatchFailure` in spec §8).
 fn fail(dispatch: &Dispatch, rules: Rules<'_>) -> Step {
     let mut step =
         cancelled(dispatch, EventType::CancelledBySystem, "배차 실패: 이용 가능한 드라이버가 없습니다", rules);
     step.follow_ups.push(FollowUp::Notify(Notice::DispatchFailed(dispatch.user.clone())));
-    step
-}
-
-fn cancelled(dispatch: &Dispatch, record_type: EventType, details: &'static str, rules: Rules<'_>) -> Step {
-    let mut step = change(dispatch, record_type, details, rules);
-    step.state.status = DispatchStatus::Cancelled;
-    close_offer(&mut step.state);
-    step.state.matching.candidates.clear();
-    if stands(Guard::CancelledFreesUser) {
-        step.companions.push(Companion::FreeUser(dispatch.user.clone()));
-    }
-    step.companions.push(Companion::UserHistory(dispatch.user.clone()));
     step
 }
 
@@ -256,12 +223,7 @@ fn cancel_by_user(dispatch: &Dispatch, user: &UserId, rules: Rules<'_>) -> Resul
     }
     let mut step = cancelled(dispatch, EventType::CancelledByUser, "사용자 취소", rules);
     if let Some(driver) = &dispatch.driver {
-        if dispatch.status == DispatchStatus::Accepted {
-            step.companions.push(Companion::FreeDriver(driver.clone()));
-        } else {
-            step.state.driver = None;
-            step.follow_ups.push(FollowUp::ReleaseHold(driver.clone()));
-        }
+        let_driver_go(dispatch, &mut step);
         step.follow_ups.push(FollowUp::Notify(Notice::UserCancelled(driver.clone())));
     }
     Ok(step)
@@ -320,33 +282,4 @@ fn trip(dispatch: &Dispatch, driver: &DriverId, event: TripEvent, rules: Rules<'
     }
     step.follow_ups.push(FollowUp::Notify(Notice::TripProgress(dispatch.user.clone(), event)));
     Ok(step)
-}
-
-fn trip_completed(
-    dispatch: &Dispatch,
-    driver: DriverId,
-    totals: TripTotals,
-    rules: Rules<'_>,
-) -> Result<Step, Refusal> {
-    if dispatch.driver.as_ref() != Some(&driver) {
-        return Err(Refusal::NotYours);
-    }
-    match dispatch.status {
-        DispatchStatus::InProgress => {
-            let mut step = change(dispatch, EventType::TripCompleted, "운행 완료", rules);
-            step.state.status = DispatchStatus::Completed;
-            step.state.last_trip_event = Some(TripEvent::TripCompleted);
-            step.companions = vec![
-                Companion::FreeUser(dispatch.user.clone()),
-                Companion::FreeDriver(driver.clone()),
-                Companion::UserHistory(dispatch.user.clone()),
-                Companion::CompletedRide(driver, totals),
-            ];
-            let notice = Notice::TripProgress(dispatch.user.clone(), TripEvent::TripCompleted);
-            step.follow_ups.push(FollowUp::Notify(notice));
-            Ok(step)
-        }
-        DispatchStatus::Completed => Ok(unchanged(dispatch, Vec::new())),
-        other => Err(Refusal::WrongStatus(other)),
-    }
 }

@@ -1,6 +1,8 @@
 //! Properties of every dispatch under random events, in any order, late and repeated, with one dispatch and three
 //! drivers, checked against a model that knows only what the drivers' own items would contain.
 
+mod edges;
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
@@ -35,6 +37,7 @@ fn requested() -> Dispatch {
         matching: Matching { max_attempts: 5, search_until: EpochMs(SEARCH_UNTIL_MS), ..Matching::default() },
         last_trip_event: None,
         trip_started_at: None,
+        review: None,
     }
 }
 
@@ -60,7 +63,7 @@ fn events() -> impl Strategy<Value = Event> {
         12 => (who(), 0..6_usize).prop_map(|(driver, event)| Event::Trip { driver, event: TRIP[event] }),
         6 => who().prop_map(|driver| Event::TripCompleted {
             driver,
-            totals: TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 },
+            bill: TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 }.into(),
         }),
     ]
 }
@@ -157,6 +160,7 @@ impl Others {
                     assert!(self.accepted_by.contains(driver));
                     self.completed_rides += 1;
                 }
+                Companion::OpenReview(_) | Companion::CloseReview => {}
             }
         }
         assert!(self.accepted_by.len() <= 1, "the dispatch was given to two drivers: {:?}", self.accepted_by);

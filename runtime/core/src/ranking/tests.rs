@@ -10,6 +10,22 @@ fn many(share: u8) -> DispatchPolicy {
     DispatchPolicy { max_candidates: 50, exploration_share_percent: share, ..DispatchPolicy::default() }
 }
 
+/// A driver `metres` north of the pickup who takes every ride.
+fn at(name: &str, metres: f64) -> DriverSnapshot {
+    DriverSnapshot {
+        id: DriverId::from_suffix(name).unwrap(),
+        availability: PersonStatus::Active,
+        position: Coordinate::new(37.5662 + metres / 111_226.0, 126.9784).unwrap(),
+        seen_at: NOW,
+        idle_since: NOW,
+        max_distance: Metres::from_km(20.0),
+        minimum_fare: 0,
+        auto_accept: false,
+        acceptance: AcceptanceCounts::default(),
+        resting: false,
+    }
+}
+
 prop_compose! {
     fn times()(seconds in prop::collection::vec((0..400_u32, any::<bool>()), 0..20)) -> Vec<PickupTime> {
         seconds.into_iter().map(|(seconds, router)| PickupTime {
@@ -169,4 +185,87 @@ fn a_modified_record_gives_another_order() {
     ranking.order[1].auto_accept = true;
     ranking.order[1].acceptance = AcceptanceCounts { offered: 3, accepted: 3 };
     assert_ne!(replay(&ranking), order);
+}
+
+/// Computed from the published definitions of FNV-1a and of `MurmurHash3`'s `fmix64`. A change would move dispatches in
+/// progress between exploring and not.
+#[test]
+fn the_hash_has_its_published_values() {
+    assert_eq!(uniform_hash(""), 0xefd0_1f60_ba99_2926);
+    assert_eq!(uniform_hash("dispatch#01JQ"), 0x372c_1684_0469_cd39);
+    assert_eq!(uniform_hash("dispatch#00001"), 0x6bb5_5729_b1ea_b0fd);
+}
+
+#[test]
+fn a_share_is_that_many_of_a_hundred_places() {
+    let explores =
+        |id: &str, share| exploration_for(&DispatchId::from_suffix(id).unwrap(), &many(share)) == Exploration::Explore;
+    // Ids whose places of the hundred are 0, 10 and 30.
+    for (id, place) in [("00112", 0), ("00121", 10), ("00297", 30)] {
+        assert!(!explores(id, place) && explores(id, place + 1), "{id} has place {place}");
+    }
+}
+
+#[test]
+fn nearness_follows_from_the_policy_and_from_known_times() {
+    let drivers = [at("1", 100.0)];
+    let with = |width| DispatchPolicy { distance_bucket_m: width, ..many(0) };
+    let nearness = |width, times: &[PickupTime]| {
+        let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &with(width), NOW).with_times(times.to_vec());
+        shortlist.rank(&with(width), Exploration::Exploit).nearness
+    };
+    assert_eq!((nearness(0, &[]), nearness(150, &[])), (Nearness::Exact, Nearness::Distance { width_m: 150 }));
+    let time = PickupTime { seconds: 90, source: TimeSource::Router };
+    assert_eq!(
+        (nearness(0, &[time]), nearness(150, &[time])),
+        (Nearness::Time { width_s: 30 }, Nearness::Time { width_s: 30 })
+    );
+}
+
+#[test]
+fn a_shortlist_shows_its_time_and_its_nearest_positions() {
+    let drivers = [at("far", 900.0), at("near", 100.0), at("middle", 500.0)];
+    let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW);
+    assert_eq!((shortlist.now(), shortlist.is_empty()), (NOW, false));
+    assert_eq!(shortlist.nearest(2), [drivers[1].position, drivers[2].position]);
+    assert_eq!(shortlist.nearest(9).len(), 3);
+    assert!(Shortlist::new(&[], &search(Vec::new()), &many(0), NOW).is_empty());
+}
+
+#[test]
+fn each_bucket_and_place_is_counted_from_the_nearest() {
+    let drivers = [at("1", 100.0), at("2", 100.0), at("3", 450.0), at("4", 650.0)];
+    let buckets = |width| {
+        let policy = DispatchPolicy { distance_bucket_m: width, ..many(0) };
+        let ranking = Shortlist::new(&drivers, &search(Vec::new()), &policy, NOW).rank(&policy, Exploration::Exploit);
+        ranking.order.iter().map(|entrant| entrant.bucket).collect::<Vec<_>>()
+    };
+    assert_eq!(buckets(0), [0, 0, 1, 2]);
+    assert_eq!(buckets(200), [0, 0, 2, 3]);
+    let times = [59, 60, 95, 119].map(|seconds| PickupTime { seconds, source: TimeSource::Router });
+    let shortlist = Shortlist::new(&drivers, &search(Vec::new()), &many(0), NOW).with_times(times);
+    let ranking = shortlist.rank(&many(0), Exploration::Exploit);
+    assert_eq!(ranking.order.iter().map(|entrant| entrant.bucket).collect::<Vec<_>>(), [1, 2, 3, 3]);
+}
+
+#[test]
+fn drivers_who_are_left_out_are_counted_by_their_reason() {
+    let changed = |name: &str, change: &dyn Fn(&mut DriverSnapshot)| {
+        let mut driver = at(name, 100.0);
+        change(&mut driver);
+        driver
+    };
+    let drivers = [
+        at("eligible", 100.0),
+        changed("off", &|driver| driver.availability = PersonStatus::Inactive),
+        changed("silent", &|driver| driver.seen_at = EpochMs(0)),
+        at("asked", 100.0),
+        changed("rests", &|driver| driver.resting = true),
+        changed("near", &|driver| driver.max_distance = Metres(1.0)),
+        changed("dear", &|driver| driver.minimum_fare = 90_000),
+    ];
+    let asked = vec![DriverId::from_suffix("asked").unwrap()];
+    let ranking = Shortlist::new(&drivers, &search(asked), &many(0), NOW).rank(&many(0), Exploration::Exploit);
+    let one_each = LeftOut { not_active: 1, stale: 1, already_asked: 1, resting: 1, too_far: 1, fare_too_low: 1 };
+    assert_eq!((ranking.left_out, ranking.eligible), (one_each, 1));
 }

@@ -2,7 +2,7 @@
 
 /// A property of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Promise {
+pub(crate) enum Promise {
     LegalEdge,
     VersionByOne,
     OneLiveOffer,

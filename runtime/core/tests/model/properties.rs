@@ -20,7 +20,7 @@ fn is_an_edge(from: DispatchStatus, to: DispatchStatus) -> bool {
 }
 
 /// The property that a write violates, given the table before the write.
-pub fn broken_by(state: &State, task: &Task, setting: &Setting) -> Option<Promise> {
+pub(crate) fn broken_by(state: &State, task: &Task, setting: &Setting) -> Option<Promise> {
     let dispatch = usize::from(task.dispatch);
     let (before, after) = (&state.rows[dispatch], &task.after);
     let checks = [
@@ -118,7 +118,7 @@ macro_rules! moments {
 }
 
 /// All properties but the one that needs the environment.
-pub fn properties<M: Model<State = State>>() -> Vec<Property<M>> {
+pub(crate) fn properties<M: Model<State = State>>() -> Vec<Property<M>> {
     let mut all = moments! {
         "only transitions of the status graph occur": LegalEdge,
         "each write increments ver": VersionByOne,

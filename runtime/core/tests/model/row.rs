@@ -11,14 +11,14 @@ use dispatch_core::ids::{DispatchId, DriverId, UserId};
 use dispatch_core::time::EpochMs;
 
 /// Number of dispatches, each with its own user.
-pub const DISPATCHES: usize = 2;
+pub(crate) const DISPATCHES: usize = 2;
 /// Number of drivers.
-pub const DRIVERS: usize = 2;
+pub(crate) const DRIVERS: usize = 2;
 /// One more than the offers allowed, so that a model without that bound shows the violation.
 const ASKED_MAX: usize = 3;
 
 /// The time of every decision. Only the order of other times relative to it matters.
-pub const NOW: EpochMs = EpochMs(1_000_000);
+pub(crate) const NOW: EpochMs = EpochMs(1_000_000);
 
 /// The statuses, in the order of a ride.
 const STATUSES: [DispatchStatus; 5] = [
@@ -30,7 +30,7 @@ const STATUSES: [DispatchStatus; 5] = [
 ];
 
 /// A driver's number.
-pub type Driver = u8;
+pub(crate) type Driver = u8;
 
 /// The ids, created once.
 struct Ids {
@@ -46,23 +46,23 @@ static IDS: LazyLock<Ids> = LazyLock::new(|| Ids {
 });
 
 /// The id of a driver.
-pub fn driver_id(driver: Driver) -> DriverId {
+pub(crate) fn driver_id(driver: Driver) -> DriverId {
     IDS.drivers[usize::from(driver)].clone()
 }
 
 /// The id of a dispatch's user.
-pub fn user_id(dispatch: usize) -> UserId {
+pub(crate) fn user_id(dispatch: usize) -> UserId {
     IDS.users[dispatch].clone()
 }
 
 /// The number of a driver.
-pub fn number(driver: &DriverId) -> Driver {
+pub(crate) fn number(driver: &DriverId) -> Driver {
     u8::from(*driver == IDS.drivers[1])
 }
 
 /// How a decision sees the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct View {
+pub(crate) struct View {
     /// The open offer has timed out.
     pub due: bool,
     /// The search budget is used up.
@@ -73,7 +73,7 @@ pub struct View {
 
 /// A stored dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Row {
+pub(crate) struct Row {
     status: u8,
     pub driver: Option<Driver>,
     pub offer_seq: u8,
@@ -109,7 +109,7 @@ fn row_of<const N: usize>(drivers: impl Iterator<Item = Driver>) -> [Option<Driv
 
 impl Row {
     /// A request that was just stored.
-    pub fn requested() -> Self {
+    pub(crate) fn requested() -> Self {
         Self {
             status: 0,
             driver: None,
@@ -124,27 +124,27 @@ impl Row {
     }
 
     /// The stream image of this dispatch after its first `ended` offers had ended; each offer is two writes.
-    pub fn image(&self, ended: u8) -> Self {
+    pub(crate) fn image(&self, ended: u8) -> Self {
         let asked = self.asked.iter().flatten().copied().take(ended.into());
         Self { offer_seq: ended, ver: 1 + 2 * ended, attempt: ended, asked: row_of(asked), ..Self::requested() }
     }
 
-    pub fn status(&self) -> DispatchStatus {
+    pub(crate) fn status(&self) -> DispatchStatus {
         STATUSES[usize::from(self.status)]
     }
 
     /// Whether an offer is open.
-    pub fn is_offered(&self) -> bool {
+    pub(crate) fn is_offered(&self) -> bool {
         self.status() == DispatchStatus::Requested && self.driver.is_some()
     }
 
     /// The driver of the ride.
-    pub fn rider(&self) -> Option<Driver> {
+    pub(crate) fn rider(&self) -> Option<Driver> {
         self.driver.filter(|_| matches!(self.status(), DispatchStatus::Accepted | DispatchStatus::InProgress))
     }
 
     /// The same with the two drivers exchanged.
-    pub fn mirrored(&self) -> Self {
+    pub(crate) fn mirrored(&self) -> Self {
         let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
         Self {
             driver: other(self.driver),
@@ -155,7 +155,7 @@ impl Row {
     }
 
     /// Converts to core's type.
-    pub fn to_dispatch(self, dispatch: usize, setting: &Setting, view: View) -> Dispatch {
+    pub(crate) fn to_dispatch(self, dispatch: usize, setting: &Setting, view: View) -> Dispatch {
         let drivers = |row: &[Option<Driver>]| row.iter().flatten().copied().map(driver_id).collect::<Vec<_>>();
         let candidate = |driver: &Driver| setting.candidate(*driver);
         let after_now = |over: bool| if over { NOW } else { NOW.plus_ms(1) };
@@ -182,11 +182,12 @@ impl Row {
             },
             last_trip_event: self.trip.map(|event| TRIP[usize::from(event)]),
             trip_started_at: None,
+            review: None,
         }
     }
 
     /// Converts from core's type.
-    pub fn from_dispatch(dispatch: &Dispatch) -> Self {
+    pub(crate) fn from_dispatch(dispatch: &Dispatch) -> Self {
         let matching = &dispatch.matching;
         let position = |event: TripEvent| TRIP.iter().position(|other| *other == event).map(small);
         Self {
@@ -205,7 +206,7 @@ impl Row {
 
 /// The constants of a model run.
 #[derive(Debug, Clone, Copy)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Which drivers accept automatically.
     pub auto_accept: [bool; DRIVERS],
     /// Largest number of offers, by dispatch.
@@ -216,7 +217,7 @@ pub struct Setting {
 
 impl Setting {
     /// A driver as a search result.
-    pub fn candidate(&self, driver: Driver) -> CandidateRef {
+    pub(crate) fn candidate(&self, driver: Driver) -> CandidateRef {
         CandidateRef { driver_id: driver_id(driver), auto_accept: self.auto_accept[usize::from(driver)] }
     }
 }

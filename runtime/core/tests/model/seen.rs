@@ -6,10 +6,10 @@ macro_rules! branches {
     ($($(#[$doc:meta])* $branch:ident: $words:literal,)*) => {
         /// A rare branch.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Branch { $($(#[$doc])* $branch),* }
+        pub(crate) enum Branch { $($(#[$doc])* $branch),* }
 
         /// All branches, with their texts in the report.
-        pub const BRANCHES: &[(Branch, &str)] = &[$((Branch::$branch, $words)),*];
+        pub(crate) const BRANCHES: &[(Branch, &str)] = &[$((Branch::$branch, $words)),*];
     };
 }
 
@@ -39,7 +39,7 @@ branches! {
 
 /// How often each branch was taken.
 #[derive(Debug)]
-pub struct Seen([AtomicU64; BRANCHES.len()]);
+pub(crate) struct Seen([AtomicU64; BRANCHES.len()]);
 
 impl Default for Seen {
     fn default() -> Self {
@@ -48,11 +48,11 @@ impl Default for Seen {
 }
 
 impl Seen {
-    pub fn mark(&self, branch: Branch) {
+    pub(crate) fn mark(&self, branch: Branch) {
         self.0[branch as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn count(&self, branch: Branch) -> u64 {
+    pub(crate) fn count(&self, branch: Branch) -> u64 {
         self.0[branch as usize].load(Ordering::Relaxed)
     }
 }

@@ -5,11 +5,11 @@ use super::row::{DISPATCHES, DRIVERS, Driver, Row};
 use super::task::Task;
 
 /// Largest number of workers.
-pub const WORKERS_MAX: usize = 3;
+pub(crate) const WORKERS_MAX: usize = 3;
 
 /// The table, and the workers' tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct State {
+pub(crate) struct State {
     pub rows: [Row; DISPATCHES],
     /// The dispatch each driver is on.
     pub drivers: [Option<u8>; DRIVERS],
@@ -23,7 +23,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn with_drivers_exchanged(&self) -> Self {
+    pub(crate) fn with_drivers_exchanged(&self) -> Self {
         let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
         Self {
             rows: self.rows.map(|row| row.mirrored()),
@@ -35,7 +35,7 @@ impl State {
         }
     }
 
-    pub fn with_dispatches_exchanged(&self) -> Self {
+    pub(crate) fn with_dispatches_exchanged(&self) -> Self {
         let other = |dispatch: Option<u8>| dispatch.map(|dispatch| 1 - dispatch);
         Self {
             rows: [self.rows[1], self.rows[0]],

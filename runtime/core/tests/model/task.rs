@@ -14,7 +14,7 @@ const RUN_MAX: usize = 8;
 
 /// What triggered the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The sweeper, a wake-up timer, or a current stream record; and whether the open offer has timed out.
     Sweep(bool),
     /// A late or repeated stream record, from the time when that many offers had ended.
@@ -36,14 +36,14 @@ pub enum Cause {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Who {
+pub(crate) enum Who {
     Owner,
     Stranger,
 }
 
 /// A trip event. The events left out behave like the first of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Report {
+pub(crate) enum Report {
     Arrived,
     PickedUp,
     Completed,
@@ -80,7 +80,7 @@ impl Cause {
                     Report::Paid => TripEvent::PaymentCompleted,
                     Report::Completed => {
                         let totals = TripTotals { fare: 12_000, distance_m: 2500, duration_s: 900 };
-                        return Some(Event::TripCompleted { driver, totals });
+                        return Some(Event::TripCompleted { driver, bill: totals.into() });
                     }
                 };
                 Event::Trip { driver, event }
@@ -89,7 +89,7 @@ impl Cause {
     }
 
     /// The same with the two drivers exchanged.
-    pub fn mirrored(self) -> Self {
+    pub(crate) fn mirrored(self) -> Self {
         match self {
             Self::Accept(driver, offer_seq) => Self::Accept(1 - driver, offer_seq),
             Self::Impossible(driver, offer_seq) => Self::Impossible(1 - driver, offer_seq),
@@ -103,7 +103,7 @@ impl Cause {
 
 /// A decision that is not stored yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Task {
+pub(crate) struct Task {
     pub dispatch: u8,
     pub cause: Cause,
     /// The row as read.
@@ -123,7 +123,7 @@ pub struct Task {
 
 impl Task {
     /// The same with the two drivers exchanged.
-    pub fn mirrored(&self) -> Self {
+    pub(crate) fn mirrored(&self) -> Self {
         let other = |driver: Option<Driver>| driver.map(|driver| 1 - driver);
         Self {
             cause: self.cause.mirrored(),
@@ -154,14 +154,17 @@ fn task_of((dispatch, before): (usize, Row), cause: Cause, step: &Step) -> Task 
             Companion::OccupyDriver(driver) => task.occupies = Some(number(driver)),
             Companion::FreeDriver(driver) => task.frees = Some(number(driver)),
             Companion::FreeUser(_) => task.frees_user = true,
-            Companion::UserHistory(_) | Companion::CompletedRide(..) => {}
+            Companion::UserHistory(_)
+            | Companion::CompletedRide(..)
+            | Companion::OpenReview(_)
+            | Companion::CloseReview => {}
         }
     }
     task
 }
 
 /// Core, possibly with a disabled guard.
-pub struct Core {
+pub(crate) struct Core {
     pub setting: Setting,
     away: Option<Guard>,
     policy: DispatchPolicy,
@@ -169,10 +172,10 @@ pub struct Core {
 
 /// A driver was refused although the ride belongs to the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RiderRefused;
+pub(crate) struct RiderRefused;
 
 impl Core {
-    pub fn new(setting: Setting, away: Option<Guard>) -> Self {
+    pub(crate) fn new(setting: Setting, away: Option<Guard>) -> Self {
         Self { setting, away, policy: DispatchPolicy::default() }
     }
 
@@ -181,7 +184,7 @@ impl Core {
     }
 
     /// Models `Engine::apply` for an answer or a report: a task to write, or nothing.
-    pub fn apply(&self, dispatch: usize, row: Row, cause: Cause) -> Result<Option<Task>, Refusal> {
+    pub(crate) fn apply(&self, dispatch: usize, row: Row, cause: Cause) -> Result<Option<Task>, Refusal> {
         let view = View { due: matches!(cause, Cause::Timer(_, true)), ..View::default() };
         let Some(event) = cause.event(dispatch) else { return Ok(None) };
         let decided = self.decide(&row.to_dispatch(dispatch, &self.setting, view), event)?;
@@ -189,7 +192,7 @@ impl Core {
     }
 
     /// Models `Engine::advance` for a dispatch as it was read, until there is something to write.
-    pub fn advance(&self, (dispatch, row): (usize, Row), cause: Cause, luck: Luck) -> Option<Task> {
+    pub(crate) fn advance(&self, (dispatch, row): (usize, Row), cause: Cause, luck: Luck) -> Option<Task> {
         let mut working = row.to_dispatch(dispatch, &self.setting, luck.view);
         let mut event = Event::Wake;
         for _ in 0..RUN_MAX {
@@ -215,7 +218,7 @@ impl Core {
 
     /// Every task a worker can start on this dispatch: whatever people, timers, the stream and the sweeper may trigger
     /// at any time, any number of times, in any order.
-    pub fn beginnings(&self, dispatch: usize, row: Row, seen: &Seen) -> Result<Vec<Task>, RiderRefused> {
+    pub(crate) fn beginnings(&self, dispatch: usize, row: Row, seen: &Seen) -> Result<Vec<Task>, RiderRefused> {
         let mut tasks = Vec::new();
         for cause in answers() {
             tasks.extend(self.answer(dispatch, row, cause, seen)?);
@@ -268,7 +271,7 @@ impl Core {
 
 /// The environment of a run of the algorithm: the time, the drivers Redis finds, and those that are reserved.
 #[derive(Debug, Clone, Copy)]
-pub struct Luck {
+pub(crate) struct Luck {
     pub view: View,
     pub found: &'static [Driver],
     pub busy: &'static [Driver],

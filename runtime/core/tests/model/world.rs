@@ -1,7 +1,8 @@
 //! The environment of `step`: the table, the workers, and people who may act at any time.
 
+use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use dispatch_core::dispatch::{DispatchStatus, Guard};
 use stateright::{Model, Property};
@@ -19,7 +20,7 @@ const DRAIN_WRITES_MAX: usize = 10;
 
 /// A transition of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// A worker reads a dispatch and decides.
     Begin(Task),
     /// A worker writes its decision, and continues as the engine does.
@@ -34,7 +35,7 @@ pub enum Action {
 
 /// A write condition of the store that a test can disable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StoreGuard {
+pub(crate) enum StoreGuard {
     /// The stored `ver` is the one that was read.
     Version,
     /// The dispatch is the one that was read: `ver`, `status`, `offerSeq` and driver.
@@ -53,7 +54,7 @@ enum Written {
 }
 
 /// The model.
-pub struct World {
+pub(crate) struct World {
     core: Core,
     away: Option<StoreGuard>,
     seen: Arc<Seen>,
@@ -63,28 +64,28 @@ pub struct World {
 type Beginnings = Result<Arc<[Task]>, RiderRefused>;
 
 impl World {
-    pub fn new(setting: Setting, seen: Arc<Seen>) -> Self {
+    pub(crate) fn new(setting: Setting, seen: Arc<Seen>) -> Self {
         Self { core: Core::new(setting, None), away: None, seen, beginnings: RwLock::default() }
     }
 
     /// The same world with a guard of core disabled.
-    pub fn without(self, guard: Guard) -> Self {
+    pub(crate) fn without(self, guard: Guard) -> Self {
         Self { core: Core::new(self.core.setting, Some(guard)), ..self }
     }
 
     /// The same world with a condition of the store disabled.
-    pub fn without_store(self, guard: StoreGuard) -> Self {
+    pub(crate) fn without_store(self, guard: StoreGuard) -> Self {
         Self { away: Some(guard), ..self }
     }
 
     /// Cached, because many states have the same dispatch.
     fn beginnings(&self, dispatch: usize, row: Row) -> Beginnings {
         let key = (dispatch, row);
-        if let Some(known) = self.beginnings.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = self.beginnings.read().get(&key) {
             return known.clone();
         }
         let found: Beginnings = self.core.beginnings(dispatch, row, &self.seen).map(Arc::from);
-        self.beginnings.write().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+        self.beginnings.write().insert(key, found.clone());
         found
     }
 
@@ -225,7 +226,7 @@ impl World {
 
     /// Whether every dispatch ends if nothing else fails: all messages and all work in progress are lost, no driver
     /// answers, the sweeper runs, and the driver of a ride completes it. The search finds no driver or all drivers.
-    pub fn drains(&self, state: &State) -> bool {
+    pub(crate) fn drains(&self, state: &State) -> bool {
         let searches: [&[Driver]; 2] = [&[], &[0, 1]];
         searches.iter().all(|found| {
             let mut state = state.clone();

@@ -21,7 +21,7 @@ const AGAIN_MS: u64 = 1_000;
 
 /// The probabilities and delays of a driver, and the random numbers for them.
 #[derive(Debug, Clone)]
-pub struct Habits {
+pub(crate) struct Habits {
     accept_share: f64,
     reject_share: f64,
     cancel_share: f64,
@@ -31,7 +31,7 @@ pub struct Habits {
 }
 
 impl Habits {
-    pub fn from_args(args: &Args, number: u32) -> Self {
+    pub(crate) fn from_args(args: &Args, number: u32) -> Self {
         Self {
             accept_share: args.accept_share,
             reject_share: args.reject_share,
@@ -76,14 +76,14 @@ impl Habits {
 
 /// An offer from a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub(crate) struct Offer {
     pub dispatch: String,
     pub offer_seq: u32,
 }
 
 /// A ride of this driver, according to the service.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RideFacts {
+pub(crate) struct RideFacts {
     pub dispatch: String,
     /// The last event that was reported.
     pub last: Option<TripEvent>,
@@ -93,7 +93,7 @@ pub struct RideFacts {
 
 /// The current ride of this driver.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ride {
+pub(crate) struct Ride {
     pub facts: RideFacts,
     /// The next event to report.
     pub next: TripEvent,
@@ -105,7 +105,7 @@ pub struct Ride {
 
 impl Ride {
     /// The place that the car is driving to, if it is driving.
-    pub fn heading(&self) -> Option<Coordinate> {
+    pub(crate) fn heading(&self) -> Option<Coordinate> {
         match self.next {
             TripEvent::DriverArrived => Some(self.facts.pickup),
             TripEvent::TripCompleted => Some(self.facts.destination),
@@ -116,7 +116,7 @@ impl Ride {
 
 /// The state of a driver.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub(crate) enum State {
     /// Waiting for an offer.
     Free,
     /// Has an open offer, which is answered after a delay.
@@ -131,7 +131,7 @@ pub enum State {
 
 /// The inputs of a driver's state machine.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The time of [`Driver::due`] has come.
     Time,
     /// The event stream was opened, so notifications may have been missed.
@@ -154,7 +154,7 @@ pub enum Input {
 
 /// An action of a driver. Each results in an [`Input`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Look up the current ride of this driver. Results in `Found` or `Unreachable`.
     LookUp,
     /// Read one dispatch. Results in `Found` or `Unreachable`.
@@ -168,23 +168,23 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Driver {
+pub(crate) struct Driver {
     state: State,
     look_up_at: u64,
 }
 
 impl Driver {
     /// A free driver at `now`, ms of the run.
-    pub fn new(now: u64) -> Self {
+    pub(crate) fn new(now: u64) -> Self {
         Self { state: State::Free, look_up_at: now + LOOK_UP_MS }
     }
 
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// When [`Input::Time`] is due, ms of the run.
-    pub fn due(&self) -> u64 {
+    pub(crate) fn due(&self) -> u64 {
         match &self.state {
             State::Free => self.look_up_at,
             State::Deciding { at, .. } => *at,
@@ -193,7 +193,7 @@ impl Driver {
     }
 
     /// Processes an input and returns the action to perform.
-    pub fn next_action(&mut self, input: Input, now: u64, habits: &mut Habits) -> Option<Action> {
+    pub(crate) fn next_action(&mut self, input: Input, now: u64, habits: &mut Habits) -> Option<Action> {
         match input {
             Input::Connected => Some(Action::LookUp),
             Input::Offered(offer) => {
@@ -338,7 +338,7 @@ impl Driver {
 }
 
 /// The event that follows `last`; `None` after the payment.
-pub fn next_event(last: Option<TripEvent>) -> Option<TripEvent> {
+pub(crate) fn next_event(last: Option<TripEvent>) -> Option<TripEvent> {
     match last {
         None => Some(TripEvent::PickupStarted),
         Some(TripEvent::PickupStarted) => Some(TripEvent::DriverArrived),

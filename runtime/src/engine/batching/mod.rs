@@ -212,6 +212,6 @@ pub(super) fn for_listing(policy: &DispatchPolicy) -> DispatchPolicy {
 
 /// When the dispatch was last changed, according to its events.
 fn changed_at(stored: &StoredDispatch) -> EpochMs {
-    let last = stored.item.events.last().and_then(|event| parse_timestamp(&event.timestamp));
+    let last = stored.details.events.last().and_then(|event| parse_timestamp(&event.timestamp));
     last.unwrap_or(stored.state.created_at)
 }

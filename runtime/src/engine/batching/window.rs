@@ -2,8 +2,8 @@
 //! pure computation without await points, so no cancellation can occur between closing a window and answering the
 //! others.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch_core::candidate::Candidate;
@@ -137,7 +137,7 @@ impl Windows {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -2,8 +2,16 @@
 //! as the consumer does for every change.
 
 mod batching;
+mod bills;
+mod broken_items;
+mod broken_messages;
+mod broken_records;
+mod deliveries;
+mod foreign;
+mod presence;
 mod ranking;
 mod repeated;
+mod silent;
 
 use std::sync::Arc;
 
@@ -18,20 +26,20 @@ use dispatch_http_types::NotificationKind;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
-use super::{Engine, EngineError, Trigger};
+use crate::adapters::eta::fake::FakeRouter;
+use crate::adapters::fleet::fake::FakeFleet;
+use crate::adapters::fleet::fleet_entry;
+use crate::adapters::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::adapters::messaging::{Handled, MessageHandler, Received};
+use crate::adapters::store::fake::MemoryStore;
 use crate::city::{City, Settings, parse_timestamp};
-use crate::eta::fake::FakeRouter;
-use crate::fleet::fake::FakeFleet;
-use crate::fleet::fleet_entry;
-use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
-use crate::messaging::{Handled, MessageHandler, Received};
+use crate::engine::{Engine, EngineError, Trigger};
 use crate::ports::clock::FakeClock;
 use crate::ports::{
     Clock, CreateOutcome, DispatchStore, DriverProfile, FleetPorts, NewDispatch, Ports, PositionSink as _,
     ProfileStore, RouteTails as _, StoredDispatch, UserProfile,
 };
 use crate::roles::{OfferTimeouts, sweep};
-use crate::store::fake::MemoryStore;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::faults::{FailAt, Failing, Faults};
 
@@ -45,9 +53,12 @@ struct World {
     timers: Arc<FakeTimers>,
     responses: Arc<FakeResponses>,
     notifier: Arc<FakeNotifier>,
+    devices: Arc<FakeDevices>,
+    push: Faults,
     redis: Faults,
     queues: Faults,
     table: Faults,
+    profiles: Faults,
     roads: Faults,
 }
 
@@ -74,13 +85,23 @@ forward!(ResponseQueue for FakeResponses {
 forward!(Notifier for FakeNotifier {
     async fn publish(&self, notifications: &[dispatch_http_types::Notification]) -> ();
 });
+forward!(DevicePush for FakeDevices {
+    async fn register(&self, person: &crate::ports::Person, token: &str) -> Option<crate::ports::Device>;
+    async fn assign(&self, endpoint_arn: &str, person: &crate::ports::Person, token: &str) -> ();
+    async fn unregister(&self, endpoint_arn: &str, person: &crate::ports::Person) -> ();
+    async fn push(&self, endpoint_arn: &str, notification: &dispatch_http_types::Notification,
+        expires_at: dispatch_core::time::EpochMs) -> crate::ports::PushOutcome;
+});
 forward!(Eta for FakeRouter {
     async fn seconds(&self, from: &[Coordinate], to: Coordinate) -> Vec<Option<u32>>;
 });
 forward!(PositionSink for FakeFleet {
     async fn put(&self, entries: &[crate::ports::FleetEntry]) -> ();
     async fn fill(&self, entries: &[crate::ports::FleetEntry]) -> ();
+    async fn last_pings(&self, drivers: &[DriverId]) -> Vec<Option<dispatch_core::time::EpochMs>>;
+    async fn last_signs(&self, drivers: &[DriverId]) -> Vec<Option<dispatch_core::time::EpochMs>>;
     async fn record(&self, pings: &[crate::ports::Ping]) -> Vec<crate::ports::PingOutcome>;
+    async fn forget(&self, drivers: &[DriverId], routes: &[DispatchId]) -> ();
 });
 forward!(DriverSearch for FakeFleet {
     async fn nearby(&self, center: Coordinate, rings_m: &[u32], enough: usize, now: dispatch_core::time::EpochMs)
@@ -90,7 +111,7 @@ forward!(Reservations for FakeFleet {
     async fn hold(&self, driver: &DriverId, token: &crate::ports::HoldToken, for_ms: u64) -> bool;
     async fn release(&self, driver: &DriverId, token: &crate::ports::HoldToken) -> ();
     async fn offer_ended(&self, driver: &DriverId, outcome: dispatch_core::dispatch::OfferOutcome, rest_ms: u64,
-        now: dispatch_core::time::EpochMs) -> ();
+        now: dispatch_core::time::EpochMs) -> u32;
     async fn set_status(&self, driver: &DriverId, status: PersonStatus, dispatch: Option<&DispatchId>) -> ();
 });
 forward!(RouteTails for FakeFleet {
@@ -130,21 +151,40 @@ impl World {
         let (timers, responses) = (Arc::new(FakeTimers::default()), Arc::new(FakeResponses::default()));
         let notifier = Arc::new(FakeNotifier::default());
         let (redis, queues, table) = (Faults::default(), Faults::default(), Faults::default());
+        let (profiles, push) = (Faults::default(), Faults::default());
+        let devices = Arc::new(FakeDevices::default());
         let (router, roads) = (Arc::new(FakeRouter::default()), Faults::default());
         let ports = Ports {
             dispatches: Arc::new(Failing::new(store.clone(), table.clone())),
-            profiles: Arc::new(store.clone()),
+            profiles: Arc::new(Failing::new(store.clone(), profiles.clone())),
             fleet: FleetPorts::new(&Arc::new(Failing::new(Shared(fleet.clone()), redis.clone()))),
             timers: Arc::new(Failing::new(Shared(timers.clone()), queues.clone())),
             responses: Arc::new(Failing::new(Shared(responses.clone()), queues.clone())),
             notifier: Arc::new(Failing::new(Shared(notifier.clone()), queues.clone())),
-            devices: Arc::new(FakeDevices::default()),
-            streams: Arc::new(FakeEvents::default()),
+            devices: Arc::new(Failing::new(Shared(devices.clone()), push.clone())),
+            streams: Arc::new(Failing::new(FakeEvents::default(), redis.clone())),
             eta: Arc::new(Failing::new(Shared(router.clone()), roads.clone())),
             clock: clock.clone(),
         };
         let engine = Arc::new(Engine::new(ports, city, Arc::new(Metrics::new())));
-        Self { engine, settings, store, fleet, clock, router, timers, responses, notifier, redis, queues, table, roads }
+        Self {
+            engine,
+            settings,
+            store,
+            fleet,
+            clock,
+            router,
+            timers,
+            responses,
+            notifier,
+            devices,
+            push,
+            redis,
+            queues,
+            table,
+            profiles,
+            roads,
+        }
     }
 
     /// A world with a warm cache and drivers 1 to `count`, each about 330 m farther from the pickup.
@@ -242,10 +282,10 @@ impl World {
     }
 
     async fn events(&self) -> Vec<EventType> {
-        self.stored().await.item.events.iter().map(|event| event.event_type).collect()
+        self.stored().await.details.events.iter().filter_map(|event| event.event_type.known()).collect()
     }
 
-    async fn answer(&self, event: impl FnOnce(DriverId, u32) -> Event) -> Result<super::Advance, EngineError> {
+    async fn answer(&self, event: impl FnOnce(DriverId, u32) -> Event) -> Result<crate::engine::Advance, EngineError> {
         let state = self.stored().await.state;
         let driver = state.driver.clone().unwrap();
         self.engine.apply(&state.id, event(driver, state.offer_seq)).await
@@ -438,7 +478,7 @@ async fn a_completed_trip_is_measured_from_when_the_passenger_got_on_board() {
     assert!(matches!(other, Err(EngineError::Refused { refusal: Refusal::NotYours, .. })));
     let done = world.engine.complete_trip(&id, &driver).await.unwrap();
     assert_eq!(done.stored.state.status, DispatchStatus::Completed);
-    let item = &done.stored.item;
+    let item = &done.stored.details;
     assert_eq!((item.duration_s, item.route.len()), (315, 21));
     assert!((2200..2250).contains(&item.distance_m), "{}", item.distance_m);
     // 4800 + 5 distance steps + 10 time steps.
@@ -457,7 +497,7 @@ async fn a_trip_without_a_route_costs_what_was_estimated() {
     let event = Event::Trip { driver: driver_id(1), event: TripEvent::PassengerPickedUp };
     world.engine.apply(&id, event).await.unwrap();
     let done = world.engine.complete_trip(&id, &driver_id(1)).await.unwrap();
-    assert_eq!((done.stored.item.actual_fare, done.stored.item.route.len()), (12_000, 0));
+    assert_eq!((done.stored.details.actual_fare, done.stored.details.route.len()), (12_000, 0));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Driving times from the router, exploration, and the record of each ranking.
 
+use parking_lot::Mutex;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 
 use dispatch_api::worker_config::{RouterConfig, RouterKind};
 use tracing_subscriber::fmt::MakeWriter;
@@ -70,7 +70,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -101,7 +101,7 @@ async fn every_order_is_recorded_and_can_be_replayed() {
         world.driver(4, true).await;
         world.request().await;
         world.stream().await;
-        let written = lines.0.lock().unwrap().clone();
+        let written = lines.0.lock().clone();
         let mut table = Vec::new();
         let tally = explain(written.as_slice(), &mut table, Some("dispatch#00001")).unwrap();
         let (table, written) = (String::from_utf8(table).unwrap(), String::from_utf8(written).unwrap());

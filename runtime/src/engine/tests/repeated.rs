@@ -37,6 +37,21 @@ async fn a_local_wake_up_does_not_wait_for_the_stream_which_then_has_nothing_to_
 }
 
 #[tokio::test]
+async fn a_late_stream_record_starts_no_search_while_an_offer_is_being_answered() {
+    let world = World::with_drivers(2).await;
+    world.request().await;
+    let requested = world.stored().await;
+    world.stream().await;
+    world.table.set_down(true);
+    assert!(world.answer(accept).await.is_err());
+    world.table.set_down(false);
+    let calls = world.table.calls();
+    world.engine.advance(requested, Trigger::Event).await.unwrap();
+    assert_eq!(world.table.calls(), calls, "nothing is decided again");
+    assert!(world.answer(accept).await.unwrap().changed);
+}
+
+#[tokio::test]
 async fn a_timer_of_an_offer_known_to_have_ended_reads_nothing() {
     let world = World::with_drivers(1).await;
     let id = world.request().await;

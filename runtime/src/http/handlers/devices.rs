@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use dispatch_core::ids::{DriverId, UserId};
 use dispatch_http_types::{DeviceRegistered, PutDevice};
 
 use crate::http::extract::{InPath, JsonBody};
 use crate::http::middleware::auth::{AsDriver, AsUser};
-use crate::http::openapi::{BodyRefusals, DriverPath, Missing, UserPath};
+use crate::http::openapi::{BodyRefusals, DriverPath, Missing, Refusals, UserPath};
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
 use crate::http::validate;
@@ -15,9 +16,10 @@ use crate::ports::Person;
 
 /// Register a user's device for push notifications.
 ///
-/// Replaces the device registered before: a user has one. Register again whenever FCM issues a new token to the app. If
-/// the response says `push: false`, the city sends no push notifications; listen to `GET /v1/events` instead. The call
-/// fails with 404 if the user has no profile or `userId` is not the caller's own id. Repeating it is safe.
+/// Replaces the device registered before: a user has one, and a device belongs to one person. Register again whenever
+/// FCM issues a new token to the app. If the response says `push: false`, the city sends no push notifications; listen
+/// to `GET /v1/events` instead. The call fails with 404 if the user has no profile or `userId` is not the caller's own
+/// id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/users/{userId}/device", tag = "driver-response", operation_id = "putUserDevice",
     security(("bearer" = ["user"])),
@@ -29,7 +31,7 @@ use crate::ports::Person;
         BodyRefusals,
     )
 )]
-pub async fn put_user_device(
+pub(crate) async fn put_user_device(
     State(app): State<AppState>,
     AsUser(caller): AsUser,
     InPath(id): InPath<UserId>,
@@ -43,11 +45,33 @@ pub async fn put_user_device(
     register(&app, &Person::User(id), &body.token, "user").await
 }
 
+/// Remove a user's device.
+///
+/// The user receives no more push notifications; `GET /v1/events` still has them. Call it when the user signs out. It
+/// succeeds whether or not a device is registered, and fails with 404 if `userId` is not the caller's own id. Repeating
+/// it is safe.
+#[utoipa::path(
+    delete, path = "/v1/users/{userId}/device", tag = "driver-response", operation_id = "deleteUserDevice",
+    security(("bearer" = ["user"])),
+    params(UserPath),
+    responses((status = 204, description = "No device of the user is registered"), Missing, Refusals)
+)]
+pub(crate) async fn delete_user_device(
+    State(app): State<AppState>,
+    AsUser(caller): AsUser,
+    InPath(id): InPath<UserId>,
+) -> Result<StatusCode, ApiError> {
+    let person = Person::User(id);
+    caller.must_be(&person)?;
+    unregister(&app, &person).await
+}
+
 /// Register a driver's device for push notifications.
 ///
-/// Replaces the device registered before: a driver has one. Register again whenever FCM issues a new token to the app.
-/// If the response says `push: false`, the city sends no push notifications; listen to `GET /v1/events` instead. The
-/// call fails with 404 if the driver has no profile or `driverId` is not the caller's own id. Repeating it is safe.
+/// Replaces the device registered before: a driver has one, and a device belongs to one person. Register again whenever
+/// FCM issues a new token to the app. If the response says `push: false`, the city sends no push notifications; listen
+/// to `GET /v1/events` instead. The call fails with 404 if the driver has no profile or `driverId` is not the caller's
+/// own id. Repeating it is safe.
 #[utoipa::path(
     put, path = "/v1/drivers/{driverId}/device", tag = "driver-response", operation_id = "putDriverDevice",
     security(("bearer" = ["driver"])),
@@ -59,7 +83,7 @@ pub async fn put_user_device(
         BodyRefusals,
     )
 )]
-pub async fn put_driver_device(
+pub(crate) async fn put_driver_device(
     State(app): State<AppState>,
     AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
@@ -73,6 +97,27 @@ pub async fn put_driver_device(
     register(&app, &Person::Driver(id), &body.token, "driver").await
 }
 
+/// Remove a driver's device.
+///
+/// The driver receives no more push notifications; `GET /v1/events` still has them. Call it when the driver signs out.
+/// It succeeds whether or not a device is registered, and fails with 404 if `driverId` is not the caller's own id.
+/// Repeating it is safe.
+#[utoipa::path(
+    delete, path = "/v1/drivers/{driverId}/device", tag = "driver-response", operation_id = "deleteDriverDevice",
+    security(("bearer" = ["driver"])),
+    params(DriverPath),
+    responses((status = 204, description = "No device of the driver is registered"), Missing, Refusals)
+)]
+pub(crate) async fn delete_driver_device(
+    State(app): State<AppState>,
+    AsDriver(caller): AsDriver,
+    InPath(id): InPath<DriverId>,
+) -> Result<StatusCode, ApiError> {
+    let person = Person::Driver(id);
+    caller.must_be(&person)?;
+    unregister(&app, &person).await
+}
+
 /// Callers check that the profile exists before an endpoint is created, so that callers without a profile cannot fill
 /// the platform application with endpoints.
 async fn register(
@@ -82,12 +127,26 @@ async fn register(
     what: &'static str,
 ) -> Result<Json<DeviceRegistered>, ApiError> {
     let ports = &app.engine.ports;
-    let Some(endpoint) = ports.devices.register(person, token).await? else {
+    let Some(device) = ports.devices.register(person, token).await? else {
         return Ok(Json(DeviceRegistered { push: false }));
     };
-    if ports.profiles.set_device(person, &endpoint).await? {
-        Ok(Json(DeviceRegistered { push: true }))
-    } else {
-        Err(ApiError::NotFound { what })
+    // The former owner first and the new one last: after a failure in between, the next attempt starts again.
+    if let Some(former) = &device.former_owner {
+        ports.profiles.remove_device(former, &device.endpoint_arn).await?;
     }
+    if !ports.profiles.set_device(person, &device.endpoint_arn).await? {
+        return Err(ApiError::NotFound { what });
+    }
+    ports.devices.assign(&device.endpoint_arn, person, token).await?;
+    Ok(Json(DeviceRegistered { push: true }))
+}
+
+/// The endpoint first and the profile last: after a failure in between, the next attempt finds the endpoint again.
+async fn unregister(app: &AppState, person: &Person) -> Result<StatusCode, ApiError> {
+    let ports = &app.engine.ports;
+    if let Some(endpoint) = ports.profiles.device(person).await? {
+        ports.devices.unregister(&endpoint, person).await?;
+        ports.profiles.remove_device(person, &endpoint).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -6,14 +6,14 @@ use dispatch_core::ids::DriverId;
 use dispatch_core::person::PersonStatus;
 use dispatch_http_types::{AvailabilityStatus, DriverProfile, PutAvailability, PutDriver};
 
-use super::dispatches::current_of;
-use crate::fleet::fleet_entry;
+use crate::adapters::fleet::fleet_entry;
 use crate::http::extract::{InPath, JsonBody};
+use crate::http::handlers::dispatches::current_of;
 use crate::http::middleware::auth::{AsDriver, Caller};
 use crate::http::openapi::{BodyRefusals, Conflict, DriverPath, Missing, Refusals};
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
-use crate::http::{convert, validate};
+use crate::http::{convert, validate, view};
 use crate::ports::{AvailabilityChange, Driver, FleetEntry, Person, PortError};
 
 /// Create or replace a driver's profile.
@@ -28,7 +28,7 @@ use crate::ports::{AvailabilityChange, Driver, FleetEntry, Person, PortError};
     params(DriverPath),
     responses((status = 200, description = "The stored profile", body = DriverProfile), Missing, BodyRefusals)
 )]
-pub async fn put_driver(
+pub(crate) async fn put_driver(
     State(app): State<AppState>,
     AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
@@ -58,14 +58,15 @@ pub async fn put_driver(
         Refusals,
     )
 )]
-pub async fn get_driver(
+pub(crate) async fn get_driver(
     State(app): State<AppState>,
     caller: Caller,
     InPath(id): InPath<DriverId>,
 ) -> Result<Json<DriverProfile>, ApiError> {
     caller.may_read(&Person::Driver(id.clone()))?;
     let found = app.engine.ports.profiles.drivers(std::slice::from_ref(&id)).await?.pop();
-    Ok(Json(convert::driver(found.ok_or(ApiError::NotFound { what: "driver" })?)))
+    let found = found.ok_or(ApiError::NotFound { what: "driver" })?;
+    Ok(Json(view::driver(&app, &caller, found)))
 }
 
 /// Start or stop receiving offers.
@@ -88,7 +89,7 @@ pub async fn get_driver(
         BodyRefusals,
     )
 )]
-pub async fn put_availability(
+pub(crate) async fn put_availability(
     State(app): State<AppState>,
     AsDriver(caller): AsDriver,
     InPath(id): InPath<DriverId>,
@@ -102,7 +103,7 @@ pub async fn put_availability(
         AvailabilityStatus::Active => PersonStatus::Active,
         AvailabilityStatus::Inactive => PersonStatus::Inactive,
     };
-    match ports.profiles.set_availability(&id, status, &location, now).await? {
+    match app.engine.set_availability(&id, status, &location).await? {
         AvailabilityChange::Done(item) => {
             let cached = match (body.status, fleet_entry(&item)) {
                 // The item stores whole seconds, but the cache orders pings by milliseconds.
@@ -115,7 +116,7 @@ pub async fn put_availability(
             Ok(Json(convert::driver(*item)))
         }
         AvailabilityChange::OnDispatch { current } => {
-            Err(ApiError::DriverBusy { current: current_of(&app, current).await? })
+            Err(ApiError::DriverBusy { current: current_of(&app, &caller, current).await? })
         }
         AvailabilityChange::UnknownDriver => Err(ApiError::NotFound { what: "driver" }),
     }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use dispatch_core::ids::{DriverId, UserId};
@@ -11,8 +12,9 @@ use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::convert::wire_name;
-use crate::http::extract::StrictQuery;
+use crate::http::extract::{PathId as _, StrictQuery};
 use crate::http::middleware::auth::Caller;
+use crate::http::middleware::request::{ClientNetwork, refused};
 use crate::http::openapi::{Missing, Refusals};
 use crate::http::problem::ApiError;
 use crate::http::state::AppState;
@@ -27,7 +29,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// its id, and `data` the notification as JSON. A comment every 15 seconds keeps the connection open.
 ///
 /// The stream ends when the access token expires, when the worker shuts down, and after 30 seconds behind an API
-/// Gateway. It also ends for a client that does not read fast enough. Reconnect whenever it ends. Notifications are not
+/// Gateway. It also ends for a client that does not read fast enough. A person can have five streams; a sixth one ends
+/// the oldest. Reconnect whenever a stream ends. Notifications are not
 /// replayed: after connecting, read the dispatch to learn what happened in between. A notification may be delivered
 /// more than once; ignore an `id` that you have already seen.
 ///
@@ -44,14 +47,16 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
         Refusals,
     )
 )]
-pub async fn stream(
+pub(crate) async fn stream(
     State(app): State<AppState>,
     caller: Caller,
+    network: Option<Extension<ClientNetwork>>,
     StrictQuery(query): StrictQuery<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let person = person(&query)?;
     caller.must_be(&person)?;
-    let place = app.stream_places.0.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let network = network.map(|Extension(ClientNetwork(network))| network);
+    let place = app.stream_places.take(&person, network).map_err(|exceeded| refused(&app, exceeded))?;
     let notifications = app.engine.ports.streams.listen(&person).await?;
     // A stream must not outlive the token that opened it.
     let token_ends = tokio::time::sleep(caller.good_for(app.engine.ports.clock.now()));
@@ -59,8 +64,9 @@ pub async fn stream(
         .filter_map(|notification| std::future::ready(event(&notification)))
         .take_until(app.shutdown.clone().cancelled_owned())
         .take_until(token_ends)
+        .take_until(place.ended().cancelled_owned())
         .map(move |event| {
-            // The stream keeps its permit until it ends.
+            // The stream keeps its place until it ends.
             let _ = &place;
             Ok(event)
         });
@@ -68,10 +74,9 @@ pub async fn stream(
 }
 
 fn person(query: &EventsQuery) -> Result<Person, ApiError> {
-    let wrong = |field: &str| ApiError::field(field, "must be 1 to 64 of the characters A-Z a-z 0-9 _ -");
     match (&query.driver, &query.user) {
-        (Some(driver), None) => DriverId::from_suffix(driver).map(Person::Driver).map_err(|_| wrong("driver")),
-        (None, Some(user)) => UserId::from_suffix(user).map(Person::User).map_err(|_| wrong("user")),
+        (Some(driver), None) => DriverId::read("driver", driver).map(Person::Driver),
+        (None, Some(user)) => UserId::read("user", user).map(Person::User),
         _ => Err(ApiError::field("driver", "set exactly one of driver and user: the recipient of the notifications")),
     }
 }

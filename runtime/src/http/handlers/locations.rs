@@ -4,15 +4,18 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::ping_filter;
 use dispatch_core::route::RoutePoint;
-use dispatch_http_types::{LocationsTaken, PostLocation, PostLocations};
+use dispatch_core::time::EpochMs;
+use dispatch_http_types::{BatchLocation, LocationsTaken, PostLocation, PostLocations, RejectedLocation};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::fleet::{ROUTE_CHUNK_POINTS, fleet_entry};
-use crate::http::extract::{InPath, JsonBody};
+use crate::adapters::fleet::{ROUTE_CHUNK_POINTS, fleet_entry};
+use crate::http::extract::{InPath, JsonBody, WHOLE_BODY, read_body, read_json};
 use crate::http::middleware::auth::{AsDriver, AsOperations};
 use crate::http::openapi::{BodyRefusals, DriverPath, Missing};
 use crate::http::problem::ApiError;
@@ -45,7 +48,7 @@ const PROFILES_AT_ONCE: usize = 100;
         BodyRefusals,
     )
 )]
-pub async fn post_one(
+pub(crate) async fn post_one(
     State(app): State<AppState>,
     AsDriver(caller): AsDriver,
     InPath(driver): InPath<DriverId>,
@@ -60,40 +63,99 @@ pub async fn post_one(
     take(&app, given).await
 }
 
+/// A batch whose entries were read one by one.
+pub(crate) struct Batch(Vec<Result<BatchLocation, ApiError>>);
+
+impl<S: Send + Sync> FromRequest<S> for Batch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = read_body(request, state).await?;
+        // Most batches are valid as a whole; only the others are read a second time, entry by entry.
+        let Ok(PostLocations { locations }) = read_json(&body) else {
+            let RawBatch { locations } = read_json(&body)?;
+            check_length(locations.len())?;
+            let read = |(index, entry): (usize, &RawValue)| {
+                read_json(entry.get().as_bytes()).map_err(|error| in_entry(index, error))
+            };
+            return Ok(Self(locations.into_iter().enumerate().map(read).collect()));
+        };
+        check_length(locations.len())?;
+        Ok(Self(locations.into_iter().map(Ok).collect()))
+    }
+}
+
+/// [`PostLocations`] with unread entries.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatch<'a> {
+    #[serde(borrow)]
+    locations: Vec<&'a RawValue>,
+}
+
+fn check_length(length: usize) -> Result<(), ApiError> {
+    if (1..=BATCH_MAX).contains(&length) {
+        return Ok(());
+    }
+    Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")))
+}
+
+/// The error of an entry that was read as a document of its own.
+fn in_entry(index: usize, error: ApiError) -> ApiError {
+    let entry = validate::Entry(index);
+    match error {
+        ApiError::Field { field, detail } if field == WHOLE_BODY => ApiError::field(entry.whole(), detail),
+        ApiError::Field { field, detail } => ApiError::field(format!("{entry}{field}"), detail),
+        _ => ApiError::field(entry.whole(), "is not valid"),
+    }
+}
+
 /// Report the positions of several drivers.
 ///
 /// For the gateway of a fleet that collects the positions of its drivers. A batch holds at most 500 positions, which
-/// are applied in their order. If a field of any entry is not valid, the call fails with 422 and applies none of them.
-/// A valid position that is inaccurate, outdated or implausible, or of a driver without a profile, is counted in
-/// `dropped`.
+/// are applied in their order. An entry with a field that is not valid is listed in `rejected`, and the other entries
+/// are applied; if no entry is valid, the call fails with 422. A valid position that is inaccurate, outdated or
+/// implausible, or of a driver without a profile, is counted in `dropped`.
 #[utoipa::path(
     post, path = "/v1/locations/batch", tag = "status-update", operation_id = "postLocations",
     security(("bearer" = ["operations"])),
     request_body = PostLocations,
     responses(
-        (status = 202, description = "How many positions were accepted and discarded", body = LocationsTaken),
+        (status = 202, description = "How many positions were accepted and discarded, and which entries are not valid",
+            body = LocationsTaken),
         BodyRefusals,
     )
 )]
-pub async fn post_batch(
+pub(crate) async fn post_batch(
     State(app): State<AppState>,
     _: AsOperations,
-    JsonBody(body): JsonBody<PostLocations>,
+    Batch(batch): Batch,
 ) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
-    if !(1..=BATCH_MAX).contains(&body.locations.len()) {
-        return Err(ApiError::field("locations", format!("must have 1 to {BATCH_MAX} entries")));
-    }
     let now = app.engine.ports.clock.now();
     let mut taken = PingInput::default();
-    for (index, given) in body.locations.into_iter().enumerate() {
-        let entry = validate::Entry(index);
-        let driver = validate::driver_id(&format_args!("{entry}driverId"), given.driver_id)?;
-        let position = validate::coordinate(&entry, given.lat, given.lng)?;
-        let accuracy_m = validate::ping_accuracy(&entry, given.accuracy_meters)?;
-        let phone_at = validate::ping_time(&entry, given.timestamp.as_deref())?;
-        taken.add(Ping { driver, position, at: now, phone_at }, accuracy_m);
+    for (index, entry) in batch.into_iter().enumerate() {
+        match entry.and_then(|given| ping(index, given, now)) {
+            Ok((ping, accuracy_m)) => taken.add(ping, accuracy_m),
+            Err(error) => taken.reject(index, error)?,
+        }
+    }
+    if taken.pings.is_empty()
+        && taken.inaccurate == 0
+        && let Some(RejectedLocation { field, detail, .. }) = taken.rejected.first()
+    {
+        return Err(ApiError::field(field, detail));
     }
     take(&app, taken).await
+}
+
+/// An entry of a batch with its accuracy.
+fn ping(index: usize, given: BatchLocation, now: EpochMs) -> Result<(Ping, Option<f64>), ApiError> {
+    let entry = validate::Entry(index);
+    let driver = validate::driver_id(&format_args!("{entry}driverId"), given.driver_id)?;
+    let position = validate::coordinate(&entry, given.lat, given.lng)?;
+    let accuracy_m = validate::ping_accuracy(&entry, given.accuracy_meters)?;
+    let phone_at = validate::ping_time(&entry, given.timestamp.as_deref())?;
+    Ok((Ping { driver, position, at: now, phone_at }, accuracy_m))
 }
 
 /// The positions of a request.
@@ -102,6 +164,7 @@ struct PingInput {
     /// Those that are accurate enough to record.
     pings: Vec<Ping>,
     inaccurate: u32,
+    rejected: Vec<RejectedLocation>,
 }
 
 impl PingInput {
@@ -112,10 +175,18 @@ impl PingInput {
             self.inaccurate += 1;
         }
     }
+
+    /// Lists an entry that is not valid. Other errors fail the batch.
+    fn reject(&mut self, index: usize, error: ApiError) -> Result<(), ApiError> {
+        let ApiError::Field { field, detail } = error else { return Err(error) };
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.rejected.push(RejectedLocation { index, field, detail });
+        Ok(())
+    }
 }
 
 async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<LocationsTaken>), ApiError> {
-    let PingInput { pings, inaccurate } = given;
+    let PingInput { pings, inaccurate, rejected } = given;
     let metrics = &app.engine.metrics;
     let recorded = app.engine.ports.fleet.positions.record(&pings).await;
     let mut recorded = recorded.inspect_err(|error| {
@@ -143,8 +214,9 @@ async fn take(app: &AppState, given: PingInput) -> Result<(StatusCode, Json<Loca
     metrics.pings("inaccurate", inaccurate);
     metrics.pings("implausible", implausible);
     metrics.pings("unknown", unknown);
+    metrics.pings("invalid", u32::try_from(rejected.len()).unwrap_or(u32::MAX));
     let dropped = outdated + inaccurate + implausible + unknown;
-    Ok((StatusCode::ACCEPTED, Json(LocationsTaken { accepted, dropped })))
+    Ok((StatusCode::ACCEPTED, Json(LocationsTaken { accepted, dropped, rejected })))
 }
 
 /// Loads drivers that the cache does not know from the table, and records their pings again. Drivers without a profile

@@ -1,8 +1,10 @@
 //! One function for each route.
 
-pub mod devices;
-pub mod dispatches;
-pub mod drivers;
-pub mod events;
-pub mod locations;
-pub mod users;
+pub(crate) mod devices;
+pub(crate) mod dispatches;
+pub(crate) mod drivers;
+pub(crate) mod events;
+pub(crate) mod locations;
+pub(crate) mod operations;
+pub(crate) mod persons;
+pub(crate) mod users;

@@ -25,7 +25,7 @@ use crate::ports::Person;
     params(UserPath),
     responses((status = 200, description = "The stored profile", body = UserProfile), Missing, BodyRefusals)
 )]
-pub async fn put_user(
+pub(crate) async fn put_user(
     State(app): State<AppState>,
     AsUser(caller): AsUser,
     InPath(id): InPath<UserId>,
@@ -52,7 +52,7 @@ pub async fn put_user(
         Refusals,
     )
 )]
-pub async fn get_user(
+pub(crate) async fn get_user(
     State(app): State<AppState>,
     caller: Caller,
     InPath(id): InPath<UserId>,

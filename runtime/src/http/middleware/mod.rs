@@ -1,6 +1,8 @@
 //! The middleware that every request passes before its handler.
 
-pub mod auth;
-pub mod limits;
-pub mod rate_limit;
-pub mod request;
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod limits;
+pub(crate) mod rate_limit;
+pub(crate) mod request;
+mod trail;

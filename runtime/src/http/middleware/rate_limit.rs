@@ -2,10 +2,10 @@
 //! while every other service is down. A bucket is one number (generic cell rate algorithm): the time when it will be
 //! full again.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
@@ -22,7 +22,7 @@ const OPERATIONS_SHARE: u32 = 10;
 
 /// The owner of a bucket, by the token's subject.
 #[derive(Debug, Clone, Copy)]
-pub enum Subject<'a> {
+pub(crate) enum Subject<'a> {
     /// A user or driver.
     Person(&'a str),
     Operations(&'a str),
@@ -34,6 +34,9 @@ pub struct Rates {
     operations: Buckets<String>,
     addresses: Buckets<IpAddr>,
     address_header: Option<HeaderName>,
+    /// Proxies that add an entry to the header.
+    address_hops: usize,
+    address_share_percent: usize,
 }
 
 impl Rates {
@@ -49,6 +52,8 @@ impl Rates {
             operations: Buckets::new(more),
             addresses: Buckets::new(limits.per_address),
             address_header: limits.client_address_header.as_ref().and_then(|name| name.parse().ok()),
+            address_hops: limits.client_address_hops.into(),
+            address_share_percent: limits.address_share_percent.into(),
         }
     }
 
@@ -60,17 +65,42 @@ impl Rates {
         }
     }
 
-    /// Takes one request from the bucket of an address. Fails with the seconds until the next request is allowed.
-    pub(super) fn take_address(&self, address: IpAddr) -> Result<(), u64> {
-        self.addresses.take(network_of(address))
+    /// Takes one request from the bucket of a network. Fails with the seconds until the next request is allowed.
+    pub(super) fn take_network(&self, network: IpAddr) -> Result<(), u64> {
+        self.addresses.take(network)
     }
 
-    /// The client's address: from the configured header of the proxy in front, if it is present, or else the peer
+    /// The part of `places` that one client address may hold.
+    pub fn address_share(&self, places: usize) -> usize {
+        (places.saturating_mul(self.address_share_percent) / 100).max(1)
+    }
+
+    /// The network of the client's address.
+    pub(super) fn client_network(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        self.client_address(headers, peer).map(network_of)
+    }
+
+    /// The client's address: from the configured header of the proxies in front, if it is present, or else the peer
     /// address of the connection.
-    pub(super) fn client_address(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-        let said = self.address_header.as_ref().and_then(|name| headers.get(name)?.to_str().ok()?.trim().parse().ok());
+    ///
+    /// Every proxy appends the address of its own client, on the same line or another one, so only the last entries are
+    /// believed: one for each proxy. What comes before was sent by the client.
+    fn client_address(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        let said = self.address_header.as_ref().and_then(|name| {
+            let lines: Vec<&str> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+            let mut entries = lines.iter().rev().flat_map(|line| line.rsplit(','));
+            address(entries.nth(self.address_hops.saturating_sub(1))?)
+        });
         said.or(peer)
     }
+}
+
+/// An address as proxies write it: with or without a port, an IPv6 address with or without brackets.
+fn address(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim();
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    entry.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 /// The network that belongs to one client: an IPv4 address, or the /64 from which an IPv6 client can choose its
@@ -117,7 +147,7 @@ impl<K: Eq + Hash> Buckets<K> {
 
     fn take(&self, key: K) -> Result<(), u64> {
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         let kept = &mut *kept;
         if kept.full_at.len() >= BUCKETS_MAX && kept.swept.elapsed() >= SWEEP_EVERY {
             kept.full_at.retain(|_, full_at| *full_at > now);
@@ -139,6 +169,7 @@ impl<K: Eq + Hash> Buckets<K> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -146,7 +177,13 @@ mod tests {
     fn rates() -> Rates {
         let rate = RateConfig { per_second: 2, burst: 3 };
         let client_address_header = Some("x-client-address".to_owned());
-        Rates::new(&LimitsConfig { per_subject: rate, per_address: rate, client_address_header })
+        Rates::new(&LimitsConfig {
+            per_subject: rate,
+            per_address: rate,
+            client_address_header,
+            client_address_hops: 1,
+            address_share_percent: 50,
+        })
     }
 
     #[tokio::test(start_paused = true)]
@@ -181,7 +218,7 @@ mod tests {
         assert!(buckets.take(0).is_err(), "an existing bucket stays");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(buckets.take(usize::MAX), Ok(()));
-        assert_eq!(buckets.kept.lock().unwrap().full_at.len(), 1, "full buckets are removed");
+        assert_eq!(buckets.kept.lock().full_at.len(), 1, "full buckets are removed");
     }
 
     #[test]
@@ -199,6 +236,52 @@ mod tests {
         let one: IpAddr = "2001:db8:1:2:aaaa::1".parse().unwrap();
         assert_eq!(network_of(one), "2001:db8:1:2::".parse::<IpAddr>().unwrap());
         assert_eq!(network_of("::ffff:203.0.113.7".parse().unwrap()), "203.0.113.7".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_the_places() {
+        let share = |percent| {
+            let limits = LimitsConfig { address_share_percent: percent, ..LimitsConfig::default() };
+            [227, 3072, 1].map(|places| Rates::new(&limits).address_share(places))
+        };
+        assert_eq!(share(50), [113, 1536, 1]);
+        assert_eq!(share(100), [227, 3072, 1], "no limit");
+        assert_eq!(share(1), [2, 30, 1], "at least one");
+    }
+
+    #[test]
+    fn of_a_list_of_addresses_only_the_entries_of_trusted_proxies_are_believed() {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let said = |hops: u8, lines: &[&str]| {
+            let client_address_header = Some("x-forwarded-for".to_owned());
+            let limits = LimitsConfig { client_address_header, client_address_hops: hops, ..LimitsConfig::default() };
+            let name = HeaderName::from_static("x-forwarded-for");
+            let headers = lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap()));
+            Rates::new(&limits).client_address(&headers.collect(), Some(peer)).unwrap().to_string()
+        };
+        for (hops, lines, client) in [
+            (1, &["203.0.113.7"][..], "203.0.113.7"),
+            (1, &["198.51.100.1, 203.0.113.7"], "203.0.113.7"),
+            (1, &["198.51.100.1", "203.0.113.7"], "203.0.113.7"),
+            (1, &["evil", " 203.0.113.7 "], "203.0.113.7"),
+            (1, &["198.51.100.1,,203.0.113.7"], "203.0.113.7"),
+            (1, &["203.0.113.7:4711"], "203.0.113.7"),
+            (1, &["[2001:db8::1]:4711"], "2001:db8::1"),
+            (1, &["[2001:db8::1]"], "2001:db8::1"),
+            (1, &["2001:db8::1"], "2001:db8::1"),
+            (2, &["198.51.100.1, 203.0.113.7, 192.0.2.1"], "203.0.113.7"),
+            (2, &["198.51.100.1, 203.0.113.7", "192.0.2.1"], "203.0.113.7"),
+            (3, &["203.0.113.7, 192.0.2.2", "192.0.2.1"], "203.0.113.7"),
+            // What cannot be read counts for the connection's own address.
+            (2, &["203.0.113.7"], "10.0.0.1"),
+            (1, &["203.0.113.7, evil"], "10.0.0.1"),
+            (1, &["203.0.113.7, "], "10.0.0.1"),
+            (1, &["203.0.113.7", ""], "10.0.0.1"),
+            (1, &["203.0.113.7, \u{e9}"], "10.0.0.1"),
+            (1, &[], "10.0.0.1"),
+        ] {
+            assert_eq!(said(hops, lines), client, "{hops} {lines:?}");
+        }
     }
 
     proptest! {

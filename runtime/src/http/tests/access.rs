@@ -17,13 +17,13 @@ struct Row {
     route: &'static str,
     path: String,
     body: Value,
-    /// User 00001, user 00002, driver 00001, driver 00002, operations.
-    answers: [u16; 5],
+    /// User 00001, user 00002, driver 00001, driver 00002, operations, payments.
+    answers: [u16; 6],
 }
 
-fn callers() -> [Who; 5] {
+fn callers() -> [Who; 6] {
     let (one, two) = ("00001".to_owned(), "00002".to_owned());
-    [Who::User(one.clone()), Who::User(two.clone()), Who::Driver(one), Who::Driver(two), Who::Operations]
+    [Who::User(one.clone()), Who::User(two.clone()), Who::Driver(one), Who::Driver(two), Who::Operations, Who::Payments]
 }
 
 fn matrix(dispatch: &str) -> Vec<Row> {
@@ -35,37 +35,65 @@ fn matrix(dispatch: &str) -> Vec<Row> {
     let ping = json!({"lat": 37.5655, "lng": 126.9785});
     let answer = |driver: &str| json!({"driverId": driver, "offerSeq": 1, "response": "REJECT"});
     let report = json!({"driverId": "driver#00001", "type": "PICKUP_STARTED"});
+    let order = json!({"reason": "교통사고"});
+    let paid = json!({"driverId": "driver#00001", "type": "PAYMENT_COMPLETED"});
     let batch = json!({"locations": [{"driverId": "driver#00001", "lat": 37.5655, "lng": 126.9785}]});
     let change = json!({"status": "ACTIVE", "location": pickup()});
     let device = json!({"token": "token-of-a-device"});
     let mut rows = vec![
-        row("POST", "/v1/dispatches", ride_request(), [409, 404, 403, 403, 403]),
-        row("GET", "/v1/dispatches/{dispatchId}", nothing(), [200, 404, 200, 404, 200]),
-        row("POST", "/v1/dispatches/{dispatchId}/response", answer("driver#00001"), [403, 403, 200, 404, 403]),
-        row("POST", "/v1/dispatches/{dispatchId}/response", answer("driver#00002"), [403, 403, 404, 404, 403]),
-        row("POST", "/v1/dispatches/{dispatchId}/events", report, [403, 403, 409, 404, 403]),
-        row("POST", "/v1/dispatches/{dispatchId}/cancel", json!({"userId": "user#00001"}), [200, 404, 403, 403, 403]),
-        row("POST", "/v1/dispatches/{dispatchId}/cancel", json!({"userId": "user#00002"}), [404, 404, 403, 403, 403]),
+        row("POST", "/v1/dispatches", ride_request(), [409, 404, 403, 403, 403, 403]),
+        row("GET", "/v1/dispatches/{dispatchId}", nothing(), [200, 404, 200, 404, 200, 200]),
+        row("POST", "/v1/dispatches/{dispatchId}/response", answer("driver#00001"), [403, 403, 200, 404, 403, 403]),
+        row("POST", "/v1/dispatches/{dispatchId}/response", answer("driver#00002"), [403, 403, 404, 404, 403, 403]),
+        row("POST", "/v1/dispatches/{dispatchId}/events", report, [403, 403, 409, 404, 403, 403]),
+        // The ride is not over yet. A driver's word pays nothing.
+        row("POST", "/v1/dispatches/{dispatchId}/events", paid, [403, 403, 403, 403, 409, 409]),
+        row(
+            "POST",
+            "/v1/dispatches/{dispatchId}/cancel",
+            json!({"userId": "user#00001"}),
+            [200, 404, 403, 403, 403, 403],
+        ),
+        row(
+            "POST",
+            "/v1/dispatches/{dispatchId}/cancel",
+            json!({"userId": "user#00002"}),
+            [404, 404, 403, 403, 403, 403],
+        ),
         // Only a driver who accepted can cancel; a driver with an open offer gets a conflict.
         row(
             "POST",
             "/v1/dispatches/{dispatchId}/cancel",
             json!({"driverId": "driver#00001"}),
-            [403, 403, 409, 404, 403],
+            [403, 403, 409, 404, 403, 403],
         ),
-        row("GET", "/v1/users/{userId}/dispatches", nothing(), [200, 404, 403, 403, 200]),
-        row("GET", "/v1/drivers/{driverId}/dispatches", nothing(), [403, 403, 200, 404, 200]),
-        row("PUT", "/v1/users/{userId}", user_profile(), [200, 404, 403, 403, 403]),
-        row("GET", "/v1/users/{userId}", nothing(), [200, 404, 403, 403, 200]),
-        row("PUT", "/v1/drivers/{driverId}", driver_profile(), [403, 403, 200, 404, 403]),
-        row("GET", "/v1/drivers/{driverId}", nothing(), [403, 403, 200, 404, 200]),
-        row("PUT", "/v1/users/{userId}/device", device.clone(), [200, 404, 403, 403, 403]),
-        row("PUT", "/v1/drivers/{driverId}/device", device, [403, 403, 200, 404, 403]),
-        row("PUT", "/v1/drivers/{driverId}/availability", change, [403, 403, 200, 404, 403]),
-        row("POST", "/v1/drivers/{driverId}/locations", ping, [403, 403, 202, 404, 403]),
-        row("POST", "/v1/locations/batch", batch, [403, 403, 403, 403, 202]),
+        row("GET", "/v1/users/{userId}/dispatches", nothing(), [200, 404, 403, 403, 200, 403]),
+        row("GET", "/v1/drivers/{driverId}/dispatches", nothing(), [403, 403, 200, 404, 200, 403]),
+        row("PUT", "/v1/users/{userId}", user_profile(), [200, 404, 403, 403, 403, 403]),
+        row("GET", "/v1/users/{userId}", nothing(), [200, 404, 403, 403, 200, 403]),
+        row("PUT", "/v1/drivers/{driverId}", driver_profile(), [403, 403, 200, 404, 403, 403]),
+        row("GET", "/v1/drivers/{driverId}", nothing(), [403, 403, 200, 404, 200, 403]),
+        row("PUT", "/v1/users/{userId}/device", device.clone(), [200, 404, 403, 403, 403, 403]),
+        row("PUT", "/v1/drivers/{driverId}/device", device, [403, 403, 200, 404, 403, 403]),
+        row("DELETE", "/v1/users/{userId}/device", nothing(), [204, 404, 403, 403, 403, 403]),
+        row("DELETE", "/v1/drivers/{driverId}/device", nothing(), [403, 403, 204, 404, 403, 403]),
+        row("PUT", "/v1/drivers/{driverId}/availability", change, [403, 403, 200, 404, 403, 403]),
+        row("POST", "/v1/drivers/{driverId}/locations", ping, [403, 403, 202, 404, 403, 403]),
+        row("POST", "/v1/locations/batch", batch, [403, 403, 403, 403, 202, 403]),
+        row("POST", "/v1/operations/dispatches/{dispatchId}/cancel", order.clone(), [403, 403, 403, 403, 200, 403]),
+        row("POST", "/v1/operations/dispatches/{dispatchId}/complete", order.clone(), [403, 403, 403, 403, 409, 403]),
+        row("POST", "/v1/operations/dispatches/{dispatchId}/release", order.clone(), [403, 403, 403, 403, 409, 403]),
+        row("POST", "/v1/operations/dispatches/{dispatchId}/review", order, [403, 403, 403, 403, 200, 403]),
+        row("GET", "/v1/operations/reviews", nothing(), [403, 403, 403, 403, 200, 403]),
+        // The user is on the dispatch; the driver has only an offer.
+        row("POST", "/v1/operations/users/{userId}/erase", nothing(), [403, 403, 403, 403, 409, 403]),
+        row("POST", "/v1/operations/drivers/{driverId}/erase", nothing(), [403, 403, 403, 403, 200, 403]),
+        row("GET", "/v1/operations/users/{userId}/export", nothing(), [403, 403, 403, 403, 200, 403]),
+        row("GET", "/v1/operations/drivers/{driverId}/export", nothing(), [403, 403, 403, 403, 200, 403]),
     ];
-    for (query, answers) in [("user=00001", [200, 404, 403, 403, 403]), ("driver=00001", [403, 403, 200, 404, 403])] {
+    for (query, answers) in
+        [("user=00001", [200, 404, 403, 403, 403, 403]), ("driver=00001", [403, 403, 200, 404, 403, 403])]
+    {
         let path = format!("/v1/events?{query}");
         rows.push(Row { method: "GET", route: "/v1/events", path, body: Value::Null, answers });
     }
@@ -73,7 +101,11 @@ fn matrix(dispatch: &str) -> Vec<Row> {
 }
 
 async fn call(world: &World, row: &Row, token: Option<&str>) -> (Option<Answer>, u16) {
-    let request = Request::builder().method(row.method).uri(&row.path).header("content-type", "application/json");
+    let request = Request::builder()
+        .method(row.method)
+        .uri(&row.path)
+        .header("host", "dispatch")
+        .header("content-type", "application/json");
     let request = match token {
         Some(token) => request.header("authorization", format!("Bearer {token}")),
         None => request.header("authorization", ""),
@@ -131,7 +163,7 @@ async fn every_route_answers_every_caller_as_the_matrix_says() {
         let row = matrix(&dispatch).swap_remove(index);
         assert_eq!(call(&world, &row, None).await.1, 401, "{} {} without a token", row.method, row.path);
     }
-    assert_eq!(seen, rows * 5);
+    assert_eq!(seen, rows * 6);
 }
 
 #[test]
@@ -148,7 +180,9 @@ fn the_matrix_has_every_route_and_the_document_names_its_scopes() {
             let taken = |callers: &[usize]| {
                 rows.iter().filter(of_row).any(|row| callers.iter().any(|caller| row.answers[*caller] != 403))
             };
-            for (scope, callers) in [("user", &[0, 1][..]), ("driver", &[2, 3]), ("operations", &[4])] {
+            for (scope, callers) in
+                [("user", &[0, 1][..]), ("driver", &[2, 3]), ("payments", &[5]), ("operations", &[4])]
+            {
                 assert_eq!(taken(callers), scopes.contains(scope), "{method} {path}: {scope}");
             }
         }

@@ -1,7 +1,9 @@
 //! A complete ride with failures, and a search for personal data in all logs, metrics and problems.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -18,11 +20,18 @@ const PLACES: [&str; 2] = ["카나리아로", "비밀골목"];
 
 /// All log lines of this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Everything written so far.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -80,7 +89,7 @@ async fn logs_metrics_and_problems_of_a_ride_with_failures_contain_no_personal_d
     ride(&world, &faults, &mut problems).await;
     drop(guard);
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     let metrics = world.state.engine.metrics.encode().unwrap();
     assert!(
         logged.contains("token rejected") && logged.contains("path=\"/v1/dispatches/{dispatchId}/response\""),

@@ -8,10 +8,10 @@ use axum::http::{Request, StatusCode};
 use dispatch_core::time::EpochMs;
 use serde_json::{Value, json};
 
-use super::{Answer, World, with_json};
+use crate::adapters::store::fake::MemoryStore;
+use crate::http::tests::{Answer, World, with_json};
 use crate::http::{HttpRole, router};
 use crate::ports::{IdempotencyState, IdempotencyStore, IdempotentRequest, PortError, StoredAnswer};
-use crate::store::fake::MemoryStore;
 
 async fn post(world: &World, path: &str, key: &str, body: &Value) -> Answer {
     world.send(with_json(Request::post(path).header("idempotency-key", key), body)).await

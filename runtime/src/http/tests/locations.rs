@@ -1,12 +1,13 @@
 //! Positions and availability.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use dispatch_core::geo::Coordinate;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::person::PersonStatus;
 use serde_json::{Value, json};
 
-use super::{World, pickup};
+use super::{World, authorized, pickup};
 use crate::ports::{DriverSearch as _, PositionSink as _};
 use crate::testing::faults::FailAt;
 
@@ -72,6 +73,74 @@ async fn unusable_positions_are_dropped_and_counted_by_reason() {
     let mut near: Vec<&str> = near.iter().map(|driver| driver.id.suffix()).collect();
     near.sort_unstable();
     assert_eq!(near, ["00001", "00003"], "a driver who jumps twice is not found");
+}
+
+/// Entries that are not valid, with the field that is named, as JSON texts.
+const WRONG_ENTRIES: [(&str, &str); 19] = [
+    (r#"{"driverId": "driver#00001", "lat": 91, "lng": 127}"#, ".lat"),
+    (r#"{"driverId": "driver#00001", "lat": 37.5, "lng": 127, "timestamp": "yesterday"}"#, ".timestamp"),
+    (r#"{"driverId": "driver#00001", "lat": 37.5, "lng": 127, "accuracyMeters": -1}"#, ".accuracyMeters"),
+    (r#"{"driverId": "00001", "lat": 37.5, "lng": 127}"#, ".driverId"),
+    (r#"{"driverId": "driver#00001", "lat": 37.5, "lng": 127, "speed": 3}"#, ".speed"),
+    (r#"{"driverId": "driver#00001", "lat": 37.5}"#, ".lng"),
+    (r#"{"lat": 37.5, "lng": 127}"#, ".driverId"),
+    (r#"{"driverId": "driver#00001", "lat": 37.5, "lat": 37.5, "lng": 127}"#, ".lat"),
+    (r#"{"driverId": "driver#00001", "lat": "37.5", "lng": 127}"#, ".lat"),
+    (r#"{"driverId": "driver#00001", "lat": null, "lng": 127}"#, ".lat"),
+    (r#"{"driverId": "driver#00001", "lat": 1e-200, "lng": 127}"#, ".lat"),
+    (r#"{"driverId": "driver#00001", "lat": 1e400, "lng": 127}"#, ""),
+    (r#"{"driverId": {"driver": "00001"}, "lat": 37.5, "lng": 127}"#, ".driverId"),
+    (r#"["driver#00001", 37.5, 127]"#, ""),
+    ("{}", ".driverId"),
+    ("[]", ""),
+    ("null", ""),
+    ("7", ""),
+    (r#""driver#00001""#, ""),
+];
+
+#[tokio::test]
+async fn a_batch_applies_its_valid_entries_and_names_the_others() {
+    let world = World::new();
+    world.has_active_driver("00001").await;
+    world.clock.advance_ms(4000);
+    let entry = |lat: f64| format!(r#"{{"driverId": "driver#00001", "lat": {lat}, "lng": 126.9785}}"#);
+    let mut batch = vec![entry(37.5655)];
+    for (wrong, _) in WRONG_ENTRIES {
+        batch.push(wrong.to_owned());
+    }
+    batch.push(r#"{"driverId": "driver#00009", "lat": 37.5, "lng": 127}"#.to_owned());
+    batch.push(entry(37.5656));
+    let send = async |entries: &[String]| {
+        let body = format!(r#"{{"locations": [{}]}}"#, entries.join(", "));
+        let request = Request::post("/v1/locations/batch").header("content-type", "application/json");
+        world.send(authorized(request.body(Body::from(body)).unwrap(), &Value::Null)).await
+    };
+    let taken = send(&batch).await.expect(StatusCode::ACCEPTED);
+    assert_eq!((&taken["accepted"], &taken["dropped"]), (&json!(2), &json!(1)), "{taken}");
+    let rejected = taken["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), WRONG_ENTRIES.len());
+    for (number, (entry, (wrong, field))) in rejected.iter().zip(WRONG_ENTRIES).enumerate() {
+        let index = number + 1;
+        assert_eq!(entry["index"], index, "{wrong}");
+        assert_eq!(entry["field"], format!("locations[{index}]{field}"), "{wrong}");
+        let detail = entry["detail"].as_str().unwrap();
+        assert!(detail.len() > 10 && !detail.contains("yesterday"), "{wrong}: {detail}");
+    }
+    let known = world.fleet.entry(&driver()).unwrap();
+    assert!((known.position.lat() - 37.5656).abs() < 1e-9, "the last valid entry counts");
+    let text = world.state.engine.metrics.encode().unwrap();
+    assert!(text.contains("dispatch_pings_total{outcome=\"invalid\"} 19"), "{text}");
+
+    for (wrong, field) in WRONG_ENTRIES {
+        let problem = send(&[wrong.to_owned()]).await.expect(StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(problem["field"], format!("locations[0]{field}"), "{wrong}");
+    }
+    let inaccurate = r#"{"driverId": "driver#00001", "lat": 37.5, "lng": 127, "accuracyMeters": 51}"#.to_owned();
+    let none = send(&[inaccurate, "7".to_owned()]).await.expect(StatusCode::ACCEPTED);
+    assert_eq!((&none["accepted"], &none["dropped"]), (&json!(0), &json!(1)), "a valid position was discarded");
+    let many = vec!["7".to_owned(); 501];
+    assert_eq!(send(&many).await.expect(StatusCode::UNPROCESSABLE_ENTITY)["field"], "locations");
+    send(&["{".to_owned(), entry(37.5)]).await.expect(StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

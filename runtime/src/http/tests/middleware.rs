@@ -6,11 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use dispatch_api::worker_config::AuthConfig;
 use dispatch_http_types::Notification;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
-use super::{World, without_body};
+use super::canary::Log;
+use super::{ISSUER, World, with_json, without_body};
+use crate::auth::Authenticator;
 use crate::http::{AdminState, Admission, HttpRole, Readiness, admin_router, router};
 use crate::ports::{EventStreams, Person, PortError};
 use crate::telemetry::heartbeat::SILENCE_MAX;
@@ -54,6 +59,77 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     assert_eq!(stuck.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     world.get("/v1/users/00001").await.expect(StatusCode::NOT_FOUND);
     assert!(!world.state.engine.metrics.is_shedding());
+}
+
+/// An issuer that accepts connections; the test answers.
+async fn silent_issuer() -> (String, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (format!("http://{}/keys", listener.local_addr().unwrap()), listener)
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_the_issuer_take_no_place_from_others() {
+    const PLACES: usize = 4;
+    let mut world = World::new();
+    let (url, issuer) = silent_issuer().await;
+    let config = AuthConfig { jwks_url: Some(url), jwks_file: None, ..ISSUER.trusted_by("unused") };
+    world.state.access.authenticator = Arc::new(Authenticator::new(&config).unwrap());
+    world.state.admission = Admission::new(PLACES);
+    world.api = router(world.state.clone(), &HttpRole::ALL.into());
+    let begun = tokio::time::Instant::now();
+    let flood: Vec<_> =
+        (0..10 * PLACES).map(|_| tokio::spawn(world.api.clone().oneshot(without_body("GET", "/v1/users/1")))).collect();
+    let (mut stream, _) = issuer.accept().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(flood.iter().all(|call| !call.is_finished()), "all of them wait, and none was shed");
+    let other = Request::get("/v1/users/1").header("authorization", "").body(Body::empty()).unwrap();
+    world.send(other).await.expect(StatusCode::UNAUTHORIZED);
+    let keys = ISSUER.jwks().to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{keys}", keys.len());
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    for call in flood {
+        let status = call.await.unwrap().unwrap().status();
+        assert!(matches!(status.as_u16(), 404 | 503), "{status}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    world.get("/v1/users/1").await.expect(StatusCode::NOT_FOUND);
+}
+
+/// The log lines of a request, without those of the audit trail.
+async fn lines_of(world: &World, request: Request<Body>, level: tracing::Level) -> (StatusCode, String) {
+    let log = Log::default();
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(log.clone()).with_ansi(false);
+    let guard = tracing::subscriber::set_default(lines.finish());
+    let status = world.send(request).await.status;
+    drop(guard);
+    let lines = log.text();
+    (status, lines.split_inclusive('\n').filter(|line| !line.contains(": audit: ")).collect())
+}
+
+#[tokio::test]
+async fn positions_have_no_access_line_unless_they_fail() {
+    let world = World::new();
+    world.has_active_driver("00001").await;
+    let ping = || with_json(Request::post("/v1/drivers/00001/locations"), &json!({"lat": 37.5, "lng": 127.0}));
+    let batch = json!({"locations": [{"driverId": "driver#00001", "lat": 37.5, "lng": 127.0}]});
+    let batch = || with_json(Request::post("/v1/locations/batch"), &batch);
+    for request in [&ping, &batch] as [&dyn Fn() -> Request<Body>; 2] {
+        let (status, lines) = lines_of(&world, request(), tracing::Level::INFO).await;
+        assert_eq!((status, lines.as_str()), (StatusCode::ACCEPTED, ""));
+        let (_, lines) = lines_of(&world, request(), tracing::Level::DEBUG).await;
+        assert!(lines.contains("dispatch_runtime::access") && lines.contains("status=202"), "{lines}");
+    }
+    let read = without_body("GET", "/v1/drivers/00001");
+    let (status, lines) = lines_of(&world, read, tracing::Level::INFO).await;
+    assert!(status == StatusCode::OK && lines.contains("path=\"/v1/drivers/{driverId}\" status=200"), "{lines}");
+    let mut shedding = World::new();
+    shedding.state.admission = Admission::new(0);
+    shedding.api = router(shedding.state.clone(), &HttpRole::ALL.into());
+    let (status, lines) = lines_of(&shedding, ping(), tracing::Level::INFO).await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && lines.contains("status=503"), "{lines}");
+    let text = world.state.engine.metrics.encode().unwrap();
+    let route = "method=\"POST\",route=\"/v1/drivers/{driverId}/locations\",status=\"202\"";
+    assert!(text.contains(&format!("dispatch_http_request_duration_seconds_count{{{route}}} 2")), "{text}");
 }
 
 #[tokio::test]

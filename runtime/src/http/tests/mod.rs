@@ -1,15 +1,22 @@
 //! Tests of the API as clients see it.
 
 mod access;
+mod audit;
 mod canary;
 mod documents;
+mod heads;
 mod idempotency;
 mod locations;
 mod middleware;
+mod operations;
+mod persons;
+mod privacy;
 mod problems;
+mod requests;
 mod rides;
 mod roles;
 mod routes;
+mod shares;
 mod streams;
 mod strict;
 mod wire;
@@ -25,6 +32,7 @@ use dispatch_core::dispatch::{CandidateRef, Event};
 use dispatch_core::fare::FareTable;
 use dispatch_core::ids::{DispatchId, DriverId};
 use dispatch_core::policy::DispatchPolicy;
+use dispatch_core::privacy::PrivacyPolicy;
 use dispatch_core::time::EpochMs;
 use dispatch_dev_keys::{Claims, SigningKey};
 use jiff::tz::TimeZone;
@@ -33,16 +41,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{Access, AppState, HttpRole, Rates, router};
+use crate::adapters::eta::StraightLine;
+use crate::adapters::fleet::fake::FakeFleet;
+use crate::adapters::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::adapters::store::fake::MemoryStore;
 use crate::auth::{Authenticator, KeySource};
 use crate::city::{City, Settings, parse_timestamp};
 use crate::engine::Engine;
-use crate::eta::StraightLine;
-use crate::fleet::fake::FakeFleet;
-use crate::messaging::fake::{FakeDevices, FakeEvents, FakeNotifier, FakeResponses, FakeTimers};
+use crate::http::{Access, AppState, HttpRole, Rates, router};
 use crate::ports::clock::FakeClock;
 use crate::ports::{FleetPorts, Ports};
-use crate::store::fake::MemoryStore;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::faults::{Failing, Faults};
 
@@ -58,6 +66,7 @@ static ISSUER: LazyLock<SigningKey> =
 enum Who {
     User(String),
     Driver(String),
+    Payments,
     Operations,
 }
 
@@ -66,6 +75,7 @@ impl Who {
         let (subject, scope) = match self {
             Self::User(suffix) => (format!("user#{suffix}"), "user"),
             Self::Driver(suffix) => (format!("driver#{suffix}"), "driver"),
+            Self::Payments => ("payments".to_owned(), "payments"),
             Self::Operations => ("console".to_owned(), "operations"),
         };
         let claims = Claims { subject: &subject, scopes: &[scope], lifetime: Duration::from_hours(12) };
@@ -87,6 +97,7 @@ impl Who {
                 (None, Some(user)) => Self::User(user),
                 (driver, _) => Self::Driver(driver.unwrap_or_else(|| "00001".to_owned())),
             },
+            ["", "v1", "dispatches", _, "events"] if body["type"] == "PAYMENT_COMPLETED" => Self::Payments,
             ["", "v1", "dispatches", _, "response" | "events"] => {
                 Self::Driver(named("driverId", "driver#").unwrap_or_else(|| "00001".to_owned()))
             }
@@ -101,8 +112,9 @@ impl Who {
     }
 }
 
-/// Adds a token of the expected caller, unless the request has one.
+/// Adds a host, and a token of the expected caller, unless the request has them.
 fn authorized(mut request: Request<Body>, body: &Value) -> Request<Body> {
+    request.headers_mut().entry("host").or_insert_with(|| "dispatch".parse().unwrap());
     if !request.headers().contains_key("authorization") {
         let uri = request.uri();
         let token = Who::new(uri.path(), uri.query().unwrap_or_default(), body).token();
@@ -165,9 +177,25 @@ impl World {
 
     /// A city with changed ports.
     fn with(change: impl FnOnce(&mut Ports)) -> Self {
+        Self::create(|_| {}, change)
+    }
+
+    /// A city with changed settings.
+    fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::create(change, |_| {})
+    }
+
+    /// A city with other rules of privacy and changed ports.
+    fn with_rules(privacy: PrivacyPolicy, change: impl FnOnce(&mut Ports)) -> Self {
+        Self::create(|settings| settings.privacy = privacy, change)
+    }
+
+    fn create(settle: impl FnOnce(&mut Settings), change: impl FnOnce(&mut Ports)) -> Self {
         let fare = FareTable { night_surcharges: Vec::new(), ..FareTable::default() };
+        let mut settings = Settings::new(DispatchPolicy::default(), fare);
+        settle(&mut settings);
         // The sender may be dropped: the settings never change.
-        let (_, settings) = watch::channel(Arc::new(Settings::new(DispatchPolicy::default(), fare)));
+        let (_, settings) = watch::channel(Arc::new(settings));
         let city = City::new("seoul", "KRW", TimeZone::get("Asia/Seoul").unwrap(), settings);
         let clock = Arc::new(FakeClock::at(parse_timestamp(BEGIN).unwrap()));
         let store = MemoryStore::new(city.clone());
@@ -208,8 +236,24 @@ impl World {
         self.send(with_json(Request::put(path), &body)).await
     }
 
+    /// Plays a ride of user 00001 with driver 00001 from the open offer to its completion.
+    async fn has_ride(&self) -> String {
+        let id = self.has_offer().await;
+        let answer = json!({"driverId": "driver#00001", "offerSeq": 1, "response": "ACCEPT"});
+        self.post(&format!("/v1/dispatches/{id}/response"), answer).await.expect(StatusCode::OK);
+        for event in ["PASSENGER_PICKED_UP", "TRIP_COMPLETED"] {
+            let report = json!({"driverId": "driver#00001", "type": event});
+            self.post(&format!("/v1/dispatches/{id}/events"), report).await.expect(StatusCode::OK);
+        }
+        id
+    }
+
     async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(with_json(Request::post(path), &body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(without_body("DELETE", path)).await
     }
 
     async fn has_user(&self, suffix: &str) {

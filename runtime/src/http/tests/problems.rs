@@ -1,6 +1,6 @@
 //! Every kind of error, as the client receives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, World, driver_profile, pickup, ride_request, user_profile, with_json};
 use crate::ports::{
-    Commit, CreateOutcome, DispatchStore, NewDispatch, Owner, Page, PortError, StoredDispatch, TravelledRoute,
+    Commit, CreateOutcome, DispatchStore, NewDispatch, OngoingRide, OpenReview, Owner, Page, PortError, StoredDispatch,
+    TravelledRoute,
 };
 
 /// Asserts what holds for every problem, and returns its document.
@@ -97,7 +98,7 @@ async fn wrong_fields_are_named_and_their_values_not_repeated() {
         ("/v1/dispatches/00001/events", json!({"driverId": "driver#1", "type": "CREATED"})),
         ("/v1/dispatches/00001/cancel", json!({})),
         ("/v1/dispatches/00001/cancel", json!({"userId": "user#1", "driverId": "driver#1"})),
-        ("/v1/dispatches/dispatch%2300001/cancel", json!({"userId": "user#1"})),
+        ("/v1/dispatches/driver%2300001/cancel", json!({"userId": "user#1"})),
         ("/v1/drivers/00001/locations", json!({"lat": 37.5, "lng": 127, "accuracyMeters": -1})),
         ("/v1/drivers/00001/locations", json!({"lat": 37.5, "lng": 127, "timestamp": "now"})),
         ("/v1/locations/batch", json!({"locations": [{"driverId": "driver#1", "lat": 37.5}]})),
@@ -225,11 +226,28 @@ impl DispatchStore for Failing {
         Err(self.0())
     }
 
+    async fn index(&self, _: &dispatch_core::dispatch::Dispatch) -> Result<(), PortError> {
+        Err(self.0())
+    }
+
     async fn list(&self, _: &Owner, _: u16, _: Option<String>) -> Result<Page<StoredDispatch>, PortError> {
         Err(self.0())
     }
 
-    async fn open_since_before(&self, _: EpochMs, _: u16) -> Result<Vec<DispatchId>, PortError> {
+    async fn open_since_before(
+        &self,
+        _: EpochMs,
+        _: u16,
+        _: &HashSet<DispatchId>,
+    ) -> Result<Vec<DispatchId>, PortError> {
+        Err(self.0())
+    }
+
+    async fn rides_unchanged_since(&self, _: EpochMs, _: &HashSet<DispatchId>) -> Result<Vec<OngoingRide>, PortError> {
+        Err(self.0())
+    }
+
+    async fn reviews(&self, _: u16, _: Option<String>) -> Result<Page<OpenReview>, PortError> {
         Err(self.0())
     }
 

@@ -176,6 +176,21 @@ async fn profiles_are_created_changed_and_read() {
 }
 
 #[tokio::test]
+async fn a_device_belongs_to_one_person() {
+    let world = World::new();
+    world.has_user("00001").await;
+    world.has_active_driver("00001").await;
+    let token = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"});
+    let endpoint =
+        |pk: &str| world.store.partition(pk).into_iter().find_map(|item| item.get("deviceEndpointArn").cloned());
+    world.put("/v1/users/00001/device", token.clone()).await.expect(StatusCode::OK);
+    assert!(endpoint("user#00001").is_some());
+    world.put("/v1/drivers/00001/device", token).await.expect(StatusCode::OK);
+    assert_eq!(endpoint("user#00001"), None, "the phone is the driver's now");
+    assert!(endpoint("driver#00001").is_some());
+}
+
+#[tokio::test]
 async fn a_device_is_registered_only_for_an_existing_profile() {
     let world = World::new();
     let token = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"});
@@ -184,10 +199,44 @@ async fn a_device_is_registered_only_for_an_existing_profile() {
     world.has_user("00001").await;
     world.has_active_driver("00001").await;
     for path in ["/v1/users/00001/device", "/v1/drivers/00001/device"] {
-        assert_eq!(world.put(path, token.clone()).await.expect(StatusCode::OK), json!({"push": true}));
+        let token = json!({"token": format!("token-of{}", path.replace('/', "-"))});
+        assert_eq!(world.put(path, token).await.expect(StatusCode::OK), json!({"push": true}));
     }
     let profile = world.get("/v1/users/00001").await.expect(StatusCode::OK);
     assert!(!profile.to_string().contains("arn:"), "the push endpoint is not returned");
     let stored = &world.store.partition("user#00001")[0]["deviceEndpointArn"];
     assert!(stored.as_str().unwrap().starts_with("arn:aws:sns:"), "{stored}");
+}
+
+#[tokio::test]
+async fn a_removed_device_stays_removed_however_often_it_is_removed() {
+    let world = World::new();
+    world.has_user("00001").await;
+    world.has_active_driver("00001").await;
+    for (path, pk) in [("/v1/users/00001/device", "user#00001"), ("/v1/drivers/00001/device", "driver#00001")] {
+        let endpoint = || world.store.partition(pk).into_iter().find_map(|item| item.get("deviceEndpointArn").cloned());
+        world.delete(path).await.expect(StatusCode::NO_CONTENT);
+        let token = json!({"token": format!("token-of{}", path.replace('/', "-"))});
+        world.put(path, token.clone()).await.expect(StatusCode::OK);
+        assert!(endpoint().is_some());
+        for _ in 0..2 {
+            world.delete(path).await.expect(StatusCode::NO_CONTENT);
+            assert_eq!(endpoint(), None);
+        }
+        world.put(path, token).await.expect(StatusCode::OK);
+        assert!(endpoint().is_some(), "the same device can be registered again");
+    }
+    world.delete("/v1/users/never-seen/device").await.expect(StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn removing_a_device_does_not_take_it_from_its_new_owner() {
+    let world = World::new();
+    world.has_user("00001").await;
+    world.has_active_driver("00001").await;
+    let token = json!({"token": "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1"});
+    world.put("/v1/users/00001/device", token.clone()).await.expect(StatusCode::OK);
+    world.put("/v1/drivers/00001/device", token).await.expect(StatusCode::OK);
+    world.delete("/v1/users/00001/device").await.expect(StatusCode::NO_CONTENT);
+    assert!(world.store.partition("driver#00001").iter().any(|item| item.get("deviceEndpointArn").is_some()));
 }

@@ -36,7 +36,7 @@ async fn a_role_serves_its_routes_and_no_others() {
             }
         }
     }
-    assert_eq!(seen, 17);
+    assert_eq!(seen, 28);
 }
 
 #[tokio::test]

@@ -55,12 +55,10 @@ async fn is_served(method: &str, path: &str) -> bool {
 async fn the_router_serves_exactly_the_routes_of_the_list() {
     let paths: BTreeSet<&str> = ROUTES.iter().map(|route| route.path).collect();
     for path in paths {
-        for method in [Method::Get, Method::Post, Method::Put] {
+        for method in [Method::Get, Method::Post, Method::Put, Method::Delete] {
             let listed = ROUTES.iter().any(|route| route.path == path && route.method == method);
             assert_eq!(is_served(method.as_str(), path).await, listed, "{method} {path}");
         }
-        for method in ["DELETE", "PATCH"] {
-            assert!(!is_served(method, path).await, "{method} {path}");
-        }
+        assert!(!is_served("PATCH", path).await, "PATCH {path}");
     }
 }

@@ -21,10 +21,12 @@ fn offer(recipient: &str) -> Notification {
         kind: NotificationKind::Offer,
         body: NotificationBody {
             message: "새로운 배차 요청이 있습니다".to_owned(),
-            dispatch_id: "dispatch#00001".to_owned(),
+            dispatch_id: Some("dispatch#00001".to_owned()),
             pickup_address: Some("서울시 중구 명동".to_owned()),
             destination_address: Some("서울시 종로구 종로".to_owned()),
             estimated_fare: Some(12000),
+            metered_fare: None,
+            actual_fare: None,
             estimated_distance: Some("2.5km".to_owned()),
             offer_seq: Some(1),
             timeout_at: None,
@@ -79,7 +81,9 @@ async fn a_stream_ends_with_its_token() {
     let world = World::new();
     let claims = Claims { subject: "driver#00001", scopes: &["driver"], lifetime: Duration::from_mins(1) };
     let token = ISSUER.token(&claims, world.now()).unwrap();
-    let request = Request::get("/v1/events?driver=00001").header("authorization", format!("Bearer {token}"));
+    let request = Request::get("/v1/events?driver=00001")
+        .header("host", "dispatch")
+        .header("authorization", format!("Bearer {token}"));
     let response = world.api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let begun = tokio::time::Instant::now();
     let mut stream = response.into_body().into_data_stream();
@@ -92,9 +96,35 @@ async fn a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_person_has_five_streams_and_a_sixth_one_ends_the_oldest() {
+    let world = World::new();
+    let mut other = open(&world, "user=00001").await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(open(&world, "driver=00001").await);
+    }
+    for ended in streams.drain(..3) {
+        assert_eq!(ended.collect::<Vec<_>>().await.len(), 0, "nothing but its end");
+    }
+    world.events.send(&offer("driver#00001")).await.unwrap();
+    for stream in &mut streams {
+        assert!(next(stream).await.unwrap().starts_with("event: OFFER"));
+    }
+    // A closed stream leaves its place.
+    drop(streams.pop());
+    streams.push(open(&world, "driver=00001").await);
+    world.events.send(&offer("driver#00001")).await.unwrap();
+    for stream in &mut streams {
+        assert!(next(stream).await.unwrap().starts_with("event: OFFER"));
+    }
+    world.events.send(&offer("user#00001")).await.unwrap();
+    assert!(next(&mut other).await.unwrap().starts_with("event: OFFER"), "each person has their own five");
+}
+
+#[tokio::test]
 async fn open_streams_are_limited_and_return_their_permit() {
     let mut world = World::new();
-    world.state.stream_places = StreamPlaces::new(1);
+    world.state.stream_places = StreamPlaces::new(1, 1);
     world.api = router(world.state.clone(), &HttpRole::ALL.into());
     let first = open(&world, "driver=00001").await;
     let refused = world.get("/v1/events?driver=00002").await;

@@ -15,54 +15,55 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Who, World, access, wide_limits};
-use crate::http::listener::{Bounds, serve};
+use crate::http::listener::{Bounds, Setup, serve};
 use crate::http::{Admission, HttpRole, router};
 use crate::ports::{EventStreams, Person, PortError};
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub address: SocketAddr,
     end: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(world: &World, bounds: Bounds) -> Self {
+    pub(super) async fn start(world: &World, bounds: Bounds) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, end) = (listener.local_addr().unwrap(), CancellationToken::new());
         let routes = router(world.state.clone(), &HttpRole::ALL.into());
-        let task = tokio::spawn(serve(listener, routes, bounds, end.clone()));
+        let setup = Setup { bounds, metrics: Arc::clone(&world.state.engine.metrics), name: "http" };
+        let task = tokio::spawn(serve(listener, routes, setup, end.clone()));
         Self { address, end, task }
     }
 
     /// Sends bytes and reads until the connection ends.
-    async fn talk(&self, bytes: &str) -> String {
+    pub(super) async fn talk(&self, bytes: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         read_all(&mut stream).await
     }
 }
 
-async fn read_all(stream: &mut TcpStream) -> String {
+pub(super) async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
     let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection ends");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn get(path: &str, more: &str) -> String {
+pub(super) fn get(path: &str, more: &str) -> String {
     let token = Who::new(path, "", &serde_json::Value::Null).token();
     format!("GET {path} HTTP/1.1\r\nhost: dispatch\r\nconnection: close\r\nauthorization: Bearer {token}\r\n{more}\r\n")
 }
 
-fn status(answer: &str) -> &str {
+pub(super) fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("nothing")
 }
 
 /// Event streams that block until `go`, and count the waiting callers.
-struct Slow {
-    waiting: AtomicUsize,
-    most: AtomicUsize,
-    go: watch::Receiver<bool>,
+pub(super) struct Slow {
+    pub waiting: AtomicUsize,
+    pub most: AtomicUsize,
+    pub go: watch::Receiver<bool>,
 }
 
 #[async_trait]
@@ -131,9 +132,46 @@ async fn request_heads_are_limited() {
 }
 
 #[tokio::test]
+async fn a_request_names_its_host_exactly_once() {
+    let world = World::new();
+    let server = Server::start(&world, Bounds::default()).await;
+    let token = Who::User("00001".to_owned()).token();
+    let answer = async |version: &str, hosts: &str| {
+        let end = format!("connection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+        server.talk(&format!("GET /v1/users/00001 HTTP/{version}\r\n{hosts}{end}")).await
+    };
+    for (version, hosts) in [
+        ("1.1", "host: dispatch\r\n"),
+        ("1.1", "host: dispatch.example.com:8080\r\n"),
+        ("1.1", "host: [2001:db8::1]:8080\r\n"),
+        ("1.1", "host:\r\n"),
+        ("1.0", ""),
+        ("1.0", "host: dispatch\r\n"),
+    ] {
+        assert_eq!(status(&answer(version, hosts).await), "404", "{version} {hosts:?}");
+    }
+    for (version, hosts) in [
+        ("1.1", ""),
+        ("1.1", "host: dispatch\r\nhost: dispatch\r\n"),
+        ("1.1", "host: a\r\nHOST: b\r\n"),
+        ("1.0", "host: a\r\nhost: b\r\n"),
+        ("1.1", "host: a b\r\n"),
+        ("1.1", "host: a/b\r\n"),
+        ("1.1", "host: user@a\r\n"),
+        ("1.1", "host: a:b:c\r\n"),
+        ("1.1", "host: \u{e9}\r\n"),
+    ] {
+        let refused = answer(version, hosts).await;
+        assert_eq!(status(&refused), "400", "{version} {hosts:?}");
+        assert!(refused.contains("invalid-host"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn endless_heads_and_idle_connections_are_closed() {
     let world = World::new();
-    let bounds = Bounds { head_within: Duration::from_millis(200), ..Bounds::default() };
+    let soon = Duration::from_millis(200);
+    let bounds = Bounds { head_within: soon, idle_within: soon, ..Bounds::default() };
     let server = Server::start(&world, bounds).await;
     let begun = Instant::now();
     let answer = server.talk("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nx-slow: ").await;
@@ -142,6 +180,99 @@ async fn endless_heads_and_idle_connections_are_closed() {
     let resting = format!("GET /v1/users/00001 HTTP/1.1\r\nhost: d\r\nauthorization: Bearer {token}\r\n\r\n");
     assert_eq!(status(&server.talk(&resting).await), "404", "answered first, closed after the idle time");
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// Whether the peer has closed a connection without an answer.
+pub(super) async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    matches!(stream.read(&mut byte).await, Ok(0) | Err(_))
+}
+
+/// A request whose connection stays open.
+pub(super) fn resting(path: &str) -> String {
+    get(path, "").replace("connection: close\r\n", "")
+}
+
+/// Sends a request and waits for the beginning of its answer.
+pub(super) async fn ask(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn a_head_has_its_own_time_and_an_idle_connection_has_more() {
+    let world = World::new();
+    let bounds = Bounds { head_within: Duration::from_millis(400), ..Bounds::default() };
+    let server = Server::start(&world, bounds).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    let request = resting("/v1/users/00001");
+    assert_eq!(status(&ask(&mut slow, &request).await), "404");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(status(&ask(&mut slow, &request).await), "404", "idle for longer than a head may take");
+    // Byte by byte: each of them in time, the whole head not.
+    let (mut sent, begun) = (0, Instant::now());
+    for byte in request.bytes() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if slow.write_all(&[byte]).await.is_err() || begun.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < request.len() && begun.elapsed() < Duration::from_secs(3), "{sent} bytes, {:?}", begun.elapsed());
+    // A new connection is there for a request at once.
+    let begun = Instant::now();
+    for first in ["", "GET /v1/users/00001 HTTP/1.1\r\n"] {
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        silent.write_all(first.as_bytes()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(10), is_closed(&mut silent)).await.unwrap(), "{first}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn connections_that_wait_for_a_head_make_room_for_others() {
+    let world = World::new();
+    let server = Server::start(&world, Bounds { connections: 3, ..Bounds::default() }).await;
+    let request = resting("/v1/users/00001");
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(status(&ask(&mut idle, &request).await), "404");
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    half.write_all(b"GET /v1/users/00001 HTTP/1.1\r\n").await.unwrap();
+    let mut stayed = Vec::new();
+    for closed in [&mut silent, &mut half, &mut idle] {
+        let mut next = TcpStream::connect(server.address).await.unwrap();
+        assert_eq!(status(&ask(&mut next, &request).await), "404", "served in the place of another one");
+        assert!(tokio::time::timeout(Duration::from_secs(5), is_closed(closed)).await.unwrap());
+        stayed.push(next);
+    }
+    let text = world.state.engine.metrics.encode().unwrap();
+    assert!(text.contains("dispatch_http_connections_evicted_total{listener=\"http\"} 3"), "{text}");
+    for mut next in stayed {
+        assert_eq!(status(&ask(&mut next, &request).await), "404");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_a_request_makes_no_room() {
+    let (go, going) = watch::channel(false);
+    let slow = Arc::new(Slow { waiting: AtomicUsize::new(0), most: AtomicUsize::new(0), go: going });
+    let streams = slow.clone();
+    let world = World::with(|ports| ports.streams = streams);
+    let server = Server::start(&world, Bounds { connections: 1, ..Bounds::default() }).await;
+    let mut busy = TcpStream::connect(server.address).await.unwrap();
+    let token = Who::Driver("00001".to_owned()).token();
+    let stream = format!("GET /v1/events?driver=00001 HTTP/1.1\r\nhost: d\r\nauthorization: Bearer {token}\r\n\r\n");
+    busy.write_all(stream.as_bytes()).await.unwrap();
+    let request = get("/v1/users/00001", "");
+    let second = server.talk(&request);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), &mut second).await.is_err(), "served beyond the limit");
+    go.send_replace(true);
+    assert_eq!(status(&read_all(&mut busy).await), "503", "the request was answered");
+    assert_eq!(status(&second.await), "404");
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
-//! The public HTTP API: an API Gateway HTTP API with one route for each operation of the workers.
+//! The public HTTP API: an API Gateway HTTP API with one route for each path of the workers.
+//!
+//! Routes are per path and not per method, because a route costs some 300 bytes of a template that CloudFormation
+//! limits to 51,200. A method that a path does not have reaches a worker, which answers 405 with `Allow`.
 //!
 //! An HTTP API ends a request after 30 seconds, so clients reconnect to `GET /v1/events` twice a minute. Clients of
 //! server-sent events do so automatically (`Last-Event-ID`).
@@ -21,11 +24,15 @@ const INTEGRATION: &str = "WorkersIntegration";
 /// Maximum integration timeout of an HTTP API.
 const INTEGRATION_TIMEOUT_MS: u32 = 30_000;
 
-/// Fields of an access log entry. Path, address and claims are excluded; the route key names the operation without the
-/// ids in the path.
-const ACCESS_LOG_FIELDS: [(&str, &str); 9] = [
+/// Paths of operations' endpoints. One route serves them all.
+const OPERATIONS_PATHS: &str = "/v1/operations/";
+
+/// Fields of an access log entry. Path, address and claims are excluded; the route key and the method name the
+/// operation without the ids in the path.
+const ACCESS_LOG_FIELDS: [(&str, &str); 10] = [
     ("authorizerError", "$context.authorizer.error"),
     ("error", "$context.error.responseType"),
+    ("httpMethod", "$context.httpMethod"),
     ("integrationLatencyMs", "$context.integrationLatency"),
     ("integrationStatus", "$context.integrationStatus"),
     ("latencyMs", "$context.responseLatency"),
@@ -68,8 +75,8 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         part.resource(VPC_LINK, vpc_link(system, link));
     }
     part.resource(INTEGRATION, integration(gateway.upstream));
-    for route in ROUTES {
-        part.resource(logical_id(route), resource_of(route));
+    for route in gateway_routes() {
+        part.resource(route.logical_id, resource_of(&route.key));
     }
     part.resource("DefaultStage", stage(gateway.spec));
     part.output(outputs::API_ENDPOINT, &attribute(API, "ApiEndpoint"));
@@ -126,8 +133,35 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
     )
 }
 
-/// The logical id of a route. The first operations were deployed under names that are not their operation ids; a new
-/// name would have CloudFormation make the route again while the old one still holds its key.
+/// A route of the gateway.
+struct GatewayRoute {
+    logical_id: String,
+    key: String,
+}
+
+/// The routes of the gateway: one for each path, for `ANY` method if the path has several.
+fn gateway_routes() -> Vec<GatewayRoute> {
+    let mut paths: Vec<&str> = Vec::new();
+    let mut routes = Vec::new();
+    for route in ROUTES {
+        if paths.contains(&route.path) || route.path.starts_with(OPERATIONS_PATHS) {
+            continue;
+        }
+        paths.push(route.path);
+        let several = ROUTES.iter().any(|other| other.path == route.path && other.method != route.method);
+        let key = if several { format!("ANY {}", route.path) } else { route.key() };
+        routes.push(GatewayRoute { logical_id: logical_id(route), key });
+    }
+    if ROUTES.iter().any(|route| route.path.starts_with(OPERATIONS_PATHS)) {
+        let key = format!("ANY {OPERATIONS_PATHS}{{proxy+}}");
+        routes.push(GatewayRoute { logical_id: "RouteOperations".to_owned(), key });
+    }
+    routes
+}
+
+/// The logical id of the route of a path, after the first operation of the path. The first operations were deployed
+/// under names that are not their operation ids; a new name would have CloudFormation make the route again while the
+/// old one still holds its key.
 fn logical_id(route: &Route) -> String {
     let mut name = match route.operation_id {
         "respondToOffer" => "RespondToDispatch",
@@ -145,12 +179,12 @@ fn logical_id(route: &Route) -> String {
     format!("Route{name}")
 }
 
-fn resource_of(route: &Route) -> Resource {
+fn resource_of(key: &str) -> Resource {
     Resource::new(
         "AWS::ApiGatewayV2::Route",
         json!({
             "ApiId": reference(API),
-            "RouteKey": route.key(),
+            "RouteKey": key,
             "AuthorizationType": "JWT",
             "AuthorizerId": reference(AUTHORIZER),
             "Target": sub(&format!("integrations/${{{INTEGRATION}}}")),

@@ -26,7 +26,8 @@ const RETENTION_DAYS: u32 = 90;
 /// Name of the metric of the stream lag. It contains the name of the system, because a metric filter takes dimensions
 /// only from log fields.
 pub(super) fn iterator_age_metric(system: &ValidatedSystem) -> String {
-    format!("StreamIteratorAgeMs-{}-{}", system.namespace, system.name)
+    let prefix = &system.names.prefix;
+    format!("StreamIteratorAgeMs-{}", prefix.strip_prefix("coactus-").unwrap_or(prefix))
 }
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {

@@ -152,7 +152,7 @@ fn driver_response(system: &ValidatedSystem) -> Vec<Value> {
         statements.push(allow("RegisterDevices", &["sns:CreatePlatformEndpoint"], application_arn));
         statements.push(allow(
             "PushToDevices",
-            &["sns:GetEndpointAttributes", "sns:Publish", "sns:SetEndpointAttributes"],
+            &["sns:DeleteEndpoint", "sns:GetEndpointAttributes", "sns:Publish", "sns:SetEndpointAttributes"],
             endpoints,
         ));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use dispatch_api::dispatch_system::OutputsStatus;
+use dispatch_api::names;
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -12,11 +13,12 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::plan::workers::holder::{Holder, holder};
 use crate::engine::plan::workers::{APPLIED, Pool, PoolError, differs, hex, metadata};
 
 /// Name of the `ConfigMap`.
 pub fn config_map_name(system: &ValidatedSystem) -> String {
-    system.spec.connection.config_map_name.clone().unwrap_or_else(|| format!("{}-connection", system.name))
+    system.spec.connection.config_map_name.clone().unwrap_or_else(|| names::connection_object(&system.name))
 }
 
 /// The public values. The address of the cache contains no token.
@@ -52,10 +54,9 @@ pub fn secret_differs(wanted: &Secret, live: &Secret) -> Result<bool, PoolError>
     Ok(differs(&serde_json::to_value(wanted)?, &serde_json::to_value(live)?))
 }
 
-/// Whether an object was created for this system, by its owner reference. An object of an earlier system of this name
-/// was not.
+/// Whether this system controls an object. It does not control one of an earlier system of this name.
 pub fn is_ours(system: &ValidatedSystem, found: &impl ResourceExt) -> bool {
-    system.uid.is_some() && found.owner_references().iter().any(|owner| Some(&owner.uid) == system.uid.as_ref())
+    holder(system, found) == Holder::Ours
 }
 
 /// The address with the token as the password of the default user.

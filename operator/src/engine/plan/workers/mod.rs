@@ -2,22 +2,24 @@
 //!
 //! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately. The other
 //! objects are a service account (its annotations carry the AWS identity), the worker configuration, Services of the
-//! HTTP roles, a network policy and, if the cluster serves their kinds, disruption budgets and autoscalers.
+//! HTTP roles, a network policy, disruption budgets and, on request, autoscalers.
 
 mod compare;
 pub mod connection;
+pub mod holder;
 mod network;
 mod pods;
 mod scaling;
 
 use std::collections::BTreeMap;
 
-use dispatch_api::dispatch_system::{DispatchSystem, OutputsStatus, RoleScaling};
+use dispatch_api::dispatch_system::{OutputsStatus, RoleScaling};
+use dispatch_api::names;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::WorkerConfig;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::Resource as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::core::ApiResource;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -27,25 +29,19 @@ use crate::engine::plan::hex;
 use crate::engine::worker_config::{WorkerOverrides, worker_config};
 
 pub use compare::{APPLIED, differs};
+pub use scaling::{HandOver, hand_over};
 
 /// Label with the name of the system that an object belongs to. The operator lists its objects by it.
 pub const SYSTEM_LABEL: &str = "dispatch.coactus.io/system";
 /// Value of the label `app.kubernetes.io/managed-by`.
 pub const MANAGED_BY: &str = "dispatch-operator";
+/// Field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "dispatch-operator";
 /// Pod annotation with the digest of the configuration that a worker reads only at start. A changed digest starts a
 /// rolling update.
 pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
 /// File of the worker configuration in its `ConfigMap`.
 const CONFIG_FILE: &str = "worker.json";
-
-/// Optional API versions that the cluster serves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Served {
-    /// `policy/v1` (Kubernetes 1.21).
-    pub disruption_budgets: bool,
-    /// `autoscaling/v2` (Kubernetes 1.23).
-    pub autoscalers: bool,
-}
 
 /// Input of the objects.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +54,6 @@ pub struct Pool<'a> {
     pub endpoint_url: Option<&'a str>,
     /// Version of the Secret with the Redis AUTH token, so that a changed token restarts the workers.
     pub cache_secret_version: Option<&'a str>,
-    pub served: Served,
 }
 
 /// Why there are no objects.
@@ -108,12 +103,15 @@ impl ChildKind {
         }
     }
 
-    /// Whether the cluster serves this kind.
-    pub fn is_served(self, served: Served) -> bool {
-        match self {
-            Self::PodDisruptionBudget => served.disruption_budgets,
-            Self::HorizontalPodAutoscaler => served.autoscalers,
-            _ => true,
+    /// The resource, for calls to the API server.
+    pub fn resource(self) -> ApiResource {
+        let (group, version, kind, plural) = self.names();
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
         }
     }
 }
@@ -139,17 +137,18 @@ pub struct Role {
 /// The four roles with their numbers of replicas.
 pub fn roles(system: &ValidatedSystem) -> [(Role, &RoleScaling); 4] {
     let roles = &system.spec.workers.roles;
+    let [save_dispatch, dispatch_algorithm, driver_response, status_update] = names::ROLES;
     [
-        (Role { name: "save-dispatch", http: true }, &roles.save_dispatch),
-        (Role { name: "dispatch-algorithm", http: false }, &roles.dispatch_algorithm),
-        (Role { name: "driver-response", http: true }, &roles.driver_response),
-        (Role { name: "status-update", http: true }, &roles.status_update),
+        (Role { name: save_dispatch, http: true }, &roles.save_dispatch),
+        (Role { name: dispatch_algorithm, http: false }, &roles.dispatch_algorithm),
+        (Role { name: driver_response, http: true }, &roles.driver_response),
+        (Role { name: status_update, http: true }, &roles.status_update),
     ]
 }
 
 /// Name of the Deployment of a role and of its related objects.
 pub fn role_name(system: &ValidatedSystem, role: Role) -> String {
-    format!("{}-{}", system.name, role.name)
+    names::role_object(&system.name, role.name)
 }
 
 /// All objects, in the order in which they are applied.
@@ -170,29 +169,13 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
             children.push(child(ChildKind::Service, network::service(system, role))?);
         }
         children.push(child(ChildKind::Deployment, pods::deployment(pool, role, scaling, &digest))?);
-        if pool.served.disruption_budgets {
-            children.push(child(ChildKind::PodDisruptionBudget, scaling::disruption_budget(system, role))?);
-        }
-        if let Some(autoscaling) =
-            scaling.autoscaling.as_ref().filter(|_| pool.served.autoscalers && !system.spec.suspend)
-        {
+        children.push(child(ChildKind::PodDisruptionBudget, scaling::disruption_budget(system, role))?);
+        if let Some(autoscaling) = scaling.autoscaling.as_ref().filter(|_| !system.spec.suspend) {
             children.push(child(ChildKind::HorizontalPodAutoscaler, scaling::autoscaler(system, role, autoscaling))?);
         }
     }
     children.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(children)
-}
-
-/// Objects that are skipped because the cluster does not serve their kind, as text.
-pub fn left_out(system: &ValidatedSystem, served: Served) -> Vec<&'static str> {
-    let mut out = Vec::new();
-    if !served.disruption_budgets {
-        out.push("disruption budgets (the cluster does not serve policy/v1)");
-    }
-    if !served.autoscalers && roles(system).iter().any(|(_, scaling)| scaling.autoscaling.is_some()) {
-        out.push("autoscaling (the cluster does not serve autoscaling/v2; minReplicas are used)");
-    }
-    out
 }
 
 fn child<T: Serialize>(kind: ChildKind, object: T) -> Result<Child, PoolError> {
@@ -205,19 +188,11 @@ fn child<T: Serialize>(kind: ChildKind, object: T) -> Result<Child, PoolError> {
 
 /// Name, labels and owner of an object. The object is deleted with its owner.
 fn metadata(system: &ValidatedSystem, name: String, component: Option<&str>) -> ObjectMeta {
-    let owner = system.uid.as_ref().map(|uid| OwnerReference {
-        api_version: DispatchSystem::api_version(&()).into_owned(),
-        kind: DispatchSystem::kind(&()).into_owned(),
-        name: system.name.clone(),
-        uid: uid.clone(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    });
     ObjectMeta {
         name: Some(name),
         namespace: Some(system.namespace.clone()),
         labels: Some(labels(system, component)),
-        owner_references: owner.map(|owner| vec![owner]),
+        owner_references: holder::owner_reference(system).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }
@@ -246,7 +221,7 @@ fn selector(system: &ValidatedSystem, component: Option<&str>) -> LabelSelector 
 }
 
 fn workers_name(system: &ValidatedSystem) -> String {
-    format!("{}-workers", system.name)
+    names::workers_object(&system.name)
 }
 
 fn service_account(system: &ValidatedSystem) -> ServiceAccount {

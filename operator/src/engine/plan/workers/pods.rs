@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use dispatch_api::dispatch_system::RoleScaling;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,14 +16,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::engine::plan::workers::{
     CONFIG_DIGEST, CONFIG_FILE, Pool, Role, labels, metadata, role_name, selector, workers_name,
 };
-use crate::engine::worker_config::CACHE_AUTH_TOKEN_ENV;
+use crate::engine::worker_config::{CACHE_AUTH_TOKEN_ENV, CACHE_AUTH_TOKEN_FILE_ENV};
 
 /// Port of the HTTP API, the default of the runtime.
 pub(super) const HTTP_PORT: i32 = 8080;
 /// Port of `/livez`, `/readyz` and `/metrics`, the default of the runtime.
 pub(super) const ADMIN_PORT: i32 = 9090;
 /// Time that a terminating Pod still accepts requests, s. The endpoints of the Service are updated concurrently with
-/// the termination. (`preStop.sleep` of the kubelet requires Kubernetes 1.30.)
+/// the termination. The worker itself lingers, so that it reports that it is not ready meanwhile, which a `preStop`
+/// hook could not.
 const LINGER_S: u16 = 5;
 /// Time from SIGTERM to SIGKILL, s. A worker lingers, then drains for at most 10 s; the rest is slack for a loaded
 /// node.
@@ -38,6 +39,9 @@ const REVISIONS: i32 = 3;
 const USER: i64 = 65_532;
 const CONFIG_DIR: &str = "/etc/dispatch";
 const CONFIG_VOLUME: &str = "config";
+const TOKEN_DIR: &str = "/etc/dispatch-cache";
+const TOKEN_FILE: &str = "token";
+const TOKEN_VOLUME: &str = "cache-token";
 
 pub(super) fn deployment(pool: &Pool<'_>, role: Role, scaling: &RoleScaling, digest: &str) -> Deployment {
     let system = pool.system;
@@ -76,12 +80,10 @@ fn replicas(pool: &Pool<'_>, scaling: &RoleScaling) -> Option<i32> {
     if pool.system.spec.suspend {
         return Some(0);
     }
-    let fixed = match &scaling.autoscaling {
-        Some(_) if pool.served.autoscalers => return None,
-        Some(autoscaling) => autoscaling.min_replicas,
-        None => scaling.replicas.unwrap_or(REPLICAS),
-    };
-    Some(i32::try_from(fixed).unwrap_or(i32::MAX))
+    if scaling.autoscaling.is_some() {
+        return None;
+    }
+    Some(i32::try_from(scaling.replicas.unwrap_or(REPLICAS)).unwrap_or(i32::MAX))
 }
 
 fn arguments(role: Role) -> Vec<String> {
@@ -120,11 +122,7 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
-        volumes: Some(vec![Volume {
-            name: CONFIG_VOLUME.to_owned(),
-            config_map: Some(ConfigMapVolumeSource { name: workers_name(system), ..ConfigMapVolumeSource::default() }),
-            ..Volume::default()
-        }]),
+        volumes: Some(volumes(pool)),
         containers: vec![container(pool, role)],
         ..PodSpec::default()
     }
@@ -166,14 +164,40 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: CONFIG_VOLUME.to_owned(),
-            mount_path: CONFIG_DIR.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(mounts(pool)),
         ..Container::default()
     }
+}
+
+/// The configuration, and the token of the cache: unlike an environment variable, a mounted Secret follows a rotation
+/// while the process runs.
+fn volumes(pool: &Pool<'_>) -> Vec<Volume> {
+    let config = Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource { name: workers_name(pool.system), ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    };
+    let token = pool.system.spec.cache.auth_secret_ref.as_ref().map(|reference| Volume {
+        name: TOKEN_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(reference.name.clone()),
+            items: Some(vec![KeyToPath { key: reference.key.clone(), path: TOKEN_FILE.to_owned(), mode: None }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    std::iter::once(config).chain(token).collect()
+}
+
+fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let token = pool.system.spec.cache.auth_secret_ref.as_ref().map(|_| mount(TOKEN_VOLUME, TOKEN_DIR));
+    std::iter::once(mount(CONFIG_VOLUME, CONFIG_DIR)).chain(token).collect()
 }
 
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
@@ -188,6 +212,7 @@ fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
             value: None,
             value_from: Some(EnvVarSource { secret_key_ref: Some(source), ..EnvVarSource::default() }),
         });
+        all.push(plain(CACHE_AUTH_TOKEN_FILE_ENV, &format!("{TOKEN_DIR}/{TOKEN_FILE}")));
     }
     all
 }

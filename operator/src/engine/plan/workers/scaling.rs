@@ -1,4 +1,9 @@
-//! Disruption budgets and autoscalers.
+//! Disruption budgets, autoscalers, and the hand-over of replicas to an autoscaler.
+//!
+//! The operator sets the replicas of a role with a fixed number and not those of an autoscaled role. When the only
+//! manager of a field applies an object without it, the API server removes the field, and defaults the replicas to one.
+//! So before the operator gives the field up, another manager takes it over, as the Kubernetes guide to server-side
+//! apply describes. The autoscaler takes it from that manager with its first change.
 
 use dispatch_api::dispatch_system::AutoscalingSpec;
 use dispatch_api::validate::ValidatedSystem;
@@ -9,7 +14,9 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::engine::plan::workers::{Role, metadata, role_name, selector};
+use serde_json::Value;
+
+use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, Role, metadata, role_name, roles, selector};
 
 /// At most one worker of a role is unavailable while nodes are drained.
 pub(super) fn disruption_budget(system: &ValidatedSystem, role: Role) -> PodDisruptionBudget {
@@ -52,4 +59,39 @@ pub(super) fn autoscaler(system: &ValidatedSystem, role: Role, bounds: &Autoscal
         }),
         ..HorizontalPodAutoscaler::default()
     }
+}
+
+/// How a Deployment whose replicas belong to an autoscaler is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// It does not exist: it starts with this number of replicas, which is then handed over.
+    Create(u32),
+    /// The operator still sets its replicas: this number is handed over.
+    Replicas(u32),
+}
+
+/// The hand-over that has to precede the apply of `child`; `None` if there is none.
+///
+/// What runs continues to run, within the bounds of the autoscaler. A role that runs nothing, because it is new or the
+/// system was suspended, starts with the lower bound: an autoscaler does nothing while there are no replicas.
+pub fn hand_over(system: &ValidatedSystem, child: &Child, live: Option<&Value>) -> Option<HandOver> {
+    if child.kind != ChildKind::Deployment || system.spec.suspend {
+        return None;
+    }
+    let (_, scaling) = roles(system).into_iter().find(|(role, _)| role_name(system, *role) == child.name)?;
+    let bounds = scaling.autoscaling.as_ref()?;
+    let Some(live) = live else { return Some(HandOver::Create(bounds.min_replicas)) };
+    if !sets_replicas(live) {
+        return None;
+    }
+    let runs = live["spec"]["replicas"].as_u64().and_then(|runs| u32::try_from(runs).ok()).unwrap_or(0);
+    // The upper bound may be below the lower one only in a spec that was refused.
+    Some(HandOver::Replicas(runs.min(bounds.max_replicas).max(bounds.min_replicas)))
+}
+
+/// Whether the operator set the replicas: with its last apply, or to stop the workers of a deleted system of this name.
+fn sets_replicas(live: &Value) -> bool {
+    let entries = live["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut ours = entries.filter(|entry| entry["manager"] == FIELD_MANAGER);
+    ours.any(|entry| entry["fieldsV1"]["f:spec"]["f:replicas"].is_object())
 }

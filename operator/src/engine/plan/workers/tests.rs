@@ -3,8 +3,6 @@ use dispatch_api::dispatch_system::{AutoscalingSpec, SecretKeyRef};
 use super::*;
 use crate::testing::system;
 
-const ALL: Served = Served { disruption_budgets: true, autoscalers: true };
-
 fn outputs() -> OutputsStatus {
     OutputsStatus {
         table_name: "coactus-default-seoul".to_owned(),
@@ -28,7 +26,7 @@ fn in_cluster() -> ValidatedSystem {
     system
 }
 
-fn build(system: &ValidatedSystem, served: Served) -> Vec<Child> {
+fn build(system: &ValidatedSystem) -> Vec<Child> {
     let outputs = outputs();
     let pool = Pool {
         system,
@@ -36,7 +34,6 @@ fn build(system: &ValidatedSystem, served: Served) -> Vec<Child> {
         image: "registry.example.com/coactus/dispatch-runtime:0.0.0",
         endpoint_url: None,
         cache_secret_version: None,
-        served,
     };
     objects(&pool).expect("objects")
 }
@@ -52,8 +49,8 @@ fn digest_of(children: &[Child]) -> Value {
 
 #[test]
 fn the_objects_of_the_smallest_system() {
-    let children = build(&in_cluster(), ALL);
-    assert_eq!(children, build(&in_cluster(), ALL), "the same input gives the same objects");
+    let children = build(&in_cluster());
+    assert_eq!(children, build(&in_cluster()), "the same input gives the same objects");
     let bodies: Vec<&Value> = children.iter().map(|child| &child.body).collect();
     insta::assert_yaml_snapshot!(bodies);
 }
@@ -64,7 +61,7 @@ fn a_suspended_system_keeps_its_objects_and_runs_nothing() {
     system.spec.workers.roles.save_dispatch.autoscaling =
         Some(AutoscalingSpec { min_replicas: 2, max_replicas: 8, target_cpu_percent: 70 });
     system.spec.suspend = true;
-    let children = build(&system, ALL);
+    let children = build(&system);
     for (role, _) in roles(&system) {
         let deployment = one(&children, ChildKind::Deployment, &role_name(&system, role));
         assert_eq!(deployment["spec"]["replicas"], 0);
@@ -73,35 +70,72 @@ fn a_suspended_system_keeps_its_objects_and_runs_nothing() {
 }
 
 #[test]
-fn an_autoscaled_role_leaves_its_replicas_to_the_autoscaler_where_there_is_one() {
+fn an_autoscaled_role_leaves_its_replicas_to_the_autoscaler() {
     let mut system = in_cluster();
     system.spec.workers.roles.save_dispatch.autoscaling =
         Some(AutoscalingSpec { min_replicas: 3, max_replicas: 8, target_cpu_percent: 60 });
-    let children = build(&system, ALL);
+    let children = build(&system);
     assert!(one(&children, ChildKind::Deployment, "seoul-save-dispatch")["spec"].get("replicas").is_none());
     let scaler = one(&children, ChildKind::HorizontalPodAutoscaler, "seoul-save-dispatch");
     assert_eq!(scaler["spec"]["maxReplicas"], 8);
+}
 
-    let children = build(&system, Served::default());
-    assert_eq!(one(&children, ChildKind::Deployment, "seoul-save-dispatch")["spec"]["replicas"], 3);
-    assert!(children.iter().all(|child| child.kind.is_served(Served::default())));
-    assert_eq!(left_out(&system, Served::default()).len(), 2);
-    assert_eq!(left_out(&in_cluster(), Served::default()).len(), 1);
-    assert_eq!(left_out(&system, ALL), Vec::<&str>::new());
+fn autoscaled(min_replicas: u32, max_replicas: u32) -> ValidatedSystem {
+    let mut system = in_cluster();
+    system.spec.workers.roles.save_dispatch.autoscaling =
+        Some(AutoscalingSpec { min_replicas, max_replicas, target_cpu_percent: 60 });
+    system
+}
+
+/// A Deployment with replicas that a manager applied.
+fn running(replicas: u32, manager: &str) -> Value {
+    json!({
+        "metadata": { "managedFields": [
+            { "manager": manager, "operation": "Apply", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+            { "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": { "f:spec": { "f:selector": {} } } },
+        ] },
+        "spec": { "replicas": replicas },
+    })
+}
+
+#[test]
+fn replicas_are_handed_over_as_they_run_within_the_bounds_of_the_autoscaler() {
+    let of = |system: &ValidatedSystem, live: Option<&Value>| {
+        let children = build(system);
+        let named = |child: &&Child| child.kind == ChildKind::Deployment && child.name == "seoul-save-dispatch";
+        hand_over(system, children.iter().find(named).expect("a Deployment"), live)
+    };
+    let system = autoscaled(2, 10);
+    assert_eq!(of(&system, None), Some(HandOver::Create(2)));
+    for (runs, handed_over) in [(8, 8), (1, 2), (20, 10), (0, 2)] {
+        assert_eq!(of(&system, Some(&running(runs, FIELD_MANAGER))), Some(HandOver::Replicas(handed_over)), "{runs}");
+    }
+    assert_eq!(of(&system, Some(&running(8, "kube-controller-manager"))), None, "the autoscaler has them");
+    assert_eq!(of(&in_cluster(), Some(&running(8, FIELD_MANAGER))), None, "a fixed number stays with the operator");
+    let mut suspended = system.clone();
+    suspended.spec.suspend = true;
+    assert_eq!(of(&suspended, Some(&running(8, FIELD_MANAGER))), None);
+    let children = build(&system);
+    assert!(
+        children
+            .iter()
+            .filter(|child| child.name != "seoul-save-dispatch")
+            .all(|child| { hand_over(&system, child, Some(&running(8, FIELD_MANAGER))).is_none() })
+    );
 }
 
 #[test]
 fn workers_are_rolled_out_only_for_changes_that_they_cannot_reload() {
-    let before = digest_of(&build(&in_cluster(), ALL));
+    let before = digest_of(&build(&in_cluster()));
     let text = format!("{}  dispatch: {{ maxCandidates: 8 }}\n", crate::testing::MANIFEST);
     let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
     let mut system = ValidatedSystem::try_from_raw(&raw[0]).expect("valid");
-    let children = build(&system, ALL);
+    let children = build(&system);
     assert_eq!(digest_of(&children), before, "dispatch settings are reloaded");
     let config = &one(&children, ChildKind::ConfigMap, "seoul-workers")["data"][CONFIG_FILE];
     assert!(config.as_str().is_some_and(|text| text.contains("\"maxCandidates\": 8")), "and reach the file");
     system.spec.table.gsi1_shards = 4;
-    assert_ne!(digest_of(&build(&system, ALL)), before);
+    assert_ne!(digest_of(&build(&system)), before);
 }
 
 #[test]
@@ -110,12 +144,12 @@ fn workers_reach_their_router_and_are_not_rolled_out_for_it() {
         let egress = &one(children, ChildKind::NetworkPolicy, "seoul-workers")["spec"]["egress"][0]["ports"];
         egress.as_array().expect("ports").iter().map(|port| port["port"].clone()).collect::<Vec<Value>>()
     };
-    let without = build(&in_cluster(), ALL);
+    let without = build(&in_cluster());
     assert!(!ports(&without).contains(&json!(5000)));
     let eta = "{ provider: OSRM, url: \"http://osrm.mobility.svc:5000/\" }";
     let text = format!("{}  dispatch: {{ eta: {eta} }}\n", crate::testing::MANIFEST);
     let raw = dispatch_api::manifest::read_manifests(&text).expect("a manifest");
-    let with = build(&ValidatedSystem::try_from_raw(&raw[0]).expect("valid"), ALL);
+    let with = build(&ValidatedSystem::try_from_raw(&raw[0]).expect("valid"));
     assert!(ports(&with).contains(&json!(5000)));
     assert_eq!(digest_of(&with), digest_of(&without), "the router is reloaded");
     let config = &one(&with, ChildKind::ConfigMap, "seoul-workers")["data"][CONFIG_FILE];
@@ -126,18 +160,26 @@ fn workers_reach_their_router_and_are_not_rolled_out_for_it() {
 fn the_auth_token_is_read_from_its_own_secret_and_appears_nowhere() {
     let mut system = in_cluster();
     system.spec.cache.auth_secret_ref = Some(SecretKeyRef { name: "redis".to_owned(), key: "token".to_owned() });
-    let children = build(&system, ALL);
+    let children = build(&system);
     let pod = &one(&children, ChildKind::Deployment, "seoul-status-update")["spec"]["template"]["spec"];
     let env = pod["containers"][0]["env"].as_array().expect("env");
     let token =
         env.iter().find(|var| var["name"] == crate::engine::worker_config::CACHE_AUTH_TOKEN_ENV).expect("the token");
     assert_eq!(token["valueFrom"]["secretKeyRef"], json!({ "name": "redis", "key": "token" }));
+    // The file follows a rotation while the process runs.
+    let file = env.iter().find(|var| var["name"] == crate::engine::worker_config::CACHE_AUTH_TOKEN_FILE_ENV);
+    assert_eq!(file.expect("the file")["value"], "/etc/dispatch-cache/token");
+    let volume = pod["volumes"].as_array().expect("volumes").iter().find(|volume| volume["name"] == "cache-token");
+    let secret = &volume.expect("the volume")["secret"];
+    assert_eq!(*secret, json!({ "secretName": "redis", "items": [{ "key": "token", "path": "token" }] }));
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/dispatch-cache" && mount["readOnly"] == true));
 }
 
 /// The profile "restricted" of the Kubernetes Pod security standards, field by field.
 #[test]
 fn every_pod_satisfies_the_restricted_profile() {
-    for child in build(&in_cluster(), ALL).iter().filter(|child| child.kind == ChildKind::Deployment) {
+    for child in build(&in_cluster()).iter().filter(|child| child.kind == ChildKind::Deployment) {
         let pod = &child.body["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");

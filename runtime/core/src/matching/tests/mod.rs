@@ -8,7 +8,10 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use crate::candidate::DriverSnapshot;
+use crate::geo::Metres;
 use crate::policy::DispatchPolicy;
+use crate::time::EpochMs;
 
 fn driver(number: usize) -> DriverId {
     DriverId::from_suffix(&format!("{number:05}")).unwrap()
@@ -255,4 +258,84 @@ fn the_largest_batches_are_solved_and_their_time_is_printed() {
         );
         assert!(served >= one_by_one);
     }
+}
+
+#[test]
+fn as_many_as_possible_are_served_at_any_cost() {
+    // Free of cost, or dear although all have waited long: waiting is never cheaper than a driver.
+    for (cost, waited_s) in [(0, 0), (0, 900), (5, 900), (40_000, 0), (40_000, 900)] {
+        assert_eq!(assign(&[request(1, waited_s, &[(1, cost)])]), [Some(driver(1))], "{cost} m, {waited_s} s");
+        // Each request but the last could leave its second driver for its first one, which the next one needs.
+        let count = 12;
+        let chain: Vec<Request> = (0..count)
+            .map(|number| match number {
+                0 => request(number, waited_s, &[(1, cost)]),
+                _ => request(number, waited_s, &[(number, 0), (number + 1, cost)]),
+            })
+            .collect();
+        let assigned = assign(&chain);
+        let expected: Vec<Option<DriverId>> = (0..count).map(|number| Some(driver(number + 1))).collect();
+        assert_eq!(assigned, expected, "{cost} m, {waited_s} s");
+    }
+}
+
+#[test]
+fn edges_are_costs_of_candidates_cheapest_first() {
+    const NOW: EpochMs = EpochMs(100_000_000);
+    let policy = DispatchPolicy { distance_bucket_m: 400, ..DispatchPolicy::default() };
+    let candidate = |number: usize, metres: f64, auto_accept, rate| Candidate {
+        driver_id: driver(number),
+        distance: Metres(metres),
+        priority: 0,
+        auto_accept,
+        acceptance_rate_per_mille: rate,
+    };
+    let snapshot = |number: usize, idle_min: i64| DriverSnapshot {
+        id: driver(number),
+        availability: crate::person::PersonStatus::Active,
+        position: crate::geo::Coordinate::new(37.5, 127.0).unwrap(),
+        seen_at: NOW,
+        idle_since: EpochMs(NOW.0 - idle_min * 60_000),
+        max_distance: Metres(0.0),
+        minimum_fare: 0,
+        auto_accept: false,
+        acceptance: crate::candidate::AcceptanceCounts::default(),
+        resting: false,
+    };
+    let ranked = [
+        candidate(1, 1000.0, false, 500),
+        candidate(2, 1000.0, true, 500),
+        candidate(3, 900.4, false, 1000),
+        candidate(4, 700.0, false, 250),
+        candidate(5, 700.0, false, 250),
+    ];
+    let drivers = [snapshot(1, 30), snapshot(2, 30), snapshot(3, 15), snapshot(4, 30), snapshot(5, 30)];
+    let costs = |policy: &DispatchPolicy, drivers: &[DriverSnapshot]| -> Vec<(usize, u32)> {
+        let number = |edge: &Edge| edge.driver.suffix().parse().unwrap();
+        edges(&ranked, drivers, policy, NOW).iter().map(|edge| (number(edge), edge.cost)).collect()
+    };
+    // A driver who accepts automatically is never refused; half of the idle time is worth half of a quarter.
+    assert_eq!(costs(&policy, &drivers), [(3, 950), (2, 1000), (4, 1000), (5, 1000), (1, 1200)]);
+    let answering = DispatchPolicy { auto_accept: false, ..policy.clone() };
+    assert_eq!(costs(&answering, &drivers), [(3, 950), (4, 1000), (5, 1000), (1, 1200), (2, 1200)]);
+    // A driver who is not among the snapshots counts as not idle.
+    assert_eq!(costs(&policy, &drivers[1..]), [(3, 950), (2, 1000), (4, 1000), (5, 1000), (1, 1300)]);
+}
+
+#[test]
+fn shortness_is_judged_for_each_group_of_requests_that_share_drivers() {
+    let drivers = |range: std::ops::Range<usize>| range.map(|number| (number, 10)).collect::<Vec<_>>();
+    let plentiful = [request(1, 0, &drivers(0..7)), request(2, 0, &drivers(0..7))];
+    let short = [request(3, 0, &drivers(10..12)), request(4, 0, &drivers(11..13))];
+    let three = [request(3, 0, &drivers(10..15)), request(4, 0, &drivers(11..16)), request(5, 0, &drivers(12..20))];
+    assert_eq!(plan(&plentiful), Plan::Plentiful);
+    assert!(matches!(plan(&[plentiful.as_slice(), &short].concat()), Plan::Assigned(_)));
+    assert_eq!(plan(&three), Plan::Plentiful, "ten drivers for three requests");
+    let nine = [request(3, 0, &drivers(10..15)), request(4, 0, &drivers(11..16)), request(5, 0, &drivers(12..19))];
+    assert!(matches!(plan(&nine), Plan::Assigned(_)));
+}
+
+#[test]
+fn waiting_costs_25_metres_a_second() {
+    assert_eq!([0, 1_000, 2_500, 900_000, 900_001].map(waiting_cost), [0, 25, 62, 22_500, 22_500]);
 }

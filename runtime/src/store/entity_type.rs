@@ -1,6 +1,0 @@
-//! Values of the attribute `EntityType`.
-
-/// `EntityType` of a driver's profile.
-pub const DRIVER: &str = "DRIVER";
-/// `EntityType` of a user's profile.
-pub const USER: &str = "USER";
