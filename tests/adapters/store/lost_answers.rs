@@ -95,6 +95,10 @@ async fn every_other_write_survives_a_lost_answer_and_is_done_once() {
     let AvailabilityChange::Done(changed) = changed else { panic!("the driver is not free") };
     assert_eq!(changed.current_status.status, PersonStatus::Active);
     assert_eq!(table.partition("driver#1").await.len(), 2, "the profile and one entry of its history");
+    lose(&proxy, 1, 1);
+    assert!(store.deactivate(&changed, now.plus_ms(1)).await.unwrap(), "our own change was taken for another's");
+    assert_eq!(table.partition("driver#1").await.len(), 3, "another entry of its history");
+    assert!(!store.deactivate(&changed, now.plus_ms(2)).await.unwrap(), "it is inactive already");
 
     // A request with a key is begun once, by this attempt.
     let request = IdempotentRequest { key: "k".to_owned(), asked: "a".to_owned(), holder: "me".to_owned() };

@@ -10,7 +10,9 @@ use dispatch_core::person::PersonStatus;
 use dispatch_core::time::EpochMs;
 
 use crate::adapters::store::convert::{Item, ItemError, driver, read_item, user, write_item};
-use crate::adapters::store::entity::{CurrentStatus, DriverItem, ERASED_AT, EXPIRES_AT, UserItem};
+use crate::adapters::store::entity::{
+    CurrentStatus, DriverItem, DriverStatusHistoryItem, ERASED_AT, EXPIRES_AT, UserItem,
+};
 use crate::adapters::store::entity_type::{DRIVER, USER};
 use crate::adapters::store::error::{DynamoFailure, Meaning, TransactionFailure};
 use crate::adapters::store::expression::{Expression, key, text};
@@ -170,17 +172,22 @@ impl ProfileStore for DynamoStore {
     }
 
     async fn deactivate(&self, known: &Driver, now: EpochMs) -> Result<bool, PortError> {
-        let mut tries = self.tries();
+        let (mut tries, mut in_doubt) = (self.tries(), None);
         loop {
             let key = (known.id.as_str(), keys::PROFILE_SK);
             let item: Option<DriverItem> = self.get_as(AVAILABILITY, DRIVER, key).await?;
-            let Some(before) = item.filter(|item| is_as_known(item, known)) else { return Ok(false) };
+            let Some(before) = item.filter(|item| is_as_known(item, known)) else {
+                return self.has_entry(in_doubt.as_ref()).await;
+            };
             let after = self.codec.with_driver_status(&before, PersonStatus::Inactive, None);
-            match self.write_status_change(&before, &after, now).await? {
-                None => return Ok(true),
-                // The driver may have reported in between, so the item is read again.
-                Some(failure) if !tries.pause(&failure).await => return Err(failure.into_port(AVAILABILITY)),
-                Some(_) => {}
+            let Some(failure) = self.write_status_change(&before, &after, now).await? else { return Ok(true) };
+            if failure.meaning == Meaning::InDoubt {
+                in_doubt = Some(self.codec.driver_history(&after, now));
+            }
+            // The driver may have reported in between, so the item is read again.
+            if !tries.pause(&failure).await {
+                let stored = self.has_entry(in_doubt.as_ref()).await?;
+                return if stored { Ok(true) } else { Err(failure.into_port(AVAILABILITY)) };
             }
         }
     }
@@ -325,6 +332,17 @@ impl DynamoStore {
         let request = update.fill(request.set_key(Some(key(pk, keys::PROFILE_SK))));
         let sent = request.send().await;
         sent.err().map(|error| DynamoFailure::from_sdk(&error))
+    }
+
+    /// Whether a change of status was stored whose answer was lost. Its transaction wrote this entry of the history as
+    /// well, and later changes leave the entry as it is.
+    async fn has_entry(&self, in_doubt: Option<&DriverStatusHistoryItem>) -> Result<bool, PortError> {
+        let Some(entry) = in_doubt else { return Ok(false) };
+        let stored = self.get(AVAILABILITY, &entry.pk, &entry.sk).await?.is_some();
+        if stored {
+            self.metrics.lost_answer_found();
+        }
+        Ok(stored)
     }
 
     /// `TransactWriteItems{Update driver IF its status is as read, Put history}`. `Some` is a failure after which the
