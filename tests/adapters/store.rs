@@ -6,6 +6,7 @@ pub(crate) mod dynamo_table;
 pub(crate) mod dynamodb;
 mod lost_answers;
 mod persons;
+mod profiles;
 pub(crate) mod table;
 mod unreadable;
 
@@ -66,10 +67,10 @@ contract!(
     contract: the_sweeper_sees_what_a_wrong_clock_has_dated,
     contract: rides_under_review_are_listed_oldest_first_until_they_are_reviewed,
     contract: rides_without_a_change_are_found_and_others_are_not,
-    contract: availability_follows_the_driver_but_not_on_a_dispatch,
-    contract: profiles_keep_their_status_and_devices,
-    contract: active_drivers_are_listed_page_by_page,
-    contract: a_driver_who_is_gone_becomes_inactive_unless_it_has_reported,
+    profiles: availability_follows_the_driver_but_not_on_a_dispatch,
+    profiles: profiles_keep_their_status_and_devices,
+    profiles: active_drivers_are_listed_page_by_page,
+    profiles: a_driver_who_is_gone_becomes_inactive_unless_it_has_reported,
     contract: route_chunks_are_read_in_order_and_written_twice_without_harm,
     contract: an_answer_is_kept_for_a_day_and_its_holder_for_half_a_minute,
     cancellations: a_user_who_cancels_often_has_to_wait,
