@@ -133,14 +133,25 @@ pub struct SchedulingSpec {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub priority_class_name: Option<String>,
-    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`.
+    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`. They are
+    /// always spread over nodes where possible.
     #[serde(default = "yes")]
     pub spread_over_zones: bool,
+    /// Seconds for which a worker stays on a node that Kubernetes has lost, before another node gets it, 0 to 3600.
+    /// Default 60. Without it, Kubernetes waits 300 seconds.
+    #[serde(default = "lost_node")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub lost_node_seconds: u32,
 }
 
 impl Default for SchedulingSpec {
     fn default() -> Self {
-        Self { node_selector: BTreeMap::new(), priority_class_name: None, spread_over_zones: yes() }
+        Self {
+            node_selector: BTreeMap::new(),
+            priority_class_name: None,
+            spread_over_zones: yes(),
+            lost_node_seconds: lost_node(),
+        }
     }
 }
 
@@ -162,4 +173,8 @@ fn memory_limit() -> String {
 
 fn yes() -> bool {
     true
+}
+
+fn lost_node() -> u32 {
+    60
 }
