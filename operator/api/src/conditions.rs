@@ -108,6 +108,8 @@ spelled! {
         ChangeSetFailed = "ChangeSetFailed": "CloudFormation could not create the change set.",
         ChangesPending = "ChangesPending": "The spec has changes that are not applied.",
         ComputingChanges = "ComputingChanges": "CloudFormation computes a change set.",
+        CredentialsMissing = "CredentialsMissing":
+            "The operator found no AWS credentials: its ServiceAccount has no role, and its environment has none.",
         CreateFailed = "CreateFailed": "The stack could not be created.",
         DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
         DeleteFailed = "DeleteFailed": "The stack could not be deleted.",

@@ -49,6 +49,12 @@ pub use status::{
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
 
+/// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more
+/// spellings than this one does.
+const HOST_RULE: &str = "!isURL(self) || (url(self).getHostname() != 'localhost' && (!isIP(url(self).getHostname()) || \
+                         !(ip(url(self).getHostname()).isLoopback() || ip(url(self).getHostname()).isLinkLocalUnicast())))";
+const HOST_MESSAGE: &str = "the host must not be localhost, a loopback or a link-local address";
+
 /// API group of the resource.
 pub const GROUP: &str = "dispatch.coactus.io";
 /// Served version of the resource.

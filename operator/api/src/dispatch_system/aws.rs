@@ -35,7 +35,7 @@ pub struct AwsSpec {
     /// ARN of the IAM role that the operator assumes for this system. Default: the operator's own identity. A change
     /// applies from the next reconcile on and modifies no resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[!-~]+$"))]
+    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@:/-]+$"))]
     pub role_arn: Option<String>,
     /// External ID that the trust policy of the role requires, 2 to 1224 letters, digits and `_ + = , . @ : / -`. It is
     /// not a secret. Requires `roleArn`. Default: none. A change applies from the next reconcile on.
@@ -50,7 +50,10 @@ pub struct AwsSpec {
     pub tags: BTreeMap<String, String>,
     /// ARN of the permissions boundary of the IAM roles in the stack. Default: none. Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::([0-9]{12}|aws):policy/[!-~]+$"))]
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@:/-]+$")
+    )]
     pub permissions_boundary_arn: Option<String>,
     /// ARN of the customer managed KMS key, in `spec.region`, that encrypts table, queues, topic, bucket, logs and
     /// managed cache. The key policy must allow `sns.amazonaws.com` and `logs.<region>.amazonaws.com` to use it.
@@ -58,7 +61,10 @@ pub struct AwsSpec {
     /// cache, so with a managed cache a later change fails and is rolled back. With `cache.external` it is updated in
     /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[!-~]+$"))]
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9_+=,.@:/-]+$")
+    )]
     pub kms_key_arn: Option<String>,
 }
 

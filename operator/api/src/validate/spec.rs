@@ -357,6 +357,10 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
         found.say("spec.cache.external.url", "must not contain a user name or password; use spec.cache.authSecretRef");
     } else if !text::is_origin(&external.url, &["redis", "rediss"]) {
         found.say("spec.cache.external.url", "must be redis://host:port or rediss://host:port, without a path");
+    } else if spec.auth_secret_ref.is_some() && !external.url.starts_with("rediss://") {
+        let why =
+            "must be rediss:// (TLS) with authSecretRef: without TLS the AUTH token crosses the network unencrypted";
+        found.say("spec.cache.external.url", why);
     }
     let default = CacheSpec::default();
     for (name, set) in [
@@ -450,9 +454,8 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
         ("city", city),
     ];
     for (name, value) in names {
-        let visible = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic());
-        let allowed = "visible ASCII characters without spaces";
-        found.at(&format!("{PATH}.claims.{name}")).require(visible, value, allowed);
+        let allowed = "visible ASCII characters without spaces and braces";
+        found.at(&format!("{PATH}.claims.{name}")).require(text::is_claim(value), value, allowed);
     }
     let scopes = [user, driver, payments, operations];
     if scopes.iter().collect::<BTreeSet<_>>().len() < scopes.len() {
@@ -463,8 +466,8 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
 fn issuer_of(path: &str, issuer: &str, audiences: &[String], found: &mut Findings) {
     let allowed = "an https:// address without a query";
     found.at(&format!("{path}.issuer")).require(text::is_issuer(issuer), issuer, allowed);
-    let audience = |text: &str| !text.trim().is_empty();
-    found.at(&format!("{path}.audiences")).each(audiences, audience, "a non-empty value of the claim aud");
+    let audience = "a value of the claim aud: visible ASCII characters without braces, spaces only inside";
+    found.at(&format!("{path}.audiences")).each(audiences, text::is_audience, audience);
 }
 
 fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
