@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::options::Global;
-use crate::commands::output::{CommandError, Exit};
+use crate::commands::output::{CommandError, Exit, report};
 use crate::commands::{apply, crd, destroy, export, local, plan, run, status, template};
+use crate::sanitize::terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -86,11 +87,11 @@ impl Command {
         match result {
             Ok(exit) => exit,
             Err(CommandError::Refused(refused)) => {
-                eprintln!("{refused}");
+                eprintln!("{}", terminal(&refused.to_string()));
                 Exit::Usage
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                report(&error.to_string());
                 Exit::Failed
             }
         }

@@ -40,7 +40,7 @@ pub async fn run(args: PlanArgs, global: &Global) -> Result<Exit, CommandError> 
     let systems = load_manifests(&args.manifests)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
     let settings = Settings { secrets: load_secrets(&args.secrets.secrets)?, adoption, ..Settings::default() };
-    let mut results = Results::new(args.output, systems.len());
+    let mut results = Results::new(args.output, systems.len()).from_endpoint(global);
     for system in &systems {
         let ports = connect(system, global).await;
         let exit = match preview(system, &ports, &settings).await {

@@ -16,6 +16,7 @@ use crate::engine::destroy::DestroyReport;
 use crate::engine::plan::{Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
+use crate::sanitize::{printable, terminal};
 
 /// A plan as a YAML or JSON document.
 #[derive(Serialize)]
@@ -155,11 +156,12 @@ fn approval_hint(plan: &Plan) -> String {
 
 /// One progress event as a line.
 pub fn event(event: &Event, colour: bool) -> String {
+    // Colours are added afterwards: texts of AWS and of users steer no terminal.
     match event {
-        Event::Step(text) | Event::Rollback(text) => format!("==> {text}"),
-        Event::ResourcesSkipped(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
-        Event::Note(text) => format!("    {text}"),
-        Event::Changes(list) => changes(list).trim_end().to_owned(),
+        Event::Step(text) | Event::Rollback(text) => terminal(&format!("==> {text}")),
+        Event::ResourcesSkipped(operation, ids) => terminal(&format!("    skipped in {operation}: {}", ids.join(", "))),
+        Event::Note(text) => terminal(&format!("    {text}")),
+        Event::Changes(list) => terminal(changes(list).trim_end()),
         Event::Stack(stack) => stack_event(stack, colour),
     }
 }
@@ -170,12 +172,12 @@ const STATUS_WIDTH: usize = 18;
 const TYPE_WIDTH: usize = 34;
 
 fn stack_event(event: &StackEvent, colour: bool) -> String {
-    let padded = format!("{:<STATUS_WIDTH$}", event.status);
+    let padded = format!("{:<STATUS_WIDTH$}", printable(&event.status));
     let status = if colour { painted(&event.status, &padded) } else { padded };
     let at = event.at.strftime("%H:%M:%S");
     let reason = event.reason.as_deref().map(|reason| format!("  {reason}")).unwrap_or_default();
-    let line = format!("    {at}  {status}  {:<TYPE_WIDTH$}  {}{reason}", event.resource_type, event.logical_id);
-    line.trim_end().to_owned()
+    let rest = printable(&format!("  {:<TYPE_WIDTH$}  {}{reason}", event.resource_type, event.logical_id));
+    format!("    {at}  {status}{rest}").trim_end().to_owned()
 }
 
 fn painted(status: &str, text: &str) -> String {

@@ -146,3 +146,29 @@ fn events_are_aligned_and_coloured_only_on_request() {
     );
     assert!(event(&failed, true).contains("\x1b[31mCREATE_FAILED"));
 }
+
+#[test]
+fn texts_of_others_steer_no_terminal() {
+    let steering = "\u{1b}]0;title\u{7}\u{202e}";
+    let stack = Event::Stack(StackEvent {
+        id: "1".to_owned(),
+        at: "2024-05-02T03:04:05Z".parse().expect("a time"),
+        logical_id: format!("Queue{steering}"),
+        physical_id: None,
+        resource_type: format!("AWS::SQS::Queue{steering}"),
+        status: format!("CREATE_FAILED{steering}"),
+        reason: Some(format!("line\nbreak{steering}")),
+    });
+    let changed = change(ChangeKind::Change, &format!("Queue{steering}"), "AWS::SQS::Queue", &["a\u{9b}2J"]);
+    for event in [
+        stack,
+        Event::Step(format!("step {steering}")),
+        Event::Note(format!("note {steering}")),
+        Event::Rollback(format!("rollback {steering}")),
+        Event::ResourcesSkipped("rollback".to_owned(), vec![format!("id {steering}")]),
+        Event::Changes(vec![changed]),
+    ] {
+        let text = super::event(&event, false);
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+    }
+}
