@@ -25,7 +25,9 @@ pub enum PortErrorKind {
     Throttled,
     /// A quota of the account is reached.
     Quota,
-    /// Credentials are missing, expired or insufficient.
+    /// No credentials could be loaded, so no call was made.
+    CredentialsMissing,
+    /// Credentials are rejected, expired or insufficient.
     Denied,
     /// The request is invalid; a retry does not help.
     Invalid,
@@ -39,7 +41,12 @@ impl PortErrorKind {
     /// Whether a retry of the same call may succeed.
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Throttled | Self::Quota | Self::Denied | Self::Conflict | Self::Unavailable => true,
+            Self::Throttled
+            | Self::Quota
+            | Self::CredentialsMissing
+            | Self::Denied
+            | Self::Conflict
+            | Self::Unavailable => true,
             Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
         }
     }

@@ -16,11 +16,12 @@ use crate::engine::status::NOT_PUBLISHED;
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that are published as a warning although the operator retries.
-const FAILURES: [Reason; 9] = [
+const FAILURES: [Reason; 10] = [
     Reason::SecretMissing,
     Reason::AwsRefused,
     Reason::AwsThrottled,
     Reason::AwsAccessDenied,
+    Reason::CredentialsMissing,
     Reason::AwsQuotaExceeded,
     Reason::AwsUnavailable,
     Reason::KubernetesUnavailable,

@@ -81,6 +81,10 @@ pub fn with_workers(
     status
 }
 
+/// Reasons that concern the credentials.
+const CREDENTIALS_REASONS: [Reason; 4] =
+    [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::CredentialsMissing, Reason::AwsAccessDenied];
+
 /// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it
 /// describes.
 pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message: &str) -> DispatchSystemStatus {
@@ -88,7 +92,7 @@ pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message
     status.observed_generation = frame.generation;
     status.failures_in_a_row = None;
     set_phase(&mut status, frame, (phase, reason, message));
-    if [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied].contains(&reason) {
+    if CREDENTIALS_REASONS.contains(&reason) {
         put(
             &mut status,
             frame.write((ConditionType::CredentialsValid, ConditionStatus::False, reason, message.to_owned())),
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn rejected_credentials_show_in_their_condition() {
         let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
-        for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
+        for reason in CREDENTIALS_REASONS {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
             let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
             let condition = condition.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));

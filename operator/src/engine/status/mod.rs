@@ -97,6 +97,10 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
         (ConditionType::CredentialsValid, ConditionStatus::True, Reason::Accepted, identity(facts)),
         match (drift.is_empty(), corrected) {
             (false, _) => (ConditionType::Drifted, ConditionStatus::True, Reason::DriftDetected, drift.join("; ")),
+            (true, true) if completes_creation(facts) => {
+                let message = format!("no drift detected; set after the creation: {}", drift_corrected(facts.plan));
+                (ConditionType::Drifted, ConditionStatus::False, Reason::InSync, message)
+            }
             (true, true) => {
                 (ConditionType::Drifted, ConditionStatus::False, Reason::DriftCorrected, drift_corrected(facts.plan))
             }
@@ -368,6 +372,12 @@ fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
     format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
+}
+
+/// Whether the resources were never in use: what CloudFormation does not set at their creation is no drift.
+fn completes_creation(facts: &Facts<'_>) -> bool {
+    matches!(facts.plan.stack, StackStep::Create | StackStep::DeleteThenCreate)
+        || facts.previous.is_some_and(|previous| previous.outputs.is_none())
 }
 
 fn drift_corrected(plan: &Plan) -> String {

@@ -2,7 +2,6 @@
 //! policy allows, and only then removes the finalizer. It needs neither a Secret nor a valid spec, and ignores
 //! `suspend`.
 
-use crate::kubernetes::reconcile::queue_drain;
 use std::time::Duration;
 
 use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
@@ -15,6 +14,7 @@ use kube::api::DynamicObject;
 
 use crate::cloud::stack::stack_name;
 use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
+use crate::engine::error::EngineError;
 use crate::engine::outputs::ArnBase;
 use crate::engine::plan::Approval;
 use crate::engine::plan::skip_resources;
@@ -33,6 +33,7 @@ use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
 use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
 use crate::kubernetes::policy::retry::RetryState;
 use crate::kubernetes::policy::tenancy::{self, RoleAllowList};
+use crate::kubernetes::reconcile::queue_drain;
 
 /// Time from the deletion until the workers must have stopped: the time to drain the queues plus twice the Pods' grace
 /// period.
@@ -169,19 +170,13 @@ impl Cleanup<'_> {
                 Err(error.into())
             }
             Err(error) => {
-                let reason = match &error {
-                    DestroyError::Failed { .. } => Reason::DeleteFailed,
-                    DestroyError::SkipRefused(_) => Reason::SkipRefused,
-                    DestroyError::Prepare(_) => Reason::DeletePreparationFailed,
-                    DestroyError::Reconcile(crate::engine::error::EngineError::WrongAccount { .. }) => {
-                        Reason::WrongAccount
-                    }
-                    _ => Reason::AwsUnavailable,
-                };
-                let message =
-                    format!("{error}; the operator will retry the deletion, backing off to at most 5 minutes");
-                self.blocked(reason, &message).await?;
-                Err(error.into())
+                let error = ReconcileError::from(error);
+                let message = format!(
+                    "{error}; the operator will retry the deletion, backing off to at most 5 minutes. To delete the \
+                     object and leave its environment as it is, set spec.managementPolicy to Observe"
+                );
+                self.blocked(blocked_reason(&error), &message).await?;
+                Err(error)
             }
         }
     }
@@ -269,6 +264,17 @@ impl Cleanup<'_> {
         self.context.forget(self.key);
         self.context.metrics.deleted(timing::positive(self.since_deletion()));
         Ok(Outcome { result: ReconcileResult::Deleted, requeue_after: None })
+    }
+}
+
+/// Reason of a blocked deletion.
+fn blocked_reason(error: &ReconcileError) -> Reason {
+    match error {
+        ReconcileError::Destroy(DestroyError::Failed { .. }) => Reason::DeleteFailed,
+        ReconcileError::Destroy(DestroyError::SkipRefused(_)) => Reason::SkipRefused,
+        ReconcileError::Destroy(DestroyError::Prepare(_)) => Reason::DeletePreparationFailed,
+        ReconcileError::Destroy(DestroyError::Reconcile(EngineError::WrongAccount { .. })) => Reason::WrongAccount,
+        other => other.reason(),
     }
 }
 

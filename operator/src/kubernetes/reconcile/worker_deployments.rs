@@ -172,7 +172,7 @@ fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
 pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFinding {
     let mut serving = true;
     let mut failing = Vec::new();
-    let mut parts = Vec::new();
+    let (mut parts, mut refused) = (Vec::new(), None);
     for (role, _) in workers::roles(system) {
         let name = workers::role_name(system, role);
         let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str());
@@ -189,8 +189,15 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFindin
         serving &= current && updated >= wanted && count("replicas") == updated && available >= wanted;
         parts.push(format!("{} {available}/{wanted}", role.name));
         failing.extend(progress_failure(status).map(|message| format!("{}: {message}", role.name)));
+        // Kubernetes creates all Pods of a system alike, so the first refusal stands for the others.
+        if refused.is_none() {
+            refused = creation_failure(status).map(|message| format!("{}: {message}", role.name));
+        }
     }
-    let mut message = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    let found = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    // The cause comes first.
+    let mut message =
+        refused.map_or_else(|| found.clone(), |refused| format!("no Pod can be created: {refused}; {found}"));
     if !serving && crate::engine::worker_config::auth(&system.spec.api).is_none() {
         message.push_str("; no token issuer is set (spec.api.auth), so the roles that serve the API do not start");
     }
@@ -208,6 +215,13 @@ fn progress_failure(status: &Value) -> Option<String> {
     let progressing = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
     let failed = progressing["status"] == "False" && progressing["reason"] == "ProgressDeadlineExceeded";
     failed.then(|| progressing["message"].as_str().unwrap_or("the rollout makes no progress").to_owned())
+}
+
+/// Why the API server refuses Pods: a quota, a limit range, the Pod security standard, or another admission.
+fn creation_failure(status: &Value) -> Option<&str> {
+    let conditions = status["conditions"].as_array()?;
+    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure")?;
+    (failure["status"] == "True").then(|| failure["message"].as_str().unwrap_or("the API server refuses it"))
 }
 
 #[cfg(test)]
@@ -252,6 +266,22 @@ mod tests {
         let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
                    no token issuer is set (spec.api.auth), so the roles that serve the API do not start";
         assert_eq!(found.message, why);
+    }
+
+    #[test]
+    fn pods_that_the_api_server_refuses_are_reported_with_its_words_first() {
+        let mut refused = deployments(2, 0);
+        let why = "pods \"seoul-save-dispatch-1\" is forbidden: exceeded quota: small, requested: pods=1";
+        for deployment in &mut refused {
+            deployment["status"]["conditions"] =
+                json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why }]);
+        }
+        let found = finding(&system(), &refused);
+        assert_eq!(found.state, WorkersState::RollingOut);
+        let expected = format!("no Pod can be created: save-dispatch: {why}; save-dispatch 0/2, ");
+        assert!(found.message.starts_with(&expected), "{}", found.message);
+        refused[0]["status"]["conditions"][0]["status"] = json!("False");
+        assert!(finding(&system(), &refused).message.starts_with("no Pod can be created: dispatch-algorithm: "));
     }
 
     #[test]
