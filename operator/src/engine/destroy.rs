@@ -16,7 +16,7 @@ use crate::engine::error::EngineError;
 use crate::engine::former_names::find_names;
 use crate::engine::observe;
 use crate::engine::outcome::Verdict;
-use crate::engine::outputs::ArnBase;
+use crate::engine::arn::ArnBase;
 use crate::engine::plan::ownership::{Adoption, Owner, Ownership, SYSTEM_TAG, UID_TAG};
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::table_names::TableNames;

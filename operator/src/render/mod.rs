@@ -13,9 +13,10 @@ use serde::Serialize;
 use crate::cloud::stack::{StackEvent, StackResource};
 use crate::cloud::{ChangeCounts, ChangeKind, Replacement, ResourceChange};
 use crate::engine::destroy::DestroyReport;
-use crate::engine::plan::{Plan, StackStep};
+use crate::engine::plan::{Blockage, Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
+use crate::sanitize::shown;
 
 /// A plan as a YAML or JSON document.
 #[derive(Serialize)]
@@ -23,11 +24,23 @@ use crate::engine::reconcile::ReconcileReport;
 pub struct PlanDocument<'a> {
     system: String,
     id: &'a str,
+    /// `inSync`, `changes` or `blocked`.
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<BlockageDocument<'a>>,
     changes_pending: bool,
     needs_approval: bool,
     stack: String,
     resources: Vec<ChangeDocument<'a>>,
     steps: Vec<String>,
+    /// What was checked of the stack's resources.
+    checked: String,
+}
+
+#[derive(Serialize)]
+struct BlockageDocument<'a> {
+    reason: &'static str,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -64,21 +77,36 @@ impl<'a> PlanDocument<'a> {
         Self {
             system: full_name(system),
             id: &plan.id,
+            verdict: match &plan.blockage {
+                Some(_) => "blocked",
+                None if plan.is_empty() => "inSync",
+                None => "changes",
+            },
+            blocked: plan
+                .blockage
+                .as_ref()
+                .map(|blockage| BlockageDocument { reason: blockage.reason.as_str(), message: &blockage.message }),
             changes_pending: !plan.is_empty(),
             needs_approval: plan.needs_approval(system.spec.approval_policy),
             stack: stack_step(&plan.stack),
             resources: resources.collect(),
             steps: plan.parts.iter().map(ToString::to_string).collect(),
+            checked: plan.existence.to_string(),
         }
     }
 }
 
 pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     let name = full_name(system);
+    let blocked = plan.blockage.as_ref().map(|Blockage { reason, message }| {
+        format!("{name}: blocked ({reason}), an apply does not reach the manifest: {}\n", shown(message))
+    });
     if plan.is_empty() {
-        return format!("{name}: no changes, the environment matches the manifest\n");
+        let unchanged = || format!("{name}: no changes: the stack has the manifest's template; {}\n", plan.existence);
+        return blocked.unwrap_or_else(unchanged);
     }
-    let mut text = format!("{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
+    let mut text = blocked.unwrap_or_default();
+    let _ = write!(text, "{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
     text.push_str(&changes(&plan.changes));
     for step in &plan.parts {
         let _ = writeln!(text, "  !   {step}");

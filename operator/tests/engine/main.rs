@@ -3,6 +3,7 @@
 
 mod data;
 mod drift;
+mod existence;
 mod indexes;
 mod names;
 mod ownership;
@@ -28,7 +29,8 @@ use dispatch_operator::engine::error::EngineError;
 use dispatch_operator::engine::export;
 use dispatch_operator::engine::plan::{Approval, StackStep};
 use dispatch_operator::engine::progress::{Event, Silent};
-use dispatch_operator::engine::reconcile::{ReconcileReport, inspect, preview, reconcile};
+use dispatch_operator::engine::preview::preview;
+use dispatch_operator::engine::reconcile::{ReconcileReport, inspect, reconcile};
 use dispatch_operator::engine::settings::{DriftDetection, RetryPolicy, Settings};
 use dispatch_operator::engine::status::is_true;
 use dispatch_operator::testing::{Fate, World, fcm_key, system};
@@ -52,6 +54,10 @@ async fn living() -> (World, ValidatedSystem) {
 
 fn reason(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.reason.clone()).unwrap_or_default()
+}
+
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
+    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
 fn longer(system: &ValidatedSystem) -> ValidatedSystem {

@@ -10,10 +10,6 @@ fn dry() -> Settings {
     Settings { mode: Mode::DryRun, ..Settings::default() }
 }
 
-fn message(done: &ReconcileReport, kind: ConditionType) -> String {
-    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_shows_the_plan_and_applies_nothing() {
     let (world, system) = living().await;

@@ -12,7 +12,7 @@ use aws_sdk_cloudformation::primitives::DateTime;
 use aws_sdk_cloudformation::types::{
     Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, EventFilter, ExecutionStatus, OnStackFailure,
     OperationEvent, Parameter, Replacement as SdkReplacement, RequiresRecreation, ResourceAttribute,
-    ResourceChange as SdkChange, StackEvent as SdkEvent, Tag,
+    ResourceChange as SdkChange, StackEvent as SdkEvent, StackResourceDriftStatus, Tag,
 };
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -21,7 +21,7 @@ use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, Rollback,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, ResourceState, Rollback,
     StackDescription, StackEvent, StackResource, StackState,
 };
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
@@ -225,6 +225,17 @@ impl StackProvider for CloudFormation {
             }
         }
         Ok(resources)
+    }
+
+    async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError> {
+        let call = self.client.detect_stack_resource_drift().stack_name(stack).logical_resource_id(logical_id);
+        let answer = call.send().await.map_err(|error| port_error("look for a resource of the stack", error))?;
+        let drift = answer.stack_resource_drift();
+        Ok(match drift.and_then(|drift| drift.stack_resource_drift_status()) {
+            Some(StackResourceDriftStatus::Deleted) => ResourceState::Deleted,
+            Some(StackResourceDriftStatus::InSync | StackResourceDriftStatus::Modified) => ResourceState::Exists,
+            _ => ResourceState::Unknown,
+        })
     }
 }
 

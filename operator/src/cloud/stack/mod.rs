@@ -261,6 +261,17 @@ pub struct StackResource {
     pub reason: Option<String>,
 }
 
+/// Whether a resource exists, as far as CloudFormation knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceState {
+    /// It exists, with the properties of the template or with others.
+    Exists,
+    /// It was deleted outside CloudFormation.
+    Deleted,
+    /// CloudFormation could not tell.
+    Unknown,
+}
+
 /// The two rollbacks of a failed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rollback<'a> {

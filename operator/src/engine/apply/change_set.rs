@@ -6,8 +6,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{PortError, PortErrorKind, Ports};
-use crate::cloud::stack::{ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription};
+use crate::cloud::stack::{
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription, StackState,
+};
 use crate::engine::comparison::Comparison;
+use crate::engine::outcome::Verdict;
 use crate::engine::plan::digests::{IMPORTED, RECORD, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::indexes::IndexSteps;
@@ -85,6 +88,20 @@ pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str
             Vec::new()
         }
     }
+}
+
+/// The verdict on a change set that CloudFormation could not compute. Its validation errors are read, so it must still
+/// exist.
+pub(crate) async fn failed_change_set(
+    ports: &Ports,
+    request: &ChangeSetRequest,
+    found: Option<&StackDescription>,
+    reason: &str,
+) -> Verdict {
+    let refusals = refusals(ports, &request.stack, Some(&request.name)).await;
+    let state = found.map_or(StackState::ReviewInProgress, |stack| stack.state.clone());
+    let cause = if refusals.is_empty() { format!("the change set failed: {reason}") } else { refusals.join("; ") };
+    Verdict::Failed { state, cause }
 }
 
 /// The change set that creates the stack and imports the data that an earlier one retained.

@@ -2,9 +2,13 @@
 
 pub mod digests;
 mod direct_resources;
+mod direct_steps;
+pub mod existence;
 pub mod exports;
 pub mod indexes;
+mod missing;
 pub mod ownership;
+pub mod recreation;
 mod retained;
 pub mod skip_resources;
 pub mod table_names;
@@ -13,12 +17,16 @@ pub mod workers;
 
 use sha2::{Digest, Sha256};
 
+use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
 use crate::cloud::{ChangeCounts, ChangeKind, ResourceChange};
 
-pub use direct_resources::{Credential, DirectFinding, DirectResources, DirectStep, QueueLook, direct_steps};
+use existence::Existence;
+
+pub use direct_resources::{DirectFinding, DirectResources, DirectStep, QueueLook};
+pub use direct_steps::{Credential, direct_steps, only_reported};
 pub use retained::{ImportRefusal, RetainedData, importable};
 
 /// Hexadecimal digits of a plan id: enough to distinguish plans, few enough to type.
@@ -102,6 +110,15 @@ pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -
     }
 }
 
+/// What prevents a system from reaching its spec until a person acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blockage {
+    /// Reason of the conditions.
+    pub reason: Reason,
+    /// What blocks the system and what to do.
+    pub message: String,
+}
+
 /// The stack operation, its resource changes, and the steps for direct resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -113,6 +130,10 @@ pub struct Plan {
     pub changes: Vec<ResourceChange>,
     /// Steps for the direct resources.
     pub parts: Vec<DirectStep>,
+    /// What prevents the plan from leading to the spec.
+    pub blockage: Option<Blockage>,
+    /// What was checked of the resources of the stack.
+    pub existence: Existence,
 }
 
 impl Plan {
@@ -127,10 +148,10 @@ impl Plan {
             digest.update(format!("{:?} {} {}\n", change.kind, change.logical_id, change.resource_type));
         }
         let id = hex(&digest.finalize()).chars().take(PLAN_ID_DIGITS).collect();
-        Self { id, stack, changes, parts }
+        Self { id, stack, changes, parts, blockage: None, existence: Existence::default() }
     }
 
-    /// Whether the plan changes nothing.
+    /// Whether the plan changes nothing. It may be blocked nevertheless.
     pub fn is_empty(&self) -> bool {
         self.stack == StackStep::UpToDate && self.parts.is_empty()
     }

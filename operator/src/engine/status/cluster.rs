@@ -119,7 +119,9 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
     let (Some(before), Some(index)) = (before.filter(|c| c.status != ConditionStatus::True), found(&status)) else {
         return status;
     };
-    if let Some(now) = status.conditions.get_mut(index).filter(|now| now.reason == Reason::InSync) {
+    let unchecked = [Reason::NotChecked, Reason::StackNotReady];
+    let is_unchecked = |now: &&mut Condition| unchecked.iter().any(|reason| now.reason == *reason);
+    if let Some(now) = status.conditions.get_mut(index).filter(is_unchecked) {
         now.clone_from(before);
         now.observed_generation = Some(frame.generation);
     }

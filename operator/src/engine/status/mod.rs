@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::outcome::Verdict;
 use crate::engine::plan::indexes::IndexSteps;
-use crate::engine::plan::{Approval, DirectFinding, DirectResources, DirectStep, Plan, StackStep};
+use crate::engine::plan::{Approval, Blockage, DirectFinding, DirectResources, DirectStep, Plan, StackStep};
 use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
@@ -100,9 +100,7 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
             (true, true) => {
                 (ConditionType::Drifted, ConditionStatus::False, Reason::DriftCorrected, drift_corrected(facts.plan))
             }
-            (true, false) => {
-                (ConditionType::Drifted, ConditionStatus::False, Reason::InSync, "no drift detected".to_owned())
-            }
+            (true, false) => no_drift(facts),
         },
         pending(facts),
         if facts.system.spec.suspend {
@@ -198,20 +196,18 @@ fn waits(reason: Reason) -> bool {
 fn finding(facts: &Facts<'_>) -> Summary {
     let say = |phase, reason, message: String| Summary { phase, reason, message };
     let stack = &facts.system.names.stack;
+    let suspend = facts.system.spec.suspend;
+    if let Some(Blockage { reason, message }) = Blockage::find(stack, facts.verdict, &facts.finding.gone) {
+        match reason {
+            Reason::UnknownStackState => return say(SystemPhase::Reconciling, reason, message),
+            // A suspended system is not expected to serve.
+            Reason::ResourceGone if suspend => {}
+            _ => return say(SystemPhase::Stalled, reason, message),
+        }
+    }
     match facts.verdict {
-        Verdict::Stalled(state) => say(SystemPhase::Stalled, stalled_reason(state), stalled_message(stack, state)),
-        Verdict::Failed { state, cause } => say(SystemPhase::Stalled, failed_reason(state), cause.clone()),
-        Verdict::Refused { reason, message } => say(SystemPhase::Stalled, *reason, message.clone()),
         Verdict::Blocked => say(SystemPhase::Stalled, Reason::ApprovalRequired, approval_message(facts)),
         Verdict::Planned => say(SystemPhase::Reconciling, Reason::DryRun, dry_run_message(facts)),
-        Verdict::Skipped(state) => say(
-            SystemPhase::Reconciling,
-            Reason::UnknownStackState,
-            format!(
-                "stack {stack} is in {}, a state that this version does not know; nothing is done until it changes",
-                state.name()
-            ),
-        ),
         Verdict::Comparing => say(
             SystemPhase::Reconciling,
             Reason::ComputingChanges,
@@ -232,7 +228,7 @@ fn finding(facts: &Facts<'_>) -> Summary {
         Verdict::StillRunning(state) => {
             say(SystemPhase::Reconciling, Reason::StackBusy, format!("stack {stack} is in {}", state.name()))
         }
-        _ if facts.system.spec.suspend => {
+        _ if suspend => {
             let message =
                 format!("suspended: stack {stack} is not changed and workers are stopped until spec.suspend is false");
             say(SystemPhase::Reconciling, Reason::Suspended, message)
@@ -245,9 +241,6 @@ fn finding(facts: &Facts<'_>) -> Summary {
             let message = format!("stack {stack} differs from the spec; {}", next_apply(facts, "updates it"));
             say(SystemPhase::Reconciling, Reason::ChangesPending, message)
         }
-        Verdict::Settled if !facts.finding.gone.is_empty() => {
-            say(SystemPhase::Stalled, Reason::ResourceGone, facts.finding.gone.join("; "))
-        }
         Verdict::Settled if !facts.finding.problems.is_empty() => {
             say(SystemPhase::Reconciling, Reason::DirectResourcesNotReady, facts.finding.problems.join("; "))
         }
@@ -256,7 +249,7 @@ fn finding(facts: &Facts<'_>) -> Summary {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned()),
+        _ => say(SystemPhase::Ready, Reason::InSync, in_sync(facts)),
     }
 }
 
@@ -268,38 +261,32 @@ fn next_apply(facts: &Facts<'_>, verb: &str) -> String {
     }
 }
 
-fn stalled_reason(state: &StackState) -> Reason {
-    match state {
-        StackState::DeleteFailed => Reason::DeleteFailed,
-        StackState::RollbackComplete => Reason::CreateFailed,
-        StackState::UpdateRollbackComplete => Reason::UpdateRolledBack,
-        StackState::UpdateRollbackFailed => Reason::UpdateRollbackFailed,
-        _ => Reason::StackStalled,
-    }
+/// What every run inspects, so that the message is the same in all of them.
+fn in_sync(facts: &Facts<'_>) -> String {
+    let exist = if facts.system.spec.cache.external.is_some() { "the table exists" } else { "table and cache exist" };
+    format!("stack {} has the template of the spec; {exist}", facts.system.names.stack)
 }
 
-fn failed_reason(state: &StackState) -> Reason {
-    match state {
-        StackState::RollbackComplete | StackState::RollbackFailed | StackState::CreateFailed => Reason::CreateFailed,
-        StackState::ReviewInProgress => Reason::ChangeSetFailed,
-        StackState::UpdateRollbackFailed => Reason::UpdateRollbackFailed,
-        StackState::DeleteFailed => Reason::DeleteFailed,
-        _ => Reason::UpdateRolledBack,
+/// What drift detection covered. Without one there is nothing to say about drift.
+fn no_drift(facts: &Facts<'_>) -> (ConditionType, ConditionStatus, Reason, String) {
+    let kind = ConditionType::Drifted;
+    let parts = facts.parts;
+    if !facts.stack.is_some_and(|stack| stack.state.serves()) {
+        let message = "drift is detected once the stack is complete".to_owned();
+        return (kind, ConditionStatus::Unknown, Reason::StackNotReady, message);
     }
-}
-
-fn stalled_message(stack: &str, state: &StackState) -> String {
-    let action = match state {
-        StackState::DeleteFailed => "find the resource that cannot be deleted in the stack's events, then delete again",
-        StackState::RollbackFailed => {
-            "delete the stack, retaining the resources that cannot be deleted, then apply again"
-        }
-        StackState::RollbackComplete | StackState::UpdateRollbackComplete => {
-            "change the spec; the same input failed before"
-        }
-        _ => "see the stack's events and bring it to a stable state",
-    };
-    format!("stack {stack} is in {}; action required: {action}", state.name())
+    if !parts.drift_checked {
+        let message = match facts.system.spec.drift_interval_seconds {
+            0 => "drift is not checked, because spec.driftIntervalSeconds is 0".to_owned(),
+            _ => "drift was not checked yet".to_owned(),
+        };
+        return (kind, ConditionStatus::Unknown, Reason::NotChecked, message);
+    }
+    let message = format!("no drift in the settings of table and queues and in the stack's tags; {}", parts.existence);
+    if parts.existence.is_denied() {
+        return (kind, ConditionStatus::Unknown, Reason::AwsAccessDenied, message);
+    }
+    (kind, ConditionStatus::False, Reason::InSync, message)
 }
 
 fn stack_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
@@ -324,7 +311,7 @@ fn parts_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
     }
     let wrong: Vec<&str> = facts.finding.gone.iter().chain(&facts.finding.problems).map(String::as_str).collect();
     if wrong.is_empty() {
-        let message = "resources managed outside CloudFormation match the spec";
+        let message = "the table exists, and cache and platform application are as the spec says";
         (ConditionStatus::True, Reason::InSync, message.to_owned())
     } else {
         (ConditionStatus::False, Reason::DirectResourcesNotReady, wrong.join("; "))
