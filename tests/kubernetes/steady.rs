@@ -81,7 +81,7 @@ async fn checks_whether_resources_exist_are_bounded_and_write_nothing() -> anyho
     let operator = stage.operator(&["--resync-seconds=1"]).await?;
     stage.namespace("checked")?;
     let manifest = std::fs::read_to_string(file("examples/seoul.yaml"))?;
-    stage.apply("checked", &manifest.replacen("spec:\n", "spec:\n  driftIntervalSeconds: 1\n", 1))?;
+    stage.apply("checked", &manifest.replace("driftIntervalSeconds: 600", "driftIntervalSeconds: 1"))?;
     stage.until_ready(("checked", "seoul")).await?;
     stage.until_event(("checked", "seoul"), "Ready").await?;
     let checks = |calls: &[dispatch_tests::recorder::Recorded]| {
