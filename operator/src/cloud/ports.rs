@@ -179,6 +179,8 @@ pub trait StackProvider: Send + Sync {
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError>;
     /// State and changes of a change set.
     async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError>;
+    /// The template that was last applied.
+    async fn template(&self, stack: &str) -> Result<serde_json::Value, PortError>;
     /// Starts the execution of a change set. Idempotent by `token`.
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError>;
     /// A stack's change sets.

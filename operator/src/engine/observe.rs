@@ -11,9 +11,9 @@ use dispatch_api::validate::ValidatedSystem;
 
 use crate::cloud::ports::{PortError, Ports};
 use crate::cloud::stack::StackDescription;
+use crate::engine::arn::ArnBase;
 use crate::engine::error::EngineError;
 use crate::engine::inspection::Inspection;
-use crate::engine::arn::ArnBase;
 use crate::engine::plan::template::{self, bucket_name, outputs as key};
 use crate::engine::plan::{DirectResources, QueueLook, RetainedData};
 use crate::engine::settings::DriftDetection;

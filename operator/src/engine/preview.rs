@@ -130,13 +130,14 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
     let set = set?;
     match (set.state, failure) {
         (_, Some(verdict)) => Ok(Outlook { step, verdict, changes: Vec::new() }),
-        (ChangeSetState::Pending, _) => {
-            Err(EngineError::ChangeSet("the change set was not ready in time".to_owned()))
-        }
+        (ChangeSetState::Pending, _) => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
         _ if set.changes.is_empty() => {
             Ok(Outlook { step: StackStep::UpToDate, verdict: Verdict::Settled, changes: Vec::new() })
         }
-        _ => Ok(Outlook { step, verdict: Verdict::Untouched, changes: set.changes }),
+        _ => {
+            let changes = apply::with_values(ports, &request, set.changes).await;
+            Ok(Outlook { step, verdict: Verdict::Untouched, changes })
+        }
     }
 }
 
@@ -162,11 +163,9 @@ pub(crate) async fn dry_run(
     let set = apply::compute(ports, &request, settings.wait_policy).await?;
     let planned = match set.state {
         ChangeSetState::Pending => return Ok((Verdict::Comparing, Vec::new())),
-        ChangeSetState::Failed(reason) => {
-            (apply::failed_change_set(ports, &request, found, &reason).await, Vec::new())
-        }
+        ChangeSetState::Failed(reason) => (apply::failed_change_set(ports, &request, found, &reason).await, Vec::new()),
         ChangeSetState::Empty => (Verdict::Settled, Vec::new()),
-        ChangeSetState::Ready => (Verdict::Planned, set.changes),
+        ChangeSetState::Ready => (Verdict::Planned, apply::with_values(ports, &request, set.changes).await),
     };
     ports.stacks.discard(&request.stack, &request.name).await?;
     Ok(planned)

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::cloud::stack::{StackEvent, StackResource};
-use crate::cloud::{ChangeCounts, ChangeKind, Replacement, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
 use crate::engine::destroy::DestroyReport;
 use crate::engine::plan::{Blockage, Plan, StackStep};
 use crate::engine::progress::Event;
@@ -54,24 +54,34 @@ struct ChangeDocument<'a> {
     properties: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     forced_by: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<ValueDocument<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     endangers_data: bool,
+}
+
+#[derive(Serialize)]
+struct ValueDocument<'a> {
+    path: &'a str,
+    /// `null` if there was no value.
+    before: &'a Option<String>,
+    /// `null` if there is no value.
+    after: &'a Option<String>,
 }
 
 impl<'a> PlanDocument<'a> {
     pub fn new(system: &ValidatedSystem, plan: &'a Plan) -> Self {
         let resources = plan.changes.iter().map(|change| ChangeDocument {
-            action: match (change.kind, change.replacement) {
-                (ChangeKind::Add, _) => "add",
-                (ChangeKind::Change, _) => "change",
-                (ChangeKind::Replace, Replacement::Possible) => "mayReplace",
-                (ChangeKind::Replace, _) => "replace",
-                (ChangeKind::Remove, _) => "remove",
-            },
+            action: if change.may_replace() { "mayReplace" } else { change.kind.name() },
             logical_id: &change.logical_id,
             resource_type: &change.resource_type,
             properties: &change.properties,
             forced_by: &change.forcing,
+            values: change
+                .values
+                .iter()
+                .map(|PropertyValue { path, before, after }| ValueDocument { path, before, after })
+                .collect(),
             endangers_data: change.endangers_data(),
         });
         Self {
@@ -128,31 +138,62 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     text
 }
 
-/// Changed resources in aligned columns: sign, type, logical id, differing properties.
+/// Changed resources in aligned columns: sign, type, logical id, differing properties; below each, the values that
+/// change. What endangers data comes first, and alarms that change in the same way share a line.
 pub fn changes(changes: &[ResourceChange]) -> String {
-    let type_width = changes.iter().map(|change| change.resource_type.len()).max().unwrap_or(0);
-    let id_width = changes.iter().map(|change| change.logical_id.len()).max().unwrap_or(0);
-    changes.iter().fold(String::new(), |mut text, change| {
-        let sign = match (change.kind, change.replacement) {
-            (ChangeKind::Add, _) => "+",
-            (ChangeKind::Change, _) => "~",
-            (ChangeKind::Replace, Replacement::Possible) => "~/+",
-            (ChangeKind::Replace, _) => "-/+",
-            (ChangeKind::Remove, _) => "-",
-        };
-        let (resource_type, id) = (&change.resource_type, &change.logical_id);
+    let mut sorted: Vec<&ResourceChange> = changes.iter().collect();
+    sorted.sort_by_key(|change| (!change.endangers_data(), &change.resource_type, sign(change), &change.logical_id));
+    let mut rows: Vec<(&ResourceChange, usize)> = Vec::new();
+    for change in sorted {
+        match rows.last_mut() {
+            Some((first, count)) if is_alike(first, change) => *count += 1,
+            _ => rows.push((change, 1)),
+        }
+    }
+    let name = |(change, count): &(&ResourceChange, usize)| match count {
+        1 => change.logical_id.clone(),
+        count => format!("{count} alarms"),
+    };
+    let type_width = rows.iter().map(|(change, _)| change.resource_type.len()).max().unwrap_or(0);
+    let id_width = rows.iter().map(|row| name(row).len()).max().unwrap_or(0);
+    rows.iter().fold(String::new(), |mut text, row| {
+        let (change, id) = (row.0, name(row));
+        let (sign, resource_type) = (sign(change), &change.resource_type);
         let line = format!("  {sign:<3} {resource_type:<type_width$}  {id:<id_width$}  {}", what_differs(change));
         let _ = writeln!(text, "{}", line.trim_end());
+        for PropertyValue { path, before, after } in &change.values {
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
+            let _ = writeln!(text, "        {path}: {} -> {}", shown(before), shown(after));
+        }
         text
     })
+}
+
+fn sign(change: &ResourceChange) -> &'static str {
+    match change.kind {
+        ChangeKind::Add => "+",
+        ChangeKind::Change => "~",
+        ChangeKind::Replace if change.may_replace() => "~/+",
+        ChangeKind::Replace => "-/+",
+        ChangeKind::Remove => "-",
+    }
+}
+
+/// Whether two alarms change in the same way.
+fn is_alike(one: &ResourceChange, other: &ResourceChange) -> bool {
+    let of = |change: &ResourceChange| {
+        let ResourceChange { kind, replacement, properties, forcing, values, .. } = change.clone();
+        (kind, replacement, properties, forcing, values)
+    };
+    one.resource_type == "AWS::CloudWatch::Alarm" && other.resource_type == one.resource_type && of(one) == of(other)
 }
 
 fn what_differs(change: &ResourceChange) -> String {
     let forced =
         if change.forcing.is_empty() { "something it depends on".to_owned() } else { change.forcing.join(", ") };
-    let mut text = match (change.kind, change.replacement) {
-        (ChangeKind::Replace, Replacement::Possible) => format!("may be replaced because of {forced}"),
-        (ChangeKind::Replace, _) => format!("replaced because of {forced}"),
+    let mut text = match change.kind {
+        ChangeKind::Replace if change.may_replace() => format!("may be replaced because of {forced}"),
+        ChangeKind::Replace => format!("replaced because of {forced}"),
         _ => change.properties.join(", "),
     };
     if change.endangers_data() {

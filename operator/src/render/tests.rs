@@ -5,6 +5,7 @@ use dispatch_api::dispatch_system::ApprovalPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
+use crate::cloud::Replacement;
 use crate::cloud::ports::QueueSettings;
 use crate::engine::plan::DirectStep;
 use crate::testing::system;
@@ -28,9 +29,22 @@ fn every_kind() -> Plan {
         forcing: vec!["Dimensions".to_owned()],
         ..change(ChangeKind::Replace, "OffersQueueAgeAlarm", "AWS::CloudWatch::Alarm", &["Dimensions"])
     };
+    let value = |path: &str, before: Option<&str>, after: Option<&str>| PropertyValue {
+        path: path.to_owned(),
+        before: before.map(str::to_owned),
+        after: after.map(str::to_owned),
+    };
+    let retention = ResourceChange {
+        values: vec![value("MessageRetentionPeriod", Some("345600"), Some("600000")), value("Tags", None, Some("[]"))],
+        ..change(ChangeKind::Change, "OffersQueue", "AWS::SQS::Queue", &["MessageRetentionPeriod", "Tags"])
+    };
+    let alarm = |id| change(ChangeKind::Change, id, "AWS::CloudWatch::Alarm", &["AlarmActions"]);
     let changes = vec![
         change(ChangeKind::Add, "Api", "AWS::ApiGatewayV2::Api", &[]),
-        change(ChangeKind::Change, "OffersQueue", "AWS::SQS::Queue", &["MessageRetentionPeriod", "Tags"]),
+        retention,
+        alarm("TableReadAlarm"),
+        alarm("TableWriteAlarm"),
+        alarm("ResponsesQueueAgeAlarm"),
         maybe,
         replaced,
         change(ChangeKind::Remove, "ExportBucket", "AWS::S3::Bucket", &[]),

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::cloud::ports::{
-    CacheEndpoint, CacheGroup, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError, PortErrorKind,
-    Ports, PushPlatforms, PushStatus, QueueSettings, Recovery, TableCorrection, Tables,
+    CacheEndpoint, CacheGroup, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError,
+    PortErrorKind, Ports, PushPlatforms, PushStatus, QueueSettings, Recovery, TableCorrection, Tables,
 };
 use crate::cloud::stack::fake::FakeStacks;
 use crate::engine::plan::ownership::SYSTEM_TAG;

@@ -86,11 +86,9 @@ async fn what_cannot_be_created_again_is_named_and_blocks_apply_plan_and_status_
     type Delete = fn(&World);
     let deletions: [(&str, &str, Delete); 6] = [
         ("Table (AWS::DynamoDB::Table coactus-default-seoul)", "restore it from a backup", World::delete_table),
-        (
-            "LeaseTable (AWS::DynamoDB::Table coactus-default-seoul-leases)",
-            "deletionPolicy: Retain",
-            |world| world.delete(TABLE, "coactus-default-seoul-leases"),
-        ),
+        ("LeaseTable (AWS::DynamoDB::Table coactus-default-seoul-leases)", "deletionPolicy: Retain", |world| {
+            world.delete(TABLE, "coactus-default-seoul-leases")
+        }),
         (
             "ExportBucket (AWS::S3::Bucket coactus-default-seoul-exports-000000000000)",
             "deletionPolicy: Retain",
@@ -101,16 +99,12 @@ async fn what_cannot_be_created_again_is_named_and_blocks_apply_plan_and_status_
             "create it again under the same id",
             |world| world.delete(CACHE, STACK),
         ),
-        (
-            "StatusUpdateRole (AWS::IAM::Role statusupdaterole)",
-            "deletionPolicy: Retain",
-            |world| world.stacks.delete_resource("StatusUpdateRole"),
-        ),
-        (
-            "OffersQueueAgeAlarm (AWS::CloudWatch::Alarm offersqueueagealarm)",
-            "deletionPolicy: Retain",
-            |world| world.stacks.delete_resource("OffersQueueAgeAlarm"),
-        ),
+        ("StatusUpdateRole (AWS::IAM::Role statusupdaterole)", "deletionPolicy: Retain", |world| {
+            world.stacks.delete_resource("StatusUpdateRole")
+        }),
+        ("OffersQueueAgeAlarm (AWS::CloudWatch::Alarm offersqueueagealarm)", "deletionPolicy: Retain", |world| {
+            world.stacks.delete_resource("OffersQueueAgeAlarm")
+        }),
     ];
     for (name, advice, delete) in deletions {
         let (world, system) = living().await;
@@ -227,8 +221,7 @@ async fn a_plan_is_blocked_by_what_refuses_an_apply() {
     ];
     for (expected, prepare) in cases {
         let (mut world, mut system) = living().await;
-        let is_new =
-            [Reason::OwnedByAnother, Reason::NotAdoptable, Reason::TableNameNotAllowed].contains(&expected);
+        let is_new = [Reason::OwnedByAnother, Reason::NotAdoptable, Reason::TableNameNotAllowed].contains(&expected);
         if is_new {
             world = World::default();
         }

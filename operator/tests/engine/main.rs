@@ -9,6 +9,7 @@ mod names;
 mod ownership;
 mod plans;
 mod skip_resources;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,8 @@ use dispatch_operator::engine::destroy::{DestroyError, destroy};
 use dispatch_operator::engine::error::EngineError;
 use dispatch_operator::engine::export;
 use dispatch_operator::engine::plan::{Approval, StackStep};
-use dispatch_operator::engine::progress::{Event, Silent};
 use dispatch_operator::engine::preview::preview;
+use dispatch_operator::engine::progress::{Event, Silent};
 use dispatch_operator::engine::reconcile::{ReconcileReport, inspect, reconcile};
 use dispatch_operator::engine::settings::{DriftDetection, RetryPolicy, Settings};
 use dispatch_operator::engine::status::is_true;

@@ -251,7 +251,8 @@ fn content(template: &Value) -> Content {
     };
     let outputs = template["Outputs"].as_object().into_iter().flatten();
     let resources: Vec<Resource> = resources.as_object().into_iter().flatten().map(|(id, _)| physical(id)).collect();
-    let of_kind = |kind: &str| resources.iter().filter(|one| one.kind == kind).map(|one| named(&one.logical_id)).collect();
+    let of_kind =
+        |kind: &str| resources.iter().filter(|one| one.kind == kind).map(|one| named(&one.logical_id)).collect();
     let queues = resources.iter().filter(|one| one.kind == "AWS::SQS::Queue").map(|one| {
         let (name, properties) = (named(&one.logical_id), properties(&one.logical_id));
         let redrive = json!({

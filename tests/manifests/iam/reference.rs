@@ -82,9 +82,10 @@ pub(super) const ALONGSIDE: [(&str, Statement); 5] = [
     }),
     // "Create a queue with tags" and "Create a topic with tags": a queue or topic that was deleted is created again with
     // the tags of its stack.
-    ("sqs:CreateQueue", || {
-        json!({ "Sid": "TagQueues", "Effect": "Allow", "Action": ["sqs:TagQueue"], "Resource": resources_of("sqs") })
-    }),
+    (
+        "sqs:CreateQueue",
+        || json!({ "Sid": "TagQueues", "Effect": "Allow", "Action": ["sqs:TagQueue"], "Resource": resources_of("sqs") }),
+    ),
     ("sns:CreateTopic", || {
         json!({
             "Sid": "TagTopics",

@@ -12,10 +12,11 @@ use aws_sdk_cloudformation::primitives::DateTime;
 use aws_sdk_cloudformation::types::{
     Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, EventFilter, ExecutionStatus, OnStackFailure,
     OperationEvent, Parameter, Replacement as SdkReplacement, RequiresRecreation, ResourceAttribute,
-    ResourceChange as SdkChange, StackEvent as SdkEvent, StackResourceDriftStatus, Tag,
+    ResourceChange as SdkChange, StackEvent as SdkEvent, StackResourceDriftStatus, Tag, TemplateStage,
 };
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::StackProvider;
@@ -27,6 +28,7 @@ use crate::cloud::stack::{
 use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::sanitize::shown;
 
+const READ_TEMPLATE: &str = "read the stack's template";
 /// Limit of pages read from one listing, with 100 events or resources each. A template has at most 500 resources.
 const PAGES: usize = 50;
 /// CloudFormation reports a change set without changes only through these texts, without a code (user guide,
@@ -119,6 +121,13 @@ impl StackProvider for CloudFormation {
             }
         }
         Ok(ChangeSet { state, changes })
+    }
+
+    async fn template(&self, stack: &str) -> Result<Value, PortError> {
+        let call = self.client.get_template().stack_name(stack).template_stage(TemplateStage::Original);
+        let answer = call.send().await.map_err(|error| port_error(READ_TEMPLATE, error))?;
+        serde_json::from_str(answer.template_body().unwrap_or_default())
+            .map_err(|error| PortError::new(READ_TEMPLATE, PortErrorKind::Invalid, format!("it is not JSON: {error}")))
     }
 
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError> {
@@ -317,7 +326,9 @@ fn read_change(change: &SdkChange) -> ResourceChange {
         replacement,
         properties,
         forcing,
+        values: Vec::new(),
     }
+    .settled()
 }
 
 fn read_event(event: &SdkEvent) -> Option<StackEvent> {

@@ -389,6 +389,10 @@ impl StackProvider for FakeStacks {
         .await
     }
 
+    async fn template(&self, stack: &str) -> Result<Value, PortError> {
+        self.answer("template", |inner| Ok(inner.known(stack)?.1.template.clone())).await
+    }
+
     async fn execute(&self, stack: &str, name: &str, _token: &str) -> Result<(), PortError> {
         self.answer("execute", |inner| {
             let missing = || PortError::new("execute the change set", PortErrorKind::NotFound, "no such change set");

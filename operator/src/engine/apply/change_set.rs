@@ -9,11 +9,13 @@ use crate::cloud::ports::{PortError, PortErrorKind, Ports};
 use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription, StackState,
 };
+use crate::cloud::{ChangeKind, ResourceChange};
 use crate::engine::comparison::Comparison;
 use crate::engine::outcome::Verdict;
 use crate::engine::plan::digests::{IMPORTED, RECORD, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::indexes::IndexSteps;
+use crate::engine::plan::property_values::differences;
 use crate::engine::plan::template;
 use crate::engine::settings::WaitPolicy;
 use crate::engine::stack_input::StackInput;
@@ -88,6 +90,32 @@ pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str
             Vec::new()
         }
     }
+}
+
+/// Adds the values that an update changes to its changes. Without the last template they stay without values.
+pub(crate) async fn with_values(
+    ports: &Ports,
+    request: &ChangeSetRequest,
+    mut changes: Vec<ResourceChange>,
+) -> Vec<ResourceChange> {
+    if request.kind == ChangeSetKind::Create {
+        return changes;
+    }
+    let old = match ports.stacks.template(&request.stack).await {
+        Ok(old) => old,
+        Err(error) => {
+            tracing::warn!(%error, stack = request.stack, "the plan shows no values");
+            return changes;
+        }
+    };
+    let new: Value = serde_json::from_str(&request.template).unwrap_or_default();
+    for change in &mut changes {
+        let id = change.logical_id.as_str();
+        if matches!(change.kind, ChangeKind::Change | ChangeKind::Replace) {
+            change.values = differences(&old["Resources"][id], &new["Resources"][id]);
+        }
+    }
+    changes
 }
 
 /// The verdict on a change set that CloudFormation could not compute. Its validation errors are read, so it must still

@@ -28,7 +28,7 @@ use crate::engine::stack_input::StackInput;
 
 use change_set::{import, refusals, superseded};
 
-pub(crate) use change_set::{change_set, compute, failed_change_set};
+pub(crate) use change_set::{change_set, compute, failed_change_set, with_values};
 pub(crate) use rules::{Creation, Rules};
 pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
 
@@ -287,9 +287,9 @@ impl Run<'_> {
                 return Ok(StackResult { verdict, stack: found, ..result });
             }
         }
-        result.changes.clone_from(&set.changes);
+        result.changes = with_values(self.ports, &request, set.changes).await;
         let policy = self.system.spec.approval_policy;
-        let plan = Plan::new(&self.desired.hash(), result.step.clone(), set.changes.clone(), Vec::new());
+        let plan = Plan::new(&self.desired.hash(), result.step.clone(), result.changes.clone(), Vec::new());
         if !plan.may_run(policy, self.approval) {
             stacks.discard(&request.stack, &request.name).await?;
             return Ok(StackResult { verdict: Verdict::Blocked, stack: found, ..result });
@@ -300,7 +300,7 @@ impl Run<'_> {
             stacks.discard(&request.stack, &request.name).await?;
             return Ok(StackResult { verdict, stack: found, ..result });
         }
-        self.progress.report(Event::Changes(set.changes));
+        self.progress.report(Event::Changes(result.changes.clone()));
         // The change set of a new stack has created the stack in REVIEW_IN_PROGRESS.
         let Some(stack) = stacks.describe(&request.stack).await? else {
             let message = format!("stack {} does not exist", request.stack);

@@ -5,8 +5,8 @@ use dispatch_api::conditions::Reason;
 use crate::cloud::ports::{PortError, PortErrorKind, PushStatus};
 use crate::cloud::stack::StackDescription;
 use crate::engine::apply::Run;
-use crate::engine::outcome::Verdict;
 use crate::engine::arn::ArnBase;
+use crate::engine::outcome::Verdict;
 use crate::engine::plan::recreation::Recreation;
 use crate::engine::plan::{Credential, DirectResources, DirectStep};
 

@@ -75,11 +75,7 @@ impl Subject<'_> {
     }
 
     /// Reads a resource from its own service; `None` for a type that is checked through the stack.
-    async fn read(
-        &self,
-        resource: &StackResource,
-        topics: &TopicSubscriptions,
-    ) -> Result<Option<Presence>, PortError> {
+    async fn read(&self, resource: &StackResource, topics: &TopicSubscriptions) -> Result<Option<Presence>, PortError> {
         let names = &self.system.names;
         let Some(id) = resource.physical_id.as_deref().filter(|id| !id.is_empty()) else {
             return Ok(Some(Presence::Undetectable));

@@ -59,8 +59,10 @@ pub enum Coverage {
 
 /// The resources that a check covers, in the order of the listing: those of every check, and those whose turn it is.
 pub fn due(resources: &[StackResource], coverage: Coverage) -> Vec<&StackResource> {
-    let in_rotation: Vec<&StackResource> =
-        resources.iter().filter(|resource| Method::for_type(&resource.resource_type) == Method::DriftInRotation).collect();
+    let in_rotation: Vec<&StackResource> = resources
+        .iter()
+        .filter(|resource| Method::for_type(&resource.resource_type) == Method::DriftInRotation)
+        .collect();
     let turn: Vec<&str> = match coverage {
         Coverage::All => in_rotation.iter().map(|resource| resource.logical_id.as_str()).collect(),
         Coverage::Rotation { now, interval_s } => {

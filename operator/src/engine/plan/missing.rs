@@ -49,7 +49,8 @@ fn missing(system: &ValidatedSystem, parts: &DirectResources) -> Vec<ResourceChe
 
 /// What a person can do about a resource that the operator does not create again.
 fn remedy(check: &ResourceCheck, table: &str) -> String {
-    const RETURN: &str = "delete the system with deletionPolicy: Retain and apply it again, which imports table and bucket";
+    const RETURN: &str =
+        "delete the system with deletionPolicy: Retain and apply it again, which imports table and bucket";
     match Method::for_type(&check.resource_type) {
         Method::Table if check.physical_id.as_deref() == Some(table) => {
             "restore it from a backup under the same name".to_owned()

@@ -8,6 +8,7 @@ pub mod exports;
 pub mod indexes;
 mod missing;
 pub mod ownership;
+pub mod property_values;
 pub mod recreation;
 mod retained;
 pub mod skip_resources;
@@ -18,10 +19,10 @@ pub mod workers;
 use sha2::{Digest, Sha256};
 
 use dispatch_api::conditions::Reason;
-use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange};
+use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange, PlannedValue};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
-use crate::cloud::{ChangeCounts, ChangeKind, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
 
 use existence::Existence;
 
@@ -33,6 +34,15 @@ pub use retained::{ImportRefusal, RetainedData, importable};
 const PLAN_ID_DIGITS: usize = 12;
 /// Maximum number of changes in a status. Changes that endanger data come first; the command `plan` lists all.
 const LISTED_MAX: usize = 20;
+
+/// Maximum number of values of one change in a status: with the longest values, a plan takes some 40 KiB of the 1.5 MiB
+/// that an object may have.
+const VALUES_MAX: usize = 10;
+
+fn planned_value(value: &PropertyValue) -> PlannedValue {
+    let PropertyValue { path, before, after } = value.clone();
+    PlannedValue { path, before, after }
+}
 
 /// What a person has approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -179,12 +189,13 @@ impl Plan {
 
     /// Summary for the status.
     pub fn summary(&self) -> LastPlan {
-        let ChangeCounts { add, change, replace, remove } = ChangeCounts::from_changes(&self.changes);
+        let ChangeCounts { add, change, replace, may_replace, remove } = ChangeCounts::from_changes(&self.changes);
         LastPlan {
             id: self.id.clone(),
             add,
             change,
             replace,
+            may_replace,
             remove,
             changes: self.listed(),
             more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
@@ -202,6 +213,8 @@ impl Plan {
                 action: change.kind.name().to_owned(),
                 replacement: change.replacement.name().to_owned(),
                 endangers_data: change.endangers_data(),
+                values: change.values.iter().take(VALUES_MAX).map(planned_value).collect(),
+                more_values: u32::try_from(change.values.len().saturating_sub(VALUES_MAX)).unwrap_or(u32::MAX),
             })
             .collect()
     }
@@ -210,7 +223,8 @@ impl Plan {
     pub fn in_words(&self) -> String {
         let words = ChangeCounts::from_changes(&self.changes).to_string();
         let danger = self.changes.iter().filter(|change| change.endangers_data());
-        let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
+        let how = |change: &ResourceChange| if change.may_replace() { "may be replaced" } else { change.kind.name() };
+        let danger: Vec<String> = danger.map(|change| format!("{} ({})", change.logical_id, how(change))).collect();
         if danger.is_empty() { words } else { format!("{words}; data at risk: {}", danger.join(", ")) }
     }
 }
@@ -250,6 +264,7 @@ mod tests {
             replacement: if kind == ChangeKind::Replace { Replacement::Certain } else { Replacement::None },
             properties: Vec::new(),
             forcing: Vec::new(),
+            values: Vec::new(),
         }
     }
 
@@ -306,6 +321,13 @@ mod tests {
         let plan = Plan::new("h", StackStep::Update, changes, Vec::new());
         let shown = plan.summary();
         assert_eq!((shown.change, shown.replace, shown.changes.len(), shown.more), (30, 1, 20, 11));
+        let values = |count: u32| {
+            let value = |n| PropertyValue { path: format!("P{n}"), before: None, after: Some("1".to_owned()) };
+            (0..count).map(value).collect()
+        };
+        let many = ResourceChange { values: values(13), ..change(ChangeKind::Change, "AWS::SQS::Queue") };
+        let listed = Plan::new("h", StackStep::Update, vec![many], Vec::new()).summary().changes;
+        assert_eq!((listed[0].values.len(), listed[0].more_values), (10, 3));
         let first = &shown.changes[0];
         assert_eq!(
             (first.logical_id.as_str(), first.action.as_str(), first.replacement.as_str()),

@@ -91,7 +91,9 @@ impl Blueprint<'_> {
     /// topics and subscriptions.
     fn resolved(&self, value: &Value) -> Option<Value> {
         match value {
-            Value::Array(items) => items.iter().map(|item| self.resolved(item)).collect::<Option<_>>().map(Value::Array),
+            Value::Array(items) => {
+                items.iter().map(|item| self.resolved(item)).collect::<Option<_>>().map(Value::Array)
+            }
             Value::Object(map) => match map.iter().next() {
                 Some((name, of)) if map.len() == 1 && name == "Ref" => self.arn(of.as_str()?),
                 Some((name, of)) if map.len() == 1 && name == "Fn::GetAtt" => {

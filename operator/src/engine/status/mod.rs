@@ -10,7 +10,7 @@ mod push;
 
 use dispatch_api::annotations::{APPROVALS, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
-use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, ManagementPolicy, OutputsStatus};
+use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, LastPlan, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -87,11 +87,11 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
     let drift: Vec<String> = facts.finding.reported.iter().flat_map(DirectStep::differences).collect();
     let corrected = facts.plan.parts.iter().any(DirectStep::corrects_drift);
-    let on = |phase: SystemPhase| ConditionStatus::from(said.phase == phase);
+    let [ready, reconciling, stalled] = cluster::phase_conditions(said.phase, said.reason, &said.message);
     let conditions = [
-        (ConditionType::Ready, on(SystemPhase::Ready), said.reason, said.message.clone()),
-        (ConditionType::Reconciling, on(SystemPhase::Reconciling), said.reason, said.message.clone()),
-        (ConditionType::Stalled, on(SystemPhase::Stalled), said.reason, said.message.clone()),
+        ready,
+        reconciling,
+        stalled,
         (ConditionType::StackReady, stack_ready.0, stack_ready.1, stack_ready.2),
         (ConditionType::DirectResourcesReady, parts_status, parts_reason, parts_message),
         (ConditionType::CredentialsValid, ConditionStatus::True, Reason::Accepted, identity(facts)),
@@ -135,10 +135,24 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
             .outputs
             .cloned()
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
-        last_plan: Some(facts.plan.summary()),
+        last_plan: last_plan(facts),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
         connection_secret_name: facts.previous.and_then(|previous| previous.connection_secret_name.clone()),
         export_schedule: facts.previous.and_then(|previous| previous.export_schedule.clone()),
+    }
+}
+
+/// The plan while it waits, is only shown, or is carried out. A later run that finds the operation still in progress has
+/// no changes of its own.
+fn last_plan(facts: &Facts<'_>) -> Option<LastPlan> {
+    let now = || facts.plan.summary();
+    match facts.verdict {
+        Verdict::Blocked | Verdict::Planned => Some(now()),
+        Verdict::StillRunning(_) if facts.plan.changes.is_empty() => {
+            facts.previous.and_then(|previous| previous.last_plan.clone())
+        }
+        Verdict::StillRunning(_) => Some(now()),
+        _ => None,
     }
 }
 

@@ -140,6 +140,10 @@ impl StackProvider for Throttled<dyn StackProvider> {
         self.read((CLOUDFORMATION, "DescribeChangeSet"), self.inner.change_set(stack, name)).await
     }
 
+    async fn template(&self, stack: &str) -> Result<serde_json::Value, PortError> {
+        self.read((CLOUDFORMATION, "GetTemplate"), self.inner.template(stack)).await
+    }
+
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError> {
         self.write((CLOUDFORMATION, "ExecuteChangeSet"), self.inner.execute(stack, name, token)).await
     }

@@ -14,8 +14,8 @@ use jiff::SignedDuration;
 use kube::api::DynamicObject;
 
 use crate::cloud::stack::stack_name;
-use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
 use crate::engine::arn::ArnBase;
+use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
 use crate::engine::plan::Approval;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::workers::ChildKind;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{BUCKET, QUEUE, QUEUES, SUBSCRIPTION, TOPIC, World};
 use crate::cloud::ports::{
-    Buckets, NewResource, NewSubscription, PortError, PortErrorKind, QueueSettings, Queues, Removed, Subscription, Topics,
+    Buckets, NewResource, NewSubscription, PortError, PortErrorKind, QueueSettings, Queues, Removed, Subscription,
+    Topics,
 };
 
 fn queue_of(url: &str) -> &'static str {
