@@ -104,6 +104,13 @@ pub struct PropertyValue {
     pub after: Option<String>,
 }
 
+impl fmt::Display for PropertyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
+        write!(f, "{}: {} -> {}", self.path, shown(&self.before), shown(&self.after))
+    }
+}
+
 /// The change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceChange {

@@ -161,9 +161,8 @@ pub fn changes(changes: &[ResourceChange]) -> String {
         let (sign, resource_type) = (sign(change), &change.resource_type);
         let line = format!("  {sign:<3} {resource_type:<type_width$}  {id:<id_width$}  {}", what_differs(change));
         let _ = writeln!(text, "{}", line.trim_end());
-        for PropertyValue { path, before, after } in &change.values {
-            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
-            let _ = writeln!(text, "        {path}: {} -> {}", shown(before), shown(after));
+        for value in &change.values {
+            let _ = writeln!(text, "        {value}");
         }
         text
     })

@@ -1,6 +1,6 @@
-//! The values that differ between two versions of a resource in templates. Pure.
+//! The values that differ between two versions of a resource in templates, or of the worker configuration. Pure.
 //!
-//! A template has no secrets: they are parameters.
+//! Neither has secrets: those of a template are parameters.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,16 @@ const VALUE_MAX: usize = 80;
 /// Attributes of a resource beside its properties that decide about data. `Metadata` has only digests.
 const ATTRIBUTES: [&str; 2] = ["DeletionPolicy", "UpdateReplacePolicy"];
 
-/// The differences, property by property, in the order of their paths.
-pub fn differences(old: &Value, new: &Value) -> Vec<PropertyValue> {
+/// The differences between two documents, value by value, in the order of their paths.
+pub fn between(old: &Value, new: &Value) -> Vec<PropertyValue> {
     let mut differences = Vec::new();
-    walk("", &old["Properties"], &new["Properties"], &mut differences);
+    walk("", old, new, &mut differences);
+    differences
+}
+
+/// The differences of a resource, property by property, in the order of their paths.
+pub fn differences(old: &Value, new: &Value) -> Vec<PropertyValue> {
+    let mut differences = between(&old["Properties"], &new["Properties"]);
     for name in ATTRIBUTES {
         walk(name, &old[name], &new[name], &mut differences);
     }
