@@ -102,12 +102,49 @@ pub struct PropertyValue {
     pub before: Option<String>,
     /// The desired value; `None` if there is none.
     pub after: Option<String>,
+    /// The value of the resource, if a person or a program changed it.
+    pub live: Option<String>,
+}
+
+/// A resource that was changed or deleted outside CloudFormation. Displayed with its differences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveDrift {
+    pub logical_id: String,
+    pub resource_type: String,
+    pub deleted: bool,
+    pub values: Vec<LiveValue>,
+}
+
+/// A property that was changed outside CloudFormation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveValue {
+    /// Path in the resource: `RedrivePolicy.maxReceiveCount`.
+    pub path: String,
+    /// The value that was last applied; `None` if there was none.
+    pub applied: Option<String>,
+    /// The value of the resource; `None` if it has none.
+    pub live: Option<String>,
+}
+
+impl fmt::Display for LiveDrift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.logical_id, self.resource_type)?;
+        if self.deleted {
+            return f.write_str(": deleted");
+        }
+        let absent = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
+        let values = self.values.iter().map(|LiveValue { path, applied, live }| {
+            format!(" {path}: {} instead of {}", absent(live), absent(applied))
+        });
+        f.write_str(&values.collect::<Vec<_>>().join(","))
+    }
 }
 
 impl fmt::Display for PropertyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
-        write!(f, "{}: {} -> {}", self.path, shown(&self.before), shown(&self.after))
+        write!(f, "{}: {} -> {}", self.path, shown(&self.before), shown(&self.after))?;
+        self.live.as_ref().map_or(Ok(()), |live| write!(f, " (live: {live})"))
     }
 }
 

@@ -14,7 +14,9 @@ use crate::engine::former_names::{find_names, refuse_unfit};
 use crate::engine::inspection::Inspection;
 use crate::engine::observe;
 use crate::engine::outcome::Verdict;
-use crate::engine::plan::{Blockage, Input, Plan, Retry, StackStep, direct_steps, next_step, only_reported};
+use crate::engine::plan::{
+    Blockage, Input, LiveValues, Plan, Retry, StackStep, direct_steps, next_step, only_reported,
+};
 use crate::engine::settings::Settings;
 use crate::engine::stack_input::StackInput;
 
@@ -47,6 +49,13 @@ struct Outlook {
     step: StackStep,
     verdict: Verdict,
     changes: Vec<ResourceChange>,
+    live: LiveValues,
+}
+
+impl Outlook {
+    fn without_changes(step: StackStep, verdict: Verdict) -> Self {
+        Self { step, verdict, changes: Vec::new(), live: LiveValues::None }
+    }
 }
 
 /// What [`reconcile`](crate::engine::reconcile::reconcile) would do, resource by resource, and what would block it.
@@ -61,8 +70,9 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
     let desired = StackInput::new(system, &settings.secrets, &account)?;
     let comparison = Comparison::new(&desired, found.as_ref());
     let target = Target { system, desired: &desired, ports, settings };
-    let Outlook { step, verdict, changes } = outlook(&target, found.as_ref(), &comparison).await?;
+    let Outlook { step, verdict, changes, live } = outlook(&target, found.as_ref(), &comparison).await?;
     let mut plan = Plan::new(&desired.hash(), step, changes, Vec::new());
+    plan.live = live;
     let mut gone = Vec::new();
     if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
         let input = if plan.stack == StackStep::UpToDate { Input::Applied } else { Input::Different };
@@ -89,14 +99,17 @@ async fn outlook(
 ) -> Result<Outlook, EngineError> {
     let Target { desired, ports, settings, .. } = target;
     let step = comparison.next_step(found, Retry::Allowed);
-    let none = |verdict, step| Ok(Outlook { step, verdict, changes: Vec::new() });
+    let none = |verdict, step| Ok(Outlook::without_changes(step, verdict));
     if let Some(message) = desired.refusal(found, &settings.adoption) {
         return none(Verdict::Refused { reason: Reason::OwnedByAnother, message }, step);
     }
     let state = || found.map_or(StackState::DeleteComplete, |stack| stack.state.clone());
     match (&step, found) {
         (StackStep::Create | StackStep::DeleteThenCreate, _) => match target.rules().creation().await? {
-            Ok(_) => Ok(Outlook { step, verdict: Verdict::Untouched, changes: desired.resources.clone() }),
+            Ok(_) => {
+                let changes = desired.resources.clone();
+                Ok(Outlook { step, verdict: Verdict::Untouched, changes, live: LiveValues::None })
+            }
             Err(verdict) => none(verdict, step),
         },
         (StackStep::Update, _) if target.may_write() => update(target, found).await,
@@ -114,7 +127,7 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
     let Target { desired, ports, settings, .. } = target;
     let step = StackStep::Update;
     if let Some(verdict) = target.rules().update_refusal(found) {
-        return Ok(Outlook { step, verdict, changes: Vec::new() });
+        return Ok(Outlook::without_changes(step, verdict));
     }
     let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
     request.name = format!("{}-plan-{:08x}", request.name, rand::random::<u32>());
@@ -129,14 +142,13 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
     ports.stacks.discard(&request.stack, &request.name).await?;
     let set = set?;
     match (set.state, failure) {
-        (_, Some(verdict)) => Ok(Outlook { step, verdict, changes: Vec::new() }),
+        (_, Some(verdict)) => Ok(Outlook::without_changes(step, verdict)),
         (ChangeSetState::Pending, _) => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
-        _ if set.changes.is_empty() => {
-            Ok(Outlook { step: StackStep::UpToDate, verdict: Verdict::Settled, changes: Vec::new() })
-        }
+        _ if set.changes.is_empty() => Ok(Outlook::without_changes(StackStep::UpToDate, Verdict::Settled)),
         _ => {
             let changes = apply::with_values(ports, &request, set.changes).await;
-            Ok(Outlook { step, verdict: Verdict::Untouched, changes })
+            let (changes, live) = apply::with_live_values(ports, &request, settings.wait_policy, changes).await;
+            Ok(Outlook { step, verdict: Verdict::Untouched, changes, live })
         }
     }
 }
@@ -146,27 +158,32 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
 pub(crate) async fn dry_run(
     target: &Target<'_>,
     found: Option<&StackDescription>,
-) -> Result<(Verdict, Vec<ResourceChange>), EngineError> {
+) -> Result<(Verdict, Vec<ResourceChange>, LiveValues), EngineError> {
+    let none = |verdict| Ok((verdict, Vec::new(), LiveValues::None));
     let Target { desired, ports, settings, .. } = target;
     if next_step(found, Input::Different, Retry::Allowed) != StackStep::Update {
-        return Ok(match target.rules().creation().await? {
-            Ok(_) => (Verdict::Planned, desired.resources.clone()),
-            Err(verdict) => (verdict, Vec::new()),
-        });
+        return match target.rules().creation().await? {
+            Ok(_) => Ok((Verdict::Planned, desired.resources.clone(), LiveValues::None)),
+            Err(verdict) => none(verdict),
+        };
     }
     if let Some(verdict) = target.rules().update_refusal(found) {
-        return Ok((verdict, Vec::new()));
+        return none(verdict);
     }
     let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
     // A change set of the same input may be a running apply's, which must not be removed.
     request.name.push_str("-dry-run");
     let set = apply::compute(ports, &request, settings.wait_policy).await?;
-    let planned = match set.state {
-        ChangeSetState::Pending => return Ok((Verdict::Comparing, Vec::new())),
+    let (verdict, changes) = match set.state {
+        ChangeSetState::Pending => return none(Verdict::Comparing),
         ChangeSetState::Failed(reason) => (apply::failed_change_set(ports, &request, found, &reason).await, Vec::new()),
         ChangeSetState::Empty => (Verdict::Settled, Vec::new()),
         ChangeSetState::Ready => (Verdict::Planned, apply::with_values(ports, &request, set.changes).await),
     };
     ports.stacks.discard(&request.stack, &request.name).await?;
-    Ok(planned)
+    if verdict != Verdict::Planned {
+        return none(verdict);
+    }
+    let (changes, live) = apply::with_live_values(ports, &request, settings.wait_policy, changes).await;
+    Ok((verdict, changes, live))
 }

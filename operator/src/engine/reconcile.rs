@@ -17,7 +17,7 @@ use crate::engine::former_names::{find_names, refuse_unfit};
 use crate::engine::inspection::Inspection;
 use crate::engine::outcome::{StackResult, Verdict};
 use crate::engine::plan::{
-    Credential, DirectFinding, DirectResources, Input, Plan, Retry, direct_steps, next_step, only_reported,
+    Credential, DirectFinding, DirectResources, Input, LiveValues, Plan, Retry, direct_steps, next_step, only_reported,
 };
 use crate::engine::preview::{Target, dry_run};
 use crate::engine::progress::Progress;
@@ -107,7 +107,8 @@ pub async fn reconcile(
         Some(tags) if stack.changed => steps.push(tags),
         tags => finding.reported.extend(tags),
     }
-    let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
+    let mut plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
+    plan.live = stack.live.clone();
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
@@ -170,16 +171,19 @@ async fn examine(
         Some(message) => Verdict::Refused { reason: Reason::OwnedByAnother, message },
         None => apply::inspect(found.as_ref(), input),
     };
-    let mut changes = Vec::new();
+    let (mut changes, mut live) = (Vec::new(), LiveValues::None);
     if depth == Depth::Resources && verdict == Verdict::Untouched {
-        (verdict, changes) = dry_run(&Target { system, desired: &desired, ports, settings }, found.as_ref()).await?;
+        (verdict, changes, live) =
+            dry_run(&Target { system, desired: &desired, ports, settings }, found.as_ref()).await?;
     }
-    let plan = Plan::new(&desired.hash(), step.clone(), changes, Vec::new());
+    let mut plan = Plan::new(&desired.hash(), step.clone(), changes, Vec::new());
+    plan.live = live;
     let stack = StackResult {
         verdict,
         stack: found,
         step,
         changes: Vec::new(),
+        live: LiveValues::None,
         changed: false,
         attempted: false,
         skipped: Vec::new(),

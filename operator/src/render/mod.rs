@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cloud::stack::{StackEvent, StackResource};
 use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
 use crate::engine::destroy::DestroyReport;
-use crate::engine::plan::{Blockage, Plan, StackStep};
+use crate::engine::plan::{Blockage, LiveValues, Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
 use crate::sanitize::shown;
@@ -35,6 +35,9 @@ pub struct PlanDocument<'a> {
     steps: Vec<String>,
     /// What was checked of the stack's resources.
     checked: String,
+    /// What else was changed outside CloudFormation, or why live values were not compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    live: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +70,9 @@ struct ValueDocument<'a> {
     before: &'a Option<String>,
     /// `null` if there is no value.
     after: &'a Option<String>,
+    /// The value of the resource, if it was changed outside CloudFormation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: &'a Option<String>,
 }
 
 impl<'a> PlanDocument<'a> {
@@ -80,7 +86,7 @@ impl<'a> PlanDocument<'a> {
             values: change
                 .values
                 .iter()
-                .map(|PropertyValue { path, before, after }| ValueDocument { path, before, after })
+                .map(|PropertyValue { path, before, after, live }| ValueDocument { path, before, after, live })
                 .collect(),
             endangers_data: change.endangers_data(),
         });
@@ -102,6 +108,7 @@ impl<'a> PlanDocument<'a> {
             resources: resources.collect(),
             steps: plan.parts.iter().map(ToString::to_string).collect(),
             checked: plan.existence.to_string(),
+            live: live(plan),
         }
     }
 }
@@ -121,6 +128,9 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     for step in &plan.parts {
         let _ = writeln!(text, "  !   {step}");
     }
+    for line in live(plan) {
+        let _ = writeln!(text, "  i   {line}");
+    }
     if !(plan.changes.is_empty() && plan.parts.is_empty()) {
         text.push('\n');
     }
@@ -136,6 +146,17 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
         text.push_str(&approval_hint(plan));
     }
     text
+}
+
+/// What was changed outside CloudFormation and stays as it is, or why live values were not compared.
+fn live(plan: &Plan) -> Vec<String> {
+    match &plan.live {
+        LiveValues::None => Vec::new(),
+        LiveValues::NotCompared(why) => vec![format!("live values were not compared: {}", shown(why))],
+        LiveValues::Compared(others) => {
+            others.iter().map(|drift| format!("not changed by this plan: {}", shown(&drift.to_string()))).collect()
+        }
+    }
 }
 
 /// Changed resources in aligned columns: sign, type, logical id, differing properties; below each, the values that

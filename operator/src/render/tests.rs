@@ -33,6 +33,7 @@ fn every_kind() -> Plan {
         path: path.to_owned(),
         before: before.map(str::to_owned),
         after: after.map(str::to_owned),
+        live: None,
     };
     let retention = ResourceChange {
         values: vec![value("MessageRetentionPeriod", Some("345600"), Some("600000")), value("Tags", None, Some("[]"))],

@@ -1,7 +1,8 @@
 //! Plans show the values that change, and leave the status when they are carried out.
 
 use super::*;
-use dispatch_operator::cloud::PropertyValue;
+use dispatch_operator::cloud::{LiveDrift, LiveValue, PropertyValue};
+use dispatch_operator::engine::plan::LiveValues;
 use dispatch_operator::engine::settings::Mode;
 
 fn values(changes: &[dispatch_operator::cloud::ResourceChange], id: &str) -> Vec<PropertyValue> {
@@ -17,11 +18,13 @@ async fn a_plan_shows_the_old_and_the_new_value_of_each_property() {
         path: "CacheNodeType".to_owned(),
         before: Some(system.spec.cache.node_type.clone()),
         after: Some("cache.r7g.large".to_owned()),
+        live: None,
     };
     let count = PropertyValue {
         path: "RedrivePolicy.maxReceiveCount".to_owned(),
         before: Some(system.spec.queues.offers.max_receive_count.to_string()),
         after: Some("9".to_owned()),
+        live: None,
     };
     let plan = preview(&other, &world.ports(), &Settings::default()).await.expect("a plan");
     assert_eq!(values(&plan.changes, "ReplicationGroup"), [node.clone()]);
@@ -66,4 +69,60 @@ async fn a_plan_leaves_the_status_when_it_is_carried_out() {
     let done = apply(&world, &other).await;
     assert!(done.is_ready());
     assert_eq!(done.status.last_plan, None);
+}
+
+/// A person has changed the node type and the topic.
+fn tamper(world: &World) {
+    let drift = |logical_id: &str, kind: &str, path: &str| LiveDrift {
+        logical_id: logical_id.to_owned(),
+        resource_type: kind.to_owned(),
+        deleted: false,
+        values: vec![LiveValue {
+            path: path.to_owned(),
+            applied: Some("before".to_owned()),
+            live: Some("by hand".to_owned()),
+        }],
+    };
+    world.stacks.drift(drift("ReplicationGroup", "AWS::ElastiCache::ReplicationGroup", "CacheNodeType"));
+    world.stacks.drift(drift("Topic", "AWS::SNS::Topic", "DisplayName"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn plans_and_approvals_show_live_values_and_change_nothing_else() {
+    let (world, system) = living().await;
+    tamper(&world);
+    let mut other = longer(&system);
+    let shown = |changes: &[dispatch_operator::cloud::ResourceChange], live: &LiveValues| {
+        let [value] = &values(changes, "ReplicationGroup")[..] else { panic!("one value") };
+        assert!(value.to_string().ends_with(" -> cache.r7g.large (live: by hand)"), "{value}");
+        let LiveValues::Compared(others) = live else { panic!("{live:?}") };
+        let words: Vec<String> = others.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["Topic (AWS::SNS::Topic) DisplayName: by hand instead of before"]);
+    };
+    let plan = preview(&other, &world.ports(), &Settings::default()).await.expect("a plan");
+    shown(&plan.changes, &plan.live);
+    let dry = Settings { mode: Mode::DryRun, ..Settings::default() };
+    let dry = apply_with(&world, &other, &dry).await;
+    shown(&dry.plan.changes, &dry.plan.live);
+    assert_eq!(dry.plan.id, plan.id, "live values change no plan");
+    other.spec.approval_policy = ApprovalPolicy::Always;
+    let waits = apply(&world, &other).await;
+    shown(&waits.plan.changes, &waits.plan.live);
+    let listed = waits.status.last_plan.expect("a plan").changes;
+    assert!(listed.iter().flat_map(|change| &change.values).any(|value| value.live.as_deref() == Some("by hand")));
+    assert_eq!(world.stacks.open_change_sets(), 0);
+    assert!(world.ledger().get("change set executed").is_some_and(|count| *count == 1), "only the creation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_says_why_it_has_no_live_values() {
+    let (world, system) = living().await;
+    tamper(&world);
+    world.stacks.forget_drift();
+    let plan = preview(&longer(&system), &world.ports(), &Settings::default()).await.expect("a plan");
+    let why = "the endpoint does not know drift-aware change sets".to_owned();
+    assert_eq!(plan.live, LiveValues::NotCompared(why));
+    assert!(
+        !plan.changes.is_empty() && plan.changes.iter().flat_map(|change| &change.values).all(|v| v.live.is_none())
+    );
 }

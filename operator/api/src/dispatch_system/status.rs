@@ -198,6 +198,9 @@ pub struct PlannedValue {
     /// The desired value, shortened; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// The value of the resource, shortened, if it was changed outside the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
 }
 
 /// One export of the table.

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::cloud::LiveDrift;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, ResourceState, Rollback,
-    StackDescription, StackEvent, StackResource, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, DeploymentMode, OnExisting,
+    ResourceState, Rollback, StackDescription, StackEvent, StackResource, StackState,
 };
 use crate::testing::{Judge, Ledger, carry_out};
 use template::{compare, indexes, outputs, physical_id};
@@ -60,6 +61,10 @@ struct Inner {
     /// Names of that table and bucket.
     left_names: BTreeSet<String>,
     computes_slowly: bool,
+    /// What was changed outside CloudFormation, as drift-aware change sets show it.
+    live: Vec<LiveDrift>,
+    /// Whether the service does not know drift-aware change sets.
+    is_older: bool,
     /// Why change sets fail.
     refuses: Option<String>,
     /// Logical ids of resources that were deleted outside CloudFormation.
@@ -83,6 +88,16 @@ impl FakeStacks {
     /// From now on, the first description of a change set shows it pending.
     pub fn compute_slowly(&self) {
         self.lock().computes_slowly = true;
+    }
+
+    /// Adds a resource that was changed outside CloudFormation.
+    pub fn drift(&self, resource: LiveDrift) {
+        self.lock().live.push(resource);
+    }
+
+    /// From now on, the service does not know drift-aware change sets and ignores their mode.
+    pub fn forget_drift(&self) {
+        self.lock().is_older = true;
     }
 
     /// From now on, change sets fail with this reason.
@@ -145,7 +160,7 @@ impl FakeStacks {
 
     /// Adds a change set of another client, or of an operator that was killed, so long ago.
     pub fn leave_change_set(&self, stack: &str, name: &str, age: jiff::SignedDuration) {
-        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
+        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new(), drift: None };
         let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
         let created = now() - age;
         let set = Set { template, tags, existing: OnExisting::Refuse, kind, described, looks: 0, created };
@@ -366,7 +381,9 @@ impl StackProvider for FakeStacks {
             let state = inner.refuses.clone().map_or(state, ChangeSetState::Failed);
             let (tags, existing) = (request.tags.clone(), request.existing);
             let looks = u8::from(inner.computes_slowly);
-            let described = ChangeSet { state, changes };
+            let drift = (request.mode == DeploymentMode::RevertDrift).then(|| inner.live.clone());
+            let drift = drift.filter(|_| !inner.is_older);
+            let described = ChangeSet { state, changes, drift };
             let set = Set { template, tags, existing, kind: request.kind, described, looks, created: now() };
             inner.sets.insert(key, set);
             inner.did("change set created");
@@ -382,7 +399,7 @@ impl StackProvider for FakeStacks {
             let set = found.ok_or_else(missing)?;
             if set.looks > 0 {
                 set.looks -= 1;
-                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new() });
+                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new(), drift: None });
             }
             Ok(set.described.clone())
         })

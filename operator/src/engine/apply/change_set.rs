@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{PortError, PortErrorKind, Ports};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, DeploymentMode, OnExisting, StackDescription,
+    StackState,
 };
 use crate::cloud::{ChangeKind, ResourceChange};
 use crate::engine::comparison::Comparison;
@@ -189,6 +190,7 @@ pub(crate) fn change_set(
         capabilities: template::CAPABILITIES.to_vec(),
         tags: desired.stack_tags(found),
         existing: OnExisting::Refuse,
+        mode: DeploymentMode::Standard,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Applies a plan. Every operation has a time limit, is idempotent by its token or name, and reports its progress.
 
 mod change_set;
+mod live;
 mod repair;
 mod rules;
 mod stack_waiter;
@@ -21,7 +22,7 @@ use crate::engine::plan::indexes::IndexSteps;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::table_names::TableNames;
-use crate::engine::plan::{Approval, Credential, Input, Plan, Retry, StackStep, next_step};
+use crate::engine::plan::{Approval, Credential, Input, LiveValues, Plan, Retry, StackStep, next_step};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::{OperationGate, WaitPolicy};
 use crate::engine::stack_input::StackInput;
@@ -29,6 +30,7 @@ use crate::engine::stack_input::StackInput;
 use change_set::{import, refusals, superseded};
 
 pub(crate) use change_set::{change_set, compute, failed_change_set, with_values};
+pub(crate) use live::with_live_values;
 pub(crate) use rules::{Creation, Rules};
 pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
 
@@ -72,6 +74,7 @@ impl Run<'_> {
             stack: None,
             step: self.next(found.as_ref()),
             changes: Vec::new(),
+            live: LiveValues::None,
             changed: false,
             attempted: false,
             skipped: Vec::new(),
@@ -292,6 +295,8 @@ impl Run<'_> {
         let plan = Plan::new(&self.desired.hash(), result.step.clone(), result.changes.clone(), Vec::new());
         if !plan.may_run(policy, self.approval) {
             stacks.discard(&request.stack, &request.name).await?;
+            (result.changes, result.live) =
+                with_live_values(self.ports, &request, self.wait_policy, result.changes).await;
             return Ok(StackResult { verdict: Verdict::Blocked, stack: found, ..result });
         }
         if request.kind == ChangeSetKind::Update

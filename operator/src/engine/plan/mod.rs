@@ -22,7 +22,7 @@ use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange, PlannedValue};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
-use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, LiveDrift, PropertyValue, ResourceChange};
 
 use existence::Existence;
 
@@ -40,8 +40,8 @@ const LISTED_MAX: usize = 20;
 const VALUES_MAX: usize = 10;
 
 fn planned_value(value: &PropertyValue) -> PlannedValue {
-    let PropertyValue { path, before, after } = value.clone();
-    PlannedValue { path, before, after }
+    let PropertyValue { path, before, after, live } = value.clone();
+    PlannedValue { path, before, after, live }
 }
 
 /// What a person has approved.
@@ -144,6 +144,20 @@ pub struct Plan {
     pub blockage: Option<Blockage>,
     /// What was checked of the resources of the stack.
     pub existence: Existence,
+    /// What differs between the live resources and the template that was last applied.
+    pub live: LiveValues,
+}
+
+/// Live resources compared with the template that was last applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LiveValues {
+    /// The plan has no changes of a stack that exists.
+    #[default]
+    None,
+    /// They were not compared, for this reason.
+    NotCompared(String),
+    /// Differences that the plan does not change. Those that it changes are among the values of its changes.
+    Compared(Vec<LiveDrift>),
 }
 
 impl Plan {
@@ -158,7 +172,7 @@ impl Plan {
             digest.update(format!("{:?} {} {}\n", change.kind, change.logical_id, change.resource_type));
         }
         let id = hex(&digest.finalize()).chars().take(PLAN_ID_DIGITS).collect();
-        Self { id, stack, changes, parts, blockage: None, existence: Existence::default() }
+        Self { id, stack, changes, parts, blockage: None, existence: Existence::default(), live: LiveValues::None }
     }
 
     /// Whether the plan changes nothing. It may be blocked nevertheless.
@@ -322,7 +336,8 @@ mod tests {
         let shown = plan.summary();
         assert_eq!((shown.change, shown.replace, shown.changes.len(), shown.more), (30, 1, 20, 11));
         let values = |count: u32| {
-            let value = |n| PropertyValue { path: format!("P{n}"), before: None, after: Some("1".to_owned()) };
+            let one = Some("1".to_owned());
+            let value = |n| PropertyValue { path: format!("P{n}"), before: None, after: one.clone(), live: None };
             (0..count).map(value).collect()
         };
         let many = ResourceChange { values: values(13), ..change(ChangeKind::Change, "AWS::SQS::Queue") };

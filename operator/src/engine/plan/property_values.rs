@@ -47,7 +47,7 @@ fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<PropertyValue>) {
                 walk(&format!("{path}[{at}]"), old, new, found);
             }
         }
-        _ => found.push(PropertyValue { path: shown(path), before: text(old), after: text(new) }),
+        _ => found.push(PropertyValue { path: shown(path), before: text(old), after: text(new), live: None }),
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let value = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let found = differences(old, new).into_iter();
         found
-            .map(|PropertyValue { path, before, after }| format!("{path}: {} {}", value(before), value(after)))
+            .map(|PropertyValue { path, before, after, .. }| format!("{path}: {} {}", value(before), value(after)))
             .collect()
     }
 
