@@ -5,7 +5,7 @@
 
 use crate::cloud::ports::{PortError, Ports};
 use crate::cloud::stack::{ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, DeploymentMode};
-use crate::cloud::{LiveDrift, PropertyValue, ResourceChange};
+use crate::cloud::{LiveDrift, ResourceChange};
 use crate::engine::apply::change_set::compute;
 use crate::engine::plan::LiveValues;
 use crate::engine::settings::WaitPolicy;
@@ -52,13 +52,15 @@ fn drift(set: Result<ChangeSet, PortError>) -> Result<Vec<LiveDrift>, String> {
 fn merge(mut changes: Vec<ResourceChange>, drift: Vec<LiveDrift>) -> (Vec<ResourceChange>, LiveValues) {
     let mut others = Vec::new();
     for mut resource in drift {
-        let change = changes.iter_mut().find(|change| change.logical_id == resource.logical_id);
-        let planned = |values: &mut Vec<PropertyValue>, path: &str, live: &Option<String>| {
-            let value = values.iter_mut().find(|value| value.path == path);
-            value.map(|value| value.live = Some(live.clone().unwrap_or_else(|| "absent".to_owned()))).is_some()
-        };
-        if let Some(change) = change {
-            resource.values.retain(|value| !planned(&mut change.values, &value.path, &value.live));
+        let planned = changes.iter_mut().find(|change| change.logical_id == resource.logical_id);
+        if let Some(change) = planned {
+            resource.values.retain(|found| match change.values.iter_mut().find(|value| value.path == found.path) {
+                Some(value) => {
+                    value.live = Some(found.live.clone().unwrap_or_else(|| "absent".to_owned()));
+                    false
+                }
+                None => true,
+            });
         }
         if resource.deleted || !resource.values.is_empty() {
             others.push(resource);

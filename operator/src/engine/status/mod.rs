@@ -263,7 +263,11 @@ fn finding(facts: &Facts<'_>) -> Summary {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        _ => say(SystemPhase::Ready, Reason::InSync, in_sync(facts)),
+        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, in_sync(facts)),
+        // Each of them is a blockage, see above.
+        Verdict::Stalled(_) | Verdict::Failed { .. } | Verdict::Refused { .. } | Verdict::Skipped(_) => {
+            say(SystemPhase::Stalled, Reason::StackStalled, format!("stack {stack} cannot reach the spec"))
+        }
     }
 }
 
