@@ -5,6 +5,7 @@
 
 mod cluster;
 mod connection;
+mod drift;
 mod exports;
 mod push;
 
@@ -18,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::outcome::Verdict;
 use crate::engine::plan::indexes::IndexSteps;
-use crate::engine::plan::{Approval, Blockage, DirectFinding, DirectResources, DirectStep, Plan, StackStep};
+use crate::engine::plan::{Approval, Blockage, DirectFinding, DirectResources, Plan, StackStep};
 use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
@@ -85,8 +86,6 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     let said = phase(facts);
     let stack_ready = stack_condition(facts);
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
-    let drift: Vec<String> = facts.finding.reported.iter().flat_map(DirectStep::differences).collect();
-    let corrected = facts.plan.parts.iter().any(DirectStep::corrects_drift);
     let [ready, reconciling, stalled] = cluster::phase_conditions(said.phase, said.reason, &said.message);
     let conditions = [
         ready,
@@ -95,13 +94,7 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
         (ConditionType::StackReady, stack_ready.0, stack_ready.1, stack_ready.2),
         (ConditionType::DirectResourcesReady, parts_status, parts_reason, parts_message),
         (ConditionType::CredentialsValid, ConditionStatus::True, Reason::Accepted, identity(facts)),
-        match (drift.is_empty(), corrected) {
-            (false, _) => (ConditionType::Drifted, ConditionStatus::True, Reason::DriftDetected, drift.join("; ")),
-            (true, true) => {
-                (ConditionType::Drifted, ConditionStatus::False, Reason::DriftCorrected, drift_corrected(facts.plan))
-            }
-            (true, false) => no_drift(facts),
-        },
+        drift::condition(facts),
         pending(facts),
         if facts.system.spec.suspend {
             (ConditionType::Paused, ConditionStatus::True, Reason::Suspended, "spec.suspend is true".to_owned())
@@ -285,28 +278,6 @@ fn in_sync(facts: &Facts<'_>) -> String {
     format!("stack {} has the template of the spec; {exist}", facts.system.names.stack)
 }
 
-/// What drift detection covered. Without one there is nothing to say about drift.
-fn no_drift(facts: &Facts<'_>) -> (ConditionType, ConditionStatus, Reason, String) {
-    let kind = ConditionType::Drifted;
-    let parts = facts.parts;
-    if !facts.stack.is_some_and(|stack| stack.state.serves()) {
-        let message = "drift is detected once the stack is complete".to_owned();
-        return (kind, ConditionStatus::Unknown, Reason::StackNotReady, message);
-    }
-    if !parts.drift_checked {
-        let message = match facts.system.spec.drift_interval_seconds {
-            0 => "drift is not checked, because spec.driftIntervalSeconds is 0".to_owned(),
-            _ => "drift was not checked yet".to_owned(),
-        };
-        return (kind, ConditionStatus::Unknown, Reason::NotChecked, message);
-    }
-    let message = format!("no drift in the settings of table and queues and in the stack's tags; {}", parts.existence);
-    if parts.existence.is_denied() {
-        return (kind, ConditionStatus::Unknown, Reason::AwsAccessDenied, message);
-    }
-    (kind, ConditionStatus::False, Reason::InSync, message)
-}
-
 fn stack_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
     let Some(stack) = facts.stack else {
         return (ConditionStatus::False, Reason::NotCreated, "the stack does not exist".to_owned());
@@ -373,10 +344,6 @@ fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
     format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
-}
-
-fn drift_corrected(plan: &Plan) -> String {
-    plan.parts.iter().flat_map(DirectStep::differences).collect::<Vec<_>>().join("; ")
 }
 
 /// What all conditions of one status share.
