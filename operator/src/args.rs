@@ -13,7 +13,7 @@ Exit codes:
   1  failure
   2  wrong usage or invalid manifest; no call was made to AWS
   3  changes are pending: `plan --exit-code` found changes, or `apply` waits for approval
-  4  the system is not ready, or requires action
+  4  the system is not ready, or requires action; an apply of the plan would be blocked
 
 Credentials come from the default AWS provider chain (environment, profile, SSO, web identity, container, instance).";
 

@@ -136,6 +136,7 @@ spelled! {
         KubernetesUnavailable = "KubernetesUnavailable": "The Kubernetes API server cannot be reached.",
         NameTaken = "NameTaken": "An object of that name exists in the cluster and has another owner; it is not changed.",
         NotAdoptable = "NotAdoptable": "Retained data does not match what the template describes.",
+        NotChecked = "NotChecked": "Drift was not checked.",
         NotCreated = "NotCreated": "The stack does not exist.",
         NothingPending = "NothingPending": "No plan is pending.",
         ObserveOnly = "ObserveOnly": "`spec.managementPolicy` is `Observe`.",

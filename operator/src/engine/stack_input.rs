@@ -12,10 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::cloud::ResourceChange;
 use crate::cloud::stack::StackDescription;
+use crate::engine::arn::ArnBase;
 use crate::engine::error::EngineError;
 use crate::engine::plan::digests::{RECORD, SECRETS_DIGEST, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::ownership::{Adoption, Owner};
+use crate::engine::plan::recreation::Blueprint;
 use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::engine::secrets::Secrets;
 
@@ -133,6 +135,12 @@ impl StackInput {
     /// Tags of the stack: those of the spec, and the owner's.
     pub fn stack_tags(&self, found: Option<&StackDescription>) -> BTreeMap<String, String> {
         self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect()
+    }
+
+    /// What deleted resources of a stack are created from; `None` if its ARN cannot be read.
+    pub fn blueprint<'a>(&'a self, stack: &'a StackDescription) -> Option<Blueprint<'a>> {
+        let base = ArnBase::parse(&stack.arn)?;
+        Some(Blueprint { template: &self.template, tags: self.stack_tags(Some(stack)), base })
     }
 
     /// Why the engine must not change a stack.

@@ -177,7 +177,6 @@ impl Refusal {
             EngineError::SecretMissing { .. } => {
                 Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
             }
-            EngineError::OwnedByAnother(_) => stalled(Reason::OwnedByAnother),
             EngineError::SecretInvalid { .. } => stalled(Reason::InvalidSecret),
             EngineError::ChangeSet(_) => stalled(Reason::ChangeSetFailed),
             EngineError::Template(_) => stalled(Reason::TemplateTooLarge),

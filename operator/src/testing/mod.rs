@@ -20,7 +20,7 @@ use crate::engine::plan::template;
 pub use exports::FakeExports;
 pub(crate) use fate::carry_out;
 pub use fate::{Fate, Judge, Ledger};
-pub use world::World;
+pub use world::{BUCKET, CACHE, QUEUE, TABLE, TOPIC, World};
 
 /// A minimal manifest.
 pub const MANIFEST: &str = "\

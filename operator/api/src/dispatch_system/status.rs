@@ -62,7 +62,7 @@ pub struct DispatchSystemStatus {
     /// Names and addresses of the resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
-    /// The last plan.
+    /// The plan that waits, is shown by a dry run, or is being carried out; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_plan: Option<LastPlan>,
     /// The last export of the table.
@@ -148,6 +148,9 @@ pub struct LastPlan {
     pub change: u32,
     /// Number of resources to replace.
     pub replace: u32,
+    /// Number of resources of which CloudFormation decides only during the update whether it replaces them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub may_replace: u32,
     /// Number of resources to delete.
     pub remove: u32,
     /// The first 20 changes. Changes that endanger data come first.
@@ -175,6 +178,29 @@ pub struct PlannedChange {
     /// Whether the change can destroy data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub endangers_data: bool,
+    /// The first ten values that change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<PlannedValue>,
+    /// Number of further values.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_values: u32,
+}
+
+/// One value of a resource that a plan changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedValue {
+    /// Path in the resource, for example `RedrivePolicy.maxReceiveCount`.
+    pub path: String,
+    /// The value that was last applied, shortened; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The desired value, shortened; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The value of the resource, shortened, if it was changed outside the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
 }
 
 /// One export of the table.

@@ -56,8 +56,11 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
-        // The change set was executed or removed meanwhile.
-        "InvalidChangeSetStatus" | "InvalidChangeSetStatusException" => PortErrorKind::Conflict,
+        // The change set was executed or removed meanwhile. A queue of the same name was deleted within the last minute.
+        "InvalidChangeSetStatus"
+        | "InvalidChangeSetStatusException"
+        | "QueueDeletedRecently"
+        | "AWS.SimpleQueueService.QueueDeletedRecently" => PortErrorKind::Conflict,
         "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
             PortErrorKind::AlreadyExists
         }

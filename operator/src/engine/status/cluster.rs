@@ -123,7 +123,9 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
     let (Some(before), Some(index)) = (before.filter(|c| c.status != ConditionStatus::True), found(&status)) else {
         return status;
     };
-    if let Some(now) = status.conditions.get_mut(index).filter(|now| now.reason == Reason::InSync) {
+    let unchecked = [Reason::NotChecked, Reason::StackNotReady];
+    let is_unchecked = |now: &&mut Condition| unchecked.iter().any(|reason| now.reason == *reason);
+    if let Some(now) = status.conditions.get_mut(index).filter(is_unchecked) {
         now.clone_from(before);
         now.observed_generation = Some(frame.generation);
     }
@@ -152,15 +154,28 @@ fn reason(status: &DispatchSystemStatus) -> Option<Reason> {
 
 fn set_phase(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (SystemPhase, Reason, &str)) {
     let (phase, reason, message) = said;
-    let all = [
+    for condition in phase_conditions(phase, reason, message) {
+        put(status, frame.write(condition));
+    }
+}
+
+/// `Ready`, `Reconciling` and `Stalled`. `Ready` and the one that is true have the message: tools show either of them.
+/// The others refer to it, so that a description does not repeat it.
+pub(super) fn phase_conditions(
+    phase: SystemPhase,
+    reason: Reason,
+    message: &str,
+) -> [(ConditionType, ConditionStatus, Reason, String); 3] {
+    [
         (ConditionType::Ready, SystemPhase::Ready),
         (ConditionType::Reconciling, SystemPhase::Reconciling),
         (ConditionType::Stalled, SystemPhase::Stalled),
-    ];
-    for (kind, which) in all {
-        let on = ConditionStatus::from(which == phase);
-        put(status, frame.write((kind, on, reason, message.to_owned())));
-    }
+    ]
+    .map(|(kind, which)| {
+        let holds = which == phase;
+        let message = if holds || kind == ConditionType::Ready { message } else { "see Ready" };
+        (kind, ConditionStatus::from(holds), reason, message.to_owned())
+    })
 }
 
 /// Sets the transition times of a status that was assembled from an earlier one.

@@ -13,9 +13,9 @@ use jiff::SignedDuration;
 use kube::api::DynamicObject;
 
 use crate::cloud::stack::stack_name;
+use crate::engine::arn::ArnBase;
 use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
 use crate::engine::error::EngineError;
-use crate::engine::outputs::ArnBase;
 use crate::engine::plan::Approval;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::workers::ChildKind;

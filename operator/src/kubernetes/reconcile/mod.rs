@@ -26,7 +26,7 @@ use crate::engine::error::EngineError;
 use crate::engine::plan::skip_resources;
 use crate::engine::progress::Event;
 use crate::engine::reconcile::{self as engine, ReconcileReport};
-use crate::engine::settings::{DriftDetection, Mode, RetryPolicy, Settings};
+use crate::engine::settings::{DriftDetection, ExistenceCheck, Mode, RetryPolicy, Settings};
 use crate::engine::status::{self, ConnectionState, Frame, SystemPhase, WorkersState};
 use crate::kubernetes::error::{self, ReconcileError, Refusal};
 use crate::kubernetes::events::{self, ObjectEvent};
@@ -242,6 +242,7 @@ impl Reconciler<'_> {
             table_names: self.leave.table_names.clone(),
             secrets: secrets.secrets.clone(),
             drift,
+            existence: ExistenceCheck::Rotation,
             retry_policy: if asked_for { RetryPolicy::TryAgain } else { RetryPolicy::Refuse },
             wait_policy: self.context.options.requeue.wait_policy(memory.waits),
             gate: Some(Arc::new(self.context.objects.limiter.slot_for(self.key))),

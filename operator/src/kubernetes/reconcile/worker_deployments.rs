@@ -5,11 +5,16 @@ use dispatch_api::validate::ValidatedSystem;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use crate::engine::plan::workers::{self, Child, ChildKind, Pool, PoolError, connection};
+use crate::cloud::PropertyValue;
+use crate::engine::plan::property_values::between;
+use crate::engine::plan::workers::{self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, connection};
 use crate::engine::settings::Mode;
 use crate::engine::status::{WorkersFinding, WorkersState};
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
 use crate::kubernetes::reconcile::children::{Children, Standing};
+
+/// Limit of the values of the worker configuration in a message, which has room for some more.
+const VALUES_MAX: usize = 10;
 
 /// Inputs of the worker pool other than the system.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +82,7 @@ pub async fn ensure(
         found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));
     }
     let children = Children { cluster, system, mode, takes_over, looks_first };
-    let (mut taken, mut planned) = (None, 0_usize);
+    let (mut taken, mut planned, mut values) = (None, 0_usize, Vec::new());
     // An autoscaler goes before its Deployment gets a fixed number of replicas, which it would change. Other objects go
     // after their successors are there.
     let is_scaler = |kind: ChildKind| kind == ChildKind::HorizontalPodAutoscaler;
@@ -87,6 +92,7 @@ pub async fn ensure(
     for (kind, live) in &found {
         let applied = apply(&children, &wanted, *kind, live).await?;
         planned += applied.planned;
+        values.extend(applied.values);
         taken = taken.or(applied.connection_taken);
         if let Some(message) = applied.taken {
             return Ok(Rollout { workers: WorkersFinding { state: WorkersState::NameTaken, message }, taken });
@@ -99,7 +105,7 @@ pub async fn ensure(
     let deployments: Vec<Value> = deployments.map(to_value).collect();
     let mut workers = finding(system, &deployments);
     if planned > 0 {
-        workers.message = format!("{}; dry run: {planned} worker objects would change", workers.message);
+        workers.message = format!("{}; {}", workers.message, in_dry_run(planned, &values));
     }
     Ok(Rollout { workers, taken })
 }
@@ -109,6 +115,8 @@ pub async fn ensure(
 struct ApplyOutcome {
     /// Changes that a dry run left out.
     planned: usize,
+    /// Values of the worker configuration that a dry run left unchanged.
+    values: Vec<PropertyValue>,
     /// Name of the connection's `ConfigMap`, if it belongs to another owner. The workers do not depend on it; its
     /// condition reports the conflict.
     connection_taken: Option<String>,
@@ -132,7 +140,10 @@ async fn apply(
         let looks_first = children.looks_first || is_connection;
         match (Children { looks_first, ..*children }).settle(child, found).await? {
             Standing::InLine => {}
-            Standing::Planned => applied.planned += 1,
+            Standing::Planned => {
+                applied.planned += 1;
+                applied.values.extend(found.map(|found| config_values(child, &to_value(found))).unwrap_or_default());
+            }
             Standing::Taken(_) if is_connection => applied.connection_taken = Some(child.name.clone()),
             Standing::Taken(message) => {
                 applied.taken = Some(message);
@@ -162,6 +173,29 @@ async fn remove(
         }
     }
     Ok(planned)
+}
+
+/// What a dry run left unchanged.
+fn in_dry_run(planned: usize, values: &[PropertyValue]) -> String {
+    let shown: Vec<String> = values.iter().take(VALUES_MAX).map(ToString::to_string).collect();
+    let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
+    let more = match values.len().saturating_sub(VALUES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more values"),
+    };
+    format!("dry run: {planned} worker objects would change{shown}{more}")
+}
+
+/// The values that differ between two versions of the worker configuration.
+fn config_values(child: &Child, live: &Value) -> Vec<PropertyValue> {
+    let config = |object: &Value| {
+        let text = object["data"][CONFIG_FILE].as_str()?;
+        serde_json::from_str::<Value>(text).ok()
+    };
+    match (config(live), config(&child.body)) {
+        (Some(old), Some(new)) => between(&old, &new),
+        _ => Vec::new(),
+    }
 }
 
 fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
@@ -242,6 +276,21 @@ mod tests {
             })
         };
         workers::roles(&system).map(|(role, _)| one(workers::role_name(&system, role))).to_vec()
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_values_of_the_worker_configuration_that_would_change() {
+        let object = |config: &Value| json!({ "data": { (CONFIG_FILE): config.to_string() } });
+        let config = |seconds: u32| json!({ "city": "seoul", "dispatch": { "offerTimeoutSeconds": seconds } });
+        let body = object(&config(20));
+        let child = Child { kind: ChildKind::ConfigMap, name: "seoul-workers".to_owned(), body };
+        let values = config_values(&child, &object(&config(15)));
+        let words = "dry run: 1 worker objects would change: dispatch.offerTimeoutSeconds: 15 -> 20";
+        assert_eq!(in_dry_run(1, &values), words);
+        assert_eq!(in_dry_run(2, &config_values(&child, &child.body)), "dry run: 2 worker objects would change");
+        assert_eq!(config_values(&child, &json!({ "data": {} })), []);
+        let many = vec![values[0].clone(); 13];
+        assert!(in_dry_run(1, &many).ends_with(" and 3 more values"));
     }
 
     #[test]

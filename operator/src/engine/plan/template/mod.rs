@@ -37,7 +37,9 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::plan::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
+pub use cache::REPLICATION_GROUP;
 use fragment::TemplateFragment;
+pub use queues::{NOTIFICATIONS, OFFERS, RESPONSES};
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
 /// Maximum size of a template in a request, in bytes ("CloudFormation quotas": template body size in a request). Larger

@@ -41,7 +41,7 @@ pub const FIELD_MANAGER: &str = "dispatch-operator";
 /// rolling update.
 pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
 /// File of the worker configuration in its `ConfigMap`.
-const CONFIG_FILE: &str = "worker.json";
+pub const CONFIG_FILE: &str = "worker.json";
 
 /// Input of the objects.
 #[derive(Clone, Copy, Debug)]
