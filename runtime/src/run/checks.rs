@@ -133,9 +133,7 @@ fn topic(clients: &Clients, arn: &str) -> Check {
         Box::pin(async move {
             match request.send().await {
                 Ok(_) => Answer::Reached,
-                Err(error) if error.code().is_some_and(|code| code.starts_with("AuthorizationError")) => {
-                    Answer::Reached
-                }
+                Err(error) if error.code().is_some_and(is_denied) => Answer::Reached,
                 Err(error) => Answer::from(Err(port_error(ASK, &error))),
             }
         })

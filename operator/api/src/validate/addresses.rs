@@ -94,7 +94,7 @@ impl Reserved {
         match address.octets() {
             [127, ..] => Some(Self::Loopback),
             [169, 254, ..] => Some(Self::Metadata),
-            [0, ..] | [224.., ..] => Some(Self::NoHost),
+            [0 | 224..=255, ..] => Some(Self::NoHost),
             _ => None,
         }
     }
@@ -109,7 +109,7 @@ impl Reserved {
         match address.segments() {
             // Link-local; site-local, which is deprecated; and the services of EC2 at the instance.
             [0xfe80..=0xfeff, ..] | [0xfd00, 0x0ec2, ..] => Some(Self::Metadata),
-            [0xff00.., ..] => Some(Self::NoHost),
+            [0xff00..=0xffff, ..] => Some(Self::NoHost),
             _ => None,
         }
     }
