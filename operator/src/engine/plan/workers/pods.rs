@@ -203,7 +203,12 @@ fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
-    let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
+    let mut all = vec![
+        plain("DISPATCH_LOG_FORMAT", "json"),
+        plain("RUST_LOG", "info"),
+        // The credentials of the node are not a worker's, even where no network policy is enforced.
+        plain("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
     // The token stays in the Secret of its owner; no worker object contains a copy.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };
