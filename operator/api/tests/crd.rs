@@ -316,3 +316,26 @@ fn every_rule_has_a_message_a_reason_and_a_field() -> Outcome {
     assert_eq!(poor, [""; 0]);
     Ok(())
 }
+
+/// A field that names a Secret and is missing there would be read without the permission of the Secret's owner.
+#[test]
+fn every_field_that_names_a_secret_is_among_those_that_are_read() -> Outcome {
+    let mut fields = Vec::new();
+    walk(&schema()?["properties"]["spec"], "spec", &mut |path, field| {
+        let names: Vec<&String> = field["properties"].as_object().into_iter().flatten().map(|(name, _)| name).collect();
+        if names == ["key", "name"] {
+            fields.push(path.to_owned());
+        }
+    });
+    let mut object = minimal();
+    for field in &fields {
+        object = with(&object, field.trim_start_matches("spec."), json!({ "name": "n", "key": "k" }));
+    }
+    let system: DispatchSystem = serde_json::from_value(object)?;
+    let mut read: Vec<&str> = system.spec.secret_refs().into_iter().map(|(path, _)| path).collect();
+    read.sort_unstable();
+    fields.sort();
+    assert_eq!(fields, read);
+    assert!(fields.len() >= 2, "{fields:?}");
+    Ok(())
+}

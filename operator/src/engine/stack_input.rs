@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::pbkdf2;
-use dispatch_api::dispatch_system::{DriftPolicy, SecretKeyRef};
+use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, DriftPolicy, FCM_SECRET_FIELD, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -20,9 +20,6 @@ use crate::engine::plan::ownership::{Adoption, Owner};
 use crate::engine::plan::recreation::Blueprint;
 use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::engine::secrets::Secrets;
-
-pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
-const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
 /// The desired input of the stack.
 #[derive(Clone, Debug)]
@@ -54,15 +51,15 @@ impl StackInput {
     /// Renders the template for an account and collects the secrets that the spec names.
     pub fn new(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, EngineError> {
         let spec = &system.spec;
-        let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
-        let fcm = fcm.transpose()?;
+        let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
+        let fcm = fcm.map(|reference| find(secrets, FCM_SECRET_FIELD, reference)).transpose()?;
         if let Some(account) = &fcm {
             check_service_account(account)?;
         }
         let mut parameters = BTreeMap::new();
         for name in template::parameters(system) {
             if let (template::CACHE_AUTH_TOKEN, Some(reference)) = (name, &spec.cache.auth_secret_ref) {
-                let token = find(secrets, AUTH_FIELD, reference)?;
+                let token = find(secrets, CACHE_SECRET_FIELD, reference)?;
                 check_auth_token(&token)?;
                 parameters.insert(name.to_owned(), token);
             }
@@ -215,7 +212,7 @@ fn former_digest(prefix: &str, all: &SecretString) -> String {
 
 /// A Firebase service account key is a JSON object of type `service_account` (Google Cloud, "Service account keys").
 fn check_service_account(account: &SecretString) -> Result<(), EngineError> {
-    let refuse = |reason: String| Err(EngineError::SecretInvalid { field: FCM_FIELD, reason });
+    let refuse = |reason: String| Err(EngineError::SecretInvalid { field: FCM_SECRET_FIELD, reason });
     let Ok(Value::Object(key)) = serde_json::from_str(account.expose_secret()) else {
         return refuse("it is not a JSON object; FCM requires the whole key file of a service account".to_owned());
     };
@@ -237,7 +234,7 @@ fn check_auth_token(token: &SecretString) -> Result<(), EngineError> {
         return Ok(());
     }
     let reason = "an AUTH token requires 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
-    Err(EngineError::SecretInvalid { field: AUTH_FIELD, reason })
+    Err(EngineError::SecretInvalid { field: CACHE_SECRET_FIELD, reason })
 }
 
 fn resources(body: &Value) -> Vec<ResourceChange> {

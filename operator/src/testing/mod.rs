@@ -3,6 +3,7 @@
 
 mod exports;
 mod fate;
+pub mod flows;
 mod world;
 
 use std::collections::BTreeMap;

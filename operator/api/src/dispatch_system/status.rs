@@ -18,7 +18,8 @@ pub struct DispatchSystemStatus {
     pub observed_generation: i64,
     /// Conditions, one for each type. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True`. The others are
     /// `StackReady`, `DirectResourcesReady`, `WorkersReady`, `CredentialsValid`, `Drifted`, `PlanPending`, `Paused`,
-    /// `DeletionBlocked`, and, where the spec uses them, `ExportsReady` and `ConnectionPublished`.
+    /// `DeletionBlocked`, where the spec uses them `ExportsReady` and `ConnectionPublished`, and `SpecAllowed` where
+    /// the spec asks for something that is not allowed.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -29,6 +30,10 @@ pub struct DispatchSystemStatus {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
+    /// Identity with which the operator last managed the stack. A deletion uses it if the spec names a role that is no
+    /// longer allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessStatus>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_arn: Option<String>,
@@ -124,6 +129,19 @@ pub struct IdentityStatus {
     /// Value of `spec.aws.accountId`, once it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
+}
+
+/// Identity with which the operator manages the stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessStatus {
+    /// ARN of the role; absent if the operator uses its own identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// External ID that the operator sends when it assumes the role: that of the spec, or the one that the operator
+    /// derives. The trust policy of the role can require it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
 }
 
 /// The template and parameters that were last sent to CloudFormation.

@@ -118,8 +118,8 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     aws(&spec.aws, &spec.region, found);
     table(&spec.table, found);
     queues(&spec.queues, spec.dispatch.offer_timeout_seconds, found);
-    if let Some(fcm) = &spec.notifications.fcm {
-        secret("spec.notifications.fcm.serviceAccountSecretRef", &fcm.service_account_secret_ref, found);
+    for (path, reference) in spec.secret_refs() {
+        secret(path, reference, found);
     }
     cache(&spec.cache, found);
     export(&spec.export, spec.table.point_in_time_recovery, found);
@@ -348,9 +348,6 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
     let node_type = "an ElastiCache node type such as cache.t4g.small";
     found.at("spec.cache.nodeType").require(text::is_node_type(&spec.node_type), &spec.node_type, node_type);
     subnets("spec.cache", &spec.subnet_ids, &spec.security_group_ids, found);
-    if let Some(auth) = &spec.auth_secret_ref {
-        secret("spec.cache.authSecretRef", auth, found);
-    }
     let Some(external) = &spec.external else { return };
     // The address may contain a password, so it is not repeated.
     if external.url.contains('@') {
@@ -430,9 +427,7 @@ fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
     }
     let Some(name) = secret_name else { return };
     found.at("spec.connection.secretName").require(text::is_dns_subdomain(name), name, NAME);
-    let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
-    let mut read = fcm.into_iter().chain(&spec.cache.auth_secret_ref);
-    if read.any(|reference| reference.name == *name) {
+    if spec.secret_refs().iter().any(|(_, reference)| reference.name == *name) {
         found.say("spec.connection.secretName", "is the name of a Secret that the system reads; choose another name");
     }
 }

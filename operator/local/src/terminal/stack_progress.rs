@@ -72,6 +72,7 @@ mod tests {
             replacement: Replacement::None,
             properties: vec!["MessageRetentionPeriod".to_owned(), "Tags".to_owned()],
             forcing: Vec::new(),
+            values: Vec::new(),
         };
         let small = [changed, ResourceChange::added("Topic", "AWS::SNS::Topic")];
         insta::assert_snapshot!(plan_lines(&small), @r"

@@ -83,7 +83,7 @@ fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortE
     match answer {
         Err(error) if error.kind == PortErrorKind::Invalid => {
             let code = error.message.split(':').next().unwrap_or_default();
-            let field = crate::engine::stack_input::FCM_FIELD;
+            let field = dispatch_api::dispatch_system::FCM_SECRET_FIELD;
             let message = format!("{field}: SNS rejects the service account key ({code}); provide another one");
             Ok(Err(Verdict::Refused { reason: Reason::InvalidPushCredential, message }))
         }

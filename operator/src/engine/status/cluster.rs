@@ -101,6 +101,22 @@ pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message
     status
 }
 
+/// Reports what the spec asks for and no administrator allows. Without it, the condition is absent.
+pub fn with_spec_allowed(
+    mut status: DispatchSystemStatus,
+    denied: Option<(Reason, &str)>,
+    frame: &Frame<'_>,
+) -> DispatchSystemStatus {
+    match denied {
+        Some((reason, message)) => {
+            let condition = (ConditionType::SpecAllowed, ConditionStatus::False, reason, message.to_owned());
+            put(&mut status, frame.write(condition));
+        }
+        None => status.conditions.retain(|condition| condition.type_ != ConditionType::SpecAllowed),
+    }
+    status
+}
+
 /// The status of an object that is being deleted. `blocked` says why the deletion cannot proceed.
 pub fn deletion(frame: &Frame<'_>, blocked: Option<(Reason, &str)>, doing: &str) -> DispatchSystemStatus {
     let mut status = match blocked {

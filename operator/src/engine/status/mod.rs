@@ -25,7 +25,7 @@ use crate::sanitize::shown;
 
 pub use cluster::{
     SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished, waits_for_nothing,
-    waits_for_operation_slot, with_workers,
+    waits_for_operation_slot, with_spec_allowed, with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
@@ -111,6 +111,7 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
             .collect(),
         operator_version: facts.previous.and_then(|previous| previous.operator_version.clone()),
         identity: facts.previous.and_then(|previous| previous.identity.clone()),
+        access: facts.previous.and_then(|previous| previous.access.clone()),
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
         stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
         applied_hash: facts.applied_hash.clone(),
@@ -152,7 +153,9 @@ fn last_plan(facts: &Facts<'_>) -> Option<LastPlan> {
 /// The AWS identity of the operator for this system.
 fn identity(facts: &Facts<'_>) -> String {
     let own = "the operator's own identity";
-    let role = facts.system.spec.aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}"));
+    let aws = &facts.system.spec.aws;
+    let id = aws.external_id.as_ref().map(|id| format!(" with external ID {id}")).unwrap_or_default();
+    let role = aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}{id}"));
     format!("account {}, {role}", facts.account)
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cloud::PropertyValue;
 use crate::engine::plan::property_values::between;
-use crate::engine::plan::workers::{self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, connection};
+use crate::engine::plan::workers::{self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, connection};
 use crate::engine::settings::Mode;
 use crate::engine::status::{WorkersFinding, WorkersState};
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
@@ -31,6 +31,8 @@ pub struct Setting<'a> {
     pub takes_over: bool,
     /// Whether to look before an object is created, because another owner had a name before.
     pub looks_first: bool,
+    /// Who may connect to the workers.
+    pub clients: &'a WorkerClients,
 }
 
 /// Why the worker objects could not be applied.
@@ -75,8 +77,8 @@ pub async fn ensure(
         let message = "the workers start once the stack is complete".to_owned();
         return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
-    let Setting { image, endpoint_url, cache_secret_version, mode, takes_over, looks_first } = setting;
-    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version })?;
+    let Setting { image, endpoint_url, cache_secret_version, clients, mode, takes_over, looks_first } = setting;
+    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, clients })?;
     let mut found = Vec::new();
     for kind in ChildKind::ALL {
         found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));

@@ -233,8 +233,14 @@ fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
-    // A worker that starts while a dependency is silent asks whether this image has worked before.
-    let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info"), plain(IMAGE_ENV, image(pool))];
+    let mut all = vec![
+        plain("DISPATCH_LOG_FORMAT", "json"),
+        plain("RUST_LOG", "info"),
+        // A worker that starts while a dependency is silent asks whether this image has worked before.
+        plain(IMAGE_ENV, image(pool)),
+        // The credentials of the node are not a worker's, even where no network policy is enforced.
+        plain("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
     // The token stays in the Secret of its owner; no worker object contains a copy.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };
