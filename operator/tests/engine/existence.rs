@@ -85,7 +85,9 @@ async fn with_report_only_nothing_is_created_and_the_advice_works() {
 async fn what_cannot_be_created_again_is_named_and_blocks_apply_plan_and_status_alike() {
     type Delete = fn(&World);
     let deletions: [(&str, &str, Delete); 6] = [
-        ("Table (AWS::DynamoDB::Table coactus-default-seoul)", "restore it from a backup", World::delete_table),
+        ("Table (AWS::DynamoDB::Table coactus-default-seoul)", "restore it from a backup", |world| {
+            world.delete(TABLE, STACK)
+        }),
         ("LeaseTable (AWS::DynamoDB::Table coactus-default-seoul-leases)", "deletionPolicy: Retain", |world| {
             world.delete(TABLE, "coactus-default-seoul-leases")
         }),
@@ -157,7 +159,7 @@ async fn a_denied_check_is_neither_gone_nor_in_sync() {
     assert!(planned(&world, &system).await.existence.to_string().contains(denied));
 
     for (call, words) in [
-        ("resource_state", "StatusUpdateRole (AWS::IAM::Role "),
+        ("resource_state", "denies the access: DispatchAlgorithmRole (AWS::IAM::Role "),
         ("resources", "the stack's resources were not checked, because AWS denies their listing"),
     ] {
         let (world, system) = living().await;

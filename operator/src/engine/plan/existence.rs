@@ -14,6 +14,9 @@ const DAY_S: usize = 86_400;
 /// How often a day the rotation checks each resource. Intervals vary by ten percent, so a round may skip some.
 const ROUNDS_PER_DAY: usize = 2;
 
+/// Limit of resources named in a message, which has room for some more.
+const NAMED_MAX: usize = 6;
+
 /// How the existence of a resource is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -162,10 +165,17 @@ impl fmt::Display for Existence {
         };
         let count = |presence| checks.iter().filter(|check| check.presence == presence).count();
         write!(f, "{} resources of the stack exist", count(Presence::Exists))?;
-        let denied: Vec<String> =
-            checks.iter().filter(|check| check.presence == Presence::Denied).map(ToString::to_string).collect();
+        let mut denied: Vec<&ResourceCheck> =
+            checks.iter().filter(|check| check.presence == Presence::Denied).collect();
+        // What rides depend on comes first.
+        denied.sort_by_key(|check| Method::for_type(&check.resource_type) == Method::DriftInRotation);
         if !denied.is_empty() {
-            write!(f, "; not checked because AWS denies the access: {}", denied.join(", "))?;
+            let named: Vec<String> = denied.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            write!(f, "; not checked because AWS denies the access: {}", named.join(", "))?;
+        }
+        match denied.len().saturating_sub(NAMED_MAX) {
+            0 => {}
+            more => write!(f, " and {more} more")?,
         }
         match count(Presence::InRotation) {
             0 => {}
