@@ -71,38 +71,3 @@ async fn ten_resyncs_of_a_system_in_sync_write_nothing_and_make_four_calls_each(
     operator.was_never_denied()?;
     Ok(())
 }
-
-/// AWS calls allowed per check of existence and drift, those of every resync included.
-const CHECK_CALLS_MAX: usize = 26;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checks_whether_resources_exist_are_bounded_and_write_nothing() -> anyhow::Result<()> {
-    let Some(stage) = Stage::set("cluster-wide").await? else { return Ok(()) };
-    let operator = stage.operator(&["--resync-seconds=1"]).await?;
-    stage.namespace("checked")?;
-    let manifest = std::fs::read_to_string(file("examples/seoul.yaml"))?;
-    stage.apply("checked", &manifest.replace("driftIntervalSeconds: 600", "driftIntervalSeconds: 1"))?;
-    stage.until_ready(("checked", "seoul")).await?;
-    stage.until_event(("checked", "seoul"), "Ready").await?;
-    let checks = |calls: &[dispatch_tests::recorder::Recorded]| {
-        calls.iter().filter(|call| call.operation == "ListStackResources").count()
-    };
-    operator.aws.clear();
-    operator.aws.until(SOON, |calls| checks(calls) >= 2).await?;
-    let before = versions(&stage, "checked")?;
-    operator.aws.clear();
-    operator.aws.until(SOON, |calls| checks(calls) > RESYNCS).await?;
-    let aws = operator.aws.calls();
-    let last = aws.iter().rposition(|call| call.operation == "DescribeStacks").context("no inspection")?;
-    let aws = &aws[..last];
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for call in aws {
-        *counts.entry(format!("{} {}", call.service, call.operation)).or_default() += 1;
-    }
-    println!("AWS calls of {} checks: {} in all, {counts:#?}", checks(aws), aws.len());
-    assert!(aws.len() <= (checks(aws) + 1) * CHECK_CALLS_MAX, "{} calls", aws.len());
-    assert!(aws.iter().all(|call| !call.writes()));
-    assert_eq!(versions(&stage, "checked")?, before, "an object was written to");
-    operator.was_never_denied()?;
-    Ok(())
-}
