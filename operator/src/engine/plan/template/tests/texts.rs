@@ -80,6 +80,7 @@ fn no_text_of_a_spec_becomes_an_expression() {
     for base in [SEOUL.to_owned(), PRODUCTION.to_owned(), EXTERNAL_CACHE.to_owned()] {
         for spec in [serde_yaml::from_str(&base).unwrap(), full(SEOUL), full(EXTERNAL_CACHE)] {
             assert!(validated(&spec).is_some(), "the spec itself is valid");
+            let unchanged = validated(&spec).as_ref().map(render);
             let mut all = Vec::new();
             strings(&spec, "", &mut all);
             for (at, expression) in all.iter().flat_map(|at| EXPRESSIONS.map(|expression| (at, expression))) {
@@ -94,9 +95,7 @@ fn no_text_of_a_spec_becomes_an_expression() {
                     assert!(at.starts_with("/workers/serviceAccountAnnotations/"), "{at}: {changed:?} is accepted");
                     let template = render(&system);
                     template.check().unwrap();
-                    let body = template.to_json();
-                    let quoted = serde_json::to_string(expression).unwrap();
-                    assert!(!body.contains(quoted.trim_matches('"')), "{at}: {changed:?} reaches the template");
+                    assert_eq!(Some(template), unchanged, "{at}: {changed:?} reaches the template");
                 }
             }
         }
@@ -131,5 +130,5 @@ fn an_expression_that_validation_let_through_is_not_sent() {
     let mut system = validated(&spec).unwrap();
     system.spec.aws.kms_key_arn = Some("{{resolve:ssm:x}}".to_owned());
     let error = render(&system).check().unwrap_err().to_string();
-    assert!(error.contains("/Resources/") && !error.contains("resolve"), "{error}");
+    assert!(error.contains("/Resources/") && !error.contains("{{"), "{error}");
 }
