@@ -40,8 +40,8 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// Text of several lines for a terminal: line breaks stay, and each other character that controls a terminal or reorders
-/// text is escaped.
+/// Text of several lines for a terminal: line breaks stay, and each other character that controls a terminal or
+/// reorders text is escaped.
 pub fn terminal(text: &str) -> String {
     let mut terminal = String::with_capacity(text.len());
     for c in text.chars() {

@@ -100,7 +100,7 @@ async fn a_worker_restarts_while_the_cache_is_away_if_its_revision_has_worked() 
     let surroundings = Surroundings::new(&city.config.to_json_pretty().unwrap(), city.ministack.endpoint(), None);
     let mut before = surroundings.start("before", "all", free_port()).await;
     before.kill();
-    // Nobody listens on this port.
+    // No process listens on this port.
     cache.lead_to(free_port());
 
     let begun = Instant::now();

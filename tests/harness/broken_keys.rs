@@ -13,6 +13,9 @@ const OF_DISPATCHES: [&str; 2] = ["route", "chunks"];
 /// Members and fields that no worker writes.
 const MEMBERS: [&str; 4] = ["driver#ghost", "driver#", "rubbish", ""];
 
+/// Time to live of a key that is to expire, ms.
+pub const EXPIRES_IN_MS: i64 = 300;
+
 /// A mutation that was made.
 #[derive(Debug, Clone)]
 pub struct BrokenKey {
@@ -73,7 +76,7 @@ async fn words_against(
             1 => words(&["SET", key, value]),
             2 => words(&["SET", key, "x", "PX", "600000"]),
             3 => words(&["PERSIST", key]),
-            _ => words(&["PEXPIRE", key, "300"]),
+            _ => words(&["PEXPIRE", key, &EXPIRES_IN_MS.to_string()]),
         });
     }
     let (member, score) = (dice.pick(&MEMBERS), dice.pick(&["inf", "-inf", "-1", "1e300", "0", far]));

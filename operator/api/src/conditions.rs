@@ -111,7 +111,7 @@ spelled! {
         ChangesPending = "ChangesPending": "The spec has changes that are not applied.",
         ComputingChanges = "ComputingChanges": "CloudFormation computes a change set.",
         CredentialsMissing = "CredentialsMissing":
-            "The operator found no AWS credentials: its ServiceAccount has no role, and its environment has none.",
+            "The operator found no AWS credentials: its service account has no role, and its environment has none.",
         CreateFailed = "CreateFailed": "The stack could not be created.",
         DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
         DeleteFailed = "DeleteFailed": "The stack could not be deleted.",

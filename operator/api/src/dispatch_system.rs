@@ -51,8 +51,8 @@ pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, Schedul
 
 /// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more
 /// spellings than this one does.
-const HOST_RULE: &str = "!isURL(self) || (url(self).getHostname() != 'localhost' && (!isIP(url(self).getHostname()) || \
-                         !(ip(url(self).getHostname()).isLoopback() || ip(url(self).getHostname()).isLinkLocalUnicast())))";
+const HOST_RULE: &str =
+    r"!self.matches(r'^[a-z]+://(localhost([:/]|$)|127[.]|169[.]254[.]|\[::1\]|\[[fF][eE][89aAbB])')";
 const HOST_MESSAGE: &str = "the host must not be localhost, a loopback or a link-local address";
 
 /// API group of the resource.

@@ -206,8 +206,8 @@ pub trait StackProvider: Send + Sync {
     async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError>;
     /// Resources in CloudFormation's order.
     async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError>;
-    /// Whether a resource of the stack still exists. CloudFormation reads the resource with the caller's permissions, and
-    /// rejects types for which it has no drift detection as `Invalid`.
+    /// Whether a resource of the stack still exists. CloudFormation reads the resource with the caller's permissions,
+    /// and rejects types for which it has no drift detection as `Invalid`.
     async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError>;
 }
 

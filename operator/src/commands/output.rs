@@ -75,8 +75,8 @@ pub fn report(error: &str) {
     eprintln!("error: {}", terminal(error));
 }
 
-/// Where a call went that AWS did not answer; `None` for another error. The address tells a wrong endpoint or proxy from
-/// an outage.
+/// Where a call went that AWS did not answer; `None` for another error. The address distinguishes a wrong endpoint or
+/// proxy from an outage.
 fn destination(error: &CommandError, endpoint: Option<&str>, region: &str) -> Option<String> {
     let error = match error {
         CommandError::Port(error)

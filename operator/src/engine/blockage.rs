@@ -1,5 +1,5 @@
-//! What prevents a system from reaching its spec until a person acts. Decided here alone, so that a plan, an apply and a
-//! status say the same about the same observation. Pure.
+//! What prevents a system from reaching its spec until a person acts. Decided here alone, so that a plan, an apply and
+//! a status say the same about the same observation. Pure.
 
 use dispatch_api::conditions::Reason;
 

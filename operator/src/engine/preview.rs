@@ -153,8 +153,8 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
     }
 }
 
-/// The changes that an apply would make, for a dry run in a cluster. A change set that is not computed in time stays for
-/// the next run.
+/// The changes that an apply would make, for a dry run in a cluster. A change set that is not computed in time stays
+/// for the next run.
 pub(crate) async fn dry_run(
     target: &Target<'_>,
     found: Option<&StackDescription>,

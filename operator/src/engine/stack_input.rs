@@ -195,8 +195,8 @@ const DIGEST_ROUNDS: NonZeroU32 = match NonZeroU32::new(200_000) {
 };
 
 /// PBKDF2-HMAC-SHA256 (RFC 8018), salted with account and stack: cities with the same key have different digests, and
-/// no table of digests serves two of them. The salt is not random, because a plan and its approval, computed by different
-/// processes, must have the same id.
+/// no table of digests serves two of them. The salt is not random, because a plan and its approval, computed by
+/// different processes, must have the same id.
 fn slow_digest(account: &str, prefix: &str, all: &SecretString) -> String {
     let mut digest = [0; 32];
     let salt = format!("coactus-dispatch secrets {account}/{prefix}");

@@ -2,8 +2,9 @@
 //! pool as Deployments.
 //!
 //! Pure decisions: [`policy`] (when to requeue, when to stop retrying, how many stack operations run, what a namespace
-//! allows, what a spec may ask for), [`infra::reconcile_cache`] (whether AWS is called), [`infra::timing`] (durations), [`events`],
-//! [`infra::election::decide`], [`controller`]'s predicate, and from the engine `plan::exports` (which export is due),
+//! allows, what a spec may ask for), [`infra::reconcile_cache`] (whether AWS is called), [`infra::timing`] (durations),
+//! [`events`], [`infra::election::decide`], [`controller`]'s predicate, and from the engine `plan::exports` (which
+//! export is due),
 //! `plan::workers` (objects) and `status` (conditions). Clients: [`infra::cluster`] for objects, [`infra::client_pool`]
 //! for AWS, [`infra::event_recorder`] for events, [`infra::election`] for the lease. Every write checks the
 //! [`infra::fence`] first.

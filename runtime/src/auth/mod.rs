@@ -86,7 +86,7 @@ impl Authenticator {
     }
 
     /// Fetches the issuer's keys unless they are known, whenever that was tried last. For the start of a process, which
-    /// serves nobody yet.
+    /// serves no one yet.
     pub async fn reach_keys(&self) -> Result<(), KeysError> {
         self.keys.reach().await
     }

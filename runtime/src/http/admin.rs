@@ -52,8 +52,8 @@ async fn livez(State(state): State<AdminState>) -> Response {
     }
 }
 
-/// Once ready, a process stays ready until it drains. An overload or a lost dependency concerns all replicas, so it must
-/// not take them all out of service; metrics and alerts show it.
+/// Once ready, a process stays ready until it drains. An overload or a lost dependency concerns all replicas, so it
+/// must not take them all out of service; metrics and alerts show it.
 async fn readyz(State(state): State<AdminState>) -> Response {
     match &*state.readiness.borrow() {
         Readiness::Ready => "ok\n".into_response(),

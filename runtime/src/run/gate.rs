@@ -1,11 +1,11 @@
 //! The gate of a process: it listens, takes leases and receives from queues only after each thing that its roles need
 //! has answered once. A roll-out of workers that cannot work therefore stops at its first Pod, and the old ones serve.
 //!
-//! A *refusal* (no credentials, access denied, not found, a wrong password) keeps the gate shut: it will not pass by
-//! itself. *Silence* (a time-out, a refused connection, a server error) may: a worker that restarts during an outage of
-//! the cache or of the issuer must work. So silence is tolerated after half a minute, but only by a revision that has
-//! been proven: a process with the same image and the same configuration has reached everything before. A new revision
-//! may be the reason for the silence, for example with a wrong address.
+//! A *refusal* (no credentials, access denied, not found, a wrong password) keeps the gate shut: it stays until
+//! something changes. *Silence* (a time-out, a refused connection, a server error) may: a worker that restarts during
+//! an outage of the cache or of the issuer must work. So silence is tolerated after half a minute, but only by a
+//! revision that has been proven: a process with the same image and the same configuration has reached everything
+//! before. A new revision may be the reason for the silence, for example with a wrong address.
 
 use std::fmt;
 use std::sync::Arc;
@@ -242,7 +242,7 @@ mod tests {
         *world.cache.lock() = Some(Answer::Refused("WRONGPASS".to_owned()));
         let (gate, readiness) = gate(&world);
         world.proven.store(true, Ordering::Relaxed);
-        assert!(!opens_within(&gate, &readiness, MAX).await, "a refusal does not pass by itself");
+        assert!(!opens_within(&gate, &readiness, MAX).await, "a refusal stays");
         let waits_for = "the cache (refused: WRONGPASS)".into();
         assert_eq!(*readiness.borrow(), Readiness::NotReady { waits_for });
         let text = gate.metrics.encode().unwrap();

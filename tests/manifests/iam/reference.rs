@@ -80,8 +80,8 @@ pub(super) const ALONGSIDE: [(&str, Statement); 5] = [
             "Resource": resources_of("cloudformation"),
         })
     }),
-    // "Create a queue with tags" and "Create a topic with tags": a queue or topic that was deleted is created again with
-    // the tags of its stack.
+    // "Create a queue with tags" and "Create a topic with tags": a queue or topic that was deleted is created again
+    // with the tags of its stack.
     (
         "sqs:CreateQueue",
         || json!({ "Sid": "TagQueues", "Effect": "Allow", "Action": ["sqs:TagQueue"], "Resource": resources_of("sqs") }),

@@ -25,8 +25,8 @@ pub struct WorkersSpec {
     pub resources: ResourceList,
     /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. An
     /// administrator can limit them, with the annotation `dispatch.coactus.io/allowed-service-account-annotations` of
-    /// the namespace or an option of the operator. Default: none. A change does not restart the workers; Pods that exist
-    /// keep the identity with which they were created.
+    /// the namespace or an option of the operator. Default: none. A change does not restart the workers; Pods that
+    /// exist keep the identity with which they were created.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub service_account_annotations: BTreeMap<String, String>,

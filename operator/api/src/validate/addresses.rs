@@ -1,6 +1,6 @@
 //! Hosts that no address of a spec may name: those that mean the machine which opens the connection, and those with
-//! which a cloud hands out credentials. Workers, API Gateway and the issuer's readers open these connections, so such an
-//! address would turn them against their own machine.
+//! which a cloud hands out credentials. Workers, API Gateway and the issuer's readers open these connections, so such
+//! an address would turn them against their own machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -37,7 +37,8 @@ pub(super) fn check(spec: &DispatchSystemSpec, loopback: Loopback, found: &mut F
     for (path, address) in all {
         let Some(host) = address.and_then(|address| host_of(address)) else { continue };
         let Some(kind) = Reserved::find(host) else { continue };
-        if !(kind == Reserved::Loopback && loopback == Loopback::Allowed) && !found.has(path) {
+        let is_allowed = kind == Reserved::Loopback && loopback == Loopback::Allowed;
+        if !is_allowed && !found.has(path) {
             found.say(path, kind.refusal());
         }
     }
@@ -55,7 +56,7 @@ enum Reserved {
 impl Reserved {
     fn refusal(self) -> &'static str {
         match self {
-            Self::Loopback => "must not be the machine itself (localhost, 127.0.0.0/8, ::1); name the service's host",
+            Self::Loopback => "must not be this machine (localhost, 127.0.0.0/8, ::1); name the service's host",
             Self::Metadata => {
                 "must not be link-local or a metadata service (169.254.0.0/16, fe80::/10, fd00:ec2::/32), which hands \
                  out credentials; name the service's host"
@@ -120,8 +121,9 @@ impl Reserved {
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let last = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(last(high, low)),
-        [0x2002, high, low, ..] => Some(last(high, low)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Some(last(high, low))
+        }
         _ => None,
     }
 }

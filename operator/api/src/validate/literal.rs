@@ -1,5 +1,5 @@
-//! Texts stay texts: what a service would replace or a terminal would obey is refused in every string of a spec, also in
-//! fields that have no format of their own.
+//! Texts stay texts: what a service would replace or a terminal would obey is refused in every string of a spec, also
+//! in fields that have no format of their own.
 
 use serde_json::Value;
 

@@ -56,7 +56,8 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
-        // The change set was executed or removed meanwhile. A queue of the same name was deleted within the last minute.
+        // The change set was executed or removed meanwhile. A queue of the same name was deleted within the last
+        // minute.
         "InvalidChangeSetStatus"
         | "InvalidChangeSetStatusException"
         | "QueueDeletedRecently"

@@ -1,5 +1,5 @@
-//! Queues (`CreateQueue`) and their attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to
-//! propagate, of the retention period up to 15 minutes.
+//! Queues (`CreateQueue`) and their attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s
+//! to propagate, of the retention period up to 15 minutes.
 
 use async_trait::async_trait;
 use std::collections::HashMap;

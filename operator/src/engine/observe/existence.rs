@@ -135,7 +135,7 @@ impl Subject<'_> {
     }
 }
 
-/// A failed read says nothing about the resource: a denied one is no check, any other fails the run.
+/// A failed read does not show whether the resource exists: a denied one is no check, any other fails the run.
 fn presence(found: Result<bool, PortError>) -> Result<Presence, PortError> {
     match found {
         Ok(true) => Ok(Presence::Exists),

@@ -136,8 +136,8 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     }
 }
 
-/// The plan while it waits, is only shown, or is carried out. A later run that finds the operation still in progress has
-/// no changes of its own.
+/// The plan while it waits, is only shown, or is carried out. A later run that finds the operation still in progress
+/// has no changes of its own.
 fn last_plan(facts: &Facts<'_>) -> Option<LastPlan> {
     let now = || facts.plan.summary();
     match facts.verdict {

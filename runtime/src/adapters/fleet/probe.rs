@@ -54,7 +54,7 @@ impl CacheProbe {
         }
     }
 
-    /// Asks the cache once. A session that the server does not accept is a failure that does not pass by itself: a wrong
+    /// Asks the cache once. A session that the server does not accept is a failure that stays: a wrong
     /// or missing token, or a user without rights.
     pub async fn reach(&self) -> Result<(), PortError> {
         let answered: Result<String, _> = redis::cmd("PING").query_async(&mut self.connection.clone()).await;

@@ -129,7 +129,7 @@ fn table_arn(logical_id: &str, behind: &str) -> Value {
     local_arn("dynamodb", &format!("table/${{{logical_id}}}{behind}"))
 }
 
-/// Reading the attributes tells a worker at its start whether the topic exists.
+/// By reading the attributes, a worker finds out at its start whether the topic exists.
 fn publish() -> Value {
     allow("Publish", &["sns:GetTopicAttributes", "sns:Publish"], reference(ids::TOPIC))
 }

@@ -34,8 +34,8 @@ const GRACE_S: i64 = 30;
 const REPLICAS: u32 = 2;
 /// Time that a roll-out may make no progress before Kubernetes reports it as failed, s. Pulling an image takes less.
 const PROGRESS_DEADLINE_S: i32 = 300;
-/// Time that a new worker has to be ready before an old one is stopped, s. A worker that crashes under its first requests
-/// stops the roll-out.
+/// Time that a new worker has to be ready before an old one is stopped, s. A worker that crashes under its first
+/// requests stops the roll-out.
 const MIN_READY_S: i32 = 5;
 /// Number of old `ReplicaSet`s for `kubectl rollout undo`.
 const REVISIONS: i32 = 3;

@@ -25,7 +25,7 @@ pub(super) fn disruption_budget(system: &ValidatedSystem, role: Role) -> PodDisr
         spec: Some(PodDisruptionBudgetSpec {
             selector: Some(selector(system, Some(role.name))),
             max_unavailable: Some(IntOrString::Int(1)),
-            // A worker that is not ready serves nobody, so it does not keep a node from being drained.
+            // A worker that is not ready serves no one, so it does not keep a node from being drained.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -64,7 +64,7 @@ pub(super) fn autoscaler(system: &ValidatedSystem, role: Role, bounds: &Autoscal
     }
 }
 
-/// Replicas are added at once, because offers wait for nobody, and removed one by one a minute, after five minutes
+/// Replicas are added at once, because offers cannot wait, and removed one by one a minute, after five minutes
 /// without need: positions and event streams of a stopped worker move to the others.
 fn behavior() -> HorizontalPodAutoscalerBehavior {
     let rules = |stabilization_s, policy: HPAScalingPolicy| HPAScalingRules {

@@ -1,4 +1,4 @@
-//! Texts of a spec never become expressions: whatever stands in a string of a valid spec, CloudFormation, IAM, Glue and
+//! Texts of a spec never become expressions: whatever is in a string of a valid spec, CloudFormation, IAM, Glue and
 //! a terminal read it as text.
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemSpec};
