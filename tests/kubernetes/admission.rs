@@ -42,7 +42,7 @@ fn greedy() -> Value {
     json!({
         "aws": { "roleArn": OTHER_ROLE, "externalId": "victims-external-id" },
         "cache": {
-            "external": { "url": "redis://attacker.example:6379" },
+            "external": { "url": "rediss://attacker.example:6379" },
             "authSecretRef": { "name": "prod-db", "key": "password" },
         },
         "workers": {

@@ -75,11 +75,11 @@ pub async fn direct_resources(
     stack: &StackDescription,
     inspection: Inspection,
 ) -> Result<DirectResources, PortError> {
-    let mut parts = read_parts(system, ports, stack, inspection.drift).await?;
+    let mut seen = read_parts(system, ports, stack, inspection.drift).await?;
     if let Some(coverage) = inspection.existence {
-        parts.existence = existence::Subject { system, ports, stack, parts: &parts }.check(coverage).await?;
+        seen.existence = existence::Subject { system, ports, stack, parts: &seen }.check(coverage).await?;
     }
-    Ok(parts)
+    Ok(seen)
 }
 
 async fn read_parts(

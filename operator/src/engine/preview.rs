@@ -77,13 +77,13 @@ pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Setting
     if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
         let input = if plan.stack == StackStep::UpToDate { Input::Applied } else { Input::Different };
         let inspection = Inspection::new(system, settings, (ports.clock)()).before(input);
-        let parts = observe::direct_resources(system, ports, living, inspection).await?;
+        let seen = observe::direct_resources(system, ports, living, inspection).await?;
         let blueprint = desired.blueprint(living);
-        let mut finding = direct_steps(system, &parts, comparison.credential, blueprint.as_ref());
+        let mut finding = direct_steps(system, &seen, comparison.credential, blueprint.as_ref());
         if !target.may_write() {
             finding = only_reported(system, finding);
         }
-        (plan.parts, plan.existence, gone) = (finding.steps, parts.existence, finding.gone);
+        (plan.parts, plan.existence, gone) = (finding.steps, seen.existence, finding.gone);
     }
     if target.may_write() && system.spec.drift_policy == DriftPolicy::Correct {
         plan.parts.extend(comparison.tag_step());

@@ -59,12 +59,11 @@ impl CacheProbe {
     pub async fn reach(&self) -> Result<(), PortError> {
         let answered: Result<String, _> = redis::cmd("PING").query_async(&mut self.connection.clone()).await;
         answered.map(drop).map_err(|error| {
-            let is_refusal = matches!(Meaning::new(&error).class, Class::Session | Class::Permanent);
-            let source = Box::new(error);
-            if is_refusal {
-                PortError::Failed { action: REACH, source }
-            } else {
-                PortError::Unavailable { action: REACH, source }
+            let Meaning { class, code } = Meaning::new(&error);
+            let source = format!("{code}: {error}").into();
+            match class {
+                Class::Session | Class::Permanent => PortError::Failed { action: REACH, source },
+                Class::Later | Class::WrongNode => PortError::Unavailable { action: REACH, source },
             }
         })
     }
