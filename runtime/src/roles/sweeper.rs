@@ -20,7 +20,7 @@ use crate::telemetry::heartbeat::Heartbeat;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Age below which a request is left to the stream, and a timed-out offer to its timers, ms.
-const YOUNG_MS: i64 = 2_000;
+const YOUNG_MS: u64 = 2_000;
 
 /// Most requests of one round, oldest first. Every request ends within its search budget, and one that cannot be
 /// continued is set aside, so the others follow in later rounds.
@@ -136,7 +136,7 @@ async fn rides_round(engine: &Arc<Engine>, pulse: Option<&Heartbeat>) {
 /// Runs one round. Each dispatch processed counts as a heartbeat, because a large round may take minutes.
 async fn round(engine: &Arc<Engine>, pulse: Option<&Heartbeat>) {
     let now = engine.ports.clock.now();
-    let before = dispatch_core::time::EpochMs(now.0.saturating_sub(YOUNG_MS));
+    let before = now.minus_ms(YOUNG_MS);
     let open = match engine.ports.dispatches.open_since_before(before, ROUND_MAX, &engine.set_aside.ids(now)).await {
         Ok(open) => open,
         Err(error) => {

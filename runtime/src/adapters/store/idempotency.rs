@@ -70,9 +70,7 @@ impl AnswerItem {
             (Some(status), Some(body)) => IdempotencyState::Completed(StoredAnswer { status, body }),
             // Written by this attempt; the answer was lost.
             _ if self.holder == request.holder => IdempotencyState::New,
-            _ => IdempotencyState::InProgress {
-                for_ms: u64::try_from(self.held_until.saturating_sub(now.0)).unwrap_or(0),
-            },
+            _ => IdempotencyState::InProgress { for_ms: EpochMs(self.held_until).since_ms(now) },
         }
     }
 }

@@ -130,7 +130,7 @@ impl Caller {
 
     /// The time until the caller's token expires.
     pub(crate) fn good_for(&self, now: EpochMs) -> Duration {
-        Duration::from_millis(u64::try_from(self.principal.good_until.0.saturating_sub(now.0)).unwrap_or(0))
+        Duration::from_millis(self.principal.good_until.since_ms(now))
     }
 
     /// Fails with 404 unless the caller is this person.
