@@ -1,6 +1,8 @@
 //! All reads from and writes to the Kubernetes API server. Every write checks the fence first and is counted.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
@@ -10,6 +12,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, Pat
 use kube::core::Status;
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -17,7 +20,6 @@ use tokio::time::timeout;
 use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, MANAGED_BY, SYSTEM_LABEL};
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
-use std::sync::Arc;
 
 /// Field manager of replicas that the operator hands over to an autoscaler.
 const HAND_OVER_MANAGER: &str = "dispatch-operator-hand-over";
@@ -133,7 +135,7 @@ impl Cluster {
             "uid": stored.metadata.uid,
         } });
         let systems = self.systems(namespace);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams::apply(FIELD_MANAGER);
         let call = async { systems.patch(name, &params, &Patch::Merge(&patch)).await };
         gone(self.write("set the finalizers", ("DispatchSystem", "finalizers"), call).await)
     }
@@ -253,10 +255,7 @@ impl Cluster {
         owners: &[OwnerReference],
     ) -> Result<(), ClusterError> {
         let api = self.child_api(kind, namespace);
-        let patch = owners_patch(&found.metadata, owners);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let name = found.metadata.name.as_deref().unwrap_or_default();
-        let call = async { api.patch(name, &params, &Patch::Merge(&patch)).await };
+        let call = replace_owners(&api, &found.metadata, owners);
         self.write("take over a worker object", (kind.names().2, "take_over"), call).await
     }
 
@@ -268,17 +267,14 @@ impl Cluster {
         owners: &[OwnerReference],
     ) -> Result<(), ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);
-        let patch = owners_patch(&found.metadata, owners);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let name = found.metadata.name.as_deref().unwrap_or_default();
-        let call = async { secrets.patch(name, &params, &Patch::Merge(&patch)).await };
+        let call = replace_owners(&secrets, &found.metadata, owners);
         self.write("take over a Secret", ("Secret", "take_over"), call).await.map_err(without_words)
     }
 
     /// Scales a Deployment to zero.
     pub async fn stop(&self, namespace: &str, deployment: &str) -> Result<(), ClusterError> {
         let api = self.child_api(ChildKind::Deployment, namespace);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams::apply(FIELD_MANAGER);
         let patch = json!({ "spec": { "replicas": 0 } });
         let call = async { api.patch(deployment, &params, &Patch::Merge(&patch)).await };
         gone(self.write("stop a worker", ("Deployment", "stop"), call).await)
@@ -365,12 +361,18 @@ fn explain(action: &'static str, error: kube::Error) -> ClusterError {
     ClusterError { action, kind, message, source: Some(Box::new(error)) }
 }
 
-fn owners_patch(found: &ObjectMeta, owners: &[OwnerReference]) -> Value {
-    json!({ "metadata": {
+/// Replaces the owners of an object, unless it changed since it was read.
+async fn replace_owners<K>(api: &Api<K>, found: &ObjectMeta, owners: &[OwnerReference]) -> kube::Result<K>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({ "metadata": {
         "uid": found.uid,
         "resourceVersion": found.resource_version,
         "ownerReferences": owners,
-    } })
+    } });
+    let name = found.name.as_deref().unwrap_or_default();
+    api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch)).await
 }
 
 /// Whether a namespace that is being deleted refuses new objects. They are not needed any more.
