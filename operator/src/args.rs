@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::options::Global;
-use crate::commands::output::{CommandError, Exit};
+use crate::commands::output::{CommandError, Exit, report};
 use crate::commands::{apply, crd, destroy, export, local, plan, run, status, template};
+use crate::sanitize::terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -12,7 +13,7 @@ Exit codes:
   1  failure
   2  wrong usage or invalid manifest; no call was made to AWS
   3  changes are pending: `plan --exit-code` found changes, or `apply` waits for approval
-  4  the system is not ready, or requires action
+  4  the system is not ready, or requires action; an apply of the plan would be blocked
 
 Credentials come from the default AWS provider chain (environment, profile, SSO, web identity, container, instance).";
 
@@ -86,11 +87,11 @@ impl Command {
         match result {
             Ok(exit) => exit,
             Err(CommandError::Refused(refused)) => {
-                eprintln!("{refused}");
+                eprintln!("{}", terminal(&refused.to_string()));
                 Exit::Usage
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                report(&error.to_string());
                 Exit::Failed
             }
         }

@@ -7,6 +7,7 @@
 //! | [`kubernetes`] | the controller: watches objects, calls the engine, runs the workers |
 //! | [`commands`], [`args`], [`render`] | the command line |
 
+pub mod allow_list;
 pub mod args;
 pub mod cloud;
 pub mod commands;

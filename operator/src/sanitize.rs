@@ -1,5 +1,7 @@
 //! Makes text from outside safe for statuses, terminals and logs. Pure.
 
+use std::fmt::Write as _;
+
 /// Limit of a message, in bytes. A status has about ten conditions, and Kubernetes limits the size of an object. The
 /// full text is in the stack's events.
 pub const MESSAGE_MAX: usize = 1024;
@@ -40,6 +42,33 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
+/// Text of several lines for a terminal: line breaks stay, and each other character that controls a terminal or
+/// reorders text is escaped.
+pub fn terminal(text: &str) -> String {
+    let mut terminal = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c != '\n' && steers(c) { terminal.extend(c.escape_unicode()) } else { terminal.push(c) }
+    }
+    terminal
+}
+
+/// JSON for a terminal: the same document, with each character that steers as an escape sequence of JSON. Outside of
+/// strings, JSON has none but line breaks.
+pub fn terminal_json(json: &str) -> String {
+    let mut terminal = String::with_capacity(json.len());
+    for c in json.chars() {
+        // All characters that steer are in the basic plane, so each is one unit of UTF-16.
+        if c != '\n' && steers(c) {
+            let code = u32::from(c);
+            // A string takes every text.
+            let _ = write!(terminal, "\\u{code:04x}");
+        } else {
+            terminal.push(c);
+        }
+    }
+    terminal
+}
+
 /// Control characters, and those that change the direction of text (Unicode annex 9, "Directional Formatting
 /// Characters").
 fn steers(c: char) -> bool {
@@ -59,6 +88,7 @@ mod tests {
         assert_eq!(shown("abc\u{202e}cba"), "abc\\u{202e}cba");
         assert_eq!(shown("테이블이 이미 있습니다"), "테이블이 이미 있습니다");
         assert_eq!(printable("a\nb\u{1b}서울"), "a\\u{a}b\\u{1b}서울");
+        assert_eq!(terminal("a\nb\u{1b}[2J\r서울"), "a\nb\\u{1b}[2J\\u{d}서울");
     }
 
     #[test]
@@ -70,6 +100,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_for_a_terminal_is_the_same_document(text in any::<String>()) {
+            let document = serde_json::json!({ "text": text });
+            let shown = terminal_json(&serde_json::to_string_pretty(&document).unwrap());
+            prop_assert!(!shown.chars().any(|c| c != '\n' && steers(c)));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), document);
+        }
+
         #[test]
         fn every_text_fits_and_a_harmless_one_is_unchanged(text in any::<String>(), times in 1_usize..200) {
             let text = text.repeat(times);

@@ -12,6 +12,7 @@ mod drain;
 mod economy;
 mod fares;
 mod fuzzed;
+mod gate;
 mod hostile;
 mod javascript;
 mod killed;

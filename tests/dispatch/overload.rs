@@ -182,6 +182,8 @@ async fn excess_load_is_refused_in_time_and_every_accepted_request_ends() {
     let seconds = number("DISPATCH_OVERLOAD_SECONDS", SECONDS);
     let mut city = City::create().await;
     city.config.limits.per_subject = LIMIT_PER_USER;
+    // All users have one address here.
+    city.config.limits.address_share_percent = 100;
     city.config.dispatch.search_budget_ms = SEARCH_BUDGET_MS;
     let surroundings = Surroundings::new(&city.config.to_json_pretty().unwrap(), city.ministack.endpoint(), None);
     let port = free_port();

@@ -75,7 +75,8 @@ impl Surroundings {
         process
     }
 
-    fn spawn(&self, commands: &str, name: &str, roles: &str, listen: u16) -> Process {
+    /// Starts a process without waiting for it.
+    pub(crate) fn spawn(&self, commands: &str, name: &str, roles: &str, listen: u16) -> Process {
         let admin = free_port();
         let log = self.folder.path().join(format!("{name}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -137,6 +138,12 @@ impl Process {
     pub(crate) async fn admin(&self, path: &str) -> Option<u16> {
         let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await;
         answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// Status and body of `readyz`; `None` without an answer.
+    pub(crate) async fn readiness(&self) -> Option<(u16, String)> {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin)).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// Resident memory, KiB.

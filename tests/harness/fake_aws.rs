@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -46,7 +46,7 @@ pub struct Recorded {
 impl Recorded {
     /// Whether it can change something.
     pub fn changes(&self) -> bool {
-        !["Describe", "Get", "List"].iter().any(|verb| self.operation.starts_with(verb))
+        !["Describe", "Detect", "Get", "List"].iter().any(|verb| self.operation.starts_with(verb))
     }
 }
 
@@ -99,7 +99,12 @@ impl Drop for FakeAws {
     }
 }
 
-async fn answer(State(world): State<Arc<World>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(world): State<Arc<World>>,
+    (method, uri): (Method, Uri),
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let (operation, request) = match target.and_then(|target| target.split_once('.')) {
         Some((_, operation)) => {
@@ -109,8 +114,8 @@ async fn answer(State(world): State<Arc<World>>, method: Method, headers: Header
             let fields = queries::fields(&body);
             (fields.get("Action").cloned().unwrap_or_default(), Request::Query(fields))
         }
-        // Bucket tags are read only before a stack is created, and there are no retained buckets.
-        None => ("GetBucketTagging".to_owned(), Request::Bucket),
+        // Of S3, only the tags of buckets are read.
+        None => ("GetBucketTagging".to_owned(), Request::Bucket(uri.path().trim_matches('/').to_owned())),
     };
     world.calls.lock().push(Recorded { at: Instant::now(), operation: operation.clone() });
     let mut stacks = world.stacks.lock();
@@ -130,7 +135,10 @@ async fn answer(State(world): State<Arc<World>>, method: Method, headers: Header
                 (status, text).into_response()
             }
         },
-        Request::Bucket => {
+        Request::Bucket(name) if stacks.has_bucket(&name) => {
+            (StatusCode::OK, "<Tagging><TagSet></TagSet></Tagging>").into_response()
+        }
+        Request::Bucket(_) => {
             (StatusCode::NOT_FOUND, "<Error><Code>NoSuchBucket</Code><Message>no</Message></Error>").into_response()
         }
     }
@@ -139,7 +147,7 @@ async fn answer(State(world): State<Arc<World>>, method: Method, headers: Header
 enum Request {
     Json(Value),
     Query(queries::Fields),
-    Bucket,
+    Bucket(String),
 }
 
 /// Answers the JSON protocols: DynamoDB and SQS.

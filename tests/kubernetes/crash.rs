@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use dispatch_tests::apiserver::ApiServer;
+use kube::api::DynamicObject;
 
 use bench::{Bench, Ended, Run};
 use fault::Point;
@@ -140,9 +141,12 @@ async fn once(bench: &Bench, scenario: Scenario, strike: Option<(usize, Point)>)
         bench.idle(&run).await;
     }
     let left = Left::of(bench, &run).await?;
+    let before = bench.system().await?;
     let writes = bench.idle(&run).await;
     if !writes.is_empty() {
-        return Ok((Err(vec![format!("at rest it still writes: {writes:?}")]), calls));
+        let status = |system: Option<DynamicObject>| system.map(|system| system.data["status"].to_string());
+        let (before, after) = (status(before), status(bench.system().await?));
+        return Ok((Err(vec![format!("at rest it still writes: {writes:?}: {before:?} -> {after:?}")]), calls));
     }
     Ok((Ok(left), calls))
 }

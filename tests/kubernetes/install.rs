@@ -20,7 +20,8 @@ fn shipped() -> anyhow::Result<Vec<(String, Vec<Value>)>> {
         all.push((folder.to_owned(), kustomize(folder)?));
     }
     // manifests/monitoring holds a rule file for Prometheus, not a Kubernetes object.
-    let mut files = vec!["manifests/crd.yaml".to_owned()];
+    let mut files =
+        vec!["manifests/crd.yaml".to_owned(), "manifests/components/admission-policy/policy.yaml".to_owned()];
     for entry in std::fs::read_dir(root().join("examples"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "yaml") {

@@ -6,6 +6,7 @@
 
 #![cfg(test)]
 
+mod admission;
 mod crash;
 mod deletion;
 mod failures;

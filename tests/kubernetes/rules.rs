@@ -146,6 +146,36 @@ fn creations() -> Vec<(bool, Value)> {
         (true, with(&seoul, "dispatch.eta", json!({ "provider": "Valhalla", "url": "https://a" }))),
         (false, with(&seoul, "dispatch.eta", json!({ "provider": "OSRM" }))),
         (false, with(&seoul, "dispatch.eta", json!({ "url": "http://a" }))),
+        (true, with(&seoul, "dispatch.eta", json!({ "provider": "OSRM", "url": "http://10.0.0.1:5000/osrm" }))),
+        (false, with(&seoul, "dispatch.eta", json!({ "provider": "OSRM", "url": "http://169.254.169.254/latest" }))),
+        (false, with(&seoul, "api.auth", json!({ "issuer": "https://127.0.0.1/", "audiences": ["a"] }))),
+        (false, with(&seoul, "api.auth", json!({ "issuer": "https://a/{{resolve:ssm:a}}", "audiences": ["a"] }))),
+        (false, with(&seoul, "api.auth", json!({ "issuer": "https://a", "audiences": ["{{resolve:ssm:a}}"] }))),
+        (
+            false,
+            with(
+                &seoul,
+                "api.auth",
+                json!({ "issuer": "https://a", "audiences": ["a"], "jwksUrl": "https://[::1]/keys" }),
+            ),
+        ),
+        (false, with(&seoul, "aws.kmsKeyArn", json!("arn:aws:kms:ap-northeast-2:111122223333:key/*"))),
+        (
+            false,
+            with(
+                &seoul,
+                "cache",
+                json!({ "external": { "url": "redis://a" }, "authSecretRef": { "name": "a", "key": "b" } }),
+            ),
+        ),
+        (
+            true,
+            with(
+                &seoul,
+                "cache",
+                json!({ "external": { "url": "rediss://a" }, "authSecretRef": { "name": "a", "key": "b" } }),
+            ),
+        ),
         (
             false,
             with(&seoul, "dispatch.fare.nightSurcharges", json!([{ "from": "22:00", "to": "22:00", "percent": 20 }])),
@@ -178,9 +208,13 @@ async fn rules_and_validation_agree_on_new_objects() -> anyhow::Result<()> {
 /// An address may contain a password, so neither the rules nor the validation may repeat a refused one.
 async fn addresses_are_checked_and_never_repeated(rules: &Rules) -> anyhow::Result<()> {
     let cases = [
-        ("cache.external.url", "redis://localhost:6379", true),
+        ("cache.external.url", "redis://redis:6379", true),
         ("cache.external.url", "rediss://a.b", true),
-        ("cache.external.url", "redis://[::1]:6379", true),
+        ("cache.external.url", "redis://[fd12:3456::1]:6379", true),
+        ("cache.external.url", "redis://localhost:6379", false),
+        ("cache.external.url", "redis://[::1]:6379", false),
+        ("cache.external.url", "redis://127.0.0.1", false),
+        ("cache.external.url", "rediss://169.254.169.254:80", false),
         ("cache.external.url", "http://a", false),
         ("cache.external.url", "redis://user:hunter2@a:1", false),
         ("cache.external.url", "redis://a:1/hunter2", false),
@@ -188,6 +222,8 @@ async fn addresses_are_checked_and_never_repeated(rules: &Rules) -> anyhow::Resu
         ("cache.external.url", "redis://a b", false),
         ("api.gateway.upstream.url", "https://a.example.com", true),
         ("api.gateway.upstream.url", "https://a:8443", true),
+        ("api.gateway.upstream.url", "https://10.0.0.1", true),
+        ("api.gateway.upstream.url", "https://[fe80::1]", false),
         ("api.gateway.upstream.url", "http://a", false),
         ("api.gateway.upstream.url", "https://a/hunter2", false),
         ("api.gateway.upstream.url", "https://user:hunter2@a", false),

@@ -18,10 +18,10 @@ const TENANT: &str = "mallory";
 const APPROVER: &str = "bob";
 
 /// Reconciles each system every two seconds, so that changes of a namespace take effect in time.
-const OFTEN: &str = "--resync-seconds=2";
+pub(crate) const OFTEN: &str = "--resync-seconds=2";
 
 /// A namespace in which a user may do everything with systems, and nothing else.
-fn tenant(stage: &Stage, namespace: &str, user: &str) -> anyhow::Result<()> {
+pub(crate) fn tenant(stage: &Stage, namespace: &str, user: &str) -> anyhow::Result<()> {
     stage.namespace(namespace)?;
     let verbs = "--verb=get,list,watch,create,update,patch,delete";
     let resource = "--resource=dispatchsystems.dispatch.coactus.io";
@@ -37,49 +37,49 @@ fn bind(stage: &Stage, namespace: &str, role: &str, user: &str) -> anyhow::Resul
 }
 
 /// Runs `kubectl` as a user.
-fn by(stage: &Stage, user: &str, args: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn by(stage: &Stage, user: &str, args: &[&str]) -> anyhow::Result<String> {
     let user = format!("--as={user}");
     let args: Vec<&str> = args.iter().copied().chain([user.as_str()]).collect();
     stage.api.kubectl(&args)
 }
 
-fn apply(stage: &Stage, user: &str, namespace: &str, text: &str) -> anyhow::Result<()> {
+pub(crate) fn apply(stage: &Stage, user: &str, namespace: &str, text: &str) -> anyhow::Result<()> {
     let file = stage.api.file(&format!("{user}-{namespace}.json"), text)?;
     by(stage, user, &["apply", "-n", namespace, "-f", &file]).map(drop)
 }
 
 /// Sets an annotation of a namespace as the administrator of the cluster.
-fn allow(stage: &Stage, namespace: &str, annotation: &str) -> anyhow::Result<()> {
+pub(crate) fn allow(stage: &Stage, namespace: &str, annotation: &str) -> anyhow::Result<()> {
     stage.api.kubectl(&["annotate", "namespace", namespace, &format!("dispatch.coactus.io/{annotation}")])?;
     Ok(())
 }
 
-fn annotate(stage: &Stage, user: &str, at: (&str, &str), annotation: &str) -> anyhow::Result<()> {
+pub(crate) fn annotate(stage: &Stage, user: &str, at: (&str, &str), annotation: &str) -> anyhow::Result<()> {
     let annotation = format!("dispatch.coactus.io/{annotation}");
     by(stage, user, &["annotate", "--overwrite", "-n", at.0, "dsys", at.1, &annotation]).map(drop)
 }
 
 /// Fails unless RBAC keeps the user from writing the namespace.
-fn cannot_write_namespace(stage: &Stage, user: &str, namespace: &str) -> anyhow::Result<()> {
+pub(crate) fn cannot_write_namespace(stage: &Stage, user: &str, namespace: &str) -> anyhow::Result<()> {
     let refused = by(stage, user, &["annotate", "namespace", namespace, "dispatch.coactus.io/approvals=x=y"]);
     let text = refused.err().map(|error| error.to_string()).context("the user may write the namespace")?;
     ensure!(text.contains("orbidden"), "{text}");
     Ok(())
 }
 
-fn stalled_for(reason: &str) -> impl Fn(&Value) -> bool {
+pub(crate) fn stalled_for(reason: &str) -> impl Fn(&Value) -> bool {
     move |system: &Value| {
         condition(system, "Stalled")
             .is_some_and(|condition| condition["status"] == "True" && condition["reason"] == reason)
     }
 }
 
-fn message(system: &Value, kind: &str) -> String {
+pub(crate) fn message(system: &Value, kind: &str) -> String {
     condition(system, kind).and_then(|condition| condition["message"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// Reconciles once more on request, so that what a user just tried has been considered.
-async fn considered(stage: &Stage, user: &str, at: (&str, &str), token: &str) -> anyhow::Result<Value> {
+pub(crate) async fn considered(stage: &Stage, user: &str, at: (&str, &str), token: &str) -> anyhow::Result<Value> {
     annotate(stage, user, at, &format!("reconcile-requested-at={token}"))?;
     stage.until(at, "considered", |system| system["status"]["lastHandledReconcileAt"] == token).await
 }
@@ -228,7 +228,7 @@ fn foreign_objects() -> [(&'static str, &'static str, Value); 7] {
         ),
         (
             "networkpolicy",
-            "city3-workers",
+            "city3-save-dispatch",
             json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "spec": { "podSelector": { "matchLabels": labels }, "policyTypes": ["Ingress"] },

@@ -27,6 +27,7 @@ fn the_chart_shares_its_files_with_kustomize() {
         ("crd.yaml", "manifests/crd.yaml"),
         ("cluster-role.yaml", "manifests/overlays/cluster-wide/cluster-role.yaml"),
         ("connection-secrets.yaml", "manifests/components/connection-secrets/rule.yaml"),
+        ("admission-policy.yaml", "manifests/components/admission-policy/policy.yaml"),
         ("rules.yaml", "manifests/monitoring/rules.yaml"),
         ("dashboard.json", "manifests/monitoring/dashboard.json"),
     ] {
@@ -56,6 +57,9 @@ fn the_schema_accepts_the_defaults_and_rejects_mistakes() {
         json!({ "image": { "repository": "" } }),
         json!({ "image": { "repository": "r", "digest": "sha256:abc" } }),
         json!({ "networkPolicy": { "enabled": "yes" } }),
+        json!({ "restrictions": { "images": "None" } }),
+        json!({ "restrictions": { "mode": "Off" } }),
+        json!({ "restrictions": { "requireSecretLabel": "yes" } }),
         json!({ "monitoring": { "rules": true } }),
     ] {
         assert!(errors(&mistake) > 0, "{mistake}");
@@ -108,6 +112,7 @@ fn the_chart_installs_what_kustomize_installs() {
         }
         pods::assert_restricted(&of(&chart, "Deployment")["spec"]["template"]["spec"]);
         pods::assert_closed(of(&chart, "NetworkPolicy"));
+        pods::assert_flows(of(&chart, "NetworkPolicy"));
         pods::assert_selectors(&chart);
     }
 }
@@ -122,6 +127,42 @@ fn the_chart_grants_the_permission_to_write_secrets_only_on_request() {
         assert_eq!(writes("connectionSecrets=false"), Vec::<Value>::new());
         assert_eq!(writes("connectionSecrets=true"), [json!(["create", "patch", "delete"])]);
     }
+}
+
+#[test]
+fn the_chart_passes_the_lists_of_what_specs_may_ask_for() {
+    if !has("helm", "the_chart_passes_the_lists_of_what_specs_may_ask_for") {
+        return;
+    }
+    let given = |settings: &[&str]| {
+        let objects = render(settings);
+        let args = &of(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"];
+        args.as_array().expect("arguments").iter().skip(3).map(|arg| arg.as_str().expect("a text").to_owned()).collect()
+    };
+    let chosen: Vec<String> = given(&[
+        "restrictions.allowedImages=registry.example.com/a\\,registry.example.com/b",
+        "restrictions.allowedPriorityClasses=Any",
+        "restrictions.allowedRegions=ap-northeast-2",
+        "restrictions.requireSecretLabel=false",
+        "restrictions.externalIds=Spec",
+        "restrictions.mode=Warn",
+    ]);
+    assert_eq!(
+        chosen,
+        [
+            "--allowed-role-arns=None",
+            "--allowed-regions=ap-northeast-2",
+            "--allowed-images=registry.example.com/a,registry.example.com/b",
+            "--allowed-service-account-annotations=None",
+            "--restrictions=Warn"
+        ]
+    );
+    let one: Vec<String> = given(&["namespaced=true", "restrictions.allowedImages=None", "restrictions.clusterId=c1"]);
+    assert_eq!(one, ["--watch-namespace=$(POD_NAMESPACE)", "--allowed-images=None", "--cluster-id=c1"]);
+    let policies = |settings: &[&str]| {
+        render(settings).iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy").count()
+    };
+    assert_eq!((policies(&[]), policies(&["admissionPolicy=true"])), (0, 1));
 }
 
 #[test]
@@ -162,10 +203,9 @@ fn optional_objects_are_well_formed() {
     assert_eq!(shown["uid"], "coactus-dispatch");
     assert!(objects.iter().all(|object| object["kind"] != "NetworkPolicy"));
     let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
-    assert_eq!(
-        pod["containers"][0]["args"],
-        json!(["run", "--leader-elect", "--metrics-addr=0.0.0.0:9090", "--runtime-image=r/w:1", "--log=debug"])
-    );
+    let args = pod["containers"][0]["args"].as_array().expect("arguments");
+    assert_eq!(args[..3], ["run", "--leader-elect", "--metrics-addr=0.0.0.0:9090"]);
+    assert_eq!(args[args.len() - 2..], ["--runtime-image=r/w:1", "--log=debug"], "those of the user are last");
     assert!(pod["containers"][0]["image"].as_str().is_some_and(|image| image.contains("@sha256:aaaa")));
     assert_eq!(of(&objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["targetLabel"], "system");
     assert!(of(&objects, "ServiceMonitor")["spec"]["endpoints"][0]["port"] == "admin");

@@ -19,3 +19,5 @@ mod objects;
 mod pods;
 #[cfg(test)]
 mod rbac;
+#[cfg(test)]
+mod restrictions;

@@ -1,5 +1,6 @@
 //! The Pods of the operator: restricted security, resource limits and network access.
 
+use dispatch_operator::testing::flows::{self, Direction, Flow, Peer};
 use serde_json::{Value, json};
 
 use crate::objects::{OVERLAYS, documents, has, kustomize, text};
@@ -71,6 +72,45 @@ fn the_network_policy_allows_only_the_listed_peers() {
     let policies = documents(&text("manifests/base/network-policy.yaml"));
     let [policy] = policies.as_slice() else { panic!("one policy") };
     assert_closed(policy);
+}
+
+/// The same policy as a table of connections.
+pub(crate) fn assert_flows(policy: &Value) {
+    let labels = &policy["spec"]["podSelector"]["matchLabels"];
+    let may = |direction, peer, protocol, port| {
+        flows::allowed(&[policy], labels, &[("admin", 9090)], Flow { direction, peer, protocol, port })
+    };
+    let to = |address, port| may(Direction::Egress, Peer::Address(address), "TCP", port);
+    for address in ["52.95.0.1", "10.0.0.1", "2600:1f14::1"] {
+        assert!(to(address, 443) && to(address, 6443), "AWS and the API server at {address}");
+        for port in [80, 22, 53, 6379, 10_250] {
+            assert!(!to(address, port), "{address}:{port}");
+        }
+    }
+    for address in ["169.254.169.254", "fd00:ec2::254", "169.254.170.2", "fe80::1"] {
+        for port in [80, 443, 6443] {
+            assert!(!to(address, port), "{address}:{port}");
+        }
+    }
+    for agent in ["169.254.170.23", "fd00:ec2::23"] {
+        assert!(to(agent, 80) && !to(agent, 443), "{agent}");
+    }
+    let dns = Peer::Pod("kube-system", &[("k8s-app", "kube-dns")]);
+    for protocol in ["TCP", "UDP"] {
+        assert!(may(Direction::Egress, dns, protocol, 53), "{protocol}");
+        assert!(!may(Direction::Egress, Peer::Pod("kube-system", &[]), protocol, 53), "{protocol}");
+    }
+    let from = |peer, port| may(Direction::Ingress, peer, "TCP", port);
+    assert!(from(Peer::Pod("monitoring", &[]), 9090));
+    assert!(!from(Peer::Pod("monitoring", &[]), 8080) && !from(Peer::Pod("team", &[]), 9090));
+    assert!(!from(Peer::Address("10.0.0.1"), 9090));
+}
+
+#[test]
+fn the_operator_has_the_connections_of_the_table_and_no_other() {
+    let policies = documents(&text("manifests/base/network-policy.yaml"));
+    let [policy] = policies.as_slice() else { panic!("one policy") };
+    assert_flows(policy);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::OutputsStatus;
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::engine::plan::workers::WorkerClients;
 use dispatch_operator::engine::secrets::Secrets;
 use dispatch_operator::engine::settings::Mode;
 use dispatch_operator::engine::status::{ConnectionState, WorkersState};
@@ -60,6 +61,7 @@ impl Stage {
             mode: Mode::CarryOut,
             takes_over,
             looks_first: false,
+            clients: &WorkerClients::default(),
         };
         let rollout = worker_deployments::ensure(&self.cluster, system, Some(&self.outputs), setting).await?;
         let connection = Connection {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::engine::plan::workers::WorkerClients;
 use dispatch_operator::engine::secrets::Secrets;
 use dispatch_operator::engine::settings::Mode;
 use dispatch_operator::engine::status::{ConnectionFinding, ConnectionState};
@@ -89,6 +90,7 @@ impl Stage {
             mode: Mode::CarryOut,
             takes_over: false,
             looks_first: false,
+            clients: &WorkerClients::default(),
         };
         Ok(worker_deployments::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }

@@ -10,13 +10,16 @@ use std::time::Duration;
 use anyhow::ensure;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::WorkerClients;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::kubernetes::infra::cluster::Cluster;
 use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::access::ExternalIds;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::restrictions::Restrictions;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
 use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::{MANIFEST, World};
@@ -78,6 +81,9 @@ impl Stage {
                 spread: Duration::ZERO,
                 requeue: RequeuePolicy::default(),
                 defaults: Defaults::default(),
+                restrictions: Restrictions::default(),
+                external_ids: ExternalIds::Spec,
+                clients: WorkerClients::default(),
             },
             clock,
             objects: Objects::new(20),

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use axum::http::{Method, Request, Response, StatusCode};
 use dispatch_api::conditions::EventReason;
 use dispatch_api::validate::ValidatedSystem;
+use dispatch_operator::allow_list::AllowList;
 use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::WorkerClients;
 use dispatch_operator::engine::progress::Silent;
 use dispatch_operator::engine::reconcile as engine;
 use dispatch_operator::engine::settings::Settings;
@@ -22,7 +24,9 @@ use dispatch_operator::kubernetes::infra::cluster::{Cluster, SystemObject};
 use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::access::ExternalIds;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::restrictions::Restrictions;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
 use dispatch_operator::kubernetes::reconcile::reconcile;
 use dispatch_operator::testing::World;
@@ -190,6 +194,9 @@ fn troubled(trouble: Trouble) -> (Arc<Memory>, World, Context) {
             spread: Duration::ZERO,
             requeue: RequeuePolicy::default(),
             defaults: Defaults::default(),
+            restrictions: Restrictions::default(),
+            external_ids: ExternalIds::Spec,
+            clients: WorkerClients::default(),
         },
         clock: world.ports().clock,
         objects: Objects::new(20),
@@ -316,6 +323,32 @@ async fn a_dry_run_with_an_unknown_value_changes_nothing() -> anyhow::Result<()>
         assert_eq!(ready(&object["status"])["reason"], "DryRun", "{value}");
         assert!(world.take_calls().1.is_empty(), "{value}");
         assert!(memory.objects().keys().all(|place| !place.contains("/deployments/")), "{value}");
+    }
+    Ok(())
+}
+
+/// Neither AWS nor the cluster is changed for a spec that asks for what is not allowed, whatever else it says.
+#[tokio::test]
+async fn a_spec_that_is_not_allowed_causes_no_write_but_its_status() -> anyhow::Result<()> {
+    for more in [json!({}), json!({ "suspend": true }), json!({ "managementPolicy": "Observe" })] {
+        let (memory, world, mut context) = cluster();
+        context.options.restrictions.images = AllowList::parse("registry.example/team");
+        if let Some(object) = memory.objects().get_mut(SYSTEM) {
+            merge(&mut object["spec"], &more);
+            object["spec"]["workers"]["image"] = json!("registry.example/team-evil/x:1");
+        }
+        for _ in 0..2 {
+            assert_eq!(one_reconcile(&context).await?.result.as_str(), "stalled", "{more}");
+        }
+        let (read, written) = world.take_calls();
+        assert!(read.is_empty() && written.is_empty(), "{more}: {read:?} {written:?}");
+        let calls = memory.take_calls();
+        let mut writes = calls.lines().filter(|call| !call.starts_with("GET "));
+        let status = format!("PATCH {SYSTEM}/status");
+        assert!(writes.all(|call| call == status || call.contains("/events")), "{calls}");
+        let object = memory.objects().get(SYSTEM).context("the object")?.clone();
+        assert_eq!(ready(&object["status"])["reason"], "NotAllowed", "{more}");
+        assert!(object["metadata"]["finalizers"].is_null(), "{more}");
     }
     Ok(())
 }

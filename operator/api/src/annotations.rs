@@ -23,9 +23,26 @@ pub const APPROVALS: &str = "dispatch.coactus.io/approvals";
 pub const APPROVAL_OF_DELETION: &str = "delete";
 /// On a namespace: `Retain` or `Delete`, the default for systems whose spec has no `deletionPolicy`.
 pub const NAMESPACE_DELETION_POLICY: &str = "dispatch.coactus.io/deletion-policy";
-/// On a namespace: the role ARNs, separated by commas, that `spec.aws.roleArn` of its systems may name. Enforced if the
-/// operator runs with `--require-role-allow-list`.
+/// On a namespace: the role ARNs that `spec.aws.roleArn` of its systems may name. This annotation and the other lists
+/// of what a spec may ask for are `Any`, `None` (or empty), or entries separated by commas. Each replaces the list of
+/// the operator, which counts where the annotation is absent.
 pub const ALLOWED_ROLE_ARNS: &str = "dispatch.coactus.io/allowed-role-arns";
+/// On a namespace: the AWS regions that `spec.region` of its systems may name.
+pub const ALLOWED_REGIONS: &str = "dispatch.coactus.io/allowed-regions";
+/// On a namespace: the images that `spec.workers.image` of its systems may name: repositories or paths above them, each
+/// with its registry (`registry.example.com/team`), digests (`sha256:…`), or complete references.
+pub const ALLOWED_IMAGES: &str = "dispatch.coactus.io/allowed-images";
+/// On a namespace: the annotations that `spec.workers.serviceAccountAnnotations` of its systems may set, as
+/// `<key>=<value>`, or `<key>=*` for any value.
+pub const ALLOWED_SERVICE_ACCOUNT_ANNOTATIONS: &str = "dispatch.coactus.io/allowed-service-account-annotations";
+/// On a namespace: the priority classes that `spec.workers.scheduling.priorityClassName` of its systems may name.
+pub const ALLOWED_PRIORITY_CLASSES: &str = "dispatch.coactus.io/allowed-priority-classes";
+/// Label of a Secret: the name of the system that may read it, or [`ANY_SYSTEM`]. Required if the operator runs with
+/// `--require-secret-label`.
+pub const READABLE_BY: &str = "dispatch.coactus.io/readable-by";
+/// Value of [`READABLE_BY`] that permits every system of the namespace. No system has this name, because names of
+/// systems are lower case.
+pub const ANY_SYSTEM: &str = "AnySystem";
 /// Any value except `false` makes the operator plan only: `status.lastPlan` shows the changes, and neither AWS
 /// resources nor workers are modified.
 pub const DRY_RUN: &str = "dispatch.coactus.io/dry-run";

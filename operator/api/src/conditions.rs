@@ -74,6 +74,8 @@ spelled! {
             "AWS accepts the credentials, the account matches the spec, and the namespace allows the role.",
         Paused = "Paused": "The system is suspended.",
         DeletionBlocked = "DeletionBlocked": "The deletion cannot finish.",
+        SpecAllowed = "SpecAllowed":
+            "An administrator allows what the spec asks for. Absent unless it is `False`.",
     }
 }
 
@@ -108,6 +110,8 @@ spelled! {
         ChangeSetFailed = "ChangeSetFailed": "CloudFormation could not create the change set.",
         ChangesPending = "ChangesPending": "The spec has changes that are not applied.",
         ComputingChanges = "ComputingChanges": "CloudFormation computes a change set.",
+        CredentialsMissing = "CredentialsMissing":
+            "The operator found no AWS credentials: its service account has no role, and its environment has none.",
         CreateFailed = "CreateFailed": "The stack could not be created.",
         DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
         DeleteFailed = "DeleteFailed": "The stack could not be deleted.",
@@ -134,6 +138,9 @@ spelled! {
         KubernetesUnavailable = "KubernetesUnavailable": "The Kubernetes API server cannot be reached.",
         NameTaken = "NameTaken": "An object of that name exists in the cluster and has another owner; it is not changed.",
         NotAdoptable = "NotAdoptable": "Retained data does not match what the template describes.",
+        NotAllowed = "NotAllowed":
+            "Neither the namespace nor the operator allows what the spec asks for; the message has field and value.",
+        NotChecked = "NotChecked": "Drift was not checked.",
         NotCreated = "NotCreated": "The stack does not exist.",
         NothingPending = "NothingPending": "No plan is pending.",
         ObserveOnly = "ObserveOnly": "`spec.managementPolicy` is `Observe`.",
@@ -146,7 +153,8 @@ spelled! {
         PushEnabled = "PushEnabled": "The platform application is enabled.",
         ResourceGone = "ResourceGone": "A resource of the stack was deleted outside the operator.",
         RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
-        RoleNotAllowed = "RoleNotAllowed": "The namespace does not allow the role that the spec names.",
+        RoleNotAllowed = "RoleNotAllowed":
+            "Neither the namespace nor the operator allows the role that the spec names.",
         RollingOut = "RollingOut": "The worker Deployments are rolling out.",
         Scheduled = "Scheduled": "The first scheduled export is due at the next time of the schedule.",
         SecretMissing = "SecretMissing": "A Secret that the spec names does not exist or lacks the key.",
@@ -193,6 +201,8 @@ spelled! {
         ConnectionNotPublished = "ConnectionNotPublished": "Names and addresses could not be published.",
         PushDisabled = "PushDisabled": "SNS no longer accepts push notifications.",
         PushEnabled = "PushEnabled": "SNS accepts push notifications again.",
+        NotAllowed = "NotAllowed":
+            "The spec asks for something that is not allowed; the operator only warns (`--restrictions=Warn`).",
         PlanReady = "PlanReady": "A plan waits for an approval, or is shown by a dry run.",
         Paused = "Paused": "The system was suspended.",
         Resumed = "Resumed": "The system was resumed.",
@@ -214,6 +224,7 @@ impl EventReason {
                 | Self::ExportFailed
                 | Self::ConnectionNotPublished
                 | Self::PushDisabled
+                | Self::NotAllowed
                 | Self::PlanReady
                 | Self::Stalled
                 | Self::ReconcileFailed

@@ -43,11 +43,17 @@ pub use queues::{QueueSpec, QueuesSpec};
 pub use rides::RidesSpec;
 pub use service_area::{PolygonSpec, ServiceAreaSpec};
 pub use status::{
-    AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan, OutputsStatus,
-    PlannedChange,
+    AccessStatus, AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan,
+    OutputsStatus, PlannedChange, PlannedValue,
 };
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
+
+/// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more
+/// spellings than this one does.
+const HOST_RULE: &str =
+    r"!self.matches(r'^[a-z]+://(localhost([:/]|$)|127[.]|169[.]254[.]|\[::1\]|\[[fF][eE][89aAbB])')";
+const HOST_MESSAGE: &str = "the host must not be localhost, a loopback or a link-local address";
 
 /// API group of the resource.
 pub const GROUP: &str = "dispatch.coactus.io";
@@ -222,7 +228,9 @@ pub struct DispatchSystemSpec {
     /// Redis key. Immutable once the stack exists.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub city: String,
-    /// AWS region of all resources, for example `ap-northeast-2`. Immutable once the stack exists.
+    /// AWS region of all resources, for example `ap-northeast-2`. An administrator can limit it, with the annotation
+    /// `dispatch.coactus.io/allowed-regions` of the namespace or an option of the operator. Immutable once the stack
+    /// exists.
     #[schemars(length(max = 32), regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"))]
     pub region: String,
     /// IANA time zone of the city, for example `Asia/Seoul`. It determines the UTC offset of stored timestamps and the
@@ -347,6 +355,20 @@ pub enum DeletionPolicy {
     /// All resources and their data are deleted.
     Delete,
 }
+
+impl DispatchSystemSpec {
+    /// Every Secret that the system reads, with the path of the field that names it. Nothing else reads a Secret.
+    pub fn secret_refs(&self) -> Vec<(&'static str, &SecretKeyRef)> {
+        let fcm = self.notifications.fcm.as_ref().map(|fcm| (FCM_SECRET_FIELD, &fcm.service_account_secret_ref));
+        let cache = self.cache.auth_secret_ref.as_ref().map(|reference| (CACHE_SECRET_FIELD, reference));
+        fcm.into_iter().chain(cache).collect()
+    }
+}
+
+/// Path of the field that names the service account key of FCM.
+pub const FCM_SECRET_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
+/// Path of the field that names the AUTH token of the cache.
+pub const CACHE_SECRET_FIELD: &str = "spec.cache.authSecretRef";
 
 /// Namespace of an object; `default` if it has none, as in `kubectl` without a context.
 pub fn namespace_of(system: &DispatchSystem) -> &str {

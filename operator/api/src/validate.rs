@@ -3,9 +3,11 @@
 //! It has three layers: the bounds of the schema (`shape`), the formats of strings and the rules between fields
 //! (`spec`), and the bounds of the dispatch rules, which `dispatch-core` defines.
 
+mod addresses;
 mod errors;
 mod eta;
 mod identity;
+mod literal;
 mod requests;
 mod salvage;
 mod shape;
@@ -18,6 +20,8 @@ use dispatch_core::service_area::ServiceArea;
 
 use crate::dispatch_system::{DeletionPolicy, DispatchSystem, DispatchSystemSpec, IdentityStatus, namespace_of};
 use crate::names::ResourceNames;
+
+use addresses::Loopback;
 
 pub(crate) use errors::Findings;
 pub use errors::{FieldError, ValidationErrors};
@@ -84,6 +88,15 @@ impl ValidatedSystem {
     /// Checks everything that can be checked without calling AWS. All errors are collected; none repeats a value that
     /// may be a secret. Errors are permanent: a retry without a changed manifest fails in the same way.
     pub fn try_from_raw(raw: &DispatchSystem) -> Result<Self, ValidationErrors> {
+        Self::checked(raw, Loopback::Refused)
+    }
+
+    /// Like [`Self::try_from_raw`], for a system whose services run on this machine: its addresses may name it.
+    pub fn try_from_raw_for_this_machine(raw: &DispatchSystem) -> Result<Self, ValidationErrors> {
+        Self::checked(raw, Loopback::Allowed)
+    }
+
+    fn checked(raw: &DispatchSystem, loopback: Loopback) -> Result<Self, ValidationErrors> {
         let mut found = Findings::default();
         let namespace = namespace_of(raw);
         let name = raw.metadata.name.as_deref().unwrap_or_default();
@@ -92,6 +105,8 @@ impl ValidatedSystem {
         check_spec(&mut value, &mut found);
         let for_new = spec::check_names(namespace, name, &raw.spec, &mut found);
         spec::check(&raw.spec, &mut found);
+        addresses::check(&raw.spec, loopback, &mut found);
+        literal::check(&value, &mut found);
         let policy = spec::policy(&raw.spec.dispatch, &mut found);
         let fare = spec::fare(&raw.spec.dispatch.fare, &mut found);
         let service_area = requests::service_area(&raw.spec, &mut found);

@@ -31,6 +31,10 @@ pub use rides::RidesConfig;
 /// Version of the document format. A worker refuses any other.
 pub const WORKER_CONFIG_VERSION: u32 = 1;
 
+/// Environment variable with the image of a worker. The operator sets it; a worker that starts while a dependency is
+/// silent asks whether this image has worked before with its configuration.
+pub const IMAGE_ENV: &str = "DISPATCH_IMAGE";
+
 /// Configuration of the workers of one city.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

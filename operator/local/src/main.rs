@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use dispatch_dev_keys::{KeysArgs, TokenArgs};
 use dispatch_local::{LocalError, RunArgs, with_causes};
 use dispatch_operator::commands::output::Exit;
+use dispatch_operator::sanitize::terminal;
 use tracing_subscriber::EnvFilter;
 
 /// A city on this machine, for development and demonstrations.
@@ -61,7 +62,7 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
+            eprintln!("error: {}", terminal(&with_causes(&error)));
             exit_for(&error)
         }
     }

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetRequest, ChangeSetSummary, Rollback, StackDescription, StackEvent, StackResource,
+    ChangeSet, ChangeSetRequest, ChangeSetSummary, ResourceState, Rollback, StackDescription, StackEvent, StackResource,
 };
 
 /// Kind of a failed call. Derived from AWS's error codes and transport errors, never from message text.
@@ -25,7 +25,9 @@ pub enum PortErrorKind {
     Throttled,
     /// A quota of the account is reached.
     Quota,
-    /// Credentials are missing, expired or insufficient.
+    /// No credentials could be loaded, so no call was made.
+    CredentialsMissing,
+    /// Credentials are rejected, expired or insufficient.
     Denied,
     /// The request is invalid; a retry does not help.
     Invalid,
@@ -39,7 +41,12 @@ impl PortErrorKind {
     /// Whether a retry of the same call may succeed.
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Throttled | Self::Quota | Self::Denied | Self::Conflict | Self::Unavailable => true,
+            Self::Throttled
+            | Self::Quota
+            | Self::CredentialsMissing
+            | Self::Denied
+            | Self::Conflict
+            | Self::Unavailable => true,
             Self::NotFound | Self::AlreadyExists | Self::Invalid => false,
         }
     }
@@ -74,6 +81,7 @@ pub struct Ports {
     pub push: Arc<dyn PushPlatforms>,
     pub caches: Arc<dyn Caches>,
     pub queues: Arc<dyn Queues>,
+    pub topics: Arc<dyn Topics>,
     pub buckets: Arc<dyn Buckets>,
     pub identity: Arc<dyn Identity>,
     /// Clock for timestamps in the status.
@@ -178,6 +186,8 @@ pub trait StackProvider: Send + Sync {
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), PortError>;
     /// State and changes of a change set.
     async fn change_set(&self, stack: &str, name: &str) -> Result<ChangeSet, PortError>;
+    /// The template that was last applied.
+    async fn template(&self, stack: &str) -> Result<serde_json::Value, PortError>;
     /// Starts the execution of a change set. Idempotent by `token`.
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError>;
     /// A stack's change sets.
@@ -196,6 +206,9 @@ pub trait StackProvider: Send + Sync {
     async fn refusals(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<String>, PortError>;
     /// Resources in CloudFormation's order.
     async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError>;
+    /// Whether a resource of the stack still exists. CloudFormation reads the resource with the caller's permissions,
+    /// and rejects types for which it has no drift detection as `Invalid`.
+    async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError>;
 }
 
 /// DynamoDB tables and their continuous backups.
@@ -260,11 +273,27 @@ pub struct CacheEndpoint {
     pub tls: bool,
 }
 
+/// An ElastiCache replication group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheGroup {
+    /// Primary endpoint; `None` while it is being created or changed.
+    pub endpoint: Option<CacheEndpoint>,
+}
+
 /// ElastiCache replication groups.
 #[async_trait]
 pub trait Caches: Send + Sync {
-    /// Primary endpoint; `None` if the group does not exist or has no endpoint yet.
-    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError>;
+    /// The replication group; `None` if it does not exist.
+    async fn group(&self, replication_group: &str) -> Result<Option<CacheGroup>, PortError>;
+}
+
+/// A queue or topic to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewResource {
+    pub name: String,
+    /// Attributes by their names in the service's API.
+    pub attributes: BTreeMap<String, String>,
+    pub tags: BTreeMap<String, String>,
 }
 
 /// The settings of a queue that the spec determines.
@@ -289,6 +318,38 @@ pub trait Queues: Send + Sync {
     async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError>;
     /// Sets the settings. Without `dead_letter_arn` or `max_receive_count` the redrive policy does not change.
     async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError>;
+    /// Creates a queue. Idempotent while name and attributes are the same. Fails with `Conflict` for a minute after a
+    /// queue of this name was deleted.
+    async fn create(&self, queue: &NewResource) -> Result<(), PortError>;
+}
+
+/// A subscription of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// `sqs` for a queue.
+    pub protocol: String,
+    /// ARN of the queue.
+    pub endpoint: String,
+}
+
+/// A subscription to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSubscription {
+    pub topic_arn: String,
+    pub subscription: Subscription,
+    /// Attributes by their names in the API of SNS.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// SNS topics.
+#[async_trait]
+pub trait Topics: Send + Sync {
+    /// Subscriptions of a topic; `None` if the topic does not exist.
+    async fn subscriptions(&self, topic_arn: &str) -> Result<Option<Vec<Subscription>>, PortError>;
+    /// Creates a topic. Idempotent while name, attributes and tags are the same.
+    async fn create(&self, topic: &NewResource) -> Result<(), PortError>;
+    /// Creates a subscription. Idempotent.
+    async fn subscribe(&self, subscription: &NewSubscription) -> Result<(), PortError>;
 }
 
 /// What one call removed from a bucket.

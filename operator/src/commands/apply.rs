@@ -56,7 +56,7 @@ pub async fn run(args: ApplyArgs, global: &Global) -> Result<Exit, CommandError>
     let secrets = load_secrets(&args.secrets.secrets)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
     let settings = Settings { approval, secrets, adoption, skip: args.skip_resource, ..Settings::default() };
-    let mut results = Results::new(args.output, systems.len());
+    let mut results = Results::new(args.output, systems.len()).from_endpoint(global);
     for system in &systems {
         if system.spec.export.schedule.is_some() {
             eprintln!(

@@ -8,13 +8,14 @@ use dispatch_api::validate::ValidatedSystem;
 
 use crate::commands::load::{Refused, load_manifests, load_secrets};
 use crate::commands::options::{Global, Manifests, Output, SecretFiles};
-use crate::commands::output::{CommandError, Exit, Results, connect, put};
+use crate::commands::output::{CommandError, Exit, Results, connect, put, report};
 use crate::commands::printer::Printer;
 use crate::engine::destroy::{DestroyError, destroy};
 use crate::engine::former_names::find_names;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::settings::Settings;
 use crate::render;
+use crate::sanitize::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,19 +51,25 @@ pub async fn run(args: DestroyArgs, global: &Global) -> Result<Exit, CommandErro
     let secrets = load_secrets(&args.secrets.secrets)?;
     let adoption = if args.adopt { Adoption::Take } else { Adoption::Refuse };
     let settings = Settings { secrets, adoption, skip: args.skip_resource, ..Settings::default() };
-    let mut results = Results::new(Output::Table, systems.len());
+    let mut results = Results::new(Output::Table, systems.len()).from_endpoint(global);
     for system in systems {
         let ports = connect(&system, global).await;
         // The question names the stack that is deleted.
-        let system = find_names(&system, &ports, None).await?.map_or(system, |named| *named);
+        let system = match find_names(&system, &ports, None).await {
+            Ok(named) => named.map_or(system, |named| *named),
+            Err(error) => {
+                results.ended(&system, Err(error.into()))?;
+                continue;
+            }
+        };
         if !args.yes && !confirmed(&system)? {
             eprintln!("not confirmed: {}/{} is not changed", system.namespace, system.name);
             return Ok(Exit::Failed);
         }
         match destroy(&system, &ports, &settings, &mut Printer::new()).await {
-            Ok(destroyed) => put(&render::destroyed(&system, &destroyed))?,
+            Ok(destroyed) => put(&terminal(&render::destroyed(&system, &destroyed)))?,
             Err(error @ (DestroyError::Failed { .. } | DestroyError::StillRunning { .. })) => {
-                eprintln!("error: {}/{}: {error}", system.namespace, system.name);
+                report(&format!("{}/{}: {error}", system.namespace, system.name));
                 results.ended(&system, Ok(Exit::NotReady))?;
             }
             Err(error) => results.ended(&system, Err(error.into()))?,

@@ -40,7 +40,7 @@ pub struct ExportArgs {
 
 pub async fn run(args: ExportArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
-    let mut results = Results::new(args.output, systems.len());
+    let mut results = Results::new(args.output, systems.len()).from_endpoint(global);
     for system in &systems {
         let exit = one(system, global, args.wait, &mut results).await;
         results.ended(system, exit)?;

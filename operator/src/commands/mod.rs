@@ -10,6 +10,7 @@ pub mod options;
 pub mod output;
 pub mod plan;
 pub mod printer;
+pub mod restrictions;
 pub mod run;
 pub mod status;
 pub mod template;

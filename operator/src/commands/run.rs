@@ -7,11 +7,14 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::allow_list::AllowList;
 use crate::commands::options::{DataPolicy, Global};
 use crate::commands::output::{CommandError, Exit};
+use crate::commands::restrictions::RestrictionArgs;
 use crate::engine::images;
+use crate::engine::plan::workers::WorkerClients;
 use crate::engine::settings::Approver;
-use crate::kubernetes::policy::tenancy::{Defaults, RoleAllowList};
+use crate::kubernetes::policy::tenancy::Defaults;
 use crate::kubernetes::{self, ElectionOptions, RunOptions};
 
 const EXAMPLES: &str = "\
@@ -58,9 +61,6 @@ pub struct RunArgs {
     /// Deletion policy of systems whose manifest and namespace set none. Default: Retain.
     #[arg(long, value_name = "POLICY", value_enum, env = "DISPATCH_DELETION_POLICY")]
     deletion_policy: Option<DataPolicy>,
-    /// Assume a role that a manifest names only if its namespace lists it in dispatch.coactus.io/allowed-role-arns.
-    #[arg(long, env = "DISPATCH_REQUIRE_ROLE_ALLOW_LIST")]
-    require_role_allow_list: bool,
     /// Take approvals of plans, and of deletions that delete data, from the annotation dispatch.coactus.io/approvals of
     /// the namespace instead of the system, so that the author of a system cannot approve its plans.
     #[arg(long, env = "DISPATCH_REQUIRE_SECOND_APPROVER")]
@@ -68,6 +68,15 @@ pub struct RunArgs {
     /// Name of this replica.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "dispatch-operator")]
     pod_name: String,
+    /// Namespaces whose Pods may call the HTTP API of the workers: Any, None, or names separated by commas. Any
+    /// includes clients outside the cluster, such as load balancers.
+    #[arg(long, value_name = "LIST", default_value = "Any", overrides_with = "worker_api_namespaces")]
+    worker_api_namespaces: AllowList,
+    /// Namespaces whose Pods may read the metrics of the workers: Any, None, or names separated by commas.
+    #[arg(long, value_name = "LIST", default_value = "monitoring", overrides_with = "worker_metrics_namespaces")]
+    worker_metrics_namespaces: AllowList,
+    #[command(flatten)]
+    restrictions: RestrictionArgs,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -86,11 +95,12 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
     let election = args
         .leader_elect
         .then_some(ElectionOptions { namespace: args.leader_elect_namespace, lease: args.leader_elect_lease });
-    let role_allow_list =
-        if args.require_role_allow_list { RoleAllowList::Required } else { RoleAllowList::NotRequired };
     let approver = if args.require_second_approver { Approver::Second } else { Approver::Author };
     let options = RunOptions {
-        defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), role_allow_list, approver },
+        defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), approver },
+        restrictions: args.restrictions.restrictions(),
+        external_ids: args.restrictions.external_ids(),
+        clients: WorkerClients { api: args.worker_api_namespaces, metrics: args.worker_metrics_namespaces },
         watch_namespace: args.watch_namespace.filter(|namespace| !namespace.is_empty()),
         concurrency: args.concurrency,
         resync: Duration::from_secs(args.resync_seconds.into()),

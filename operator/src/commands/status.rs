@@ -31,7 +31,7 @@ pub struct StatusArgs {
 
 pub async fn run(args: StatusArgs, global: &Global) -> Result<Exit, CommandError> {
     let systems = load_manifests(&args.manifests)?;
-    let mut results = Results::new(args.output, systems.len());
+    let mut results = Results::new(args.output, systems.len()).from_endpoint(global);
     for system in &systems {
         let exit = one(system, global, &mut results).await;
         results.ended(system, exit)?;

@@ -33,7 +33,7 @@ impl Comparison {
     pub fn new(desired: &StackInput, found: Option<&StackDescription>) -> Self {
         let output = |key: &str| found.and_then(|stack| stack.outputs.get(key));
         let is_owned = found.is_some_and(|stack| desired.owner.of_stack(stack) == Ownership::Ours);
-        let has_secrets = output(SECRETS_DIGEST) == Some(&desired.secrets_digest);
+        let has_secrets = desired.has_secrets(output(SECRETS_DIGEST));
         let is_recorded = is_owned && has_secrets && output(TEMPLATE_DIGEST) == Some(&desired.template_digest);
         let tag_drift = found.filter(|_| is_recorded).map_or_else(Vec::new, |stack| tag_drift(desired, stack));
         let is_drifted = desired.drift_policy == DriftPolicy::Correct && !tag_drift.is_empty();

@@ -43,9 +43,6 @@ pub enum EngineError {
         field: &'static str,
         reason: String,
     },
-    /// The stack belongs to another owner.
-    #[error("{0}")]
-    OwnedByAnother(String),
     /// CloudFormation could not compute a change set.
     #[error("cannot compute the changes of the stack: {0}")]
     ChangeSet(String),

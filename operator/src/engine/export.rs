@@ -8,10 +8,10 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{Export, ExportExtent, ExportRequest, PortError, PortErrorKind, Ports};
+use crate::engine::arn::ArnBase;
 use crate::engine::error::EngineError;
 use crate::engine::former_names::find_names;
 use crate::engine::observe;
-use crate::engine::outputs::ArnBase;
 use crate::engine::plan::exports::{COMPLETED, IN_PROGRESS, PERIOD_MAX, PERIOD_MIN, status_of};
 use crate::engine::plan::hex;
 use crate::engine::plan::template::outputs as key;

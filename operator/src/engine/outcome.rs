@@ -4,7 +4,7 @@ use dispatch_api::conditions::Reason;
 
 use crate::cloud::ResourceChange;
 use crate::cloud::stack::{StackDescription, StackState};
-use crate::engine::plan::StackStep;
+use crate::engine::plan::{LiveValues, StackStep};
 
 /// How a run ended for the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct StackResult {
     pub step: StackStep,
     /// Resources of the change set, or of the template for a new stack.
     pub changes: Vec<ResourceChange>,
+    /// Live values, if the plan waits for an approval.
+    pub live: LiveValues,
     /// Whether the run changed anything in AWS.
     pub changed: bool,
     /// Whether the run submitted the desired input to CloudFormation.

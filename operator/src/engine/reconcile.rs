@@ -1,28 +1,25 @@
 //! The reconcile: `observe -> plan -> apply -> status`, for both the command line and the Kubernetes controller.
 
 use crate::engine::error::EngineError;
-use crate::engine::settings::DriftDetection;
 use crate::engine::settings::Mode;
 use crate::engine::settings::RetryPolicy;
 use crate::engine::settings::Settings;
-use crate::engine::settings::WaitPolicy;
 use crate::engine::stack_input::StackInput;
 
 use dispatch_api::conditions::{ConditionType, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 
-use crate::cloud::ResourceChange;
 use crate::cloud::ports::Ports;
-use crate::cloud::stack::{ChangeSetKind, ChangeSetState, StackDescription};
 use crate::engine::apply::{self, Run};
 use crate::engine::comparison::Comparison;
 use crate::engine::former_names::{find_names, refuse_unfit};
+use crate::engine::inspection::Inspection;
 use crate::engine::outcome::{StackResult, Verdict};
-use crate::engine::outputs::ArnBase;
 use crate::engine::plan::{
-    Credential, DirectFinding, DirectResources, DirectStep, Input, Plan, Retry, StackStep, direct_steps, next_step,
+    Credential, DirectFinding, DirectResources, Input, LiveValues, Plan, Retry, direct_steps, next_step, only_reported,
 };
+use crate::engine::preview::{Target, dry_run};
 use crate::engine::progress::Progress;
 use crate::engine::{observe, outputs, status};
 
@@ -64,7 +61,7 @@ pub async fn reconcile(
     }
     let named = find_names(system, ports, settings.previous.as_ref()).await?;
     let system = named.as_deref().unwrap_or(system);
-    let (found, account) = find(system, ports, settings).await?;
+    let (found, account) = observe::stack(system, ports, settings.previous.as_ref()).await?;
     refuse_unfit(system, found.as_ref())?;
     let desired = StackInput::new(system, &settings.secrets, &account)?;
     let before = Comparison::new(&desired, found.as_ref());
@@ -89,9 +86,13 @@ pub async fn reconcile(
     let mut steps = Vec::new();
     let after = Comparison::new(&desired, stack.stack.as_ref());
     if let Some(living) = stack.stack.as_ref().filter(|_| after.is_usable) {
-        found_parts = observe::direct_resources(system, ports, living, drift(settings)).await?;
+        let inspection = Inspection::new(system, settings, (ports.clock)());
+        found_parts = observe::direct_resources(system, ports, living, inspection).await?;
+        // A plan that is not approved must not reach a resource that is created again.
+        let may_create = matches!(stack.verdict, Verdict::Settled | Verdict::Failed { .. });
+        let blueprint = desired.blueprint(living).filter(|_| may_create);
         // `converge` has sent a changed credential to SNS right before the stack recorded it.
-        finding = direct_steps(system, &found_parts, Credential::Same);
+        finding = direct_steps(system, &found_parts, Credential::Same, blueprint.as_ref());
         steps = std::mem::take(&mut finding.steps);
         let refused = run.repair(&steps, &mut found_parts).await?;
         if let (Verdict::Settled, Some(refused)) = (&stack.verdict, refused) {
@@ -106,7 +107,8 @@ pub async fn reconcile(
         Some(tags) if stack.changed => steps.push(tags),
         tags => finding.reported.extend(tags),
     }
-    let plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
+    let mut plan = Plan::new(&desired.hash(), stack.step.clone(), stack.changes.clone(), steps);
+    plan.live = stack.live.clone();
     Ok(conclude(Conclusion {
         system,
         desired: &desired,
@@ -148,7 +150,7 @@ async fn examine(
 ) -> Result<ReconcileReport, EngineError> {
     let named = find_names(system, ports, settings.previous.as_ref()).await?;
     let system = named.as_deref().unwrap_or(system);
-    let (found, account) = find(system, ports, settings).await?;
+    let (found, account) = observe::stack(system, ports, settings.previous.as_ref()).await?;
     refuse_unfit(system, found.as_ref())?;
     let desired = match StackInput::new(system, &settings.secrets, &account) {
         Err(EngineError::SecretMissing { .. }) => StackInput::without_secrets(system, found.as_ref(), &account)?,
@@ -158,12 +160,10 @@ async fn examine(
     let input = comparison.recorded;
     let (mut found_parts, mut finding) = (DirectResources::default(), DirectFinding::default());
     if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
-        found_parts = observe::direct_resources(system, ports, living, drift_look(settings, input)).await?;
-        finding = direct_steps(system, &found_parts, Credential::Same);
-        let (drift, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut finding.steps).into_iter().partition(DirectStep::corrects_drift);
-        finding.reported.extend(drift);
-        finding.problems.extend(rest.iter().map(|step| format!("pending: {step}")));
+        let inspection = Inspection::new(system, settings, (ports.clock)()).before(input);
+        found_parts = observe::direct_resources(system, ports, living, inspection).await?;
+        let blueprint = desired.blueprint(living);
+        finding = only_reported(system, direct_steps(system, &found_parts, Credential::Same, blueprint.as_ref()));
         finding.reported.extend(comparison.tag_step());
     }
     let step = next_step(found.as_ref(), input, Retry::Allowed);
@@ -171,16 +171,19 @@ async fn examine(
         Some(message) => Verdict::Refused { reason: Reason::OwnedByAnother, message },
         None => apply::inspect(found.as_ref(), input),
     };
-    let mut changes = Vec::new();
+    let (mut changes, mut live) = (Vec::new(), LiveValues::None);
     if depth == Depth::Resources && verdict == Verdict::Untouched {
-        (verdict, changes) = planned(&desired, ports, found.as_ref(), settings.wait_policy).await?;
+        (verdict, changes, live) =
+            dry_run(&Target { system, desired: &desired, ports, settings }, found.as_ref()).await?;
     }
-    let plan = Plan::new(&desired.hash(), step.clone(), changes, Vec::new());
+    let mut plan = Plan::new(&desired.hash(), step.clone(), changes, Vec::new());
+    plan.live = live;
     let stack = StackResult {
         verdict,
         stack: found,
         step,
         changes: Vec::new(),
+        live: LiveValues::None,
         changed: false,
         attempted: false,
         skipped: Vec::new(),
@@ -197,117 +200,6 @@ async fn examine(
         plan,
         changed: false,
     }))
-}
-
-/// What [`reconcile`] would do, resource by resource.
-///
-/// CloudFormation compares an existing stack through a temporary change set. With `Observe` or `suspend` no change set
-/// is created, and the plan says only whether anything differs.
-pub async fn preview(system: &ValidatedSystem, ports: &Ports, settings: &Settings) -> Result<Plan, EngineError> {
-    let named = find_names(system, ports, settings.previous.as_ref()).await?;
-    let system = named.as_deref().unwrap_or(system);
-    let (found, account) = find(system, ports, settings).await?;
-    refuse_unfit(system, found.as_ref())?;
-    let desired = StackInput::new(system, &settings.secrets, &account)?;
-    if let Some(message) = desired.refusal(found.as_ref(), &settings.adoption) {
-        return Err(EngineError::OwnedByAnother(message));
-    }
-    let comparison = Comparison::new(&desired, found.as_ref());
-    let mut step = comparison.next_step(found.as_ref(), Retry::Allowed);
-    let may_write = !system.spec.suspend && system.spec.management_policy == ManagementPolicy::Full;
-    let changes = match step {
-        StackStep::Create | StackStep::DeleteThenCreate => desired.resources.clone(),
-        StackStep::Update if may_write => preview_update(&desired, ports, found.as_ref(), settings.wait_policy).await?,
-        _ => Vec::new(),
-    };
-    if step == StackStep::Update && may_write && changes.is_empty() {
-        step = StackStep::UpToDate;
-    }
-    let mut steps = Vec::new();
-    if let Some(living) = found.as_ref().filter(|_| comparison.is_usable) {
-        let input = if step == StackStep::UpToDate { Input::Applied } else { Input::Different };
-        let found_parts = observe::direct_resources(system, ports, living, drift_look(settings, input)).await?;
-        steps = direct_steps(system, &found_parts, comparison.credential).steps;
-    }
-    Ok(Plan::new(&desired.hash(), step, changes, steps))
-}
-
-/// The stack and its account. Fails if the spec leads to another region or account than the recorded stack.
-async fn find(
-    system: &ValidatedSystem,
-    ports: &Ports,
-    settings: &Settings,
-) -> Result<(Option<StackDescription>, String), EngineError> {
-    let arn = settings.previous.as_ref().and_then(|previous| previous.stack_arn.as_deref());
-    let place = arn.and_then(ArnBase::parse);
-    let moved = |field, was: &str| Err(EngineError::Moved { field, was: was.to_owned() });
-    if let Some(place) = place.as_ref().filter(|place| place.region != system.spec.region) {
-        return moved("spec.region", place.region);
-    }
-    observe::guard_account(system, ports).await?;
-    let found = ports.stacks.describe(&system.names.stack).await?;
-    let account = observe::account(ports, found.as_ref()).await?;
-    match place.filter(|place| place.account != account) {
-        Some(place) => moved("spec.aws.roleArn", place.account),
-        None => Ok((found, account)),
-    }
-}
-
-/// The changes that an apply would make. A change set that is not computed in time stays for the next run.
-async fn planned(
-    desired: &StackInput,
-    ports: &Ports,
-    found: Option<&StackDescription>,
-    wait_policy: WaitPolicy,
-) -> Result<(Verdict, Vec<ResourceChange>), EngineError> {
-    if next_step(found, Input::Different, Retry::Allowed) != StackStep::Update {
-        return Ok((Verdict::Planned, desired.resources.clone()));
-    }
-    let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
-    // A change set of the same input may be a running apply's, which must not be removed.
-    request.name.push_str("-dry-run");
-    let set = apply::compute(ports, &request, wait_policy).await?;
-    if set.state == ChangeSetState::Pending {
-        return Ok((Verdict::Comparing, Vec::new()));
-    }
-    ports.stacks.discard(&request.stack, &request.name).await?;
-    match set.state {
-        ChangeSetState::Failed(reason) => Err(EngineError::ChangeSet(reason)),
-        ChangeSetState::Empty => Ok((Verdict::Settled, Vec::new())),
-        _ => Ok((Verdict::Planned, set.changes)),
-    }
-}
-
-async fn preview_update(
-    desired: &StackInput,
-    ports: &Ports,
-    found: Option<&StackDescription>,
-    wait_policy: WaitPolicy,
-) -> Result<Vec<ResourceChange>, EngineError> {
-    let mut request = apply::change_set(desired, ChangeSetKind::Update, found);
-    // Of this plan alone: another run with the same input, which may be an apply, keeps its change set.
-    request.name = format!("{}-plan-{:08x}", request.name, rand::random::<u32>());
-    let set = apply::compute(ports, &request, wait_policy).await;
-    ports.stacks.discard(&request.stack, &request.name).await?;
-    let set = set?;
-    match set.state {
-        ChangeSetState::Ready | ChangeSetState::Empty => Ok(set.changes),
-        ChangeSetState::Pending => Err(EngineError::ChangeSet("the change set was not ready in time".to_owned())),
-        ChangeSetState::Failed(reason) => Err(EngineError::ChangeSet(reason)),
-    }
-}
-
-/// Differences that are only not applied yet are not drift.
-fn drift_look(settings: &Settings, input: Input) -> DriftDetection {
-    if input == Input::Applied { drift(settings) } else { DriftDetection::Skip }
-}
-
-/// Once drift or a missing resource was found, every run checks again until it is resolved.
-fn drift(settings: &Settings) -> DriftDetection {
-    let wrong = |status: &DispatchSystemStatus| {
-        status::is_true(status, ConditionType::Drifted) || status::stalled_for(status, Reason::ResourceGone)
-    };
-    if settings.previous.as_ref().is_some_and(wrong) { DriftDetection::Look } else { settings.drift }
 }
 
 /// The controller does not repeat what it attempted for the same generation; an explicit request does. The stack's

@@ -20,6 +20,15 @@ pub enum DriftDetection {
     Look,
 }
 
+/// Which resources of the stack a check of their existence covers. Checks are due together with drift detection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistenceCheck {
+    #[default]
+    All,
+    /// Those that rides depend on every time, the others in rotation over about half a day.
+    Rotation,
+}
+
 /// Whether the plan is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -81,6 +90,7 @@ pub struct Settings {
     /// The secrets that the spec names.
     pub secrets: Secrets,
     pub drift: DriftDetection,
+    pub existence: ExistenceCheck,
     pub retry_policy: RetryPolicy,
     pub wait_policy: WaitPolicy,
     /// Whether to adopt a stack or retained data of another owner.

@@ -1,8 +1,10 @@
 //! The desired input of the stack: the rendered template with its parameters, tags and digests. Pure.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
-use dispatch_api::dispatch_system::{DriftPolicy, SecretKeyRef};
+use aws_lc_rs::pbkdf2;
+use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, DriftPolicy, FCM_SECRET_FIELD, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -10,15 +12,14 @@ use sha2::{Digest, Sha256};
 
 use crate::cloud::ResourceChange;
 use crate::cloud::stack::StackDescription;
+use crate::engine::arn::ArnBase;
 use crate::engine::error::EngineError;
 use crate::engine::plan::digests::{RECORD, SECRETS_DIGEST, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::ownership::{Adoption, Owner};
+use crate::engine::plan::recreation::Blueprint;
 use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
 use crate::engine::secrets::Secrets;
-
-pub(crate) const FCM_FIELD: &str = "spec.notifications.fcm.serviceAccountSecretRef";
-const AUTH_FIELD: &str = "spec.cache.authSecretRef";
 
 /// The desired input of the stack.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ pub struct StackInput {
     pub(super) template: Value,
     pub(super) template_digest: String,
     pub(super) secrets_digest: String,
+    former_secrets_digest: String,
     pub(super) owner: Owner,
     pub(super) drift_policy: DriftPolicy,
 }
@@ -49,21 +51,26 @@ impl StackInput {
     /// Renders the template for an account and collects the secrets that the spec names.
     pub fn new(system: &ValidatedSystem, secrets: &Secrets, account: &str) -> Result<Self, EngineError> {
         let spec = &system.spec;
-        let fcm = spec.notifications.fcm.as_ref().map(|fcm| find(secrets, FCM_FIELD, &fcm.service_account_secret_ref));
-        let fcm = fcm.transpose()?;
+        let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
+        let fcm = fcm.map(|reference| find(secrets, FCM_SECRET_FIELD, reference)).transpose()?;
         if let Some(account) = &fcm {
             check_service_account(account)?;
         }
         let mut parameters = BTreeMap::new();
         for name in template::parameters(system) {
             if let (template::CACHE_AUTH_TOKEN, Some(reference)) = (name, &spec.cache.auth_secret_ref) {
-                let token = find(secrets, AUTH_FIELD, reference)?;
+                let token = find(secrets, CACHE_SECRET_FIELD, reference)?;
                 check_auth_token(&token)?;
                 parameters.insert(name.to_owned(), token);
             }
         }
-        let secrets_digest = digest_of_secrets(system, &parameters, fcm.as_ref());
-        Self::assemble(system, account, SecretInput { parameters, fcm, secrets_digest, unchanged: Vec::new() })
+        let all = all_secrets(&parameters, fcm.as_ref());
+        let prefix = &system.names.prefix;
+        let secrets_digest = all.as_ref().map_or_else(no_secrets, |all| slow_digest(account, prefix, all));
+        let former_secrets_digest = all.as_ref().map_or_else(no_secrets, |all| former_digest(prefix, all));
+        let unchanged = Vec::new();
+        let given = SecretInput { parameters, unchanged, fcm, secrets_digest, former_secrets_digest };
+        Self::assemble(system, account, given)
     }
 
     /// The desired input without the secrets, which are assumed to be those already applied. The stack keeps their
@@ -78,6 +85,7 @@ impl StackInput {
             system,
             account,
             SecretInput {
+                former_secrets_digest: on_record.clone(),
                 secrets_digest: on_record,
                 unchanged: template::parameters(system),
                 ..SecretInput::default()
@@ -86,8 +94,9 @@ impl StackInput {
     }
 
     fn assemble(system: &ValidatedSystem, account: &str, given: SecretInput) -> Result<Self, EngineError> {
-        let SecretInput { parameters, unchanged, fcm, secrets_digest } = given;
+        let SecretInput { parameters, unchanged, fcm, secrets_digest, former_secrets_digest } = given;
         let rendered = template::render_in(system, Some(account));
+        rendered.check()?;
         let template_digest = rendered.hash();
         let mut body = rendered.body().clone();
         body["Resources"][RECORD] = json!({
@@ -114,6 +123,7 @@ impl StackInput {
             fcm,
             template_digest,
             secrets_digest,
+            former_secrets_digest,
             owner: Owner::new(system),
             drift_policy: system.spec.drift_policy,
         })
@@ -124,9 +134,21 @@ impl StackInput {
         self.tags.iter().map(|(k, v)| (k.clone(), v.clone())).chain(self.owner.tags(found)).collect()
     }
 
+    /// What deleted resources of a stack are created from; `None` if its ARN cannot be read.
+    pub fn blueprint<'a>(&'a self, stack: &'a StackDescription) -> Option<Blueprint<'a>> {
+        let base = ArnBase::parse(&stack.arn)?;
+        Some(Blueprint { template: &self.template, tags: self.stack_tags(Some(stack)), base })
+    }
+
     /// Why the engine must not change a stack.
     pub fn refusal(&self, found: Option<&StackDescription>, adoption: &Adoption) -> Option<String> {
         found.and_then(|stack| self.owner.refusal(stack, adoption))
+    }
+
+    /// Whether a stack has these secrets, by the digest among its outputs. A digest of an earlier version counts as
+    /// well; the next update replaces it.
+    pub(super) fn has_secrets(&self, recorded: Option<&String>) -> bool {
+        recorded.is_some_and(|recorded| *recorded == self.secrets_digest || *recorded == self.former_secrets_digest)
     }
 
     /// Digest of the whole input.
@@ -141,6 +163,7 @@ struct SecretInput {
     unchanged: Vec<&'static str>,
     fcm: Option<SecretString>,
     secrets_digest: String,
+    former_secrets_digest: String,
 }
 
 fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Result<SecretString, EngineError> {
@@ -151,32 +174,45 @@ fn find(secrets: &Secrets, field: &'static str, reference: &SecretKeyRef) -> Res
     })
 }
 
-/// Salted with the system's name, so that cities with the same key have different digests. The secrets are long random
-/// keys, which a digest does not reveal.
-fn digest_of_secrets(
-    system: &ValidatedSystem,
-    parameters: &BTreeMap<String, SecretString>,
-    fcm: Option<&SecretString>,
-) -> String {
-    if parameters.is_empty() && fcm.is_none() {
-        return "none".to_owned();
-    }
-    let mut digest = Sha256::new();
-    digest.update(&system.names.prefix);
-    for (name, value) in parameters {
-        digest.update(format!("\n{name}="));
-        digest.update(value.expose_secret());
-    }
-    if let Some(account) = fcm {
-        digest.update("\nfcm=");
-        digest.update(account.expose_secret());
-    }
-    hex(&digest.finalize())
+/// Digest of a system that names no secret.
+fn no_secrets() -> String {
+    "none".to_owned()
+}
+
+/// All secrets of a system as one text; `None` without secrets.
+fn all_secrets(parameters: &BTreeMap<String, SecretString>, fcm: Option<&SecretString>) -> Option<SecretString> {
+    let parameters = parameters.iter().map(|(name, value)| (name.as_str(), value));
+    let all = parameters.chain(fcm.map(|account| ("fcm", account)));
+    let text = all.fold(String::new(), |text, (name, value)| text + "\n" + name + "=" + value.expose_secret());
+    (!text.is_empty()).then(|| SecretString::from(text))
+}
+
+/// Rounds of the digest. Everyone who may describe the stack can test guesses of an AUTH token that a person chose, at
+/// this price for each: some 50 ms. The operator pays it once in each reconcile of a system with secrets.
+const DIGEST_ROUNDS: NonZeroU32 = match NonZeroU32::new(200_000) {
+    Some(rounds) => rounds,
+    None => NonZeroU32::MIN,
+};
+
+/// PBKDF2-HMAC-SHA256 (RFC 8018), salted with account and stack: cities with the same key have different digests, and
+/// no table of digests serves two of them. The salt is not random, because a plan and its approval, computed by
+/// different processes, must have the same id.
+fn slow_digest(account: &str, prefix: &str, all: &SecretString) -> String {
+    let mut digest = [0; 32];
+    let salt = format!("coactus-dispatch secrets {account}/{prefix}");
+    let secret = all.expose_secret().as_bytes();
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, DIGEST_ROUNDS, salt.as_bytes(), secret, &mut digest);
+    hex(&digest)
+}
+
+/// The digest of earlier versions, a single SHA-256.
+fn former_digest(prefix: &str, all: &SecretString) -> String {
+    hex(&Sha256::digest(format!("{prefix}{}", all.expose_secret())))
 }
 
 /// A Firebase service account key is a JSON object of type `service_account` (Google Cloud, "Service account keys").
 fn check_service_account(account: &SecretString) -> Result<(), EngineError> {
-    let refuse = |reason: String| Err(EngineError::SecretInvalid { field: FCM_FIELD, reason });
+    let refuse = |reason: String| Err(EngineError::SecretInvalid { field: FCM_SECRET_FIELD, reason });
     let Ok(Value::Object(key)) = serde_json::from_str(account.expose_secret()) else {
         return refuse("it is not a JSON object; FCM requires the whole key file of a service account".to_owned());
     };
@@ -198,7 +234,7 @@ fn check_auth_token(token: &SecretString) -> Result<(), EngineError> {
         return Ok(());
     }
     let reason = "an AUTH token requires 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
-    Err(EngineError::SecretInvalid { field: AUTH_FIELD, reason })
+    Err(EngineError::SecretInvalid { field: CACHE_SECRET_FIELD, reason })
 }
 
 fn resources(body: &Value) -> Vec<ResourceChange> {
@@ -244,6 +280,27 @@ mod tests {
         let desired = StackInput::new(&system, &secrets, ACCOUNT).expect("provided");
         assert!(!format!("{desired:?}").contains("BEGIN"), "a secret is shown");
         assert_ne!(desired.secrets_digest, "none");
+    }
+
+    #[test]
+    fn the_digest_of_secrets_is_slow_and_one_of_an_earlier_version_counts() {
+        let secrets = |token: &str| {
+            let mut secrets = Secrets::default();
+            secrets.insert("cache", "token", SecretString::from(token));
+            secrets
+        };
+        let mut system = system();
+        system.spec.cache.auth_secret_ref = Some(SecretKeyRef { name: "cache".to_owned(), key: "token".to_owned() });
+        let input = |token: &str, account: &str| StackInput::new(&system, &secrets(token), account).expect("a token");
+        let (one, other) = (input("hunter2-hunter2-hunter2", ACCOUNT), input("hunter3-hunter3-hunter3", ACCOUNT));
+        // What earlier versions recorded for this token: printf 'coactus-default-seoul\nCacheAuthToken=…' | sha256sum
+        let former = hex(&Sha256::digest("coactus-default-seoul\nCacheAuthToken=hunter2-hunter2-hunter2"));
+        assert!(one.has_secrets(Some(&former)) && one.has_secrets(Some(&one.secrets_digest)));
+        assert!(!other.has_secrets(Some(&former)) && !other.has_secrets(Some(&one.secrets_digest)));
+        assert!(!one.has_secrets(None) && !one.has_secrets(Some(&"none".to_owned())));
+        assert!(!one.body.contains(&former), "a digest that is cheap to guess from is published");
+        assert_ne!(one.secrets_digest, input("hunter2-hunter2-hunter2", "111122223333").secrets_digest, "no salt");
+        assert_eq!(one.hash(), input("hunter2-hunter2-hunter2", ACCOUNT).hash(), "a plan is the same in every process");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use dispatch_api::conditions::{ConditionType, EventReason};
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 use jiff::Timestamp;
 
+use crate::engine::plan::workers::WorkerClients;
 use crate::engine::status;
 use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::events::{self, ObjectEvent};
@@ -21,8 +22,10 @@ use crate::kubernetes::infra::metrics::Metrics;
 use crate::kubernetes::infra::reconcile_cache::ReconcileCache;
 use crate::kubernetes::infra::timing;
 use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
+use crate::kubernetes::policy::access::ExternalIds;
 use crate::kubernetes::policy::operation_slots::OperationLimiter;
 use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::restrictions::Restrictions;
 use crate::kubernetes::policy::retry::{FailureKind, RetryState, Revision};
 use crate::kubernetes::policy::tenancy::Defaults;
 use crate::kubernetes::reconcile::exports::Mark;
@@ -42,6 +45,12 @@ pub struct Options {
     pub requeue: requeue::RequeuePolicy,
     /// Defaults where neither the spec nor the namespace sets a value.
     pub defaults: Defaults,
+    /// What specs may ask for in namespaces that do not say otherwise.
+    pub restrictions: Restrictions,
+    /// Who chooses the external IDs of roles.
+    pub external_ids: ExternalIds,
+    /// Who may connect to the workers.
+    pub clients: WorkerClients,
 }
 
 /// Dependencies of a reconcile.

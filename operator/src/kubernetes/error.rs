@@ -72,14 +72,18 @@ impl ReconcileError {
                 ClusterErrorKind::Invalid => Reason::KubernetesRefused,
                 _ => Reason::KubernetesUnavailable,
             },
-            Self::Reconcile(EngineError::Port(error)) | Self::Destroy(DestroyError::Port(error)) => match error.kind {
-                PortErrorKind::Throttled => Reason::AwsThrottled,
-                PortErrorKind::Quota => Reason::AwsQuotaExceeded,
-                PortErrorKind::Denied => Reason::AwsAccessDenied,
-                PortErrorKind::Invalid => Reason::AwsRefused,
-                PortErrorKind::Conflict => Reason::StackBusy,
-                _ => Reason::AwsUnavailable,
-            },
+            Self::Reconcile(EngineError::Port(error))
+            | Self::Destroy(DestroyError::Port(error) | DestroyError::Reconcile(EngineError::Port(error))) => {
+                match error.kind {
+                    PortErrorKind::Throttled => Reason::AwsThrottled,
+                    PortErrorKind::Quota => Reason::AwsQuotaExceeded,
+                    PortErrorKind::CredentialsMissing => Reason::CredentialsMissing,
+                    PortErrorKind::Denied => Reason::AwsAccessDenied,
+                    PortErrorKind::Invalid => Reason::AwsRefused,
+                    PortErrorKind::Conflict => Reason::StackBusy,
+                    _ => Reason::AwsUnavailable,
+                }
+            }
             Self::Reconcile(_) | Self::Destroy(_) => Reason::AwsUnavailable,
             Self::Pool(_) | Self::Panicked => Reason::InternalError,
             Self::Deadline(_) => Reason::DeadlineExceeded,
@@ -173,7 +177,6 @@ impl Refusal {
             EngineError::SecretMissing { .. } => {
                 Some(Self { phase: SystemPhase::Reconciling, reason: Reason::SecretMissing })
             }
-            EngineError::OwnedByAnother(_) => stalled(Reason::OwnedByAnother),
             EngineError::SecretInvalid { .. } => stalled(Reason::InvalidSecret),
             EngineError::ChangeSet(_) => stalled(Reason::ChangeSetFailed),
             EngineError::Template(_) => stalled(Reason::TemplateTooLarge),
@@ -211,7 +214,9 @@ mod tests {
     #[test]
     fn throttling_is_retried_without_limit_and_persistent_failures_up_to_the_limit() {
         assert_eq!(refusal(&port(PortErrorKind::Throttled), 1000), None);
-        for kind in [PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable] {
+        for kind in
+            [PortErrorKind::CredentialsMissing, PortErrorKind::Denied, PortErrorKind::Quota, PortErrorKind::Unavailable]
+        {
             assert_eq!(refusal(&port(kind), RETRY_LIMIT - 1), None);
             let last = refusal(&port(kind), RETRY_LIMIT).expect("the limit");
             assert_eq!((last.phase, last.reason), (SystemPhase::Stalled, Reason::RetryLimitReached));
@@ -241,6 +246,8 @@ mod tests {
         let reason = |kind| ReconcileError::Reconcile(port(kind)).reason();
         assert_eq!(reason(PortErrorKind::Invalid), Reason::AwsRefused);
         assert_eq!(reason(PortErrorKind::Unavailable), Reason::AwsUnavailable);
+        assert_eq!(reason(PortErrorKind::Denied), Reason::AwsAccessDenied);
+        assert_eq!(reason(PortErrorKind::CredentialsMissing), Reason::CredentialsMissing);
     }
 
     #[test]

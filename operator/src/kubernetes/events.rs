@@ -16,11 +16,12 @@ use crate::engine::status::NOT_PUBLISHED;
 const NOTE_MAX: usize = 1000;
 
 /// Reasons of `Reconciling` that are published as a warning although the operator retries.
-const FAILURES: [Reason; 9] = [
+const FAILURES: [Reason; 10] = [
     Reason::SecretMissing,
     Reason::AwsRefused,
     Reason::AwsThrottled,
     Reason::AwsAccessDenied,
+    Reason::CredentialsMissing,
     Reason::AwsQuotaExceeded,
     Reason::AwsUnavailable,
     Reason::KubernetesUnavailable,
@@ -119,6 +120,13 @@ impl<'a> Changes<'a> {
                 events.push(ObjectEvent::from_condition(EventReason::PushEnabled, now));
             }
         }
+        // If the system is stalled for it, the event of the phase says so.
+        let denied = self.condition(ConditionType::SpecAllowed).map(|(_, now)| now);
+        let denied = denied.filter(|now| {
+            let stalled = find(Some(self.after), ConditionType::Stalled);
+            !stalled.is_some_and(|stalled| holds(stalled) && stalled.reason == now.reason)
+        });
+        events.extend(denied.map(|now| ObjectEvent::from_condition(EventReason::NotAllowed, now)));
         let connection =
             self.condition(ConditionType::ConnectionPublished).filter(|(_, now)| is_one_of(now, &NOT_PUBLISHED));
         events.extend(connection.map(|(_, now)| ObjectEvent::from_condition(EventReason::ConnectionNotPublished, now)));
@@ -302,6 +310,21 @@ mod tests {
         assert_eq!(reasons(Some(&plan("plan a")), &plan("plan b")), [EventReason::PlanReady]);
         assert_eq!(reasons(Some(&plan("plan a")), &plan("plan a")), []);
         assert_eq!(reasons(None, &status(&[("PlanPending", "True", "ChangesPending", "no id")])), []);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_published_once_whether_it_stalls_the_system_or_not() {
+        let warned = status(&[("Ready", "True", "InSync", "m"), ("SpecAllowed", "False", "NotAllowed", "image")]);
+        let events = events_between(None, &warned);
+        assert_eq!(events[0], ObjectEvent::new(EventReason::NotAllowed, "image"));
+        assert!(events[0].reason.is_warning());
+        assert_eq!(events_between(Some(&warned), &warned), []);
+        let stalled = status(&[
+            ("Ready", "False", "NotAllowed", "image"),
+            ("Stalled", "True", "NotAllowed", "image"),
+            ("SpecAllowed", "False", "NotAllowed", "image"),
+        ]);
+        assert_eq!(reasons(None, &stalled), [EventReason::Stalled]);
     }
 
     #[test]

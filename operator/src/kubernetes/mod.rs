@@ -2,8 +2,9 @@
 //! pool as Deployments.
 //!
 //! Pure decisions: [`policy`] (when to requeue, when to stop retrying, how many stack operations run, what a namespace
-//! allows), [`infra::reconcile_cache`] (whether AWS is called), [`infra::timing`] (durations), [`events`],
-//! [`infra::election::decide`], [`controller`]'s predicate, and from the engine `plan::exports` (which export is due),
+//! allows, what a spec may ask for), [`infra::reconcile_cache`] (whether AWS is called), [`infra::timing`] (durations),
+//! [`events`], [`infra::election::decide`], [`controller`]'s predicate, and from the engine `plan::exports` (which
+//! export is due),
 //! `plan::workers` (objects) and `status` (conditions). Clients: [`infra::cluster`] for objects, [`infra::client_pool`]
 //! for AWS, [`infra::event_recorder`] for events, [`infra::election`] for the lease. Every write checks the
 //! [`infra::fence`] first.
@@ -17,8 +18,11 @@ pub mod object;
 pub mod policy;
 pub mod reconcile;
 
+use crate::engine::plan::workers::WorkerClients;
 use crate::kubernetes::infra::health_server;
+use crate::kubernetes::policy::access::ExternalIds;
 use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::restrictions::Restrictions;
 use crate::kubernetes::policy::tenancy;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,11 +72,25 @@ pub struct RunOptions {
     pub aws_calls_per_second: u32,
     /// Limit of concurrent stack operations.
     pub stack_operations: u16,
-    /// Defaults where neither the spec nor the namespace sets a value, and whether namespaces must list the allowed
-    /// roles.
+    /// Defaults where neither the spec nor the namespace sets a value.
     pub defaults: tenancy::Defaults,
+    /// What specs may ask for in namespaces that do not say otherwise.
+    pub restrictions: Restrictions,
+    /// Who chooses the external IDs of roles.
+    pub external_ids: ExternalIdSource,
+    /// Who may connect to the workers.
+    pub clients: WorkerClients,
     /// Unique name of this replica.
     pub identity: String,
+}
+
+/// Who chooses the external IDs of roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalIdSource {
+    /// The specs.
+    Spec,
+    /// The operator, from the namespace and this id of the cluster; `None` for the UID of the namespace `kube-system`.
+    Derived(Option<String>),
 }
 
 /// Where the lease of the leader election is.
@@ -102,6 +120,12 @@ pub enum RunError {
     /// A call to the Kubernetes API server failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The id of the cluster is not known.
+    #[error(
+        "cannot derive external IDs: the UID of namespace kube-system, the id of the cluster, cannot be read; set \
+         --cluster-id, or grant the operator `get` on namespaces"
+    )]
+    ClusterId(#[source] Option<ClusterError>),
     /// The metrics address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -134,10 +158,12 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     if !cluster.serves_systems(options.watch_namespace.as_deref()).await? {
         return Err(RunError::NotInstalled);
     }
+    let external_ids = external_ids(&cluster, &options.external_ids).await?;
     // A replica that waits for the lease is ready: waiting is its job.
     ready.send_replace(true);
     let work = Work {
         options: &options,
+        external_ids,
         cluster,
         client: client.clone(),
         metrics: Arc::clone(&metrics),
@@ -160,6 +186,21 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     // Requests in flight at the metrics server may be lost.
     let _ = server.await;
     ended
+}
+
+/// Reads the id of the cluster if external IDs are derived from it.
+async fn external_ids(cluster: &Cluster, source: &ExternalIdSource) -> Result<ExternalIds, RunError> {
+    let cluster = match source {
+        ExternalIdSource::Spec => return Ok(ExternalIds::Spec),
+        ExternalIdSource::Derived(Some(id)) => id.clone(),
+        ExternalIdSource::Derived(None) => match cluster.namespace_uid("kube-system").await {
+            Ok(Some(uid)) => uid,
+            Ok(None) => return Err(RunError::ClusterId(None)),
+            Err(error) => return Err(RunError::ClusterId(Some(error))),
+        },
+    };
+    tracing::info!("external IDs are coactus:{cluster}:<namespace>");
+    Ok(ExternalIds::Derived { cluster })
 }
 
 async fn lead(
@@ -190,6 +231,7 @@ async fn lead(
 
 struct Work<'a> {
     options: &'a RunOptions,
+    external_ids: ExternalIds,
     cluster: Cluster,
     client: Client,
     metrics: Arc<Metrics>,
@@ -216,6 +258,9 @@ impl Work<'_> {
                 spread: SPREAD.min(options.resync),
                 requeue: requeue::RequeuePolicy::default(),
                 defaults: options.defaults,
+                restrictions: options.restrictions.clone(),
+                external_ids: self.external_ids,
+                clients: options.clients.clone(),
             },
             clock: system_clock,
             objects: Objects::new(options.stack_operations),

@@ -11,11 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use crate::cloud::stack::{StackEvent, StackResource};
-use crate::cloud::{ChangeCounts, ChangeKind, Replacement, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
 use crate::engine::destroy::DestroyReport;
-use crate::engine::plan::{Plan, StackStep};
+use crate::engine::plan::{Blockage, LiveValues, Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
+use crate::sanitize::{printable, shown, terminal};
 
 /// A plan as a YAML or JSON document.
 #[derive(Serialize)]
@@ -23,11 +24,26 @@ use crate::engine::reconcile::ReconcileReport;
 pub struct PlanDocument<'a> {
     system: String,
     id: &'a str,
+    /// `inSync`, `changes` or `blocked`.
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<BlockageDocument<'a>>,
     changes_pending: bool,
     needs_approval: bool,
     stack: String,
     resources: Vec<ChangeDocument<'a>>,
     steps: Vec<String>,
+    /// What was checked of the stack's resources.
+    checked: String,
+    /// What else was changed outside CloudFormation, or why live values were not compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    live: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct BlockageDocument<'a> {
+    reason: &'static str,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -41,47 +57,79 @@ struct ChangeDocument<'a> {
     properties: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     forced_by: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<ValueDocument<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     endangers_data: bool,
+}
+
+#[derive(Serialize)]
+struct ValueDocument<'a> {
+    path: &'a str,
+    /// `null` if there was no value.
+    before: &'a Option<String>,
+    /// `null` if there is no value.
+    after: &'a Option<String>,
+    /// The value of the resource, if it was changed outside CloudFormation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: &'a Option<String>,
 }
 
 impl<'a> PlanDocument<'a> {
     pub fn new(system: &ValidatedSystem, plan: &'a Plan) -> Self {
         let resources = plan.changes.iter().map(|change| ChangeDocument {
-            action: match (change.kind, change.replacement) {
-                (ChangeKind::Add, _) => "add",
-                (ChangeKind::Change, _) => "change",
-                (ChangeKind::Replace, Replacement::Possible) => "mayReplace",
-                (ChangeKind::Replace, _) => "replace",
-                (ChangeKind::Remove, _) => "remove",
-            },
+            action: if change.may_replace() { "mayReplace" } else { change.kind.name() },
             logical_id: &change.logical_id,
             resource_type: &change.resource_type,
             properties: &change.properties,
             forced_by: &change.forcing,
+            values: change
+                .values
+                .iter()
+                .map(|PropertyValue { path, before, after, live }| ValueDocument { path, before, after, live })
+                .collect(),
             endangers_data: change.endangers_data(),
         });
         Self {
             system: full_name(system),
             id: &plan.id,
+            verdict: match &plan.blockage {
+                Some(_) => "blocked",
+                None if plan.is_empty() => "inSync",
+                None => "changes",
+            },
+            blocked: plan
+                .blockage
+                .as_ref()
+                .map(|blockage| BlockageDocument { reason: blockage.reason.as_str(), message: &blockage.message }),
             changes_pending: !plan.is_empty(),
             needs_approval: plan.needs_approval(system.spec.approval_policy),
             stack: stack_step(&plan.stack),
             resources: resources.collect(),
             steps: plan.parts.iter().map(ToString::to_string).collect(),
+            checked: plan.existence.to_string(),
+            live: live(plan),
         }
     }
 }
 
 pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     let name = full_name(system);
+    let blocked = plan.blockage.as_ref().map(|Blockage { reason, message }| {
+        format!("{name}: blocked ({reason}), an apply does not reach the manifest: {}\n", shown(message))
+    });
     if plan.is_empty() {
-        return format!("{name}: no changes, the environment matches the manifest\n");
+        let unchanged = || format!("{name}: no changes: the stack has the manifest's template; {}\n", plan.existence);
+        return blocked.unwrap_or_else(unchanged);
     }
-    let mut text = format!("{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
+    let mut text = blocked.unwrap_or_default();
+    let _ = write!(text, "{name}: plan {}, {}\n\n", plan.id, stack_step(&plan.stack));
     text.push_str(&changes(&plan.changes));
     for step in &plan.parts {
         let _ = writeln!(text, "  !   {step}");
+    }
+    for line in live(plan) {
+        let _ = writeln!(text, "  i   {line}");
     }
     if !(plan.changes.is_empty() && plan.parts.is_empty()) {
         text.push('\n');
@@ -100,31 +148,72 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
     text
 }
 
-/// Changed resources in aligned columns: sign, type, logical id, differing properties.
+/// What was changed outside CloudFormation and stays as it is, or why live values were not compared.
+fn live(plan: &Plan) -> Vec<String> {
+    match &plan.live {
+        LiveValues::None => Vec::new(),
+        LiveValues::NotCompared(why) => vec![format!("live values were not compared: {}", shown(why))],
+        LiveValues::Compared(others) => {
+            others.iter().map(|drift| format!("not changed by this plan: {}", shown(&drift.to_string()))).collect()
+        }
+    }
+}
+
+/// Changed resources in aligned columns: sign, type, logical id, differing properties; below each, the values that
+/// change. What endangers data comes first, and alarms that change in the same way share a line.
 pub fn changes(changes: &[ResourceChange]) -> String {
-    let type_width = changes.iter().map(|change| change.resource_type.len()).max().unwrap_or(0);
-    let id_width = changes.iter().map(|change| change.logical_id.len()).max().unwrap_or(0);
-    changes.iter().fold(String::new(), |mut text, change| {
-        let sign = match (change.kind, change.replacement) {
-            (ChangeKind::Add, _) => "+",
-            (ChangeKind::Change, _) => "~",
-            (ChangeKind::Replace, Replacement::Possible) => "~/+",
-            (ChangeKind::Replace, _) => "-/+",
-            (ChangeKind::Remove, _) => "-",
-        };
-        let (resource_type, id) = (&change.resource_type, &change.logical_id);
+    let mut sorted: Vec<&ResourceChange> = changes.iter().collect();
+    sorted.sort_by_key(|change| (!change.endangers_data(), &change.resource_type, sign(change), &change.logical_id));
+    let mut rows: Vec<(&ResourceChange, usize)> = Vec::new();
+    for change in sorted {
+        match rows.last_mut() {
+            Some((first, count)) if is_alike(first, change) => *count += 1,
+            _ => rows.push((change, 1)),
+        }
+    }
+    let name = |(change, count): &(&ResourceChange, usize)| match count {
+        1 => change.logical_id.clone(),
+        count => format!("{count} alarms"),
+    };
+    let type_width = rows.iter().map(|(change, _)| change.resource_type.len()).max().unwrap_or(0);
+    let id_width = rows.iter().map(|row| name(row).len()).max().unwrap_or(0);
+    rows.iter().fold(String::new(), |mut text, row| {
+        let (change, id) = (row.0, name(row));
+        let (sign, resource_type) = (sign(change), &change.resource_type);
         let line = format!("  {sign:<3} {resource_type:<type_width$}  {id:<id_width$}  {}", what_differs(change));
         let _ = writeln!(text, "{}", line.trim_end());
+        for value in &change.values {
+            let _ = writeln!(text, "        {value}");
+        }
         text
     })
+}
+
+fn sign(change: &ResourceChange) -> &'static str {
+    match change.kind {
+        ChangeKind::Add => "+",
+        ChangeKind::Change => "~",
+        ChangeKind::Replace if change.may_replace() => "~/+",
+        ChangeKind::Replace => "-/+",
+        ChangeKind::Remove => "-",
+    }
+}
+
+/// Whether two alarms change in the same way.
+fn is_alike(one: &ResourceChange, other: &ResourceChange) -> bool {
+    let of = |change: &ResourceChange| {
+        let ResourceChange { kind, replacement, properties, forcing, values, .. } = change.clone();
+        (kind, replacement, properties, forcing, values)
+    };
+    one.resource_type == "AWS::CloudWatch::Alarm" && other.resource_type == one.resource_type && of(one) == of(other)
 }
 
 fn what_differs(change: &ResourceChange) -> String {
     let forced =
         if change.forcing.is_empty() { "something it depends on".to_owned() } else { change.forcing.join(", ") };
-    let mut text = match (change.kind, change.replacement) {
-        (ChangeKind::Replace, Replacement::Possible) => format!("may be replaced because of {forced}"),
-        (ChangeKind::Replace, _) => format!("replaced because of {forced}"),
+    let mut text = match change.kind {
+        ChangeKind::Replace if change.may_replace() => format!("may be replaced because of {forced}"),
+        ChangeKind::Replace => format!("replaced because of {forced}"),
         _ => change.properties.join(", "),
     };
     if change.endangers_data() {
@@ -155,11 +244,12 @@ fn approval_hint(plan: &Plan) -> String {
 
 /// One progress event as a line.
 pub fn event(event: &Event, colour: bool) -> String {
+    // Colours are added afterwards: texts of AWS and of users steer no terminal.
     match event {
-        Event::Step(text) | Event::Rollback(text) => format!("==> {text}"),
-        Event::ResourcesSkipped(operation, ids) => format!("    skipped in {operation}: {}", ids.join(", ")),
-        Event::Note(text) => format!("    {text}"),
-        Event::Changes(list) => changes(list).trim_end().to_owned(),
+        Event::Step(text) | Event::Rollback(text) => terminal(&format!("==> {text}")),
+        Event::ResourcesSkipped(operation, ids) => terminal(&format!("    skipped in {operation}: {}", ids.join(", "))),
+        Event::Note(text) => terminal(&format!("    {text}")),
+        Event::Changes(list) => terminal(changes(list).trim_end()),
         Event::Stack(stack) => stack_event(stack, colour),
     }
 }
@@ -170,12 +260,12 @@ const STATUS_WIDTH: usize = 18;
 const TYPE_WIDTH: usize = 34;
 
 fn stack_event(event: &StackEvent, colour: bool) -> String {
-    let padded = format!("{:<STATUS_WIDTH$}", event.status);
+    let padded = format!("{:<STATUS_WIDTH$}", printable(&event.status));
     let status = if colour { painted(&event.status, &padded) } else { padded };
     let at = event.at.strftime("%H:%M:%S");
     let reason = event.reason.as_deref().map(|reason| format!("  {reason}")).unwrap_or_default();
-    let line = format!("    {at}  {status}  {:<TYPE_WIDTH$}  {}{reason}", event.resource_type, event.logical_id);
-    line.trim_end().to_owned()
+    let rest = printable(&format!("  {:<TYPE_WIDTH$}  {}{reason}", event.resource_type, event.logical_id));
+    format!("    {at}  {status}{rest}").trim_end().to_owned()
 }
 
 fn painted(status: &str, text: &str) -> String {

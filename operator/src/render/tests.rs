@@ -1,9 +1,11 @@
 //! Snapshots of the rendered texts.
 
+use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::ApprovalPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
+use crate::cloud::Replacement;
 use crate::cloud::ports::QueueSettings;
 use crate::engine::plan::DirectStep;
 use crate::testing::system;
@@ -27,9 +29,23 @@ fn every_kind() -> Plan {
         forcing: vec!["Dimensions".to_owned()],
         ..change(ChangeKind::Replace, "OffersQueueAgeAlarm", "AWS::CloudWatch::Alarm", &["Dimensions"])
     };
+    let value = |path: &str, before: Option<&str>, after: Option<&str>| PropertyValue {
+        path: path.to_owned(),
+        before: before.map(str::to_owned),
+        after: after.map(str::to_owned),
+        live: None,
+    };
+    let retention = ResourceChange {
+        values: vec![value("MessageRetentionPeriod", Some("345600"), Some("600000")), value("Tags", None, Some("[]"))],
+        ..change(ChangeKind::Change, "OffersQueue", "AWS::SQS::Queue", &["MessageRetentionPeriod", "Tags"])
+    };
+    let alarm = |id| change(ChangeKind::Change, id, "AWS::CloudWatch::Alarm", &["AlarmActions"]);
     let changes = vec![
         change(ChangeKind::Add, "Api", "AWS::ApiGatewayV2::Api", &[]),
-        change(ChangeKind::Change, "OffersQueue", "AWS::SQS::Queue", &["MessageRetentionPeriod", "Tags"]),
+        retention,
+        alarm("TableReadAlarm"),
+        alarm("TableWriteAlarm"),
+        alarm("ResponsesQueueAgeAlarm"),
         maybe,
         replaced,
         change(ChangeKind::Remove, "ExportBucket", "AWS::S3::Bucket", &[]),
@@ -66,10 +82,38 @@ fn a_plan_is_a_document_too() {
 #[test]
 fn an_empty_plan_says_so() {
     let nothing = Plan::new("hash", StackStep::UpToDate, Vec::new(), Vec::new());
-    assert_eq!(plan(&system(), &nothing), "default/seoul: no changes, the environment matches the manifest\n");
+    assert_eq!(
+        plan(&system(), &nothing),
+        "default/seoul: no changes: the stack has the manifest's template; the existence of the stack's resources was \
+         not checked\n"
+    );
     let mut always = system();
     always.spec.approval_policy = ApprovalPolicy::Always;
     assert!(!plan(&always, &nothing).contains("approval"));
+}
+
+#[test]
+fn a_blocked_plan_says_why_and_is_never_in_sync() {
+    let message = "OffersQueue (AWS::SQS::Queue http://q) is gone: restore \u{1b}[2J it".to_owned();
+    let blockage = Some(Blockage { reason: Reason::ResourceGone, message });
+    let nothing = Plan::new("hash", StackStep::UpToDate, Vec::new(), Vec::new());
+    let blocked = Plan { blockage: blockage.clone(), ..nothing };
+    let first = "default/seoul: blocked (ResourceGone), an apply does not reach the manifest: OffersQueue \
+                 (AWS::SQS::Queue http://q) is gone: restore \\u{1b}[2J it\n";
+    assert_eq!(plan(&system(), &blocked), first);
+    let system = system();
+    let json = serde_json::to_value(PlanDocument::new(&system, &blocked)).expect("JSON");
+    assert_eq!((json["verdict"].as_str(), json["changesPending"].as_bool()), (Some("blocked"), Some(false)));
+    assert_eq!(json["blocked"]["reason"], "ResourceGone");
+
+    let both = Plan { blockage, ..every_kind() };
+    let text = plan(&system, &both);
+    assert!(text.starts_with(first) && text.contains("1 to remove"), "{text}");
+    for (plan, verdict) in [(every_kind(), "changes"), (Plan { blockage: None, ..blocked }, "inSync")] {
+        let json = serde_json::to_value(PlanDocument::new(&system, &plan)).expect("JSON");
+        assert_eq!(json["verdict"], verdict);
+        assert!(json["blocked"].is_null());
+    }
 }
 
 fn conditions(pairs: &[(&str, &str, &str, &str)]) -> Vec<Condition> {
@@ -145,4 +189,30 @@ fn events_are_aligned_and_coloured_only_on_request() {
         "    03:04:05  CREATE_FAILED       AWS::SQS::Queue                     OffersQueue  The queue exists."
     );
     assert!(event(&failed, true).contains("\x1b[31mCREATE_FAILED"));
+}
+
+#[test]
+fn texts_of_others_steer_no_terminal() {
+    let steering = "\u{1b}]0;title\u{7}\u{202e}";
+    let stack = Event::Stack(StackEvent {
+        id: "1".to_owned(),
+        at: "2024-05-02T03:04:05Z".parse().expect("a time"),
+        logical_id: format!("Queue{steering}"),
+        physical_id: None,
+        resource_type: format!("AWS::SQS::Queue{steering}"),
+        status: format!("CREATE_FAILED{steering}"),
+        reason: Some(format!("line\nbreak{steering}")),
+    });
+    let changed = change(ChangeKind::Change, &format!("Queue{steering}"), "AWS::SQS::Queue", &["a\u{9b}2J"]);
+    for event in [
+        stack,
+        Event::Step(format!("step {steering}")),
+        Event::Note(format!("note {steering}")),
+        Event::Rollback(format!("rollback {steering}")),
+        Event::ResourcesSkipped("rollback".to_owned(), vec![format!("id {steering}")]),
+        Event::Changes(vec![changed]),
+    ] {
+        let text = super::event(&event, false);
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod exports;
 mod fate;
+pub mod flows;
 mod world;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::engine::plan::template;
 pub use exports::FakeExports;
 pub(crate) use fate::carry_out;
 pub use fate::{Fate, Judge, Ledger};
-pub use world::World;
+pub use world::{BUCKET, CACHE, QUEUE, TABLE, TOPIC, World};
 
 /// A minimal manifest.
 pub const MANIFEST: &str = "\

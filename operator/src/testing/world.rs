@@ -1,8 +1,10 @@
 //! An AWS account in memory, as far as the engine uses it.
 
+mod services;
+
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dispatch_api::dispatch_system::BillingMode;
@@ -10,8 +12,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError, PortErrorKind,
-    Ports, PushPlatforms, PushStatus, QueueSettings, Queues, Recovery, Removed, TableCorrection, Tables,
+    CacheEndpoint, CacheGroup, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError,
+    PortErrorKind, Ports, PushPlatforms, PushStatus, QueueSettings, Recovery, TableCorrection, Tables,
 };
 use crate::cloud::stack::fake::FakeStacks;
 use crate::engine::plan::ownership::SYSTEM_TAG;
@@ -20,7 +22,7 @@ use crate::testing::exports::FakeExports;
 use crate::testing::{Judge, Ledger, carry_out, table_look};
 
 /// Calls that change state.
-const MUTATING: [&str; 16] = [
+const MUTATING: [&str; 19] = [
     "create_change_set",
     "execute",
     "discard",
@@ -33,6 +35,9 @@ const MUTATING: [&str; 16] = [
     "update_push",
     "delete_push",
     "correct_queue",
+    "create_queue",
+    "create_topic",
+    "subscribe",
     "correct_table",
     "remove_versions",
     "tag_table",
@@ -46,7 +51,9 @@ struct Inner {
     queue: QueueSettings,
     /// Settings of queues that were corrected since the last [`World::change_visibility`].
     corrected: BTreeMap<&'static str, QueueSettings>,
-    queues_gone: bool,
+    /// Resources that were deleted, and those to which access is denied: kind and name.
+    gone: BTreeSet<(&'static str, String)>,
+    denied: BTreeSet<(&'static str, String)>,
     waiting: u64,
     table: ObservedTable,
     table_gone: bool,
@@ -83,7 +90,8 @@ impl Default for World {
             push_status: PushStatus::Enabled,
             queue,
             corrected: BTreeMap::new(),
-            queues_gone: false,
+            gone: BTreeSet::new(),
+            denied: BTreeSet::new(),
             waiting: 0,
             table: table_look("coactus-default-seoul"),
             table_gone: false,
@@ -115,6 +123,7 @@ impl World {
             push: Arc::new(self.clone()),
             caches: Arc::new(self.clone()),
             queues: Arc::new(self.clone()),
+            topics: Arc::new(self.clone()),
             buckets: Arc::new(self.clone()),
             identity: Arc::new(self.clone()),
             clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -140,7 +149,8 @@ impl World {
         let there = stacks.any() || stacks.left().is_some() || inner.kept.is_some();
         let table = (there && !inner.table_gone).then_some((&inner.table, inner.recovery, &inner.expiry));
         let queues = QUEUES.map(|name| inner.corrected.get(name).unwrap_or(&inner.queue).visibility_timeout_seconds);
-        let queues = (stacks.any() && !inner.queues_gone).then_some(queues);
+        let complete = !inner.gone.iter().any(|(kind, _)| *kind == QUEUE);
+        let queues = (stacks.any() && complete).then_some(queues);
         let application = inner.push.is_some();
         let (objects, tags) = (inner.objects, there.then(|| self.tags_of(&inner)));
         format!(
@@ -165,8 +175,38 @@ impl World {
         self.lock().waiting = messages;
     }
 
+    /// Deletes the three queues that workers use.
     pub fn delete_queues(&self) {
-        self.lock().queues_gone = true;
+        let stack = self.stacks.first_with_resources().unwrap_or_default();
+        for queue in QUEUES {
+            self.delete(QUEUE, &format!("{stack}-{}", queue.to_lowercase()));
+        }
+    }
+
+    /// Deletes a resource outside the engine: a [`QUEUE`], [`TABLE`], [`BUCKET`] or [`CACHE`] by its name.
+    pub fn delete(&self, kind: &'static str, name: &str) {
+        self.lock().gone.insert((kind, name.to_owned()));
+    }
+
+    /// From now on, reads of this resource are denied.
+    pub fn deny(&self, kind: &'static str, name: &str) {
+        self.lock().denied.insert((kind, name.to_owned()));
+    }
+
+    /// Deletes a topic with its subscriptions.
+    pub fn delete_topic(&self, name: &str) {
+        self.delete(TOPIC, name);
+        self.delete(SUBSCRIPTION, name);
+    }
+
+    /// Deletes the subscriptions of a topic.
+    pub fn unsubscribe(&self, topic: &str) {
+        self.delete(SUBSCRIPTION, topic);
+    }
+
+    /// The queues, topics and subscriptions that are gone.
+    pub fn deleted(&self) -> Vec<String> {
+        self.lock().gone.iter().map(|(kind, name)| format!("{kind} {name}")).collect()
     }
 
     pub fn delete_table(&self) {
@@ -250,7 +290,25 @@ impl World {
     }
 }
 
+/// Kinds of resources for [`World::delete`] and [`World::deny`].
+pub const QUEUE: &str = "queue";
+pub const TABLE: &str = "table";
+pub const BUCKET: &str = "bucket";
+pub const CACHE: &str = "cache";
+pub const TOPIC: &str = "topic";
+const SUBSCRIPTION: &str = "subscription";
+
 impl Inner {
+    /// Whether a resource exists, by its name, the URL of a queue or the ARN of a topic.
+    fn exists(&self, kind: &'static str, id: &str) -> Result<bool, PortError> {
+        let name = id.rsplit(['/', ':']).next().unwrap_or(id);
+        let key = (kind, name.to_owned());
+        if self.denied.contains(&key) {
+            return Err(PortError::new("read the resource", PortErrorKind::Denied, "AccessDenied: no"));
+        }
+        Ok(!self.gone.contains(&key))
+    }
+
     fn did(&mut self, what: &'static str) {
         *self.done.entry(what).or_default() += 1;
     }
@@ -294,7 +352,7 @@ impl Tables for World {
     async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
         let any = self.is_there(table);
         self.answer("table", |inner| {
-            let there = !inner.table_gone && (any || inner.kept.is_some());
+            let there = inner.exists(TABLE, table)? && !inner.table_gone && (any || inner.kept.is_some());
             Ok(there.then(|| ObservedTable { name: table.to_owned(), ..inner.table.clone() }))
         })
         .await
@@ -393,81 +451,17 @@ impl PushPlatforms for World {
 
 #[async_trait]
 impl Caches for World {
-    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError> {
+    async fn group(&self, replication_group: &str) -> Result<Option<CacheGroup>, PortError> {
         let host = format!("master.{replication_group}.cache.example");
-        self.answer("cache", |_| Ok(Some(CacheEndpoint { host, port: 6379, tls: true }))).await
+        self.answer("cache", |inner| {
+            let endpoint = Some(CacheEndpoint { host, port: 6379, tls: true });
+            Ok(inner.exists(CACHE, replication_group)?.then_some(CacheGroup { endpoint }))
+        })
+        .await
     }
 }
 
 const QUEUES: [&str; 3] = ["Offers", "Responses", "Notifications"];
-
-fn queue_of(url: &str) -> &'static str {
-    QUEUES.into_iter().find(|name| url.contains(name)).unwrap_or_default()
-}
-
-#[async_trait]
-impl Queues for World {
-    /// Queues share their settings until one is corrected; each has the dead-letter queue of the template.
-    async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
-        let queue = queue_of(url);
-        let name = queue.to_lowercase();
-        let stack = self.stacks.first_with_resources().unwrap_or_default();
-        let target = format!("arn:aws:sqs:ap-northeast-2:000000000000:{stack}-{name}-dlq");
-        self.answer("queue", |inner| {
-            let there = !inner.queues_gone;
-            let found = inner.corrected.get(queue).unwrap_or(&inner.queue);
-            Ok(there.then(|| QueueSettings { dead_letter_arn: Some(target), ..found.clone() }))
-        })
-        .await
-    }
-
-    async fn waiting(&self, url: &str) -> Result<Option<u64>, PortError> {
-        let offers = url.contains("Offers");
-        self.answer("queue_depth", |inner| Ok((!inner.queues_gone).then_some(if offers { inner.waiting } else { 0 })))
-            .await
-    }
-
-    async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
-        self.answer("correct_queue", |inner| {
-            inner.did("queue corrected");
-            inner.corrected.insert(queue_of(url), settings.clone());
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// Limit of versions that one call removes, as in S3.
-const VERSIONS_PER_CALL: usize = 1000;
-
-#[async_trait]
-impl Buckets for World {
-    async fn tags(&self, bucket: &str, _owner: &str) -> Result<Option<BTreeMap<String, String>>, PortError> {
-        let any = self.is_there(bucket);
-        self.answer("bucket_tags", |inner| Ok((any || inner.kept.is_some()).then(|| self.tags_of(inner)))).await
-    }
-
-    async fn set_tags(&self, _bucket: &str, _owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
-        self.answer("tag_bucket", |inner| {
-            inner.did("bucket tagged");
-            inner.kept = Some(tags.clone());
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove_versions(&self, _bucket: &str, _owner: &str) -> Result<Removed, PortError> {
-        self.answer("remove_versions", |inner| {
-            let versions = inner.objects.min(VERSIONS_PER_CALL);
-            inner.objects -= versions;
-            if versions > 0 {
-                inner.did("bucket page emptied");
-            }
-            Ok(Removed { versions, more: inner.objects > 0 })
-        })
-        .await
-    }
-}
 
 #[async_trait]
 impl Identity for World {

@@ -1,13 +1,8 @@
 //! Changes made outside the engine are reported field by field, and corrected where `driftPolicy` says so.
 
-use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::BillingMode;
 
 use super::*;
-
-fn message(done: &ReconcileReport, kind: ConditionType) -> String {
-    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
-}
 
 fn tamper(world: &World) {
     world.disable_recovery();
@@ -119,26 +114,4 @@ async fn drift_stays_reported_between_drift_detections() {
     let skip = Settings { drift: DriftDetection::Skip, previous: Some(reported.status.clone()), ..Settings::default() };
     let later = apply_with(&world, &system, &skip).await;
     assert_eq!(later.status, reported.status);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_resource_deleted_by_hand_stalls_the_system_and_says_what_to_do() {
-    let (world, system) = living().await;
-    world.delete_queues();
-    let gone = apply(&world, &system).await;
-    assert_eq!(reason(&gone, ConditionType::Stalled), Reason::ResourceGone);
-    assert!(
-        message(&gone, ConditionType::Stalled).contains("queue offers is gone: destroy"),
-        "{}",
-        message(&gone, ConditionType::Stalled)
-    );
-    let skip = Settings { drift: DriftDetection::Skip, previous: Some(gone.status), ..Settings::default() };
-    assert_eq!(reason(&apply_with(&world, &system, &skip).await, ConditionType::Stalled), Reason::ResourceGone);
-
-    let (world, system) = living().await;
-    world.delete_table();
-    let skip = Settings { drift: DriftDetection::Skip, ..Settings::default() };
-    let gone = apply_with(&world, &system, &skip).await;
-    assert!(message(&gone, ConditionType::Stalled).contains("restore it from a backup"));
-    assert!(world.take_calls().1.is_empty());
 }

@@ -13,10 +13,6 @@ fn kept_without(indexes: &[&str]) -> World {
     world
 }
 
-fn message(done: &ReconcileReport, kind: ConditionType) -> String {
-    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
-}
-
 fn index_names(world: &World) -> Vec<String> {
     let template = world.stacks.template(STACK);
     let indexes = template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().cloned();

@@ -3,11 +3,13 @@
 
 mod data;
 mod drift;
+mod existence;
 mod indexes;
 mod names;
 mod ownership;
 mod plans;
 mod skip_resources;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,9 @@ use dispatch_operator::engine::destroy::{DestroyError, destroy};
 use dispatch_operator::engine::error::EngineError;
 use dispatch_operator::engine::export;
 use dispatch_operator::engine::plan::{Approval, StackStep};
+use dispatch_operator::engine::preview::preview;
 use dispatch_operator::engine::progress::{Event, Silent};
-use dispatch_operator::engine::reconcile::{ReconcileReport, inspect, preview, reconcile};
+use dispatch_operator::engine::reconcile::{ReconcileReport, inspect, reconcile};
 use dispatch_operator::engine::settings::{DriftDetection, RetryPolicy, Settings};
 use dispatch_operator::engine::status::is_true;
 use dispatch_operator::testing::{Fate, World, fcm_key, system};
@@ -52,6 +55,10 @@ async fn living() -> (World, ValidatedSystem) {
 
 fn reason(done: &ReconcileReport, kind: ConditionType) -> String {
     done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.reason.clone()).unwrap_or_default()
+}
+
+fn message(done: &ReconcileReport, kind: ConditionType) -> String {
+    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
 }
 
 fn longer(system: &ValidatedSystem) -> ValidatedSystem {

@@ -19,8 +19,9 @@ async fn a_stack_of_another_owner_is_neither_changed_nor_deleted_nor_shown_to_wo
         assert!(done.outputs.is_none(), "its table is not ours");
         let seen = inspect(&system, &ports, &Settings::default()).await.expect("a status");
         assert_eq!(reason(&seen, ConditionType::Stalled), Reason::OwnedByAnother);
-        let error = preview(&system, &ports, &Settings::default()).await.expect_err("refused");
-        assert!(matches!(error, EngineError::OwnedByAnother(_)));
+        let plan = preview(&system, &ports, &Settings::default()).await.expect("a plan");
+        assert_eq!(plan.blockage.map(|blockage| blockage.reason), Some(Reason::OwnedByAnother));
+        assert!(plan.parts.is_empty() && plan.changes.is_empty());
         let error = destroy(&system, &ports, &Settings::default(), &mut Silent).await.expect_err("refused");
         assert!(matches!(error, DestroyError::OwnedByAnother(_)));
         assert!(world.take_calls().1.is_empty());

@@ -6,10 +6,6 @@ fn naming(ids: &[&str]) -> Settings {
     Settings { skip: ids.iter().map(|id| (*id).to_owned()).collect(), ..Settings::default() }
 }
 
-fn message(done: &ReconcileReport, kind: ConditionType) -> String {
-    done.status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.message.clone()).unwrap_or_default()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_rollback_skips_the_named_resource_and_the_status_records_it() {
     let (world, system) = living().await;

@@ -254,6 +254,19 @@ impl Keys {
         self.ask(read).await;
     }
 
+    /// Fetches the keys if none are known.
+    pub(super) async fn reach(&self) -> Result<(), KeysError> {
+        let Place::Address { client, url } = &self.0.source.0 else { return Ok(()) };
+        let mut asked = self.0.asked.lock().await;
+        if self.known().1.is_some() {
+            return Ok(());
+        }
+        *asked = Some(Instant::now());
+        let keys = fetch(client, url).await?;
+        *self.0.known.write() = CachedKeys { keys: Arc::new(keys), read: Some(Instant::now()) };
+        Ok(())
+    }
+
     fn known(&self) -> (Arc<KeySet>, Option<Instant>) {
         let known = self.0.known.read();
         (Arc::clone(&known.keys), known.read)

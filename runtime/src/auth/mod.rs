@@ -85,6 +85,12 @@ impl Authenticator {
         self.keys.fetch().await;
     }
 
+    /// Fetches the issuer's keys unless they are known, whenever that was tried last. For the start of a process, which
+    /// serves no one yet.
+    pub async fn reach_keys(&self) -> Result<(), KeysError> {
+        self.keys.reach().await
+    }
+
     /// Verifies a token by the keys that are known, and returns its caller.
     pub fn verify(&self, UnverifiedToken(token): &UnverifiedToken<'_>, now: EpochMs) -> Result<Principal, AuthError> {
         let known = self.keys.find(token.key_id()).map_err(|_| AuthError::NoKeys)?;

@@ -1,6 +1,7 @@
 //! The admin endpoints for liveness, readiness and metrics. They have their own listener, which cannot be reached from
 //! outside the cluster.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,8 +18,8 @@ use crate::telemetry::metrics::Metrics;
 pub enum Readiness {
     Ready,
     NotReady {
-        /// The reason: `starting`, `draining`, or the name of the resource that it waits for.
-        waits_for: &'static str,
+        /// The reason: `starting`, `draining`, or the dependency that it waits for, with what it answered.
+        waits_for: Cow<'static, str>,
     },
 }
 
@@ -51,9 +52,10 @@ async fn livez(State(state): State<AdminState>) -> Response {
     }
 }
 
+/// Once ready, a process stays ready until it drains. An overload or a lost dependency concerns all replicas, so it
+/// must not take them all out of service; metrics and alerts show it.
 async fn readyz(State(state): State<AdminState>) -> Response {
-    match *state.readiness.borrow() {
-        Readiness::Ready if state.metrics.is_shedding() => not_ready("overloaded"),
+    match &*state.readiness.borrow() {
         Readiness::Ready => "ok\n".into_response(),
         Readiness::NotReady { waits_for } => not_ready(waits_for),
     }

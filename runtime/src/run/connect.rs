@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aws_sdk_sqs::Client as Sqs;
-use dispatch_api::worker_config::WorkerConfig;
+use dispatch_api::worker_config::{IMAGE_ENV, WorkerConfig};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, watch};
 
 use crate::adapters::aws::sdk_config;
@@ -15,9 +16,13 @@ use crate::adapters::messaging::{
 };
 use crate::adapters::store::DynamoStore;
 use crate::city::City;
+use crate::http::Access;
 use crate::ports::clock::SystemClock;
 use crate::ports::{Clock, Ports};
+use crate::roles::Roles;
 use crate::run::RunError;
+use crate::run::checks::{self, Clients, TableProofs};
+use crate::run::gate::Gate;
 use crate::stream::{Leases, Pace, StreamSource};
 use crate::telemetry::metrics::Metrics;
 
@@ -37,7 +42,7 @@ pub(super) struct Connections {
     pub probe: Arc<CacheProbe>,
     /// The clock. It must be watched in every process, for its metrics.
     pub clock: Arc<ComparedClock>,
-    sqs: Sqs,
+    clients: Clients,
     config: WorkerConfig,
     metrics: Arc<Metrics>,
 }
@@ -59,13 +64,14 @@ impl Connections {
             .counting(Arc::clone(metrics));
         let (sqs, sns) = (Sqs::new(&sdk), aws_sdk_sns::Client::new(&sdk));
         let redis = RedisConnector::new(&config.cache)?.counting(Arc::clone(metrics));
-        let probe = CacheProbe::new(redis.clone(), &config.city, Arc::clone(&clock), Arc::clone(metrics));
+        let probe = Arc::new(CacheProbe::new(redis.clone(), &config.city, Arc::clone(&clock), Arc::clone(metrics)));
         let events = Arc::new(RedisEvents::new(redis.clone(), &config.city, Arc::clone(metrics)));
         let platform = config.notifications.platform_application_arn.as_deref();
         // Unique to the process: a restarted worker is another owner. In a cluster the host name is the Pod's name,
         // which helps operators.
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
         let owner = format!("{host}/{}", ulid::Ulid::generate());
+        let leased = dynamo.clone();
         let stream = StreamSource {
             client: aws_sdk_dynamodbstreams::Client::new(&sdk),
             stream_arn,
@@ -79,6 +85,16 @@ impl Connections {
         };
         let (fleet, follower) = indexed_fleet(&redis, city.clone(), Arc::clone(&clock), Arc::clone(metrics));
         let answers = Arc::new(store.clone());
+        let clients = Clients {
+            sdk,
+            store: store.clone(),
+            dynamo: leased,
+            streams: stream.client.clone(),
+            sqs: sqs.clone(),
+            sns: sns.clone(),
+            cache: Arc::clone(&probe),
+            stream_arn: stream.stream_arn.clone(),
+        };
         let (timers, local) = LocalFirst::new(Arc::new(SqsTimers::new(sqs.clone(), &config.queues.offers_url)));
         let ports = Ports {
             dispatches: Arc::new(store.clone()),
@@ -101,12 +117,23 @@ impl Connections {
             local_timers: Some(local),
             has_platform,
             follower: Arc::new(follower),
-            probe: Arc::new(probe),
+            probe,
             clock: compared,
-            sqs,
+            clients,
             config: config.clone(),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// The gate of these roles.
+    pub(super) fn gate(&self, roles: &Roles, access: Option<&Access>) -> Gate {
+        let issuer = access.map(|access| &access.authenticator);
+        let (store, clock) = (self.clients.store.clone(), Arc::clone(&self.ports.clock));
+        Gate {
+            checks: checks::checks(roles, &self.config, &self.clients, issuer),
+            proofs: Arc::new(TableProofs { store, revision: revision(&self.config, roles), clock }),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     pub(super) fn offers(&self) -> Consumer {
@@ -122,6 +149,15 @@ impl Connections {
     }
 
     fn consumer(&self, url: &str, queue: &'static str) -> Consumer {
-        Consumer::new(self.sqs.clone(), url, queue, Arc::clone(&self.metrics))
+        Consumer::new(self.clients.sqs.clone(), url, queue, Arc::clone(&self.metrics))
     }
+}
+
+/// Names what a worker runs with: its image, the configuration that it reads at its start, and its roles. Without a
+/// named image, the version of the program counts.
+fn revision(config: &WorkerConfig, roles: &Roles) -> String {
+    let image = std::env::var(IMAGE_ENV).unwrap_or_else(|_| env!("CARGO_PKG_VERSION").to_owned());
+    let config = config.read_at_start().to_json_pretty().unwrap_or_default();
+    let digest = Sha256::digest(format!("{image}\n{:?}\n{config}", roles.0));
+    digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }

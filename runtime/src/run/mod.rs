@@ -1,7 +1,9 @@
 //! Builds a process from its configuration, runs its roles, and shuts it down in order.
 
+mod checks;
 mod connect;
 mod follow;
+mod gate;
 mod machine;
 
 use std::collections::BTreeSet;
@@ -96,10 +98,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let city = City::new(&config.city, &config.currency, zone, receiver);
     let metrics = Arc::new(Metrics::new());
     let access = access(&config)?;
+    if access.is_none() && args.role.0.iter().any(|role| role.http().is_some()) {
+        return Err(RunError::NoAuth);
+    }
     let mut connections = Connections::open(&config, &city, &metrics, followed_arn).await?;
+    let gate = connections.gate(&args.role, access.as_ref());
     let engine = Arc::new(Engine::new(connections.ports.clone(), city, Arc::clone(&metrics)));
 
-    let (readiness, readable) = watch::channel(Readiness::NotReady { waits_for: "starting" });
+    let (readiness, readable) = watch::channel(Readiness::NotReady { waits_for: "starting".into() });
     let admin_end = CancellationToken::new();
     let admin = admin_router(AdminState { readiness: readable, metrics: Arc::clone(&metrics) });
     let admin_listener = listen(args.admin_listen)?;
@@ -108,18 +114,27 @@ pub async fn serve(args: ServeArgs) -> Result<(), RunError> {
     let admin_server = tokio::spawn(serve_connections(admin_listener, admin, setup, admin_end.clone()));
 
     let mut process = Process { engine, access, tasks: JoinSet::new(), shutdown: CancellationToken::new() };
-    process.start_http(&args.role, args.listen, Arc::clone(&connections.answers))?;
-    process.start_roles(&args.role, &mut connections);
     let pulse = process.engine.metrics.pulse("the configuration watcher");
     let sinks = follow::ConfigSinks { settings, stream_arn, pulse };
     let follow = follow::follow(args.config.clone(), config, sinks, process.shutdown.clone());
     process.tasks.spawn(follow);
-    readiness.send_replace(Readiness::Ready);
-    tracing::info!(roles = ?args.role.0, admin = %args.admin_listen, "ready");
-
-    let reason = shutdown_requested(args.exit_with_parent).await?;
+    let stop = shutdown_requested(args.exit_with_parent);
+    tokio::pin!(stop);
+    let early = tokio::select! {
+        reason = &mut stop => Some(reason?),
+        () = gate.open(&readiness) => None,
+    };
+    let reason = if let Some(reason) = early {
+        reason
+    } else {
+        process.start_http(&args.role, args.listen, Arc::clone(&connections.answers))?;
+        process.start_roles(&args.role, &mut connections);
+        readiness.send_replace(Readiness::Ready);
+        tracing::info!(roles = ?args.role.0, admin = %args.admin_listen, "ready");
+        stop.await?
+    };
     tracing::info!(reason, "shutting down");
-    readiness.send_replace(Readiness::NotReady { waits_for: "draining" });
+    readiness.send_replace(Readiness::NotReady { waits_for: "draining".into() });
     tokio::time::sleep(Duration::from_secs(args.linger_seconds.into())).await;
     process.end().await;
     admin_end.cancel();

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-pub(super) const KEY: &str = "leaseKey";
+pub(crate) const KEY: &str = "leaseKey";
 pub(super) const OWNER: &str = "leaseOwner";
 pub(super) const COUNTER: &str = "leaseCounter";
 pub(super) const CHECKPOINT: &str = "checkpoint";

@@ -40,5 +40,6 @@ pub use dead_letter::DeadLetters;
 #[cfg(test)]
 pub(crate) use filter::relevant_change;
 pub use handler::{DispatchHandler, StreamChange};
+pub(crate) use lease::KEY as LEASE_KEY;
 pub use leases::Leases;
 pub use source::{Pace, StreamSource};

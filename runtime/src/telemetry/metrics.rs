@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use dispatch_core::dispatch::{EventType, Record};
 use dispatch_core::meter::ReviewReason;
-use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use tokio::time::Instant;
 
 pub use self::names::*;
 use crate::ports::PortError;
 use crate::telemetry::heartbeat::{Heartbeat, Heartbeats};
 use crate::telemetry::unreadable::UnreadableLog;
-
-/// Time after a shed request for which a process is not ready: a probe every few seconds notices it.
-const SHEDDING_FOR: Duration = Duration::from_secs(3);
 
 /// Upper bounds of the duration histogram, s: around the goals of 50 ms and 150 ms for a response.
 const DURATION_BUCKETS_S: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -78,6 +73,12 @@ struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Listener {
     listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GateWait {
+    dependency: &'static str,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,8 +142,7 @@ pub struct Metrics {
     shed: Counter,
     accept_failures: Family<Listener, Counter>,
     connections_evicted: Family<Listener, Counter>,
-    /// Time of the last shed request.
-    last_shed: Mutex<Option<Instant>>,
+    gate_waits: Family<GateWait, Gauge>,
     pulses: Heartbeats,
 }
 
@@ -201,7 +201,7 @@ impl Metrics {
             shed: Counter::default(),
             accept_failures: Family::default(),
             connections_evicted: Family::default(),
-            last_shed: Mutex::default(),
+            gate_waits: Family::default(),
             pulses: Heartbeats::default(),
         };
         metrics.register();
@@ -270,6 +270,8 @@ impl Metrics {
         registry.register(HTTP_ACCEPT_FAILURES, help, failures);
         let (help, evicted) = ("Waiting connections closed for others", self.connections_evicted.clone());
         registry.register(HTTP_CONNECTIONS_EVICTED, help, evicted);
+        let (help, waits) = ("Whether the process waits for a dependency before it starts", self.gate_waits.clone());
+        registry.register(GATE_WAITS, help, waits);
         let (help, http) = ("Duration of HTTP requests", self.http.clone());
         registry.register_with_unit(HTTP_REQUEST_DURATION, help, Unit::Seconds, http);
     }
@@ -496,7 +498,11 @@ impl Metrics {
     /// Counts a request refused because the limit of concurrent requests was reached.
     pub fn request_shed(&self) {
         self.shed.inc();
-        *self.last_shed.lock() = Some(Instant::now());
+    }
+
+    /// Sets whether the process waits for a dependency before it starts, which answers in this way.
+    pub fn gate_waits(&self, dependency: &'static str, kind: &'static str, waits: bool) {
+        self.gate_waits.get_or_create(&GateWait { dependency, kind }).set(waits.into());
     }
 
     /// Counts a connection that a listener could not accept.
@@ -507,12 +513,6 @@ impl Metrics {
     /// Counts a waiting connection of a listener that was closed for another client.
     pub fn http_connection_evicted(&self, listener: &'static str) {
         self.connections_evicted.get_or_create(&Listener { listener }).inc();
-    }
-
-    /// Whether requests are being shed, so that other replicas should receive them.
-    pub fn is_shedding(&self) -> bool {
-        let last = *self.last_shed.lock();
-        last.is_some_and(|last| last.elapsed() < SHEDDING_FOR)
     }
 
     /// Registers a loop of this process, which must send a heartbeat in every iteration.

@@ -80,7 +80,22 @@ pub(super) fn answer(stacks: &mut Stacks, operation: &str, fields: &Fields) -> R
             stacks.delete(stack);
             Ok(String::new())
         }
-        "ListStackResources" => Ok("<StackResourceSummaries></StackResourceSummaries>".to_owned()),
+        "ListStackResources" => stacks.look(stack).map(resources).ok_or_else(|| absent(stack)),
+        "DetectStackResourceDrift" => Ok(format!(
+            "<StackResourceDrift><StackId>{stack}</StackId><LogicalResourceId>{}</LogicalResourceId><ResourceType>-\
+             </ResourceType><StackResourceDriftStatus>IN_SYNC</StackResourceDriftStatus>\
+             <Timestamp>2024-05-02T03:00:00Z</Timestamp></StackResourceDrift>",
+            field("LogicalResourceId")
+        )),
+        // The topic has the name of the queue that subscribes to it.
+        "ListSubscriptionsByTopic" => {
+            let queue = field("TopicArn").replace(":sns:", ":sqs:");
+            Ok(format!(
+                "<Subscriptions><member><TopicArn>{}</TopicArn><Protocol>sqs</Protocol><Endpoint>{queue}</Endpoint>\
+                 </member></Subscriptions>",
+                field("TopicArn")
+            ))
+        }
         "DescribeEvents" => Ok("<OperationEvents></OperationEvents>".to_owned()),
         _ => Ok(String::new()),
     }
@@ -112,6 +127,22 @@ fn describe(stack: &Stack) -> String {
             write!(text, "<member><OutputKey>{key}</OutputKey><OutputValue>{}</OutputValue></member>", escaped(value));
     }
     text.push_str("</Outputs></member></Stacks>");
+    text
+}
+
+fn resources(stack: &Stack) -> String {
+    let mut text = "<StackResourceSummaries>".to_owned();
+    for resource in stack.resources() {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "<member><LogicalResourceId>{}</LogicalResourceId><PhysicalResourceId>{}</PhysicalResourceId><ResourceType>\
+             {}</ResourceType><LastUpdatedTimestamp>2024-05-02T03:00:00Z</LastUpdatedTimestamp><ResourceStatus>\
+             CREATE_COMPLETE</ResourceStatus></member>",
+            resource.logical_id, resource.physical_id, resource.kind
+        );
+    }
+    text.push_str("</StackResourceSummaries>");
     text
 }
 

@@ -49,9 +49,19 @@ pub(super) struct Stack {
 #[derive(Clone, Default)]
 struct Content {
     outputs: BTreeMap<String, String>,
-    table: String,
+    tables: Vec<String>,
     protected: bool,
     queues: Vec<(String, BTreeMap<&'static str, String>)>,
+    buckets: Vec<String>,
+    resources: Vec<Resource>,
+}
+
+/// A resource of a stack.
+#[derive(Clone)]
+pub(super) struct Resource {
+    pub logical_id: String,
+    pub physical_id: String,
+    pub kind: String,
 }
 
 impl Stack {
@@ -61,6 +71,10 @@ impl Stack {
             .outputs
             .iter()
             .filter(|_| !self.state.starts_with("CREATE_IN") && self.state != "ROLLBACK_COMPLETE")
+    }
+
+    pub(super) fn resources(&self) -> &[Resource] {
+        &self.content.resources
     }
 
     fn tell(&mut self, status: &'static str, reason: Option<&'static str>) {
@@ -159,7 +173,7 @@ impl Stacks {
 
     /// The table of this name, as `DescribeTable` returns it.
     pub(super) fn table(&mut self, table: &str) -> Option<Value> {
-        let stack = self.living(|content| content.table == table)?;
+        let stack = self.living(|content| content.tables.iter().any(|name| name == table))?;
         let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
         let keys = |prefix: &str| {
             json!([{ "AttributeName": format!("{prefix}PK"), "KeyType": "HASH" },
@@ -183,6 +197,11 @@ impl Stacks {
     pub(super) fn queue(&mut self, url: &str) -> Option<BTreeMap<&'static str, String>> {
         let stack = self.living(|content| content.queues.iter().any(|(name, _)| name == last(url)))?;
         stack.content.queues.iter().find(|(name, _)| name == last(url)).map(|(_, attributes)| attributes.clone())
+    }
+
+    /// Whether there is a bucket of this name.
+    pub(super) fn has_bucket(&self, bucket: &str) -> bool {
+        self.living(|content| content.buckets.iter().any(|name| name == bucket)).is_some()
     }
 
     fn living(&self, has: impl Fn(&Content) -> bool) -> Option<&Stack> {
@@ -210,7 +229,7 @@ fn content(template: &Value) -> Content {
     let resources = &template["Resources"];
     let properties = |id: &str| &resources[id]["Properties"];
     let named = |id: &str| {
-        let mut names = ["TableName", "QueueName", "BucketName"].into_iter();
+        let mut names = ["TableName", "QueueName", "BucketName", "TopicName", "ReplicationGroupId"].into_iter();
         names.find_map(|name| properties(id)[name].as_str()).unwrap_or(id).to_owned()
     };
     let value = |output: &Value| match (&output["Value"], output["Value"]["Ref"].as_str()) {
@@ -221,24 +240,39 @@ fn content(template: &Value) -> Content {
         (_, Some(id)) => named(id),
         (other, None) => format!("{}:{other}", template["Description"]).replace('"', ""),
     };
+    let physical = |id: &String| {
+        let (kind, name) = (resources[id]["Type"].as_str().unwrap_or_default().to_owned(), named(id));
+        let physical_id = match kind.as_str() {
+            "AWS::SQS::Queue" => format!("http://sqs.example/{ACCOUNT}/{name}"),
+            "AWS::SNS::Topic" => format!("arn:aws:sns:{REGION}:{ACCOUNT}:{name}"),
+            _ => name,
+        };
+        Resource { logical_id: id.clone(), physical_id, kind }
+    };
     let outputs = template["Outputs"].as_object().into_iter().flatten();
-    let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"].map(|id| {
-        let (name, properties) = (named(id), properties(id));
+    let resources: Vec<Resource> = resources.as_object().into_iter().flatten().map(|(id, _)| physical(id)).collect();
+    let of_kind =
+        |kind: &str| resources.iter().filter(|one| one.kind == kind).map(|one| named(&one.logical_id)).collect();
+    let queues = resources.iter().filter(|one| one.kind == "AWS::SQS::Queue").map(|one| {
+        let (name, properties) = (named(&one.logical_id), properties(&one.logical_id));
         let redrive = json!({
             "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dlq"),
             "maxReceiveCount": properties["RedrivePolicy"]["maxReceiveCount"],
         });
+        let number = |name: &str| properties[name].as_u64().unwrap_or_default().to_string();
         let attributes = BTreeMap::from([
-            ("MessageRetentionPeriod", properties["MessageRetentionPeriod"].to_string()),
-            ("VisibilityTimeout", properties["VisibilityTimeout"].to_string()),
+            ("MessageRetentionPeriod", number("MessageRetentionPeriod")),
+            ("VisibilityTimeout", number("VisibilityTimeout")),
             ("RedrivePolicy", redrive.to_string()),
         ]);
         (name, attributes)
     });
     Content {
         outputs: outputs.map(|(key, output)| (key.clone(), value(output))).collect(),
-        table: named("Table"),
+        tables: of_kind("AWS::DynamoDB::Table"),
         protected: properties("Table")["DeletionProtectionEnabled"] == true,
-        queues: queues.to_vec(),
+        queues: queues.collect(),
+        buckets: of_kind("AWS::S3::Bucket"),
+        resources,
     }
 }

@@ -106,7 +106,7 @@ fn verb(request: &Request<Body>, named: bool) -> String {
 pub(super) fn effect(of: Upstream, operation: &str) -> Effect {
     let reads = match of {
         Upstream::Aws => {
-            ["Describe", "Get", "List", "Head", "AssumeRole"].iter().any(|begin| operation.starts_with(begin))
+            ["Describe", "Detect", "Get", "List", "Head", "AssumeRole"].iter().any(|begin| operation.starts_with(begin))
         }
         Upstream::Kubernetes => ["get", "list", "watch"].contains(&operation),
     };

@@ -9,6 +9,7 @@ use anyhow::bail;
 use dispatch_api::annotations::ADOPTIONS;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::Ports;
+use dispatch_operator::engine::plan::workers::WorkerClients;
 use dispatch_operator::engine::settings::WaitPolicy;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::controller::attend;
@@ -19,7 +20,9 @@ use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
 use dispatch_operator::kubernetes::infra::throttled::{RateLimiter, Throttle, throttled};
 use dispatch_operator::kubernetes::object::Key;
+use dispatch_operator::kubernetes::policy::access::ExternalIds;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::restrictions::Restrictions;
 use dispatch_operator::kubernetes::policy::tenancy::Defaults;
 use dispatch_operator::testing::World;
 use futures::future::BoxFuture;
@@ -165,6 +168,9 @@ fn options(patient: bool) -> Options {
         spread: Duration::ZERO,
         requeue: RequeuePolicy { within, between: (Duration::ZERO, Duration::ZERO) },
         defaults: Defaults::default(),
+        restrictions: Restrictions::default(),
+        external_ids: ExternalIds::Spec,
+        clients: WorkerClients::default(),
     }
 }
 

@@ -9,8 +9,8 @@ use dispatch_api::dispatch_system::BillingMode;
 use dispatch_api::names::ResourceNames;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_operator::cloud::ports::{
-    Export, ExportRequest, Exports, ObservedTable, PortError, PortErrorKind, Ports, QueueSettings, Queues, Recovery,
-    TableCorrection, Tables,
+    Export, ExportRequest, Exports, NewResource, ObservedTable, PortError, PortErrorKind, Ports, QueueSettings, Queues,
+    Recovery, TableCorrection, Tables,
 };
 use dispatch_operator::kubernetes::infra::client_pool::ClientPool;
 use dispatch_operator::testing::{World, table_look};
@@ -89,6 +89,9 @@ impl Exports for Account {
 impl Tables for Account {
     async fn table(&self, table: &str) -> Result<Option<ObservedTable>, PortError> {
         let properties = self.properties("Table");
+        if self.properties("LeaseTable")["TableName"] == table {
+            return Ok(Some(table_look(table)));
+        }
         let there = properties["TableName"] == table;
         let on_demand = properties["BillingMode"] == "PAY_PER_REQUEST";
         Ok(there.then(|| ObservedTable {
@@ -127,11 +130,15 @@ impl Tables for Account {
 
 #[async_trait]
 impl Queues for Account {
-    /// The fake uses a queue's reference in the template as its URL.
+    /// A URL ends with the name of the queue.
     async fn settings(&self, url: &str) -> Result<Option<QueueSettings>, PortError> {
-        let queues = ["OffersQueue", "ResponsesQueue", "NotificationsQueue"];
-        let Some(queue) = queues.into_iter().find(|queue| url.contains(queue)) else { return Ok(None) };
-        let properties = self.properties(queue);
+        let queue = url.rsplit('/').next().unwrap_or(url);
+        let template = self.template();
+        let mut resources = template["Resources"].as_object().into_iter().flatten();
+        let Some((_, resource)) = resources.find(|(_, resource)| resource["Properties"]["QueueName"] == queue) else {
+            return Ok(None);
+        };
+        let properties = &resource["Properties"];
         let number = |value: &Value| value.as_u64().and_then(|value| u32::try_from(value).ok());
         let name = properties["QueueName"].as_str().unwrap_or_default();
         let settings = QueueSettings {
@@ -149,6 +156,10 @@ impl Queues for Account {
 
     async fn correct(&self, _url: &str, _settings: &QueueSettings) -> Result<(), PortError> {
         refuse("correct a queue")
+    }
+
+    async fn create(&self, _queue: &NewResource) -> Result<(), PortError> {
+        refuse("create a queue")
     }
 }
 

@@ -7,14 +7,16 @@ use anyhow::{Context as _, anyhow, bail};
 use dispatch_api::annotations::APPROVE;
 use dispatch_api::conditions::ConditionType;
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus};
-use dispatch_operator::engine::plan::workers::{self, ChildKind};
+use dispatch_operator::engine::plan::workers::{self, ChildKind, WorkerClients};
 use dispatch_operator::engine::status::is_true;
 use dispatch_operator::kubernetes::context::{Context, Objects, Options};
 use dispatch_operator::kubernetes::infra::cluster::Cluster;
 use dispatch_operator::kubernetes::infra::event_recorder::EventRecorder;
 use dispatch_operator::kubernetes::infra::fence::Fence;
 use dispatch_operator::kubernetes::infra::metrics::Metrics;
+use dispatch_operator::kubernetes::policy::access::ExternalIds;
 use dispatch_operator::kubernetes::policy::requeue::RequeuePolicy;
+use dispatch_operator::kubernetes::policy::restrictions::Restrictions;
 use dispatch_operator::kubernetes::policy::tenancy;
 use dispatch_operator::kubernetes::reconcile::reconcile;
 use jiff::Timestamp;
@@ -290,6 +292,9 @@ fn context(bench: &Bench) -> Context {
             spread: Duration::ZERO,
             requeue: RequeuePolicy::default(),
             defaults: tenancy::Defaults::default(),
+            restrictions: Restrictions::default(),
+            external_ids: ExternalIds::Spec,
+            clients: WorkerClients::default(),
         },
         clock: || Timestamp::from_second(1_714_618_800).unwrap_or(Timestamp::UNIX_EPOCH),
         objects: Objects::new(1),

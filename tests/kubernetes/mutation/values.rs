@@ -164,8 +164,8 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "api.gateway.upstream.vpcLink.listenerArn" => json!(format!("{LISTENER}3c")),
         "cache.authSecretRef" => json!({ "name": SECRETS[2].0, "key": SECRETS[2].1 }),
         "cache.authSecretRef.name" | "cache.authSecretRef.key" => json!(part_of(last, redis)),
-        "cache.external" => json!({ "url": "redis://redis.mobility.svc:6379" }),
-        "cache.external.url" => json!("redis://[::1]:6379"),
+        "cache.external" => json!({ "url": "rediss://redis.mobility.svc:6379" }),
+        "cache.external.url" => json!("redis://[fd12:3456::7]:6379"),
         "cache.nodeType" => json!("cache.r7g.large"),
         "connection.configMapName" | "connection.secretName" => json!(format!("{name}-of-seoul").to_lowercase()),
         "deletionPolicy" => json!("Delete"),
@@ -178,7 +178,8 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "dispatch.serviceArea" => json!({ "polygon": POLYGON }),
         "dispatch.serviceArea.polygon" => json!(OTHER_POLYGON),
         "dispatch.serviceArea.multiPolygon" => json!([POLYGON, OTHER_POLYGON]),
-        "driftIntervalSeconds" => return Some(vec![json!(60), json!(0)]),
+        // Another interval affects only later drift.
+        "driftIntervalSeconds" => return Some(vec![json!(0)]),
         "export.analytics" => json!({}),
         "export.prefix" => json!("archive/rides"),
         "export.schedule" => json!("30 4 * * 1-5"),
@@ -234,7 +235,11 @@ pub(super) fn wrong(name: &str) -> Vec<Value> {
         }
         "api.gateway.upstream.vpcLink.listenerArn" => json!(LISTENER.replace("ap-northeast-2", "us-east-1")),
         "cache.external.url" => {
-            return vec![json!("redis://me:hunter2@redis:6379"), json!("https://redis.example.com")];
+            return vec![
+                json!("redis://me:hunter2@redis:6379"),
+                json!("https://redis.example.com"),
+                json!("rediss://localhost:6379"),
+            ];
         }
         "cache.nodeType"
         | "cache.replicas"
@@ -245,7 +250,11 @@ pub(super) fn wrong(name: &str) -> Vec<Value> {
         }
         "dispatch.eta.provider" => json!("StraightLine"),
         "dispatch.eta.url" => {
-            return vec![json!("http://me:hunter2@osrm.example.com"), json!("ftp://osrm.example.com")];
+            return vec![
+                json!("http://me:hunter2@osrm.example.com"),
+                json!("ftp://osrm.example.com"),
+                json!("http://169.254.169.254/latest"),
+            ];
         }
         "dispatch.fare.nightSurcharges[].to" => json!("22:00"),
         "dispatch.serviceArea" => return vec![json!({}), json!({ "polygon": POLYGON, "multiPolygon": [POLYGON] })],
@@ -274,7 +283,7 @@ pub(super) fn wrong(name: &str) -> Vec<Value> {
 pub(super) fn silent(name: &str) -> Option<&'static str> {
     Some(match name {
         "approvalPolicy" => "affects only the next change; approvals have separate tests",
-        "driftPolicy" | "driftIntervalSeconds" => "affects only later drift; drift has separate tests",
+        "driftPolicy" => "affects only later drift; drift has separate tests",
         "export.format" | "export.type" => "used only when an export starts",
         _ => return None,
     })

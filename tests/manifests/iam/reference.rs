@@ -49,7 +49,7 @@ pub(super) const RENAMED: [(&str, &[&str]); 2] = [
 type Statement = fn() -> Value;
 
 /// Permissions that a call needs besides the action of its name.
-pub(super) const ALONGSIDE: [(&str, Statement); 3] = [
+pub(super) const ALONGSIDE: [(&str, Statement); 5] = [
     // "Requesting a table export in DynamoDB": DynamoDB writes with the caller's permissions. The bucket must belong to
     // the account.
     ("dynamodb:ExportTableToPointInTime", || {
@@ -78,6 +78,20 @@ pub(super) const ALONGSIDE: [(&str, Statement); 3] = [
             "Effect": "Allow",
             "Action": ["cloudformation:TagResource", "cloudformation:UntagResource"],
             "Resource": resources_of("cloudformation"),
+        })
+    }),
+    // "Create a queue with tags" and "Create a topic with tags": a queue or topic that was deleted is created again
+    // with the tags of its stack.
+    (
+        "sqs:CreateQueue",
+        || json!({ "Sid": "TagQueues", "Effect": "Allow", "Action": ["sqs:TagQueue"], "Resource": resources_of("sqs") }),
+    ),
+    ("sns:CreateTopic", || {
+        json!({
+            "Sid": "TagTopics",
+            "Effect": "Allow",
+            "Action": ["sns:TagResource"],
+            "Resource": ["arn:aws:sns:*:*:coactus-*"],
         })
     }),
 ];

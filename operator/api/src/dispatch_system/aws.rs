@@ -32,13 +32,15 @@ pub struct AwsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
     pub account_id: Option<String>,
-    /// ARN of the IAM role that the operator assumes for this system. Default: the operator's own identity. A change
-    /// applies from the next reconcile on and modifies no resource.
+    /// ARN of the IAM role that the operator assumes for this system. An administrator allows it, with the annotation
+    /// `dispatch.coactus.io/allowed-role-arns` of the namespace or an option of the operator. Default: the operator's
+    /// own identity. A change applies from the next reconcile on and modifies no resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[!-~]+$"))]
+    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@:/-]+$"))]
     pub role_arn: Option<String>,
     /// External ID that the trust policy of the role requires, 2 to 1224 letters, digits and `_ + = , . @ : / -`. It is
-    /// not a secret. Requires `roleArn`. Default: none. A change applies from the next reconcile on.
+    /// not a secret. Requires `roleArn`. Default: none, or the one that the operator derives (`--external-ids`), which
+    /// then is the only one allowed for a new role. A change applies from the next reconcile on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]+$"))]
     pub external_id: Option<String>,
@@ -50,7 +52,10 @@ pub struct AwsSpec {
     pub tags: BTreeMap<String, String>,
     /// ARN of the permissions boundary of the IAM roles in the stack. Default: none. Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::([0-9]{12}|aws):policy/[!-~]+$"))]
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@:/-]+$")
+    )]
     pub permissions_boundary_arn: Option<String>,
     /// ARN of the customer managed KMS key, in `spec.region`, that encrypts table, queues, topic, bucket, logs and
     /// managed cache. The key policy must allow `sns.amazonaws.com` and `logs.<region>.amazonaws.com` to use it.
@@ -58,7 +63,10 @@ pub struct AwsSpec {
     /// cache, so with a managed cache a later change fails and is rolled back. With `cache.external` it is updated in
     /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[!-~]+$"))]
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9_+=,.@:/-]+$")
+    )]
     pub kms_key_arn: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretKeyRef;
+use super::{HOST_MESSAGE, HOST_RULE, SecretKeyRef};
 
 /// The Redis cache of driver positions. The stack creates an ElastiCache replication group with TLS, unless `external`
 /// names another Redis. The cache has no backups: drivers' pings refill it within a minute.
@@ -17,6 +17,10 @@ use super::SecretKeyRef;
     .message("nodeType, replicas, engineVersion, subnetIds and securityGroupIds are not allowed with external")
     .field_path(".external")
     .reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.external) || !has(self.authSecretRef) || self.external.url.startsWith('rediss://')")
+        .message("url must be rediss:// (TLS) with authSecretRef")
+        .field_path(".external.url")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct CacheSpec {
     /// ElastiCache node type, `cache.<family>.<size>`. Default `cache.t4g.small`. Updated in place. Not allowed with
@@ -85,8 +89,9 @@ impl Default for CacheSpec {
 )]
 pub struct ExternalCacheSpec {
     /// Address, `redis://host:port` or `rediss://host:port` (TLS), at most 512 characters. The default port is 6379.
-    /// User name, password and path are not allowed; use `authSecretRef` for the AUTH token.
+    /// User name, password and path are not allowed; use `authSecretRef` for the AUTH token, which requires TLS.
     #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub url: String,
 }
 

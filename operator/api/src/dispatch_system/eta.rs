@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{HOST_MESSAGE, HOST_RULE};
+
 /// Estimated time from a driver to the pickup. With a router, the nearest drivers are ranked by driving time, in steps
 /// of 30 seconds, instead of by distance. If the router does not answer in time, distance decides. Changes reach
 /// running workers without a restart.
@@ -30,6 +32,7 @@ pub struct EtaSpec {
             pattern = r"^https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
         )
     )]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub url: Option<String>,
     /// Time that a search waits for the router, in milliseconds, 50 to 2000. Default 300.
     #[serde(default = "timeout")]

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{HOST_MESSAGE, HOST_RULE};
+
 /// The HTTP API: gateway, token issuer and rate limits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -23,34 +25,43 @@ pub struct ApiSpec {
 
 /// Issuer of the bearer tokens that the workers accept (JWT signed with RS256, ES256 or `EdDSA`), and the meaning of
 /// their claims.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthSpec {
     /// Issuer: an `https://` address without a query, spelled as in the claim `iss` of its tokens, at most 512
     /// characters.
     #[schemars(
         length(max = 512),
-        regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
+        regex(
+            pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:/-]*)?$"
+        )
     )]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub issuer: String,
-    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 characters. A token without `aud` must have one
-    /// of them as its `client_id`.
-    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256)))]
+    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 visible ASCII characters, without braces. A
+    /// token without `aud` must have one of them as its `client_id`.
+    #[schemars(
+        length(min = 1, max = 50),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-z|~]([ -z|~]*[!-z|~])?$"))
+    )]
     pub audiences: Vec<String>,
     /// Address of the issuer's public keys (JWKS): an `https://` address without a query, at most 512 characters.
     /// Default: the issuer with the path `/.well-known/jwks.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 512),
-        regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
+        regex(
+            pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:/-]*)?$"
+        )
     )]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub jwks_url: Option<String>,
     /// Names of the claims and scopes.
     #[serde(default)]
     pub claims: ClaimsSpec,
 }
 
-/// Names of the claims and scopes. Each has 1 to 128 visible ASCII characters.
+/// Names of the claims and scopes. Each has 1 to 128 visible ASCII characters, without braces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -72,32 +83,32 @@ pub struct AuthSpec {
 pub struct ClaimsSpec {
     /// Claim with the id of the user or driver, `user#00001` or `00001`. Default `sub`.
     #[serde(default = "id_claim")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub id: String,
     /// Claim with the scopes, a string separated by spaces or a list of strings. Default `scope`.
     #[serde(default = "scopes_claim")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub scopes: String,
     /// Scope of users. Default `user`.
     #[serde(default = "user_scope")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub user: String,
     /// Scope of drivers. Default `driver`.
     #[serde(default = "driver_scope")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub driver: String,
     /// Scope of the programs that report payments. Default `payments`.
     #[serde(default = "payments_scope")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub payments: String,
     /// Scope of the staff and programs of the city. Default `operations`.
     #[serde(default = "operations_scope")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub operations: String,
     /// Claim that binds a token of the scope `operations` or `payments` to one city. If a token has it, its value must
     /// be `spec.city`; a token without it is accepted in every city of the issuer and audience. Default `city`.
     #[serde(default = "city_claim")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
     pub city: String,
 }
 
@@ -268,6 +279,7 @@ pub struct UpstreamSpec {
     /// credentials. Updated in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub url: Option<String>,
     /// Private connection to an existing load balancer in a VPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -292,24 +304,32 @@ pub struct VpcLinkSpec {
     /// ARN of the listener, in `spec.region`, of the internal load balancer in front of the workers. Updated in place.
     #[schemars(
         length(max = 2048),
-        regex(pattern = r"^arn:aws(-[a-z-]+)?:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:listener/[!-~]+$")
+        regex(
+            pattern = r"^arn:aws(-[a-z-]+)?:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:listener/[A-Za-z0-9_+=,.@:/-]+$"
+        )
     )]
     pub listener_arn: String,
 }
 
 /// JWT authorizer of the gateway.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtSpec {
     /// Issuer: an `https://` address without a query, spelled as in the claim `iss` of its tokens, at most 512
     /// characters.
     #[schemars(
         length(max = 512),
-        regex(pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?$")
+        regex(
+            pattern = r"^https://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:/-]*)?$"
+        )
     )]
+    #[x_kube(validation = Rule::new(HOST_RULE).message(HOST_MESSAGE).reason(Reason::FieldValueInvalid))]
     pub issuer: String,
-    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 characters.
-    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256)))]
+    /// Accepted values of the claim `aud`: 1 to 50 entries of 1 to 256 visible ASCII characters, without braces.
+    #[schemars(
+        length(min = 1, max = 50),
+        inner(length(min = 1, max = 256), regex(pattern = r"^[!-z|~]([ -z|~]*[!-z|~])?$"))
+    )]
     pub audiences: Vec<String>,
 }
 

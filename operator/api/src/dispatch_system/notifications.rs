@@ -22,8 +22,9 @@ pub struct FcmSpec {
     pub service_account_secret_ref: SecretKeyRef,
 }
 
-/// A key of a Secret in the namespace of the system. Without a cluster, the command line reads the value from
-/// `--secret <name>/<key>=<file>`.
+/// A key of a Secret in the namespace of the system. If the operator runs with `--require-secret-label`, the Secret
+/// needs the label `dispatch.coactus.io/readable-by` with the name of the system, or `AnySystem`. Without a cluster,
+/// the command line reads the value from `--secret <name>/<key>=<file>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {

@@ -18,7 +18,8 @@ pub struct DispatchSystemStatus {
     pub observed_generation: i64,
     /// Conditions, one for each type. Exactly one of `Ready`, `Reconciling` and `Stalled` is `True`. The others are
     /// `StackReady`, `DirectResourcesReady`, `WorkersReady`, `CredentialsValid`, `Drifted`, `PlanPending`, `Paused`,
-    /// `DeletionBlocked`, and, where the spec uses them, `ExportsReady` and `ConnectionPublished`.
+    /// `DeletionBlocked`, where the spec uses them `ExportsReady` and `ConnectionPublished`, and `SpecAllowed` where
+    /// the spec asks for something that is not allowed.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -29,6 +30,10 @@ pub struct DispatchSystemStatus {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
+    /// Identity with which the operator last managed the stack. A deletion uses it if the spec names a role that is no
+    /// longer allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessStatus>,
     /// ARN of the CloudFormation stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_arn: Option<String>,
@@ -62,7 +67,7 @@ pub struct DispatchSystemStatus {
     /// Names and addresses of the resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
-    /// The last plan.
+    /// The plan that waits, is shown by a dry run, or is being carried out; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_plan: Option<LastPlan>,
     /// The last export of the table.
@@ -126,6 +131,22 @@ pub struct IdentityStatus {
     pub account_id: Option<String>,
 }
 
+/// Identity with which the operator manages the stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessStatus {
+    /// Whether it assumes a role. Always present: the API server stores an object without fields as null.
+    #[serde(default)]
+    pub assumes_role: bool,
+    /// ARN of the role; absent if the operator uses its own identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// External ID that the operator sends when it assumes the role: that of the spec, or the one that the operator
+    /// derives. The trust policy of the role can require it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+}
+
 /// The template and parameters that were last sent to CloudFormation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -148,6 +169,9 @@ pub struct LastPlan {
     pub change: u32,
     /// Number of resources to replace.
     pub replace: u32,
+    /// Number of resources of which CloudFormation decides only during the update whether it replaces them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub may_replace: u32,
     /// Number of resources to delete.
     pub remove: u32,
     /// The first 20 changes. Changes that endanger data come first.
@@ -175,6 +199,29 @@ pub struct PlannedChange {
     /// Whether the change can destroy data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub endangers_data: bool,
+    /// The first ten values that change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<PlannedValue>,
+    /// Number of further values.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_values: u32,
+}
+
+/// One value of a resource that a plan changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedValue {
+    /// Path in the resource, for example `RedrivePolicy.maxReceiveCount`.
+    pub path: String,
+    /// The value that was last applied, shortened; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The desired value, shortened; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The value of the resource, shortened, if it was changed outside the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
 }
 
 /// One export of the table.

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkersSpec {
-    /// Container image of the runtime, 1 to 512 characters. Default: the image of the operator's release. A change
-    /// starts a rolling update.
+    /// Container image of the runtime, 1 to 512 characters. An administrator can limit it, with the annotation
+    /// `dispatch.coactus.io/allowed-images` of the namespace or an option of the operator. Default: the image of the
+    /// operator's release. A change starts a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -22,8 +23,10 @@ pub struct WorkersSpec {
     /// CPU and memory of each worker.
     #[serde(default)]
     pub resources: ResourceList,
-    /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. Default:
-    /// none. A change does not restart the workers; Pods that exist keep the identity with which they were created.
+    /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. An
+    /// administrator can limit them, with the annotation `dispatch.coactus.io/allowed-service-account-annotations` of
+    /// the namespace or an option of the operator. Default: none. A change does not restart the workers; Pods that
+    /// exist keep the identity with which they were created.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub service_account_annotations: BTreeMap<String, String>,
@@ -126,21 +129,34 @@ pub struct SchedulingSpec {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
-    /// Name of the `PriorityClass` of the Pods. Default: the default of the cluster.
+    /// Name of the `PriorityClass` of the Pods. An administrator can limit it, with the annotation
+    /// `dispatch.coactus.io/allowed-priority-classes` of the namespace or an option of the operator. Default: the
+    /// default of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub priority_class_name: Option<String>,
-    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`.
+    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`. They are
+    /// always spread over nodes where possible.
     #[serde(default = "yes")]
     pub spread_over_zones: bool,
+    /// Seconds for which a worker stays on a node that Kubernetes has lost, before another node gets it, 0 to 3600.
+    /// Default 60. Without it, Kubernetes waits 300 seconds.
+    #[serde(default = "lost_node")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub lost_node_seconds: u32,
 }
 
 impl Default for SchedulingSpec {
     fn default() -> Self {
-        Self { node_selector: BTreeMap::new(), priority_class_name: None, spread_over_zones: yes() }
+        Self {
+            node_selector: BTreeMap::new(),
+            priority_class_name: None,
+            spread_over_zones: yes(),
+            lost_node_seconds: lost_node(),
+        }
     }
 }
 
@@ -162,4 +178,8 @@ fn memory_limit() -> String {
 
 fn yes() -> bool {
     true
+}
+
+fn lost_node() -> u32 {
+    60
 }

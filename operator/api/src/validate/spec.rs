@@ -118,8 +118,8 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     aws(&spec.aws, &spec.region, found);
     table(&spec.table, found);
     queues(&spec.queues, spec.dispatch.offer_timeout_seconds, found);
-    if let Some(fcm) = &spec.notifications.fcm {
-        secret("spec.notifications.fcm.serviceAccountSecretRef", &fcm.service_account_secret_ref, found);
+    for (path, reference) in spec.secret_refs() {
+        secret(path, reference, found);
     }
     cache(&spec.cache, found);
     export(&spec.export, spec.table.point_in_time_recovery, found);
@@ -348,15 +348,16 @@ fn cache(spec: &CacheSpec, found: &mut Findings) {
     let node_type = "an ElastiCache node type such as cache.t4g.small";
     found.at("spec.cache.nodeType").require(text::is_node_type(&spec.node_type), &spec.node_type, node_type);
     subnets("spec.cache", &spec.subnet_ids, &spec.security_group_ids, found);
-    if let Some(auth) = &spec.auth_secret_ref {
-        secret("spec.cache.authSecretRef", auth, found);
-    }
     let Some(external) = &spec.external else { return };
     // The address may contain a password, so it is not repeated.
     if external.url.contains('@') {
         found.say("spec.cache.external.url", "must not contain a user name or password; use spec.cache.authSecretRef");
     } else if !text::is_origin(&external.url, &["redis", "rediss"]) {
         found.say("spec.cache.external.url", "must be redis://host:port or rediss://host:port, without a path");
+    } else if spec.auth_secret_ref.is_some() && !external.url.starts_with("rediss://") {
+        let why =
+            "must be rediss:// (TLS) with authSecretRef: without TLS the AUTH token crosses the network unencrypted";
+        found.say("spec.cache.external.url", why);
     }
     let default = CacheSpec::default();
     for (name, set) in [
@@ -426,9 +427,7 @@ fn connection(spec: &DispatchSystemSpec, found: &mut Findings) {
     }
     let Some(name) = secret_name else { return };
     found.at("spec.connection.secretName").require(text::is_dns_subdomain(name), name, NAME);
-    let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
-    let mut read = fcm.into_iter().chain(&spec.cache.auth_secret_ref);
-    if read.any(|reference| reference.name == *name) {
+    if spec.secret_refs().iter().any(|(_, reference)| reference.name == *name) {
         found.say("spec.connection.secretName", "is the name of a Secret that the system reads; choose another name");
     }
 }
@@ -450,9 +449,8 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
         ("city", city),
     ];
     for (name, value) in names {
-        let visible = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic());
-        let allowed = "visible ASCII characters without spaces";
-        found.at(&format!("{PATH}.claims.{name}")).require(visible, value, allowed);
+        let allowed = "visible ASCII characters without spaces and braces";
+        found.at(&format!("{PATH}.claims.{name}")).require(text::is_claim(value), value, allowed);
     }
     let scopes = [user, driver, payments, operations];
     if scopes.iter().collect::<BTreeSet<_>>().len() < scopes.len() {
@@ -463,8 +461,8 @@ fn auth(spec: &AuthSpec, found: &mut Findings) {
 fn issuer_of(path: &str, issuer: &str, audiences: &[String], found: &mut Findings) {
     let allowed = "an https:// address without a query";
     found.at(&format!("{path}.issuer")).require(text::is_issuer(issuer), issuer, allowed);
-    let audience = |text: &str| !text.trim().is_empty();
-    found.at(&format!("{path}.audiences")).each(audiences, audience, "a non-empty value of the claim aud");
+    let audience = "a value of the claim aud: visible ASCII characters without braces, spaces only inside";
+    found.at(&format!("{path}.audiences")).each(audiences, text::is_audience, audience);
 }
 
 fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {

@@ -82,14 +82,15 @@ pub(super) struct Arn<'a> {
     pub(super) account: &'a str,
 }
 
-/// Splits an ARN of `service`; the resource must start with `kind` followed by a name.
+/// Splits an ARN of `service`; the resource must start with `kind` followed by a name. Wildcards and policy variables,
+/// which IAM would interpret in a policy, are no ARN of one resource.
 pub(super) fn arn_of<'a>(text: &'a str, service: &str, kind: &str) -> Option<Arn<'a>> {
     let mut parts = text.splitn(6, ':');
     let (head, partition, found) = (parts.next()?, parts.next()?, parts.next()?);
     let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
     let aws = partition == "aws" || partition.strip_prefix("aws-").is_some_and(|rest| !rest.is_empty());
     let named = resource.strip_prefix(kind).is_some_and(|name| !name.is_empty());
-    let plain = text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic());
+    let plain = text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b));
     (head == "arn" && aws && found == service && named && plain).then_some(Arn { region, account })
 }
 
@@ -113,7 +114,20 @@ pub(super) fn is_origin(text: &str, schemes: &[&str]) -> bool {
 pub(super) fn is_issuer(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://") else { return false };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    is_authority(authority) && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#@".contains(&b))
+    is_authority(authority) && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:/".contains(&b))
+}
+
+/// A value of the claim `aud`: visible ASCII characters and inner spaces, without braces.
+pub(super) fn is_audience(text: &str) -> bool {
+    (1..=256).contains(&text.len())
+        && text.bytes().all(|b| (b' '..=b'~').contains(&b) && !b"{}".contains(&b))
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+}
+
+/// Name of a claim or scope: visible ASCII characters without braces.
+pub(super) fn is_claim(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"{}".contains(&b))
 }
 
 /// `http://host` or `https://host` with an optional path: the address of a service in the city's network.

@@ -44,7 +44,7 @@ pub(crate) fn parse(text: &str, cache: &CacheSource) -> Result<ValidatedSystem, 
         system.spec.cache.external = Some(ExternalCacheSpec { url: url.clone() });
         system.spec.cache.auth_secret_ref = None;
     }
-    ValidatedSystem::try_from_raw(system).map_err(ManifestRefusal::Invalid)
+    ValidatedSystem::try_from_raw_for_this_machine(system).map_err(ManifestRefusal::Invalid)
 }
 
 /// Parses and validates an edit of the manifest. In a cluster the schema's rules refuse a change of an immutable field;

@@ -168,6 +168,14 @@ impl Session {
         self.display.show(&self.view, self.started.elapsed());
         self.display.print_help(&self.view);
         let SessionConfig { access, state, .. } = &self.config;
+        if self.system.spec.export.schedule.is_some() {
+            let (env, manifest) = (state.env_file(), &self.view.manifest);
+            self.display.print(&format!(
+                "note: spec.export.schedule runs in a cluster only; to export now, run `. {} && dispatch-operator export \
+                 -f {manifest}`",
+                env.display()
+            ));
+        }
         self.display.print(&token_lines(&access.tokens, &state.signing_key()).join("\n"));
         self.start_simulation();
         if let ManifestChange::Edited(text) = first {

@@ -72,12 +72,13 @@ mod tests {
             replacement: Replacement::None,
             properties: vec!["MessageRetentionPeriod".to_owned(), "Tags".to_owned()],
             forcing: Vec::new(),
+            values: Vec::new(),
         };
         let small = [changed, ResourceChange::added("Topic", "AWS::SNS::Topic")];
         insta::assert_snapshot!(plan_lines(&small), @r"
         plan: 1 to add, 1 to change, 0 to replace, 0 to remove
-          ~   AWS::SQS::Queue  OffersQueue  MessageRetentionPeriod, Tags
           +   AWS::SNS::Topic  Topic
+          ~   AWS::SQS::Queue  OffersQueue  MessageRetentionPeriod, Tags
         ");
         let large = vec![ResourceChange::added("Topic", "AWS::SNS::Topic"); 40];
         assert_eq!(plan_lines(&large), "plan: 40 to add, 0 to change, 0 to replace, 0 to remove");

@@ -10,23 +10,26 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::primitives::DateTime;
 use aws_sdk_cloudformation::types::{
-    Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, EventFilter, ExecutionStatus, OnStackFailure,
-    OperationEvent, Parameter, Replacement as SdkReplacement, RequiresRecreation, ResourceAttribute,
-    ResourceChange as SdkChange, StackEvent as SdkEvent, Tag,
+    Capability, Change, ChangeAction, ChangeSetStatus, ChangeSetType, DeploymentMode as SdkDeploymentMode, EventFilter,
+    ExecutionStatus, OnStackFailure, OperationEvent, Parameter, Replacement as SdkReplacement, RequiresRecreation,
+    ResourceAttribute, ResourceChange as SdkChange, StackEvent as SdkEvent, StackResourceDriftStatus, Tag,
+    TemplateStage,
 };
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::cloud::aws::error::port_error;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, Rollback,
-    StackDescription, StackEvent, StackResource, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, DeploymentMode, OnExisting,
+    ResourceState, Rollback, StackDescription, StackEvent, StackResource, StackState,
 };
-use crate::cloud::{ChangeKind, Replacement, ResourceChange};
+use crate::cloud::{ChangeKind, LiveDrift, LiveValue, Replacement, ResourceChange};
 use crate::sanitize::shown;
 
+const READ_TEMPLATE: &str = "read the stack's template";
 /// Limit of pages read from one listing, with 100 events or resources each. A template has at most 500 resources.
 const PAGES: usize = 50;
 /// CloudFormation reports a change set without changes only through these texts, without a code (user guide,
@@ -98,6 +101,9 @@ impl StackProvider for CloudFormation {
             // deployments").
             call = call.import_existing_resources(true).disable_validation(true);
         }
+        if request.mode == DeploymentMode::RevertDrift {
+            call = call.deployment_mode(SdkDeploymentMode::RevertDrift);
+        }
         call = call.on_stack_failure(OnStackFailure::Rollback);
         call.send().await.map_err(|error| port_error("create a change set", error))?;
         Ok(())
@@ -107,18 +113,34 @@ impl StackProvider for CloudFormation {
         let mut token = None;
         let mut changes = Vec::new();
         let mut state = ChangeSetState::Pending;
+        let mut drift = None;
         for _ in 0..PAGES {
+            // Property values are those of drift; others are compared in the templates.
             let call = self.client.describe_change_set().stack_name(stack).change_set_name(name);
+            let call = call.include_property_values(true);
             let page = call.set_next_token(token).send().await;
             let page = page.map_err(|error| port_error("describe the change set", error))?;
-            changes.extend(page.changes().iter().filter_map(Change::resource_change).map(read_change));
+            let of_page = || page.changes().iter().filter_map(Change::resource_change);
+            // A resource that only takes over its live state in CloudFormation's records does not change.
+            let changing = of_page().filter(|change| change.action() != Some(&ChangeAction::SyncWithActual));
+            changes.extend(changing.map(read_change));
+            if page.deployment_mode() == Some(&SdkDeploymentMode::RevertDrift) {
+                drift.get_or_insert_with(Vec::new).extend(of_page().filter_map(read_drift));
+            }
             state = read_state(page.status(), page.execution_status(), page.status_reason());
             token = page.next_token;
             if token.is_none() {
                 break;
             }
         }
-        Ok(ChangeSet { state, changes })
+        Ok(ChangeSet { state, changes, drift })
+    }
+
+    async fn template(&self, stack: &str) -> Result<Value, PortError> {
+        let call = self.client.get_template().stack_name(stack).template_stage(TemplateStage::Original);
+        let answer = call.send().await.map_err(|error| port_error(READ_TEMPLATE, error))?;
+        serde_json::from_str(answer.template_body().unwrap_or_default())
+            .map_err(|error| PortError::new(READ_TEMPLATE, PortErrorKind::Invalid, format!("it is not JSON: {error}")))
     }
 
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError> {
@@ -226,6 +248,17 @@ impl StackProvider for CloudFormation {
         }
         Ok(resources)
     }
+
+    async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError> {
+        let call = self.client.detect_stack_resource_drift().stack_name(stack).logical_resource_id(logical_id);
+        let answer = call.send().await.map_err(|error| port_error("look for a resource of the stack", error))?;
+        let drift = answer.stack_resource_drift();
+        Ok(match drift.and_then(|drift| drift.stack_resource_drift_status()) {
+            Some(StackResourceDriftStatus::Deleted) => ResourceState::Deleted,
+            Some(StackResourceDriftStatus::InSync | StackResourceDriftStatus::Modified) => ResourceState::Exists,
+            _ => ResourceState::Unknown,
+        })
+    }
 }
 
 fn read_refusal(event: &OperationEvent) -> Option<String> {
@@ -306,7 +339,33 @@ fn read_change(change: &SdkChange) -> ResourceChange {
         replacement,
         properties,
         forcing,
+        values: Vec::new(),
     }
+    .settled()
+}
+
+/// Longest value shown, in characters.
+const VALUE_MAX: usize = 80;
+
+/// What differs between a live resource and the last template; `None` if nothing does.
+fn read_drift(change: &SdkChange) -> Option<LiveDrift> {
+    let deleted = change.resource_drift_status() == Some(&StackResourceDriftStatus::Deleted);
+    let short = |value: &str| shown(&value.chars().take(VALUE_MAX).collect::<String>());
+    let values: Vec<LiveValue> = change
+        .details()
+        .iter()
+        .filter_map(|detail| detail.target())
+        .filter_map(|target| {
+            let drift = target.drift()?;
+            let path = target.path().or_else(|| target.name())?;
+            let path = path.trim_start_matches('/').trim_start_matches("Properties/").replace('/', ".");
+            let (applied, live) = (drift.previous_value().map(short), drift.actual_value().map(short));
+            Some(LiveValue { path: shown(&path), applied, live })
+        })
+        .collect();
+    let logical_id = change.logical_resource_id().unwrap_or_default().to_owned();
+    let resource_type = change.resource_type().unwrap_or_default().to_owned();
+    (deleted || !values.is_empty()).then_some(LiveDrift { logical_id, resource_type, deleted, values })
 }
 
 fn read_event(event: &SdkEvent) -> Option<StackEvent> {

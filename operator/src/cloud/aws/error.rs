@@ -7,6 +7,10 @@ use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::sanitize::shown;
 
+/// What to do without credentials.
+const CREDENTIALS: &str = "in a cluster, give the operator's ServiceAccount a role (EKS Pod Identity or IRSA); on a \
+                           command line, set AWS_PROFILE, or run `aws sso login`";
+
 pub(super) fn port_error<E, R>(action: &'static str, error: SdkError<E, R>) -> PortError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -16,6 +20,9 @@ where
     let message = match (error.code(), error.message()) {
         (Some(code), Some(text)) => format!("{code}: {text}"),
         (Some(code), None) => code.to_owned(),
+        _ if kind == PortErrorKind::CredentialsMissing => {
+            format!("no AWS credentials could be loaded ({}); {CREDENTIALS}", without_answer(&error))
+        }
         _ => without_answer(&error),
     };
     let message = shown(&message);
@@ -26,8 +33,10 @@ fn kind_of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> PortErrorKind 
     match error {
         SdkError::ServiceError(_) => error.code().map_or(PortErrorKind::Unavailable, kind_of_code),
         SdkError::ConstructionFailure(_) => PortErrorKind::Invalid,
-        // Credentials that could not be loaded.
-        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => PortErrorKind::Denied,
+        // Before the first byte is sent, credentials are loaded; nothing else fails in these ways.
+        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => {
+            PortErrorKind::CredentialsMissing
+        }
         _ => PortErrorKind::Unavailable,
     }
 }
@@ -47,8 +56,12 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
-        // The change set was executed or removed meanwhile.
-        "InvalidChangeSetStatus" | "InvalidChangeSetStatusException" => PortErrorKind::Conflict,
+        // The change set was executed or removed meanwhile. A queue of the same name was deleted within the last
+        // minute.
+        "InvalidChangeSetStatus"
+        | "InvalidChangeSetStatusException"
+        | "QueueDeletedRecently"
+        | "AWS.SimpleQueueService.QueueDeletedRecently" => PortErrorKind::Conflict,
         "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
             PortErrorKind::AlreadyExists
         }

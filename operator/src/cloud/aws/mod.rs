@@ -94,6 +94,7 @@ impl AwsClients {
             push: Arc::new(sns::Sns::new(&self.config)),
             caches: Arc::new(elasticache::ElastiCache::new(&self.config)),
             queues: Arc::new(sqs::Sqs::new(&self.config)),
+            topics: Arc::new(sns::Sns::new(&self.config)),
             buckets: Arc::new(s3::S3::new(&self.config)),
             identity: Arc::new(sts::Sts::new(&self.config)),
             clock: system_clock,

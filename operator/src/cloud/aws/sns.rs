@@ -1,19 +1,26 @@
-//! Platform applications for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still
+//! Topics with their subscriptions (`ListSubscriptionsByTopic`, `CreateTopic`, `Subscribe`), and platform applications
+//! for Firebase Cloud Messaging. With token authentication (FCM HTTP v1) the platform is still
 //! `GCM` and `PlatformCredential` is the whole service account JSON, without a principal (SNS developer guide, "FCM
 //! token-based authentication").
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sns::Client;
+use aws_sdk_sns::types::Tag;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cloud::aws::error::port_error;
-use crate::cloud::ports::{PortError, PortErrorKind, PushPlatforms, PushStatus};
+use crate::cloud::ports::{
+    NewResource, NewSubscription, PortError, PortErrorKind, PushPlatforms, PushStatus, Subscription, Topics,
+};
 
 const PLATFORM: &str = "GCM";
 const CREDENTIAL: &str = "PlatformCredential";
 const ENABLED: &str = "Enabled";
 const CREATE: &str = "create the platform application";
+const CREATE_TOPIC: &str = "create the topic";
+/// Limit of pages read from a topic's subscriptions, with 100 each. The stack makes one; a person may add some.
+const PAGES: usize = 10;
 
 pub(super) struct Sns {
     client: Client,
@@ -71,5 +78,51 @@ impl PushPlatforms for Sns {
             Err(error) if error.kind == PortErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[async_trait]
+impl Topics for Sns {
+    async fn subscriptions(&self, topic_arn: &str) -> Result<Option<Vec<Subscription>>, PortError> {
+        let mut token = None;
+        let mut subscriptions = Vec::new();
+        for _ in 0..PAGES {
+            let request = self.client.list_subscriptions_by_topic().topic_arn(topic_arn).set_next_token(token);
+            let page = match request.send().await.map_err(|error| port_error("list the topic's subscriptions", error)) {
+                Ok(page) => page,
+                Err(error) if error.kind == PortErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            subscriptions.extend(page.subscriptions().iter().filter_map(|found| {
+                let (protocol, endpoint) = (found.protocol()?.to_owned(), found.endpoint()?.to_owned());
+                Some(Subscription { protocol, endpoint })
+            }));
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(Some(subscriptions))
+    }
+
+    async fn create(&self, topic: &NewResource) -> Result<(), PortError> {
+        let invalid = |error: aws_sdk_sns::error::BuildError| {
+            PortError::new(CREATE_TOPIC, PortErrorKind::Invalid, error.to_string())
+        };
+        let tags = topic.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let tags = tags.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        let attributes = topic.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let request = self.client.create_topic().name(&topic.name);
+        let request = request.set_attributes(Some(attributes.collect())).set_tags(Some(tags));
+        request.send().await.map_err(|error| port_error(CREATE_TOPIC, error))?;
+        Ok(())
+    }
+
+    async fn subscribe(&self, new: &NewSubscription) -> Result<(), PortError> {
+        let attributes = new.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let request = self.client.subscribe().topic_arn(&new.topic_arn).protocol(&new.subscription.protocol);
+        let request = request.endpoint(&new.subscription.endpoint).set_attributes(Some(attributes.collect()));
+        request.send().await.map_err(|error| port_error("subscribe the queue to the topic", error))?;
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Queue attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s to propagate, of the
-//! retention period up to 15 minutes.
+//! Queues (`CreateQueue`) and their attributes (`GetQueueAttributes`, `SetQueueAttributes`). A change takes up to 60 s
+//! to propagate, of the retention period up to 15 minutes.
 
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use aws_sdk_sqs::types::QueueAttributeName as Name;
 use serde_json::Value;
 
 use crate::cloud::aws::error::port_error;
-use crate::cloud::ports::{PortError, PortErrorKind, QueueSettings, Queues};
+use crate::cloud::ports::{NewResource, PortError, PortErrorKind, QueueSettings, Queues};
 
 const READ: &str = "read the attributes of a queue";
 
@@ -70,6 +70,15 @@ impl Queues for Sqs {
             request = request.attributes(Name::RedrivePolicy, policy.to_string());
         }
         request.send().await.map_err(|error| port_error("set the attributes of a queue", error))?;
+        Ok(())
+    }
+
+    async fn create(&self, queue: &NewResource) -> Result<(), PortError> {
+        let attributes = queue.attributes.iter().map(|(key, value)| (Name::from(key.as_str()), value.clone()));
+        let tags = queue.tags.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let request = self.client.create_queue().queue_name(&queue.name);
+        let request = request.set_attributes(Some(attributes.collect())).set_tags(Some(tags.collect()));
+        request.send().await.map_err(|error| port_error("create a queue", error))?;
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! CloudFormation in memory: stacks with states, change sets compared property by property, events and injected
 //! failures.
 
+mod template;
+
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,21 +11,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::cloud::LiveDrift;
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{PortError, PortErrorKind};
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, OnExisting, Rollback,
-    StackDescription, StackEvent, StackResource, StackState,
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, DeploymentMode, OnExisting,
+    ResourceState, Rollback, StackDescription, StackEvent, StackResource, StackState,
 };
-use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 use crate::testing::{Judge, Ledger, carry_out};
+use template::{compare, indexes, outputs, physical_id};
 
 /// Descriptions that show an operation in progress before it is complete.
 const LOOKS_UNTIL_DONE: u8 = 2;
 /// Time at which change sets are created, that of the ports' clock.
 const NOW: i64 = 1_714_618_800;
-/// Properties whose change replaces a resource, according to CloudFormation's documentation of the types used here.
-const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
 
 struct Fake {
     arn: String,
@@ -60,6 +61,14 @@ struct Inner {
     /// Names of that table and bucket.
     left_names: BTreeSet<String>,
     computes_slowly: bool,
+    /// What was changed outside CloudFormation, as drift-aware change sets show it.
+    live: Vec<LiveDrift>,
+    /// Whether the service does not know drift-aware change sets.
+    is_older: bool,
+    /// Why change sets fail.
+    refuses: Option<String>,
+    /// Logical ids of resources that were deleted outside CloudFormation.
+    gone: BTreeSet<String>,
     done: Ledger,
     judge: Option<Judge>,
     calls: Vec<&'static str>,
@@ -79,6 +88,26 @@ impl FakeStacks {
     /// From now on, the first description of a change set shows it pending.
     pub fn compute_slowly(&self) {
         self.lock().computes_slowly = true;
+    }
+
+    /// Adds a resource that was changed outside CloudFormation.
+    pub fn drift(&self, resource: LiveDrift) {
+        self.lock().live.push(resource);
+    }
+
+    /// From now on, the service does not know drift-aware change sets and ignores their mode.
+    pub fn forget_drift(&self) {
+        self.lock().is_older = true;
+    }
+
+    /// From now on, change sets fail with this reason.
+    pub fn refuse_change_sets(&self, reason: &str) {
+        self.lock().refuses = Some(reason.to_owned());
+    }
+
+    /// Deletes a resource outside CloudFormation, as far as its drift detection shows.
+    pub fn delete_resource(&self, logical_id: &str) {
+        self.lock().gone.insert(logical_id.to_owned());
     }
 
     pub(crate) fn judge(&self, judge: Judge) {
@@ -131,7 +160,7 @@ impl FakeStacks {
 
     /// Adds a change set of another client, or of an operator that was killed, so long ago.
     pub fn leave_change_set(&self, stack: &str, name: &str, age: jiff::SignedDuration) {
-        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new() };
+        let described = ChangeSet { state: ChangeSetState::Ready, changes: Vec::new(), drift: None };
         let (template, tags, kind) = (Value::Null, BTreeMap::new(), ChangeSetKind::Update);
         let created = now() - age;
         let set = Set { template, tags, existing: OnExisting::Refuse, kind, described, looks: 0, created };
@@ -294,64 +323,6 @@ fn record(fake: &mut Fake, logical_id: &str, resource_type: &str, status: &str, 
     });
 }
 
-fn outputs(template: &Value) -> BTreeMap<String, String> {
-    let Some(outputs) = template["Outputs"].as_object() else { return BTreeMap::new() };
-    // A reference to a resource with a name gives the name.
-    let named = |value: &Value| {
-        let id = value["Ref"].as_str()?;
-        let properties = &template["Resources"][id]["Properties"];
-        ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str()).map(str::to_owned)
-    };
-    let text =
-        |value: &Value| named(value).unwrap_or_else(|| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    outputs.iter().map(|(key, output)| (key.clone(), text(&output["Value"]))).collect()
-}
-
-fn indexes(template: &Value) -> usize {
-    template["Resources"]["Table"]["Properties"]["GlobalSecondaryIndexes"].as_array().map_or(0, Vec::len)
-}
-
-/// The name in the template, or a generated one.
-fn physical_id(logical_id: &str, properties: &Value) -> String {
-    let given = ["TableName", "BucketName"].into_iter().find_map(|name| properties[name].as_str());
-    given.map_or_else(|| logical_id.to_lowercase(), str::to_owned)
-}
-
-fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
-    let names = |template: &Value| -> BTreeSet<String> {
-        template["Resources"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default()
-    };
-    let (before, after) = (names(old), names(new));
-    let mut changes = Vec::new();
-    for id in before.union(&after) {
-        let (was, is) = (&old["Resources"][id], &new["Resources"][id]);
-        let some = if is.is_null() { was } else { is };
-        let mut change = ResourceChange::added(id, some["Type"].as_str().unwrap_or_default());
-        if is.is_null() {
-            change.kind = ChangeKind::Remove;
-        } else if !was.is_null() {
-            let empty = serde_json::Map::new();
-            let old = was["Properties"].as_object().unwrap_or(&empty);
-            let new = is["Properties"].as_object().unwrap_or(&empty);
-            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            let mut differ: Vec<String> = keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned().collect();
-            let attributes = ["DeletionPolicy", "Metadata"].into_iter().filter(|name| was[name] != is[name]);
-            differ.extend(attributes.map(str::to_owned));
-            if differ.is_empty() {
-                continue;
-            }
-            change.forcing = differ.iter().filter(|name| REPLACING.contains(&name.as_str())).cloned().collect();
-            change.properties = differ;
-            change.kind = if change.forcing.is_empty() { ChangeKind::Change } else { ChangeKind::Replace };
-            if change.kind == ChangeKind::Replace {
-                change.replacement = Replacement::Certain;
-            }
-        }
-        changes.push(change);
-    }
-    changes
-}
-
 #[async_trait]
 impl StackProvider for FakeStacks {
     async fn describe(&self, stack: &str) -> Result<Option<StackDescription>, PortError> {
@@ -407,9 +378,12 @@ impl StackProvider for FakeStacks {
             // A change of outputs alone is no change.
             let same = changes.is_empty() && stack.tags == request.tags;
             let state = if same { ChangeSetState::Empty } else { ChangeSetState::Ready };
+            let state = inner.refuses.clone().map_or(state, ChangeSetState::Failed);
             let (tags, existing) = (request.tags.clone(), request.existing);
             let looks = u8::from(inner.computes_slowly);
-            let described = ChangeSet { state, changes };
+            let drift = (request.mode == DeploymentMode::RevertDrift).then(|| inner.live.clone());
+            let drift = drift.filter(|_| !inner.is_older);
+            let described = ChangeSet { state, changes, drift };
             let set = Set { template, tags, existing, kind: request.kind, described, looks, created: now() };
             inner.sets.insert(key, set);
             inner.did("change set created");
@@ -425,11 +399,15 @@ impl StackProvider for FakeStacks {
             let set = found.ok_or_else(missing)?;
             if set.looks > 0 {
                 set.looks -= 1;
-                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new() });
+                return Ok(ChangeSet { state: ChangeSetState::Pending, changes: Vec::new(), drift: None });
             }
             Ok(set.described.clone())
         })
         .await
+    }
+
+    async fn template(&self, stack: &str) -> Result<Value, PortError> {
+        self.answer("template", |inner| Ok(inner.known(stack)?.1.template.clone())).await
     }
 
     async fn execute(&self, stack: &str, name: &str, _token: &str) -> Result<(), PortError> {
@@ -557,6 +535,14 @@ impl StackProvider for FakeStacks {
                     reason: None,
                 })
                 .collect())
+        })
+        .await
+    }
+
+    async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError> {
+        self.answer("resource_state", |inner| {
+            inner.known(stack)?;
+            Ok(if inner.gone.contains(logical_id) { ResourceState::Deleted } else { ResourceState::Exists })
         })
         .await
     }

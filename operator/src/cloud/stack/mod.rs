@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::cloud::ResourceChange;
+use crate::cloud::{LiveDrift, ResourceChange};
 
 /// `StackStatus` of CloudFormation; see its API reference, `Stack`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +192,17 @@ pub struct ChangeSetRequest {
     /// Tags of the stack, which CloudFormation propagates to its resources.
     pub tags: BTreeMap<String, String>,
     pub existing: OnExisting,
+    pub mode: DeploymentMode,
+}
+
+/// What a change set compares the template with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeploymentMode {
+    /// The template that was last applied.
+    #[default]
+    Standard,
+    /// That and the live resources (`REVERT_DRIFT`).
+    RevertDrift,
 }
 
 /// State of a change set.
@@ -213,6 +224,8 @@ pub struct ChangeSet {
     pub state: ChangeSetState,
     /// Changes in CloudFormation's order.
     pub changes: Vec<ResourceChange>,
+    /// Resources that were changed outside CloudFormation; `None` if the live resources were not compared.
+    pub drift: Option<Vec<LiveDrift>>,
 }
 
 /// A change set in a listing.
@@ -259,6 +272,17 @@ pub struct StackResource {
     /// CloudFormation's `ResourceStatus`.
     pub status: String,
     pub reason: Option<String>,
+}
+
+/// Whether a resource exists, as far as CloudFormation knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceState {
+    /// It exists, with the properties of the template or with others.
+    Exists,
+    /// It was deleted outside CloudFormation.
+    Deleted,
+    /// CloudFormation could not tell.
+    Unknown,
 }
 
 /// The two rollbacks of a failed operation.

@@ -6,11 +6,17 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::cloud::ports::{PortError, PortErrorKind, Ports};
-use crate::cloud::stack::{ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, StackDescription};
+use crate::cloud::stack::{
+    ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, DeploymentMode, OnExisting, StackDescription,
+    StackState,
+};
+use crate::cloud::{ChangeKind, ResourceChange};
 use crate::engine::comparison::Comparison;
+use crate::engine::outcome::Verdict;
 use crate::engine::plan::digests::{IMPORTED, RECORD, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::indexes::IndexSteps;
+use crate::engine::plan::property_values::differences;
 use crate::engine::plan::template;
 use crate::engine::settings::WaitPolicy;
 use crate::engine::stack_input::StackInput;
@@ -87,6 +93,46 @@ pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str
     }
 }
 
+/// Adds the values that an update changes to its changes. Without the last template they stay without values.
+pub(crate) async fn with_values(
+    ports: &Ports,
+    request: &ChangeSetRequest,
+    mut changes: Vec<ResourceChange>,
+) -> Vec<ResourceChange> {
+    if request.kind == ChangeSetKind::Create {
+        return changes;
+    }
+    let old = match ports.stacks.template(&request.stack).await {
+        Ok(old) => old,
+        Err(error) => {
+            tracing::warn!(%error, stack = request.stack, "the plan shows no values");
+            return changes;
+        }
+    };
+    let new: Value = serde_json::from_str(&request.template).unwrap_or_default();
+    for change in &mut changes {
+        let id = change.logical_id.as_str();
+        if matches!(change.kind, ChangeKind::Change | ChangeKind::Replace) {
+            change.values = differences(&old["Resources"][id], &new["Resources"][id]);
+        }
+    }
+    changes
+}
+
+/// The verdict on a change set that CloudFormation could not compute. Its validation errors are read, so it must still
+/// exist.
+pub(crate) async fn failed_change_set(
+    ports: &Ports,
+    request: &ChangeSetRequest,
+    found: Option<&StackDescription>,
+    reason: &str,
+) -> Verdict {
+    let refusals = refusals(ports, &request.stack, Some(&request.name)).await;
+    let state = found.map_or(StackState::ReviewInProgress, |stack| stack.state.clone());
+    let cause = if refusals.is_empty() { format!("the change set failed: {reason}") } else { refusals.join("; ") };
+    Verdict::Failed { state, cause }
+}
+
 /// The change set that creates the stack and imports the data that an earlier one retained.
 ///
 /// Imported resources get `Retain`, not `RetainExceptOnCreate`, so that a failed creation leaves them in place.
@@ -144,6 +190,7 @@ pub(crate) fn change_set(
         capabilities: template::CAPABILITIES.to_vec(),
         tags: desired.stack_tags(found),
         existing: OnExisting::Refuse,
+        mode: DeploymentMode::Standard,
     }
 }
 

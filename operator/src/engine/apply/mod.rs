@@ -1,7 +1,9 @@
 //! Applies a plan. Every operation has a time limit, is idempotent by its token or name, and reports its progress.
 
 mod change_set;
+mod live;
 mod repair;
+mod rules;
 mod stack_waiter;
 
 use crate::engine::outcome::StackResult;
@@ -16,20 +18,20 @@ use crate::cloud::stack::{
     ChangeSetKind, ChangeSetRequest, ChangeSetState, OnExisting, Rollback, StackDescription, StackEvent, StackState,
 };
 use crate::engine::comparison::Comparison;
-use crate::engine::observe;
 use crate::engine::plan::indexes::IndexSteps;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::plan::skip_resources;
-use crate::engine::plan::table_names::{self, TableNames};
-use crate::engine::plan::template::outputs;
-use crate::engine::plan::{Approval, Credential, ImportRefusal, Input, Plan, Retry, StackStep, importable, next_step};
+use crate::engine::plan::table_names::TableNames;
+use crate::engine::plan::{Approval, Credential, Input, LiveValues, Plan, Retry, StackStep, next_step};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::{OperationGate, WaitPolicy};
 use crate::engine::stack_input::StackInput;
 
 use change_set::{import, refusals, superseded};
 
-pub(crate) use change_set::{change_set, compute};
+pub(crate) use change_set::{change_set, compute, failed_change_set, with_values};
+pub(crate) use live::with_live_values;
+pub(crate) use rules::{Creation, Rules};
 pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
 
 /// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more
@@ -72,6 +74,7 @@ impl Run<'_> {
             stack: None,
             step: self.next(found.as_ref()),
             changes: Vec::new(),
+            live: LiveValues::None,
             changed: false,
             attempted: false,
             skipped: Vec::new(),
@@ -159,12 +162,7 @@ impl Run<'_> {
 
     /// Updates the stack, or adds the next missing index of its table.
     async fn update(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<Flow, PortError> {
-        // The name is immutable, but the status that records it may be lost.
-        let recorded = found.as_ref().and_then(|stack| stack.outputs.get(outputs::TABLE_NAME));
-        if recorded != Some(&self.system.names.table)
-            && let Some(message) = table_names::refusal(self.system, self.table_names)
-        {
-            let verdict = Verdict::Refused { reason: Reason::TableNameNotAllowed, message };
+        if let Some(verdict) = self.rules().update_refusal(found.as_ref()) {
             return Ok(ControlFlow::Break(StackResult { verdict, stack: found, ..result }));
         }
         if let Some(steps) = self.compare(found.as_ref()).index_steps {
@@ -244,28 +242,27 @@ impl Run<'_> {
 
     /// Creates the stack and imports the data that an earlier one retained.
     async fn create(&mut self, found: Option<StackDescription>, result: StackResult) -> Result<StackResult, PortError> {
-        let kept = observe::kept(self.system, self.ports, &self.desired.account).await?;
-        // A table that exists is the system's own, or needs a consent of its own.
-        if kept.table.is_none()
-            && let Some(message) = table_names::refusal(self.system, self.table_names)
-        {
-            let verdict = Verdict::Refused { reason: Reason::TableNameNotAllowed, message };
-            return Ok(StackResult { verdict, stack: found, ..result });
-        }
-        let (reason, message) = match importable(self.system, &kept, self.adoption) {
-            Ok(OnExisting::Refuse) => {
-                let request = change_set(self.desired, ChangeSetKind::Create, found.as_ref());
-                return self.change(request, found, result).await;
-            }
-            Ok(OnExisting::Import) => {
-                self.step(format!("importing retained data: {kept}"));
-                let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::for_table(table));
-                return self.change(import(self.desired, found.as_ref(), steps.as_ref()), found, result).await;
-            }
-            Err(ImportRefusal::Another(text)) => (Reason::OwnedByAnother, text),
-            Err(ImportRefusal::Unfit(text)) => (Reason::NotAdoptable, text),
+        let Creation { existing, kept } = match self.rules().creation().await? {
+            Ok(creation) => creation,
+            Err(verdict) => return Ok(StackResult { verdict, stack: found, ..result }),
         };
-        Ok(StackResult { verdict: Verdict::Refused { reason, message }, stack: found, ..result })
+        if existing == OnExisting::Refuse {
+            let request = change_set(self.desired, ChangeSetKind::Create, found.as_ref());
+            return self.change(request, found, result).await;
+        }
+        self.step(format!("importing retained data: {kept}"));
+        let steps = kept.table.as_ref().and_then(|(table, _)| IndexSteps::for_table(table));
+        self.change(import(self.desired, found.as_ref(), steps.as_ref()), found, result).await
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            system: self.system,
+            ports: self.ports,
+            account: &self.desired.account,
+            adoption: self.adoption,
+            table_names: self.table_names,
+        }
     }
 
     /// Computes a change set and executes it if policy and approval allow it.
@@ -288,19 +285,18 @@ impl Run<'_> {
             // It stays: its name is derived from its input, so the next run finds it.
             ChangeSetState::Pending => return Ok(StackResult { verdict: Verdict::Comparing, stack: found, ..result }),
             ChangeSetState::Failed(reason) => {
-                let refusals = refusals(self.ports, &request.stack, Some(&request.name)).await;
+                let verdict = failed_change_set(self.ports, &request, found.as_ref(), &reason).await;
                 stacks.discard(&request.stack, &request.name).await?;
-                let state = found.as_ref().map_or(StackState::ReviewInProgress, |stack| stack.state.clone());
-                let cause =
-                    if refusals.is_empty() { format!("the change set failed: {reason}") } else { refusals.join("; ") };
-                return Ok(StackResult { verdict: Verdict::Failed { state, cause }, stack: found, ..result });
+                return Ok(StackResult { verdict, stack: found, ..result });
             }
         }
-        result.changes.clone_from(&set.changes);
+        result.changes = with_values(self.ports, &request, set.changes).await;
         let policy = self.system.spec.approval_policy;
-        let plan = Plan::new(&self.desired.hash(), result.step.clone(), set.changes.clone(), Vec::new());
+        let plan = Plan::new(&self.desired.hash(), result.step.clone(), result.changes.clone(), Vec::new());
         if !plan.may_run(policy, self.approval) {
             stacks.discard(&request.stack, &request.name).await?;
+            (result.changes, result.live) =
+                with_live_values(self.ports, &request, self.wait_policy, result.changes).await;
             return Ok(StackResult { verdict: Verdict::Blocked, stack: found, ..result });
         }
         if request.kind == ChangeSetKind::Update
@@ -309,7 +305,7 @@ impl Run<'_> {
             stacks.discard(&request.stack, &request.name).await?;
             return Ok(StackResult { verdict, stack: found, ..result });
         }
-        self.progress.report(Event::Changes(set.changes));
+        self.progress.report(Event::Changes(result.changes.clone()));
         // The change set of a new stack has created the stack in REVIEW_IN_PROGRESS.
         let Some(stack) = stacks.describe(&request.stack).await? else {
             let message = format!("stack {} does not exist", request.stack);
@@ -388,7 +384,7 @@ pub(crate) async fn advice(ports: &Ports, stack: &StackDescription) -> String {
 }
 
 /// The verdict on a stack that is not changed again: the cause of its last failure, if its events name one.
-async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
+pub(crate) async fn stalled(ports: &Ports, stack: &StackDescription) -> Result<Verdict, PortError> {
     let events = ports.stacks.events_since(&stack.arn, None).await?;
     let advice =
         if stack.state == StackState::UpdateRollbackFailed { advice(ports, stack).await } else { String::new() };

@@ -5,8 +5,9 @@ use dispatch_api::conditions::Reason;
 use crate::cloud::ports::{PortError, PortErrorKind, PushStatus};
 use crate::cloud::stack::StackDescription;
 use crate::engine::apply::Run;
+use crate::engine::arn::ArnBase;
 use crate::engine::outcome::Verdict;
-use crate::engine::outputs::ArnBase;
+use crate::engine::plan::recreation::Recreation;
 use crate::engine::plan::{Credential, DirectResources, DirectStep};
 
 impl Run<'_> {
@@ -60,6 +61,11 @@ impl Run<'_> {
                 // The update of the stack has corrected them.
                 DirectStep::CorrectTags { .. } => {}
                 DirectStep::CorrectQueue { url, settings, .. } => self.ports.queues.correct(url, settings).await?,
+                DirectStep::Recreate { recreation, .. } => match recreation {
+                    Recreation::Queue(queue) => self.ports.queues.create(queue).await?,
+                    Recreation::Topic(topic) => self.ports.topics.create(topic).await?,
+                    Recreation::Subscription(subscription) => self.ports.topics.subscribe(subscription).await?,
+                },
                 DirectStep::CorrectTable { correction, .. } => {
                     let table = &self.system.names.table;
                     self.ports.tables.correct(table, correction).await?;
@@ -77,7 +83,7 @@ fn accepted<T>(answer: Result<T, PortError>) -> Result<Result<T, Verdict>, PortE
     match answer {
         Err(error) if error.kind == PortErrorKind::Invalid => {
             let code = error.message.split(':').next().unwrap_or_default();
-            let field = crate::engine::stack_input::FCM_FIELD;
+            let field = dispatch_api::dispatch_system::FCM_SECRET_FIELD;
             let message = format!("{field}: SNS rejects the service account key ({code}); provide another one");
             Ok(Err(Verdict::Refused { reason: Reason::InvalidPushCredential, message }))
         }

@@ -1,18 +1,16 @@
 //! Resources managed outside CloudFormation: their observed state and the steps that correct it.
 
-use dispatch_api::dispatch_system::{BillingMode, CapacitySpec, DriftPolicy, QueueSpec};
-use dispatch_api::validate::ValidatedSystem;
-
-use crate::cloud::ports::{
-    CacheEndpoint, ObservedTable, PushStatus, QueueSettings, Recovery, TableCorrection, Throughput,
-};
-use crate::engine::plan::template::{STREAM_VIEW, TTL_ATTRIBUTE};
+use crate::cloud::ports::{CacheGroup, ObservedTable, PushStatus, QueueSettings, Recovery, TableCorrection};
+use crate::engine::plan::existence::Existence;
+use crate::engine::plan::recreation::Recreation;
 
 /// Observed state of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueLook {
     /// `offers`, `responses` or `notifications`.
     pub name: &'static str,
+    /// Logical id in the template.
+    pub logical_id: &'static str,
     pub url: String,
     /// ARN of its dead-letter queue.
     pub dead_letter_arn: String,
@@ -33,10 +31,14 @@ pub struct DirectResources {
     pub push_arn: String,
     /// The platform application; `None` if it does not exist.
     pub push: Option<PushStatus>,
-    /// Endpoint of the managed cache.
-    pub cache: Option<CacheEndpoint>,
+    /// The managed cache; `None` if it does not exist.
+    pub cache: Option<CacheGroup>,
     /// The queues; empty if not inspected.
     pub queues: Vec<QueueLook>,
+    /// Whether settings were compared with the spec.
+    pub drift_checked: bool,
+    /// Whether the resources of the stack exist.
+    pub existence: Existence,
 }
 
 /// A step for a direct resource.
@@ -69,6 +71,12 @@ pub enum DirectStep {
         /// Differences, for people.
         differences: Vec<String>,
     },
+    /// Create a deleted resource of the stack again.
+    Recreate {
+        /// Logical id, type and physical id.
+        resource: String,
+        recreation: Recreation,
+    },
 }
 
 impl DirectStep {
@@ -80,10 +88,11 @@ impl DirectStep {
     /// Changes made outside the operator, one per field: the observed value and the specified one.
     pub fn differences(&self) -> Vec<String> {
         match self {
-            Self::EnableRecovery => vec![differs("table.pointInTimeRecovery", "false", "true")],
+            Self::EnableRecovery => vec!["table.pointInTimeRecovery: false instead of true".to_owned()],
             Self::CorrectTags { differences }
             | Self::CorrectTable { differences, .. }
             | Self::CorrectQueue { differences, .. } => differences.clone(),
+            Self::Recreate { resource, .. } => vec![format!("{resource}: deleted outside the operator")],
             Self::CreatePush | Self::UpdatePush | Self::DeletePush => Vec::new(),
         }
     }
@@ -101,6 +110,7 @@ impl std::fmt::Display for DirectStep {
             | Self::CorrectQueue { differences, .. } => {
                 write!(f, "correct {}", differences.join("; "))
             }
+            Self::Recreate { resource, .. } => write!(f, "create {resource}, which was deleted, again"),
         }
     }
 }
@@ -114,131 +124,6 @@ pub struct DirectFinding {
     pub reported: Vec<DirectStep>,
     /// Problems that no step solves and that may resolve with time.
     pub problems: Vec<String>,
-    /// Resources of the stack that were deleted, and what a person can do.
+    /// Resources of the stack that were deleted and that no step creates again, and what a person can do.
     pub gone: Vec<String>,
-}
-
-/// Whether the recorded credential is the desired one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// It is, or none is desired.
-    Same,
-    Changed,
-}
-
-/// Compares the direct resources with the manifest.
-pub fn direct_steps(system: &ValidatedSystem, parts: &DirectResources, credential: Credential) -> DirectFinding {
-    let mut finding = DirectFinding::default();
-    let mut drift = Vec::new();
-    match &parts.table {
-        None => finding
-            .gone
-            .push(format!("table {} is gone: restore it from a backup under the same name", system.names.table)),
-        Some(table) => {
-            drift.extend(table_step(system, table, parts.expiry.as_ref()));
-            let name = &table.name;
-            finding
-                .problems
-                .extend(table.building.iter().map(|index| format!("index {index} of table {name} is being built")));
-        }
-    }
-    if parts.recovery == Some(Recovery::Disabled) && system.spec.table.point_in_time_recovery {
-        drift.push(DirectStep::EnableRecovery);
-    }
-    match (system.spec.notifications.fcm.is_some(), parts.push.is_some()) {
-        (true, false) => finding.steps.push(DirectStep::CreatePush),
-        (true, true) if credential == Credential::Changed => finding.steps.push(DirectStep::UpdatePush),
-        (false, true) => finding.steps.push(DirectStep::DeletePush),
-        _ => {}
-    }
-    if system.spec.cache.external.is_none() && parts.cache.is_none() {
-        finding.problems.push(format!("replication group {} has no endpoint", system.names.replication_group));
-    }
-    for look in &parts.queues {
-        match &look.settings {
-            None => finding.gone.push(format!(
-                "queue {} is gone: destroy the system with deletionPolicy: Retain and reapply it to import its data",
-                look.name
-            )),
-            Some(found) => drift.extend(queue_step(look, found, wanted_queue(system, look.name))),
-        }
-    }
-    match system.spec.drift_policy {
-        DriftPolicy::Correct => finding.steps.extend(drift),
-        DriftPolicy::ReportOnly => finding.reported = drift,
-    }
-    finding
-}
-
-fn wanted_queue<'a>(system: &'a ValidatedSystem, name: &str) -> &'a QueueSpec {
-    match name {
-        "offers" => &system.spec.queues.offers,
-        "responses" => &system.spec.queues.responses,
-        _ => &system.spec.queues.notifications,
-    }
-}
-
-fn differs(field: &str, is: impl std::fmt::Display, wanted: impl std::fmt::Display) -> String {
-    format!("{field}: {is} instead of {wanted}")
-}
-
-fn table_step(system: &ValidatedSystem, found: &ObservedTable, expiry: Option<&Option<String>>) -> Option<DirectStep> {
-    let wanted = &system.spec.table;
-    let mut correction = TableCorrection::default();
-    let mut differences = Vec::new();
-    if found.deletion_protection != wanted.deletion_protection {
-        differences.push(differs("table.deletionProtection", found.deletion_protection, wanted.deletion_protection));
-        correction.deletion_protection = Some(wanted.deletion_protection);
-    }
-    match found.stream_view.as_deref() {
-        Some(STREAM_VIEW) => {}
-        // DynamoDB can enable a stream only while it is disabled.
-        None => {
-            differences.push(differs("table's stream", "off", STREAM_VIEW));
-            correction.stream = Some(());
-        }
-        Some(other) => differences.push(differs("table's stream", other, STREAM_VIEW)),
-    }
-    if found.billing != wanted.billing.mode {
-        let mode = |mode: BillingMode| if mode == BillingMode::OnDemand { "OnDemand" } else { "Provisioned" };
-        differences.push(differs("table.billing.mode", mode(found.billing), mode(wanted.billing.mode)));
-        let units = |capacity: &Option<CapacitySpec>| capacity.as_ref().map(|capacity| i64::from(capacity.min));
-        let capacity = units(&wanted.billing.read).zip(units(&wanted.billing.write));
-        let capacity = capacity.map(|(read, write)| Throughput { read, write });
-        let indexes = found.keys.keys().filter(|name| !name.is_empty()).cloned().collect();
-        correction.billing = Some((capacity, indexes));
-    }
-    if let Some(attribute) = expiry.filter(|attribute| attribute.as_deref() != Some(TTL_ATTRIBUTE)) {
-        differences.push(differs("table's time to live", attribute.as_deref().unwrap_or("off"), TTL_ATTRIBUTE));
-        // Another attribute would first have to be disabled, after which DynamoDB refuses changes for up to an hour.
-        correction.expiry = attribute.is_none().then(|| TTL_ATTRIBUTE.to_owned());
-    }
-    if differences.is_empty() { None } else { Some(DirectStep::CorrectTable { correction, differences }) }
-}
-
-fn queue_step(look: &QueueLook, found: &QueueSettings, wanted: &QueueSpec) -> Option<DirectStep> {
-    let mut differences = Vec::new();
-    let mut compare = |what: &str, is: Option<u32>, should: u32| {
-        if is != Some(should) {
-            let is = is.map_or_else(|| "absent".to_owned(), |value| value.to_string());
-            differences.push(differs(&format!("queues.{}.{what}", look.name), is, should));
-        }
-    };
-    compare("retentionSeconds", Some(found.retention_seconds), wanted.retention_seconds);
-    compare("visibilityTimeoutSeconds", Some(found.visibility_timeout_seconds), wanted.visibility_timeout_seconds);
-    compare("maxReceiveCount", found.max_receive_count, wanted.max_receive_count);
-    if found.dead_letter_arn.as_ref() != Some(&look.dead_letter_arn) {
-        let is = found.dead_letter_arn.as_deref().unwrap_or("absent");
-        differences.push(differs(&format!("queue {}'s dead-letter queue", look.name), is, &look.dead_letter_arn));
-    }
-    if differences.is_empty() {
-        return None;
-    }
-    let settings = QueueSettings {
-        retention_seconds: wanted.retention_seconds,
-        visibility_timeout_seconds: wanted.visibility_timeout_seconds,
-        max_receive_count: Some(wanted.max_receive_count),
-        dead_letter_arn: Some(look.dead_letter_arn.clone()),
-    };
-    Some(DirectStep::CorrectQueue { name: look.name, url: look.url.clone(), settings, differences })
 }

@@ -2,9 +2,14 @@
 
 pub mod digests;
 mod direct_resources;
+mod direct_steps;
+pub mod existence;
 pub mod exports;
 pub mod indexes;
+mod missing;
 pub mod ownership;
+pub mod property_values;
+pub mod recreation;
 mod retained;
 pub mod skip_resources;
 pub mod table_names;
@@ -13,18 +18,31 @@ pub mod workers;
 
 use sha2::{Digest, Sha256};
 
-use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange};
+use dispatch_api::conditions::Reason;
+use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange, PlannedValue};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
-use crate::cloud::{ChangeCounts, ChangeKind, ResourceChange};
+use crate::cloud::{ChangeCounts, ChangeKind, LiveDrift, PropertyValue, ResourceChange};
 
-pub use direct_resources::{Credential, DirectFinding, DirectResources, DirectStep, QueueLook, direct_steps};
+use existence::Existence;
+
+pub use direct_resources::{DirectFinding, DirectResources, DirectStep, QueueLook};
+pub use direct_steps::{Credential, direct_steps, only_reported};
 pub use retained::{ImportRefusal, RetainedData, importable};
 
 /// Hexadecimal digits of a plan id: enough to distinguish plans, few enough to type.
 const PLAN_ID_DIGITS: usize = 12;
 /// Maximum number of changes in a status. Changes that endanger data come first; the command `plan` lists all.
 const LISTED_MAX: usize = 20;
+
+/// Maximum number of values of one change in a status: with the longest values, a plan takes some 40 KiB of the 1.5 MiB
+/// that an object may have.
+const VALUES_MAX: usize = 10;
+
+fn planned_value(value: &PropertyValue) -> PlannedValue {
+    let PropertyValue { path, before, after, live } = value.clone();
+    PlannedValue { path, before, after, live }
+}
 
 /// What a person has approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +120,15 @@ pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -
     }
 }
 
+/// What prevents a system from reaching its spec until a person acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blockage {
+    /// Reason of the conditions.
+    pub reason: Reason,
+    /// What blocks the system and what to do.
+    pub message: String,
+}
+
 /// The stack operation, its resource changes, and the steps for direct resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -113,6 +140,24 @@ pub struct Plan {
     pub changes: Vec<ResourceChange>,
     /// Steps for the direct resources.
     pub parts: Vec<DirectStep>,
+    /// What prevents the plan from leading to the spec.
+    pub blockage: Option<Blockage>,
+    /// What was checked of the resources of the stack.
+    pub existence: Existence,
+    /// What differs between the live resources and the template that was last applied.
+    pub live: LiveValues,
+}
+
+/// Live resources compared with the template that was last applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LiveValues {
+    /// The plan has no changes of a stack that exists.
+    #[default]
+    None,
+    /// They were not compared, for this reason.
+    NotCompared(String),
+    /// Differences that the plan does not change. Those that it changes are among the values of its changes.
+    Compared(Vec<LiveDrift>),
 }
 
 impl Plan {
@@ -127,10 +172,10 @@ impl Plan {
             digest.update(format!("{:?} {} {}\n", change.kind, change.logical_id, change.resource_type));
         }
         let id = hex(&digest.finalize()).chars().take(PLAN_ID_DIGITS).collect();
-        Self { id, stack, changes, parts }
+        Self { id, stack, changes, parts, blockage: None, existence: Existence::default(), live: LiveValues::None }
     }
 
-    /// Whether the plan changes nothing.
+    /// Whether the plan changes nothing. It may be blocked nevertheless.
     pub fn is_empty(&self) -> bool {
         self.stack == StackStep::UpToDate && self.parts.is_empty()
     }
@@ -158,12 +203,13 @@ impl Plan {
 
     /// Summary for the status.
     pub fn summary(&self) -> LastPlan {
-        let ChangeCounts { add, change, replace, remove } = ChangeCounts::from_changes(&self.changes);
+        let ChangeCounts { add, change, replace, may_replace, remove } = ChangeCounts::from_changes(&self.changes);
         LastPlan {
             id: self.id.clone(),
             add,
             change,
             replace,
+            may_replace,
             remove,
             changes: self.listed(),
             more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
@@ -181,6 +227,8 @@ impl Plan {
                 action: change.kind.name().to_owned(),
                 replacement: change.replacement.name().to_owned(),
                 endangers_data: change.endangers_data(),
+                values: change.values.iter().take(VALUES_MAX).map(planned_value).collect(),
+                more_values: u32::try_from(change.values.len().saturating_sub(VALUES_MAX)).unwrap_or(u32::MAX),
             })
             .collect()
     }
@@ -189,7 +237,8 @@ impl Plan {
     pub fn in_words(&self) -> String {
         let words = ChangeCounts::from_changes(&self.changes).to_string();
         let danger = self.changes.iter().filter(|change| change.endangers_data());
-        let danger: Vec<String> = danger.map(|c| format!("{} ({})", c.logical_id, c.kind.name())).collect();
+        let how = |change: &ResourceChange| if change.may_replace() { "may be replaced" } else { change.kind.name() };
+        let danger: Vec<String> = danger.map(|change| format!("{} ({})", change.logical_id, how(change))).collect();
         if danger.is_empty() { words } else { format!("{words}; data at risk: {}", danger.join(", ")) }
     }
 }
@@ -229,6 +278,7 @@ mod tests {
             replacement: if kind == ChangeKind::Replace { Replacement::Certain } else { Replacement::None },
             properties: Vec::new(),
             forcing: Vec::new(),
+            values: Vec::new(),
         }
     }
 
@@ -285,6 +335,14 @@ mod tests {
         let plan = Plan::new("h", StackStep::Update, changes, Vec::new());
         let shown = plan.summary();
         assert_eq!((shown.change, shown.replace, shown.changes.len(), shown.more), (30, 1, 20, 11));
+        let values = |count: u32| {
+            let one = Some("1".to_owned());
+            let value = |n| PropertyValue { path: format!("P{n}"), before: None, after: one.clone(), live: None };
+            (0..count).map(value).collect()
+        };
+        let many = ResourceChange { values: values(13), ..change(ChangeKind::Change, "AWS::SQS::Queue") };
+        let listed = Plan::new("h", StackStep::Update, vec![many], Vec::new()).summary().changes;
+        assert_eq!((listed[0].values.len(), listed[0].more_values), (10, 3));
         let first = &shown.changes[0];
         assert_eq!(
             (first.logical_id.as_str(), first.action.as_str(), first.replacement.as_str()),

@@ -17,7 +17,7 @@ pub enum TableNames {
 }
 
 /// Whether the name of the table must be allowed: the spec sets one that is not the system's own.
-pub fn needs_permission(system: &ValidatedSystem) -> bool {
+fn needs_permission(system: &ValidatedSystem) -> bool {
     system.spec.table.name.as_ref().is_some_and(|name| !system.names.owns_table_name(name))
 }
 

@@ -81,6 +81,10 @@ pub fn with_workers(
     status
 }
 
+/// Reasons that concern the credentials.
+const CREDENTIALS_REASONS: [Reason; 4] =
+    [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::CredentialsMissing, Reason::AwsAccessDenied];
+
 /// The status of an object whose reconcile failed. Everything else in the status stays, with the generation it
 /// describes.
 pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message: &str) -> DispatchSystemStatus {
@@ -88,11 +92,27 @@ pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message
     status.observed_generation = frame.generation;
     status.failures_in_a_row = None;
     set_phase(&mut status, frame, (phase, reason, message));
-    if [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied].contains(&reason) {
+    if CREDENTIALS_REASONS.contains(&reason) {
         put(
             &mut status,
             frame.write((ConditionType::CredentialsValid, ConditionStatus::False, reason, message.to_owned())),
         );
+    }
+    status
+}
+
+/// Reports what the spec asks for and no administrator allows. Without it, the condition is absent.
+pub fn with_spec_allowed(
+    mut status: DispatchSystemStatus,
+    denied: Option<(Reason, &str)>,
+    frame: &Frame<'_>,
+) -> DispatchSystemStatus {
+    match denied {
+        Some((reason, message)) => {
+            let condition = (ConditionType::SpecAllowed, ConditionStatus::False, reason, message.to_owned());
+            put(&mut status, frame.write(condition));
+        }
+        None => status.conditions.retain(|condition| condition.type_ != ConditionType::SpecAllowed),
     }
     status
 }
@@ -119,7 +139,9 @@ pub fn keep_drift(mut status: DispatchSystemStatus, frame: &Frame<'_>) -> Dispat
     let (Some(before), Some(index)) = (before.filter(|c| c.status != ConditionStatus::True), found(&status)) else {
         return status;
     };
-    if let Some(now) = status.conditions.get_mut(index).filter(|now| now.reason == Reason::InSync) {
+    let unchecked = [Reason::NotChecked, Reason::StackNotReady];
+    let is_unchecked = |now: &&mut Condition| unchecked.iter().any(|reason| now.reason == *reason);
+    if let Some(now) = status.conditions.get_mut(index).filter(is_unchecked) {
         now.clone_from(before);
         now.observed_generation = Some(frame.generation);
     }
@@ -148,15 +170,28 @@ fn reason(status: &DispatchSystemStatus) -> Option<Reason> {
 
 fn set_phase(status: &mut DispatchSystemStatus, frame: &Frame<'_>, said: (SystemPhase, Reason, &str)) {
     let (phase, reason, message) = said;
-    let all = [
+    for condition in phase_conditions(phase, reason, message) {
+        put(status, frame.write(condition));
+    }
+}
+
+/// `Ready`, `Reconciling` and `Stalled`. `Ready` and the one that is true have the message: tools show either of them.
+/// The others refer to it, so that a description does not repeat it.
+pub(super) fn phase_conditions(
+    phase: SystemPhase,
+    reason: Reason,
+    message: &str,
+) -> [(ConditionType, ConditionStatus, Reason, String); 3] {
+    [
         (ConditionType::Ready, SystemPhase::Ready),
         (ConditionType::Reconciling, SystemPhase::Reconciling),
         (ConditionType::Stalled, SystemPhase::Stalled),
-    ];
-    for (kind, which) in all {
-        let on = ConditionStatus::from(which == phase);
-        put(status, frame.write((kind, on, reason, message.to_owned())));
-    }
+    ]
+    .map(|(kind, which)| {
+        let holds = which == phase;
+        let message = if holds || kind == ConditionType::Ready { message } else { "see Ready" };
+        (kind, ConditionStatus::from(holds), reason, message.to_owned())
+    })
 }
 
 /// Sets the transition times of a status that was assembled from an earlier one.
@@ -185,7 +220,7 @@ mod tests {
     #[test]
     fn rejected_credentials_show_in_their_condition() {
         let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
-        for reason in [Reason::WrongAccount, Reason::RoleNotAllowed, Reason::AwsAccessDenied] {
+        for reason in CREDENTIALS_REASONS {
             let status = unfinished(&frame, SystemPhase::Stalled, reason, "account 1 instead of 2");
             let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::CredentialsValid);
             let condition = condition.map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()));

@@ -5,12 +5,13 @@
 
 mod cluster;
 mod connection;
+mod drift;
 mod exports;
 mod push;
 
 use dispatch_api::annotations::{APPROVALS, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
-use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, ManagementPolicy, OutputsStatus};
+use dispatch_api::dispatch_system::{AttemptStatus, DispatchSystemStatus, LastPlan, ManagementPolicy, OutputsStatus};
 use dispatch_api::validate::ValidatedSystem;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -18,13 +19,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::cloud::stack::{StackDescription, StackState};
 use crate::engine::outcome::Verdict;
 use crate::engine::plan::indexes::IndexSteps;
-use crate::engine::plan::{Approval, DirectFinding, DirectResources, DirectStep, Plan, StackStep};
+use crate::engine::plan::{Approval, Blockage, DirectFinding, DirectResources, Plan, StackStep};
 use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
 pub use cluster::{
     SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished, waits_for_nothing,
-    waits_for_operation_slot, with_workers,
+    waits_for_operation_slot, with_spec_allowed, with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
@@ -85,25 +86,15 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
     let said = phase(facts);
     let stack_ready = stack_condition(facts);
     let (parts_status, parts_reason, parts_message) = parts_condition(facts);
-    let drift: Vec<String> = facts.finding.reported.iter().flat_map(DirectStep::differences).collect();
-    let corrected = facts.plan.parts.iter().any(DirectStep::corrects_drift);
-    let on = |phase: SystemPhase| ConditionStatus::from(said.phase == phase);
+    let [ready, reconciling, stalled] = cluster::phase_conditions(said.phase, said.reason, &said.message);
     let conditions = [
-        (ConditionType::Ready, on(SystemPhase::Ready), said.reason, said.message.clone()),
-        (ConditionType::Reconciling, on(SystemPhase::Reconciling), said.reason, said.message.clone()),
-        (ConditionType::Stalled, on(SystemPhase::Stalled), said.reason, said.message.clone()),
+        ready,
+        reconciling,
+        stalled,
         (ConditionType::StackReady, stack_ready.0, stack_ready.1, stack_ready.2),
         (ConditionType::DirectResourcesReady, parts_status, parts_reason, parts_message),
         (ConditionType::CredentialsValid, ConditionStatus::True, Reason::Accepted, identity(facts)),
-        match (drift.is_empty(), corrected) {
-            (false, _) => (ConditionType::Drifted, ConditionStatus::True, Reason::DriftDetected, drift.join("; ")),
-            (true, true) => {
-                (ConditionType::Drifted, ConditionStatus::False, Reason::DriftCorrected, drift_corrected(facts.plan))
-            }
-            (true, false) => {
-                (ConditionType::Drifted, ConditionStatus::False, Reason::InSync, "no drift detected".to_owned())
-            }
-        },
+        drift::condition(facts),
         pending(facts),
         if facts.system.spec.suspend {
             (ConditionType::Paused, ConditionStatus::True, Reason::Suspended, "spec.suspend is true".to_owned())
@@ -120,6 +111,7 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
             .collect(),
         operator_version: facts.previous.and_then(|previous| previous.operator_version.clone()),
         identity: facts.previous.and_then(|previous| previous.identity.clone()),
+        access: facts.previous.and_then(|previous| previous.access.clone()),
         stack_arn: facts.stack.map(|stack| stack.arn.clone()),
         stack_status: facts.stack.map(|stack| stack.state.name().to_owned()),
         applied_hash: facts.applied_hash.clone(),
@@ -137,17 +129,32 @@ pub fn from_facts(facts: &Facts<'_>) -> DispatchSystemStatus {
             .outputs
             .cloned()
             .or_else(|| facts.stack.and(facts.previous).and_then(|previous| previous.outputs.clone())),
-        last_plan: Some(facts.plan.summary()),
+        last_plan: last_plan(facts),
         last_export: facts.previous.and_then(|previous| previous.last_export.clone()),
         connection_secret_name: facts.previous.and_then(|previous| previous.connection_secret_name.clone()),
         export_schedule: facts.previous.and_then(|previous| previous.export_schedule.clone()),
     }
 }
 
+/// The plan while it waits, is only shown, or is carried out. A later run that finds the operation still in progress
+/// has no changes of its own.
+fn last_plan(facts: &Facts<'_>) -> Option<LastPlan> {
+    let now = || facts.plan.summary();
+    match facts.verdict {
+        Verdict::StillRunning(_) if facts.plan.changes.is_empty() => {
+            facts.previous.and_then(|previous| previous.last_plan.clone())
+        }
+        Verdict::Blocked | Verdict::Planned | Verdict::StillRunning(_) => Some(now()),
+        _ => None,
+    }
+}
+
 /// The AWS identity of the operator for this system.
 fn identity(facts: &Facts<'_>) -> String {
     let own = "the operator's own identity";
-    let role = facts.system.spec.aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}"));
+    let aws = &facts.system.spec.aws;
+    let id = aws.external_id.as_ref().map(|id| format!(" with external ID {id}")).unwrap_or_default();
+    let role = aws.role_arn.as_ref().map_or_else(|| own.to_owned(), |role| format!("role {role}{id}"));
     format!("account {}, {role}", facts.account)
 }
 
@@ -198,20 +205,18 @@ fn waits(reason: Reason) -> bool {
 fn finding(facts: &Facts<'_>) -> Summary {
     let say = |phase, reason, message: String| Summary { phase, reason, message };
     let stack = &facts.system.names.stack;
+    let suspend = facts.system.spec.suspend;
+    if let Some(Blockage { reason, message }) = Blockage::find(stack, facts.verdict, &facts.finding.gone) {
+        match reason {
+            Reason::UnknownStackState => return say(SystemPhase::Reconciling, reason, message),
+            // A suspended system is not expected to serve.
+            Reason::ResourceGone if suspend => {}
+            _ => return say(SystemPhase::Stalled, reason, message),
+        }
+    }
     match facts.verdict {
-        Verdict::Stalled(state) => say(SystemPhase::Stalled, stalled_reason(state), stalled_message(stack, state)),
-        Verdict::Failed { state, cause } => say(SystemPhase::Stalled, failed_reason(state), cause.clone()),
-        Verdict::Refused { reason, message } => say(SystemPhase::Stalled, *reason, message.clone()),
         Verdict::Blocked => say(SystemPhase::Stalled, Reason::ApprovalRequired, approval_message(facts)),
         Verdict::Planned => say(SystemPhase::Reconciling, Reason::DryRun, dry_run_message(facts)),
-        Verdict::Skipped(state) => say(
-            SystemPhase::Reconciling,
-            Reason::UnknownStackState,
-            format!(
-                "stack {stack} is in {}, a state that this version does not know; nothing is done until it changes",
-                state.name()
-            ),
-        ),
         Verdict::Comparing => say(
             SystemPhase::Reconciling,
             Reason::ComputingChanges,
@@ -232,7 +237,7 @@ fn finding(facts: &Facts<'_>) -> Summary {
         Verdict::StillRunning(state) => {
             say(SystemPhase::Reconciling, Reason::StackBusy, format!("stack {stack} is in {}", state.name()))
         }
-        _ if facts.system.spec.suspend => {
+        _ if suspend => {
             let message =
                 format!("suspended: stack {stack} is not changed and workers are stopped until spec.suspend is false");
             say(SystemPhase::Reconciling, Reason::Suspended, message)
@@ -245,9 +250,6 @@ fn finding(facts: &Facts<'_>) -> Summary {
             let message = format!("stack {stack} differs from the spec; {}", next_apply(facts, "updates it"));
             say(SystemPhase::Reconciling, Reason::ChangesPending, message)
         }
-        Verdict::Settled if !facts.finding.gone.is_empty() => {
-            say(SystemPhase::Stalled, Reason::ResourceGone, facts.finding.gone.join("; "))
-        }
         Verdict::Settled if !facts.finding.problems.is_empty() => {
             say(SystemPhase::Reconciling, Reason::DirectResourcesNotReady, facts.finding.problems.join("; "))
         }
@@ -256,7 +258,11 @@ fn finding(facts: &Facts<'_>) -> Summary {
             Reason::OutputsMissing,
             format!("stack {stack} does not report all its outputs yet"),
         ),
-        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, "the environment matches the spec".to_owned()),
+        Verdict::Settled => say(SystemPhase::Ready, Reason::InSync, in_sync(facts)),
+        // Each of them is a blockage, see above.
+        Verdict::Stalled(_) | Verdict::Failed { .. } | Verdict::Refused { .. } | Verdict::Skipped(_) => {
+            say(SystemPhase::Stalled, Reason::StackStalled, format!("stack {stack} cannot reach the spec"))
+        }
     }
 }
 
@@ -268,38 +274,10 @@ fn next_apply(facts: &Facts<'_>, verb: &str) -> String {
     }
 }
 
-fn stalled_reason(state: &StackState) -> Reason {
-    match state {
-        StackState::DeleteFailed => Reason::DeleteFailed,
-        StackState::RollbackComplete => Reason::CreateFailed,
-        StackState::UpdateRollbackComplete => Reason::UpdateRolledBack,
-        StackState::UpdateRollbackFailed => Reason::UpdateRollbackFailed,
-        _ => Reason::StackStalled,
-    }
-}
-
-fn failed_reason(state: &StackState) -> Reason {
-    match state {
-        StackState::RollbackComplete | StackState::RollbackFailed | StackState::CreateFailed => Reason::CreateFailed,
-        StackState::ReviewInProgress => Reason::ChangeSetFailed,
-        StackState::UpdateRollbackFailed => Reason::UpdateRollbackFailed,
-        StackState::DeleteFailed => Reason::DeleteFailed,
-        _ => Reason::UpdateRolledBack,
-    }
-}
-
-fn stalled_message(stack: &str, state: &StackState) -> String {
-    let action = match state {
-        StackState::DeleteFailed => "find the resource that cannot be deleted in the stack's events, then delete again",
-        StackState::RollbackFailed => {
-            "delete the stack, retaining the resources that cannot be deleted, then apply again"
-        }
-        StackState::RollbackComplete | StackState::UpdateRollbackComplete => {
-            "change the spec; the same input failed before"
-        }
-        _ => "see the stack's events and bring it to a stable state",
-    };
-    format!("stack {stack} is in {}; action required: {action}", state.name())
+/// What every run inspects, so that the message is the same in all of them.
+fn in_sync(facts: &Facts<'_>) -> String {
+    let exist = if facts.system.spec.cache.external.is_some() { "the table exists" } else { "table and cache exist" };
+    format!("stack {} has the template of the spec; {exist}", facts.system.names.stack)
 }
 
 fn stack_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
@@ -324,7 +302,7 @@ fn parts_condition(facts: &Facts<'_>) -> (ConditionStatus, Reason, String) {
     }
     let wrong: Vec<&str> = facts.finding.gone.iter().chain(&facts.finding.problems).map(String::as_str).collect();
     if wrong.is_empty() {
-        let message = "resources managed outside CloudFormation match the spec";
+        let message = "the table exists, and cache and platform application are as the spec says";
         (ConditionStatus::True, Reason::InSync, message.to_owned())
     } else {
         (ConditionStatus::False, Reason::DirectResourcesNotReady, wrong.join("; "))
@@ -368,10 +346,6 @@ fn dry_run_message(facts: &Facts<'_>) -> String {
     let (id, words) = (&facts.plan.id, facts.plan.in_words());
     let stack = &facts.system.names.stack;
     format!("dry run: plan {id} of stack {stack} is not applied: {words}; remove the annotation {DRY_RUN} to apply it")
-}
-
-fn drift_corrected(plan: &Plan) -> String {
-    plan.parts.iter().flat_map(DirectStep::differences).collect::<Vec<_>>().join("; ")
 }
 
 /// What all conditions of one status share.

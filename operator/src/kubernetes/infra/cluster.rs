@@ -166,6 +166,13 @@ impl Cluster {
         }
     }
 
+    /// UID of a namespace; `None` if it does not exist.
+    pub async fn namespace_uid(&self, name: &str) -> Result<Option<String>, ClusterError> {
+        let namespaces = Api::<Namespace>::all(self.client());
+        let found = self.read("read a namespace", namespaces.get_metadata_opt(name)).await?;
+        Ok(found.and_then(|found| found.metadata.uid))
+    }
+
     /// Reads one Secret by name.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ClusterError> {
         let secrets = Api::<Secret>::namespaced(self.client(), namespace);

@@ -105,6 +105,8 @@ label_values! {
         Throttled = "throttled",
         /// A quota is reached.
         Quota = "quota",
+        /// No credentials were found.
+        CredentialsMissing = "credentials_missing",
         /// A permission is missing.
         Denied = "denied",
         /// AWS rejected the request as invalid.
@@ -123,6 +125,7 @@ impl From<PortErrorKind> for CallResult {
             PortErrorKind::AlreadyExists => Self::AlreadyExists,
             PortErrorKind::Throttled => Self::Throttled,
             PortErrorKind::Quota => Self::Quota,
+            PortErrorKind::CredentialsMissing => Self::CredentialsMissing,
             PortErrorKind::Denied => Self::Denied,
             PortErrorKind::Invalid => Self::Invalid,
             PortErrorKind::Conflict => Self::Conflict,

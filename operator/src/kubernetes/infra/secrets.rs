@@ -1,13 +1,16 @@
-//! Reads the Secrets that a system names, by name only.
+//! Reads the Secrets that a system names, by name only, and no other than those that it may read.
 
-use dispatch_api::dispatch_system::SecretKeyRef;
+use dispatch_api::annotations::{ANY_SYSTEM, READABLE_BY};
+use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
+use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::plan::hex;
 use crate::engine::secrets::Secrets;
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError};
+use crate::kubernetes::policy::restrictions::{RestrictionMode, Restrictions, SecretAccess};
 
 /// The Secrets of a system.
 #[derive(Debug, Default)]
@@ -20,23 +23,36 @@ pub struct SecretsRead {
     pub cache_version: Option<String>,
     /// Whether the system names any Secret.
     pub named: bool,
+    /// Secrets that exist and that the system may not read: the field and the name. None of their data is used, unless
+    /// the operator only warns.
+    pub refused: Vec<(&'static str, String)>,
 }
 
 /// Reads the Secrets of a system from its own namespace.
-pub async fn read(cluster: &Cluster, system: &ValidatedSystem) -> Result<SecretsRead, ClusterError> {
-    let spec = &system.spec;
-    let fcm = spec.notifications.fcm.as_ref().map(|fcm| &fcm.service_account_secret_ref);
-    let cache = spec.cache.auth_secret_ref.as_ref();
-    let mut read = SecretsRead { named: fcm.is_some() || cache.is_some(), ..SecretsRead::default() };
+pub async fn read(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    restrictions: &Restrictions,
+) -> Result<SecretsRead, ClusterError> {
+    let references = system.spec.secret_refs();
+    let mut read = SecretsRead { named: !references.is_empty(), ..SecretsRead::default() };
     let mut digest = Sha256::new();
-    for (reference, is_cache) in fcm.map(|fcm| (fcm, false)).into_iter().chain(cache.map(|cache| (cache, true))) {
-        let Some((value, version)) = one(cluster, &system.namespace, reference).await? else {
+    for (field, reference) in references {
+        let secret = cluster.secret(&system.namespace, &reference.name).await?;
+        if secret.as_ref().is_some_and(|secret| !is_readable(secret, &system.name, restrictions.secrets)) {
+            read.refused.push((field, reference.name.clone()));
+            if restrictions.mode == RestrictionMode::Enforce {
+                digest.update("\nrefused");
+                continue;
+            }
+        }
+        let Some((value, version)) = secret.and_then(|secret| value_of(secret, reference)) else {
             digest.update("\nmissing");
             continue;
         };
         digest.update(format!("\n{} {}=", reference.name, reference.key));
         digest.update(value.expose_secret());
-        if is_cache {
+        if field == CACHE_SECRET_FIELD {
             read.cache_version = version;
         }
         read.secrets.insert(&reference.name, &reference.key, value);
@@ -45,16 +61,46 @@ pub async fn read(cluster: &Cluster, system: &ValidatedSystem) -> Result<Secrets
     Ok(read)
 }
 
-async fn one(
-    cluster: &Cluster,
-    namespace: &str,
-    reference: &SecretKeyRef,
-) -> Result<Option<(SecretString, Option<String>)>, ClusterError> {
-    let Some(mut secret) = cluster.secret(namespace, &reference.name).await? else { return Ok(None) };
+/// Whether a system may read a Secret. The author of the system cannot give this permission without the right to write
+/// Secrets.
+fn is_readable(secret: &Secret, system: &str, access: SecretAccess) -> bool {
+    let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(READABLE_BY));
+    access == SecretAccess::All || label.is_some_and(|by| by == system || by == ANY_SYSTEM)
+}
+
+fn value_of(mut secret: Secret, reference: &SecretKeyRef) -> Option<(SecretString, Option<String>)> {
     let version = secret.metadata.resource_version.take();
-    let Some(bytes) = secret.data.and_then(|mut data| data.remove(&reference.key)) else { return Ok(None) };
+    let bytes = secret.data.and_then(|mut data| data.remove(&reference.key))?;
     // A value that is not UTF-8 is neither a key file nor a token; the engine reports what is expected.
     let text = String::from_utf8(bytes.0).unwrap_or_default();
     // Editors and `kubectl create secret --from-file` leave a trailing line break, which is not part of the value.
-    Ok(Some((SecretString::from(text.trim_end_matches(['\r', '\n'])), version)))
+    Some((SecretString::from(text.trim_end_matches(['\r', '\n'])), version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_readable_where_its_label_names_the_system() {
+        let labelled = |label: &[(&str, &str)]| {
+            let mut secret = Secret::default();
+            let label = label.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            secret.metadata.labels = Some(label.collect());
+            secret
+        };
+        for readable in ["seoul", "AnySystem"] {
+            assert!(is_readable(&labelled(&[(READABLE_BY, readable)]), "seoul", SecretAccess::Labelled), "{readable}");
+        }
+        for other in ["", "busan", "anysystem", "Any", "true", "seoul-2"] {
+            let secret = labelled(&[(READABLE_BY, other)]);
+            assert!(!is_readable(&secret, "seoul", SecretAccess::Labelled), "{other}");
+            assert!(is_readable(&secret, "seoul", SecretAccess::All), "{other}");
+        }
+        assert!(!is_readable(&labelled(&[]), "seoul", SecretAccess::Labelled));
+        assert!(!is_readable(&Secret::default(), "seoul", SecretAccess::Labelled));
+        let mut annotated = Secret::default();
+        annotated.metadata.annotations = Some([(READABLE_BY.to_owned(), "seoul".to_owned())].into());
+        assert!(!is_readable(&annotated, "seoul", SecretAccess::Labelled), "an annotation is no label");
+    }
 }

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cloud::ports::StackProvider;
 use crate::cloud::ports::{
-    Buckets, CacheEndpoint, Caches, Export, ExportRequest, Exports, Identity, ObservedTable, PortError, PortErrorKind,
-    Ports, PushPlatforms, PushStatus, QueueSettings, Queues, Recovery, Removed, TableCorrection, Tables,
+    Buckets, CacheGroup, Caches, Export, ExportRequest, Exports, Identity, NewResource, NewSubscription, ObservedTable,
+    PortError, PortErrorKind, Ports, PushPlatforms, PushStatus, QueueSettings, Queues, Recovery, Removed, Subscription,
+    TableCorrection, Tables, Topics,
 };
 use crate::cloud::stack::{
-    ChangeSet, ChangeSetRequest, ChangeSetSummary, Rollback, StackDescription, StackEvent, StackResource,
+    ChangeSet, ChangeSetRequest, ChangeSetSummary, ResourceState, Rollback, StackDescription, StackEvent, StackResource,
 };
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metric_labels::CallResult;
@@ -74,6 +75,7 @@ pub fn throttled(ports: &Ports, throttle: &Throttle) -> Ports {
         push: under(&ports.push, throttle),
         caches: under(&ports.caches, throttle),
         queues: under(&ports.queues, throttle),
+        topics: under(&ports.topics, throttle),
         buckets: under(&ports.buckets, throttle),
         identity: under(&ports.identity, throttle),
         clock: ports.clock,
@@ -138,6 +140,10 @@ impl StackProvider for Throttled<dyn StackProvider> {
         self.read((CLOUDFORMATION, "DescribeChangeSet"), self.inner.change_set(stack, name)).await
     }
 
+    async fn template(&self, stack: &str) -> Result<serde_json::Value, PortError> {
+        self.read((CLOUDFORMATION, "GetTemplate"), self.inner.template(stack)).await
+    }
+
     async fn execute(&self, stack: &str, name: &str, token: &str) -> Result<(), PortError> {
         self.write((CLOUDFORMATION, "ExecuteChangeSet"), self.inner.execute(stack, name, token)).await
     }
@@ -172,6 +178,10 @@ impl StackProvider for Throttled<dyn StackProvider> {
 
     async fn resources(&self, stack: &str) -> Result<Vec<StackResource>, PortError> {
         self.read((CLOUDFORMATION, "ListStackResources"), self.inner.resources(stack)).await
+    }
+
+    async fn resource_state(&self, stack: &str, logical_id: &str) -> Result<ResourceState, PortError> {
+        self.read((CLOUDFORMATION, "DetectStackResourceDrift"), self.inner.resource_state(stack, logical_id)).await
     }
 }
 
@@ -246,8 +256,8 @@ impl PushPlatforms for Throttled<dyn PushPlatforms> {
 
 #[async_trait]
 impl Caches for Throttled<dyn Caches> {
-    async fn endpoint(&self, replication_group: &str) -> Result<Option<CacheEndpoint>, PortError> {
-        self.read(("elasticache", "DescribeReplicationGroups"), self.inner.endpoint(replication_group)).await
+    async fn group(&self, replication_group: &str) -> Result<Option<CacheGroup>, PortError> {
+        self.read(("elasticache", "DescribeReplicationGroups"), self.inner.group(replication_group)).await
     }
 }
 
@@ -265,6 +275,25 @@ impl Queues for Throttled<dyn Queues> {
 
     async fn correct(&self, url: &str, settings: &QueueSettings) -> Result<(), PortError> {
         self.write((SQS, "SetQueueAttributes"), self.inner.correct(url, settings)).await
+    }
+
+    async fn create(&self, queue: &NewResource) -> Result<(), PortError> {
+        self.write((SQS, "CreateQueue"), self.inner.create(queue)).await
+    }
+}
+
+#[async_trait]
+impl Topics for Throttled<dyn Topics> {
+    async fn subscriptions(&self, topic_arn: &str) -> Result<Option<Vec<Subscription>>, PortError> {
+        self.read((SNS, "ListSubscriptionsByTopic"), self.inner.subscriptions(topic_arn)).await
+    }
+
+    async fn create(&self, topic: &NewResource) -> Result<(), PortError> {
+        self.write((SNS, "CreateTopic"), self.inner.create(topic)).await
+    }
+
+    async fn subscribe(&self, subscription: &NewSubscription) -> Result<(), PortError> {
+        self.write((SNS, "Subscribe"), self.inner.subscribe(subscription)).await
     }
 }
 

@@ -1,36 +1,24 @@
-//! What a namespace sets for its systems: the roles they may use, what they may take over, who approves, and the
-//! deletion policy where a spec sets none. The author of a system must not be able to write its namespace. Pure.
+//! What a namespace sets for its systems: what they may take over, who approves, and the deletion policy where a spec
+//! sets none. The author of a system must not be able to write its namespace. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch_api::annotations::{
-    ADOPTIONS, ALLOWED_ROLE_ARNS, ALLOWED_TABLE_NAMES, APPROVAL_OF_DELETION, APPROVALS, NAMESPACE_DELETION_POLICY,
+    ADOPTIONS, ALLOWED_TABLE_NAMES, APPROVAL_OF_DELETION, APPROVALS, NAMESPACE_DELETION_POLICY,
 };
 use dispatch_api::dispatch_system::{ApprovalPolicy, DeletionPolicy, DispatchSystemStatus};
 use dispatch_api::validate::{PolicySource, ValidatedSystem};
 
 use crate::engine::plan::Approval;
 use crate::engine::plan::ownership::Adoption;
-use crate::engine::plan::table_names::{self, TableNames};
+use crate::engine::plan::table_names::TableNames;
 use crate::engine::settings::Approver;
-
-/// Whether a namespace must list the roles that its systems use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RoleAllowList {
-    /// A system may name any role; the trust policies of the roles decide.
-    #[default]
-    NotRequired,
-    /// A system may name only roles that the annotation of its namespace lists.
-    Required,
-}
 
 /// Defaults from the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
     /// Deletion policy where neither the spec nor the namespace sets one.
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Whether namespaces must list the allowed roles.
-    pub role_allow_list: RoleAllowList,
     /// Who approves plans and deletions.
     pub approver: Approver,
 }
@@ -55,15 +43,6 @@ impl Leave {
 
 /// Annotations of a namespace.
 pub type Annotations = BTreeMap<String, String>;
-
-/// Whether the namespace must be read for a system.
-pub fn has_a_say(system: &ValidatedSystem, defaults: Defaults) -> bool {
-    let role = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
-    system.spec.deletion_policy.is_none()
-        || role
-        || defaults.approver == Approver::Second
-        || table_names::needs_permission(system)
-}
 
 /// Owners from which a system may take over resources: those that its namespace names for it, if `asked` names the
 /// system's stack.
@@ -154,36 +133,12 @@ pub fn settle_policy_at_the_end(
     }
 }
 
-/// Why a system may not use the role it names; `None` if it may. A system that names no role uses the operator's own
-/// identity.
-pub fn role_refusal(system: &ValidatedSystem, namespace: Option<&Annotations>, defaults: Defaults) -> Option<String> {
-    let role = system.spec.aws.role_arn.as_ref().filter(|_| defaults.role_allow_list == RoleAllowList::Required)?;
-    let place = &system.namespace;
-    let Some(annotations) = namespace else {
-        return Some(format!(
-            "spec.aws.roleArn: {role} is not allowed: the operator lacks the permission to read namespace {place}, \
-             whose annotation {ALLOWED_ROLE_ARNS} must list the role; action required: grant the operator `get` on \
-             namespaces"
-        ));
-    };
-    let allowed = annotations.get(ALLOWED_ROLE_ARNS).map(String::as_str).unwrap_or_default();
-    let listed = allowed.split(',').any(|arn| arn.trim() == role);
-    (!listed).then(|| {
-        format!(
-            "spec.aws.roleArn: {role} is not allowed: the annotation {ALLOWED_ROLE_ARNS} of namespace {place} does not \
-             list it; no AWS call was made; action required: add the role to the annotation or change the spec"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::DeletionPolicy::{Delete, Retain};
 
     use super::*;
     use crate::testing::system;
-
-    const ROLE: &str = "arn:aws:iam::111122223333:role/coactus-city";
 
     fn annotations(pairs: &[(&str, &str)]) -> Annotations {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -230,20 +185,6 @@ mod tests {
         assert_eq!(end(None, false, None), Retain, "the status showed no policy");
         assert_eq!(end(Some(Retain), true, Some(Delete)), Retain);
         assert_eq!(end(None, true, Some(Delete)), Retain, "a value that cannot be parsed retains the data");
-    }
-
-    #[test]
-    fn with_an_allow_list_a_role_is_used_only_where_the_namespace_lists_it() {
-        let mut system = system();
-        let required = Defaults { role_allow_list: RoleAllowList::Required, ..Defaults::default() };
-        assert_eq!(role_refusal(&system, None, required), None, "no role is named");
-        system.spec.aws.role_arn = Some(ROLE.to_owned());
-        assert_eq!(role_refusal(&system, None, Defaults::default()), None, "no list is required");
-        let list = |value: &str| annotations(&[(ALLOWED_ROLE_ARNS, value)]);
-        assert_eq!(role_refusal(&system, Some(&list(&format!("arn:other, {ROLE}"))), required), None);
-        for not in [Some(list("arn:other")), Some(list("")), Some(list("*")), Some(Annotations::new()), None] {
-            assert!(role_refusal(&system, not.as_ref(), required).is_some(), "{not:?}");
-        }
     }
 
     #[test]
@@ -298,23 +239,5 @@ mod tests {
         let names = |value: &str| table_names(Some(&annotations(&[(ALLOWED_TABLE_NAMES, value)])));
         assert_eq!(names(" rides , legacy,"), TableNames::Only(["rides", "legacy"].map(str::to_owned).into()));
         assert_eq!(table_names(None), TableNames::Only(BTreeSet::new()));
-    }
-
-    #[test]
-    fn a_namespace_is_read_only_where_it_matters() {
-        let mut system = system();
-        assert!(has_a_say(&system, Defaults::default()));
-        system.spec.deletion_policy = Some(DeletionPolicy::Retain);
-        assert!(!has_a_say(&system, Defaults::default()));
-        let required = Defaults { role_allow_list: RoleAllowList::Required, ..Defaults::default() };
-        assert!(!has_a_say(&system, required));
-        system.spec.aws.role_arn = Some(ROLE.to_owned());
-        assert!(has_a_say(&system, required));
-        system.spec.aws.role_arn = None;
-        system.spec.table.name = Some("rides".to_owned());
-        assert!(has_a_say(&system, Defaults::default()));
-        system.spec.table.name = Some("coactus-default-seoul.v2".to_owned());
-        assert!(!has_a_say(&system, Defaults::default()));
-        assert!(has_a_say(&system, Defaults { approver: Approver::Second, ..Defaults::default() }));
     }
 }

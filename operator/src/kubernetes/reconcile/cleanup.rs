@@ -2,7 +2,6 @@
 //! policy allows, and only then removes the finalizer. It needs neither a Secret nor a valid spec, and ignores
 //! `suspend`.
 
-use crate::kubernetes::reconcile::queue_drain;
 use std::time::Duration;
 
 use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
@@ -14,8 +13,9 @@ use jiff::SignedDuration;
 use kube::api::DynamicObject;
 
 use crate::cloud::stack::stack_name;
+use crate::engine::arn::ArnBase;
 use crate::engine::destroy::{DestroyError, DestroyReport, destroy};
-use crate::engine::outputs::ArnBase;
+use crate::engine::error::EngineError;
 use crate::engine::plan::Approval;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::workers::ChildKind;
@@ -30,9 +30,12 @@ use crate::kubernetes::infra::cluster::{SystemObject, place, to_value};
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::infra::{secrets, timing};
 use crate::kubernetes::object::{Key, annotation, generation_of, status_of};
+use crate::kubernetes::policy::access;
+use crate::kubernetes::policy::restrictions::{self, Denial, RestrictionMode};
 use crate::kubernetes::policy::retry::FAILURES_TOLERATED;
 use crate::kubernetes::policy::retry::RetryState;
-use crate::kubernetes::policy::tenancy::{self, RoleAllowList};
+use crate::kubernetes::policy::tenancy;
+use crate::kubernetes::reconcile::queue_drain;
 
 /// Time from the deletion until the workers must have stopped: the time to drain the queues plus twice the Pods' grace
 /// period.
@@ -48,7 +51,7 @@ pub(super) async fn cleanup(context: &Context, key: &Key, stored: &SystemObject)
     }
     let previous = status_of(stored);
     let removal = Cleanup { context, key, stored, previous: previous.as_ref() };
-    let system = match removal.read() {
+    let mut system = match removal.read() {
         Ok(system) => system,
         // Nothing was ever created from a spec with an invalid name or region.
         Err(_) if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) => {
@@ -56,12 +59,12 @@ pub(super) async fn cleanup(context: &Context, key: &Key, stored: &SystemObject)
         }
         Err(errors) => return removal.blocked(Reason::InvalidSpec, &errors.to_string()).await,
     };
-    if let Some(refusal) = removal.role_refusal(&system).await? {
+    if let Some(denial) = removal.settle_access(&mut system).await? {
         // A role that was never allowed has created nothing.
         if previous.as_ref().is_none_or(|status| status.stack_arn.is_none()) {
             return removal.finish("no AWS resources were created for the system").await;
         }
-        return removal.blocked(Reason::RoleNotAllowed, &refusal).await;
+        return removal.blocked(denial.reason, &denial.message).await;
     }
     if system.spec.management_policy == ManagementPolicy::Observe {
         return removal.finish("the environment is not changed because spec.managementPolicy is Observe").await;
@@ -108,12 +111,21 @@ impl Cleanup<'_> {
         Ok(system)
     }
 
-    /// The namespace must allow the role for a deletion as for a reconcile.
-    async fn role_refusal(&self, system: &ValidatedSystem) -> Result<Option<String>, ReconcileError> {
-        let defaults = self.context.options.defaults;
-        let asked = defaults.role_allow_list == RoleAllowList::Required && system.spec.aws.role_arn.is_some();
-        let namespace = if asked { self.context.cluster.namespace(&self.key.0).await? } else { None };
-        Ok(tenancy::role_refusal(system, namespace.as_ref(), defaults))
+    /// Sets the identity of the deletion. Of what an administrator allows, only the role counts here: an object that
+    /// asks for another image, for example, is deleted all the same. A role that is not allowed (any more) is not
+    /// assumed; the deletion then uses the identity with which the operator last managed the stack.
+    async fn settle_access(&self, system: &mut ValidatedSystem) -> Result<Option<Denial>, ReconcileError> {
+        if system.spec.aws.role_arn.is_none() {
+            return Ok(None);
+        }
+        let options = &self.context.options;
+        let namespace = self.context.cluster.namespace(&self.key.0).await?;
+        // The deletion itself is one generation after that of the last reconcile.
+        let before = access::recorded(self.previous, system, system.generation - 1);
+        let denial = restrictions::role_denial(system, namespace.as_ref(), &options.restrictions)
+            .or_else(|| access::settle_external_id(system, before.as_ref(), &options.external_ids))
+            .filter(|_| options.restrictions.mode == RestrictionMode::Enforce);
+        Ok(access::settle_for_deletion(system, before, denial))
     }
 
     /// The approval of a second person, where the cluster asks for one.
@@ -132,7 +144,8 @@ impl Cleanup<'_> {
     async fn take_down(&self, system: &ValidatedSystem) -> Result<Outcome, ReconcileError> {
         let ports = self.context.aws.ports(system).await;
         // Secrets are optional here: a deletion must not fail because one is missing.
-        let read = secrets::read(&self.context.cluster, system).await.unwrap_or_default();
+        let read =
+            secrets::read(&self.context.cluster, system, &self.context.options.restrictions).await.unwrap_or_default();
         let uid = self.stored.metadata.uid.clone().unwrap_or_default();
         let (requeue, memory) = (self.context.options.requeue, self.context.recall(self.key, &uid));
         let wait_policy = requeue.wait_policy(memory.map_or(0, |memory| memory.waits));
@@ -169,19 +182,13 @@ impl Cleanup<'_> {
                 Err(error.into())
             }
             Err(error) => {
-                let reason = match &error {
-                    DestroyError::Failed { .. } => Reason::DeleteFailed,
-                    DestroyError::SkipRefused(_) => Reason::SkipRefused,
-                    DestroyError::Prepare(_) => Reason::DeletePreparationFailed,
-                    DestroyError::Reconcile(crate::engine::error::EngineError::WrongAccount { .. }) => {
-                        Reason::WrongAccount
-                    }
-                    _ => Reason::AwsUnavailable,
-                };
-                let message =
-                    format!("{error}; the operator will retry the deletion, backing off to at most 5 minutes");
-                self.blocked(reason, &message).await?;
-                Err(error.into())
+                let error = ReconcileError::from(error);
+                let message = format!(
+                    "{error}; the operator will retry the deletion, backing off to at most 5 minutes. To delete the \
+                     object and leave its environment as it is, set spec.managementPolicy to Observe"
+                );
+                self.blocked(blocked_reason(&error), &message).await?;
+                Err(error)
             }
         }
     }
@@ -269,6 +276,17 @@ impl Cleanup<'_> {
         self.context.forget(self.key);
         self.context.metrics.deleted(timing::positive(self.since_deletion()));
         Ok(Outcome { result: ReconcileResult::Deleted, requeue_after: None })
+    }
+}
+
+/// Reason of a blocked deletion.
+fn blocked_reason(error: &ReconcileError) -> Reason {
+    match error {
+        ReconcileError::Destroy(DestroyError::Failed { .. }) => Reason::DeleteFailed,
+        ReconcileError::Destroy(DestroyError::SkipRefused(_)) => Reason::SkipRefused,
+        ReconcileError::Destroy(DestroyError::Prepare(_)) => Reason::DeletePreparationFailed,
+        ReconcileError::Destroy(DestroyError::Reconcile(EngineError::WrongAccount { .. })) => Reason::WrongAccount,
+        other => other.reason(),
     }
 }
 

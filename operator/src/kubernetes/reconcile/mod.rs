@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dispatch_api::annotations::{ADOPT, APPROVE, DRY_RUN, FINALIZER, RECONCILE_REQUESTED_AT, SKIP_RESOURCES};
 use dispatch_api::conditions::{ConditionType, Reason};
-use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
+use dispatch_api::dispatch_system::{AccessStatus, DispatchSystemStatus, ManagementPolicy};
 use dispatch_api::validate::ValidatedSystem;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ use crate::engine::error::EngineError;
 use crate::engine::plan::skip_resources;
 use crate::engine::progress::Event;
 use crate::engine::reconcile::{self as engine, ReconcileReport};
-use crate::engine::settings::{DriftDetection, Mode, RetryPolicy, Settings};
+use crate::engine::settings::{DriftDetection, ExistenceCheck, Mode, RetryPolicy, Settings};
 use crate::engine::status::{self, ConnectionState, Frame, SystemPhase, WorkersState};
 use crate::kubernetes::error::{self, ReconcileError, Refusal};
 use crate::kubernetes::events::{self, ObjectEvent};
@@ -34,9 +34,11 @@ use crate::kubernetes::infra::cluster::SystemObject;
 use crate::kubernetes::infra::metric_labels::ReconcileResult;
 use crate::kubernetes::infra::reconcile_cache::{DeniedSecret, InputDigest, NextLook, ReconcileCache};
 use crate::kubernetes::infra::secrets::{self, SecretsRead};
+use crate::kubernetes::policy::access;
 use crate::kubernetes::policy::requeue;
+use crate::kubernetes::policy::restrictions::{self, Denial, RestrictionMode};
 use crate::kubernetes::policy::retry::RetryState;
-use crate::kubernetes::policy::tenancy::{self, Leave};
+use crate::kubernetes::policy::tenancy::{self, Annotations, Leave};
 use crate::kubernetes::reconcile::connection::Connection;
 use crate::kubernetes::reconcile::exports::Exports;
 use crate::kubernetes::reconcile::worker_deployments::{Rollout, Setting};
@@ -70,10 +72,16 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
             return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: None });
         }
     };
+    let namespace = context.cluster.namespace(&key.0).await?;
+    let before = access::recorded(previous.as_ref(), &system, system.generation);
+    let denial = denial(context, &mut system, namespace.as_ref(), before.as_ref());
+    if let Some(denial) = denial.as_ref().filter(|_| is_enforced(context)) {
+        let stalled = DeniedSystem { stored: &stored, frame: &frame, access: before };
+        // Namespaces are not watched, so a change of an annotation is noticed by the resync.
+        return stalled.publish(context, denial, context.options.resync).await;
+    }
     let defaults = context.options.defaults;
     let asked = annotation(&stored, ADOPT);
-    let reads = asked.is_some() || tenancy::has_a_say(&system, defaults);
-    let namespace = if reads { context.cluster.namespace(&key.0).await? } else { None };
     tenancy::settle_policy(&mut system, namespace.as_ref(), defaults);
     tenancy::settle_approval_policy(&mut system, defaults);
     let leave = Leave {
@@ -81,14 +89,52 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, Reconcil
         table_names: tenancy::table_names(namespace.as_ref()),
         approval: tenancy::approval(&system, annotation(&stored, APPROVE), namespace.as_ref(), defaults),
     };
-    if let Some(refusal) = tenancy::role_refusal(&system, namespace.as_ref(), defaults) {
-        let status = status::unfinished(&frame, SystemPhase::Stalled, Reason::RoleNotAllowed, &refusal);
-        context.publish(&stored, status, Vec::new()).await?;
-        // Namespaces are not watched, so a change of the annotation is noticed by the resync.
-        return Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: Some(context.options.resync) });
-    }
     // The future is too large for the stack.
-    Box::pin(Reconciler { context, key, stored: &stored, system: &system, leave, frame }.run()).await
+    Box::pin(Reconciler { context, key, stored: &stored, system: &system, leave, frame, warning: denial }.run()).await
+}
+
+/// What the spec asks for and no administrator allows. Sets the external ID of the role.
+fn denial(
+    context: &Context,
+    system: &mut ValidatedSystem,
+    namespace: Option<&Annotations>,
+    before: Option<&AccessStatus>,
+) -> Option<Denial> {
+    let options = &context.options;
+    let of_values = restrictions::denial(system, namespace, &options.restrictions);
+    let of_id = access::settle_external_id(system, before, &options.external_ids);
+    restrictions::both(of_values, of_id)
+}
+
+fn is_enforced(context: &Context) -> bool {
+    context.options.restrictions.mode == RestrictionMode::Enforce
+}
+
+/// An object that is not reconciled because its spec asks for something that is not allowed.
+struct DeniedSystem<'a> {
+    stored: &'a SystemObject,
+    frame: &'a Frame<'a>,
+    /// The identity with which the stack is managed, which a deletion uses.
+    access: Option<AccessStatus>,
+}
+
+impl DeniedSystem<'_> {
+    /// Reports why. What exists stays as it is: nothing is changed in AWS or in the cluster.
+    async fn publish(
+        self,
+        context: &Context,
+        denial: &Denial,
+        requeue_after: Duration,
+    ) -> Result<Outcome, ReconcileError> {
+        let Denial { reason, message } = denial;
+        let status = status::unfinished(self.frame, SystemPhase::Stalled, *reason, message);
+        let mut status = status::with_spec_allowed(status, Some((*reason, message)), self.frame);
+        status.access = self.access;
+        let requested = annotation(self.stored, RECONCILE_REQUESTED_AT);
+        status.last_handled_reconcile_at = requested.or(status.last_handled_reconcile_at);
+        context.publish(self.stored, status, Vec::new()).await?;
+        Ok(Outcome { result: ReconcileResult::Stalled, requeue_after: Some(requeue_after) })
+    }
 }
 
 /// Name of the stack in a status.
@@ -104,13 +150,19 @@ struct Reconciler<'a> {
     system: &'a ValidatedSystem,
     leave: Leave,
     frame: Frame<'a>,
+    /// What is not allowed, if the operator only warns.
+    warning: Option<Denial>,
 }
 
 impl Reconciler<'_> {
     async fn run(&self) -> Result<Outcome, ReconcileError> {
         let context = self.context;
+        let secrets = secrets::read(&context.cluster, self.system, &context.options.restrictions).await?;
+        let of_secrets = restrictions::secrets_denial(self.system, &secrets.refused);
+        if let Some(denial) = of_secrets.as_ref().filter(|_| is_enforced(context)) {
+            return self.deny(denial).await;
+        }
         self.hold().await?;
-        let secrets = secrets::read(&context.cluster, self.system).await?;
         let mode = if holds_back(self.stored, DRY_RUN) { Mode::DryRun } else { Mode::CarryOut };
         let input_digest = InputDigest {
             generation: self.system.generation,
@@ -147,14 +199,12 @@ impl Reconciler<'_> {
             mode,
             takes_over,
             looks_first: self.frame.previous.is_some_and(|status| status::stalled_for(status, Reason::NameTaken)),
+            clients: &context.options.clients,
         };
         let outputs = base.outputs.clone();
         let Rollout { workers, taken } =
             worker_deployments::ensure(&context.cluster, system, outputs.as_ref(), setting).await?;
-        let mut status = status::with_workers(base, &workers, &self.frame);
-        if status.stack_arn.is_some() {
-            status.identity = Some(system.identity());
-        }
+        let status = self.recorded(status::with_workers(base, &workers, &self.frame), system, of_secrets);
         let (outputs, taken) = (outputs.as_ref(), taken.as_deref());
         let recorded = self.frame.previous.and_then(|status| status.connection_secret_name.as_deref());
         let connection = Connection { system, outputs, secrets: &secrets.secrets, recorded, taken, takes_over };
@@ -175,6 +225,30 @@ impl Reconciler<'_> {
         let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
         Ok(Outcome { result, requeue_after: Some(next) })
+    }
+
+    /// Reports Secrets that the system may not read, before the finalizer or anything else is made.
+    async fn deny(&self, denial: &Denial) -> Result<Outcome, ReconcileError> {
+        let access = access::recorded(self.frame.previous, self.system, self.system.generation);
+        let stalled = DeniedSystem { stored: self.stored, frame: &self.frame, access };
+        // Secrets are not watched either.
+        stalled.publish(self.context, denial, requeue::jittered(requeue::SECRETS, rand::random())).await
+    }
+
+    /// Adds what the stack was made with, and what is not allowed if the operator only warns.
+    fn recorded(
+        &self,
+        mut status: DispatchSystemStatus,
+        system: &ValidatedSystem,
+        of_secrets: Option<Denial>,
+    ) -> DispatchSystemStatus {
+        if status.stack_arn.is_some() {
+            status.identity = Some(system.identity());
+            status.access = Some(access::of_spec(system));
+        }
+        let warning = restrictions::both(self.warning.clone(), of_secrets);
+        let warning = warning.as_ref().map(|denial| (denial.reason, denial.message.as_str()));
+        status::with_spec_allowed(status, warning, &self.frame)
     }
 
     /// Whether the system still waits for an operation slot, so that AWS need not be called.
@@ -242,6 +316,7 @@ impl Reconciler<'_> {
             table_names: self.leave.table_names.clone(),
             secrets: secrets.secrets.clone(),
             drift,
+            existence: ExistenceCheck::Rotation,
             retry_policy: if asked_for { RetryPolicy::TryAgain } else { RetryPolicy::Refuse },
             wait_policy: self.context.options.requeue.wait_policy(memory.waits),
             gate: Some(Arc::new(self.context.objects.limiter.slot_for(self.key))),
@@ -300,7 +375,8 @@ impl Reconciler<'_> {
         drift: DriftDetection,
     ) -> (DispatchSystemStatus, NextLook) {
         let mut base = done.status;
-        if drift == DriftDetection::Skip {
+        // Without drift detection, an earlier result is not kept.
+        if drift == DriftDetection::Skip && self.system.spec.drift_interval_seconds > 0 {
             base = status::keep_drift(base, &self.frame);
         }
         // A deleted resource may come back without a change of the inputs, so it is inspected at every resync.

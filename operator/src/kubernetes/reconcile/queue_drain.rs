@@ -52,7 +52,7 @@ pub fn waits_for(non_empty: &[&str], since_deletion: SignedDuration) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{World, system};
+    use crate::testing::{QUEUE, World, system};
 
     #[test]
     fn draining_the_queues_takes_at_most_a_minute() {
@@ -75,7 +75,9 @@ mod tests {
         assert_eq!(non_empty(&system, &ports, &outputs).await.expect("queue attributes"), [""; 0]);
         world.put_messages(3);
         assert_eq!(non_empty(&system, &ports, &outputs).await.expect("queue attributes"), ["offers"]);
-        world.delete_queues();
+        for queue in ["Offers", "Responses", "Notifications"] {
+            world.delete(QUEUE, queue);
+        }
         assert_eq!(
             non_empty(&system, &ports, &outputs).await.expect("queue attributes"),
             [""; 0],

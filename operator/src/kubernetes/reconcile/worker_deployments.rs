@@ -5,11 +5,16 @@ use dispatch_api::validate::ValidatedSystem;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use crate::engine::plan::workers::{self, Child, ChildKind, Pool, PoolError, connection};
+use crate::cloud::PropertyValue;
+use crate::engine::plan::property_values::between;
+use crate::engine::plan::workers::{self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, connection};
 use crate::engine::settings::Mode;
 use crate::engine::status::{WorkersFinding, WorkersState};
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
 use crate::kubernetes::reconcile::children::{Children, Standing};
+
+/// Limit of the values of the worker configuration in a message, which has room for some more.
+const VALUES_MAX: usize = 10;
 
 /// Inputs of the worker pool other than the system.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +31,8 @@ pub struct Setting<'a> {
     pub takes_over: bool,
     /// Whether to look before an object is created, because another owner had a name before.
     pub looks_first: bool,
+    /// Who may connect to the workers.
+    pub clients: &'a WorkerClients,
 }
 
 /// Why the worker objects could not be applied.
@@ -70,14 +77,14 @@ pub async fn ensure(
         let message = "the workers start once the stack is complete".to_owned();
         return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
     };
-    let Setting { image, endpoint_url, cache_secret_version, mode, takes_over, looks_first } = setting;
-    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version })?;
+    let Setting { image, endpoint_url, cache_secret_version, clients, mode, takes_over, looks_first } = setting;
+    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, clients })?;
     let mut found = Vec::new();
     for kind in ChildKind::ALL {
         found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));
     }
     let children = Children { cluster, system, mode, takes_over, looks_first };
-    let (mut taken, mut planned) = (None, 0_usize);
+    let (mut taken, mut planned, mut values) = (None, 0_usize, Vec::new());
     // An autoscaler goes before its Deployment gets a fixed number of replicas, which it would change. Other objects go
     // after their successors are there.
     let is_scaler = |kind: ChildKind| kind == ChildKind::HorizontalPodAutoscaler;
@@ -87,6 +94,7 @@ pub async fn ensure(
     for (kind, live) in &found {
         let applied = apply(&children, &wanted, *kind, live).await?;
         planned += applied.planned;
+        values.extend(applied.values);
         taken = taken.or(applied.connection_taken);
         if let Some(message) = applied.taken {
             return Ok(Rollout { workers: WorkersFinding { state: WorkersState::NameTaken, message }, taken });
@@ -99,7 +107,7 @@ pub async fn ensure(
     let deployments: Vec<Value> = deployments.map(to_value).collect();
     let mut workers = finding(system, &deployments);
     if planned > 0 {
-        workers.message = format!("{}; dry run: {planned} worker objects would change", workers.message);
+        workers.message = format!("{}; {}", workers.message, in_dry_run(planned, &values));
     }
     Ok(Rollout { workers, taken })
 }
@@ -109,6 +117,8 @@ pub async fn ensure(
 struct ApplyOutcome {
     /// Changes that a dry run left out.
     planned: usize,
+    /// Values of the worker configuration that a dry run left unchanged.
+    values: Vec<PropertyValue>,
     /// Name of the connection's `ConfigMap`, if it belongs to another owner. The workers do not depend on it; its
     /// condition reports the conflict.
     connection_taken: Option<String>,
@@ -132,7 +142,10 @@ async fn apply(
         let looks_first = children.looks_first || is_connection;
         match (Children { looks_first, ..*children }).settle(child, found).await? {
             Standing::InLine => {}
-            Standing::Planned => applied.planned += 1,
+            Standing::Planned => {
+                applied.planned += 1;
+                applied.values.extend(found.map(|found| config_values(child, &to_value(found))).unwrap_or_default());
+            }
             Standing::Taken(_) if is_connection => applied.connection_taken = Some(child.name.clone()),
             Standing::Taken(message) => {
                 applied.taken = Some(message);
@@ -164,6 +177,29 @@ async fn remove(
     Ok(planned)
 }
 
+/// What a dry run left unchanged.
+fn in_dry_run(planned: usize, values: &[PropertyValue]) -> String {
+    let shown: Vec<String> = values.iter().take(VALUES_MAX).map(ToString::to_string).collect();
+    let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
+    let more = match values.len().saturating_sub(VALUES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more values"),
+    };
+    format!("dry run: {planned} worker objects would change{shown}{more}")
+}
+
+/// The values that differ between two versions of the worker configuration.
+fn config_values(child: &Child, live: &Value) -> Vec<PropertyValue> {
+    let config = |object: &Value| {
+        let text = object["data"][CONFIG_FILE].as_str()?;
+        serde_json::from_str::<Value>(text).ok()
+    };
+    match (config(live), config(&child.body)) {
+        (Some(old), Some(new)) => between(&old, &new),
+        _ => Vec::new(),
+    }
+}
+
 fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
     child.kind == ChildKind::ConfigMap && child.name == connection::config_map_name(system)
 }
@@ -172,7 +208,7 @@ fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
 pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFinding {
     let mut serving = true;
     let mut failing = Vec::new();
-    let mut parts = Vec::new();
+    let (mut parts, mut refused) = (Vec::new(), None);
     for (role, _) in workers::roles(system) {
         let name = workers::role_name(system, role);
         let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str());
@@ -189,8 +225,15 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFindin
         serving &= current && updated >= wanted && count("replicas") == updated && available >= wanted;
         parts.push(format!("{} {available}/{wanted}", role.name));
         failing.extend(progress_failure(status).map(|message| format!("{}: {message}", role.name)));
+        // Kubernetes creates all Pods of a system alike, so the first refusal stands for the others.
+        if refused.is_none() {
+            refused = creation_failure(status).map(|message| format!("{}: {message}", role.name));
+        }
     }
-    let mut message = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    let found = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    // The cause comes first.
+    let mut message =
+        refused.map_or_else(|| found.clone(), |refused| format!("no Pod can be created: {refused}; {found}"));
     if !serving && crate::engine::worker_config::auth(&system.spec.api).is_none() {
         message.push_str("; no token issuer is set (spec.api.auth), so the roles that serve the API do not start");
     }
@@ -208,6 +251,13 @@ fn progress_failure(status: &Value) -> Option<String> {
     let progressing = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
     let failed = progressing["status"] == "False" && progressing["reason"] == "ProgressDeadlineExceeded";
     failed.then(|| progressing["message"].as_str().unwrap_or("the rollout makes no progress").to_owned())
+}
+
+/// Why the API server refuses Pods: a quota, a limit range, the Pod security standard, or another admission.
+fn creation_failure(status: &Value) -> Option<&str> {
+    let conditions = status["conditions"].as_array()?;
+    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure")?;
+    (failure["status"] == "True").then(|| failure["message"].as_str().unwrap_or("the API server refuses it"))
 }
 
 #[cfg(test)]
@@ -228,6 +278,21 @@ mod tests {
             })
         };
         workers::roles(&system).map(|(role, _)| one(workers::role_name(&system, role))).to_vec()
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_values_of_the_worker_configuration_that_would_change() {
+        let object = |config: &Value| json!({ "data": { (CONFIG_FILE): config.to_string() } });
+        let config = |seconds: u32| json!({ "city": "seoul", "dispatch": { "offerTimeoutSeconds": seconds } });
+        let body = object(&config(20));
+        let child = Child { kind: ChildKind::ConfigMap, name: "seoul-workers".to_owned(), body };
+        let values = config_values(&child, &object(&config(15)));
+        let words = "dry run: 1 worker objects would change: dispatch.offerTimeoutSeconds: 15 -> 20";
+        assert_eq!(in_dry_run(1, &values), words);
+        assert_eq!(in_dry_run(2, &config_values(&child, &child.body)), "dry run: 2 worker objects would change");
+        assert_eq!(config_values(&child, &json!({ "data": {} })), []);
+        let many = vec![values[0].clone(); 13];
+        assert!(in_dry_run(1, &many).ends_with(" and 3 more values"));
     }
 
     #[test]
@@ -252,6 +317,22 @@ mod tests {
         let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
                    no token issuer is set (spec.api.auth), so the roles that serve the API do not start";
         assert_eq!(found.message, why);
+    }
+
+    #[test]
+    fn pods_that_the_api_server_refuses_are_reported_with_its_words_first() {
+        let mut refused = deployments(2, 0);
+        let why = "pods \"seoul-save-dispatch-1\" is forbidden: exceeded quota: small, requested: pods=1";
+        for deployment in &mut refused {
+            deployment["status"]["conditions"] =
+                json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why }]);
+        }
+        let found = finding(&system(), &refused);
+        assert_eq!(found.state, WorkersState::RollingOut);
+        let expected = format!("no Pod can be created: save-dispatch: {why}; save-dispatch 0/2, ");
+        assert!(found.message.starts_with(&expected), "{}", found.message);
+        refused[0]["status"]["conditions"][0]["status"] = json!("False");
+        assert!(finding(&system(), &refused).message.starts_with("no Pod can be created: dispatch-algorithm: "));
     }
 
     #[test]

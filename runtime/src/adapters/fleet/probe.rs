@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::fleet::connect::RedisConnector;
 use crate::adapters::fleet::connection::Connection;
-use crate::adapters::fleet::error::Meaning;
+use crate::adapters::fleet::error::{Class, Meaning};
 use crate::adapters::fleet::keys::Keys;
-use crate::ports::Clock;
+use crate::ports::{Clock, PortError};
 use crate::telemetry::metrics::Metrics;
 
 /// Time between two probes.
@@ -22,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// it lives. Answers the server's time.
 const WRITE: &str = "redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]); return redis.call('TIME')";
 const LIVES_MS: u32 = 60_000;
+
+const REACH: &str = "reaching the cache";
 
 /// Probes the cache of one city for one process.
 pub struct CacheProbe {
@@ -50,6 +52,20 @@ impl CacheProbe {
                 () = async { self.probe().await; tokio::time::sleep(INTERVAL).await } => {}
             }
         }
+    }
+
+    /// Asks the cache once. A session that the server does not accept is a failure that stays: a wrong
+    /// or missing token, or a user without rights.
+    pub async fn reach(&self) -> Result<(), PortError> {
+        let answered: Result<String, _> = redis::cmd("PING").query_async(&mut self.connection.clone()).await;
+        answered.map(drop).map_err(|error| {
+            let Meaning { class, code } = Meaning::new(&error);
+            let source = format!("{code}: {error}").into();
+            match class {
+                Class::Session | Class::Permanent => PortError::Failed { action: REACH, source },
+                Class::Later | Class::WrongNode => PortError::Unavailable { action: REACH, source },
+            }
+        })
     }
 
     async fn probe(&self) {

@@ -40,6 +40,9 @@ const DISPATCH_KEPT: &[&str] = &[
 #[cfg(test)]
 const DISPATCH_EMPTIED: [&str; 4] = ["pickupLocation", "destination", "route", "events"];
 
+/// Address of an erased place ("erased"), for the other person of the dispatch. An address is never empty.
+const ERASED_ADDRESS: &str = "삭제됨";
+
 /// When an erasure took place.
 pub(super) struct Moment {
     /// ISO 8601.
@@ -103,8 +106,8 @@ pub(super) fn route(item: &Item, at: &Moment) -> Item {
 /// An entry of a user's history: the fare and the time stay.
 pub(super) fn user_history(item: &Item, at: &Moment) -> Item {
     let mut after = only(item, &["PK", "SK", "EntityType", "dispatchId", "date", "fare", "status", EXPIRES_AT]);
-    after.insert("from".to_owned(), text(""));
-    after.insert("to".to_owned(), text(""));
+    after.insert("from".to_owned(), text(ERASED_ADDRESS));
+    after.insert("to".to_owned(), text(ERASED_ADDRESS));
     mark(after, at, false)
 }
 
@@ -140,7 +143,7 @@ fn events(item: &Item) -> Vec<AttributeValue> {
 
 /// A place that is none.
 fn nowhere() -> AttributeValue {
-    map([("lat", number(0)), ("lng", number(0)), ("address", text(""))])
+    map([("lat", number(0)), ("lng", number(0)), ("address", text(ERASED_ADDRESS))])
 }
 
 fn map<const N: usize>(members: [(&str, AttributeValue); N]) -> AttributeValue {

@@ -40,6 +40,14 @@ pub fn answer_pk(digest: &str) -> String {
     format!("ANSWER#{digest}")
 }
 
+/// Partition key of a revision of the workers: `WORKER#<digest>` (addition).
+pub fn revision_pk(digest: &str) -> String {
+    format!("WORKER#{digest}")
+}
+
+/// Sort key of a revision (addition).
+pub const REVISION_SK: &str = "REVISION";
+
 /// Partition key of the records of a person's erasures: `ERASURE#user#00001` (addition).
 pub fn erasure_pk(person: &Person) -> String {
     format!("ERASURE#{}", person.as_str())

@@ -22,6 +22,7 @@ mod persons;
 pub mod plan;
 mod profiles;
 mod repair;
+mod revisions;
 mod streams_image;
 #[cfg(test)]
 mod tests;

@@ -54,11 +54,13 @@ async fn requests_beyond_the_bound_are_shed_by_all_routes_together() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shed = world.get("/v1/users/00001").await;
     assert_eq!(shed.header("retry-after"), "2");
-    assert!(world.state.engine.metrics.is_shedding(), "the process reports that it is overloaded");
+    let (_sender, readiness) = watch::channel(Readiness::Ready);
+    let admin = admin_router(AdminState { readiness, metrics: world.state.engine.metrics.clone() });
+    let ready = admin.oneshot(Request::get("/readyz").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(ready.status(), StatusCode::OK, "an overload of the whole city must not empty its Services");
     assert_eq!(shed.expect(StatusCode::SERVICE_UNAVAILABLE)["type"], "tag:coactus.io,2026:dispatch/overloaded");
     assert_eq!(stuck.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     world.get("/v1/users/00001").await.expect(StatusCode::NOT_FOUND);
-    assert!(!world.state.engine.metrics.is_shedding());
 }
 
 /// An issuer that accepts connections; the test answers.
@@ -165,7 +167,8 @@ async fn requests_are_measured_by_route_and_never_by_path() {
 #[tokio::test]
 async fn readiness_follows_the_process_and_liveness_does_not() {
     let world = World::new();
-    let (sender, readiness) = watch::channel(Readiness::NotReady { waits_for: "the table" });
+    let (sender, readiness) =
+        watch::channel(Readiness::NotReady { waits_for: "the table (refused: AccessDenied)".into() });
     let admin = admin_router(AdminState { readiness, metrics: world.state.engine.metrics.clone() });
     let status = |path: &'static str| {
         let admin = admin.clone();

@@ -80,6 +80,8 @@ pub const MATCHING_BATCH_SIZE: &str = "dispatch_matching_batch_size";
 pub const MATCHING_LEFT_OVER: &str = "dispatch_matching_left_over";
 /// Searches that skipped batched matching although the city uses it, by reason.
 pub const MATCHING_FALLBACKS: &str = "dispatch_matching_fallbacks";
+/// Whether the process waits for a dependency before it starts, by dependency and kind of its answer.
+pub const GATE_WAITS: &str = "dispatch_gate_waits";
 /// HTTP requests refused because the limit of concurrent requests was reached.
 pub const HTTP_REQUESTS_SHED: &str = "dispatch_http_requests_shed";
 /// Connections that could not be accepted, by listener: the process has no file descriptors left.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, attribute, reference};
 use crate::engine::plan::template::{CACHE_AUTH_TOKEN, outputs};
 
-pub(super) const REPLICATION_GROUP: &str = "ReplicationGroup";
+pub const REPLICATION_GROUP: &str = "ReplicationGroup";
 const PARAMETER_GROUP: &str = "CacheParameterGroup";
 const SUBNET_GROUP: &str = "CacheSubnetGroup";
 

@@ -37,7 +37,9 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::plan::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
+pub use cache::REPLICATION_GROUP;
 use fragment::TemplateFragment;
+pub use queues::{NOTIFICATIONS, OFFERS, RESPONSES};
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
 
 /// Maximum size of a template in a request, in bytes ("CloudFormation quotas": template body size in a request). Larger
@@ -98,6 +100,10 @@ pub enum TemplateError {
         /// [`MAX_BODY_BYTES`].
         limit: usize,
     },
+    /// A text of the template is an expression that CloudFormation would resolve, with the rights of its caller. The
+    /// text may be a secret, so only its place is named. Validation refuses such texts by their fields.
+    #[error("the template has an expression that CloudFormation would resolve, at {0}")]
+    Expression(String),
 }
 
 /// A rendered template and the tags of its stack.
@@ -116,6 +122,15 @@ impl Template {
     /// Tags of the stack, which CloudFormation applies to its resources.
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.tags
+    }
+
+    /// Fails if a text is a dynamic reference. The template itself uses none, so it comes from a value of the spec.
+    pub fn check(&self) -> Result<(), TemplateError> {
+        let tags = json!(self.tags);
+        match find_expression("", &self.body).or_else(|| find_expression("/Tags", &tags)) {
+            Some(place) => Err(TemplateError::Expression(place)),
+            None => Ok(()),
+        }
     }
 
     /// The minified body to send; an error above [`MAX_BODY_BYTES`].
@@ -154,6 +169,21 @@ impl Template {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
+    }
+}
+
+/// Place of the first text or key with the beginning of a dynamic reference (user guide, "Get values stored in other
+/// services using dynamic references").
+fn find_expression(place: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains("{{").then(|| place.to_owned()),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| find_expression(&format!("{place}/{index}"), item))
+        }
+        Value::Object(members) => members.iter().find_map(|(key, member)| {
+            if key.contains("{{") { Some(place.to_owned()) } else { find_expression(&format!("{place}/{key}"), member) }
+        }),
+        _ => None,
     }
 }
 

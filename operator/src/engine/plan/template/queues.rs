@@ -9,9 +9,9 @@ use crate::engine::plan::template::fragment::{
 };
 use crate::engine::plan::template::{ids, outputs};
 
-pub(super) const OFFERS: &str = "OffersQueue";
-pub(super) const RESPONSES: &str = "ResponsesQueue";
-pub(super) const NOTIFICATIONS: &str = "NotificationsQueue";
+pub const OFFERS: &str = "OffersQueue";
+pub const RESPONSES: &str = "ResponsesQueue";
+pub const NOTIFICATIONS: &str = "NotificationsQueue";
 /// Dead-letter queue of the subscription of the topic.
 pub(super) const UNDELIVERED: &str = "UndeliveredNotificationsQueue";
 

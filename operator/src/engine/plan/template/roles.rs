@@ -129,8 +129,9 @@ fn table_arn(logical_id: &str, behind: &str) -> Value {
     local_arn("dynamodb", &format!("table/${{{logical_id}}}{behind}"))
 }
 
+/// By reading the attributes, a worker finds out at its start whether the topic exists.
 fn publish() -> Value {
-    allow("Publish", &["sns:Publish"], reference(ids::TOPIC))
+    allow("Publish", &["sns:GetTopicAttributes", "sns:Publish"], reference(ids::TOPIC))
 }
 
 /// Records the answers of drivers and delivers notifications to devices.

@@ -2,7 +2,7 @@
 //!
 //! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately. The other
 //! objects are a service account (its annotations carry the AWS identity), the worker configuration, Services of the
-//! HTTP roles, a network policy, disruption budgets and, on request, autoscalers.
+//! HTTP roles, a network policy for each role, disruption budgets and, on request, autoscalers.
 
 mod compare;
 pub mod connection;
@@ -29,6 +29,7 @@ use crate::engine::plan::hex;
 use crate::engine::worker_config::{WorkerOverrides, worker_config};
 
 pub use compare::{APPLIED, differs};
+pub use network::WorkerClients;
 pub use scaling::{HandOver, hand_over};
 
 /// Label with the name of the system that an object belongs to. The operator lists its objects by it.
@@ -41,7 +42,7 @@ pub const FIELD_MANAGER: &str = "dispatch-operator";
 /// rolling update.
 pub const CONFIG_DIGEST: &str = "dispatch.coactus.io/config-digest";
 /// File of the worker configuration in its `ConfigMap`.
-const CONFIG_FILE: &str = "worker.json";
+pub const CONFIG_FILE: &str = "worker.json";
 
 /// Input of the objects.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub struct Pool<'a> {
     pub endpoint_url: Option<&'a str>,
     /// Version of the Secret with the Redis AUTH token, so that a changed token restarts the workers.
     pub cache_secret_version: Option<&'a str>,
+    /// Who may connect to the workers.
+    pub clients: &'a WorkerClients,
 }
 
 /// Why there are no objects.
@@ -162,9 +165,9 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
         child(ChildKind::ServiceAccount, service_account(system))?,
         child(ChildKind::ConfigMap, config_map(system, &config)?)?,
         child(ChildKind::ConfigMap, connection::config_map(pool)?)?,
-        child(ChildKind::NetworkPolicy, network::policy(pool))?,
     ];
     for (role, scaling) in roles(system) {
+        children.push(child(ChildKind::NetworkPolicy, network::policy(pool, role))?);
         if role.http {
             children.push(child(ChildKind::Service, network::service(system, role))?);
         }

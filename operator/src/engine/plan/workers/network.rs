@@ -1,21 +1,49 @@
-//! Services and the network policy.
+//! Services and network policies.
+//!
+//! A policy lists the flows of one role. What a cluster needs besides, for example a router whose Service has another
+//! target port, is a policy of its own in the namespace: policies add up.
 
+use std::collections::BTreeSet;
+
+use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::allow_list::AllowList;
 use crate::engine::plan::workers::pods::{ADMIN_PORT, HTTP_PORT};
-use crate::engine::plan::workers::{Pool, Role, metadata, role_name, selector, selector_labels, workers_name};
-use dispatch_api::validate::ValidatedSystem;
+use crate::engine::plan::workers::{Pool, Role, metadata, role_name, selector, selector_labels};
 
 const HTTPS: u16 = 443;
-/// Port of the credentials endpoint of EKS Pod Identity.
-const POD_IDENTITY: u16 = 80;
 const DNS: u16 = 53;
-/// Default port of Redis.
-const REDIS: u16 = 6379;
+/// Addresses and port of the EKS Pod Identity agent, which runs on every node and provides the credentials of a worker.
+const POD_IDENTITY: ([&str; 2], u16) = (["169.254.170.23/32", "fd00:ec2::23/128"], 80);
+/// All addresses without the link-local ones: the instance metadata service would provide the credentials of the node.
+const ANYWHERE: [(&str, &[&str]); 2] = [("0.0.0.0/0", &["169.254.0.0/16"]), ("::/0", &["fd00:ec2::/32", "fe80::/10"])];
+/// Label that Kubernetes sets on each namespace.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Default ports of the schemes of addresses.
+const DEFAULT_PORTS: [(&str, u16); 4] = [("http", 80), ("https", HTTPS), ("redis", 6379), ("rediss", 6379)];
+
+/// Who may connect to the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerClients {
+    /// Namespaces whose Pods may call the HTTP API. `Any` includes clients outside the cluster, such as load balancers.
+    pub api: AllowList,
+    /// Namespaces whose Pods may read the metrics. The probes of the kubelet come from the node, which policies do not
+    /// restrict.
+    pub metrics: AllowList,
+}
+
+impl Default for WorkerClients {
+    fn default() -> Self {
+        Self { api: AllowList::Any, metrics: AllowList::Only(vec!["monitoring".to_owned()]) }
+    }
+}
 
 pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
     Service {
@@ -35,44 +63,93 @@ pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
     }
 }
 
-/// Workers are reached on their two ports, and reach DNS, AWS, Redis, the keys of the token issuer and the router.
-pub(super) fn policy(pool: &Pool<'_>) -> NetworkPolicy {
+/// The flows of a role: its clients; DNS, AWS, the cache, and of what else it calls the ports in the spec's addresses.
+pub(super) fn policy(pool: &Pool<'_>, role: Role) -> NetworkPolicy {
     let system = pool.system;
-    let port = |protocol: &str, number: i32| NetworkPolicyPort {
-        protocol: Some(protocol.to_owned()),
-        port: Some(IntOrString::Int(number)),
-        end_port: None,
-    };
-    let tcp = |number: u16| port("TCP", number.into());
-    let mut calls: Vec<u16> = vec![HTTPS, POD_IDENTITY, port_of(&pool.outputs.cache_url).unwrap_or(REDIS)];
-    calls.extend(pool.endpoint_url.and_then(port_of));
-    // Keys of the token issuer.
-    calls.extend(crate::engine::worker_config::auth(&system.spec.api).and_then(|auth| port_of(&auth.jwks_url?)));
-    // The router. Port 80 is already allowed for Pod Identity.
-    calls.extend(system.spec.dispatch.eta.url.as_deref().and_then(port_of));
-    calls.sort_unstable();
-    calls.dedup();
-    let mut egress = vec![tcp(DNS), port("UDP", DNS.into())];
-    egress.extend(calls.into_iter().map(tcp));
+    let mut ingress = Vec::new();
+    if role.http {
+        ingress.extend(from(&pool.clients.api, HTTP_PORT));
+    }
+    ingress.extend(from(&pool.clients.metrics, ADMIN_PORT));
+    // Caches of DNS run at a link-local address of the node, so that port is open everywhere.
+    let dns = NetworkPolicyEgressRule { ports: Some(vec![port("UDP", DNS.into()), tcp(DNS)]), to: None };
+    let calls = calls(pool, role).into_iter().map(tcp).collect();
+    let (agent, agent_port) = POD_IDENTITY;
+    let egress = vec![
+        dns,
+        NetworkPolicyEgressRule { ports: Some(calls), to: Some(anywhere()) },
+        NetworkPolicyEgressRule {
+            ports: Some(vec![tcp(agent_port)]),
+            to: Some(agent.map(|address| block(address, &[])).to_vec()),
+        },
+    ];
     NetworkPolicy {
-        metadata: metadata(system, workers_name(system), None),
+        metadata: metadata(system, role_name(system, role), Some(role.name)),
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(selector(system, None)),
+            pod_selector: Some(selector(system, Some(role.name))),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: Some(vec![NetworkPolicyIngressRule {
-                ports: Some(vec![port("TCP", HTTP_PORT), port("TCP", ADMIN_PORT)]),
-                from: None,
-            }]),
-            egress: Some(vec![NetworkPolicyEgressRule { ports: Some(egress), to: None }]),
+            ingress: (!ingress.is_empty()).then_some(ingress),
+            egress: Some(egress),
         }),
     }
 }
 
-/// Port in an address: the number after its last colon.
+/// Ports that a role calls. Every role uses AWS and the cache, the HTTP roles the keys of the token issuer, and
+/// `dispatch-algorithm` the router.
+fn calls(pool: &Pool<'_>, role: Role) -> BTreeSet<u16> {
+    let spec = &pool.system.spec;
+    let keys = crate::engine::worker_config::auth(&spec.api).and_then(|auth| auth.jwks_url);
+    let router = spec.dispatch.eta.url.as_deref();
+    let of_role = if role.http { keys.as_deref() } else { router };
+    let addresses = [Some(pool.outputs.cache_url.as_str()), pool.endpoint_url, of_role];
+    addresses.into_iter().flatten().filter_map(port_of).chain([HTTPS]).collect()
+}
+
+/// The rule for the clients of a port; none where nothing may connect.
+fn from(clients: &AllowList, number: i32) -> Option<NetworkPolicyIngressRule> {
+    let from = match clients {
+        AllowList::Any => None,
+        AllowList::Only(namespaces) if namespaces.is_empty() => return None,
+        AllowList::Only(namespaces) => {
+            let named = LabelSelectorRequirement {
+                key: NAMESPACE_NAME.to_owned(),
+                operator: "In".to_owned(),
+                values: Some(namespaces.clone()),
+            };
+            let selector = LabelSelector { match_expressions: Some(vec![named]), ..LabelSelector::default() };
+            Some(vec![NetworkPolicyPeer { namespace_selector: Some(selector), ..NetworkPolicyPeer::default() }])
+        }
+    };
+    Some(NetworkPolicyIngressRule { from, ports: Some(vec![port("TCP", number)]) })
+}
+
+/// All addresses and all Pods: some network plugins apply address ranges to what is outside the cluster only.
+fn anywhere() -> Vec<NetworkPolicyPeer> {
+    let pods = NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() };
+    ANYWHERE.iter().map(|(cidr, except)| block(cidr, except)).chain([pods]).collect()
+}
+
+fn block(cidr: &str, except: &[&str]) -> NetworkPolicyPeer {
+    let except = (!except.is_empty()).then(|| except.iter().map(|cidr| (*cidr).to_owned()).collect());
+    NetworkPolicyPeer { ip_block: Some(IPBlock { cidr: cidr.to_owned(), except }), ..NetworkPolicyPeer::default() }
+}
+
+fn tcp(number: u16) -> NetworkPolicyPort {
+    port("TCP", number.into())
+}
+
+fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
+    NetworkPolicyPort { protocol: Some(protocol.to_owned()), port: Some(IntOrString::Int(number)), end_port: None }
+}
+
+/// Port of an address: the number after the last colon of its host, else the default of its scheme.
 fn port_of(url: &str) -> Option<u16> {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or_default();
-    authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    // The colons within brackets belong to an IPv6 address.
+    let after_host = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
+    let named = after_host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    named.or_else(|| DEFAULT_PORTS.iter().find(|(known, _)| *known == scheme).map(|(_, port)| *port))
 }
 
 #[cfg(test)]
@@ -80,10 +157,20 @@ mod tests {
     use super::port_of;
 
     #[test]
-    fn the_port_of_an_address_is_read_or_absent() {
-        assert_eq!(port_of("rediss://master.example:6380"), Some(6380));
-        assert_eq!(port_of("redis://[::1]:7000"), Some(7000));
-        assert_eq!(port_of("http://127.0.0.1:4566/path"), Some(4566));
-        assert_eq!(port_of("redis://host"), None);
+    fn the_port_of_an_address_is_its_own_or_that_of_its_scheme() {
+        for (url, port) in [
+            ("rediss://master.example:6380", 6380),
+            ("redis://[::1]:7000", 7000),
+            ("redis://[fd00::1]", 6379),
+            ("redis://host", 6379),
+            ("rediss://host", 6379),
+            ("http://127.0.0.1:4566/path", 4566),
+            ("http://osrm.mobility.svc/", 80),
+            ("https://login.example.com:8443/keys", 8443),
+            ("https://login.example.com/a:b", 443),
+        ] {
+            assert_eq!(port_of(url), Some(port), "{url}");
+        }
+        assert_eq!(port_of("host:80"), None);
     }
 }

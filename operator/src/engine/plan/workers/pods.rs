@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use dispatch_api::dispatch_system::RoleScaling;
+use dispatch_api::worker_config::IMAGE_ENV;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,6 +34,9 @@ const GRACE_S: i64 = 30;
 const REPLICAS: u32 = 2;
 /// Time that a roll-out may make no progress before Kubernetes reports it as failed, s. Pulling an image takes less.
 const PROGRESS_DEADLINE_S: i32 = 300;
+/// Time that a new worker has to be ready before an old one is stopped, s. A worker that crashes under its first
+/// requests stops the roll-out.
+const MIN_READY_S: i32 = 5;
 /// Number of old `ReplicaSet`s for `kubectl rollout undo`.
 const REVISIONS: i32 = 3;
 /// User and group of the image: any number except 0.
@@ -53,6 +57,7 @@ pub(super) fn deployment(pool: &Pool<'_>, role: Role, scaling: &RoleScaling, dig
             replicas: replicas(pool, scaling),
             revision_history_limit: Some(REVISIONS),
             progress_deadline_seconds: Some(PROGRESS_DEADLINE_S),
+            min_ready_seconds: Some(MIN_READY_S),
             selector: selector(system, component),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
@@ -98,21 +103,26 @@ fn arguments(role: Role) -> Vec<String> {
 fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
     let system = pool.system;
     let scheduling = &system.spec.workers.scheduling;
-    let spread = TopologySpreadConstraint {
+    let spread = |topology: &str| TopologySpreadConstraint {
         label_selector: Some(selector(system, Some(role.name))),
+        // The Pods of the previous revision, which a rolling update replaces, must not count.
+        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
         max_skew: 1,
-        topology_key: "topology.kubernetes.io/zone".to_owned(),
-        // Two workers in one zone are better than one worker.
+        topology_key: topology.to_owned(),
+        // Two workers in one place are better than one worker.
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         ..TopologySpreadConstraint::default()
     };
+    let zones = scheduling.spread_over_zones.then(|| spread("topology.kubernetes.io/zone"));
+    let spreads = std::iter::once(spread("kubernetes.io/hostname")).chain(zones).collect();
     PodSpec {
         service_account_name: Some(workers_name(system)),
         automount_service_account_token: Some(false),
         termination_grace_period_seconds: Some(GRACE_S),
         node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
         priority_class_name: scheduling.priority_class_name.clone(),
-        topology_spread_constraints: scheduling.spread_over_zones.then(|| vec![spread]),
+        topology_spread_constraints: Some(spreads),
+        tolerations: Some(lost_node_tolerations(scheduling.lost_node_seconds)),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -126,6 +136,20 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
         containers: vec![container(pool, role)],
         ..PodSpec::default()
     }
+}
+
+/// How long a Pod stays on a node that does not answer. Without them, Kubernetes adds the same with 300 s.
+fn lost_node_tolerations(seconds: u32) -> Vec<Toleration> {
+    let taints = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+    taints
+        .map(|key| Toleration {
+            key: Some(key.to_owned()),
+            operator: Some("Exists".to_owned()),
+            effect: Some("NoExecute".to_owned()),
+            toleration_seconds: Some(seconds.into()),
+            ..Toleration::default()
+        })
+        .to_vec()
 }
 
 fn container(pool: &Pool<'_>, role: Role) -> Container {
@@ -144,7 +168,7 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
     let resources = &workers.resources;
     Container {
         name: "runtime".to_owned(),
-        image: Some(workers.image.clone().unwrap_or_else(|| pool.image.to_owned())),
+        image: Some(image(pool).to_owned()),
         args: Some(arguments(role)),
         env: Some(environment(pool)),
         ports: Some(ports),
@@ -165,8 +189,14 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts(pool)),
+        // The last lines of a worker that crashed show in its Pod's status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
+}
+
+fn image<'a>(pool: &Pool<'a>) -> &'a str {
+    pool.system.spec.workers.image.as_deref().unwrap_or(pool.image)
 }
 
 /// The configuration, and the token of the cache: unlike an environment variable, a mounted Secret follows a rotation
@@ -203,7 +233,14 @@ fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
-    let mut all = vec![plain("DISPATCH_LOG_FORMAT", "json"), plain("RUST_LOG", "info")];
+    let mut all = vec![
+        plain("DISPATCH_LOG_FORMAT", "json"),
+        plain("RUST_LOG", "info"),
+        // A worker that starts while a dependency is silent asks whether this image has worked before.
+        plain(IMAGE_ENV, image(pool)),
+        // The credentials of the node are not a worker's, even where no network policy is enforced.
+        plain("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
     // The token stays in the Secret of its owner; no worker object contains a copy.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };

@@ -8,8 +8,8 @@
 use dispatch_api::dispatch_system::AutoscalingSpec;
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget,
-    ResourceMetricSource,
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -25,6 +25,8 @@ pub(super) fn disruption_budget(system: &ValidatedSystem, role: Role) -> PodDisr
         spec: Some(PodDisruptionBudgetSpec {
             selector: Some(selector(system, Some(role.name))),
             max_unavailable: Some(IntOrString::Int(1)),
+            // A worker that is not ready serves no one, so it does not keep a node from being drained.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()
@@ -55,9 +57,25 @@ pub(super) fn autoscaler(system: &ValidatedSystem, role: Role, bounds: &Autoscal
                 }),
                 ..MetricSpec::default()
             }]),
-            ..HorizontalPodAutoscalerSpec::default()
+            behavior: Some(behavior()),
         }),
         ..HorizontalPodAutoscaler::default()
+    }
+}
+
+/// Replicas are added at once, because offers cannot wait, and removed one by one a minute, after five minutes
+/// without need: positions and event streams of a stopped worker move to the others.
+fn behavior() -> HorizontalPodAutoscalerBehavior {
+    let rules = |stabilization_s, policy: HPAScalingPolicy| HPAScalingRules {
+        stabilization_window_seconds: Some(stabilization_s),
+        policies: Some(vec![policy]),
+        ..HPAScalingRules::default()
+    };
+    let policy =
+        |type_: &str, value, period_seconds| HPAScalingPolicy { type_: type_.to_owned(), value, period_seconds };
+    HorizontalPodAutoscalerBehavior {
+        scale_up: Some(rules(0, policy("Percent", 100, 15))),
+        scale_down: Some(rules(300, policy("Pods", 1, 60))),
     }
 }
 

@@ -3,6 +3,8 @@ use dispatch_api::dispatch_system::{AutoscalingSpec, SecretKeyRef};
 use super::*;
 use crate::testing::system;
 
+mod flows;
+
 fn outputs() -> OutputsStatus {
     OutputsStatus {
         table_name: "coactus-default-seoul".to_owned(),
@@ -34,6 +36,7 @@ fn build(system: &ValidatedSystem) -> Vec<Child> {
         image: "registry.example.com/coactus/dispatch-runtime:0.0.0",
         endpoint_url: None,
         cache_secret_version: None,
+        clients: &WorkerClients::default(),
     };
     objects(&pool).expect("objects")
 }
@@ -141,8 +144,8 @@ fn workers_are_rolled_out_only_for_changes_that_they_cannot_reload() {
 #[test]
 fn workers_reach_their_router_and_are_not_rolled_out_for_it() {
     let ports = |children: &[Child]| {
-        let egress = &one(children, ChildKind::NetworkPolicy, "seoul-workers")["spec"]["egress"][0]["ports"];
-        egress.as_array().expect("ports").iter().map(|port| port["port"].clone()).collect::<Vec<Value>>()
+        let egress = &one(children, ChildKind::NetworkPolicy, "seoul-dispatch-algorithm")["spec"]["egress"];
+        egress[1]["ports"].as_array().expect("ports").iter().map(|port| port["port"].clone()).collect::<Vec<Value>>()
     };
     let without = build(&in_cluster());
     assert!(!ports(&without).contains(&json!(5000)));

@@ -1,6 +1,7 @@
 //! Tests of the template as a whole.
 
 mod security;
+mod texts;
 
 use std::process::Command;
 use std::{env, fs};
