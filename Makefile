@@ -53,8 +53,7 @@ bench: tools-local ## Measure against the specification's algorithm (20 minutes)
 	target/release/dispatch-bench
 
 .PHONY: bench-quick
-bench-quick: tools-local ## Run the benchmarks at a small size, for correctness only; writes no figures
-	cargo build --locked -p dispatch-bench -p dispatch-runtime -p dispatch-simulator -p dispatch-operator -p dispatch-local
+bench-quick: tools-local build ## Run the benchmarks at a small size, for correctness only; writes no figures
 	target/debug/dispatch-bench --quick
 
 .PHONY: lint
@@ -63,12 +62,14 @@ lint: tools-lint ## Check formatting, clippy, rustdoc, shell scripts, licences a
 
 .PHONY: generate
 generate: tools-test ## Rewrite the generated files: CRD, OpenAPI document, IAM policies
-	UPDATE_GENERATED=1 cargo test -q -p dispatch-api -p dispatch-runtime --lib generated
-	UPDATE_GENERATED=1 cargo test -q -p dispatch-tests --test manifests the_policies_are
+	UPDATE_GENERATED=1 cargo test -q --locked --workspace --all-features --lib generated
+	UPDATE_GENERATED=1 cargo test -q --locked --workspace --all-features --test manifests the_policies_are
 
+# The same selection as that of the tests, so that cargo resolves the same features and builds each dependency once.
+# Releases build the two production programs alone (Containerfile).
 .PHONY: build
 build:
-	cargo build --locked -p dispatch-operator -p dispatch-local -p dispatch-runtime -p dispatch-simulator
+	cargo build --locked --workspace --all-features --bins
 
 .PHONY: tools-local
 tools-local:

@@ -42,7 +42,7 @@ export DISPATCH_COUNTERS="$work/counters" DISPATCH_SCANS="$work/scans"
 commit="$(git rev-parse --short HEAD)"
 echo "commit $commit, seed $seed, about $minutes minutes"
 
-cargo build --locked -p dispatch-operator -p dispatch-runtime -p dispatch-simulator || exit 1
+make --no-print-directory build || exit 1
 failed=0
 
 # Lines of a part's output that go below its row of the table.

@@ -19,7 +19,7 @@ fi
 
 "${run[@]}" -E "all() ${without_server:+and not ($on_a_server)} ${without_controllers:+and not ($on_controllers)} \
     ${without_node:+and not ($on_node)}"
-cargo test --locked --quiet --workspace --doc
+cargo test --locked --quiet --workspace --all-features --doc
 
 echo "the benchmarks at a small size, for correctness"
 make --no-print-directory bench-quick

@@ -103,7 +103,7 @@ cargo_tool() {
         building=$(mktemp -d "$folder/.building.XXXXXX")
         trap 'rm -rf "$building"' EXIT
         # Programs that cargo leaves running, such as a compiler cache, must not keep the lock.
-        cargo install --quiet --locked --root "$building" "$1" --version "$2" 9>&-
+        cargo install --quiet --locked --debug --root "$building" "$1" --version "$2" 9>&-
         # Another clone may have been faster where there are no locks.
         if cargo "${1#cargo-}" --version >/dev/null 2>&1; then exit; fi
         # The tool is installed by a rename, so that an interrupted build never counts. A tool that is there but does
