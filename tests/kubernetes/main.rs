@@ -7,11 +7,13 @@
 #![cfg(test)]
 
 mod admission;
+mod causes;
 mod crash;
 mod deletion;
 mod failures;
 mod fleet;
 mod install;
+mod layout;
 mod lifecycle;
 mod mutation;
 mod person;

@@ -100,6 +100,9 @@ pub(crate) fn assert_flows(policy: &Value) {
         assert!(may(Direction::Egress, dns, protocol, 53), "{protocol}");
         assert!(!may(Direction::Egress, Peer::Pod("kube-system", &[]), protocol, 53), "{protocol}");
     }
+    let worker = Peer::Pod("mobility", &[("app.kubernetes.io/managed-by", "dispatch-operator")]);
+    assert!(may(Direction::Egress, worker, "TCP", 9090) && !may(Direction::Egress, worker, "TCP", 8080));
+    assert!(!may(Direction::Egress, Peer::Pod("mobility", &[]), "TCP", 9090));
     let from = |peer, port| may(Direction::Ingress, peer, "TCP", port);
     assert!(from(Peer::Pod("monitoring", &[]), 9090));
     assert!(!from(Peer::Pod("monitoring", &[]), 8080) && !from(Peer::Pod("team", &[]), 9090));

@@ -68,6 +68,38 @@ fn the_permission_to_write_secrets_is_optional() {
     }
 }
 
+/// Rules that allow to read Pods.
+pub(crate) fn reads_pods(objects: &[Value]) -> usize {
+    let rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
+    rules.filter(|rule| strings(&rule["resources"]).contains(&"pods")).count()
+}
+
+#[test]
+fn the_permission_to_read_pods_can_be_left_out() {
+    if !has("kubectl", "the_permission_to_read_pods_can_be_left_out") {
+        return;
+    }
+    let here = root().join("target/tmp/no-pod-reading");
+    std::fs::create_dir_all(&here).expect("a folder");
+    for overlay in OVERLAYS {
+        let mut plain = documents(&kustomize(overlay));
+        assert_eq!(reads_pods(&plain), 1, "{overlay}");
+        let up = "../../..";
+        let text = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{up}/{overlay}]\n\
+             components: [{up}/manifests/components/no-pod-reading]\n"
+        );
+        std::fs::write(here.join("kustomization.yaml"), text).expect("a file");
+        let without = documents(&kustomize("target/tmp/no-pod-reading"));
+        for role in &mut plain {
+            if let Some(rules) = role.get_mut("rules").and_then(Value::as_array_mut) {
+                rules.retain(|rule| !strings(&rule["resources"]).contains(&"pods"));
+            }
+        }
+        assert!(without == plain, "{overlay}: the component changes something else");
+    }
+}
+
 #[test]
 fn permissions_are_minimal() {
     for overlay in OVERLAYS {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::OutputsStatus;
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::engine::plan::workers::WorkerClients;
+use dispatch_operator::engine::plan::workers::{WorkerClients, WorkerEnvironment};
 use dispatch_operator::engine::secrets::Secrets;
 use dispatch_operator::engine::settings::Mode;
 use dispatch_operator::engine::status::{ConnectionState, WorkersState};
@@ -62,6 +62,8 @@ impl Stage {
             takes_over,
             looks_first: false,
             clients: &WorkerClients::default(),
+            environment: &WorkerEnvironment::default(),
+            absent: &[],
         };
         let rollout = worker_deployments::ensure(&self.cluster, system, Some(&self.outputs), setting).await?;
         let connection = Connection {
@@ -112,7 +114,7 @@ async fn objects_of_a_system_before_its_restore_are_taken_over_only_with_consent
     assert_eq!(rollout.workers.state, WorkersState::NameTaken);
     let text = &rollout.workers.message;
     assert!(
-        text.contains("ServiceAccount seoul-workers belongs to an earlier DispatchSystem seoul (uid 3a5f"),
+        text.contains("ServiceAccount seoul-dispatch-algorithm belongs to an earlier DispatchSystem seoul (uid 3a5f"),
         "{text}"
     );
     assert!(text.contains("dispatch.coactus.io/adoptions: seoul=default/seoul on namespace default"), "{text}");

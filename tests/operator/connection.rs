@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dispatch_api::dispatch_system::{OutputsStatus, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
-use dispatch_operator::engine::plan::workers::WorkerClients;
+use dispatch_operator::engine::plan::workers::{WorkerClients, WorkerEnvironment};
 use dispatch_operator::engine::secrets::Secrets;
 use dispatch_operator::engine::settings::Mode;
 use dispatch_operator::engine::status::{ConnectionFinding, ConnectionState};
@@ -91,6 +91,8 @@ impl Stage {
             takes_over: false,
             looks_first: false,
             clients: &WorkerClients::default(),
+            environment: &WorkerEnvironment::default(),
+            absent: &[],
         };
         Ok(worker_deployments::ensure(&self.cluster, &self.system, Some(&self.outputs), setting).await?.taken)
     }

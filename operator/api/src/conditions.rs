@@ -61,7 +61,11 @@ spelled! {
         Stalled = "Stalled": "The operator cannot continue until the spec, a permission or an approval changes.",
         StackReady = "StackReady": "The CloudFormation stack is complete.",
         DirectResourcesReady = "DirectResourcesReady": "The resources managed outside CloudFormation match the spec.",
+        Available = "Available":
+            "Every worker role has a ready Pod, whether or not a roll-out is complete. Alerts page on this one.",
         WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
+        WorkersSpread = "WorkersSpread":
+            "The Pods of each role run on several nodes. Absent unless a role has several; not part of `Ready`.",
         ExportsReady = "ExportsReady":
             "Scheduled exports of the table succeed. Absent without a schedule; not part of `Ready`.",
         PushReady = "PushReady":
@@ -112,6 +116,8 @@ spelled! {
         ComputingChanges = "ComputingChanges": "CloudFormation computes a change set.",
         CredentialsMissing = "CredentialsMissing":
             "The operator found no AWS credentials: its service account has no role, and its environment has none.",
+        ContainerNotStarted = "ContainerNotStarted":
+            "Kubernetes cannot start the container of a worker, for example because a Secret is missing.",
         CreateFailed = "CreateFailed": "The stack could not be created.",
         DeadlineExceeded = "DeadlineExceeded": "A reconcile did not finish in time.",
         DeleteFailed = "DeleteFailed": "The stack could not be deleted.",
@@ -126,6 +132,7 @@ spelled! {
         ExportFailed = "ExportFailed": "The latest scheduled export failed.",
         Exporting = "Exporting": "A scheduled export is in progress.",
         ExportNotStarted = "ExportNotStarted": "A scheduled export could not be started.",
+        ImageNotPulled = "ImageNotPulled": "A node cannot pull the image of the workers.",
         InSync = "InSync": "The observed state matches the spec.",
         InternalError = "InternalError": "The operator has a defect; its log has the details.",
         InvalidPushCredential = "InvalidPushCredential": "SNS rejects the service account key.",
@@ -144,8 +151,13 @@ spelled! {
         NotCreated = "NotCreated": "The stack does not exist.",
         NothingPending = "NothingPending": "No plan is pending.",
         ObserveOnly = "ObserveOnly": "`spec.managementPolicy` is `Observe`.",
+        OneNode = "OneNode": "All Pods of a worker role run on one node.",
+        OutOfMemory = "OutOfMemory": "A worker reached its memory limit and was killed.",
         OutputsMissing = "OutputsMissing": "The stack lacks an output.",
         OwnedByAnother = "OwnedByAnother": "The stack, or retained data, carries another owner's tags.",
+        PodsRefused = "PodsRefused":
+            "The API server refuses the Pods: a quota, a limit range, or another admission.",
+        PodsUnschedulable = "PodsUnschedulable": "No node has room for a Pod, or none fits its constraints.",
         Publishing = "Publishing": "The connection Secret is being created.",
         Published = "Published": "Names and addresses are published.",
         PushDisabled = "PushDisabled":
@@ -155,12 +167,16 @@ spelled! {
         RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
         RoleNotAllowed = "RoleNotAllowed":
             "Neither the namespace nor the operator allows the role that the spec names.",
+        RoleUnavailable = "RoleUnavailable": "A worker role has no ready Pod.",
+        RolesAvailable = "RolesAvailable": "Every worker role has a ready Pod.",
         RollingOut = "RollingOut": "The worker Deployments are rolling out.",
         Scheduled = "Scheduled": "The first scheduled export is due at the next time of the schedule.",
-        SecretMissing = "SecretMissing": "A Secret that the spec names does not exist or lacks the key.",
+        SecretMissing = "SecretMissing":
+            "A Secret or `ConfigMap` that the spec names does not exist or lacks the key.",
         SecretsNotWritable = "SecretsNotWritable": "The operator is not permitted to write Secrets.",
         Serving = "Serving": "Every worker role has its replicas.",
         SkipRefused = "SkipRefused": "The skip-resources annotation names a resource that cannot be skipped.",
+        Spread = "Spread": "The Pods of each worker role run on several nodes.",
         StackBusy = "StackBusy": "An operation on the stack is in progress.",
         StackComplete = "StackComplete": "The stack is complete.",
         StackNotComplete = "StackNotComplete": "The stack is not complete.",
@@ -173,8 +189,11 @@ spelled! {
         UnknownStackState = "UnknownStackState": "The stack is in a state that this version does not recognize.",
         UpdateRollbackFailed = "UpdateRollbackFailed": "An update failed, and so did its rollback.",
         UpdateRolledBack = "UpdateRolledBack": "An update failed and was rolled back.",
+        WaitingForDependency = "WaitingForDependency":
+            "A worker runs and waits for the credentials, the table, or something else that it needs.",
         WaitingForOperationSlot = "WaitingForOperationSlot": "The limit of concurrent stack operations is reached.",
         WaitingForStack = "WaitingForStack": "The workers or the connection wait for the stack.",
+        WorkersCrashing = "WorkersCrashing": "A worker starts and ends with an error.",
         WorkersFailing = "WorkersFailing": "A worker Deployment exceeded its progress deadline.",
         WrongAccount = "WrongAccount": "The credentials belong to an account other than the one in the spec.",
     }

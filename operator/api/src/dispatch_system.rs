@@ -47,7 +47,10 @@ pub use status::{
     OutputsStatus, PlannedChange, PlannedValue,
 };
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
-pub use workers::{AutoscalingSpec, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersSpec};
+pub use workers::{
+    AutoscalingSpec, ConfigMapKeyRef, ENV_FROM_FIELD, ENV_FROM_NAMES, ENV_NAMES, EnvFromSource, ObjectRef,
+    ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersLayout, WorkersSpec,
+};
 
 /// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more
 /// spellings than this one does.

@@ -8,6 +8,9 @@ use crate::dispatch_system::DispatchSystemSpec;
 /// The roles of the runtime, as in `--role` and in the names of their Deployments and Services.
 pub const ROLES: [&str; 4] = ["save-dispatch", "dispatch-algorithm", "driver-response", "status-update"];
 
+/// The Deployment that runs all roles, in the layout `Combined`.
+pub const COMBINED: &str = "workers";
+
 /// The names of one system. Export bucket and IAM roles are named in the template, because their names contain account
 /// and region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,9 +93,14 @@ pub fn role_object(system: &str, role: &str) -> String {
     format!("{system}-{role}")
 }
 
-/// Name of the service account, of the worker configuration and of the network policy.
+/// Name of the worker configuration, and of the objects of the layout `Combined`.
 pub fn workers_object(system: &str) -> String {
-    format!("{system}-workers")
+    role_object(system, COMBINED)
+}
+
+/// Name of the Service of all routes, in the layout `Combined`.
+pub fn api_object(system: &str) -> String {
+    format!("{system}-api")
 }
 
 /// Name of the `ConfigMap` of the connection, if the spec sets none.
@@ -136,6 +144,7 @@ mod tests {
             all.insert(("kubernetes", format!("{namespace}/{}", role_object(name, role))));
         }
         all.insert(("kubernetes", format!("{namespace}/{}", workers_object(name))));
+        all.insert(("kubernetes", format!("{namespace}/{}", api_object(name))));
         all.insert(("kubernetes", format!("{namespace}/{}", connection_object(name))));
         all
     }

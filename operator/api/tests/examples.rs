@@ -73,8 +73,8 @@ fn the_worker_settings_name_the_router() -> Outcome {
     Ok(())
 }
 
-/// `cache.external`, `upstream.url` and `multiPolygon` exclude fields of the production example; `external-cache.yaml`
-/// shows them.
+/// `cache.external`, `upstream.url`, `multiPolygon` and `combined` exclude fields of the production example;
+/// `external-cache.yaml` and `cluster.yaml` show them and `envFrom`.
 #[test]
 fn the_production_example_uses_every_other_field() -> Outcome {
     let crd = serde_json::to_value(dispatch_api::crd::crd())?;
@@ -87,6 +87,8 @@ fn the_production_example_uses_every_other_field() -> Outcome {
         "spec.api.gateway.upstream.url",
         "spec.cache.external",
         "spec.dispatch.serviceArea.multiPolygon",
+        "spec.workers.combined",
+        "spec.workers.envFrom",
         "spec.workers.roles.dispatchAlgorithm.autoscaling",
         "spec.workers.roles.driverResponse.replicas",
         "spec.workers.roles.saveDispatch.replicas",

@@ -68,6 +68,9 @@ pub struct RunArgs {
     /// Name of this replica.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "dispatch-operator")]
     pod_name: String,
+    /// Namespace of this replica. Workers let it ask them what they wait for.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pod_namespace: Option<String>,
     /// Namespaces whose Pods may call the HTTP API of the workers: Any, None, or names separated by commas. Any
     /// includes clients outside the cluster, such as load balancers.
     #[arg(long, value_name = "LIST", default_value = "Any", overrides_with = "worker_api_namespaces")]
@@ -100,7 +103,11 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<Exit, CommandError> {
         defaults: Defaults { deletion_policy: args.deletion_policy.map(Into::into), approver },
         restrictions: args.restrictions.restrictions(),
         external_ids: args.restrictions.external_ids(),
-        clients: WorkerClients { api: args.worker_api_namespaces, metrics: args.worker_metrics_namespaces },
+        clients: WorkerClients {
+            api: args.worker_api_namespaces,
+            metrics: args.worker_metrics_namespaces,
+            operator: args.pod_namespace,
+        },
         watch_namespace: args.watch_namespace.filter(|namespace| !namespace.is_empty()),
         concurrency: args.concurrency,
         resync: Duration::from_secs(args.resync_seconds.into()),

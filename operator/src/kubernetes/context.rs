@@ -70,7 +70,7 @@ pub struct Context {
 pub struct Objects {
     pub(super) limiter: Arc<OperationLimiter>,
     caches: Mutex<HashMap<Key, ReconcileCache>>,
-    shown: Mutex<HashMap<Key, Vec<ConditionType>>>,
+    shown: Mutex<HashMap<Key, Shown>>,
     exports: Mutex<HashMap<Key, Mark>>,
 }
 
@@ -80,6 +80,15 @@ impl Objects {
         let limiter = Arc::new(OperationLimiter::new(stack_operations));
         Self { limiter, caches: Mutex::default(), shown: Mutex::default(), exports: Mutex::default() }
     }
+}
+
+/// What the metrics count of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    /// The conditions that are true, of those that are counted.
+    on: Vec<ConditionType>,
+    /// Whether a role of a started system has no ready Pod.
+    unavailable: bool,
 }
 
 /// How a reconcile ended.
@@ -152,8 +161,10 @@ impl Context {
             ConditionType::Paused,
             ConditionType::DeletionBlocked,
         ];
-        let on: Option<Vec<_>> =
-            status.map(|status| SHOWN.into_iter().filter(|kind| status::is_true(status, *kind)).collect());
+        let on = status.map(|status| Shown {
+            on: SHOWN.into_iter().filter(|kind| status::is_true(status, *kind)).collect(),
+            unavailable: status::is_unavailable(status),
+        });
         let mut shown = self.objects.shown.lock();
         // Counting iterates over all systems, and most reconciles change nothing.
         if shown.get(key) == on.as_ref() {
@@ -164,8 +175,9 @@ impl Context {
             None => drop(shown.remove(key)),
         }
         for kind in SHOWN {
-            self.metrics.systems(kind, shown.values().filter(|on| on.contains(&kind)).count());
+            self.metrics.systems(kind, shown.values().filter(|shown| shown.on.contains(&kind)).count());
         }
+        self.metrics.systems_unavailable(shown.values().filter(|shown| shown.unavailable).count());
     }
 
     pub(super) fn mark_exports(&self, key: &Key, mark: Option<Mark>) {

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::cloud::stack::StackState;
 use crate::engine::plan::exports::{COMPLETED, FAILED};
 use crate::engine::progress;
-use crate::engine::status::NOT_PUBLISHED;
+use crate::engine::status::{NOT_PUBLISHED, SEE_READY};
 
 /// Maximum length of an event's note (Kubernetes API reference, `Event` v1, `note`).
 const NOTE_MAX: usize = 1000;
@@ -154,10 +154,16 @@ impl<'a> Changes<'a> {
                 events.push(ObjectEvent::from_condition(EventReason::WorkersReady, now));
             } else if now.status == ConditionStatus::False && was.is_some_and(holds) && now.reason != Reason::Suspended
             {
-                events.push(ObjectEvent::from_condition(EventReason::WorkersNotReady, now));
+                events.push(ObjectEvent::new(EventReason::WorkersNotReady, self.detail(now)));
             }
         }
         events
+    }
+
+    /// The message of a condition, or that of `Ready` to which it refers.
+    fn detail(self, now: &'a Condition) -> &'a str {
+        let ready = find(Some(self.after), ConditionType::Ready).filter(|_| now.message == SEE_READY);
+        &ready.unwrap_or(now).message
     }
 
     /// Changes of the phase. A blocked deletion also stalls the system, and is published only once.

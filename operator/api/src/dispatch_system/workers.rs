@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The worker pool: one Deployment for each role, in the namespace of the system. Changes to image, resources and
-/// scheduling start a rolling update.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The worker pool, as Deployments in the namespace of the system. Changes to image, resources and scheduling start a
+/// rolling update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.env.all(name, name in ['AWS_USE_DUALSTACK_ENDPOINT', 'AWS_USE_FIPS_ENDPOINT', \
+        'RUST_BACKTRACE', 'RUST_LOG'])")
+        .message("only AWS_USE_DUALSTACK_ENDPOINT, AWS_USE_FIPS_ENDPOINT, RUST_BACKTRACE and RUST_LOG can be set")
+        .field_path(".env")
+        .reason(Reason::FieldValueForbidden),
+)]
 pub struct WorkersSpec {
     /// Container image of the runtime, 1 to 512 characters. An administrator can limit it, with the annotation
     /// `dispatch.coactus.io/allowed-images` of the namespace or an option of the operator. Default: the image of the
@@ -17,12 +24,35 @@ pub struct WorkersSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// Number of replicas of each role.
+    /// How the roles are divided among Deployments. Default `Split`. A change starts the new Deployments, moves the
+    /// Services when they are complete, and then stops the old ones.
+    #[serde(default)]
+    pub layout: WorkersLayout,
+    /// Number of replicas of each role, in the layout `Split`.
     #[serde(default)]
     pub roles: RolesSpec,
+    /// Number of replicas of the workers that run all roles, in the layout `Combined`.
+    #[serde(default)]
+    pub combined: RoleScaling,
     /// CPU and memory of each worker.
     #[serde(default)]
     pub resources: ResourceList,
+    /// Environment variables of each worker: `RUST_LOG`, `RUST_BACKTRACE`, `AWS_USE_DUALSTACK_ENDPOINT` and
+    /// `AWS_USE_FIPS_ENDPOINT`. Values have at most 256 characters. A change starts a rolling update.
+    #[serde(default)]
+    #[schemars(schema_with = "env")]
+    pub env: BTreeMap<String, String>,
+    /// Secrets and `ConfigMap`s of the namespace with environment variables, at most 8: those of `env`, and the AWS
+    /// credentials `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`. Other keys are ignored. The
+    /// last source of a variable counts; `env` comes first. A changed source starts a rolling update. On AWS, prefer an
+    /// IAM role for the service account of the workers.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub env_from: Vec<EnvFromSource>,
+    /// `ConfigMap` with certificates of authorities (PEM) that the workers trust besides the public ones, for a private
+    /// token issuer, router or Redis. A changed `ConfigMap` starts a rolling update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<ConfigMapKeyRef>,
     /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. An
     /// administrator can limit them, with the annotation `dispatch.coactus.io/allowed-service-account-annotations` of
     /// the namespace or an option of the operator. Default: none. A change does not restart the workers; Pods that
@@ -33,6 +63,68 @@ pub struct WorkersSpec {
     /// Constraints on the nodes of the workers.
     #[serde(default)]
     pub scheduling: SchedulingSpec,
+}
+
+/// Names of environment variables that `spec.workers.env` may set. None of them decides where a worker sends anything.
+pub const ENV_NAMES: [&str; 4] = ["AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT", "RUST_BACKTRACE", "RUST_LOG"];
+/// Names that only a source of `spec.workers.envFrom` may set.
+pub const ENV_FROM_NAMES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// Path of the field with the sources of environment variables.
+pub const ENV_FROM_FIELD: &str = "spec.workers.envFrom";
+
+/// A source of environment variables: one Secret or one `ConfigMap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.secretRef) != has(self.configMapRef)")
+        .message("exactly one of secretRef and configMapRef is required")
+        .field_path(".secretRef")
+        .reason(Reason::FieldValueInvalid),
+)]
+pub struct EnvFromSource {
+    /// A Secret in the namespace of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectRef>,
+    /// A `ConfigMap` in the namespace of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ObjectRef>,
+}
+
+/// Name of an object in the namespace of the system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectRef {
+    /// Name of the object.
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+}
+
+/// A key of a `ConfigMap` in the namespace of the system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapKeyRef {
+    /// Name of the `ConfigMap`.
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+    /// Key within it.
+    #[schemars(length(max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
+    pub key: String,
+}
+
+/// How the roles are divided among Deployments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkersLayout {
+    /// One Deployment for each role: each is scaled and rolled out separately. For large cities.
+    #[default]
+    Split,
+    /// One Deployment whose workers run all roles. For small cities: two Pods instead of eight.
+    Combined,
 }
 
 /// Number of replicas of each role. Updated in place.
@@ -158,6 +250,14 @@ impl Default for SchedulingSpec {
             lost_node_seconds: lost_node(),
         }
     }
+}
+
+fn env(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": { "type": "string", "maxLength": 256, "pattern": "^[^\\x00]*$" },
+    })
 }
 
 fn seventy() -> u8 {

@@ -9,9 +9,8 @@ use jiff::tz::TimeZone;
 use super::errors::Findings;
 use super::{eta, requests, text};
 use crate::dispatch_system::{
-    AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
-    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, RolesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
-    WorkersSpec,
+    AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ENV_NAMES,
+    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
 };
 use crate::names::{self, ResourceNames};
 use crate::schedule::Schedule;
@@ -493,7 +492,8 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
             "a container image such as registry/name:tag",
         );
     }
-    roles(&spec.roles, found);
+    scaling(spec, found);
+    environment(spec, found);
     let resources = &spec.resources;
     let mut size = |name: &str, value: &str| {
         let size = text::quantity(value);
@@ -526,17 +526,49 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
     }
 }
 
-fn roles(spec: &RolesSpec, found: &mut Findings) {
-    for (name, role) in [
-        ("saveDispatch", &spec.save_dispatch),
-        ("dispatchAlgorithm", &spec.dispatch_algorithm),
-        ("driverResponse", &spec.driver_response),
-        ("statusUpdate", &spec.status_update),
+/// Longest value of an environment variable, in characters.
+const ENV_VALUE_MAX: usize = 256;
+
+fn environment(spec: &WorkersSpec, found: &mut Findings) {
+    let settable = ENV_NAMES.join(", ");
+    for (name, value) in &spec.env {
+        let path = format!("spec.workers.env.{name}");
+        if !ENV_NAMES.contains(&name.as_str()) {
+            found.say(&path, format!("only these variables can be set: {settable}"));
+        }
+        let is_short = value.chars().count() <= ENV_VALUE_MAX && !value.contains('\0');
+        found.at(&path).require(is_short, value, &format!("at most {ENV_VALUE_MAX} characters"));
+    }
+    for (at, source) in spec.env_from.iter().enumerate() {
+        let path = format!("spec.workers.envFrom[{at}]");
+        let named = [("secretRef", &source.secret_ref), ("configMapRef", &source.config_map_ref)];
+        if named.iter().filter(|(_, reference)| reference.is_some()).count() != 1 {
+            found.say(&path, "exactly one of secretRef and configMapRef is required");
+        }
+        for (field, reference) in named {
+            let Some(reference) = reference else { continue };
+            let name = &reference.name;
+            found.at(&format!("{path}.{field}.name")).require(text::is_dns_subdomain(name), name, "an object name");
+        }
+    }
+    if let Some(bundle) = &spec.ca_bundle {
+        let name = &bundle.name;
+        found.at("spec.workers.caBundle.name").require(text::is_dns_subdomain(name), name, "an object name");
+    }
+}
+
+fn scaling(spec: &WorkersSpec, found: &mut Findings) {
+    let roles = &spec.roles;
+    for (path, role) in [
+        ("spec.workers.roles.saveDispatch", &roles.save_dispatch),
+        ("spec.workers.roles.dispatchAlgorithm", &roles.dispatch_algorithm),
+        ("spec.workers.roles.driverResponse", &roles.driver_response),
+        ("spec.workers.roles.statusUpdate", &roles.status_update),
+        ("spec.workers.combined", &spec.combined),
     ] {
-        let path = format!("spec.workers.roles.{name}");
         let Some(autoscaling) = &role.autoscaling else { continue };
         if role.replicas.is_some() {
-            found.say(&path, "only one of replicas and autoscaling is allowed, both are set");
+            found.say(path, "only one of replicas and autoscaling is allowed, both are set");
         }
         let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
         found.at(&format!("{path}.autoscaling.maxReplicas")).require(

@@ -6,6 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::engine::status::{Frame, is_true};
 
+/// Message of a condition whose details are those of `Ready`.
+pub const SEE_READY: &str = "see Ready";
+/// Message of a condition whose details are those of `WorkersReady`.
+const SEE_WORKERS: &str = "see WorkersReady";
+
 /// The one of `Ready`, `Reconciling` and `Stalled` that is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemPhase {
@@ -35,25 +40,48 @@ pub enum WorkersState {
     NameTaken,
 }
 
+/// Status, reason and message of a condition.
+pub type Finding = (ConditionStatus, Reason, String);
+
 /// The workers as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkersFinding {
     pub state: WorkersState,
     /// Message of the condition.
     pub message: String,
+    /// Why the workers are not ready, where a Deployment or a Pod shows it.
+    pub cause: Option<Reason>,
+    /// The condition `Available`.
+    pub available: Finding,
+    /// The condition `WorkersSpread`; `None` where it does not apply or the Pods could not be read.
+    pub spread: Option<Finding>,
 }
 
 impl WorkersFinding {
+    /// Workers without Pods.
+    pub fn without_pods(state: WorkersState, message: String) -> Self {
+        let of_state = of_state(state);
+        Self { state, available: (of_state.0, of_state.1, SEE_WORKERS.to_owned()), message, cause: None, spread: None }
+    }
+
     fn condition(&self) -> (ConditionStatus, Reason) {
-        match self.state {
-            WorkersState::Serving => (ConditionStatus::True, Reason::Serving),
-            WorkersState::RollingOut => (ConditionStatus::False, Reason::RollingOut),
-            WorkersState::Failing => (ConditionStatus::False, Reason::WorkersFailing),
-            WorkersState::NotStarted => (ConditionStatus::False, Reason::WaitingForStack),
-            WorkersState::Suspended => (ConditionStatus::False, Reason::Suspended),
-            WorkersState::Unmanaged => (ConditionStatus::Unknown, Reason::ObserveOnly),
-            WorkersState::NameTaken => (ConditionStatus::False, Reason::NameTaken),
+        let (status, reason) = of_state(self.state);
+        match (status, self.state, self.cause) {
+            (ConditionStatus::False, WorkersState::RollingOut | WorkersState::Failing, Some(cause)) => (status, cause),
+            _ => (status, reason),
         }
+    }
+}
+
+fn of_state(state: WorkersState) -> (ConditionStatus, Reason) {
+    match state {
+        WorkersState::Serving => (ConditionStatus::True, Reason::Serving),
+        WorkersState::RollingOut => (ConditionStatus::False, Reason::RollingOut),
+        WorkersState::Failing => (ConditionStatus::False, Reason::WorkersFailing),
+        WorkersState::NotStarted => (ConditionStatus::False, Reason::WaitingForStack),
+        WorkersState::Suspended => (ConditionStatus::False, Reason::Suspended),
+        WorkersState::Unmanaged => (ConditionStatus::Unknown, Reason::ObserveOnly),
+        WorkersState::NameTaken => (ConditionStatus::False, Reason::NameTaken),
     }
 }
 
@@ -65,17 +93,23 @@ pub fn with_workers(
     frame: &Frame<'_>,
 ) -> DispatchSystemStatus {
     let (on, reason) = workers.condition();
-    put(&mut status, frame.write((ConditionType::WorkersReady, on, reason, workers.message.clone())));
-    if is_true(&status, ConditionType::Ready) {
-        match workers.state {
-            WorkersState::Failing | WorkersState::NameTaken => {
-                set_phase(&mut status, frame, (SystemPhase::Stalled, reason, &workers.message));
-            }
-            WorkersState::RollingOut | WorkersState::NotStarted => {
-                set_phase(&mut status, frame, (SystemPhase::Reconciling, reason, &workers.message));
-            }
-            WorkersState::Serving | WorkersState::Suspended | WorkersState::Unmanaged => {}
-        }
+    let phase = match workers.state {
+        WorkersState::Failing | WorkersState::NameTaken => Some(SystemPhase::Stalled),
+        WorkersState::RollingOut | WorkersState::NotStarted => Some(SystemPhase::Reconciling),
+        WorkersState::Serving | WorkersState::Suspended | WorkersState::Unmanaged => None,
+    };
+    let phase = phase.filter(|_| is_true(&status, ConditionType::Ready));
+    let message = if phase.is_some() { SEE_READY } else { &workers.message };
+    put(&mut status, frame.write((ConditionType::WorkersReady, on, reason, message.to_owned())));
+    let (available, why, detail) = workers.available.clone();
+    let detail = if detail == SEE_WORKERS && phase.is_some() { SEE_READY.to_owned() } else { detail };
+    put(&mut status, frame.write((ConditionType::Available, available, why, detail)));
+    status.conditions.retain(|condition| condition.type_ != ConditionType::WorkersSpread);
+    if let Some((spread, why, detail)) = workers.spread.clone() {
+        put(&mut status, frame.write((ConditionType::WorkersSpread, spread, why, detail)));
+    }
+    if let Some(phase) = phase {
+        set_phase(&mut status, frame, (phase, reason, &workers.message));
     }
     settle_times(&mut status, frame);
     status
@@ -91,6 +125,7 @@ pub fn unfinished(frame: &Frame<'_>, phase: SystemPhase, reason: Reason, message
     let mut status = frame.previous.cloned().unwrap_or_default();
     status.observed_generation = frame.generation;
     status.failures_in_a_row = None;
+    keep_details(&mut status);
     set_phase(&mut status, frame, (phase, reason, message));
     if CREDENTIALS_REASONS.contains(&reason) {
         put(
@@ -189,9 +224,21 @@ pub(super) fn phase_conditions(
     ]
     .map(|(kind, which)| {
         let holds = which == phase;
-        let message = if holds || kind == ConditionType::Ready { message } else { "see Ready" };
+        let message = if holds || kind == ConditionType::Ready { message } else { SEE_READY };
         (kind, ConditionStatus::from(holds), reason, message.to_owned())
     })
+}
+
+/// Before `Ready` gets another message, gives its present one to the conditions that refer to it.
+fn keep_details(status: &mut DispatchSystemStatus) {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready);
+    let Some(detail) = ready.map(|ready| ready.message.clone()) else { return };
+    let phases = [ConditionType::Reconciling, ConditionType::Stalled];
+    for condition in &mut status.conditions {
+        if condition.message == SEE_READY && phases.iter().all(|phase| condition.type_ != *phase) {
+            condition.message.clone_from(&detail);
+        }
+    }
 }
 
 /// Sets the transition times of a status that was assembled from an earlier one.
@@ -216,6 +263,38 @@ pub(super) fn put(status: &mut DispatchSystemStatus, condition: Condition) {
 mod tests {
     use super::*;
     use jiff::Timestamp;
+
+    #[test]
+    fn each_thing_is_said_once_and_a_reference_never_points_to_something_else() {
+        let frame = Frame { generation: 1, previous: None, now: Timestamp::UNIX_EPOCH };
+        let mut status = DispatchSystemStatus::default();
+        set_phase(&mut status, &frame, (SystemPhase::Ready, Reason::InSync, "the stack matches the spec"));
+        let workers = WorkersFinding {
+            state: WorkersState::RollingOut,
+            message: "save-dispatch: Pod x waits for the cache".to_owned(),
+            cause: Some(Reason::WaitingForDependency),
+            available: (ConditionStatus::True, Reason::RolesAvailable, "every role has a ready Pod".to_owned()),
+            spread: None,
+        };
+        let status = with_workers(status, &workers, &frame);
+        let said = |status: &DispatchSystemStatus, kind: ConditionType| {
+            let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+            found.map(|found| (found.status.clone(), found.reason.clone(), found.message.clone()))
+        };
+        let expect = |status: &str, reason: Reason, message: &str| {
+            Some((status.to_owned(), reason.as_str().to_owned(), message.to_owned()))
+        };
+        let waits = Reason::WaitingForDependency;
+        assert_eq!(said(&status, ConditionType::Ready), expect("False", waits, &workers.message));
+        assert_eq!(said(&status, ConditionType::WorkersReady), expect("False", waits, SEE_READY));
+        let available = expect("True", Reason::RolesAvailable, "every role has a ready Pod");
+        assert_eq!(said(&status, ConditionType::Available), available);
+        // The next reconcile fails for another reason.
+        let frame = Frame { previous: Some(&status), ..frame };
+        let status = unfinished(&frame, SystemPhase::Reconciling, Reason::AwsThrottled, "slow down");
+        assert_eq!(said(&status, ConditionType::WorkersReady), expect("False", waits, &workers.message));
+        assert_eq!(said(&status, ConditionType::Stalled), expect("False", Reason::AwsThrottled, SEE_READY));
+    }
 
     #[test]
     fn rejected_credentials_show_in_their_condition() {

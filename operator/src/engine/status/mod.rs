@@ -7,6 +7,7 @@ mod cluster;
 mod connection;
 mod drift;
 mod exports;
+pub mod pods;
 mod push;
 
 use dispatch_api::annotations::{APPROVALS, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
@@ -24,8 +25,8 @@ use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
 pub use cluster::{
-    SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished, waits_for_nothing,
-    waits_for_operation_slot, with_spec_allowed, with_workers,
+    Finding, SEE_READY, SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished,
+    waits_for_nothing, waits_for_operation_slot, with_spec_allowed, with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
@@ -79,6 +80,11 @@ pub fn stalled_for(status: &DispatchSystemStatus, reason: Reason) -> bool {
         .conditions
         .iter()
         .any(|c| c.type_ == ConditionType::Stalled && c.status == ConditionStatus::True && c.reason == reason)
+}
+
+/// Whether a role of a system has no ready Pod although its workers were started.
+pub fn is_unavailable(status: &DispatchSystemStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == ConditionType::Available && c.reason == Reason::RoleUnavailable)
 }
 
 /// The status of a system after a run.

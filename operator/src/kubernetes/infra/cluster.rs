@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_api::dispatch_system::{DispatchSystem, DispatchSystemStatus, GROUP, VERSION};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::Status;
@@ -21,6 +22,8 @@ use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, MANAGED_BY, 
 use crate::kubernetes::infra::fence::Fence;
 use crate::kubernetes::infra::metrics::Metrics;
 
+/// Limit of the Pods and `ReplicaSet`s that are read of one system. A Pod has some 8 KB.
+const PODS_MAX: u32 = 200;
 /// Field manager of replicas that the operator hands over to an autoscaler.
 const HAND_OVER_MANAGER: &str = "dispatch-operator-hand-over";
 /// Timeout of one call. Watches are not subject to it.
@@ -206,10 +209,23 @@ impl Cluster {
         namespace: &str,
         system: &str,
     ) -> Result<Vec<DynamicObject>, ClusterError> {
-        let labels = format!("{SYSTEM_LABEL}={system},app.kubernetes.io/managed-by={MANAGED_BY}");
         let api = self.child_api(kind, namespace);
-        let list = self.read("list the worker objects", api.list(&ListParams::default().labels(&labels))).await?;
+        let list = self.read("list the worker objects", api.list(&of_system(system))).await?;
         Ok(list.items)
+    }
+
+    /// The Pods with the labels of a system's workers. A Pod of another owner may have the same.
+    pub async fn pods(&self, namespace: &str, system: &str) -> Result<Vec<Pod>, ClusterError> {
+        let pods = Api::<Pod>::namespaced(self.client(), namespace);
+        Ok(self.read("list the Pods of the workers", pods.list(&of_system(system).limit(PODS_MAX))).await?.items)
+    }
+
+    /// The metadata of the `ReplicaSet`s with the labels of a system's workers.
+    pub async fn replica_sets(&self, namespace: &str, system: &str) -> Result<Vec<ObjectMeta>, ClusterError> {
+        let sets = Api::<ReplicaSet>::namespaced(self.client(), namespace);
+        let params = of_system(system).limit(PODS_MAX);
+        let found = self.read("list the ReplicaSets of the workers", sets.list_metadata(&params)).await?;
+        Ok(found.items.into_iter().map(|set| set.metadata).collect())
     }
 
     /// Reads one worker object by name, through a list call: the operator needs only the verb `list`.
@@ -333,6 +349,11 @@ impl Cluster {
         self.metrics.kubernetes_write(what.0, what.1);
         self.read(action, call).await.map(drop)
     }
+}
+
+/// Objects that the operator created for a system, and what their controllers made of them.
+fn of_system(system: &str) -> ListParams {
+    ListParams::default().labels(&format!("{SYSTEM_LABEL}={system},app.kubernetes.io/managed-by={MANAGED_BY}"))
 }
 
 fn system_resource() -> ApiResource {

@@ -36,6 +36,8 @@ pub const EVENTS: &str = "dispatch_operator_events";
 pub const LEADER: &str = "dispatch_operator_leader";
 /// Systems by condition that is true.
 pub const SYSTEMS: &str = "dispatch_operator_systems";
+/// Systems whose workers were started and of which a role has no ready Pod.
+pub const UNAVAILABLE: &str = "dispatch_operator_systems_unavailable";
 /// Scheduled exports by outcome, see [`ExportResult`].
 pub const EXPORTS: &str = "dispatch_operator_exports";
 /// Unix time, s, up to which completed exports cover every table: the minimum over all systems. 0 while no system has
@@ -135,6 +137,7 @@ pub struct Metrics {
     events: Family<Reason, Counter>,
     leader: Gauge,
     systems: Family<ConditionLabel, Gauge>,
+    unavailable: Gauge,
     exports: Family<ExportLabels, Counter>,
     exports_cover: Gauge,
     exports_deadline: Gauge,
@@ -178,6 +181,7 @@ impl Metrics {
             events: Family::default(),
             leader: Gauge::default(),
             systems: Family::default(),
+            unavailable: Gauge::default(),
             active: Gauge::default(),
             time_to_ready: Family::new_with_constructor(|| Histogram::new(LONG_BUCKETS_S)),
             deletion: Histogram::new(LONG_BUCKETS_S),
@@ -206,6 +210,8 @@ impl Metrics {
         all.register(EVENTS, "Events published by reason", self.events.clone());
         all.register(LEADER, "1 while this replica is the leader", self.leader.clone());
         all.register(SYSTEMS, "Systems by condition that is true", self.systems.clone());
+        let text = "Started systems of which a worker role has no ready Pod";
+        all.register(UNAVAILABLE, text, self.unavailable.clone());
         all.register(ACTIVE, "Reconciles in progress", self.active.clone());
         let (text, ready) = ("Time until a system is ready", self.time_to_ready.clone());
         all.register_with_unit(TIME_TO_READY, text, seconds.clone(), ready);
@@ -320,6 +326,11 @@ impl Metrics {
             .get_or_create(&ConditionLabel { condition: condition.as_str() })
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
+
+    /// Sets the number of started systems of which a role has no ready Pod.
+    pub fn systems_unavailable(&self, count: usize) {
+        self.unavailable.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
 }
 
 #[cfg(test)]
@@ -337,6 +348,7 @@ mod tests {
         metrics.kubernetes_write("DispatchSystem", "status");
         metrics.leads(true);
         metrics.systems(ConditionType::Ready, 3);
+        metrics.systems_unavailable(1);
         metrics.became_ready(After::Creation, Duration::from_mins(15));
         metrics.deleted(Duration::from_secs(61));
         metrics.drift_detected();
@@ -356,6 +368,7 @@ mod tests {
             "dispatch_operator_kubernetes_writes_total{kind=\"DispatchSystem\",verb=\"status\"} 1",
             "dispatch_operator_leader 1",
             "dispatch_operator_systems{condition=\"Ready\"} 3",
+            "dispatch_operator_systems_unavailable 1",
             "dispatch_operator_time_to_ready_seconds_sum{after=\"creation\"} 900",
             "dispatch_operator_deletion_duration_seconds_sum 61",
             "dispatch_operator_drift_detected_total 1",

@@ -1,5 +1,6 @@
 //! Infrastructure of the controller: clients of the API server and of AWS, leader election, events, metrics and health.
 
+pub mod admin_port;
 pub mod client_pool;
 pub mod cluster;
 pub mod election;

@@ -1,13 +1,16 @@
 //! Reads the Secrets that a system names, by name only, and no other than those that it may read.
 
 use dispatch_api::annotations::{ANY_SYSTEM, READABLE_BY};
-use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, SecretKeyRef};
+use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, ENV_FROM_FIELD, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::DynamicObject;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::plan::hex;
+use crate::engine::plan::workers::environment::Source;
+use crate::engine::plan::workers::{ChildKind, WorkerEnvironment};
 use crate::engine::secrets::Secrets;
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError};
 use crate::kubernetes::policy::restrictions::{RestrictionMode, Restrictions, SecretAccess};
@@ -26,6 +29,10 @@ pub struct SecretsRead {
     /// Secrets that exist and that the system may not read: the field and the name. None of their data is used, unless
     /// the operator only warns.
     pub refused: Vec<(&'static str, String)>,
+    /// What the sources of the workers' environment contain.
+    pub environment: WorkerEnvironment,
+    /// Sources of the workers' environment that do not exist: the field and the object.
+    pub absent: Vec<(&'static str, String)>,
 }
 
 /// Reads the Secrets of a system from its own namespace.
@@ -58,7 +65,69 @@ pub async fn read(
         read.secrets.insert(&reference.name, &reference.key, value);
     }
     read.digest = hex(&digest.finalize());
+    read_environment(cluster, system, restrictions, &mut read).await?;
     Ok(read)
+}
+
+/// Reads which variables the sources of the workers' environment contain. Their values stay where they are.
+async fn read_environment(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    restrictions: &Restrictions,
+    read: &mut SecretsRead,
+) -> Result<(), ClusterError> {
+    let workers = &system.spec.workers;
+    read.named |= !workers.env_from.is_empty() || workers.ca_bundle.is_some();
+    for source in workers.env_from.iter().filter_map(Source::from_reference) {
+        match &source {
+            Source::Secret(name) => {
+                let Some(secret) = cluster.secret(&system.namespace, name).await? else {
+                    read.absent.push((ENV_FROM_FIELD, format!("Secret {name}")));
+                    continue;
+                };
+                if !is_readable(&secret, &system.name, restrictions.secrets) {
+                    read.refused.push((ENV_FROM_FIELD, name.clone()));
+                    if restrictions.mode == RestrictionMode::Enforce {
+                        continue;
+                    }
+                }
+                let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
+                let keys = secret.data.iter().flat_map(|data| data.keys().map(String::as_str));
+                read.environment.add(&source, version, keys);
+            }
+            Source::ConfigMap(name) => match config_map(cluster, system, name).await? {
+                Some(map) => {
+                    let version = map.metadata.resource_version.as_deref().unwrap_or_default();
+                    let keys =
+                        map.data["data"].as_object().into_iter().flat_map(|data| data.keys().map(String::as_str));
+                    read.environment.add(&source, version, keys);
+                }
+                None => read.absent.push((ENV_FROM_FIELD, format!("ConfigMap {name}"))),
+            },
+        }
+    }
+    if let Some(bundle) = &workers.ca_bundle {
+        match config_map(cluster, system, &bundle.name).await? {
+            Some(map) if map.data["data"].get(&bundle.key).is_some() => {
+                let version = map.metadata.resource_version.as_deref().unwrap_or_default();
+                read.environment.add_version(&bundle.name, version);
+            }
+            Some(_) => {
+                let text = format!("key {} of ConfigMap {}", bundle.key, bundle.name);
+                read.absent.push(("spec.workers.caBundle", text));
+            }
+            None => read.absent.push(("spec.workers.caBundle", format!("ConfigMap {}", bundle.name))),
+        }
+    }
+    Ok(())
+}
+
+async fn config_map(
+    cluster: &Cluster,
+    system: &ValidatedSystem,
+    name: &str,
+) -> Result<Option<DynamicObject>, ClusterError> {
+    cluster.child(ChildKind::ConfigMap, &system.namespace, name).await
 }
 
 /// Whether a system may read a Secret. The author of the system cannot give this permission without the right to write

@@ -13,8 +13,9 @@ pub const SLOW: Duration = Duration::from_mins(30);
 pub const SECRETS: Duration = Duration::from_secs(20);
 /// Retry interval of a system that waits for an operation slot. A retry makes no AWS call.
 pub const SLOT: Duration = Duration::from_secs(5);
-/// Interval at which workers are inspected while they roll out or fail. Their Deployments are watched as well.
-pub const WORKERS: Duration = Duration::from_secs(30);
+/// Interval at which workers are inspected while they roll out or fail. Their Deployments are watched as well, their
+/// Pods are not.
+pub const WORKERS: Duration = Duration::from_secs(10);
 /// Delay after a step that must reach the status before the next one.
 pub const STEP: Duration = Duration::from_secs(1);
 /// Polling interval of a running export: the shortest and the longest. An export takes several minutes at least.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dispatch_api::annotations::{FINALIZER, SKIP_RESOURCES};
 use dispatch_api::conditions::{EventReason, Reason};
 use dispatch_api::dispatch_system::{DispatchSystemStatus, ManagementPolicy};
-use dispatch_api::names::role_object;
+use dispatch_api::names::{COMBINED, role_object};
 use dispatch_api::validate::{ValidatedSystem, ValidationErrors};
 use jiff::SignedDuration;
 use kube::api::DynamicObject;
@@ -233,12 +233,16 @@ impl Cleanup<'_> {
         let cluster = &self.context.cluster;
         let entrance = role_object(name, queue_drain::INGRESS_ROLE);
         let mut working = false;
+        let combined = role_object(name, COMBINED);
         for deployment in self.deployments().await? {
             let value = to_value(&deployment);
             let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
             let wanted = count("/spec/replicas") > 0;
             if deployment.metadata.name.as_deref() != Some(entrance.as_str()) {
                 working |= wanted && count("/status/readyReplicas") > 0;
+                if wanted && deployment.metadata.name.as_deref() == Some(combined.as_str()) {
+                    self.close_entrance().await?;
+                }
             } else if wanted {
                 cluster.stop(namespace, &entrance).await?;
             }
@@ -254,6 +258,18 @@ impl Cleanup<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Removes the Services. Workers that run all roles cannot stop accepting requests without stopping to drain.
+    async fn close_entrance(&self) -> Result<(), ReconcileError> {
+        let (namespace, name) = place(self.stored);
+        let uid = self.stored.metadata.uid.as_deref().unwrap_or_default();
+        let cluster = &self.context.cluster;
+        let services = cluster.children(ChildKind::Service, namespace, name).await?;
+        for service in services.iter().filter(|found| is_controlled_by(uid, *found)) {
+            cluster.remove(ChildKind::Service, namespace, service).await?;
+        }
+        Ok(())
     }
 
     async fn doing(&self, what: &str) -> Result<(), ReconcileError> {

@@ -4,6 +4,7 @@ mod children;
 mod cleanup;
 pub mod connection;
 pub mod exports;
+mod pods;
 pub mod queue_drain;
 pub mod worker_deployments;
 
@@ -200,6 +201,8 @@ impl Reconciler<'_> {
             takes_over,
             looks_first: self.frame.previous.is_some_and(|status| status::stalled_for(status, Reason::NameTaken)),
             clients: &context.options.clients,
+            environment: &secrets.environment,
+            absent: &secrets.absent,
         };
         let outputs = base.outputs.clone();
         let Rollout { workers, taken } =

@@ -1,17 +1,22 @@
 //! The worker pool in the cluster: applies its objects and reports how the Deployments are doing.
 
-use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus};
+use dispatch_api::conditions::{ConditionStatus, Reason};
+use dispatch_api::dispatch_system::{ManagementPolicy, OutputsStatus, WorkersLayout};
 use dispatch_api::validate::ValidatedSystem;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::cloud::PropertyValue;
 use crate::engine::plan::property_values::between;
-use crate::engine::plan::workers::{self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, connection};
+use crate::engine::plan::workers::{
+    self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, WorkerEnvironment, connection, layout,
+};
 use crate::engine::settings::Mode;
-use crate::engine::status::{WorkersFinding, WorkersState};
+use crate::engine::status::pods::{Cause, PodsFinding};
+use crate::engine::status::{Finding, WorkersFinding, WorkersState};
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
 use crate::kubernetes::reconcile::children::{Children, Standing};
+use crate::kubernetes::reconcile::pods;
 
 /// Limit of the values of the worker configuration in a message, which has room for some more.
 const VALUES_MAX: usize = 10;
@@ -33,6 +38,10 @@ pub struct Setting<'a> {
     pub looks_first: bool,
     /// Who may connect to the workers.
     pub clients: &'a WorkerClients,
+    /// What the sources of the workers' environment contain.
+    pub environment: &'a WorkerEnvironment,
+    /// Sources of the workers' environment that do not exist: the field and the object.
+    pub absent: &'a [(&'static str, String)],
 }
 
 /// Why the worker objects could not be applied.
@@ -71,18 +80,43 @@ pub async fn ensure(
 ) -> Result<Rollout, EnsureError> {
     if system.spec.management_policy == ManagementPolicy::Observe {
         let message = "the workers are not changed because spec.managementPolicy is Observe".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::Unmanaged, message }.into());
+        return Ok(WorkersFinding::without_pods(WorkersState::Unmanaged, message).into());
     }
     let Some(outputs) = outputs else {
         let message = "the workers start once the stack is complete".to_owned();
-        return Ok(WorkersFinding { state: WorkersState::NotStarted, message }.into());
+        return Ok(WorkersFinding::without_pods(WorkersState::NotStarted, message).into());
     };
-    let Setting { image, endpoint_url, cache_secret_version, clients, mode, takes_over, looks_first } = setting;
-    let wanted = workers::objects(&Pool { system, outputs, image, endpoint_url, cache_secret_version, clients })?;
+    let Setting {
+        image,
+        endpoint_url,
+        cache_secret_version,
+        clients,
+        mode,
+        takes_over,
+        looks_first,
+        environment,
+        absent,
+    } = setting;
     let mut found = Vec::new();
     for kind in ChildKind::ALL {
         found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));
     }
+    let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
+    let deployments: Vec<Value> = deployments.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
+    let leaving = layout::leaving(system, &deployments);
+    if !absent.is_empty() {
+        return Ok(without_sources(system, &deployments, absent).into());
+    }
+    let wanted = workers::objects(&Pool {
+        system,
+        outputs,
+        image,
+        endpoint_url,
+        cache_secret_version,
+        clients,
+        environment,
+        leaving,
+    })?;
     let children = Children { cluster, system, mode, takes_over, looks_first };
     let (mut taken, mut planned, mut values) = (None, 0_usize, Vec::new());
     // An autoscaler goes before its Deployment gets a fixed number of replicas, which it would change. Other objects go
@@ -97,15 +131,19 @@ pub async fn ensure(
         values.extend(applied.values);
         taken = taken.or(applied.connection_taken);
         if let Some(message) = applied.taken {
-            return Ok(Rollout { workers: WorkersFinding { state: WorkersState::NameTaken, message }, taken });
+            let available = availability(system, &deployments);
+            let state = WorkersState::NameTaken;
+            return Ok(Rollout {
+                workers: WorkersFinding { state, message, cause: None, available, spread: None },
+                taken,
+            });
         }
         if !is_scaler(*kind) {
             planned += remove(&children, &wanted, *kind, live).await?;
         }
     }
-    let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
-    let deployments: Vec<Value> = deployments.map(to_value).collect();
-    let mut workers = finding(system, &deployments);
+    let pods = pods::read(cluster, system, &deployments).await;
+    let mut workers = finding(system, &deployments, &pods);
     if planned > 0 {
         workers.message = format!("{}; {}", workers.message, in_dry_run(planned, &values));
     }
@@ -204,25 +242,22 @@ fn is_connection(system: &ValidatedSystem, child: &Child) -> bool {
     child.kind == ChildKind::ConfigMap && child.name == connection::config_map_name(system)
 }
 
-/// The state of the workers, derived from their Deployments by the rules of `kubectl rollout status`.
-pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFinding {
+/// The state of the workers, derived from their Deployments by the rules of `kubectl rollout status`, with the cause
+/// that their Pods show.
+pub fn finding(system: &ValidatedSystem, deployments: &[Value], pods: &PodsFinding) -> WorkersFinding {
     let mut serving = true;
     let mut failing = Vec::new();
     let (mut parts, mut refused) = (Vec::new(), None);
     for (role, _) in workers::roles(system) {
-        let name = workers::role_name(system, role);
-        let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str());
-        let Some(found) = found else {
+        let Some(found) = layout::find(system, deployments, role) else {
             serving = false;
             parts.push(format!("{} is being created", role.name));
             continue;
         };
         let status = &found["status"];
-        let count = |field: &str| status[field].as_i64().unwrap_or(0);
         let wanted = found["spec"]["replicas"].as_i64().unwrap_or(1);
-        let current = count("observedGeneration") >= found["metadata"]["generation"].as_i64().unwrap_or(0);
-        let (updated, available) = (count("updatedReplicas"), count("availableReplicas"));
-        serving &= current && updated >= wanted && count("replicas") == updated && available >= wanted;
+        let available = status["availableReplicas"].as_i64().unwrap_or(0);
+        serving &= layout::is_complete(found);
         parts.push(format!("{} {available}/{wanted}", role.name));
         failing.extend(progress_failure(status).map(|message| format!("{}: {message}", role.name)));
         // Kubernetes creates all Pods of a system alike, so the first refusal stands for the others.
@@ -231,11 +266,16 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFindin
         }
     }
     let found = if failing.is_empty() { parts.join(", ") } else { failing.join("; ") };
+    let refused = refused
+        .map(|refused| Cause { reason: Reason::PodsRefused, message: format!("no Pod can be created: {refused}") });
+    let cause = refused.or_else(|| pods.cause.clone()).filter(|_| !serving);
     // The cause comes first.
-    let mut message =
-        refused.map_or_else(|| found.clone(), |refused| format!("no Pod can be created: {refused}; {found}"));
+    let mut message = cause.as_ref().map_or_else(|| found.clone(), |cause| format!("{}; {found}", cause.message));
     if !serving && crate::engine::worker_config::auth(&system.spec.api).is_none() {
         message.push_str("; no token issuer is set (spec.api.auth), so the roles that serve the API do not start");
+    }
+    if let Some(former) = layout::leaving(system, deployments) {
+        message = format!("{message}; the workers of the layout {former:?} serve until these are complete");
     }
     let state = match (system.spec.suspend, failing.is_empty(), serving) {
         (true, _, _) => WorkersState::Suspended,
@@ -243,7 +283,40 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value]) -> WorkersFindin
         (_, _, true) => WorkersState::Serving,
         _ => WorkersState::RollingOut,
     };
-    WorkersFinding { state, message }
+    let (cause, spread) = (cause.map(|cause| cause.reason), pods.spread.clone());
+    WorkersFinding { state, message, cause, available: availability(system, deployments), spread }
+}
+
+/// Workers of which a source of the environment does not exist. They stay as they are.
+fn without_sources(
+    system: &ValidatedSystem,
+    deployments: &[Value],
+    absent: &[(&'static str, String)],
+) -> WorkersFinding {
+    let named: Vec<String> = absent.iter().map(|(field, object)| format!("{field} names {object}")).collect();
+    let message = format!("{}, which does not exist; the workers are not changed until it does", named.join(", "));
+    let available = availability(system, deployments);
+    let cause = Some(Reason::SecretMissing);
+    WorkersFinding { state: WorkersState::RollingOut, message, cause, available, spread: None }
+}
+
+/// Whether every role has a ready Pod, of any revision and either layout.
+fn availability(system: &ValidatedSystem, deployments: &[Value]) -> Finding {
+    if system.spec.suspend {
+        return (ConditionStatus::False, Reason::Suspended, "spec.suspend is true".to_owned());
+    }
+    let without = |layout: WorkersLayout| -> Vec<&'static str> {
+        let is_without = |role: &workers::Role| {
+            layout::find(system, deployments, *role).is_none_or(|deployment| layout::ready(deployment) == 0)
+        };
+        let roles = layout::roles_of(system, layout).into_iter().map(|(role, _)| role);
+        roles.filter(is_without).map(|role| role.name).collect()
+    };
+    let missing = without(system.spec.workers.layout);
+    if missing.is_empty() || without(layout::other(system.spec.workers.layout)).is_empty() {
+        return (ConditionStatus::True, Reason::RolesAvailable, "every role has a ready Pod".to_owned());
+    }
+    (ConditionStatus::False, Reason::RoleUnavailable, format!("no ready Pod of {}", missing.join(", ")))
 }
 
 fn progress_failure(status: &Value) -> Option<String> {
@@ -274,10 +347,10 @@ mod tests {
                 "metadata": { "name": name, "generation": 3 },
                 "spec": { "replicas": wanted },
                 "status": { "observedGeneration": 3, "replicas": wanted, "updatedReplicas": wanted,
-                    "availableReplicas": available },
+                    "availableReplicas": available, "readyReplicas": available },
             })
         };
-        workers::roles(&system).map(|(role, _)| one(workers::role_name(&system, role))).to_vec()
+        workers::roles(&system).into_iter().map(|(role, _)| one(workers::role_name(&system, role))).collect()
     }
 
     #[test]
@@ -297,14 +370,14 @@ mod tests {
 
     #[test]
     fn workers_serve_when_every_role_has_its_replicas() {
-        let found = finding(&system(), &deployments(2, 2));
+        let found = finding(&system(), &deployments(2, 2), &PodsFinding::default());
         assert_eq!(found.state, WorkersState::Serving);
         assert!(found.message.starts_with("save-dispatch 2/2, dispatch-algorithm 2/2"), "{}", found.message);
-        assert_eq!(finding(&system(), &deployments(2, 1)).state, WorkersState::RollingOut);
-        assert_eq!(finding(&system(), &[]).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &deployments(2, 1), &PodsFinding::default()).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &[], &PodsFinding::default()).state, WorkersState::RollingOut);
         let mut stale = deployments(2, 2);
         stale[0]["metadata"]["generation"] = json!(4);
-        assert_eq!(finding(&system(), &stale).state, WorkersState::RollingOut);
+        assert_eq!(finding(&system(), &stale, &PodsFinding::default()).state, WorkersState::RollingOut);
     }
 
     #[test]
@@ -312,7 +385,7 @@ mod tests {
         let mut stuck = deployments(2, 0);
         stuck[1]["status"]["conditions"] = json!([{ "type": "Progressing", "status": "False",
             "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet \"x\" has timed out progressing." }]);
-        let found = finding(&system(), &stuck);
+        let found = finding(&system(), &stuck, &PodsFinding::default());
         assert_eq!(found.state, WorkersState::Failing);
         let why = "dispatch-algorithm: ReplicaSet \"x\" has timed out progressing.; \
                    no token issuer is set (spec.api.auth), so the roles that serve the API do not start";
@@ -327,18 +400,49 @@ mod tests {
             deployment["status"]["conditions"] =
                 json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why }]);
         }
-        let found = finding(&system(), &refused);
+        let found = finding(&system(), &refused, &PodsFinding::default());
         assert_eq!(found.state, WorkersState::RollingOut);
         let expected = format!("no Pod can be created: save-dispatch: {why}; save-dispatch 0/2, ");
         assert!(found.message.starts_with(&expected), "{}", found.message);
         refused[0]["status"]["conditions"][0]["status"] = json!("False");
-        assert!(finding(&system(), &refused).message.starts_with("no Pod can be created: dispatch-algorithm: "));
+        assert!(
+            finding(&system(), &refused, &PodsFinding::default())
+                .message
+                .starts_with("no Pod can be created: dispatch-algorithm: ")
+        );
+    }
+
+    #[test]
+    fn the_cause_comes_first_and_a_pool_that_serves_has_none() {
+        let cause = Cause { reason: Reason::ImageNotPulled, message: "save-dispatch: Pod x cannot start".to_owned() };
+        let pods = PodsFinding { cause: Some(cause), spread: None };
+        let found = finding(&system(), &deployments(2, 1), &pods);
+        assert!(
+            found.message.starts_with("save-dispatch: Pod x cannot start; save-dispatch 1/2, "),
+            "{}",
+            found.message
+        );
+        assert_eq!(found.cause, Some(Reason::ImageNotPulled));
+        assert_eq!(found.available.0, ConditionStatus::True, "the Pods of the former revision serve");
+        let found = finding(&system(), &deployments(2, 2), &pods);
+        assert_eq!((found.state, found.cause), (WorkersState::Serving, None));
+    }
+
+    #[test]
+    fn a_system_is_available_while_every_role_has_a_ready_pod() {
+        let mut one_is_gone = deployments(2, 2);
+        one_is_gone[2]["status"]["readyReplicas"] = json!(0);
+        let found = finding(&system(), &one_is_gone, &PodsFinding::default());
+        let gone = one_is_gone[2]["metadata"]["name"].as_str().unwrap().trim_start_matches("seoul-");
+        let expected = (ConditionStatus::False, Reason::RoleUnavailable, format!("no ready Pod of {gone}"));
+        assert_eq!(found.available, expected);
+        assert_eq!(finding(&system(), &[], &PodsFinding::default()).available.0, ConditionStatus::False);
     }
 
     #[test]
     fn a_suspended_pool_is_not_serving_and_not_failing() {
         let mut system = system();
         system.spec.suspend = true;
-        assert_eq!(finding(&system, &deployments(0, 0)).state, WorkersState::Suspended);
+        assert_eq!(finding(&system, &deployments(0, 0), &PodsFinding::default()).state, WorkersState::Suspended);
     }
 }

@@ -1,19 +1,22 @@
 //! The worker pool as Kubernetes objects. Pure: the same system, outputs and cluster give the same objects.
 //!
-//! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately. The other
-//! objects are a service account (its annotations carry the AWS identity), the worker configuration, Services of the
-//! HTTP roles, a network policy for each role, disruption budgets and, on request, autoscalers.
+//! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately, or one
+//! Deployment runs all four. The other objects are a service account for each Deployment (its annotations carry the AWS
+//! identity), the worker configuration, Services of the HTTP roles, network policies, disruption budgets and, on
+//! request, autoscalers.
 
 mod compare;
 pub mod connection;
+pub mod environment;
 pub mod holder;
+pub mod layout;
 mod network;
 mod pods;
 mod scaling;
 
 use std::collections::BTreeMap;
 
-use dispatch_api::dispatch_system::{OutputsStatus, RoleScaling};
+use dispatch_api::dispatch_system::{OutputsStatus, WorkersLayout};
 use dispatch_api::names;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::WorkerConfig;
@@ -29,7 +32,10 @@ use crate::engine::plan::hex;
 use crate::engine::worker_config::{WorkerOverrides, worker_config};
 
 pub use compare::{APPLIED, differs};
+pub use environment::WorkerEnvironment;
+pub use layout::{Role, role_name, roles};
 pub use network::WorkerClients;
+pub use pods::ADMIN_PORT;
 pub use scaling::{HandOver, hand_over};
 
 /// Label with the name of the system that an object belongs to. The operator lists its objects by it.
@@ -57,6 +63,10 @@ pub struct Pool<'a> {
     pub cache_secret_version: Option<&'a str>,
     /// Who may connect to the workers.
     pub clients: &'a WorkerClients,
+    /// What the sources of environment variables contain.
+    pub environment: &'a WorkerEnvironment,
+    /// The layout whose workers still serve while those of the spec's layout start, see [`layout::leaving`].
+    pub leaving: Option<WorkersLayout>,
 }
 
 /// Why there are no objects.
@@ -128,49 +138,30 @@ pub struct Child {
     pub body: Value,
 }
 
-/// A role of the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Role {
-    /// Name, as in `--role`.
-    pub name: &'static str,
-    /// Whether it serves the HTTP API.
-    pub http: bool,
-}
-
-/// The four roles with their numbers of replicas.
-pub fn roles(system: &ValidatedSystem) -> [(Role, &RoleScaling); 4] {
-    let roles = &system.spec.workers.roles;
-    let [save_dispatch, dispatch_algorithm, driver_response, status_update] = names::ROLES;
-    [
-        (Role { name: save_dispatch, http: true }, &roles.save_dispatch),
-        (Role { name: dispatch_algorithm, http: false }, &roles.dispatch_algorithm),
-        (Role { name: driver_response, http: true }, &roles.driver_response),
-        (Role { name: status_update, http: true }, &roles.status_update),
-    ]
-}
-
-/// Name of the Deployment of a role and of its related objects.
-pub fn role_name(system: &ValidatedSystem, role: Role) -> String {
-    names::role_object(&system.name, role.name)
-}
-
 /// All objects, in the order in which they are applied.
 pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let system = pool.system;
     let overrides =
         WorkerOverrides { endpoint_url: pool.endpoint_url.map(str::to_owned), ..WorkerOverrides::default() };
     let config = worker_config(system, pool.outputs, &overrides);
-    let digest = restart_digest(&config, pool.cache_secret_version)?;
+    let digest = restart_digest(&config, pool.cache_secret_version, pool.environment)?;
     let mut children = vec![
-        child(ChildKind::ServiceAccount, service_account(system))?,
+        // In the layout `Split` no Pod uses it, but those of an earlier version or of the other layout may still run.
+        child(ChildKind::ServiceAccount, service_account(system, workers_name(system), None))?,
         child(ChildKind::ConfigMap, config_map(system, &config)?)?,
         child(ChildKind::ConfigMap, connection::config_map(pool)?)?,
     ];
-    for (role, scaling) in roles(system) {
-        children.push(child(ChildKind::NetworkPolicy, network::policy(pool, role))?);
-        if role.http {
-            children.push(child(ChildKind::Service, network::service(system, role))?);
+    let layout = system.spec.workers.layout;
+    for service in network::services(system, pool.leaving.unwrap_or(layout)) {
+        children.push(child(ChildKind::Service, service)?);
+    }
+    let kept = pool.leaving.into_iter().flat_map(|former| layout::roles_of(system, former));
+    for (role, scaling) in roles(system).into_iter().chain(kept) {
+        if role_name(system, role) != workers_name(system) {
+            let account = service_account(system, role_name(system, role), Some(role.name));
+            children.push(child(ChildKind::ServiceAccount, account)?);
         }
+        children.push(child(ChildKind::NetworkPolicy, network::policy(pool, role))?);
         children.push(child(ChildKind::Deployment, pods::deployment(pool, role, scaling, &digest))?);
         children.push(child(ChildKind::PodDisruptionBudget, scaling::disruption_budget(system, role))?);
         if let Some(autoscaling) = scaling.autoscaling.as_ref().filter(|_| !system.spec.suspend) {
@@ -227,8 +218,8 @@ fn workers_name(system: &ValidatedSystem) -> String {
     names::workers_object(&system.name)
 }
 
-fn service_account(system: &ValidatedSystem) -> ServiceAccount {
-    let mut metadata = metadata(system, workers_name(system), None);
+fn service_account(system: &ValidatedSystem, name: String, component: Option<&str>) -> ServiceAccount {
+    let mut metadata = metadata(system, name, component);
     let annotations = &system.spec.workers.service_account_annotations;
     metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
     // EKS projects AWS credentials into the Pod. A worker does not use the token of the API server.
@@ -245,9 +236,14 @@ fn config_map(system: &ValidatedSystem, config: &WorkerConfig) -> Result<ConfigM
 }
 
 /// Digest of the configuration that a worker reads only at start.
-fn restart_digest(config: &WorkerConfig, cache_secret_version: Option<&str>) -> Result<String, PoolError> {
+fn restart_digest(
+    config: &WorkerConfig,
+    cache_secret_version: Option<&str>,
+    environment: &WorkerEnvironment,
+) -> Result<String, PoolError> {
     let value = serde_json::to_value(config.read_at_start())?;
-    Ok(hex(&Sha256::digest(format!("{value} {}", cache_secret_version.unwrap_or_default()))))
+    let versions = format!("{}{}", cache_secret_version.unwrap_or_default(), environment.version());
+    Ok(hex(&Sha256::digest(format!("{value} {versions}"))))
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 //! A policy lists the flows of one role. What a cluster needs besides, for example a router whose Service has another
 //! target port, is a policy of its own in the namespace: policies add up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dispatch_api::dispatch_system::WorkersLayout;
+use dispatch_api::names;
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
@@ -15,8 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::allow_list::AllowList;
+use crate::engine::plan::workers::layout::roles_of;
 use crate::engine::plan::workers::pods::{ADMIN_PORT, HTTP_PORT};
-use crate::engine::plan::workers::{Pool, Role, metadata, role_name, selector, selector_labels};
+use crate::engine::plan::workers::{MANAGED_BY, Pool, Role, metadata, role_name, selector, selector_labels};
 
 const HTTPS: u16 = 443;
 const DNS: u16 = 53;
@@ -37,19 +40,37 @@ pub struct WorkerClients {
     /// Namespaces whose Pods may read the metrics. The probes of the kubelet come from the node, which policies do not
     /// restrict.
     pub metrics: AllowList,
+    /// Namespace of the operator, which asks workers that are not ready what they wait for; `None` outside a cluster.
+    pub operator: Option<String>,
 }
 
 impl Default for WorkerClients {
     fn default() -> Self {
-        Self { api: AllowList::Any, metrics: AllowList::Only(vec!["monitoring".to_owned()]) }
+        Self { api: AllowList::Any, metrics: AllowList::Only(vec!["monitoring".to_owned()]), operator: None }
     }
 }
 
-pub(super) fn service(system: &ValidatedSystem, role: Role) -> Service {
+/// A Service for each HTTP role, with the same name in both layouts, and in the layout `Combined` one for all routes.
+/// They select the workers of the layout that serves.
+pub(super) fn services(system: &ValidatedSystem, serving: WorkersLayout) -> Vec<Service> {
+    let served_by = |role: &'static str| match serving {
+        WorkersLayout::Split => role,
+        WorkersLayout::Combined => names::COMBINED,
+    };
+    let of_roles = roles_of(system, WorkersLayout::Split).into_iter().map(|(role, _)| role).filter(|role| role.http);
+    let mut all: Vec<Service> =
+        of_roles.map(|role| service(system, role_name(system, role), Some(role.name), served_by(role.name))).collect();
+    let is_combined = [serving, system.spec.workers.layout].contains(&WorkersLayout::Combined);
+    all.extend(is_combined.then(|| service(system, names::api_object(&system.name), None, names::COMBINED)));
+    all
+}
+
+/// A Service of the workers with the label `component`.
+fn service(system: &ValidatedSystem, name: String, label: Option<&str>, component: &str) -> Service {
     Service {
-        metadata: metadata(system, role_name(system, role), Some(role.name)),
+        metadata: metadata(system, name, label),
         spec: Some(ServiceSpec {
-            selector: Some(selector_labels(system, Some(role.name))),
+            selector: Some(selector_labels(system, Some(component))),
             ports: Some(vec![ServicePort {
                 name: Some("http".to_owned()),
                 port: 80,
@@ -70,7 +91,8 @@ pub(super) fn policy(pool: &Pool<'_>, role: Role) -> NetworkPolicy {
     if role.http {
         ingress.extend(from(&pool.clients.api, HTTP_PORT));
     }
-    ingress.extend(from(&pool.clients.metrics, ADMIN_PORT));
+    ingress.extend(from(&pool.clients.metrics, ADMIN_PORT.into()));
+    ingress.extend(pool.clients.operator.as_deref().map(from_operator));
     // Caches of DNS run at a link-local address of the node, so that port is open everywhere.
     let dns = NetworkPolicyEgressRule { ports: Some(vec![port("UDP", DNS.into()), tcp(DNS)]), to: None };
     let calls = calls(pool, role).into_iter().map(tcp).collect();
@@ -94,14 +116,14 @@ pub(super) fn policy(pool: &Pool<'_>, role: Role) -> NetworkPolicy {
     }
 }
 
-/// Ports that a role calls. Every role uses AWS and the cache, the HTTP roles the keys of the token issuer, and
-/// `dispatch-algorithm` the router.
+/// Ports that a role calls. Every role uses AWS and the cache, the HTTP roles the keys of the token issuer, and the
+/// role that searches for drivers the router.
 fn calls(pool: &Pool<'_>, role: Role) -> BTreeSet<u16> {
     let spec = &pool.system.spec;
     let keys = crate::engine::worker_config::auth(&spec.api).and_then(|auth| auth.jwks_url);
-    let router = spec.dispatch.eta.url.as_deref();
-    let of_role = if role.http { keys.as_deref() } else { router };
-    let addresses = [Some(pool.outputs.cache_url.as_str()), pool.endpoint_url, of_role];
+    let keys = keys.as_deref().filter(|_| role.http);
+    let router = spec.dispatch.eta.url.as_deref().filter(|_| role.searches);
+    let addresses = [Some(pool.outputs.cache_url.as_str()), pool.endpoint_url, keys, router];
     addresses.into_iter().flatten().filter_map(port_of).chain([HTTPS]).collect()
 }
 
@@ -121,6 +143,20 @@ fn from(clients: &AllowList, number: i32) -> Option<NetworkPolicyIngressRule> {
         }
     };
     Some(NetworkPolicyIngressRule { from, ports: Some(vec![port("TCP", number)]) })
+}
+
+/// The rule for the operator: it reads the admin port.
+fn from_operator(namespace: &str) -> NetworkPolicyIngressRule {
+    let labels = |name: &str, value: &str| LabelSelector {
+        match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
+        ..LabelSelector::default()
+    };
+    let peer = NetworkPolicyPeer {
+        namespace_selector: Some(labels(NAMESPACE_NAME, namespace)),
+        pod_selector: Some(labels("app.kubernetes.io/name", MANAGED_BY)),
+        ..NetworkPolicyPeer::default()
+    };
+    NetworkPolicyIngressRule { from: Some(vec![peer]), ports: Some(vec![tcp(ADMIN_PORT)]) }
 }
 
 /// All addresses and all Pods: some network plugins apply address ranges to what is outside the cluster only.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use dispatch_api::dispatch_system::RoleScaling;
+use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::IMAGE_ENV;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    KeyToPath, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,7 +24,7 @@ use crate::engine::worker_config::{CACHE_AUTH_TOKEN_ENV, CACHE_AUTH_TOKEN_FILE_E
 /// Port of the HTTP API, the default of the runtime.
 pub(super) const HTTP_PORT: i32 = 8080;
 /// Port of `/livez`, `/readyz` and `/metrics`, the default of the runtime.
-pub(super) const ADMIN_PORT: i32 = 9090;
+pub const ADMIN_PORT: u16 = 9090;
 /// Time that a terminating Pod still accepts requests, s. The endpoints of the Service are updated concurrently with
 /// the termination. The worker itself lingers, so that it reports that it is not ready meanwhile, which a `preStop`
 /// hook could not.
@@ -46,6 +48,11 @@ const CONFIG_VOLUME: &str = "config";
 const TOKEN_DIR: &str = "/etc/dispatch-cache";
 const TOKEN_FILE: &str = "token";
 const TOKEN_VOLUME: &str = "cache-token";
+const CA_DIR: &str = "/etc/dispatch-ca";
+const CA_VOLUME: &str = "ca-bundle";
+/// Programs read only files with such names from a folder of certificates (OpenSSL's `rehash`): eight hexadecimal
+/// digits and a number.
+const CA_FILE: &str = "00000000.0";
 
 pub(super) fn deployment(pool: &Pool<'_>, role: Role, scaling: &RoleScaling, digest: &str) -> Deployment {
     let system = pool.system;
@@ -93,7 +100,7 @@ fn replicas(pool: &Pool<'_>, scaling: &RoleScaling) -> Option<i32> {
 
 fn arguments(role: Role) -> Vec<String> {
     let config = format!("{CONFIG_DIR}/{CONFIG_FILE}");
-    let mut arguments = ["serve", "--config", &config, "--role", role.name].map(str::to_owned).to_vec();
+    let mut arguments = ["serve", "--config", &config, "--role", role.runs].map(str::to_owned).to_vec();
     if role.http {
         arguments.extend(["--linger-seconds".to_owned(), LINGER_S.to_string()]);
     }
@@ -103,25 +110,23 @@ fn arguments(role: Role) -> Vec<String> {
 fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
     let system = pool.system;
     let scheduling = &system.spec.workers.scheduling;
-    let spread = |topology: &str| TopologySpreadConstraint {
+    let zones = scheduling.spread_over_zones.then(|| TopologySpreadConstraint {
         label_selector: Some(selector(system, Some(role.name))),
-        // The Pods of the previous revision, which a rolling update replaces, must not count.
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        match_label_keys: Some(of_one_revision()),
         max_skew: 1,
-        topology_key: topology.to_owned(),
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
         // Two workers in one place are better than one worker.
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         ..TopologySpreadConstraint::default()
-    };
-    let zones = scheduling.spread_over_zones.then(|| spread("topology.kubernetes.io/zone"));
-    let spreads = std::iter::once(spread("kubernetes.io/hostname")).chain(zones).collect();
+    });
     PodSpec {
-        service_account_name: Some(workers_name(system)),
+        service_account_name: Some(role_name(system, role)),
         automount_service_account_token: Some(false),
         termination_grace_period_seconds: Some(GRACE_S),
         node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
         priority_class_name: scheduling.priority_class_name.clone(),
-        topology_spread_constraints: Some(spreads),
+        affinity: Some(apart_on_nodes(system, role)),
+        topology_spread_constraints: zones.map(|zones| vec![zones]),
         tolerations: Some(lost_node_tolerations(scheduling.lost_node_seconds)),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
@@ -135,6 +140,32 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
         volumes: Some(volumes(pool)),
         containers: vec![container(pool, role)],
         ..PodSpec::default()
+    }
+}
+
+/// The Pods of the previous revision, which a rolling update replaces, must not count.
+fn of_one_revision() -> Vec<String> {
+    vec!["pod-template-hash".to_owned()]
+}
+
+/// Prefers nodes without a worker of this role. As a spread constraint beside that of the zones, this would have no
+/// effect where nodes have no label of a zone: the scheduler ignores a node that lacks the label of any constraint.
+fn apart_on_nodes(system: &ValidatedSystem, role: Role) -> Affinity {
+    let term = WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            label_selector: Some(selector(system, Some(role.name))),
+            match_label_keys: Some(of_one_revision()),
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            ..PodAffinityTerm::default()
+        },
+    };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![term]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
     }
 }
 
@@ -160,7 +191,7 @@ fn container(pool: &Pool<'_>, role: Role) -> Container {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    let mut ports = vec![port("admin", ADMIN_PORT)];
+    let mut ports = vec![port("admin", ADMIN_PORT.into())];
     if role.http {
         ports.push(port("http", HTTP_PORT));
     }
@@ -216,7 +247,16 @@ fn volumes(pool: &Pool<'_>) -> Vec<Volume> {
         }),
         ..Volume::default()
     });
-    std::iter::once(config).chain(token).collect()
+    let bundle = pool.system.spec.workers.ca_bundle.as_ref().map(|reference| Volume {
+        name: CA_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: reference.name.clone(),
+            items: Some(vec![KeyToPath { key: reference.key.clone(), path: CA_FILE.to_owned(), mode: None }]),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    std::iter::once(config).chain(token).chain(bundle).collect()
 }
 
 fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
@@ -227,7 +267,8 @@ fn mounts(pool: &Pool<'_>) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let token = pool.system.spec.cache.auth_secret_ref.as_ref().map(|_| mount(TOKEN_VOLUME, TOKEN_DIR));
-    std::iter::once(mount(CONFIG_VOLUME, CONFIG_DIR)).chain(token).collect()
+    let bundle = pool.system.spec.workers.ca_bundle.as_ref().map(|_| mount(CA_VOLUME, CA_DIR));
+    std::iter::once(mount(CONFIG_VOLUME, CONFIG_DIR)).chain(token).chain(bundle).collect()
 }
 
 fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
@@ -235,12 +276,20 @@ fn environment(pool: &Pool<'_>) -> Vec<EnvVar> {
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None };
     let mut all = vec![
         plain("DISPATCH_LOG_FORMAT", "json"),
-        plain("RUST_LOG", "info"),
         // A worker that starts while a dependency is silent asks whether this image has worked before.
         plain(IMAGE_ENV, image(pool)),
         // The credentials of the node are not a worker's, even where no network policy is enforced.
         plain("AWS_EC2_METADATA_DISABLED", "true"),
     ];
+    let own = pool.environment.variables(&pool.system.spec.workers.env);
+    if !own.iter().any(|variable| variable.name == "RUST_LOG") {
+        all.push(plain("RUST_LOG", "info"));
+    }
+    all.extend(own);
+    if pool.system.spec.workers.ca_bundle.is_some() {
+        // Besides SSL_CERT_FILE, which the image sets.
+        all.push(plain("SSL_CERT_DIR", CA_DIR));
+    }
     // The token stays in the Secret of its owner; no worker object contains a copy.
     if let Some(reference) = &pool.system.spec.cache.auth_secret_ref {
         let source = SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: None };

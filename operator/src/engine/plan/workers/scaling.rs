@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use serde_json::Value;
 
-use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, Role, metadata, role_name, roles, selector};
+use crate::engine::plan::workers::{Child, ChildKind, FIELD_MANAGER, Role, layout, metadata, role_name, selector};
 
 /// At most one worker of a role is unavailable while nodes are drained.
 pub(super) fn disruption_budget(system: &ValidatedSystem, role: Role) -> PodDisruptionBudget {
@@ -96,7 +96,9 @@ pub fn hand_over(system: &ValidatedSystem, child: &Child, live: Option<&Value>) 
     if child.kind != ChildKind::Deployment || system.spec.suspend {
         return None;
     }
-    let (_, scaling) = roles(system).into_iter().find(|(role, _)| role_name(system, *role) == child.name)?;
+    let former = layout::roles_of(system, layout::other(system.spec.workers.layout));
+    let mut all = layout::roles(system).into_iter().chain(former);
+    let (_, scaling) = all.find(|(role, _)| role_name(system, *role) == child.name)?;
     let bounds = scaling.autoscaling.as_ref()?;
     let Some(live) = live else { return Some(HandOver::Create(bounds.min_replicas)) };
     if !sets_replicas(live) {

@@ -37,6 +37,8 @@ fn build(system: &ValidatedSystem) -> Vec<Child> {
         endpoint_url: None,
         cache_secret_version: None,
         clients: &WorkerClients::default(),
+        environment: &WorkerEnvironment::default(),
+        leaving: None,
     };
     objects(&pool).expect("objects")
 }

@@ -27,8 +27,16 @@ impl Workers {
         if let Some(external) = &system.spec.cache.external {
             outputs.cache_url.clone_from(&external.url);
         }
-        let pool =
-            Pool { system, outputs: &outputs, image: "runtime", endpoint_url, cache_secret_version: None, clients };
+        let pool = Pool {
+            system,
+            outputs: &outputs,
+            image: "runtime",
+            endpoint_url,
+            cache_secret_version: None,
+            clients,
+            environment: &WorkerEnvironment::default(),
+            leaving: None,
+        };
         Self(objects(&pool).expect("objects"))
     }
 
@@ -151,7 +159,11 @@ fn the_api_and_the_metrics_have_the_clients_that_the_operator_names() {
     for port in [22, 6379, 443] {
         assert_eq!(open.from(ingress, port), NONE);
     }
-    let named = WorkerClients { api: AllowList::parse("ingress"), metrics: AllowList::parse("observability,ops") };
+    let named = WorkerClients {
+        api: AllowList::parse("ingress"),
+        metrics: AllowList::parse("observability,ops"),
+        operator: None,
+    };
     let closed = Workers::new(&with_ports(), &named, None);
     assert_eq!(closed.from(ingress, 8080), INGRESS);
     assert_eq!(closed.from(monitoring, 8080), NONE);
@@ -160,12 +172,20 @@ fn the_api_and_the_metrics_have_the_clients_that_the_operator_names() {
         (closed.from(Peer::Pod("ops", &[]), 9090), closed.from(monitoring, 9090)),
         (ALL.to_vec(), NONE.to_vec())
     );
-    let nobody = WorkerClients { api: AllowList::parse("None"), metrics: AllowList::parse("") };
+    let nobody = WorkerClients { api: AllowList::parse("None"), metrics: AllowList::parse(""), operator: None };
     let isolated = Workers::new(&with_ports(), &nobody, None);
     for port in [8080, 9090] {
         assert_eq!(isolated.from(monitoring, port), NONE, "{port}");
     }
-    let anyone = WorkerClients { api: AllowList::Any, metrics: AllowList::Any };
+    let operated = WorkerClients { operator: Some("coactus-system".to_owned()), ..nobody };
+    let operated = Workers::new(&with_ports(), &operated, None);
+    let operator = [("app.kubernetes.io/name", "dispatch-operator")];
+    assert_eq!(operated.from(Peer::Pod("coactus-system", &operator), 9090), ALL);
+    assert_eq!(operated.from(Peer::Pod("coactus-system", &operator), 8080), NONE);
+    for other in [Peer::Pod("coactus-system", &[]), Peer::Pod("mobility", &operator), monitoring] {
+        assert_eq!(operated.from(other, 9090), NONE, "{other:?}");
+    }
+    let anyone = WorkerClients { api: AllowList::Any, metrics: AllowList::Any, operator: None };
     let readable = Workers::new(&with_ports(), &anyone, None);
     assert_eq!(readable.from(Peer::Address("203.0.113.9"), 9090), ALL);
 }
