@@ -21,6 +21,14 @@ run: tools-local build ## Provision Seoul on this machine, dispatch simulated tr
 up: tools-local build ## Like run, until Ctrl-C
 	$(LOCAL) run -f $(MANIFEST) --simulate $(TRAFFIC)
 
+.PHONY: cluster
+cluster: tools-test build ## A city on a real cluster: images, operator, simulated rides; until Ctrl-C
+	scripts/cluster.sh
+
+.PHONY: test-cluster
+test-cluster: tools-test build ## Change and break a city on a real cluster while it is used; prints a table (7 minutes)
+	scripts/test-cluster.sh
+
 .PHONY: test
 test: tools-test build ## Run every test this machine can run
 	scripts/test.sh

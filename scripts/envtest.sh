@@ -3,6 +3,7 @@
 # kube-controller-manager. Where there is none, prints the reason and fails.
 #
 #   envtest.sh [VERSION]     the newest supported version if none is named
+#   envtest.sh --kit         instead: the program that makes a cluster with nodes, if it is beside the archives
 #
 # The first of these is used: the folder in KUBEBUILDER_ASSETS, whatever its version; an archive
 # kubernetes-VERSION.tar.xz in the folder DISPATCH_KUBERNETES_ARCHIVES, or else in a sibling folder of the checkout; a
@@ -13,8 +14,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
-version=${1:-$kubernetes_newest}
 archives=${DISPATCH_KUBERNETES_ARCHIVES:-../shared/cluster}
+if [ "${1:-}" = --kit ]; then
+    if [ -x "$archives/cluster" ] && [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
+        printf '%s/cluster\n' "$(cd "$archives" && pwd)"
+        exit
+    fi
+    printf '%s\n' "$archives has no program that makes clusters"
+    exit 1
+fi
+version=${1:-$kubernetes_newest}
 folder=.local/envtest/$version
 releases=https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml
 

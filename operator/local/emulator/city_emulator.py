@@ -22,7 +22,8 @@ import resource
 from ministack import app as ministack
 
 SERVICES = frozenset(os.environ["SERVICES"].split(","))
-HOSTS = (b"127.0.0.1", b"localhost")
+# CITY_EMULATOR_HOST is one more address of this machine, for the Pods of a test cluster.
+HOSTS = (b"127.0.0.1", b"localhost", os.environ.get("CITY_EMULATOR_HOST", "localhost").encode())
 
 HEALTH = "/_ministack/health"
 REFUSAL = b"This emulator serves only signed AWS requests, for the services of a city.\n"
