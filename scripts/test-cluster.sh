@@ -18,11 +18,13 @@ condition() { kubectl -n "$namespace" get dsys "$city" -o "jsonpath={.status.con
 # is CONDITION FIELD VALUE
 is() { [ "$(condition "$1" "$2")" = "$3" ]; }
 change() { kubectl -n "$namespace" patch dsys "$city" --type=merge -p "$1" >/dev/null; }
+# shellcheck disable=SC2329 # by is_ready
 observed() {
     local pair
     pair=$(kubectl -n "$namespace" get dsys "$city" -o 'jsonpath={.metadata.generation} {.status.observedGeneration}')
     [ "${pair% *}" = "${pair#* }" ]
 }
+# shellcheck disable=SC2329 # by until_true
 is_ready() { observed && is Ready status True; }
 
 # A caller of a route of save-dispatch, whose Service exists in both layouts.
