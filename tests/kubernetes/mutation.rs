@@ -280,6 +280,11 @@ fn secrets(server: &ApiServer) -> anyhow::Result<()> {
         });
         write!(all, "---\n{secret}\n")?;
     }
+    for (name, _) in values::CONFIG_MAPS {
+        let data: BTreeMap<&str, &str> = values::CONFIG_MAPS.iter().map(|(_, key)| (*key, "a certificate")).collect();
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data });
+        write!(all, "---\n{map}\n")?;
+    }
     let file = server.file("secrets.yaml", &all)?;
     server.kubectl(&["create", "-f", &file]).map(drop)
 }

@@ -49,7 +49,7 @@ pub use status::{
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{
     AutoscalingSpec, ConfigMapKeyRef, ENV_FROM_FIELD, ENV_FROM_NAMES, ENV_NAMES, EnvFromSource, ObjectRef,
-    ResourceList, RoleScaling, RolesSpec, SchedulingSpec, WorkersLayout, WorkersSpec,
+    ResourceList, RoleScaling, RolesSpec, SchedulingSpec, TaintEffect, TolerationSpec, WorkersLayout, WorkersSpec,
 };
 
 /// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more

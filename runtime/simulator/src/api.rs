@@ -27,6 +27,10 @@ use crate::time::wall_clock;
 /// Timeout of a call. It is not shorter than the deadline of the service, so it means a lost connection.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an unused connection is kept: longer than the time between two reports of a driver. All simulated phones
+/// share the connections, so a call that is retried would otherwise meet many of a machine that is gone.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// Maximum silence of an event stream: three heartbeats of the service.
 const STREAM_SILENCE: Duration = Duration::from_secs(45);
 
@@ -198,7 +202,7 @@ impl Api {
         Ok(Self {
             base: args.api.clone(),
             key: SigningKey::read(&args.signing_key)?,
-            calls: client(Client::builder().timeout(CALL_TIMEOUT))?,
+            calls: client(Client::builder().timeout(CALL_TIMEOUT).pool_idle_timeout(IDLE_MAX))?,
             streams: client(Client::builder().read_timeout(STREAM_SILENCE).pool_max_idle_per_host(0))?,
             permits: Semaphore::new(CALLS_MAX),
             book,

@@ -9,6 +9,9 @@ use super::schema::Node;
 pub(super) const SECRETS: [(&str, &str); 4] =
     [("push", "key.json"), ("push-2", "key-2.json"), ("redis", "token"), ("redis-2", "token-2")];
 
+/// `ConfigMap`s that the specs below name, with one key each; both have both keys.
+pub(super) const CONFIG_MAPS: [(&str, &str); 2] = [("settings", "ca.crt"), ("settings-2", "ca-2.crt")];
+
 const LISTENER: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:000000000000:listener/app/workers/1a/2b";
 const SUBNETS: [&str; 2] = ["subnet-0a1b2c3d", "subnet-0a1b2c3e"];
 const GROUPS: [&str; 2] = ["sg-0a1b2c3d", "sg-0a1b2c3e"];
@@ -56,6 +59,22 @@ pub(super) fn stage(name: &str) -> Value {
             spec["workers"] = json!({ "roles": {
                 "dispatchAlgorithm": role, "driverResponse": role, "saveDispatch": role, "statusUpdate": role } });
         }
+        "combined" => spec["workers"] = json!({ "layout": "Combined" }),
+        "combined-autoscaled" => {
+            let autoscaling = json!({ "minReplicas": 2, "maxReplicas": 4 });
+            spec["workers"] = json!({ "layout": "Combined", "combined": { "autoscaling": autoscaling } });
+        }
+        "env-secret" => spec["workers"] = json!({ "envFrom": [{ "secretRef": { "name": SECRETS[2].0 } }] }),
+        "env-map" => spec["workers"] = json!({ "envFrom": [{ "configMapRef": { "name": CONFIG_MAPS[0].0 } }] }),
+        "bundle" => {
+            let (name, key) = CONFIG_MAPS[0];
+            spec["workers"] = json!({ "caBundle": { "name": name, "key": key } });
+        }
+        "pull" => spec["workers"] = json!({ "imagePullSecrets": [{ "name": "registry" }] }),
+        "tolerant" => {
+            let toleration = json!({ "key": "dedicated", "value": "dispatch", "effect": "NoSchedule" });
+            spec["workers"] = json!({ "scheduling": { "tolerations": [toleration] } });
+        }
         "nights" => {
             let nights = json!([{ "from": "22:00", "to": "04:00", "percent": 20 }]);
             spec["dispatch"] = json!({ "fare": { "nightSurcharges": nights } });
@@ -74,6 +93,9 @@ pub(super) fn stage(name: &str) -> Value {
 /// The [`stage`] of a node.
 pub(super) fn stage_of(node: &Node) -> String {
     let name = node.name();
+    if name.starts_with("workers.combined.autoscaling.") {
+        return "combined-autoscaled".to_owned();
+    }
     if name.contains(".autoscaling.") {
         return "autoscaled".to_owned();
     }
@@ -88,6 +110,12 @@ pub(super) fn stage_of(node: &Node) -> String {
         ("export.analytics.", "analytics"),
         ("notifications.fcm.", "push"),
         ("cache.authSecretRef.", "cache-token"),
+        ("workers.combined", "combined"),
+        ("workers.envFrom[].secretRef", "env-secret"),
+        ("workers.envFrom[].configMapRef", "env-map"),
+        ("workers.caBundle.", "bundle"),
+        ("workers.imagePullSecrets[].", "pull"),
+        ("workers.scheduling.tolerations[].", "tolerant"),
         ("dispatch.fare.nightSurcharges[].", "nights"),
         ("dispatch.eta.", "router"),
         ("dispatch.serviceArea.multiPolygon", "areas"),
@@ -190,6 +218,20 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         }
         "table.billing.mode" => json!("OnDemand"),
         "table.billing.read" | "table.billing.write" => json!({ "min": 7, "max": 7 }),
+        "workers.caBundle" => json!({ "name": CONFIG_MAPS[0].0, "key": CONFIG_MAPS[0].1 }),
+        "workers.caBundle.name" | "workers.caBundle.key" => json!(part_of(last, CONFIG_MAPS[1])),
+        "workers.env" => json!({ "RUST_LOG": "debug", "AWS_USE_FIPS_ENDPOINT": "true" }),
+        "workers.envFrom" => json!([{ "secretRef": { "name": SECRETS[2].0 } }]),
+        "workers.envFrom[].secretRef" => json!({ "name": SECRETS[3].0 }),
+        "workers.envFrom[].secretRef.name" => json!(SECRETS[3].0),
+        "workers.envFrom[].configMapRef" => json!({ "name": CONFIG_MAPS[1].0 }),
+        "workers.envFrom[].configMapRef.name" => json!(CONFIG_MAPS[1].0),
+        "workers.imagePullSecrets" => json!([{ "name": "registry" }]),
+        "workers.imagePullSecrets[].name" => json!("registry-2"),
+        "workers.scheduling.runtimeClassName" => json!("gvisor"),
+        "workers.scheduling.tolerations" => json!([{ "key": "example.com/dedicated" }]),
+        "workers.scheduling.tolerations[].key" => json!("example.com/dedicated"),
+        "workers.scheduling.tolerations[].value" => json!("rides"),
         "workers.image" => json!("registry.example.com/mobility/runtime:2.1"),
         "workers.resources.cpuRequest" => json!("250m"),
         "workers.resources.memoryLimit" => json!("1Gi"),
@@ -267,6 +309,13 @@ pub(super) fn wrong(name: &str) -> Vec<Value> {
         "table.billing.read.max" | "table.billing.write.max" => json!(4),
         "table.billing.read.min" | "table.billing.write.min" => json!(51),
         "timezone" => return vec![json!("Mars/Olympus"), json!("asia/seoul")],
+        "workers.env" => {
+            return vec![json!({ "AWS_ENDPOINT_URL": "https://aws.example.com" }), json!({ "LD_PRELOAD": "x" })];
+        }
+        "workers.envFrom" => {
+            let (secret, map) = (json!({ "name": SECRETS[2].0 }), json!({ "name": CONFIG_MAPS[0].0 }));
+            return vec![json!([{ "secretRef": secret, "configMapRef": map }])];
+        }
         "workers.image" => json!("not an image"),
         "workers.resources.memoryLimit" => json!("32Mi"),
         "workers.resources.memoryRequest" => json!("512Mi"),

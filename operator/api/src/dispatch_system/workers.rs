@@ -53,6 +53,11 @@ pub struct WorkersSpec {
     /// token issuer, router or Redis. A changed `ConfigMap` starts a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapKeyRef>,
+    /// Secrets of the namespace with the credentials of the image's registry, at most 8. Default: none. A change starts
+    /// a rolling update.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<ObjectRef>,
     /// Annotations of the workers' service account, at most 32, for example `eks.amazonaws.com/role-arn`. An
     /// administrator can limit them, with the annotation `dispatch.coactus.io/allowed-service-account-annotations` of
     /// the namespace or an option of the operator. Default: none. A change does not restart the workers; Pods that
@@ -230,6 +235,17 @@ pub struct SchedulingSpec {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub priority_class_name: Option<String>,
+    /// Taints of nodes that the workers tolerate, at most 16. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<TolerationSpec>,
+    /// Name of the `RuntimeClass` of the Pods. Default: that of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub runtime_class_name: Option<String>,
     /// Whether the replicas of a role are spread over availability zones where possible. Default `true`. They are
     /// always spread over nodes where possible.
     #[serde(default = "yes")]
@@ -246,10 +262,42 @@ impl Default for SchedulingSpec {
         Self {
             node_selector: BTreeMap::new(),
             priority_class_name: None,
+            tolerations: Vec::new(),
+            runtime_class_name: None,
             spread_over_zones: yes(),
             lost_node_seconds: lost_node(),
         }
     }
+}
+
+/// A taint that the workers tolerate: that with this key and value, or, without a value, every one with this key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TolerationSpec {
+    /// Key of the taint.
+    #[schemars(
+        length(max = 317),
+        regex(pattern = r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub key: String,
+    /// Value of the taint. Default: any value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub value: Option<String>,
+    /// Effect of the taint. Default: all effects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+/// Effect of a taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// New Pods are not scheduled on the node.
+    NoSchedule,
+    /// New Pods are scheduled on other nodes if possible.
+    PreferNoSchedule,
+    /// Pods that run on the node are removed.
+    NoExecute,
 }
 
 fn env(_: &mut SchemaGenerator) -> Schema {

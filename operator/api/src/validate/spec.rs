@@ -520,6 +520,23 @@ fn workers(spec: &WorkersSpec, found: &mut Findings) {
         }
         found.at(&path).require(text::is_label_value(value), value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
     }
+    for (at, reference) in spec.image_pull_secrets.iter().enumerate() {
+        let path = format!("spec.workers.imagePullSecrets[{at}].name");
+        found.at(&path).require(text::is_dns_subdomain(&reference.name), &reference.name, "an object name");
+    }
+    for (at, toleration) in spec.scheduling.tolerations.iter().enumerate() {
+        let path = format!("spec.workers.scheduling.tolerations[{at}]");
+        let is_name = text::is_qualified_name(&toleration.key);
+        found.at(&format!("{path}.key")).require(is_name, &toleration.key, "name or domain/name");
+        if let Some(value) = &toleration.value {
+            let allowed = "at most 63 of A-Z a-z 0-9 - _ .";
+            found.at(&format!("{path}.value")).require(text::is_label_value(value), value, allowed);
+        }
+    }
+    if let Some(class) = &spec.scheduling.runtime_class_name {
+        let path = "spec.workers.scheduling.runtimeClassName";
+        found.at(path).require(text::is_dns_subdomain(class), class, "the name of a RuntimeClass");
+    }
     if let Some(class) = &spec.scheduling.priority_class_name {
         let path = "spec.workers.scheduling.priorityClassName";
         found.at(path).require(text::is_dns_subdomain(class), class, "the name of a PriorityClass");

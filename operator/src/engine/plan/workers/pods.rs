@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dispatch_api::dispatch_system::RoleScaling;
+use dispatch_api::dispatch_system::{RoleScaling, SchedulingSpec};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::IMAGE_ENV;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    KeyToPath, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration,
+    KeyToPath, LocalObjectReference, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration,
     TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -127,7 +127,9 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
         priority_class_name: scheduling.priority_class_name.clone(),
         affinity: Some(apart_on_nodes(system, role)),
         topology_spread_constraints: zones.map(|zones| vec![zones]),
-        tolerations: Some(lost_node_tolerations(scheduling.lost_node_seconds)),
+        runtime_class_name: scheduling.runtime_class_name.clone(),
+        image_pull_secrets: pull_secrets(pool),
+        tolerations: Some(tolerations(scheduling)),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -167,6 +169,24 @@ fn apart_on_nodes(system: &ValidatedSystem, role: Role) -> Affinity {
         }),
         ..Affinity::default()
     }
+}
+
+fn pull_secrets(pool: &Pool<'_>) -> Option<Vec<LocalObjectReference>> {
+    let named = &pool.system.spec.workers.image_pull_secrets;
+    let references = named.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
+    (!named.is_empty()).then(|| references.collect())
+}
+
+/// Those of the spec, which may name the taints of lost nodes itself, then those of lost nodes.
+fn tolerations(scheduling: &SchedulingSpec) -> Vec<Toleration> {
+    let of_spec = scheduling.tolerations.iter().map(|toleration| Toleration {
+        key: Some(toleration.key.clone()),
+        operator: Some(if toleration.value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+        value: toleration.value.clone(),
+        effect: toleration.effect.map(|effect| format!("{effect:?}")),
+        ..Toleration::default()
+    });
+    of_spec.chain(lost_node_tolerations(scheduling.lost_node_seconds)).collect()
 }
 
 /// How long a Pod stays on a node that does not answer. Without them, Kubernetes adds the same with 300 s.
