@@ -167,7 +167,8 @@ async fn an_existing_system_is_named_before_it_stops_and_keeps_its_role_for_its_
     let own = json!({ "aws": { "roleArn": ROLE, "externalId": "own" }, "deletionPolicy": "Delete" });
     apply(&stage, TENANT, OLD.0, &city(OLD.1, &own))?;
     let ready = stage.until_ready(OLD).await?;
-    assert_eq!(ready["status"]["access"], json!({ "roleArn": ROLE, "externalId": "own" }));
+    let access = json!({ "assumesRole": true, "roleArn": ROLE, "externalId": "own" });
+    assert_eq!(ready["status"]["access"], access);
     drop(before);
 
     let options = overlay_options()?;
@@ -206,7 +207,8 @@ async fn new_systems_get_a_derived_external_id(stage: &Stage) -> anyhow::Result<
     ensure!(message(&refused, "Stalled").contains(&derived), "{:#}", refused["status"]);
     patch(stage, NEW, &json!({ "spec": { "aws": { "externalId": null } } }))?;
     let ready = stage.until_ready(NEW).await?;
-    assert_eq!(ready["status"]["access"], json!({ "roleArn": ROLE, "externalId": derived }));
+    let access = json!({ "assumesRole": true, "roleArn": ROLE, "externalId": derived });
+    assert_eq!(ready["status"]["access"], access);
     ensure!(message(&ready, "CredentialsValid").contains(&derived), "{:#}", ready["status"]);
     Ok(())
 }

@@ -153,7 +153,7 @@ impl Scene<'_> {
         let owned = |child: &Value| child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] == true;
         let ours = |child: &&Value| child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "dispatch-operator";
         let children = list["items"].as_array().context("a list")?;
-        assert_eq!(children.iter().filter(ours).count(), 18);
+        assert_eq!(children.iter().filter(ours).count(), 22);
         assert!(children.iter().filter(ours).all(owned), "the garbage collector finds them and waits for them");
         stage.api.kubectl(&["delete", "-n", "cascade", "dsys", "seoul", "--cascade=foreground", "--wait=false"])?;
         stage.until_gone(("cascade", "seoul")).await?;
