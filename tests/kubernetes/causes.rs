@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dispatch_tests::kubelets::Pods;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, city, condition, is_true};
+use crate::stage::{LOOK_EVERY, Replica, SOON, Stage, city, condition, is_true};
 
 const AT: (&str, &str) = ("causes", "seoul");
 /// Address of a Pod. All addresses of the loopback network are this machine.
@@ -33,6 +34,19 @@ fn said(system: &Value, kind: &str) -> (String, String, String) {
     let found = condition(system, kind).cloned().unwrap_or_default();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     (text("status"), text("reason"), text("message"))
+}
+
+/// Waits until the metric counts the system, which it does after the status is written.
+async fn until_counted(operator: &Replica) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let unavailable = operator.process.metric("dispatch_operator_systems_unavailable").await?;
+        if (unavailable - 1.0).abs() < 0.5 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{unavailable} systems are counted");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,8 +88,7 @@ async fn a_roll_out_that_fails_names_the_pod_and_the_cause_and_the_system_stays_
     stage.kubelets.report(Pods::NotReady);
     let gone = stage.until(AT, "unavailable", |system| said(system, "Available").0 == "False").await?;
     assert_eq!(said(&gone, "Available").1, "RoleUnavailable");
-    let unavailable = operator.process.metric("dispatch_operator_systems_unavailable").await?;
-    assert!((unavailable - 1.0).abs() < 0.5, "{unavailable}");
+    until_counted(&operator).await?;
 
     stage.kubelets.report(Pods::Ready);
     let healed = stage.until_ready(AT).await?;
