@@ -48,9 +48,15 @@ pub use status::{
 };
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{
-    AutoscalingSpec, ConfigMapKeyRef, ENV_FROM_FIELD, ENV_FROM_NAMES, ENV_NAMES, EnvFromSource, ObjectRef,
-    ResourceList, RoleScaling, RolesSpec, SchedulingSpec, TaintEffect, TolerationSpec, WorkersLayout, WorkersSpec,
+    AutoscalingSpec, CA_BUNDLE_FIELD, ConfigMapKeyRef, ENV_FROM_FIELD, ENV_FROM_NAMES, ENV_NAMES, EnvFromSource,
+    ObjectRef, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, TaintEffect, TolerationSpec, WorkersLayout,
+    WorkersSpec,
 };
+
+/// Pattern of the name of an object in the cluster: a DNS subdomain.
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// Pattern of a key in the data of a Secret or `ConfigMap`.
+const DATA_KEY: &str = r"^[-._A-Za-z0-9]+$";
 
 /// Rule of an address: its host is neither the machine itself nor a metadata service. The operator refuses more
 /// spellings than this one does.
@@ -360,7 +366,8 @@ pub enum DeletionPolicy {
 }
 
 impl DispatchSystemSpec {
-    /// Every Secret that the system reads, with the path of the field that names it. Nothing else reads a Secret.
+    /// Every Secret of which the operator reads a value, with the path of the field that names it. Of the sources of
+    /// `workers.envFrom` it reads only which keys they have.
     pub fn secret_refs(&self) -> Vec<(&'static str, &SecretKeyRef)> {
         let fcm = self.notifications.fcm.as_ref().map(|fcm| (FCM_SECRET_FIELD, &fcm.service_account_secret_ref));
         let cache = self.cache.auth_secret_ref.as_ref().map(|reference| (CACHE_SECRET_FIELD, reference));

@@ -1,7 +1,7 @@
 //! Validation: the only way from a raw `DispatchSystem` to a [`ValidatedSystem`], for operator and command line.
 //!
 //! It has three layers: the bounds of the schema (`shape`), the formats of strings and the rules between fields
-//! (`spec`), and the bounds of the dispatch rules, which `dispatch-core` defines.
+//! (`spec`, `workers`), and the bounds of the dispatch rules, which `dispatch-core` defines.
 
 mod addresses;
 mod errors;
@@ -13,6 +13,7 @@ mod salvage;
 mod shape;
 mod spec;
 mod text;
+mod workers;
 
 use dispatch_core::fare::FareTable;
 use dispatch_core::policy::DispatchPolicy;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{DATA_KEY, OBJECT_NAME};
+
 /// Push notifications to the apps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,10 +33,10 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = OBJECT_NAME)
     )]
     pub name: String,
     /// Key in the data of the Secret.
-    #[schemars(length(max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
+    #[schemars(length(max = 253), regex(pattern = DATA_KEY))]
     pub key: String,
 }

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::{DATA_KEY, OBJECT_NAME};
+
 /// The worker pool, as Deployments in the namespace of the system. Changes to image, resources and scheduling start a
 /// rolling update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -76,6 +78,8 @@ pub const ENV_NAMES: [&str; 4] = ["AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_EN
 pub const ENV_FROM_NAMES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// Path of the field with the sources of environment variables.
 pub const ENV_FROM_FIELD: &str = "spec.workers.envFrom";
+/// Path of the field with the certificate authorities.
+pub const CA_BUNDLE_FIELD: &str = "spec.workers.caBundle";
 
 /// A source of environment variables: one Secret or one `ConfigMap`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -102,7 +106,7 @@ pub struct ObjectRef {
     /// Name of the object.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = OBJECT_NAME)
     )]
     pub name: String,
 }
@@ -114,11 +118,11 @@ pub struct ConfigMapKeyRef {
     /// Name of the `ConfigMap`.
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = OBJECT_NAME)
     )]
     pub name: String,
     /// Key within it.
-    #[schemars(length(max = 253), regex(pattern = r"^[-._A-Za-z0-9]+$"))]
+    #[schemars(length(max = 253), regex(pattern = DATA_KEY))]
     pub key: String,
 }
 
@@ -232,7 +236,7 @@ pub struct SchedulingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = OBJECT_NAME)
     )]
     pub priority_class_name: Option<String>,
     /// Taints of nodes that the workers tolerate, at most 16. Default: none.
@@ -243,7 +247,7 @@ pub struct SchedulingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        regex(pattern = OBJECT_NAME)
     )]
     pub runtime_class_name: Option<String>,
     /// Whether the replicas of a role are spread over availability zones where possible. Default `true`. They are

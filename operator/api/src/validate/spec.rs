@@ -7,10 +7,10 @@ use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError, P
 use jiff::tz::TimeZone;
 
 use super::errors::Findings;
-use super::{eta, requests, text};
+use super::{eta, requests, text, workers};
 use crate::dispatch_system::{
-    AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec, ENV_NAMES,
-    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec, WorkersSpec,
+    AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
+    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
 };
 use crate::names::{self, ResourceNames};
 use crate::schedule::Schedule;
@@ -136,7 +136,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     let share = spec.api.limits.address_share_percent;
     found.at("spec.api.limits.addressSharePercent").require((1..=100).contains(&share), share, "1 to 100");
     eta::check(&spec.dispatch.eta, found);
-    workers(&spec.workers, found);
+    workers::check(&spec.workers, found);
 }
 
 /// `spec.dispatch` as a policy of `dispatch-core`, which defines the bounds.
@@ -481,118 +481,6 @@ fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
             .is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
         let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, a listener in spec.region");
         found.at(&format!("{PATH}.vpcLink.listenerArn")).require(ok, &link.listener_arn, &allowed);
-    }
-}
-
-fn workers(spec: &WorkersSpec, found: &mut Findings) {
-    if let Some(image) = &spec.image {
-        found.at("spec.workers.image").require(
-            text::is_image(image),
-            image,
-            "a container image such as registry/name:tag",
-        );
-    }
-    scaling(spec, found);
-    environment(spec, found);
-    let resources = &spec.resources;
-    let mut size = |name: &str, value: &str| {
-        let size = text::quantity(value);
-        let path = format!("spec.workers.resources.{name}");
-        found.at(&path).require(size.is_some(), value, "a Kubernetes quantity above zero such as 100m or 64Mi");
-        size
-    };
-    size("cpuRequest", &resources.cpu_request);
-    let (request, limit) =
-        (size("memoryRequest", &resources.memory_request), size("memoryLimit", &resources.memory_limit));
-    if let (Some(request), Some(limit)) = (request, limit)
-        && request > limit
-    {
-        let allowed = format!("at least memoryRequest ({})", resources.memory_request);
-        found.refuse("spec.workers.resources.memoryLimit", &resources.memory_limit, allowed);
-    }
-    for key in spec.service_account_annotations.keys().filter(|key| !text::is_qualified_name(key)) {
-        found.say(&format!("spec.workers.serviceAccountAnnotations.{key}"), "the key must be name or domain/name");
-    }
-    for (key, value) in &spec.scheduling.node_selector {
-        let path = format!("spec.workers.scheduling.nodeSelector.{key}");
-        if !text::is_qualified_name(key) {
-            found.say(&path, "the key must be name or domain/name");
-        }
-        found.at(&path).require(text::is_label_value(value), value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
-    }
-    for (at, reference) in spec.image_pull_secrets.iter().enumerate() {
-        let path = format!("spec.workers.imagePullSecrets[{at}].name");
-        found.at(&path).require(text::is_dns_subdomain(&reference.name), &reference.name, "an object name");
-    }
-    for (at, toleration) in spec.scheduling.tolerations.iter().enumerate() {
-        let path = format!("spec.workers.scheduling.tolerations[{at}]");
-        let is_name = text::is_qualified_name(&toleration.key);
-        found.at(&format!("{path}.key")).require(is_name, &toleration.key, "name or domain/name");
-        if let Some(value) = &toleration.value {
-            let allowed = "at most 63 of A-Z a-z 0-9 - _ .";
-            found.at(&format!("{path}.value")).require(text::is_label_value(value), value, allowed);
-        }
-    }
-    if let Some(class) = &spec.scheduling.runtime_class_name {
-        let path = "spec.workers.scheduling.runtimeClassName";
-        found.at(path).require(text::is_dns_subdomain(class), class, "the name of a RuntimeClass");
-    }
-    if let Some(class) = &spec.scheduling.priority_class_name {
-        let path = "spec.workers.scheduling.priorityClassName";
-        found.at(path).require(text::is_dns_subdomain(class), class, "the name of a PriorityClass");
-    }
-}
-
-/// Longest value of an environment variable, in characters.
-const ENV_VALUE_MAX: usize = 256;
-
-fn environment(spec: &WorkersSpec, found: &mut Findings) {
-    let settable = ENV_NAMES.join(", ");
-    for (name, value) in &spec.env {
-        let path = format!("spec.workers.env.{name}");
-        if !ENV_NAMES.contains(&name.as_str()) {
-            found.say(&path, format!("only these variables can be set: {settable}"));
-        }
-        let is_short = value.chars().count() <= ENV_VALUE_MAX && !value.contains('\0');
-        found.at(&path).require(is_short, value, &format!("at most {ENV_VALUE_MAX} characters"));
-    }
-    for (at, source) in spec.env_from.iter().enumerate() {
-        let path = format!("spec.workers.envFrom[{at}]");
-        let named = [("secretRef", &source.secret_ref), ("configMapRef", &source.config_map_ref)];
-        if named.iter().filter(|(_, reference)| reference.is_some()).count() != 1 {
-            found.say(&path, "exactly one of secretRef and configMapRef is required");
-        }
-        for (field, reference) in named {
-            let Some(reference) = reference else { continue };
-            let name = &reference.name;
-            found.at(&format!("{path}.{field}.name")).require(text::is_dns_subdomain(name), name, "an object name");
-        }
-    }
-    if let Some(bundle) = &spec.ca_bundle {
-        let name = &bundle.name;
-        found.at("spec.workers.caBundle.name").require(text::is_dns_subdomain(name), name, "an object name");
-    }
-}
-
-fn scaling(spec: &WorkersSpec, found: &mut Findings) {
-    let roles = &spec.roles;
-    for (path, role) in [
-        ("spec.workers.roles.saveDispatch", &roles.save_dispatch),
-        ("spec.workers.roles.dispatchAlgorithm", &roles.dispatch_algorithm),
-        ("spec.workers.roles.driverResponse", &roles.driver_response),
-        ("spec.workers.roles.statusUpdate", &roles.status_update),
-        ("spec.workers.combined", &spec.combined),
-    ] {
-        let Some(autoscaling) = &role.autoscaling else { continue };
-        if role.replicas.is_some() {
-            found.say(path, "only one of replicas and autoscaling is allowed, both are set");
-        }
-        let (least, most) = (autoscaling.min_replicas, autoscaling.max_replicas);
-        found.at(&format!("{path}.autoscaling.maxReplicas")).require(
-            least <= most,
-            most,
-            &format!("at least minReplicas ({least})"),
-        );
     }
 }
 

@@ -1,10 +1,9 @@
 //! Reads the Secrets that a system names, by name only, and no other than those that it may read.
 
 use dispatch_api::annotations::{ANY_SYSTEM, READABLE_BY};
-use dispatch_api::dispatch_system::{CACHE_SECRET_FIELD, ENV_FROM_FIELD, SecretKeyRef};
+use dispatch_api::dispatch_system::{CA_BUNDLE_FIELD, CACHE_SECRET_FIELD, ENV_FROM_FIELD, SecretKeyRef};
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::DynamicObject;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -79,55 +78,58 @@ async fn read_environment(
     let workers = &system.spec.workers;
     read.named |= !workers.env_from.is_empty() || workers.ca_bundle.is_some();
     for source in workers.env_from.iter().filter_map(Source::from_reference) {
-        match &source {
-            Source::Secret(name) => {
-                let Some(secret) = cluster.secret(&system.namespace, name).await? else {
-                    read.absent.push((ENV_FROM_FIELD, format!("Secret {name}")));
-                    continue;
-                };
-                if !is_readable(&secret, &system.name, restrictions.secrets) {
-                    read.refused.push((ENV_FROM_FIELD, name.clone()));
-                    if restrictions.mode == RestrictionMode::Enforce {
-                        continue;
-                    }
-                }
-                let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
-                let keys = secret.data.iter().flat_map(|data| data.keys().map(String::as_str));
-                read.environment.add(&source, version, keys);
+        let Some(contents) = contents(cluster, system, &source, restrictions.secrets).await? else {
+            read.absent.push((ENV_FROM_FIELD, source.to_string()));
+            continue;
+        };
+        if !contents.is_readable {
+            read.refused.push((ENV_FROM_FIELD, source.name().to_owned()));
+            if restrictions.mode == RestrictionMode::Enforce {
+                continue;
             }
-            Source::ConfigMap(name) => match config_map(cluster, system, name).await? {
-                Some(map) => {
-                    let version = map.metadata.resource_version.as_deref().unwrap_or_default();
-                    let keys =
-                        map.data["data"].as_object().into_iter().flat_map(|data| data.keys().map(String::as_str));
-                    read.environment.add(&source, version, keys);
-                }
-                None => read.absent.push((ENV_FROM_FIELD, format!("ConfigMap {name}"))),
-            },
         }
+        read.environment.add(&source, &contents.version, contents.keys.iter().map(String::as_str));
     }
     if let Some(bundle) = &workers.ca_bundle {
-        match config_map(cluster, system, &bundle.name).await? {
-            Some(map) if map.data["data"].get(&bundle.key).is_some() => {
-                let version = map.metadata.resource_version.as_deref().unwrap_or_default();
-                read.environment.add_version(&bundle.name, version);
+        let source = Source::ConfigMap(bundle.name.clone());
+        match contents(cluster, system, &source, restrictions.secrets).await? {
+            Some(contents) if contents.keys.contains(&bundle.key) => {
+                read.environment.add_version(&bundle.name, &contents.version);
             }
-            Some(_) => {
-                let text = format!("key {} of ConfigMap {}", bundle.key, bundle.name);
-                read.absent.push(("spec.workers.caBundle", text));
-            }
-            None => read.absent.push(("spec.workers.caBundle", format!("ConfigMap {}", bundle.name))),
+            Some(_) => read.absent.push((CA_BUNDLE_FIELD, format!("key {} of {source}", bundle.key))),
+            None => read.absent.push((CA_BUNDLE_FIELD, source.to_string())),
         }
     }
     Ok(())
 }
 
-async fn config_map(
+/// What is known of a source without its values.
+struct Contents {
+    version: String,
+    keys: Vec<String>,
+    is_readable: bool,
+}
+
+/// The contents of a source; `None` if it does not exist. Every `ConfigMap` of the namespace is readable.
+async fn contents(
     cluster: &Cluster,
     system: &ValidatedSystem,
-    name: &str,
-) -> Result<Option<DynamicObject>, ClusterError> {
-    cluster.child(ChildKind::ConfigMap, &system.namespace, name).await
+    source: &Source,
+    access: SecretAccess,
+) -> Result<Option<Contents>, ClusterError> {
+    let namespace = &system.namespace;
+    Ok(match source {
+        Source::Secret(name) => cluster.secret(namespace, name).await?.map(|secret| Contents {
+            is_readable: is_readable(&secret, &system.name, access),
+            version: secret.metadata.resource_version.unwrap_or_default(),
+            keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
+        }),
+        Source::ConfigMap(name) => cluster.child(ChildKind::ConfigMap, namespace, name).await?.map(|map| Contents {
+            is_readable: true,
+            keys: map.data["data"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect(),
+            version: map.metadata.resource_version.unwrap_or_default(),
+        }),
+    })
 }
 
 /// Whether a system may read a Secret. The author of the system cannot give this permission without the right to write

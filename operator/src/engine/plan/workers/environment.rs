@@ -4,7 +4,7 @@
 //! example with `AWS_ENDPOINT_URL`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use dispatch_api::dispatch_system::{ENV_FROM_NAMES, ENV_NAMES, EnvFromSource};
 use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, SecretKeySelector};
@@ -25,6 +25,13 @@ impl Source {
         secret.or_else(|| reference.config_map_ref.as_ref().map(|map| Self::ConfigMap(map.name.clone())))
     }
 
+    /// Name of the object.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Secret(name) | Self::ConfigMap(name) => name,
+        }
+    }
+
     fn variable(&self, name: &str) -> EnvVar {
         let key = name.to_owned();
         let value_from = match self.clone() {
@@ -38,6 +45,16 @@ impl Source {
             },
         };
         EnvVar { name: name.to_owned(), value: None, value_from: Some(value_from) }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Secret(_) => "Secret",
+            Self::ConfigMap(_) => "ConfigMap",
+        };
+        write!(f, "{kind} {}", self.name())
     }
 }
 
