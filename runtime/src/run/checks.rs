@@ -7,7 +7,8 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_sns::error::ProvideErrorMetadata as _;
+use aws_sdk_sns::config::http::HttpResponse;
+use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
 use dispatch_api::worker_config::WorkerConfig;
 use futures::future::BoxFuture;
@@ -69,6 +70,11 @@ fn check(name: &'static str, ask: impl Fn() -> BoxFuture<'static, Answer> + Send
     Check { name, ask: Box::new(ask) }
 }
 
+/// What the result of an AWS call shows.
+fn answer<T, E: ProvideErrorMetadata>(result: Result<T, SdkError<E, HttpResponse>>) -> Answer {
+    Answer::from(result.map(drop).map_err(|error| port_error(ASK, &error)))
+}
+
 fn credentials(clients: &Clients) -> Check {
     let provider = clients.sdk.credentials_provider();
     check("AWS credentials", move || {
@@ -104,7 +110,7 @@ fn leases(clients: &Clients, table: &str) -> Check {
             crate::stream::LEASE_KEY,
             aws_sdk_dynamodb::types::AttributeValue::S("a lease that does not exist".to_owned()),
         );
-        Box::pin(async move { Answer::from(request.send().await.map(drop).map_err(|error| port_error(ASK, &error))) })
+        Box::pin(async move { answer(request.send().await) })
     })
 }
 
@@ -112,7 +118,7 @@ fn stream(clients: &Clients) -> Check {
     let (client, arn) = (clients.streams.clone(), clients.stream_arn.clone());
     check("the table's stream", move || {
         let request = client.describe_stream().stream_arn(arn.borrow().as_str()).limit(1);
-        Box::pin(async move { Answer::from(request.send().await.map(drop).map_err(|error| port_error(ASK, &error))) })
+        Box::pin(async move { answer(request.send().await) })
     })
 }
 
@@ -120,7 +126,7 @@ fn queue(clients: &Clients, name: &'static str, url: &str) -> Check {
     let (client, url) = (clients.sqs.clone(), url.to_owned());
     check(name, move || {
         let request = client.get_queue_attributes().queue_url(&url).attribute_names(QueueAttributeName::QueueArn);
-        Box::pin(async move { Answer::from(request.send().await.map(drop).map_err(|error| port_error(ASK, &error))) })
+        Box::pin(async move { answer(request.send().await) })
     })
 }
 
@@ -134,7 +140,7 @@ fn topic(clients: &Clients, arn: &str) -> Check {
             match request.send().await {
                 Ok(_) => Answer::Reached,
                 Err(error) if error.code().is_some_and(is_denied) => Answer::Reached,
-                Err(error) => Answer::from(Err(port_error(ASK, &error))),
+                failed => answer(failed),
             }
         })
     })
