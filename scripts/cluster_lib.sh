@@ -28,6 +28,18 @@ until_true() {
     done
 }
 
+# apply COMMAND...: creates or updates the object that `kubectl COMMAND` would create.
+apply() { kubectl "$@" --dry-run=client -o yaml | kubectl apply -f - >/dev/null; }
+# apply_credentials NAMESPACE: of the emulated AWS, which takes any.
+apply_credentials() {
+    apply -n "$1" create secret generic aws --from-literal=AWS_ACCESS_KEY_ID=test --from-literal=AWS_SECRET_ACCESS_KEY=test
+}
+# restricted_namespace NAME: a namespace with the strictest Pod security standard.
+restricted_namespace() {
+    apply create namespace "$1"
+    kubectl label namespace "$1" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+}
+
 finish() {
     trap - EXIT
     [ "${#programs[@]}" -eq 0 ] || kill "${programs[@]}" 2>/dev/null || true
@@ -121,12 +133,9 @@ start_services() {
 }
 
 install_operator() {
-    kubectl create namespace coactus-system --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-    kubectl label namespace coactus-system pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+    restricted_namespace coactus-system
     kubectl apply --server-side -f manifests/crd.yaml >/dev/null
-    # Credentials of the emulated AWS, which takes any.
-    kubectl -n coactus-system create secret generic aws --from-literal=AWS_ACCESS_KEY_ID=test \
-        --from-literal=AWS_SECRET_ACCESS_KEY=test --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    apply_credentials coactus-system
     mkdir -p "$state/operator"
     cat >"$state/operator/kustomization.yaml" <<YAML
 apiVersion: kustomize.config.k8s.io/v1beta1
@@ -148,14 +157,11 @@ YAML
 }
 
 apply_city() {
-    kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-    kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
-    # The namespace may send the credentials to the workers of this city.
-    kubectl -n "$namespace" create secret generic aws --from-literal=AWS_ACCESS_KEY_ID=test \
-        --from-literal=AWS_SECRET_ACCESS_KEY=test --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    restricted_namespace "$namespace"
+    apply_credentials "$namespace"
+    # Permits this city to use them.
     kubectl -n "$namespace" label secret aws "dispatch.coactus.io/readable-by=$city" --overwrite >/dev/null
-    kubectl -n "$namespace" create configmap private-ca --from-file=ca.crt="$state/keys/ca.pem" --dry-run=client -o yaml |
-        kubectl apply -f - >/dev/null
+    apply -n "$namespace" create configmap private-ca --from-file=ca.crt="$state/keys/ca.pem"
     sed -e "s|redis.example.com:6379|$host:$redis|" -e "s|login.example.com/keys|$host:$issuer/jwks.json|" \
         examples/cluster.yaml >"$state/city.yaml"
     kubectl apply -n "$namespace" -f "$state/city.yaml"

@@ -83,8 +83,7 @@ roll_out() {
 
 bad_roll_out() {
     begin_probe
-    kubectl -n "$namespace" create secret generic nothing --from-literal=RUST_LOG=info --dry-run=client -o yaml |
-        kubectl apply -f - >/dev/null
+    apply -n "$namespace" create secret generic nothing --from-literal=RUST_LOG=info
     kubectl -n "$namespace" label secret nothing "dispatch.coactus.io/readable-by=$city" --overwrite >/dev/null
     change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"nothing"}}]}}}'
     explained "bad roll-out" WaitingForDependency "waits for"
