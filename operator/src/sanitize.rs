@@ -33,6 +33,14 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// At most `max` characters of a text, and a mark if there were more.
+pub fn shortened(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((at, _)) => format!("{}{CUT}", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A text in which each character that controls a terminal or reorders text is escaped, line breaks included.
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());

@@ -17,6 +17,18 @@ fn arguments(overlay: &str) -> Vec<String> {
     args.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// Lists that allow nothing but regions, as those of the cluster-wide overlay.
+fn strict() -> Restrictions {
+    let none = || AllowList::parse("None");
+    Restrictions {
+        role_arns: none(),
+        images: none(),
+        service_account_annotations: none(),
+        priority_classes: none(),
+        ..Restrictions::default()
+    }
+}
+
 #[test]
 fn the_cluster_wide_overlay_limits_every_field_but_regions() {
     if !has("kubectl", "the_cluster_wide_overlay_limits_every_field_but_regions") {
@@ -78,16 +90,8 @@ fn the_production_example_is_allowed_by_the_documented_annotations() {
         .take_while(|(name, _)| name.starts_with("allowed-"))
         .map(|(name, list)| (format!("dispatch.coactus.io/{name}"), list.to_owned()))
         .collect();
-    let none = || AllowList::parse("None");
-    let strict = Restrictions {
-        role_arns: none(),
-        images: none(),
-        service_account_annotations: none(),
-        priority_classes: none(),
-        ..Restrictions::default()
-    };
-    assert!(restrictions::denial(&system, Some(&std::collections::BTreeMap::new()), &strict).is_some());
-    assert_eq!(restrictions::denial(&system, Some(&annotations), &strict), None);
+    assert!(restrictions::denial(&system, Some(&std::collections::BTreeMap::new()), &strict()).is_some());
+    assert_eq!(restrictions::denial(&system, Some(&annotations), &strict()), None);
     for (_, reference) in system.spec.secret_refs() {
         assert!(documentation.contains(&reference.name), "{}", reference.name);
     }
@@ -98,14 +102,6 @@ fn the_production_example_is_allowed_by_the_documented_annotations() {
 fn the_minimal_example_needs_no_annotation() {
     let raw = read_manifests(&text("examples/minimal.yaml")).expect("a manifest");
     let system = ValidatedSystem::try_from_raw(&raw[0]).expect("valid");
-    let none = || AllowList::parse("None");
-    let strict = Restrictions {
-        role_arns: none(),
-        images: none(),
-        service_account_annotations: none(),
-        priority_classes: none(),
-        ..Restrictions::default()
-    };
-    assert_eq!(restrictions::denial(&system, Some(&std::collections::BTreeMap::new()), &strict), None);
+    assert_eq!(restrictions::denial(&system, Some(&std::collections::BTreeMap::new()), &strict()), None);
     assert!(system.spec.secret_refs().is_empty());
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::cloud::PropertyValue;
-use crate::sanitize::shown;
+use crate::sanitize::{shortened, shown};
 
 /// Longest value shown, in characters: the lines of a plan stay readable.
 const VALUE_MAX: usize = 80;
@@ -63,9 +63,7 @@ fn text(value: &Value) -> Option<String> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let short: String = text.chars().take(VALUE_MAX).collect();
-    let cut = if short.len() < text.len() { "…" } else { "" };
-    Some(shown(&format!("{short}{cut}")))
+    Some(shown(&shortened(&text, VALUE_MAX)))
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch_api::conditions::{ConditionStatus, Reason};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::engine::status::Finding;
-use crate::sanitize::shown;
+use crate::sanitize::{shortened, shown};
 
 /// Number of Pods that are asked what they wait for. All Pods of a revision usually wait for the same.
 const ASKED_MAX: usize = 4;
@@ -167,10 +167,10 @@ fn obstacle(pod: &WorkerPod, answer: Option<&String>) -> Option<(u8, Reason, Str
 
 fn of_container(container: &ContainerStatus) -> Option<(u8, Reason, String)> {
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let terminated = |state: Option<&ContainerState>| state.and_then(|state| state.terminated.clone());
-    let ended = terminated(container.state.as_ref()).or_else(|| terminated(container.last_state.as_ref()));
+    let states = [&container.state, &container.last_state];
+    let ended = states.into_iter().flatten().find_map(|state| state.terminated.as_ref());
     if let Some(ended) = ended.filter(|ended| ended.exit_code != 0) {
-        return Some(crashed(&ended, container.restart_count));
+        return Some(crashed(ended, container.restart_count));
     }
     let waiting = waiting?;
     let (why, message) = (waiting.reason.as_deref()?, waiting.message.as_deref().unwrap_or_default());
@@ -228,11 +228,7 @@ fn last_words(log: &str) -> Option<String> {
 
 /// One line of printable text of limited length.
 fn short(text: &str) -> String {
-    let line = shown(text.trim());
-    match line.char_indices().nth(TEXT_MAX) {
-        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
-        None => line,
-    }
+    shortened(&shown(text.trim()), TEXT_MAX)
 }
 
 /// Whether each role with several Pods runs on several nodes. Kubernetes spreads Pods when it starts them, and does not

@@ -232,20 +232,23 @@ impl Cleanup<'_> {
         }
         let cluster = &self.context.cluster;
         let entrance = role_object(name, queue_drain::INGRESS_ROLE);
-        let mut working = false;
         let combined = role_object(name, COMBINED);
+        let mut working = false;
         for deployment in self.deployments().await? {
             let value = to_value(&deployment);
             let count = |at: &str| value.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0);
-            let wanted = count("/spec/replicas") > 0;
-            if deployment.metadata.name.as_deref() != Some(entrance.as_str()) {
-                working |= wanted && count("/status/readyReplicas") > 0;
-                if wanted && deployment.metadata.name.as_deref() == Some(combined.as_str()) {
-                    self.close_entrance().await?;
-                }
-            } else if wanted {
-                cluster.stop(namespace, &entrance).await?;
+            if count("/spec/replicas") == 0 {
+                continue;
             }
+            let is = |name: &str| deployment.metadata.name.as_deref() == Some(name);
+            if is(&entrance) {
+                cluster.stop(namespace, &entrance).await?;
+                continue;
+            }
+            if is(&combined) {
+                self.close_entrance().await?;
+            }
+            working |= count("/status/readyReplicas") > 0;
         }
         if !working {
             return Ok(None);

@@ -7,7 +7,7 @@ use dispatch_api::validate::ValidatedSystem;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::engine::plan::workers;
+use crate::engine::plan::workers::{self, layout};
 use crate::engine::status::pods::{PodsFinding, cause, of_newest_revisions, spread, to_ask, waits_for};
 use crate::kubernetes::infra::admin_port;
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError};
@@ -22,9 +22,8 @@ pub(super) async fn read(cluster: &Cluster, system: &ValidatedSystem, deployment
 
 async fn find(cluster: &Cluster, system: &ValidatedSystem, deployments: &[Value]) -> Result<PodsFinding, ClusterError> {
     let by_uid = workers::roles(system).into_iter().filter_map(|(role, _)| {
-        let name = workers::role_name(system, role);
-        let found = deployments.iter().find(|deployment| deployment["metadata"]["name"] == name.as_str())?;
-        Some((found["metadata"]["uid"].as_str()?.to_owned(), role.name))
+        let deployment = layout::find(system, deployments, role)?;
+        Some((deployment["metadata"]["uid"].as_str()?.to_owned(), role.name))
     });
     let by_uid: BTreeMap<String, &'static str> = by_uid.collect();
     if by_uid.is_empty() || system.spec.suspend {

@@ -103,10 +103,10 @@ pub async fn ensure(
     }
     let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
     let deployments: Vec<Value> = deployments.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
-    let leaving = layout::leaving(system, &deployments);
     if !absent.is_empty() {
         return Ok(without_sources(system, &deployments, absent).into());
     }
+    let leaving = layout::leaving(system, &deployments);
     let wanted = workers::objects(&Pool {
         system,
         outputs,
@@ -132,11 +132,8 @@ pub async fn ensure(
         taken = taken.or(applied.connection_taken);
         if let Some(message) = applied.taken {
             let available = availability(system, &deployments);
-            let state = WorkersState::NameTaken;
-            return Ok(Rollout {
-                workers: WorkersFinding { state, message, cause: None, available, spread: None },
-                taken,
-            });
+            let stopped = WorkersFinding::without_pods(WorkersState::NameTaken, message);
+            return Ok(Rollout { workers: WorkersFinding { available, ..stopped }, taken });
         }
         if !is_scaler(*kind) {
             planned += remove(&children, &wanted, *kind, live).await?;
@@ -295,9 +292,8 @@ fn without_sources(
 ) -> WorkersFinding {
     let named: Vec<String> = absent.iter().map(|(field, object)| format!("{field} names {object}")).collect();
     let message = format!("{}, which does not exist; the workers are not changed until it does", named.join(", "));
-    let available = availability(system, deployments);
-    let cause = Some(Reason::SecretMissing);
-    WorkersFinding { state: WorkersState::RollingOut, message, cause, available, spread: None }
+    let (cause, available) = (Some(Reason::SecretMissing), availability(system, deployments));
+    WorkersFinding { cause, available, ..WorkersFinding::without_pods(WorkersState::RollingOut, message) }
 }
 
 /// Whether every role has a ready Pod, of any revision and either layout.

@@ -172,18 +172,18 @@ fn the_api_and_the_metrics_have_the_clients_that_the_operator_names() {
         (closed.from(Peer::Pod("ops", &[]), 9090), closed.from(monitoring, 9090)),
         (ALL.to_vec(), NONE.to_vec())
     );
-    let nobody = WorkerClients { api: AllowList::parse("None"), metrics: AllowList::parse(""), operator: None };
-    let isolated = Workers::new(&with_ports(), &nobody, None);
+    let no_clients = WorkerClients { api: AllowList::parse("None"), metrics: AllowList::parse(""), operator: None };
+    let isolated = Workers::new(&with_ports(), &no_clients, None);
     for port in [8080, 9090] {
         assert_eq!(isolated.from(monitoring, port), NONE, "{port}");
     }
-    let operated = WorkerClients { operator: Some("coactus-system".to_owned()), ..nobody };
-    let operated = Workers::new(&with_ports(), &operated, None);
+    let operator_only = WorkerClients { operator: Some("coactus-system".to_owned()), ..no_clients };
+    let probed = Workers::new(&with_ports(), &operator_only, None);
     let operator = [("app.kubernetes.io/name", "dispatch-operator")];
-    assert_eq!(operated.from(Peer::Pod("coactus-system", &operator), 9090), ALL);
-    assert_eq!(operated.from(Peer::Pod("coactus-system", &operator), 8080), NONE);
+    assert_eq!(probed.from(Peer::Pod("coactus-system", &operator), 9090), ALL);
+    assert_eq!(probed.from(Peer::Pod("coactus-system", &operator), 8080), NONE);
     for other in [Peer::Pod("coactus-system", &[]), Peer::Pod("mobility", &operator), monitoring] {
-        assert_eq!(operated.from(other, 9090), NONE, "{other:?}");
+        assert_eq!(probed.from(other, 9090), NONE, "{other:?}");
     }
     let anyone = WorkerClients { api: AllowList::Any, metrics: AllowList::Any, operator: None };
     let readable = Workers::new(&with_ports(), &anyone, None);
