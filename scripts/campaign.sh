@@ -67,12 +67,14 @@ part() {
     grep -E "$counts" "$log" | sed 's/^/    /' >>"$work/table" || true
 }
 
-model=(cargo test --locked -p dispatch-core --features mutants --test model)
-adapters=(cargo test --locked -p dispatch-tests --all-features --test adapters)
-runtime=(cargo test --locked -p dispatch-runtime --all-features --lib)
-dispatch=(cargo test --locked -p dispatch-tests --all-features --test dispatch)
+# The selection of the build: with another one cargo would compile the dependencies once more.
+tests=(cargo test --locked --workspace --all-features)
+model=("${tests[@]}" --test model)
+adapters=("${tests[@]}" --test adapters)
+runtime=("${tests[@]}" --lib)
+dispatch=("${tests[@]}" --test dispatch)
 part "model: any order, crash, loss, duplicate" "${model[@]}" -- --nocapture
-part "forged positions and their bills" cargo test --locked -p dispatch-core --test forged_traces -- --nocapture
+part "forged positions and their bills" "${tests[@]}" --test forged_traces -- --nocapture
 part "races of accept, reject, time-out, cancel" "${adapters[@]}" races:: -- --nocapture --test-threads 1
 part "lost answers, calls that hang" "${adapters[@]}" -- lost every_call
 part "streams: duplicated, reordered, split, trimmed" "${dispatch[@]}" -- once:: streams:: conformance::
