@@ -16,14 +16,16 @@ mkdir -p "$results"
 
 # Every mutant is a copy of the sources with a build of its own. One folder for the builds keeps the dependencies.
 export CARGO_TARGET_DIR="${MUTANTS_TARGET_DIR:-$PWD/.local/mutants/target}"
-options=(--cap-lints=true --no-shuffle --test-tool nextest --timeout 120 --build-timeout 600 --output "$results")
+# Each build is linked once and run once: without debug information, and in one process for all tests.
+export CARGO_PROFILE_DEV_DEBUG=false CARGO_PROFILE_TEST_DEBUG=false
+options=(--cap-lints=true --no-shuffle --test-tool cargo --timeout 120 --build-timeout 600 --output "$results")
 if [ -n "${2:-}" ]; then options+=(--shard "$2" --sharding round-robin); fi
 
 case "$package" in
 core)
     # Without the feature `mutants`, which disables guards by name: the model checker proves those (tests/model).
     options+=(--package dispatch-core --features 'serde,openapi' --exclude-re 'mutants::')
-    tests=(--lib --examples)
+    tests=(--lib)
     ;;
 store)
     options+=(--package dispatch-runtime --features testing)

@@ -1,4 +1,4 @@
-//! The cost of a thousand rides at the list prices in `prices.json`.
+//! The cost of a thousand rides at the list prices in `operator/prices.json`.
 
 use serde::Deserialize;
 
@@ -44,13 +44,13 @@ impl Price {
 
 /// The cost of a thousand rides in a scenario.
 pub(crate) fn section(played: &Played) -> anyhow::Result<Section> {
-    let file: PriceFile = serde_json::from_str(include_str!("prices.json"))?;
+    let file: PriceFile = serde_json::from_str(include_str!("../../operator/prices.json"))?;
     let prices = &file.prices;
     let shards_s = STREAM_READS_PER_SHARD * 3600.0;
     Ok(Section {
         title: "What 1,000 rides cost",
         text: vec![format!(
-            "{}, list prices of {} in `tests/bench/prices.json`, without free tiers and volume discounts. Searches, \
+            "{}, list prices of {} in `operator/prices.json`, without free tiers and volume discounts. Searches, \
              offers, answers and cancellations are counted in the model for all requests and divided by the number of \
              accepted rides. The route is that of the ride itself, one point every four seconds, without the write \
              units of indexes that contain whole items: with two of them A and B pay three times as much for it, and \

@@ -44,7 +44,7 @@ pub use rides::RidesSpec;
 pub use service_area::{PolygonSpec, ServiceAreaSpec};
 pub use status::{
     AccessStatus, AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan,
-    OutputsStatus, PlannedChange, PlannedValue,
+    OutputsStatus, PlannedChange, PlannedCost, PlannedValue,
 };
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{

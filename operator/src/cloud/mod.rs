@@ -5,4 +5,6 @@ pub mod ports;
 mod resource_change;
 pub mod stack;
 
-pub use resource_change::{ChangeCounts, ChangeKind, LiveDrift, LiveValue, PropertyValue, Replacement, ResourceChange};
+pub use resource_change::{
+    ChangeCounts, ChangeKind, LiveDrift, LiveValue, MonthlyCost, PropertyValue, Replacement, ResourceChange,
+};

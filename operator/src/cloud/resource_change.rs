@@ -148,6 +148,18 @@ impl fmt::Display for PropertyValue {
     }
 }
 
+/// What a change adds to the charges of a month that do not depend on use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MonthlyCost {
+    /// The resource is not charged by time, or as much as before.
+    #[default]
+    Unchanged,
+    /// In millionths of a US dollar; negative if it becomes less.
+    By(i64),
+    /// What is not known: `the price of cache.x9.large`.
+    Unknown(String),
+}
+
 /// The change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceChange {
@@ -163,6 +175,7 @@ pub struct ResourceChange {
     pub forcing: Vec<String>,
     /// Values that differ between the last template and the desired one; empty if the last one could not be read.
     pub values: Vec<PropertyValue>,
+    pub cost: MonthlyCost,
 }
 
 impl ResourceChange {
@@ -177,6 +190,7 @@ impl ResourceChange {
             properties: Vec::new(),
             forcing: Vec::new(),
             values: Vec::new(),
+            cost: MonthlyCost::Unchanged,
         }
     }
 

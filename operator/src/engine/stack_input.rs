@@ -10,12 +10,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cloud::ResourceChange;
 use crate::cloud::stack::StackDescription;
+use crate::cloud::{ChangeKind, ResourceChange};
 use crate::engine::arn::ArnBase;
 use crate::engine::error::EngineError;
 use crate::engine::plan::digests::{RECORD, SECRETS_DIGEST, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
+use crate::engine::plan::monthly_cost::cost_of_change;
 use crate::engine::plan::ownership::{Adoption, Owner};
 use crate::engine::plan::recreation::Blueprint;
 use crate::engine::plan::template::{self, MAX_BODY_BYTES, TemplateError};
@@ -241,7 +242,10 @@ fn resources(body: &Value) -> Vec<ResourceChange> {
     let Some(resources) = body["Resources"].as_object() else { return Vec::new() };
     resources
         .iter()
-        .map(|(logical_id, resource)| ResourceChange::added(logical_id, resource["Type"].as_str().unwrap_or_default()))
+        .map(|(logical_id, resource)| ResourceChange {
+            cost: cost_of_change(ChangeKind::Add, &Value::Null, resource),
+            ..ResourceChange::added(logical_id, resource["Type"].as_str().unwrap_or_default())
+        })
         .collect()
 }
 

@@ -5,7 +5,7 @@ mod tests;
 
 use std::fmt::Write as _;
 
-use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus, OutputsStatus};
+use dispatch_api::dispatch_system::{DispatchSystemStatus, ExportStatus, OutputsStatus, PlannedCost};
 use dispatch_api::validate::ValidatedSystem;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::cloud::stack::{StackEvent, StackResource};
 use crate::cloud::{ChangeCounts, ChangeKind, PropertyValue, ResourceChange};
 use crate::engine::destroy::DestroyReport;
+use crate::engine::plan::monthly_cost::FixedCost;
 use crate::engine::plan::{Blockage, LiveValues, Plan, StackStep};
 use crate::engine::progress::Event;
 use crate::engine::reconcile::ReconcileReport;
@@ -32,6 +33,9 @@ pub struct PlanDocument<'a> {
     needs_approval: bool,
     stack: String,
     resources: Vec<ChangeDocument<'a>>,
+    /// What the plan adds to the charges of a month that do not depend on use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fixed_cost: Option<PlannedCost>,
     steps: Vec<String>,
     /// What was checked of the stack's resources.
     checked: String,
@@ -106,6 +110,7 @@ impl<'a> PlanDocument<'a> {
             needs_approval: plan.needs_approval(system.spec.approval_policy),
             stack: stack_step(&plan.stack),
             resources: resources.collect(),
+            fixed_cost: (!plan.changes.is_empty()).then(|| plan.fixed_cost().document()),
             steps: plan.parts.iter().map(ToString::to_string).collect(),
             checked: plan.existence.to_string(),
             live: live(plan),
@@ -142,10 +147,23 @@ pub fn plan(system: &ValidatedSystem, plan: &Plan) -> String {
             let _ = writeln!(text, ", {more} other steps");
         }
     }
+    if !plan.changes.is_empty() {
+        text.push_str(&fixed_cost(system, plan));
+    }
     if plan.needs_approval(system.spec.approval_policy) {
         text.push_str(&approval_hint(plan));
     }
     text
+}
+
+/// What the plan adds to the charges of a month, and what that does not include.
+fn fixed_cost(system: &ValidatedSystem, plan: &Plan) -> String {
+    let cost = plan.fixed_cost();
+    let basis = FixedCost::basis(&system.spec.region);
+    if cost.is_unchanged() {
+        return "Fixed cost: no change. Requests, storage and transfer are charged by use.\n".to_owned();
+    }
+    format!("Fixed cost: {cost}, at {basis}. Requests, storage and transfer are charged by use.\n")
 }
 
 /// What was changed outside CloudFormation and stays as it is, or why live values were not compared.

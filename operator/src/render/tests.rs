@@ -5,8 +5,8 @@ use dispatch_api::dispatch_system::ApprovalPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
-use crate::cloud::Replacement;
 use crate::cloud::ports::QueueSettings;
+use crate::cloud::{MonthlyCost, Replacement};
 use crate::engine::plan::DirectStep;
 use crate::testing::system;
 
@@ -42,6 +42,15 @@ fn every_kind() -> Plan {
     let alarm = |id| change(ChangeKind::Change, id, "AWS::CloudWatch::Alarm", &["AlarmActions"]);
     let changes = vec![
         change(ChangeKind::Add, "Api", "AWS::ApiGatewayV2::Api", &[]),
+        ResourceChange {
+            cost: MonthlyCost::By(23_360_000),
+            ..change(
+                ChangeKind::Change,
+                "ReplicationGroup",
+                "AWS::ElastiCache::ReplicationGroup",
+                &["NumCacheClusters"],
+            )
+        },
         retention,
         alarm("TableReadAlarm"),
         alarm("TableWriteAlarm"),

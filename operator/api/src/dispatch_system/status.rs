@@ -174,12 +174,31 @@ pub struct LastPlan {
     pub may_replace: u32,
     /// Number of resources to delete.
     pub remove: u32,
+    /// What the plan adds to the charges of a month that do not depend on use; absent if it changes no resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_cost: Option<PlannedCost>,
     /// The first 20 changes. Changes that endanger data come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PlannedChange>,
     /// Number of further changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u32,
+}
+
+/// What a plan adds to the charges of a month for cache nodes, provisioned capacity (at its minimum) and alarms, at
+/// list prices. Charges for requests, storage and transfer come on top.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedCost {
+    /// Amount with a sign and two decimals: `+46.72`.
+    pub change: String,
+    /// `USD`.
+    pub currency: String,
+    /// AWS region of the prices. Those of other regions differ.
+    pub prices_of: String,
+    /// What is not known and not counted, for example `the price of cache.x9.large`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// One change of a plan.

@@ -45,7 +45,7 @@ pub(crate) fn failure_line(event: &StackEvent) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use dispatch_operator::cloud::{ChangeKind, Replacement};
+    use dispatch_operator::cloud::ChangeKind;
     use jiff::Timestamp;
 
     use super::*;
@@ -66,13 +66,8 @@ mod tests {
     fn a_small_plan_is_listed_and_a_large_one_counted() {
         let changed = ResourceChange {
             kind: ChangeKind::Change,
-            logical_id: "OffersQueue".to_owned(),
-            physical_id: None,
-            resource_type: "AWS::SQS::Queue".to_owned(),
-            replacement: Replacement::None,
             properties: vec!["MessageRetentionPeriod".to_owned(), "Tags".to_owned()],
-            forcing: Vec::new(),
-            values: Vec::new(),
+            ..ResourceChange::added("OffersQueue", "AWS::SQS::Queue")
         };
         let small = [changed, ResourceChange::added("Topic", "AWS::SNS::Topic")];
         insta::assert_snapshot!(plan_lines(&small), @r"

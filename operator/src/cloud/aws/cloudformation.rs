@@ -26,7 +26,7 @@ use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, DeploymentMode, OnExisting,
     ResourceState, Rollback, StackDescription, StackEvent, StackResource, StackState,
 };
-use crate::cloud::{ChangeKind, LiveDrift, LiveValue, Replacement, ResourceChange};
+use crate::cloud::{ChangeKind, LiveDrift, LiveValue, MonthlyCost, Replacement, ResourceChange};
 use crate::sanitize::shown;
 
 const READ_TEMPLATE: &str = "read the stack's template";
@@ -340,6 +340,7 @@ fn read_change(change: &SdkChange) -> ResourceChange {
         properties,
         forcing,
         values: Vec::new(),
+        cost: MonthlyCost::Unchanged,
     }
     .settled()
 }

@@ -16,6 +16,7 @@ use crate::engine::outcome::Verdict;
 use crate::engine::plan::digests::{IMPORTED, RECORD, TEMPLATE_DIGEST};
 use crate::engine::plan::hex;
 use crate::engine::plan::indexes::IndexSteps;
+use crate::engine::plan::monthly_cost::{cost_of_change, cost_without_template};
 use crate::engine::plan::property_values::differences;
 use crate::engine::plan::template;
 use crate::engine::settings::WaitPolicy;
@@ -93,27 +94,38 @@ pub(super) async fn refusals(ports: &Ports, stack: &str, change_set: Option<&str
     }
 }
 
-/// Adds the values that an update changes to its changes. Without the last template they stay without values.
+/// Adds to the changes the values that an update changes, and what they add to the charges of a month. Without the last
+/// template they stay without values.
 pub(crate) async fn with_values(
     ports: &Ports,
     request: &ChangeSetRequest,
     mut changes: Vec<ResourceChange>,
 ) -> Vec<ResourceChange> {
-    if request.kind == ChangeSetKind::Create {
-        return changes;
-    }
-    let old = match ports.stacks.template(&request.stack).await {
-        Ok(old) => old,
-        Err(error) => {
-            tracing::warn!(%error, stack = request.stack, "the plan shows no values");
-            return changes;
-        }
+    let old = match request.kind {
+        ChangeSetKind::Create => Some(Value::Null),
+        ChangeSetKind::Update => match ports.stacks.template(&request.stack).await {
+            Ok(old) => Some(old),
+            Err(error) => {
+                tracing::warn!(%error, stack = request.stack, "the plan shows no values");
+                None
+            }
+        },
     };
     let new: Value = serde_json::from_str(&request.template).unwrap_or_default();
     for change in &mut changes {
-        let id = change.logical_id.as_str();
+        let new = &new["Resources"][change.logical_id.as_str()];
+        let Some(old) = old.as_ref().map(|old| &old["Resources"][change.logical_id.as_str()]) else {
+            change.cost = cost_without_template(change, new);
+            continue;
+        };
         if matches!(change.kind, ChangeKind::Change | ChangeKind::Replace) {
-            change.values = differences(&old["Resources"][id], &new["Resources"][id]);
+            change.values = differences(old, new);
+        }
+        // An imported resource is charged already.
+        let is_imported = change.kind == ChangeKind::Add && change.physical_id.is_some();
+        if !is_imported {
+            let kind = if change.may_replace() { ChangeKind::Change } else { change.kind };
+            change.cost = cost_of_change(kind, old, new);
         }
     }
     changes

@@ -7,6 +7,7 @@ pub mod existence;
 pub mod exports;
 pub mod indexes;
 mod missing;
+pub mod monthly_cost;
 pub mod ownership;
 pub mod property_values;
 pub mod recreation;
@@ -25,6 +26,7 @@ use crate::cloud::stack::{Next, StackDescription, StackState};
 use crate::cloud::{ChangeCounts, ChangeKind, LiveDrift, PropertyValue, ResourceChange};
 
 use existence::Existence;
+use monthly_cost::FixedCost;
 
 pub use direct_resources::{DirectFinding, DirectResources, DirectStep, QueueLook};
 pub use direct_steps::{Credential, direct_steps, only_reported};
@@ -211,9 +213,15 @@ impl Plan {
             replace,
             may_replace,
             remove,
+            fixed_cost: (!self.changes.is_empty()).then(|| self.fixed_cost().document()),
             changes: self.listed(),
             more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
         }
+    }
+
+    /// What the plan adds to the charges of a month that do not depend on use.
+    pub fn fixed_cost(&self) -> FixedCost {
+        FixedCost::from_changes(&self.changes)
     }
 
     fn listed(&self) -> Vec<PlannedChange> {
@@ -233,9 +241,13 @@ impl Plan {
             .collect()
     }
 
-    /// The plan in one line: the number of changes of each kind, and the data at risk.
+    /// The plan in one line: the number of changes of each kind, the change of the fixed cost, and the data at risk.
     pub fn in_words(&self) -> String {
-        let words = ChangeCounts::from_changes(&self.changes).to_string();
+        let mut words = ChangeCounts::from_changes(&self.changes).to_string();
+        let cost = self.fixed_cost();
+        if !cost.is_unchanged() {
+            words = format!("{words}; fixed cost: {cost}");
+        }
         let danger = self.changes.iter().filter(|change| change.endangers_data());
         let how = |change: &ResourceChange| if change.may_replace() { "may be replaced" } else { change.kind.name() };
         let danger: Vec<String> = danger.map(|change| format!("{} ({})", change.logical_id, how(change))).collect();
@@ -272,13 +284,8 @@ mod tests {
     fn change(kind: ChangeKind, resource_type: &str) -> ResourceChange {
         ResourceChange {
             kind,
-            logical_id: "Thing".to_owned(),
-            physical_id: None,
-            resource_type: resource_type.to_owned(),
             replacement: if kind == ChangeKind::Replace { Replacement::Certain } else { Replacement::None },
-            properties: Vec::new(),
-            forcing: Vec::new(),
-            values: Vec::new(),
+            ..ResourceChange::added("Thing", resource_type)
         }
     }
 
