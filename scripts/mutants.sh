@@ -11,13 +11,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
 package=${1:-core}
-results=.local/mutants/$package
+# Shards may run side by side, each with its own MUTANTS_TARGET_DIR.
+results=.local/mutants/$package${2:+-${2/\//-of-}}
 mkdir -p "$results"
 
 # Every mutant is a copy of the sources with a build of its own. One folder for the builds keeps the dependencies.
 export CARGO_TARGET_DIR="${MUTANTS_TARGET_DIR:-$PWD/.local/mutants/target}"
 # Each build is linked once and run once: without debug information, and in one process for all tests.
 export CARGO_PROFILE_DEV_DEBUG=false CARGO_PROFILE_TEST_DEBUG=false
+# Fewer cases of each property take a fifth of the time. A mutant that only a rare case would notice needs a test of its
+# own.
+export PROPTEST_CASES=64
 options=(--cap-lints=true --no-shuffle --test-tool cargo --timeout 120 --build-timeout 600 --output "$results")
 if [ -n "${2:-}" ]; then options+=(--shard "$2" --sharding round-robin); fi
 

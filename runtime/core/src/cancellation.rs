@@ -170,6 +170,7 @@ mod tests {
         // Yesterday's count while the window includes them.
         let early = |minute: i64| EpochMs(today().start.0 + minute * 60_000);
         assert_eq!(with_cancellation(&policy(), &[early(-11), early(-5)], early(1), today()), [early(-5), early(1)]);
+        assert_eq!(with_cancellation(&policy(), &[early(-9)], early(1), today()), [early(1)], "exactly the window");
     }
 
     proptest! {

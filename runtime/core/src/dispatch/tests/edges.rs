@@ -462,3 +462,19 @@ fn trip_events_are_found_among_the_events_by_their_name() {
     }
     assert_eq!(EventName::Other("TIP_GIVEN".to_owned()).known(), None);
 }
+
+#[test]
+fn a_cancellation_counts_if_the_user_made_it_before_the_search_was_in_vain() {
+    let counts = |dispatch: &Dispatch, event: Event, at: i64| {
+        let step = decide_at(dispatch, event, EpochMs(at)).unwrap();
+        crate::cancellation::counts(dispatch, &step)
+    };
+    let by_user = || Event::CancelByUser { user: user() };
+    assert!(counts(&requested(), by_user(), 29_999));
+    assert!(!counts(&requested(), by_user(), 30_000), "nobody was asked for half a minute");
+    assert!(counts(&offered(), by_user(), 30_000), "a driver was asked");
+    let accepted = ride(DispatchStatus::Accepted, None);
+    assert!(!counts(&accepted, Event::CancelByDriver { driver: driver(2) }, 1000));
+    assert!(counts(&accepted, by_user(), 200_000));
+    assert!(!counts(&requested(), Event::Wake, 1000));
+}
