@@ -17,8 +17,13 @@ if ! command -v node >/dev/null || [ ! -d tests/javascript/node_modules ]; then
     without_node="Node or the packages of tests/javascript are missing"
 fi
 
+# The test of the printed rules of a proxy.
+on_nginx='binary_id(dispatch-tests::dispatch) and test(/^proxy::/)'
+without_nginx=
+command -v nginx >/dev/null || without_nginx="nginx is missing (Debian: nginx-light)"
+
 "${run[@]}" -E "all() ${without_server:+and not ($on_a_server)} ${without_controllers:+and not ($on_controllers)} \
-    ${without_node:+and not ($on_node)}"
+    ${without_node:+and not ($on_node)} ${without_nginx:+and not ($on_nginx)}"
 cargo test --locked --quiet --workspace --all-features --doc
 
 echo "the benchmarks at a small size, for correctness"
@@ -30,3 +35,4 @@ scripts/cfn-lint.sh
 report_skipped "$without_server" "$on_a_server"
 report_skipped "$without_controllers" "$on_controllers"
 report_skipped "$without_node" "$on_node"
+report_skipped "$without_nginx" "$on_nginx"

@@ -55,6 +55,12 @@ node_packages() {
         { rm -rf "$folder/node_modules"; say "cannot install the packages of $folder; its test will be skipped"; }
 }
 
+# Installs nginx where that is possible. Without it, its test is skipped by name.
+nginx_package() {
+    if command -v nginx >/dev/null || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    (debian nginx-light nginx) || say "cannot install nginx; its test will be skipped"
+}
+
 # Prints the first folder for built tools in which files can be created.
 tools_folder() {
     local folder
@@ -139,4 +145,5 @@ if [ "$target" = test ]; then
     fi
     cargo_tool cargo-nextest "$nextest_version"
     node_packages
+    nginx_package
 fi

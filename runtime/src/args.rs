@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::explain::ExplainArgs;
+use crate::http::ProxyFormat;
 use crate::roles::Roles;
 
 /// Dispatch the rides of one city
@@ -27,6 +28,11 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
+    /// Print the rules by which a proxy finds the Service of a request
+    ///
+    /// In the layout Split each role has a Service of its own, and the Service of a request depends on its method and
+    /// path. In the layout Combined one Service, <system>-api, has all routes and needs no rules.
+    Routes(RoutesArgs),
     /// Explain the order in which drivers were offered dispatches
     ///
     /// Reads the log lines of workers, prints every ranking record in them, and fails if an order does not follow from
@@ -66,6 +72,29 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", env = "DISPATCH_LINGER_SECONDS", default_value_t = 0,
         value_parser = clap::value_parser!(u16).range(0..=15))]
     pub linger_seconds: u16,
+}
+
+/// The options of `routes`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RoutesArgs {
+    /// Format of the rules
+    #[arg(short, long, value_enum, default_value_t = ProxyFormat::Json)]
+    pub output: ProxyFormat,
+    /// Name of the `DispatchSystem`
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub system: String,
+    /// Its namespace
+    #[arg(long, default_value = "default", value_parser = object_name)]
+    pub namespace: String,
+}
+
+/// The names become part of a configuration file.
+fn object_name(text: &str) -> Result<String, &'static str> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=63).contains(&text.len()) && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 63 lower-case letters, digits and dashes")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dispatch_runtime::args::{Args, Command};
+use dispatch_runtime::http::{ProxyTarget, proxy_rules};
 use dispatch_runtime::{explain, run, telemetry};
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -14,6 +15,10 @@ fn main() -> anyhow::Result<ExitCode> {
             async_runtime()?.block_on(run::serve(serve))?;
         }
         Command::Explain(args) => return Ok(explain::run(&args)?),
+        Command::Routes(args) => {
+            let target = ProxyTarget { system: &args.system, namespace: &args.namespace };
+            print!("{}", proxy_rules(args.output, target)?);
+        }
         Command::Openapi => println!("{}", dispatch_runtime::http::openapi().to_pretty_json()?),
     }
     Ok(ExitCode::SUCCESS)

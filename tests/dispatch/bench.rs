@@ -2,18 +2,12 @@
 
 use dispatch_api::worker_config::WorkerConfig;
 use dispatch_tests::recorder::Recorder;
-use futures::StreamExt as _;
-use reqwest::StatusCode;
-use tokio::time::{Duration, timeout};
 
 use crate::leaks::{found_in, texts_in};
 use crate::ledger::{self, Ledger};
 use crate::process::{Process, Surroundings, free_port};
 use crate::support::City;
-use crate::trip::{Apps, Caller, Ride};
-
-/// Longest time until an event, with the longest time that a test lets pass before.
-const EVENT_WITHIN: Duration = Duration::from_secs(30);
+use crate::trip::{Apps, Ride};
 
 pub(crate) struct Bench {
     pub name: String,
@@ -45,22 +39,9 @@ impl Bench {
         Self { name: name.to_owned(), city, recorder, surroundings, worker, port, apps, rides: Vec::new(), ledger }
     }
 
-    /// Opens the event stream of a driver. The result waits for an event of this kind, and has everything that came
-    /// until then.
+    /// See [`Apps::first_event`].
     pub(crate) async fn first_event(&self, driver: &str, kind: &str) -> impl Future<Output = String> + use<> {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("http://127.0.0.1:{}/v1/events?driver={}", self.port, driver.trim_start_matches("driver#"));
-        let answer = client.get(url).bearer_auth(self.apps.token(Caller::Driver(driver))).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let event = format!("event: {kind}");
-        async move {
-            let (mut body, mut text) = (answer.bytes_stream(), String::new());
-            while !text.contains(&event) || !text.ends_with("\n\n") {
-                let chunk = timeout(EVENT_WITHIN, body.next()).await.expect("an event in time");
-                text.push_str(&String::from_utf8_lossy(&chunk.expect("an open stream").unwrap()));
-            }
-            text
-        }
+        self.apps.first_event(driver, kind).await
     }
 
     /// Checks the invariants of a city in which every ride has ended, and that the worker leaked no secret.

@@ -27,6 +27,7 @@ mod pool;
 mod presence;
 mod privacy;
 mod process;
+mod proxy;
 mod push;
 mod readme;
 mod redis_faults;

@@ -8,9 +8,10 @@ use dispatch_core::ids::DispatchId;
 use dispatch_dev_keys::{Claims, SigningKey};
 use dispatch_runtime::ports::Clock as _;
 use dispatch_runtime::ports::clock::SystemClock;
+use futures::StreamExt as _;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::leaks::found_in;
 use crate::support::City;
@@ -24,6 +25,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 /// Time for which a token is reused, to save signatures.
 const TOKEN_USED_FOR: Duration = Duration::from_mins(30);
+
+/// Longest time until an event, with the longest time that a test lets pass before.
+const EVENT_WITHIN: Duration = Duration::from_secs(30);
 
 const STEPS: [&str; 6] =
     ["PICKUP_STARTED", "DRIVER_ARRIVED", "PASSENGER_PICKED_UP", "TRIP_STARTED", "TRIP_COMPLETED", "PAYMENT_COMPLETED"];
@@ -267,6 +271,24 @@ impl Apps {
             self.ping().await;
             assert!(Instant::now() < deadline, "{ride:?} found no driver: {now}");
             sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Opens the event stream of a driver. The result waits for an event of this kind, and has everything that came
+    /// until then.
+    pub(crate) async fn first_event(&self, driver: &str, kind: &str) -> impl Future<Output = String> + use<> {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("{}/v1/events?driver={}", self.base, driver.trim_start_matches("driver#"));
+        let answer = client.get(url).bearer_auth(self.token(Caller::Driver(driver))).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let event = format!("event: {kind}");
+        async move {
+            let (mut body, mut text) = (answer.bytes_stream(), String::new());
+            while !text.contains(&event) || !text.ends_with("\n\n") {
+                let chunk = timeout(EVENT_WITHIN, body.next()).await.expect("an event in time");
+                text.push_str(&String::from_utf8_lossy(&chunk.expect("an open stream").unwrap()));
+            }
+            text
         }
     }
 

@@ -20,6 +20,7 @@ mod person;
 mod reading;
 mod refusals;
 mod replicas;
+mod routes;
 mod rules;
 mod scaling;
 mod secrets;

@@ -263,6 +263,13 @@ fn schema() -> anyhow::Result<Value> {
     Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
 }
 
+/// The definitions of all kinds that a system may need.
+fn definitions(server: &ApiServer) -> anyhow::Result<()> {
+    server.install_crd()?;
+    let gateway_api = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gateway-api/httproutes.yaml");
+    server.kubectl(&["apply", "-f", &gateway_api.display().to_string()]).map(drop)
+}
+
 fn secrets(server: &ApiServer) -> anyhow::Result<()> {
     let mut all = String::new();
     for (name, _) in values::SECRETS {
@@ -301,7 +308,7 @@ async fn lane(bench: Bench, stage: String, nodes: Vec<&Node>) -> anyhow::Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_takes_effect_or_is_rejected_and_can_be_reverted() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
-    server.install_crd()?;
+    definitions(&server)?;
     secrets(&server)?;
     let bench = Bench { client: client(&server).await?, accounts: Arc::new(Accounts::default()) };
     let all = nodes(&schema()?["properties"]["spec"]);
@@ -333,7 +340,7 @@ async fn every_field_takes_effect_or_is_rejected_and_can_be_reverted() -> anyhow
 #[tokio::test(flavor = "multi_thread")]
 async fn immutable_fields_are_rejected_with_and_without_validation_rules() -> anyhow::Result<()> {
     let Some(server) = ApiServer::start().await? else { return Ok(()) };
-    server.install_crd()?;
+    definitions(&server)?;
     let bench = Bench { client: client(&server).await?, accounts: Arc::new(Accounts::default()) };
     let mut base = values::stage("fixed");
     base["aws"] = json!({ "accountId": "000000000000" });

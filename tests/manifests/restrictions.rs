@@ -25,6 +25,7 @@ fn strict() -> Restrictions {
         images: none(),
         service_account_annotations: none(),
         priority_classes: none(),
+        hosts: none(),
         ..Restrictions::default()
     }
 }

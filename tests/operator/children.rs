@@ -61,6 +61,7 @@ impl Stage {
             mode: Mode::CarryOut,
             takes_over,
             looks_first: false,
+            routed: false,
             clients: &WorkerClients::default(),
             environment: &WorkerEnvironment::default(),
             absent: &[],

@@ -90,6 +90,7 @@ impl Stage {
             mode: Mode::CarryOut,
             takes_over: false,
             looks_first: false,
+            routed: false,
             clients: &WorkerClients::default(),
             environment: &WorkerEnvironment::default(),
             absent: &[],

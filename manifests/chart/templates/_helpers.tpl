@@ -24,7 +24,7 @@ anything if it watches one. */}}
 {{- define "operator.restrictions" -}}
 {{- $default := ternary "Any" "None" .Values.namespaced -}}
 {{- $given := .Values.restrictions -}}
-{{- range $list := list "allowedRoleArns" "allowedRegions" "allowedImages" "allowedServiceAccountAnnotations" "allowedPriorityClasses" -}}
+{{- range $list := list "allowedRoleArns" "allowedRegions" "allowedImages" "allowedServiceAccountAnnotations" "allowedPriorityClasses" "allowedHosts" -}}
 {{- $value := get $given $list | default (ternary "Any" $default (eq $list "allowedRegions")) -}}
 {{- if ne $value "Any" }}
 - {{ printf "--%s=%s" (kebabcase $list) $value | quote }}

@@ -37,6 +37,9 @@ pub const ALLOWED_IMAGES: &str = "dispatch.coactus.io/allowed-images";
 pub const ALLOWED_SERVICE_ACCOUNT_ANNOTATIONS: &str = "dispatch.coactus.io/allowed-service-account-annotations";
 /// On a namespace: the priority classes that `spec.workers.scheduling.priorityClassName` of its systems may name.
 pub const ALLOWED_PRIORITY_CLASSES: &str = "dispatch.coactus.io/allowed-priority-classes";
+/// On a namespace: the hosts that `spec.api.ingress` and `spec.api.httpRoute` of its systems may name:
+/// `seoul.example.com`, or `*.example.com` for every host below.
+pub const ALLOWED_HOSTS: &str = "dispatch.coactus.io/allowed-hosts";
 /// Label of a Secret: the name of the system that may read it, or [`ANY_SYSTEM`]. Required if the operator runs with
 /// `--require-secret-label`.
 pub const READABLE_BY: &str = "dispatch.coactus.io/readable-by";

@@ -66,6 +66,8 @@ spelled! {
         WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
         WorkersSpread = "WorkersSpread":
             "The Pods of each role run on several nodes. Absent unless a role has several; not part of `Ready`.",
+        RoutesAccepted = "RoutesAccepted":
+            "Proxies of the cluster accept the Ingress and the `HTTPRoute`. Absent without both; not part of `Ready`.",
         ExportsReady = "ExportsReady":
             "Scheduled exports of the table succeed. Absent without a schedule; not part of `Ready`.",
         PushReady = "PushReady":
@@ -138,6 +140,7 @@ spelled! {
         InvalidPushCredential = "InvalidPushCredential": "SNS rejects the service account key.",
         InvalidSecret = "InvalidSecret": "A Secret that the spec names has an unusable value.",
         InvalidSpec = "InvalidSpec": "The spec is invalid; the message names the field.",
+        KindMissing = "KindMissing": "The cluster does not serve a kind of object that the spec asks for.",
         KubernetesForbidden = "KubernetesForbidden":
             "The Kubernetes API server forbids a call: a permission is missing, or a quota or policy refuses it.",
         KubernetesRefused = "KubernetesRefused":
@@ -170,6 +173,9 @@ spelled! {
         RoleUnavailable = "RoleUnavailable": "A worker role has no ready Pod.",
         RolesAvailable = "RolesAvailable": "Every worker role has a ready Pod.",
         RollingOut = "RollingOut": "The worker Deployments are rolling out.",
+        RoutePending = "RoutePending": "No proxy has accepted the Ingress or `HTTPRoute` yet.",
+        RouteRejected = "RouteRejected": "A Gateway rejects the `HTTPRoute`, or cannot resolve what it refers to.",
+        RoutesAccepted = "RoutesAccepted": "Proxies of the cluster accept the objects that lead to the API.",
         Scheduled = "Scheduled": "The first scheduled export is due at the next time of the schedule.",
         SecretMissing = "SecretMissing":
             "A Secret or `ConfigMap` that the spec names does not exist or lacks the key.",

@@ -16,6 +16,7 @@ mod presence;
 mod privacy;
 mod queues;
 mod rides;
+mod routing;
 mod service_area;
 mod status;
 mod table;
@@ -41,6 +42,7 @@ pub use presence::PresenceSpec;
 pub use privacy::{OfferAddresses, PrivacySpec, RetentionSpec};
 pub use queues::{QueueSpec, QueuesSpec};
 pub use rides::RidesSpec;
+pub use routing::{GatewayRef, HttpRouteSpec, IngressSpec};
 pub use service_area::{PolygonSpec, ServiceAreaSpec};
 pub use status::{
     AccessStatus, AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan,
@@ -231,6 +233,14 @@ pub const VERSION: &str = "v1alpha1";
     .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region")
     .field_path(".api.gateway.upstream.vpcLink.listenerArn")
     .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!(has(self.api.ingress) || has(self.api.httpRoute)) || self.workers.layout == 'Combined'")
+        .message(
+            "api.ingress and api.httpRoute require workers.layout Combined: with Split, the Service of a request \
+             depends on its method and on the end of its path, which an Ingress cannot express; `dispatch-runtime \
+             routes` prints rules for a proxy"
+        )
+        .field_path(".workers.layout")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct DispatchSystemSpec {
     /// Name of the city, for example `seoul`: 1 to 32 lower-case letters, digits and inner dashes. It is part of every

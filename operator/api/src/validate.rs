@@ -9,6 +9,7 @@ mod eta;
 mod identity;
 mod literal;
 mod requests;
+mod routing;
 mod salvage;
 mod shape;
 mod spec;

@@ -196,6 +196,13 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("api.auth.claims.operations", &["operations"], &["two words", "a\n", "", "서울"]),
     ("api.auth.jwksUrl", &["https://a/keys.json"], &["http://a/keys.json", "https://", "keys.json", "https://a/{{b}}"]),
     ("api.limits.clientAddressHeader", &["x-client-address"], &["x client", "x:y", ""]),
+    ("api.ingress.host", &["seoul.example.com", "a"], &["Seoul.example.com", "*.example.com", "a..b", "a_b", ""]),
+    ("api.ingress.className", &["nginx", "a.b"], &["Nginx", ""]),
+    ("api.ingress.tlsSecretName", &["seoul-tls"], &["Seoul", "a_b"]),
+    ("api.httpRoute.hosts[]", &["seoul.example.com"], &["*.example.com", "a:8080", ""]),
+    ("api.httpRoute.gateways[].name", &["public"], &["Public", ""]),
+    ("api.httpRoute.gateways[].namespace", &["edge"], &["a.b", "Edge", ""]),
+    ("api.httpRoute.gateways[].listener", &["https", "a.b"], &["a_b", ""]),
     ("dispatch.fare.nightSurcharges[].from", &["00:00", "23:59"], &["24:00", "9:00", "22:60", "22.00"]),
     (
         "dispatch.eta.url",
@@ -262,6 +269,8 @@ fn accepts(path: &str, text: &str) -> Outcome<bool> {
         ("api.auth", json!({ "issuer": "https://a", "audiences": ["a"] })),
         ("dispatch.fare.nightSurcharges", night),
         ("dispatch.eta", json!({ "provider": "OSRM" })),
+        ("api.ingress", json!({ "host": "a" })),
+        ("api.httpRoute", json!({ "gateways": [{ "name": "a", "namespace": "a", "listener": "a" }], "hosts": ["a"] })),
     ] {
         if path.starts_with(group) {
             object = with(&object, group, value);

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dispatch_api::dispatch_system::DeletionPolicy;
+use dispatch_api::dispatch_system::{DeletionPolicy, WorkersLayout};
 use dispatch_api::manifest::read_manifests;
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::{DispatchConfig, RouterKind};
@@ -52,6 +52,7 @@ fn seoul_has_the_defaults_except_where_its_comments_say_so() -> Outcome {
     plain.dispatch.offer_timeout_seconds = 15;
     plain.dispatch.search_rings_meters = vec![500, 1000, 1500, 2500];
     plain.deletion_policy = Some(DeletionPolicy::Retain);
+    plain.workers.layout = WorkersLayout::Split;
     assert_eq!(seoul.spec, plain);
     Ok(())
 }
@@ -85,6 +86,8 @@ fn the_production_example_uses_every_other_field() -> Outcome {
     unused_fields(schema, &manifest["spec"], "spec", &mut unused);
     let elsewhere = [
         "spec.api.gateway.upstream.url",
+        "spec.api.httpRoute",
+        "spec.api.ingress",
         "spec.cache.external",
         "spec.dispatch.serviceArea.multiPolygon",
         "spec.workers.combined",

@@ -44,6 +44,11 @@ pub struct RestrictionArgs {
     /// commas. The annotation dispatch.coactus.io/allowed-priority-classes of a namespace replaces the list.
     #[arg(long, value_name = "LIST", default_value = "Any", overrides_with = "allowed_priority_classes")]
     allowed_priority_classes: AllowList,
+    /// Hosts that `spec.api.ingress` and `spec.api.httpRoute` may name: Any, None, or names separated by commas;
+    /// *.example.com allows every host below example.com. The annotation dispatch.coactus.io/allowed-hosts of a
+    /// namespace replaces the list.
+    #[arg(long, value_name = "LIST", default_value = "Any", overrides_with = "allowed_hosts")]
+    allowed_hosts: AllowList,
     /// Read only Secrets with the label dispatch.coactus.io/readable-by, whose value is the name of the system or
     /// `AnySystem`.
     #[arg(long)]
@@ -90,6 +95,7 @@ impl RestrictionArgs {
             images: self.allowed_images.clone(),
             service_account_annotations: self.allowed_service_account_annotations.clone(),
             priority_classes: self.allowed_priority_classes.clone(),
+            hosts: self.allowed_hosts.clone(),
             secrets: if self.require_secret_label { SecretAccess::Labelled } else { SecretAccess::All },
             mode: match self.restrictions {
                 ModeChoice::Enforce => RestrictionMode::Enforce,

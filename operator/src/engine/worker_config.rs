@@ -17,6 +17,8 @@ pub const CACHE_AUTH_TOKEN_FILE_ENV: &str = "DISPATCH_CACHE_AUTH_TOKEN_FILE";
 /// Header in which the system's API Gateway forwards the client address. A mapping cannot set the usual headers, and
 /// their value may begin with what the client sent.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-client-address";
+/// Header to which the proxies of a cluster append the address of the client.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Replacements for a local run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,10 +109,12 @@ fn keys_of(issuer: &str) -> String {
 fn limits(api: &ApiSpec) -> LimitsConfig {
     let rate = |rate: &RateSpec| RateConfig { per_second: rate.rate_per_second, burst: rate.burst };
     let of_gateway = || api.gateway.enabled.then(|| CLIENT_ADDRESS_HEADER.to_owned());
+    // Without it, all clients would share the limits of the proxy's address.
+    let of_proxy = || (api.ingress.is_some() || api.http_route.is_some()).then(|| FORWARDED_FOR.to_owned());
     LimitsConfig {
         per_subject: rate(&api.limits.per_subject),
         per_address: rate(&api.limits.per_address),
-        client_address_header: api.limits.client_address_header.clone().or_else(of_gateway),
+        client_address_header: api.limits.client_address_header.clone().or_else(of_gateway).or_else(of_proxy),
         client_address_hops: api.limits.client_address_hops,
         address_share_percent: api.limits.address_share_percent,
     }
@@ -143,5 +147,10 @@ mod tests {
         assert_eq!(limits(&api("{}")), LimitsConfig::default());
         let behind = limits(&api(r#"{"gateway": {"enabled": true}}"#));
         assert_eq!(behind.client_address_header.as_deref(), Some("x-client-address"));
+        let host = r#"{"host": "seoul.example.com"}"#;
+        let header = |text: &str| limits(&api(text)).client_address_header;
+        assert_eq!(header(&format!(r#"{{"ingress": {host}}}"#)).as_deref(), Some("x-forwarded-for"));
+        let own = format!(r#"{{"ingress": {host}, "limits": {{"clientAddressHeader": "x-real-ip"}}}}"#);
+        assert_eq!(header(&own).as_deref(), Some("x-real-ip"));
     }
 }

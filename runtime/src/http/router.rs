@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use dispatch_http_types::{ROUTES, Route};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -35,6 +36,30 @@ pub enum HttpRole {
 
 impl HttpRole {
     pub const ALL: [Self; 3] = [Self::SaveDispatch, Self::DriverResponse, Self::StatusUpdate];
+
+    /// Name of the role.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SaveDispatch => "save-dispatch",
+            Self::DriverResponse => "driver-response",
+            Self::StatusUpdate => "status-update",
+        }
+    }
+}
+
+/// Every route of the API with the role that serves it.
+pub(super) fn served_routes() -> Vec<(&'static Route, HttpRole)> {
+    let served: Vec<(HttpRole, BTreeSet<String>)> =
+        HttpRole::ALL.into_iter().map(|role| (role, operations_of(role))).collect();
+    let role_of =
+        |route: &Route| served.iter().find(|(_, ids)| ids.contains(route.operation_id)).map(|(role, _)| *role);
+    ROUTES.iter().filter_map(|route| Some((route, role_of(route)?))).collect()
+}
+
+fn operations_of(role: HttpRole) -> BTreeSet<String> {
+    let items = routes_of(role).into_openapi().paths.paths.into_values();
+    let operations = items.flat_map(|item| [item.get, item.post, item.put, item.delete]);
+    operations.flatten().filter_map(|operation| operation.operation_id).collect()
 }
 
 /// The routes of the given roles. Every other path is answered with 404.

@@ -186,7 +186,7 @@ impl City {
     /// The worker objects, without the fields that every write changes.
     async fn children(&self) -> anyhow::Result<Value> {
         let mut all = serde_json::Map::new();
-        for kind in ChildKind::ALL {
+        for kind in ChildKind::ALL.into_iter().chain(ChildKind::ROUTING) {
             for child in self.children_of(kind).list(&self.own()).await? {
                 let mut value = serde_json::to_value(&child)?;
                 let meta = &mut value["metadata"];
@@ -265,7 +265,7 @@ impl City {
         let free = json!({ "metadata": { "finalizers": null } });
         self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(&free)).await?;
         self.api().delete(&self.name, &DeleteParams::default()).await?;
-        for kind in ChildKind::ALL {
+        for kind in ChildKind::ALL.into_iter().chain(ChildKind::ROUTING) {
             let api = self.children_of(kind);
             for child in api.list(&self.own()).await? {
                 api.delete(&child.metadata.name.unwrap_or_default(), &DeleteParams::background()).await?;

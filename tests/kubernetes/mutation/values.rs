@@ -37,6 +37,15 @@ pub(super) fn stage(name: &str) -> Value {
         }
         "assumed" => spec["aws"] = json!({ "roleArn": "arn:aws:iam::000000000000:role/operator" }),
         "auth" => spec["api"] = json!({ "auth": jwt }),
+        "ingress" => {
+            spec["api"] = json!({ "ingress": { "host": "seoul.example.com" } });
+            spec["workers"] = json!({ "layout": "Combined" });
+        }
+        "http-route" => {
+            let route = json!({ "gateways": [{ "name": "public" }], "hosts": ["seoul.example.com"] });
+            spec["api"] = json!({ "httpRoute": route });
+            spec["workers"] = json!({ "layout": "Combined" });
+        }
         "limits" => {
             let limit = json!({ "ratePerSecond": 100, "burst": 200 });
             spec["api"] = json!({ "limits": { "perAddress": limit, "perSubject": limit } });
@@ -103,6 +112,8 @@ pub(super) fn stage_of(node: &Node) -> String {
         ("aws.externalId", "assumed"),
         ("api.auth.", "auth"),
         ("api.limits.", "limits"),
+        ("api.ingress", "ingress"),
+        ("api.httpRoute", "http-route"),
         ("api.gateway.upstream.vpcLink", "private-gateway"),
         ("api.gateway.", "gateway"),
         ("table.billing.", "provisioned"),
@@ -183,6 +194,16 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "api.auth.jwksUrl" => json!("https://keys.example.com/jwks.json"),
         "api.limits.clientAddressHeader" => json!("x-real-ip"),
         "api.limits.clientAddressHops" => json!(2),
+        "api.ingress" => json!({ "host": "rides.example.com", "className": "nginx" }),
+        "api.ingress.host" => json!("rides.example.com"),
+        "api.ingress.className" => json!("nginx"),
+        "api.ingress.tlsSecretName" => json!("seoul-tls"),
+        "api.httpRoute" => json!({ "gateways": [{ "name": "internal" }], "hosts": ["rides.example.com"] }),
+        "api.httpRoute.hosts" => json!(["rides.example.com", "seoul.example.com"]),
+        "api.httpRoute.gateways" => json!([{ "name": "internal", "namespace": "edge", "listener": "https" }]),
+        "api.httpRoute.gateways[].name" => json!("internal"),
+        "api.httpRoute.gateways[].namespace" => json!("edge"),
+        "api.httpRoute.gateways[].listener" => json!("https"),
         "api.gateway.jwt" => json!({ "issuer": "https://other.example.com", "audiences": ["riders"] }),
         "api.gateway.upstream" => json!({ "vpcLink": { "listenerArn": LISTENER, "subnetIds": SUBNETS } }),
         "api.gateway.upstream.url" => json!("https://other.example.com:8443"),

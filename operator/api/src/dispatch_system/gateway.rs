@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HOST_MESSAGE, HOST_RULE};
+use super::{HOST_MESSAGE, HOST_RULE, HttpRouteSpec, IngressSpec};
 
 /// The HTTP API: gateway, token issuer and rate limits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,15 @@ pub struct ApiSpec {
     /// Rate limits of each worker. A change restarts the workers.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// An `Ingress` that leads clients outside the cluster to the workers. Requires `workers.layout: Combined`. Default:
+    /// none. Setting or removing it restarts the workers, see `limits.clientAddressHeader`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSpec>,
+    /// An `HTTPRoute` of the Gateway API that leads clients outside the cluster to the workers. Requires
+    /// `workers.layout: Combined`. Default: none. Setting or removing it restarts the workers, see
+    /// `limits.clientAddressHeader`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRouteSpec>,
 }
 
 /// Issuer of the bearer tokens that the workers accept (JWT signed with RS256, ES256 or `EdDSA`), and the meaning of
@@ -168,7 +177,8 @@ pub struct LimitsSpec {
     pub per_address: RateSpec,
     /// Header in which a proxy passes the address of the client, 1 to 64 letters, digits and dashes. Set it only if the
     /// workers cannot be reached except through that proxy. Default: `x-client-address`, which the API Gateway sets, if
-    /// `gateway.enabled` is `true`; otherwise the address of the connection counts.
+    /// `gateway.enabled` is `true`; `x-forwarded-for` with `ingress` or `httpRoute`; otherwise the address of the
+    /// connection counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub client_address_header: Option<String>,

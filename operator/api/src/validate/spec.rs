@@ -7,7 +7,7 @@ use dispatch_core::policy::{self, DispatchPolicy, MatchingPolicy, PolicyError, P
 use jiff::tz::TimeZone;
 
 use super::errors::Findings;
-use super::{eta, requests, text, workers};
+use super::{eta, requests, routing, text, workers};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
     ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
@@ -137,6 +137,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     found.at("spec.api.limits.addressSharePercent").require((1..=100).contains(&share), share, "1 to 100");
     eta::check(&spec.dispatch.eta, found);
     workers::check(&spec.workers, found);
+    routing::check(spec, found);
 }
 
 /// `spec.dispatch` as a policy of `dispatch-core`, which defines the bounds.

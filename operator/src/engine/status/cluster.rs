@@ -43,6 +43,25 @@ pub enum WorkersState {
 /// Status, reason and message of a condition.
 pub type Finding = (ConditionStatus, Reason, String);
 
+/// The objects that lead to the API, as found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RoutesFinding {
+    /// Not looked at: the condition stays.
+    #[default]
+    Unseen,
+    /// The spec asks for none.
+    Absent,
+    /// The condition `RoutesAccepted`.
+    Found(Finding),
+}
+
+impl RoutesFinding {
+    /// Whether a proxy may still accept them, which is not watched.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Found((status, _, _)) if *status != ConditionStatus::True)
+    }
+}
+
 /// The workers as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkersFinding {
@@ -55,13 +74,21 @@ pub struct WorkersFinding {
     pub available: Finding,
     /// The condition `WorkersSpread`; `None` where it does not apply or the Pods could not be read.
     pub spread: Option<Finding>,
+    pub routes: RoutesFinding,
 }
 
 impl WorkersFinding {
     /// Workers without Pods.
     pub fn without_pods(state: WorkersState, message: String) -> Self {
         let of_state = of_state(state);
-        Self { state, available: (of_state.0, of_state.1, SEE_WORKERS.to_owned()), message, cause: None, spread: None }
+        Self {
+            state,
+            available: (of_state.0, of_state.1, SEE_WORKERS.to_owned()),
+            message,
+            cause: None,
+            spread: None,
+            routes: RoutesFinding::Unseen,
+        }
     }
 
     fn condition(&self) -> (ConditionStatus, Reason) {
@@ -108,11 +135,26 @@ pub fn with_workers(
     if let Some((spread, why, detail)) = workers.spread.clone() {
         put(&mut status, frame.write((ConditionType::WorkersSpread, spread, why, detail)));
     }
+    put_routes(&mut status, &workers.routes, frame);
     if let Some(phase) = phase {
         set_phase(&mut status, frame, (phase, reason, &workers.message));
     }
     settle_times(&mut status, frame);
     status
+}
+
+fn put_routes(status: &mut DispatchSystemStatus, routes: &RoutesFinding, frame: &Frame<'_>) {
+    let kind = ConditionType::RoutesAccepted;
+    let recorded = || frame.previous.and_then(|previous| previous.conditions.iter().find(|found| found.type_ == kind));
+    let written = match routes {
+        RoutesFinding::Unseen => recorded().cloned(),
+        RoutesFinding::Absent => None,
+        RoutesFinding::Found((on, reason, message)) => Some(frame.write((kind, *on, *reason, message.clone()))),
+    };
+    status.conditions.retain(|condition| condition.type_ != kind);
+    if let Some(condition) = written {
+        put(status, condition);
+    }
 }
 
 /// Reasons that concern the credentials.
@@ -270,6 +312,7 @@ mod tests {
         let mut status = DispatchSystemStatus::default();
         set_phase(&mut status, &frame, (SystemPhase::Ready, Reason::InSync, "the stack matches the spec"));
         let workers = WorkersFinding {
+            routes: RoutesFinding::Unseen,
             state: WorkersState::RollingOut,
             message: "save-dispatch: Pod x waits for the cache".to_owned(),
             cause: Some(Reason::WaitingForDependency),

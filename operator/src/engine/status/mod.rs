@@ -9,6 +9,7 @@ mod drift;
 mod exports;
 pub mod pods;
 mod push;
+pub mod routes;
 
 use dispatch_api::annotations::{APPROVALS, APPROVE, DRY_RUN, RECONCILE_REQUESTED_AT};
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
@@ -25,8 +26,8 @@ use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
 pub use cluster::{
-    Finding, SEE_READY, SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates, unfinished,
-    waits_for_nothing, waits_for_operation_slot, with_spec_allowed, with_workers,
+    Finding, RoutesFinding, SEE_READY, SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates,
+    unfinished, waits_for_nothing, waits_for_operation_slot, with_spec_allowed, with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};
@@ -72,6 +73,11 @@ struct Summary {
 /// Whether a condition is true.
 pub fn is_true(status: &DispatchSystemStatus, kind: ConditionType) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == ConditionStatus::True)
+}
+
+/// Whether a status has the condition, whatever its value.
+pub fn reports(status: &DispatchSystemStatus, kind: ConditionType) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == kind)
 }
 
 /// Whether a system is stalled for this reason.

@@ -5,8 +5,8 @@
 //! the image of the workers, are always allowed, because the author does not choose them.
 
 use dispatch_api::annotations::{
-    ALLOWED_IMAGES, ALLOWED_PRIORITY_CLASSES, ALLOWED_REGIONS, ALLOWED_ROLE_ARNS, ALLOWED_SERVICE_ACCOUNT_ANNOTATIONS,
-    ANY_SYSTEM, READABLE_BY,
+    ALLOWED_HOSTS, ALLOWED_IMAGES, ALLOWED_PRIORITY_CLASSES, ALLOWED_REGIONS, ALLOWED_ROLE_ARNS,
+    ALLOWED_SERVICE_ACCOUNT_ANNOTATIONS, ANY_SYSTEM, READABLE_BY,
 };
 use dispatch_api::conditions::Reason;
 use dispatch_api::dispatch_system::DispatchSystemSpec;
@@ -32,6 +32,8 @@ pub struct Restrictions {
     pub service_account_annotations: AllowList,
     /// `spec.workers.scheduling.priorityClassName`.
     pub priority_classes: AllowList,
+    /// Hosts of `spec.api.ingress` and `spec.api.httpRoute`.
+    pub hosts: AllowList,
     /// Which Secrets systems may read.
     pub secrets: SecretAccess,
     /// What happens to a system that asks for more.
@@ -90,7 +92,7 @@ pub struct Rule {
 }
 
 /// Every rule. A field that joins the spec and that its author must not choose freely gets a row here.
-pub const RULES: [Rule; 5] = [
+pub const RULES: [Rule; 6] = [
     Rule {
         annotation: ALLOWED_ROLE_ARNS,
         flag: "--allowed-role-arns",
@@ -135,6 +137,15 @@ pub const RULES: [Rule; 5] = [
         list: |lists| &lists.priority_classes,
         requests: |spec, field| optional(field, spec.workers.scheduling.priority_class_name.as_deref()),
         matches: equal,
+    },
+    Rule {
+        annotation: ALLOWED_HOSTS,
+        flag: "--allowed-hosts",
+        field: "hosts of spec.api",
+        reason: Reason::NotAllowed,
+        list: |lists| &lists.hosts,
+        requests: hosts,
+        matches: allows_host,
     },
 ];
 
@@ -273,6 +284,18 @@ fn annotations_of_the_service_account(spec: &DispatchSystemSpec, field: &'static
     all.map(request).collect()
 }
 
+fn hosts(spec: &DispatchSystemSpec, field: &'static str) -> Vec<Request> {
+    let of_ingress = spec.api.ingress.iter().map(|ingress| &ingress.host);
+    let of_route = spec.api.http_route.iter().flat_map(|route| &route.hosts);
+    of_ingress.chain(of_route).map(|host| Request::new(field, host)).collect()
+}
+
+/// `*.example.com` allows every host below `example.com`.
+fn allows_host(entry: &str, host: &str) -> bool {
+    let below = entry.strip_prefix('*').filter(|domain| domain.starts_with('.') && domain.len() > 1);
+    entry == host || below.is_some_and(|domain| host.len() > domain.len() && host.ends_with(domain))
+}
+
 /// `<key>=<value>` allows that pair, `<key>=*` every value of the key. A key alone allows nothing.
 fn allows_annotation(entry: &str, pair: &str) -> bool {
     let any_value = entry.strip_suffix('*').filter(|key| key.ends_with('=') && key.matches('=').count() == 1);
@@ -298,7 +321,8 @@ mod tests {
         system(&format!(
             "  aws: {{ roleArn: \"{ROLE}\" }}\n  workers:\n    image: docker.io/evil/x:1\n    \
              serviceAccountAnnotations: {{ eks.amazonaws.com/role-arn: {ROLE} }}\n    scheduling: {{ \
-             priorityClassName: system-cluster-critical }}\n"
+             priorityClassName: system-cluster-critical }}\n    layout: Combined\n  api: {{ ingress: {{ host: \
+             bank.example.com }} }}\n"
         ))
     }
 
@@ -314,6 +338,7 @@ mod tests {
             images: none(),
             service_account_annotations: none(),
             priority_classes: none(),
+            hosts: none(),
             ..Restrictions::default()
         }
     }

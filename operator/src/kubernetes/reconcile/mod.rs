@@ -28,7 +28,7 @@ use crate::engine::plan::skip_resources;
 use crate::engine::progress::Event;
 use crate::engine::reconcile::{self as engine, ReconcileReport};
 use crate::engine::settings::{DriftDetection, ExistenceCheck, Mode, RetryPolicy, Settings};
-use crate::engine::status::{self, ConnectionState, Frame, SystemPhase, WorkersState};
+use crate::engine::status::{self, ConnectionState, Frame, SystemPhase, WorkersFinding, WorkersState};
 use crate::kubernetes::error::{self, ReconcileError, Refusal};
 use crate::kubernetes::events::{self, ObjectEvent};
 use crate::kubernetes::infra::cluster::SystemObject;
@@ -200,6 +200,7 @@ impl Reconciler<'_> {
             mode,
             takes_over,
             looks_first: self.frame.previous.is_some_and(|status| status::stalled_for(status, Reason::NameTaken)),
+            routed: self.frame.previous.is_some_and(|status| status::reports(status, ConditionType::RoutesAccepted)),
             clients: &context.options.clients,
             environment: &secrets.environment,
             absent: &secrets.absent,
@@ -224,7 +225,7 @@ impl Reconciler<'_> {
         }
         let result = outcome(&status);
         context.publish(self.stored, status, begun).await?;
-        let next = self.next(&memory, &secrets, workers.state);
+        let next = self.next(&memory, &secrets, &workers);
         let next = next_export.into_iter().chain(next_connection).fold(next, Duration::min);
         context.remember(self.key, memory);
         Ok(Outcome { result, requeue_after: Some(next) })
@@ -438,13 +439,14 @@ impl Reconciler<'_> {
         (status::with_exports(status, stepped.finding, &self.frame), stepped.next)
     }
 
-    fn next(&self, memory: &ReconcileCache, secrets: &SecretsRead, workers: WorkersState) -> Duration {
+    fn next(&self, memory: &ReconcileCache, secrets: &SecretsRead, workers: &WorkersFinding) -> Duration {
         let resync = self.context.options.resync;
         let mut next = memory.until_next(Instant::now()).unwrap_or(resync).min(resync.mul_f64(1.1));
         if secrets.named {
             next = next.min(requeue::jittered(requeue::SECRETS, rand::random()));
         }
-        if matches!(workers, WorkersState::RollingOut | WorkersState::Failing | WorkersState::NameTaken) {
+        let changes = [WorkersState::RollingOut, WorkersState::Failing, WorkersState::NameTaken];
+        if changes.contains(&workers.state) || workers.routes.is_pending() {
             next = next.min(requeue::WORKERS);
         }
         next

@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::cloud::PropertyValue;
 use crate::engine::plan::property_values::between;
 use crate::engine::plan::workers::{
-    self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, WorkerEnvironment, connection, layout,
+    self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, WorkerEnvironment, connection, layout, routing,
 };
 use crate::engine::settings::Mode;
 use crate::engine::status::pods::{Cause, PodsFinding};
-use crate::engine::status::{Finding, WorkersFinding, WorkersState};
-use crate::kubernetes::infra::cluster::{Cluster, ClusterError, to_value};
+use crate::engine::status::routes::{self, FoundRoute};
+use crate::engine::status::{Finding, RoutesFinding, WorkersFinding, WorkersState};
+use crate::kubernetes::infra::cluster::{Cluster, ClusterError, ClusterErrorKind, to_value};
 use crate::kubernetes::reconcile::children::{Children, Standing};
 use crate::kubernetes::reconcile::pods;
 
@@ -36,6 +37,8 @@ pub struct Setting<'a> {
     pub takes_over: bool,
     /// Whether to look before an object is created, because another owner had a name before.
     pub looks_first: bool,
+    /// Whether objects that lead to the API may exist although the spec asks for none.
+    pub routed: bool,
     /// Who may connect to the workers.
     pub clients: &'a WorkerClients,
     /// What the sources of the workers' environment contain.
@@ -54,6 +57,9 @@ pub enum EnsureError {
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
+
+/// Objects by kind.
+type Found = Vec<(ChildKind, Vec<DynamicObject>)>;
 
 /// Result of [`ensure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,20 +100,18 @@ pub async fn ensure(
         mode,
         takes_over,
         looks_first,
+        routed,
         environment,
         absent,
     } = setting;
-    let mut found = Vec::new();
-    for kind in ChildKind::ALL {
-        found.push((kind, cluster.children(kind, &system.namespace, &system.name).await?));
-    }
+    let found = read(cluster, system, routed).await?;
     let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
     let deployments: Vec<Value> = deployments.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
     if !absent.is_empty() {
         return Ok(without_sources(system, &deployments, absent).into());
     }
     let leaving = layout::leaving(system, &deployments);
-    let wanted = workers::objects(&Pool {
+    let mut wanted = workers::objects(&Pool {
         system,
         outputs,
         image,
@@ -117,6 +121,7 @@ pub async fn ensure(
         environment,
         leaving,
     })?;
+    wanted.retain(|child| found.iter().any(|(kind, _)| *kind == child.kind));
     let children = Children { cluster, system, mode, takes_over, looks_first };
     let (mut taken, mut planned, mut values) = (None, 0_usize, Vec::new());
     // An autoscaler goes before its Deployment gets a fixed number of replicas, which it would change. Other objects go
@@ -141,10 +146,37 @@ pub async fn ensure(
     }
     let pods = pods::read(cluster, system, &deployments).await;
     let mut workers = finding(system, &deployments, &pods);
+    workers.routes = routes_finding(system, &found);
     if planned > 0 {
         workers.message = format!("{}; {}", workers.message, in_dry_run(planned, &values));
     }
     Ok(Rollout { workers, taken })
+}
+
+/// The objects of the system, by kind, without kinds that the cluster does not serve.
+async fn read(cluster: &Cluster, system: &ValidatedSystem, routed: bool) -> Result<Found, ClusterError> {
+    let wanted = routing::wanted(system);
+    let routing = ChildKind::ROUTING.into_iter().filter(|kind| routed || wanted.contains(kind));
+    let mut found = Vec::new();
+    for kind in ChildKind::ALL.into_iter().chain(routing) {
+        match cluster.children(kind, &system.namespace, &system.name).await {
+            Ok(live) => found.push((kind, live)),
+            Err(error) if error.kind == ClusterErrorKind::Gone && kind == ChildKind::HttpRoute => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// What the proxies of the cluster say of the objects that lead to the API.
+fn routes_finding(system: &ValidatedSystem, found: &Found) -> RoutesFinding {
+    let route = |kind| {
+        let listed = found.iter().find(|(listed, _)| *listed == kind).map(|(_, live)| live);
+        let own = listed.and_then(|live| live.iter().find(|live| connection::is_ours(system, *live)));
+        FoundRoute { kind, is_served: listed.is_some(), live: own.map(to_value) }
+    };
+    let all: Vec<FoundRoute> = routing::wanted(system).into_iter().map(route).collect();
+    routes::finding(system, &all).map_or(RoutesFinding::Absent, RoutesFinding::Found)
 }
 
 /// Outcome of applying the objects of one kind.
@@ -281,7 +313,8 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], pods: &PodsFindi
         _ => WorkersState::RollingOut,
     };
     let (cause, spread) = (cause.map(|cause| cause.reason), pods.spread.clone());
-    WorkersFinding { state, message, cause, available: availability(system, deployments), spread }
+    let (available, routes) = (availability(system, deployments), RoutesFinding::Unseen);
+    WorkersFinding { state, message, cause, available, spread, routes }
 }
 
 /// Workers of which a source of the environment does not exist. They stay as they are.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderName;
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use dispatch_core::ids::{DriverId, UserId};
 use dispatch_http_types::{EventsQuery, Notification};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::convert::wire_name;
@@ -22,6 +24,9 @@ use crate::ports::Person;
 
 /// Time between two heartbeats: a quarter of the 60 s default idle timeout of an AWS load balancer.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Header with which a response asks nginx not to buffer it.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Listen to the caller's notifications.
 ///
@@ -52,7 +57,7 @@ pub(crate) async fn stream(
     caller: Caller,
     network: Option<Extension<ClientNetwork>>,
     StrictQuery(query): StrictQuery<EventsQuery>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let person = person(&query)?;
     caller.must_be(&person)?;
     let network = network.map(|Extension(ClientNetwork(network))| network);
@@ -68,9 +73,10 @@ pub(crate) async fn stream(
         .map(move |event| {
             // The stream keeps its place until it ends.
             let _ = &place;
-            Ok(event)
+            Ok::<_, Infallible>(event)
         });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    Ok(([(UNBUFFERED, "no")], stream))
 }
 
 fn person(query: &EventsQuery) -> Result<Person, ApiError> {

@@ -40,6 +40,7 @@ async fn open(world: &World, query: &str) -> BodyDataStream {
     let response = world.api.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["x-accel-buffering"], "no", "a proxy must not hold events back");
     response.into_body().into_data_stream()
 }
 

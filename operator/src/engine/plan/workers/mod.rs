@@ -3,7 +3,7 @@
 //! Each of the four functions of spec §3 is a Deployment, so that each is scaled and rolled out separately, or one
 //! Deployment runs all four. The other objects are a service account for each Deployment (its annotations carry the AWS
 //! identity), the worker configuration, Services of the HTTP roles, network policies, disruption budgets and, on
-//! request, autoscalers.
+//! request, autoscalers, an `Ingress` and an `HTTPRoute`.
 
 mod compare;
 pub mod connection;
@@ -12,6 +12,7 @@ pub mod holder;
 pub mod layout;
 mod network;
 mod pods;
+pub mod routing;
 mod scaling;
 
 use std::collections::BTreeMap;
@@ -88,9 +89,12 @@ pub enum ChildKind {
     Deployment,
     PodDisruptionBudget,
     HorizontalPodAutoscaler,
+    Ingress,
+    HttpRoute,
 }
 
 impl ChildKind {
+    /// Kinds of which every system has objects, or may have had.
     pub const ALL: [Self; 7] = [
         Self::ServiceAccount,
         Self::ConfigMap,
@@ -100,6 +104,8 @@ impl ChildKind {
         Self::PodDisruptionBudget,
         Self::HorizontalPodAutoscaler,
     ];
+    /// Kinds of which a system has objects only on request. Not every cluster has the second one.
+    pub const ROUTING: [Self; 2] = [Self::Ingress, Self::HttpRoute];
 
     /// Group, version, kind and plural.
     pub fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
@@ -113,6 +119,8 @@ impl ChildKind {
             Self::HorizontalPodAutoscaler => {
                 ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
             }
+            Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
         }
     }
 
@@ -167,6 +175,12 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
         if let Some(autoscaling) = scaling.autoscaling.as_ref().filter(|_| !system.spec.suspend) {
             children.push(child(ChildKind::HorizontalPodAutoscaler, scaling::autoscaler(system, role, autoscaling))?);
         }
+    }
+    if let Some(ingress) = &system.spec.api.ingress {
+        children.push(child(ChildKind::Ingress, routing::ingress(system, ingress))?);
+    }
+    if let Some(route) = &system.spec.api.http_route {
+        children.push(child(ChildKind::HttpRoute, routing::http_route(system, route))?);
     }
     children.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(children)

@@ -478,3 +478,21 @@ fn a_cancellation_counts_if_the_user_made_it_before_the_search_was_in_vain() {
     assert!(counts(&accepted, by_user(), 200_000));
     assert!(!counts(&requested(), Event::Wake, 1000));
 }
+
+#[test]
+fn a_stored_time_beyond_the_longest_wait_is_over_at_once() {
+    let latest = NOW.plus_ms(960_000);
+    for (until, waits) in [(latest, true), (latest.plus_ms(1), false)] {
+        let mut offered = offered();
+        offered.matching.timeout_at = Some(until);
+        assert_eq!(
+            decide(&offered, Event::Wake).unwrap() == only(&offered, Vec::new()),
+            waits,
+            "an offer until {until:?}"
+        );
+        let mut searched = requested();
+        searched.matching.search_until = until;
+        let follow_ups = decide(&searched, Event::Wake).unwrap().follow_ups;
+        assert_eq!(follow_ups == [FollowUp::Search], waits, "a search until {until:?}");
+    }
+}
