@@ -154,6 +154,7 @@ fn the_chart_passes_the_lists_of_what_specs_may_ask_for() {
             "--allowed-regions=ap-northeast-2",
             "--allowed-images=registry.example.com/a,registry.example.com/b",
             "--allowed-service-account-annotations=None",
+            "--allowed-hosts=None",
             "--restrictions=Warn"
         ]
     );

@@ -66,6 +66,8 @@ spelled! {
         WorkersReady = "WorkersReady": "The worker Deployments have all their replicas.",
         WorkersSpread = "WorkersSpread":
             "The Pods of each role run on several nodes. Absent unless a role has several; not part of `Ready`.",
+        AutoscalingActive = "AutoscalingActive":
+            "The autoscalers read their metrics. Absent without autoscaling; not part of `Ready`.",
         RoutesAccepted = "RoutesAccepted":
             "Proxies of the cluster accept the Ingress and the `HTTPRoute`. Absent without both; not part of `Ready`.",
         ExportsReady = "ExportsReady":
@@ -108,6 +110,9 @@ spelled! {
         AddingIndex = "AddingIndex":
             "The stack adds a missing index to an imported table; DynamoDB creates one index at a time.",
         ApprovalRequired = "ApprovalRequired": "A plan waits for an approval.",
+        AutoscalingActive = "AutoscalingActive": "Every autoscaler reads its metric.",
+        AutoscalingInactive = "AutoscalingInactive":
+            "An autoscaler cannot read its metric, so the number of its workers stays as it is.",
         AwsAccessDenied = "AwsAccessDenied": "AWS rejects the credentials, or they lack a permission.",
         AwsQuotaExceeded = "AwsQuotaExceeded": "An AWS quota is reached.",
         AwsRefused = "AwsRefused": "AWS rejects a request as invalid.",

@@ -21,8 +21,8 @@ pub struct ApiSpec {
     /// Rate limits of each worker. A change restarts the workers.
     #[serde(default)]
     pub limits: LimitsSpec,
-    /// An `Ingress` that leads clients outside the cluster to the workers. Requires `workers.layout: Combined`. Default:
-    /// none. Setting or removing it restarts the workers, see `limits.clientAddressHeader`.
+    /// An `Ingress` that leads clients outside the cluster to the workers. Requires `workers.layout: Combined`.
+    /// Default: none. Setting or removing it restarts the workers, see `limits.clientAddressHeader`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
     /// An `HTTPRoute` of the Gateway API that leads clients outside the cluster to the workers. Requires

@@ -29,7 +29,8 @@ pub struct IngressSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteSpec {
-    /// Gateways to which the route attaches, 1 to 8. They decide which namespaces may attach, and hold the certificates.
+    /// Gateways to which the route attaches, 1 to 8. They decide which namespaces may attach, and hold the
+    /// certificates.
     #[schemars(length(min = 1, max = 8))]
     pub gateways: Vec<GatewayRef>,
     /// Host names of the API, 1 to 8, in lower case, without wildcards. An administrator can limit them, with the

@@ -46,7 +46,7 @@ pub type Finding = (ConditionStatus, Reason, String);
 /// The objects that lead to the API, as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RoutesFinding {
-    /// Not looked at: the condition stays.
+    /// Not read: the condition stays.
     #[default]
     Unseen,
     /// The spec asks for none.
@@ -75,6 +75,8 @@ pub struct WorkersFinding {
     /// The condition `WorkersSpread`; `None` where it does not apply or the Pods could not be read.
     pub spread: Option<Finding>,
     pub routes: RoutesFinding,
+    /// The condition `AutoscalingActive`; `None` without autoscalers, or where they were not read.
+    pub autoscaling: Option<Finding>,
 }
 
 impl WorkersFinding {
@@ -88,6 +90,7 @@ impl WorkersFinding {
             cause: None,
             spread: None,
             routes: RoutesFinding::Unseen,
+            autoscaling: None,
         }
     }
 
@@ -131,9 +134,13 @@ pub fn with_workers(
     let (available, why, detail) = workers.available.clone();
     let detail = if detail == SEE_WORKERS && phase.is_some() { SEE_READY.to_owned() } else { detail };
     put(&mut status, frame.write((ConditionType::Available, available, why, detail)));
-    status.conditions.retain(|condition| condition.type_ != ConditionType::WorkersSpread);
-    if let Some((spread, why, detail)) = workers.spread.clone() {
-        put(&mut status, frame.write((ConditionType::WorkersSpread, spread, why, detail)));
+    for (kind, finding) in
+        [(ConditionType::WorkersSpread, &workers.spread), (ConditionType::AutoscalingActive, &workers.autoscaling)]
+    {
+        status.conditions.retain(|condition| condition.type_ != kind);
+        if let Some((on, why, detail)) = finding.clone() {
+            put(&mut status, frame.write((kind, on, why, detail)));
+        }
     }
     put_routes(&mut status, &workers.routes, frame);
     if let Some(phase) = phase {
@@ -313,6 +320,7 @@ mod tests {
         set_phase(&mut status, &frame, (SystemPhase::Ready, Reason::InSync, "the stack matches the spec"));
         let workers = WorkersFinding {
             routes: RoutesFinding::Unseen,
+            autoscaling: None,
             state: WorkersState::RollingOut,
             message: "save-dispatch: Pod x waits for the cache".to_owned(),
             cause: Some(Reason::WaitingForDependency),

@@ -3,6 +3,7 @@
 //! Exactly one of `Ready`, `Reconciling` and `Stalled` is true at any time (kstatus). Every condition carries the
 //! generation it describes.
 
+pub mod autoscaling;
 mod cluster;
 mod connection;
 mod drift;

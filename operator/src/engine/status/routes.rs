@@ -103,7 +103,7 @@ mod tests {
         system
     }
 
-    fn seen(kind: ChildKind, status: Value) -> FoundRoute {
+    fn seen(kind: ChildKind, status: &Value) -> FoundRoute {
         FoundRoute { kind, is_served: true, live: Some(json!({ "status": status })) }
     }
 
@@ -120,13 +120,13 @@ mod tests {
         assert_eq!(finding(&system, &[]), None);
         let address = json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.7" }] } });
         let (ingress, route) = (ChildKind::Ingress, ChildKind::HttpRoute);
-        assert_eq!(verdict(&[seen(ingress, address.clone())]), Some(Reason::RoutesAccepted));
-        assert_eq!(verdict(&[seen(ingress, json!({}))]), Some(Reason::RoutePending));
-        assert_eq!(verdict(&[seen(route, answer("True", "True"))]), Some(Reason::RoutesAccepted));
-        assert_eq!(verdict(&[seen(route, json!({}))]), Some(Reason::RoutePending));
+        assert_eq!(verdict(&[seen(ingress, &address)]), Some(Reason::RoutesAccepted));
+        assert_eq!(verdict(&[seen(ingress, &json!({}))]), Some(Reason::RoutePending));
+        assert_eq!(verdict(&[seen(route, &answer("True", "True"))]), Some(Reason::RoutesAccepted));
+        assert_eq!(verdict(&[seen(route, &json!({}))]), Some(Reason::RoutePending));
         for refused in [answer("False", "True"), answer("True", "False")] {
             let (status, reason, message) =
-                finding(&system, &[seen(ingress, address.clone()), seen(route, refused)]).unwrap();
+                finding(&system, &[seen(ingress, &address), seen(route, &refused)]).unwrap();
             assert_eq!((status, reason), (ConditionStatus::False, Reason::RouteRejected));
             let first =
                 "Gateway public rejects HTTPRoute seoul-api: NotAllowedByListeners: of another namespace; Ingress";
@@ -143,7 +143,7 @@ mod tests {
         let mut system = routed();
         let route = system.spec.api.http_route.as_mut().unwrap();
         route.gateways.push(gateway("internal"));
-        let found = seen(ChildKind::HttpRoute, answer("True", "True"));
+        let found = seen(ChildKind::HttpRoute, &answer("True", "True"));
         assert_eq!(finding(&system, &[found]).map(|(_, reason, _)| reason), Some(Reason::RoutePending));
     }
 }

@@ -12,6 +12,7 @@ use crate::engine::plan::workers::{
     self, CONFIG_FILE, Child, ChildKind, Pool, PoolError, WorkerClients, WorkerEnvironment, connection, layout, routing,
 };
 use crate::engine::settings::Mode;
+use crate::engine::status::autoscaling;
 use crate::engine::status::pods::{Cause, PodsFinding};
 use crate::engine::status::routes::{self, FoundRoute};
 use crate::engine::status::{Finding, RoutesFinding, WorkersFinding, WorkersState};
@@ -59,7 +60,7 @@ pub enum EnsureError {
 }
 
 /// Objects by kind.
-type Found = Vec<(ChildKind, Vec<DynamicObject>)>;
+type LiveObjects = Vec<(ChildKind, Vec<DynamicObject>)>;
 
 /// Result of [`ensure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +148,7 @@ pub async fn ensure(
     let pods = pods::read(cluster, system, &deployments).await;
     let mut workers = finding(system, &deployments, &pods);
     workers.routes = routes_finding(system, &found);
+    workers.autoscaling = autoscaling_finding(system, &found);
     if planned > 0 {
         workers.message = format!("{}; {}", workers.message, in_dry_run(planned, &values));
     }
@@ -154,7 +156,7 @@ pub async fn ensure(
 }
 
 /// The objects of the system, by kind, without kinds that the cluster does not serve.
-async fn read(cluster: &Cluster, system: &ValidatedSystem, routed: bool) -> Result<Found, ClusterError> {
+async fn read(cluster: &Cluster, system: &ValidatedSystem, routed: bool) -> Result<LiveObjects, ClusterError> {
     let wanted = routing::wanted(system);
     let routing = ChildKind::ROUTING.into_iter().filter(|kind| routed || wanted.contains(kind));
     let mut found = Vec::new();
@@ -169,7 +171,7 @@ async fn read(cluster: &Cluster, system: &ValidatedSystem, routed: bool) -> Resu
 }
 
 /// What the proxies of the cluster say of the objects that lead to the API.
-fn routes_finding(system: &ValidatedSystem, found: &Found) -> RoutesFinding {
+fn routes_finding(system: &ValidatedSystem, found: &LiveObjects) -> RoutesFinding {
     let route = |kind| {
         let listed = found.iter().find(|(listed, _)| *listed == kind).map(|(_, live)| live);
         let own = listed.and_then(|live| live.iter().find(|live| connection::is_ours(system, *live)));
@@ -177,6 +179,13 @@ fn routes_finding(system: &ValidatedSystem, found: &Found) -> RoutesFinding {
     };
     let all: Vec<FoundRoute> = routing::wanted(system).into_iter().map(route).collect();
     routes::finding(system, &all).map_or(RoutesFinding::Absent, RoutesFinding::Found)
+}
+
+/// What the autoscalers of the system say.
+fn autoscaling_finding(system: &ValidatedSystem, found: &LiveObjects) -> Option<Finding> {
+    let all = found.iter().filter(|(kind, _)| *kind == ChildKind::HorizontalPodAutoscaler).flat_map(|(_, live)| live);
+    let own: Vec<Value> = all.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
+    autoscaling::finding(&own)
 }
 
 /// Outcome of applying the objects of one kind.
@@ -314,7 +323,7 @@ pub fn finding(system: &ValidatedSystem, deployments: &[Value], pods: &PodsFindi
     };
     let (cause, spread) = (cause.map(|cause| cause.reason), pods.spread.clone());
     let (available, routes) = (availability(system, deployments), RoutesFinding::Unseen);
-    WorkersFinding { state, message, cause, available, spread, routes }
+    WorkersFinding { state, message, cause, available, spread, routes, autoscaling: None }
 }
 
 /// Workers of which a source of the environment does not exist. They stay as they are.
