@@ -9,5 +9,5 @@ if ! found=$(scripts/envtest.sh "$kubernetes_newest"); then
     exit 1
 fi
 export KUBEBUILDER_ASSETS="$found" DISPATCH_CAMPAIGN=full DISPATCH_SYSTEMS=500
-cargo nextest run --locked --workspace --all-features --no-capture \
+cargo nextest run --locked --workspace --all-features --profile campaign --no-capture \
     -E 'binary(kubernetes) and (test(killed_at_any_call) or test(many_systems))'
