@@ -28,15 +28,16 @@ const MEASURED: [&str; 13] = [
     "expiresAt",
 ];
 
-/// The versions of each dispatch, in the order of the stream.
+/// The versions of each dispatch, and the dispatches of each driver, in the order of the stream.
 pub(crate) struct Ledger {
     tap: Tap,
     versions: BTreeMap<String, Vec<Value>>,
+    drivers: BTreeMap<String, Vec<Option<String>>>,
 }
 
 impl Ledger {
     pub(crate) async fn open(city: &City, stream_arn: &str) -> Self {
-        Self { tap: Tap::open(city, stream_arn).await, versions: BTreeMap::new() }
+        Self { tap: Tap::open(city, stream_arn).await, versions: BTreeMap::new(), drivers: BTreeMap::new() }
     }
 
     /// Reads all records that are available.
@@ -50,6 +51,9 @@ impl Ledger {
                 let image = plain(&json!({ "M": record["dynamodb"]["NewImage"] }));
                 if image["EntityType"] == "DISPATCH" && image["SK"] == "METADATA" {
                     self.versions.entry(item_of(&record).to_owned()).or_default().push(image);
+                } else if image["EntityType"] == "DRIVER" && image["SK"] == "PROFILE" {
+                    let dispatch = image["currentStatus"]["currentDispatchId"].as_str().map(str::to_owned);
+                    self.drivers.entry(item_of(&record).to_owned()).or_default().push(dispatch);
                 }
             }
         }
@@ -58,6 +62,22 @@ impl Ledger {
     /// Violations in the histories of the dispatches.
     pub(crate) fn faults(&self) -> Vec<String> {
         self.versions.iter().flat_map(|(id, versions)| faults_of(id, versions)).collect()
+    }
+
+    /// Drivers who went from one dispatch to another without being free. Unlike the times of events, the order of the
+    /// stream is that of the writes.
+    fn faults_of_drivers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (driver, dispatches) in &self.drivers {
+            for pair in dispatches.windows(2) {
+                if let [Some(before), Some(after)] = pair
+                    && before != after
+                {
+                    found.push(format!("{driver} went from {before} to {after} without being free"));
+                }
+            }
+        }
+        found
     }
 }
 
@@ -113,6 +133,7 @@ fn faults_of(id: &str, versions: &[Value]) -> Vec<String> {
 pub(crate) async fn faults(city: &City, ledger: &mut Ledger, acknowledged: &[Ride]) -> Vec<String> {
     ledger.read().await;
     let mut found = ledger.faults();
+    found.extend(ledger.faults_of_drivers());
     let items = city.scan(&city.config.table.name).await;
     let of = |kind: &str, sk: &str| -> Vec<&Value> {
         items.iter().filter(|item| item["EntityType"] == kind && item["SK"] == sk).collect()
