@@ -31,7 +31,7 @@ pub enum Command {
     /// Print the rules by which a proxy finds the Service of a request
     ///
     /// In the layout Split each role has a Service of its own, and the Service of a request depends on its method and
-    /// path. In the layout Combined one Service, <system>-api, has all routes and needs no rules.
+    /// path. In the layout Combined the Service with the suffix -api has all routes and needs no rules.
     Routes(RoutesArgs),
     /// Explain the order in which drivers were offered dispatches
     ///

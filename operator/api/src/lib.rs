@@ -23,6 +23,7 @@ pub mod dispatch_system;
 pub mod manifest;
 #[cfg(feature = "crd")]
 pub mod names;
+pub mod object_names;
 #[cfg(feature = "crd")]
 pub mod schedule;
 #[cfg(feature = "crd")]

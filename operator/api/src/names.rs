@@ -5,6 +5,8 @@
 
 use crate::dispatch_system::DispatchSystemSpec;
 
+pub use crate::object_names::role_object;
+
 /// The roles of the runtime, as in `--role` and in the names of their Deployments and Services.
 pub const ROLES: [&str; 4] = ["save-dispatch", "dispatch-algorithm", "driver-response", "status-update"];
 
@@ -86,11 +88,6 @@ impl ResourceNames {
     pub fn owns_table_name(&self, table: &str) -> bool {
         table.strip_prefix(&self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
     }
-}
-
-/// Name of the Deployment of a role and of its related objects.
-pub fn role_object(system: &str, role: &str) -> String {
-    format!("{system}-{role}")
 }
 
 /// Name of the worker configuration, and of the objects of the layout `Combined`.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use dispatch_api::names::role_object;
+use dispatch_api::object_names::role_object;
 use dispatch_http_types::Route;
 use serde_json::{Value, json};
 
