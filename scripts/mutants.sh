@@ -2,7 +2,7 @@
 # Mutation tests: changes one operator, condition or result at a time, and expects that a test of the same package fails.
 # docs/testing.md has the results and the reasons for the mutants that no test catches.
 #
-#   mutants.sh core [K/N]     dispatch-core; about two hours on two cores
+#   mutants.sh core [K/N]     dispatch-core; about an hour and a half on one quiet core
 #   mutants.sh store [K/N]    the pure parts of the store; about a minute for each mutant
 #
 # K/N tests one of N shards, counted from 0, of every N-th mutant: a sample. Prints the mutants that were missed, and
