@@ -39,11 +39,6 @@ impl Bench {
         Self { name: name.to_owned(), city, recorder, surroundings, worker, port, apps, rides: Vec::new(), ledger }
     }
 
-    /// See [`Apps::first_event`].
-    pub(crate) async fn first_event(&self, driver: &str, kind: &str) -> impl Future<Output = String> + use<> {
-        self.apps.first_event(driver, kind).await
-    }
-
     /// Checks the invariants of a city in which every ride has ended, and that the worker leaked no secret.
     pub(crate) async fn audit(&mut self) {
         assert_eq!(ledger::faults(&self.city, &mut self.ledger, &self.rides).await, [""; 0]);

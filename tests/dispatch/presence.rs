@@ -26,7 +26,7 @@ async fn a_driver_who_is_gone_becomes_inactive_and_comes_back() {
     let (_, gone) = bench.apps.people("gone").await;
     bench.apps.off_duty(&gone);
     let (_, present) = bench.apps.people("present").await;
-    let event = bench.first_event(&gone, "DRIVER_INACTIVE").await;
+    let event = bench.apps.first_event(&gone, "DRIVER_INACTIVE").await;
     let pinging = async {
         loop {
             bench.apps.ping().await;

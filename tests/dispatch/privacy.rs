@@ -45,7 +45,7 @@ async fn drivers_see_districts_until_they_accept_and_reads_are_in_the_audit_trai
     let privacy = PrivacyConfig { offer_addresses: OfferAddressesConfig::District, ..PrivacyConfig::default() };
     let bench = open("districts", privacy).await;
     let (user, driver) = bench.apps.people("quiet").await;
-    let event = bench.first_event(&driver, "OFFER").await;
+    let event = bench.apps.first_event(&driver, "OFFER").await;
     let mut ride = bench.apps.ask("quiet").await;
     let event = event.await;
     assert!(event.contains("\"pickupAddress\":\"서울시 중구\""), "{event}");

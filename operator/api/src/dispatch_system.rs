@@ -55,8 +55,14 @@ pub use workers::{
     WorkersSpec,
 };
 
+/// Why an Ingress and an `HTTPRoute` are refused in the layout `Split`.
+pub(crate) const COMBINED_MESSAGE: &str = "api.ingress and api.httpRoute require workers.layout Combined: with Split, \
+    the Service of a request depends on its method and on the end of its path, which an Ingress cannot express; \
+    `dispatch-runtime routes` prints rules for a proxy";
 /// Pattern of the name of an object in the cluster: a DNS subdomain.
 const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// Pattern of a DNS label.
+const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Pattern of a key in the data of a Secret or `ConfigMap`.
 const DATA_KEY: &str = r"^[-._A-Za-z0-9]+$";
 
@@ -234,18 +240,14 @@ pub const VERSION: &str = "v1alpha1";
     .field_path(".api.gateway.upstream.vpcLink.listenerArn")
     .reason(Reason::FieldValueInvalid),
     validation = Rule::new("!(has(self.api.ingress) || has(self.api.httpRoute)) || self.workers.layout == 'Combined'")
-        .message(
-            "api.ingress and api.httpRoute require workers.layout Combined: with Split, the Service of a request \
-             depends on its method and on the end of its path, which an Ingress cannot express; `dispatch-runtime \
-             routes` prints rules for a proxy"
-        )
+        .message(COMBINED_MESSAGE)
         .field_path(".workers.layout")
         .reason(Reason::FieldValueInvalid),
 )]
 pub struct DispatchSystemSpec {
     /// Name of the city, for example `seoul`: 1 to 32 lower-case letters, digits and inner dashes. It is part of every
     /// Redis key. Immutable once the stack exists.
-    #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 32), regex(pattern = LABEL))]
     pub city: String,
     /// AWS region of all resources, for example `ap-northeast-2`. An administrator can limit it, with the annotation
     /// `dispatch.coactus.io/allowed-regions` of the namespace or an option of the operator. Immutable once the stack

@@ -110,7 +110,7 @@ impl<'a> PlanDocument<'a> {
             needs_approval: plan.needs_approval(system.spec.approval_policy),
             stack: stack_step(&plan.stack),
             resources: resources.collect(),
-            fixed_cost: (!plan.changes.is_empty()).then(|| plan.fixed_cost().document()),
+            fixed_cost: plan.planned_cost(),
             steps: plan.parts.iter().map(ToString::to_string).collect(),
             checked: plan.existence.to_string(),
             live: live(plan),

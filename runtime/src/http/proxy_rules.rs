@@ -97,7 +97,7 @@ fn nginx(target: ProxyTarget<'_>) -> String {
         target.namespace, target.system
     );
     for role in HttpRole::ALL {
-        let (upstream, service) = (target.symbol(&role.name().replace('-', "_")), target.service(role));
+        let (upstream, service) = (target.symbol(role.name()), target.service(role));
         let _ = writeln!(
             text,
             "upstream {upstream} {{\n    server {service}.{}.svc:80;\n    keepalive 32;\n}}",
@@ -117,7 +117,7 @@ fn nginx(target: ProxyTarget<'_>) -> String {
             text.push_str(&entry(target, "[A-Z]+", route.path, *role));
         }
     }
-    let _ = writeln!(text, "    default {};\n}}\n", target.symbol("save_dispatch"));
+    let _ = writeln!(text, "    default {};\n}}\n", target.symbol(HttpRole::SaveDispatch.name()));
     let _ = write!(
         text,
         "server {{
@@ -142,7 +142,7 @@ fn nginx(target: ProxyTarget<'_>) -> String {
 
 /// An entry of the map: a regular expression and its upstream.
 fn entry(target: ProxyTarget<'_>, method: &str, path: &str, role: HttpRole) -> String {
-    let upstream = target.symbol(&role.name().replace('-', "_"));
+    let upstream = target.symbol(role.name());
     format!("    \"~^{method} {}$\" {upstream};\n", with_parameters(path, "[^/]+"))
 }
 

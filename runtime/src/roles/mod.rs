@@ -33,6 +33,11 @@ impl Role {
     /// All roles.
     pub const ALL: [Self; 4] = [Self::SaveDispatch, Self::DispatchAlgorithm, Self::DriverResponse, Self::StatusUpdate];
 
+    /// Its name in `--role`.
+    pub fn name(self) -> &'static str {
+        self.http().map_or("dispatch-algorithm", HttpRole::name)
+    }
+
     /// Its HTTP role, if it has one.
     pub fn http(self) -> Option<HttpRole> {
         match self {
@@ -59,13 +64,10 @@ impl FromStr for Roles {
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
         let mut roles = BTreeSet::new();
         for name in text.split(',').map(str::trim) {
-            match name {
-                "all" => roles.extend(Role::ALL),
-                "save-dispatch" => roles.extend([Role::SaveDispatch]),
-                "dispatch-algorithm" => roles.extend([Role::DispatchAlgorithm]),
-                "driver-response" => roles.extend([Role::DriverResponse]),
-                "status-update" => roles.extend([Role::StatusUpdate]),
-                other => return Err(UnknownRole(other.to_owned())),
+            match Role::ALL.into_iter().find(|role| role.name() == name) {
+                Some(role) => roles.extend([role]),
+                None if name == "all" => roles.extend(Role::ALL),
+                None => return Err(UnknownRole(name.to_owned())),
             }
         }
         Ok(Self(roles))

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OBJECT_NAME;
+use super::{LABEL, OBJECT_NAME};
 
 /// An `Ingress` for the API. Created, changed and deleted with this field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ pub struct GatewayRef {
     pub name: String,
     /// Namespace of the Gateway. Default: the namespace of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = LABEL))]
     pub namespace: Option<String>,
     /// Name of the listener. Default: every listener that allows the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,8 @@
 
 use super::errors::Findings;
 use super::text;
-use crate::dispatch_system::{DispatchSystemSpec, WorkersLayout};
+use super::workers::object_name;
+use crate::dispatch_system::{COMBINED_MESSAGE, DispatchSystemSpec, WorkersLayout};
 
 /// Gateways and hosts of one route.
 const ENTRIES_MAX: usize = 8;
@@ -11,17 +12,14 @@ const ENTRIES_MAX: usize = 8;
 pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     let (ingress, route) = (&spec.api.ingress, &spec.api.http_route);
     if (ingress.is_some() || route.is_some()) && spec.workers.layout != WorkersLayout::Combined {
-        found.say(
-            "spec.workers.layout",
-            "api.ingress and api.httpRoute require workers.layout Combined: with Split, the Service of a request \
-             depends on its method and on the end of its path, which an Ingress cannot express; `dispatch-runtime \
-             routes` prints rules for a proxy",
-        );
+        found.say("spec.workers.layout", COMBINED_MESSAGE);
     }
     if let Some(ingress) = ingress {
         host("spec.api.ingress.host", &ingress.host, found);
         for (field, name) in [("className", &ingress.class_name), ("tlsSecretName", &ingress.tls_secret_name)] {
-            object_name(&format!("spec.api.ingress.{field}"), name.as_deref(), found);
+            if let Some(name) = name {
+                object_name(&format!("spec.api.ingress.{field}"), name, found);
+            }
         }
     }
     let Some(route) = route else { return };
@@ -34,8 +32,10 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     }
     for (at, gateway) in route.gateways.iter().enumerate() {
         let path = format!("spec.api.httpRoute.gateways[{at}]");
-        object_name(&format!("{path}.name"), Some(&gateway.name), found);
-        object_name(&format!("{path}.listener"), gateway.listener.as_deref(), found);
+        object_name(&format!("{path}.name"), &gateway.name, found);
+        if let Some(listener) = &gateway.listener {
+            object_name(&format!("{path}.listener"), listener, found);
+        }
         if let Some(namespace) = &gateway.namespace {
             let is_name = text::is_dns_label(namespace, 63);
             found.at(&format!("{path}.namespace")).require(is_name, namespace, "a namespace name");
@@ -46,10 +46,4 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
 fn host(path: &str, name: &str, found: &mut Findings) {
     let allowed = "a host name in lower case, without a wildcard";
     found.at(path).require(text::is_dns_subdomain(name), name, allowed);
-}
-
-fn object_name(path: &str, name: Option<&str>, found: &mut Findings) {
-    if let Some(name) = name {
-        found.at(path).require(text::is_dns_subdomain(name), name, "an object name");
-    }
 }

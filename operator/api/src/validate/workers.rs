@@ -100,7 +100,7 @@ fn environment(spec: &WorkersSpec, found: &mut Findings) {
     }
 }
 
-fn object_name(path: &str, name: &str, found: &mut Findings) {
+pub(super) fn object_name(path: &str, name: &str, found: &mut Findings) {
     found.at(path).require(text::is_dns_subdomain(name), name, "an object name");
 }
 

@@ -20,7 +20,7 @@ pub mod workers;
 use sha2::{Digest, Sha256};
 
 use dispatch_api::conditions::Reason;
-use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange, PlannedValue};
+use dispatch_api::dispatch_system::{ApprovalPolicy, LastPlan, PlannedChange, PlannedCost, PlannedValue};
 
 use crate::cloud::stack::{Next, StackDescription, StackState};
 use crate::cloud::{ChangeCounts, ChangeKind, LiveDrift, PropertyValue, ResourceChange};
@@ -213,7 +213,7 @@ impl Plan {
             replace,
             may_replace,
             remove,
-            fixed_cost: (!self.changes.is_empty()).then(|| self.fixed_cost().document()),
+            fixed_cost: self.planned_cost(),
             changes: self.listed(),
             more: u32::try_from(self.changes.len().saturating_sub(LISTED_MAX)).unwrap_or(u32::MAX),
         }
@@ -222,6 +222,11 @@ impl Plan {
     /// What the plan adds to the charges of a month that do not depend on use.
     pub fn fixed_cost(&self) -> FixedCost {
         FixedCost::from_changes(&self.changes)
+    }
+
+    /// The same as a document; `None` if the plan changes no resource.
+    pub fn planned_cost(&self) -> Option<PlannedCost> {
+        (!self.changes.is_empty()).then(|| self.fixed_cost().document())
     }
 
     fn listed(&self) -> Vec<PlannedChange> {

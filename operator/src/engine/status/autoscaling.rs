@@ -3,7 +3,7 @@
 use dispatch_api::conditions::{ConditionStatus, Reason};
 use serde_json::Value;
 
-use crate::engine::status::cluster::Finding;
+use crate::engine::status::cluster::{Finding, condition};
 use crate::sanitize::shown;
 
 /// Reason of an autoscaler whose Deployment has no replicas, which is the case while the system is suspended.
@@ -15,14 +15,12 @@ pub fn finding(autoscalers: &[Value]) -> Option<Finding> {
     let mut reported = false;
     let mut inactive = Vec::new();
     for autoscaler in autoscalers {
-        let conditions = autoscaler["status"]["conditions"].as_array().into_iter().flatten();
-        for active in conditions.filter(|condition| condition["type"] == "ScalingActive") {
-            reported = true;
-            if active["status"] == "False" && active["reason"] != DISABLED {
-                let text = |value: &Value| shown(value.as_str().unwrap_or_default());
-                let (name, reason) = (text(&autoscaler["metadata"]["name"]), text(&active["reason"]));
-                inactive.push(format!("{name}: {reason}: {}", text(&active["message"])));
-            }
+        let Some(active) = condition(&autoscaler["status"], "ScalingActive") else { continue };
+        reported = true;
+        if active["status"] == "False" && active["reason"] != DISABLED {
+            let text = |value: &Value| shown(value.as_str().unwrap_or_default());
+            let (name, reason) = (text(&autoscaler["metadata"]["name"]), text(&active["reason"]));
+            inactive.push(format!("{name}: {reason}: {}", text(&active["message"])));
         }
     }
     match (reported, inactive.is_empty()) {

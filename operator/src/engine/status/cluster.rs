@@ -3,6 +3,7 @@
 use dispatch_api::conditions::{ConditionStatus, ConditionType, Reason};
 use dispatch_api::dispatch_system::DispatchSystemStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::Value;
 
 use crate::engine::status::{Frame, is_true};
 
@@ -43,11 +44,15 @@ pub enum WorkersState {
 /// Status, reason and message of a condition.
 pub type Finding = (ConditionStatus, Reason, String);
 
+/// The condition of a kind in the status of an object of Kubernetes.
+pub fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
 /// The objects that lead to the API, as found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoutesFinding {
     /// Not read: the condition stays.
-    #[default]
     Unseen,
     /// The spec asks for none.
     Absent,
@@ -137,10 +142,8 @@ pub fn with_workers(
     for (kind, finding) in
         [(ConditionType::WorkersSpread, &workers.spread), (ConditionType::AutoscalingActive, &workers.autoscaling)]
     {
-        status.conditions.retain(|condition| condition.type_ != kind);
-        if let Some((on, why, detail)) = finding.clone() {
-            put(&mut status, frame.write((kind, on, why, detail)));
-        }
+        let written = finding.clone().map(|(on, why, detail)| frame.write((kind, on, why, detail)));
+        put_or_remove(&mut status, kind, written);
     }
     put_routes(&mut status, &workers.routes, frame);
     if let Some(phase) = phase {
@@ -158,9 +161,13 @@ fn put_routes(status: &mut DispatchSystemStatus, routes: &RoutesFinding, frame: 
         RoutesFinding::Absent => None,
         RoutesFinding::Found((on, reason, message)) => Some(frame.write((kind, *on, *reason, message.clone()))),
     };
-    status.conditions.retain(|condition| condition.type_ != kind);
-    if let Some(condition) = written {
-        put(status, condition);
+    put_or_remove(status, kind, written);
+}
+
+fn put_or_remove(status: &mut DispatchSystemStatus, kind: ConditionType, written: Option<Condition>) {
+    match written {
+        Some(condition) => put(status, condition),
+        None => status.conditions.retain(|condition| condition.type_ != kind),
     }
 }
 
@@ -191,13 +198,10 @@ pub fn with_spec_allowed(
     denied: Option<(Reason, &str)>,
     frame: &Frame<'_>,
 ) -> DispatchSystemStatus {
-    match denied {
-        Some((reason, message)) => {
-            let condition = (ConditionType::SpecAllowed, ConditionStatus::False, reason, message.to_owned());
-            put(&mut status, frame.write(condition));
-        }
-        None => status.conditions.retain(|condition| condition.type_ != ConditionType::SpecAllowed),
-    }
+    let kind = ConditionType::SpecAllowed;
+    let write =
+        |(reason, message): (Reason, &str)| frame.write((kind, ConditionStatus::False, reason, message.to_owned()));
+    put_or_remove(&mut status, kind, denied.map(write));
     status
 }
 

@@ -27,8 +27,8 @@ use crate::engine::settings::Approver;
 use crate::sanitize::shown;
 
 pub use cluster::{
-    Finding, RoutesFinding, SEE_READY, SystemPhase, WorkersFinding, WorkersState, deletion, keep_drift, operates,
-    unfinished, waits_for_nothing, waits_for_operation_slot, with_spec_allowed, with_workers,
+    Finding, RoutesFinding, SEE_READY, SystemPhase, WorkersFinding, WorkersState, condition, deletion, keep_drift,
+    operates, unfinished, waits_for_nothing, waits_for_operation_slot, with_spec_allowed, with_workers,
 };
 pub use connection::{ConnectionFinding, ConnectionState, NOT_PUBLISHED, with_connection};
 pub use exports::{ExportsFinding, ExportsState, with_exports};

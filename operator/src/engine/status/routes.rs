@@ -6,7 +6,7 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::Value;
 
 use crate::engine::plan::workers::ChildKind;
-use crate::engine::status::cluster::Finding;
+use crate::engine::status::cluster::{Finding, condition};
 use crate::sanitize::shown;
 
 /// An object that the spec asks for, as found.
@@ -63,22 +63,16 @@ fn parents(system: &ValidatedSystem, live: &Value) -> Option<Finding> {
     let (name, kind) = (names::api_object(&system.name), "HTTPRoute");
     let asked = system.spec.api.http_route.as_ref().map_or(0, |route| route.gateways.len());
     let answers = live["status"]["parents"].as_array()?;
-    let conditions = |answer: &Value| answer["conditions"].as_array().cloned().unwrap_or_default();
     for answer in answers {
         let gateway = shown(answer["parentRef"]["name"].as_str().unwrap_or("a Gateway"));
-        for condition in conditions(answer) {
-            if condition["status"] == "False" && ["Accepted", "ResolvedRefs"].iter().any(|it| condition["type"] == *it)
-            {
-                let text = |field: &str| shown(condition[field].as_str().unwrap_or_default());
-                let message =
-                    format!("Gateway {gateway} rejects {kind} {name}: {}: {}", text("reason"), text("message"));
-                return Some((ConditionStatus::False, Reason::RouteRejected, message));
-            }
+        let mut judged = ["Accepted", "ResolvedRefs"].into_iter().filter_map(|kind| condition(answer, kind));
+        if let Some(refused) = judged.find(|condition| condition["status"] == "False") {
+            let text = |field: &str| shown(refused[field].as_str().unwrap_or_default());
+            let message = format!("Gateway {gateway} rejects {kind} {name}: {}: {}", text("reason"), text("message"));
+            return Some((ConditionStatus::False, Reason::RouteRejected, message));
         }
     }
-    let accepts = |answer: &&Value| {
-        conditions(answer).iter().any(|condition| condition["type"] == "Accepted" && condition["status"] == "True")
-    };
+    let accepts = |answer: &&Value| condition(answer, "Accepted").is_some_and(|accepted| accepted["status"] == "True");
     let accepted = answers.iter().filter(accepts).count();
     let message = format!("{kind} {name} is accepted");
     (asked > 0 && accepted >= asked).then_some((ConditionStatus::True, Reason::RoutesAccepted, message))

@@ -15,7 +15,7 @@ use crate::engine::settings::Mode;
 use crate::engine::status::autoscaling;
 use crate::engine::status::pods::{Cause, PodsFinding};
 use crate::engine::status::routes::{self, FoundRoute};
-use crate::engine::status::{Finding, RoutesFinding, WorkersFinding, WorkersState};
+use crate::engine::status::{Finding, RoutesFinding, WorkersFinding, WorkersState, condition};
 use crate::kubernetes::infra::cluster::{Cluster, ClusterError, ClusterErrorKind, to_value};
 use crate::kubernetes::reconcile::children::{Children, Standing};
 use crate::kubernetes::reconcile::pods;
@@ -358,16 +358,14 @@ fn availability(system: &ValidatedSystem, deployments: &[Value]) -> Finding {
 }
 
 fn progress_failure(status: &Value) -> Option<String> {
-    let conditions = status["conditions"].as_array()?;
-    let progressing = conditions.iter().find(|condition| condition["type"] == "Progressing")?;
+    let progressing = condition(status, "Progressing")?;
     let failed = progressing["status"] == "False" && progressing["reason"] == "ProgressDeadlineExceeded";
     failed.then(|| progressing["message"].as_str().unwrap_or("the rollout makes no progress").to_owned())
 }
 
 /// Why the API server refuses Pods: a quota, a limit range, the Pod security standard, or another admission.
 fn creation_failure(status: &Value) -> Option<&str> {
-    let conditions = status["conditions"].as_array()?;
-    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure")?;
+    let failure = condition(status, "ReplicaFailure")?;
     (failure["status"] == "True").then(|| failure["message"].as_str().unwrap_or("the API server refuses it"))
 }
 
