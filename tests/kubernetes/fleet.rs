@@ -28,8 +28,9 @@ const ON_TOP: usize = 10 + 8;
 const OPERATIONS: usize = 6;
 /// Resync interval, over which the first inspections after a start are spread as well.
 const RESYNC: Duration = Duration::from_secs(30);
-/// Limit of the operator's peak memory.
-const MEMORY_MAX_KIB: usize = 80 * 1024;
+/// Limit of the operator's peak memory without the pages of its program, which the kernel can drop and of which a
+/// development build has several times as many as a release: what the operator's Pod requests.
+const MEMORY_MAX_KIB: usize = 64 * 1024;
 /// Timeout of what takes two minutes on an idle machine with two cores, most of them spent in the API server.
 const WITHIN: Duration = Duration::from_mins(5);
 /// Systems of a small group.
@@ -159,7 +160,7 @@ async fn many_systems_stay_within_memory_and_call_rate_also_after_a_restart() ->
     let mut operator = fleet.operator("first").await?;
     let settled = until(&operator, "Ready", systems).await?;
     let calls = fleet.aws.take_calls();
-    let (peak, now) = (operator.memory("VmHWM")?, operator.memory("VmRSS")?);
+    let (peak, now) = (peak_memory(&operator)?, operator.memory("RssAnon")?);
     let reconciles = operator.metric("dispatch_operator_reconciles_total").await?;
     let seconds = operator.metric("dispatch_operator_reconcile_duration_seconds_sum").await?;
     println!(
@@ -196,7 +197,7 @@ async fn many_systems_stay_within_memory_and_call_rate_also_after_a_restart() ->
         RESYNC / 6,
         busiest(&calls),
         writes.abs(),
-        operator.memory("VmHWM")?,
+        peak_memory(&operator)?,
     );
     assert!(calls.iter().all(|call| !call.changes()));
     assert!(writes < 0.5);
@@ -209,8 +210,14 @@ async fn many_systems_stay_within_memory_and_call_rate_also_after_a_restart() ->
     let beside = few(&fleet, &operator, "late", systems + 2 * FEW).await?;
     println!("{FEW} more systems are ready after {alone:.1?}, and next to {FAILING} failed ones after {beside:.1?}");
     assert!(beside < alone + DELAY_MAX);
-    assert!(operator.memory("VmHWM")? <= MEMORY_MAX_KIB && peak <= MEMORY_MAX_KIB);
+    let later = peak_memory(&operator)?;
+    assert!(later <= MEMORY_MAX_KIB && peak <= MEMORY_MAX_KIB, "{peak} and {later} KiB");
     Ok(())
+}
+
+/// Peak memory in KiB, without the pages of the program.
+fn peak_memory(operator: &OperatorProcess) -> anyhow::Result<usize> {
+    Ok(operator.memory("VmHWM")?.saturating_sub(operator.memory("RssFile")?))
 }
 
 async fn few(fleet: &Fleet, operator: &OperatorProcess, name: &str, ready: usize) -> anyhow::Result<Duration> {
