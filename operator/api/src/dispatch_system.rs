@@ -17,6 +17,7 @@ mod privacy;
 mod queues;
 mod rides;
 mod routing;
+mod scheduling;
 mod service_area;
 mod status;
 mod table;
@@ -43,6 +44,9 @@ pub use privacy::{OfferAddresses, PrivacySpec, RetentionSpec};
 pub use queues::{QueueSpec, QueuesSpec};
 pub use rides::RidesSpec;
 pub use routing::{GatewayRef, HttpRouteSpec, IngressSpec};
+pub use scheduling::{
+    NodeAffinitySpec, NodeOperator, NodePreference, NodeRequirement, SchedulingSpec, TaintEffect, TolerationSpec,
+};
 pub use service_area::{PolygonSpec, ServiceAreaSpec};
 pub use status::{
     AccessStatus, AttemptStatus, DispatchSystemStatus, ExportScheduleStatus, ExportStatus, IdentityStatus, LastPlan,
@@ -51,8 +55,7 @@ pub use status::{
 pub use table::{Billing, BillingMode, CapacitySpec, TableSpec};
 pub use workers::{
     AutoscalingSpec, CA_BUNDLE_FIELD, ConfigMapKeyRef, ENV_FROM_FIELD, ENV_FROM_NAMES, ENV_NAMES, EnvFromSource,
-    ObjectRef, ResourceList, RoleScaling, RolesSpec, SchedulingSpec, TaintEffect, TolerationSpec, WorkersLayout,
-    WorkersSpec,
+    ObjectRef, ResourceList, RoleScaling, RolesSpec, WorkersLayout, WorkersSpec,
 };
 
 /// Why an Ingress and an `HTTPRoute` are refused in the layout `Split`.

@@ -212,6 +212,11 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("workers.resources.cpuRequest", &["1", "0.5", "100m"], &["half", "1.", ".5", "-1", "1 m"]),
     ("workers.resources.memoryLimit", &["1Gi", "512Mi", "1000000000"], &["1GB", "Mi"]),
     ("workers.scheduling.priorityClassName", &["business-critical"], &["Business Critical"]),
+    (
+        "workers.scheduling.nodeAffinity.required[].key",
+        &["zone", "topology.kubernetes.io/zone", "a_b.C"],
+        &["", "-zone", "two words", "a/b/c", "/zone"],
+    ),
 ];
 
 /// The pattern in the schema and the validation agree on every string.
@@ -270,6 +275,7 @@ fn accepts(path: &str, text: &str) -> Outcome<bool> {
         ("dispatch.fare.nightSurcharges", night),
         ("dispatch.eta", json!({ "provider": "OSRM" })),
         ("api.ingress", json!({ "host": "a" })),
+        ("workers.scheduling.nodeAffinity.required", json!([{ "key": "a", "operator": "Exists" }])),
         ("api.httpRoute", json!({ "gateways": [{ "name": "a", "namespace": "a", "listener": "a" }], "hosts": ["a"] })),
     ] {
         if path.starts_with(group) {

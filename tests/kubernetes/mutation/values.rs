@@ -84,6 +84,13 @@ pub(super) fn stage(name: &str) -> Value {
             let toleration = json!({ "key": "dedicated", "value": "dispatch", "effect": "NoSchedule" });
             spec["workers"] = json!({ "scheduling": { "tolerations": [toleration] } });
         }
+        "affine" => {
+            let zones = json!({ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"] });
+            let fast = json!({ "key": "generation", "operator": "Gt", "values": ["6"] });
+            let preferred = json!([{ "weight": 50, "matchExpressions": [fast] }]);
+            let affinity = json!({ "required": [zones], "preferred": preferred });
+            spec["workers"] = json!({ "scheduling": { "nodeAffinity": affinity } });
+        }
         "nights" => {
             let nights = json!([{ "from": "22:00", "to": "04:00", "percent": 20 }]);
             spec["dispatch"] = json!({ "fare": { "nightSurcharges": nights } });
@@ -127,6 +134,7 @@ pub(super) fn stage_of(node: &Node) -> String {
         ("workers.caBundle.", "bundle"),
         ("workers.imagePullSecrets[].", "pull"),
         ("workers.scheduling.tolerations[].", "tolerant"),
+        ("workers.scheduling.nodeAffinity.", "affine"),
         ("dispatch.fare.nightSurcharges[].", "nights"),
         ("dispatch.eta.", "router"),
         ("dispatch.serviceArea.multiPolygon", "areas"),
@@ -253,6 +261,22 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "workers.scheduling.tolerations" => json!([{ "key": "example.com/dedicated" }]),
         "workers.scheduling.tolerations[].key" => json!("example.com/dedicated"),
         "workers.scheduling.tolerations[].value" => json!("rides"),
+        "workers.scheduling.nodeAffinity.required" => {
+            json!([{ "key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"] }])
+        }
+        "workers.scheduling.nodeAffinity.required[].key" => json!("zone"),
+        "workers.scheduling.nodeAffinity.required[].operator" => json!("NotIn"),
+        "workers.scheduling.nodeAffinity.required[].values" => json!(["a", "b"]),
+        "workers.scheduling.nodeAffinity.preferred" => {
+            let spot = json!({ "key": "spot", "operator": "DoesNotExist" });
+            json!([{ "weight": 1, "matchExpressions": [spot] }])
+        }
+        "workers.scheduling.nodeAffinity.preferred[].matchExpressions" => {
+            json!([{ "key": "spot", "operator": "Exists" }])
+        }
+        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].key" => json!("age"),
+        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].operator" => json!("Lt"),
+        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].values" => json!(["7"]),
         "workers.image" => json!("registry.example.com/mobility/runtime:2.1"),
         "workers.resources.cpuRequest" => json!("250m"),
         "workers.resources.memoryLimit" => json!("1Gi"),
@@ -341,6 +365,8 @@ pub(super) fn wrong(name: &str) -> Vec<Value> {
         "workers.resources.memoryLimit" => json!("32Mi"),
         "workers.resources.memoryRequest" => json!("512Mi"),
         "workers.scheduling.nodeSelector" => json!({ "a": "no label value" }),
+        "workers.scheduling.nodeAffinity.required" => return vec![json!([{ "key": "zone", "operator": "In" }])],
+        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].values" => json!(["six"]),
         _ if name.ends_with("visibilityTimeoutSeconds") => json!(345_600),
         _ if name.ends_with("autoscaling.maxReplicas") => json!(1),
         _ if name.ends_with("autoscaling.minReplicas") => json!(5),

@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::SchedulingSpec;
 use super::{DATA_KEY, OBJECT_NAME};
 
 /// The worker pool, as Deployments in the namespace of the system. Changes to image, resources and scheduling start a
@@ -222,88 +223,6 @@ impl Default for ResourceList {
     }
 }
 
-/// Constraints on the nodes of the workers. A change starts a rolling update.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SchedulingSpec {
-    /// Labels that a node must have, at most 32. Default: none.
-    #[serde(default)]
-    #[schemars(extend("maxProperties" = 32))]
-    pub node_selector: BTreeMap<String, String>,
-    /// Name of the `PriorityClass` of the Pods. An administrator can limit it, with the annotation
-    /// `dispatch.coactus.io/allowed-priority-classes` of the namespace or an option of the operator. Default: the
-    /// default of the cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 253),
-        regex(pattern = OBJECT_NAME)
-    )]
-    pub priority_class_name: Option<String>,
-    /// Taints of nodes that the workers tolerate, at most 16. Default: none.
-    #[serde(default)]
-    #[schemars(length(max = 16))]
-    pub tolerations: Vec<TolerationSpec>,
-    /// Name of the `RuntimeClass` of the Pods. Default: that of the cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 253),
-        regex(pattern = OBJECT_NAME)
-    )]
-    pub runtime_class_name: Option<String>,
-    /// Whether the replicas of a role are spread over availability zones where possible. Default `true`. They are
-    /// always spread over nodes where possible.
-    #[serde(default = "yes")]
-    pub spread_over_zones: bool,
-    /// Seconds for which a worker stays on a node that Kubernetes has lost, before another node gets it, 0 to 3600.
-    /// Default 60. Without it, Kubernetes waits 300 seconds.
-    #[serde(default = "lost_node")]
-    #[schemars(range(min = 0, max = 3600))]
-    pub lost_node_seconds: u32,
-}
-
-impl Default for SchedulingSpec {
-    fn default() -> Self {
-        Self {
-            node_selector: BTreeMap::new(),
-            priority_class_name: None,
-            tolerations: Vec::new(),
-            runtime_class_name: None,
-            spread_over_zones: yes(),
-            lost_node_seconds: lost_node(),
-        }
-    }
-}
-
-/// A taint that the workers tolerate: that with this key and value, or, without a value, every one with this key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TolerationSpec {
-    /// Key of the taint.
-    #[schemars(
-        length(max = 317),
-        regex(pattern = r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
-    )]
-    pub key: String,
-    /// Value of the taint. Default: any value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
-    pub value: Option<String>,
-    /// Effect of the taint. Default: all effects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effect: Option<TaintEffect>,
-}
-
-/// Effect of a taint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TaintEffect {
-    /// New Pods are not scheduled on the node.
-    NoSchedule,
-    /// New Pods are scheduled on other nodes if possible.
-    PreferNoSchedule,
-    /// Pods that run on the node are removed.
-    NoExecute,
-}
-
 fn env(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -326,12 +245,4 @@ fn memory_request() -> String {
 
 fn memory_limit() -> String {
     "256Mi".to_owned()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn lost_node() -> u32 {
-    60
 }

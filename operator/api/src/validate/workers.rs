@@ -2,10 +2,11 @@
 
 use super::errors::Findings;
 use super::text;
-use crate::dispatch_system::{ENV_NAMES, ResourceList, SchedulingSpec, WorkersSpec};
+use crate::dispatch_system::{ENV_NAMES, NodeOperator, NodeRequirement, ResourceList, SchedulingSpec, WorkersSpec};
 
 /// Longest value of an environment variable, in characters.
 const ENV_VALUE_MAX: usize = 256;
+const LABEL_VALUE: &str = "a label value, at most 63 of A-Z a-z 0-9 - _ .";
 
 /// Checks the worker pool.
 pub(super) fn check(spec: &WorkersSpec, found: &mut Findings) {
@@ -53,15 +54,24 @@ fn scheduling(spec: &SchedulingSpec, found: &mut Findings) {
         if !text::is_qualified_name(key) {
             found.say(&path, "the key must be name or domain/name");
         }
-        found.at(&path).require(text::is_label_value(value), value, "a label value, at most 63 of A-Z a-z 0-9 - _ .");
+        found.at(&path).require(text::is_label_value(value), value, LABEL_VALUE);
+    }
+    let affinity = &spec.node_affinity;
+    for (at, requirement) in affinity.required.iter().enumerate() {
+        node_requirement(&format!("{PATH}.nodeAffinity.required[{at}]"), requirement, found);
+    }
+    for (at, preference) in affinity.preferred.iter().enumerate() {
+        for (expression, requirement) in preference.match_expressions.iter().enumerate() {
+            let path = format!("{PATH}.nodeAffinity.preferred[{at}].matchExpressions[{expression}]");
+            node_requirement(&path, requirement, found);
+        }
     }
     for (at, toleration) in spec.tolerations.iter().enumerate() {
         let path = format!("{PATH}.tolerations[{at}]");
         let is_name = text::is_qualified_name(&toleration.key);
         found.at(&format!("{path}.key")).require(is_name, &toleration.key, "name or domain/name");
         if let Some(value) = &toleration.value {
-            let allowed = "at most 63 of A-Z a-z 0-9 - _ .";
-            found.at(&format!("{path}.value")).require(text::is_label_value(value), value, allowed);
+            found.at(&format!("{path}.value")).require(text::is_label_value(value), value, LABEL_VALUE);
         }
     }
     for (field, kind, class) in [
@@ -71,6 +81,28 @@ fn scheduling(spec: &SchedulingSpec, found: &mut Findings) {
         let Some(class) = class else { continue };
         let allowed = format!("the name of a {kind}");
         found.at(&format!("{PATH}.{field}")).require(text::is_dns_subdomain(class), class, &allowed);
+    }
+}
+
+fn node_requirement(path: &str, requirement: &NodeRequirement, found: &mut Findings) {
+    let (key, values) = (&requirement.key, &requirement.values);
+    found.at(&format!("{path}.key")).require(text::is_qualified_name(key), key, "name or domain/name");
+    for (at, value) in values.iter().enumerate() {
+        let is_value = !value.is_empty() && text::is_label_value(value);
+        found.at(&format!("{path}.values[{at}]")).require(is_value, value, LABEL_VALUE);
+    }
+    let is_integer = |value: &String| value.len() <= 19 && value.parse::<i64>().is_ok();
+    let (fits, rule) = match requirement.operator {
+        NodeOperator::In | NodeOperator::NotIn => (!values.is_empty(), "In and NotIn require values"),
+        NodeOperator::Gt | NodeOperator::Lt => {
+            (values.len() == 1 && values.iter().all(is_integer), "Gt and Lt require one integer")
+        }
+        NodeOperator::Exists | NodeOperator::DoesNotExist => {
+            (values.is_empty(), "Exists and DoesNotExist take no values")
+        }
+    };
+    if !fits {
+        found.say(&format!("{path}.values"), rule);
     }
 }
 

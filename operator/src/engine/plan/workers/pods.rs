@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use dispatch_api::dispatch_system::{RoleScaling, SchedulingSpec};
+use dispatch_api::dispatch_system::{NodeAffinitySpec, NodeRequirement, RoleScaling, SchedulingSpec};
 use dispatch_api::validate::ValidatedSystem;
 use dispatch_api::worker_config::IMAGE_ENV;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    KeyToPath, LocalObjectReference, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration,
+    KeyToPath, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, PreferredSchedulingTerm, Probe,
+    ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration,
     TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -125,7 +126,11 @@ fn pod(pool: &Pool<'_>, role: Role) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_S),
         node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
         priority_class_name: scheduling.priority_class_name.clone(),
-        affinity: Some(apart_on_nodes(system, role)),
+        affinity: Some(Affinity {
+            node_affinity: node_affinity(&scheduling.node_affinity),
+            pod_anti_affinity: Some(apart_on_nodes(system, role)),
+            ..Affinity::default()
+        }),
         topology_spread_constraints: zones.map(|zones| vec![zones]),
         runtime_class_name: scheduling.runtime_class_name.clone(),
         image_pull_secrets: pull_secrets(pool),
@@ -152,7 +157,7 @@ fn of_one_revision() -> Vec<String> {
 
 /// Prefers nodes without a worker of this role. As a spread constraint beside that of the zones, this would have no
 /// effect where nodes have no label of a zone: the scheduler ignores a node that lacks the label of any constraint.
-fn apart_on_nodes(system: &ValidatedSystem, role: Role) -> Affinity {
+fn apart_on_nodes(system: &ValidatedSystem, role: Role) -> PodAntiAffinity {
     let term = WeightedPodAffinityTerm {
         weight: 100,
         pod_affinity_term: PodAffinityTerm {
@@ -162,12 +167,34 @@ fn apart_on_nodes(system: &ValidatedSystem, role: Role) -> Affinity {
             ..PodAffinityTerm::default()
         },
     };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![term]),
-            ..PodAntiAffinity::default()
-        }),
-        ..Affinity::default()
+    PodAntiAffinity {
+        preferred_during_scheduling_ignored_during_execution: Some(vec![term]),
+        ..PodAntiAffinity::default()
+    }
+}
+
+/// `None` without conditions.
+fn node_affinity(spec: &NodeAffinitySpec) -> Option<NodeAffinity> {
+    let term = |requirements: &[NodeRequirement]| NodeSelectorTerm {
+        match_expressions: Some(requirements.iter().map(node_requirement).collect()),
+        ..NodeSelectorTerm::default()
+    };
+    let preferred = spec.preferred.iter().map(|preference| PreferredSchedulingTerm {
+        weight: preference.weight.into(),
+        preference: term(&preference.match_expressions),
+    });
+    (*spec != NodeAffinitySpec::default()).then(|| NodeAffinity {
+        required_during_scheduling_ignored_during_execution: (!spec.required.is_empty())
+            .then(|| NodeSelector { node_selector_terms: vec![term(&spec.required)] }),
+        preferred_during_scheduling_ignored_during_execution: (!spec.preferred.is_empty()).then(|| preferred.collect()),
+    })
+}
+
+fn node_requirement(requirement: &NodeRequirement) -> NodeSelectorRequirement {
+    NodeSelectorRequirement {
+        key: requirement.key.clone(),
+        operator: format!("{:?}", requirement.operator),
+        values: (!requirement.values.is_empty()).then(|| requirement.values.clone()),
     }
 }
 
