@@ -98,7 +98,16 @@ impl ApiServer {
 
     /// Installs the resource definition and waits until it is served.
     pub fn install_crd(&self) -> anyhow::Result<()> {
-        self.kubectl(&["create", "--save-config", "-f", &definition_file()])?;
+        self.install(&["create", "--save-config", "-f", &definition_file()])
+    }
+
+    /// Installs the definition of a file by a server-side apply, as the documentation says, and waits until it is served.
+    pub fn apply_crd(&self, file: &str) -> anyhow::Result<()> {
+        self.install(&["apply", "--server-side", "-f", file])
+    }
+
+    fn install(&self, command: &[&str]) -> anyhow::Result<()> {
+        self.kubectl(command)?;
         // `kubectl wait` fails for a definition that has no conditions yet, so wait for its accepted names first.
         let named = "--for=jsonpath={.status.acceptedNames.kind}=DispatchSystem";
         self.kubectl(&["wait", named, "--timeout=60s", DEFINITION])?;

@@ -28,3 +28,4 @@ mod shown;
 mod stage;
 mod steady;
 mod tenants;
+mod upgrade;

@@ -58,9 +58,17 @@ impl Stage {
     /// Starts the servers and installs the definition and one of the overlays, as `manifests/README.md` says. `None`
     /// where the tests that need an API server are skipped on request.
     pub(crate) async fn set(overlay: &str) -> anyhow::Result<Option<Self>> {
+        Self::set_with(overlay, ApiServer::install_crd).await
+    }
+
+    /// As [`Self::set`], with another way to install the definition.
+    pub(crate) async fn set_with(
+        overlay: &str,
+        install: impl FnOnce(&ApiServer) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<Self>> {
         let (api, ministack) = tokio::try_join!(ApiServer::start(), Ministack::start())?;
         let Some(mut api) = api else { return Ok(None) };
-        api.install_crd()?;
+        install(&api)?;
         api.start_controllers().await?;
         api.kubectl(&["create", "namespace", HOME])?;
         let objects = kustomize(&format!("manifests/overlays/{overlay}"))?;
