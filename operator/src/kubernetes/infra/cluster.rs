@@ -240,8 +240,8 @@ impl Cluster {
         Ok(self.read("read a worker object", api.list(&named)).await?.items.pop())
     }
 
-    /// Creates or updates a worker object.
-    pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<(), ClusterError> {
+    /// Creates or updates a worker object, and returns it as it is now.
+    pub async fn apply(&self, namespace: &str, child: &Child, claim: Claim<'_>) -> Result<DynamicObject, ClusterError> {
         let api = self.child_api(child.kind, namespace);
         let mut body = child.body.clone();
         match claim {
@@ -250,7 +250,7 @@ impl Cluster {
         }
         let params = claim.params();
         let call = async { api.patch(&child.name, &params, &Patch::Apply(&body)).await };
-        self.write("apply a worker object", (child.kind.names().2, "apply"), call).await
+        self.written("apply a worker object", (child.kind.names().2, "apply"), call).await
     }
 
     /// Makes another field manager the owner of a Deployment's replicas, so that they stay as they are when the
@@ -342,12 +342,22 @@ impl Cluster {
         what: (&'static str, &'static str),
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<(), ClusterError> {
+        self.written(action, what, call).await.map(drop)
+    }
+
+    /// As [`Self::write`], with the answer.
+    async fn written<T>(
+        &self,
+        action: &'static str,
+        what: (&'static str, &'static str),
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
         if let Err(closed) = self.fence.check() {
             let (kind, message) = (ClusterErrorKind::NotLeading, closed.to_string());
             return Err(ClusterError { action, kind, message, source: None });
         }
         self.metrics.kubernetes_write(what.0, what.1);
-        self.read(action, call).await.map(drop)
+        self.read(action, call).await
     }
 }
 

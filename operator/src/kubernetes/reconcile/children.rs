@@ -26,9 +26,12 @@ pub(super) struct Children<'a> {
 }
 
 /// How one object stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Standing {
+    /// It is as it should be.
     InLine,
+    /// It was created or changed, and is this object now.
+    Changed(Box<DynamicObject>),
     /// A dry run would change it.
     Planned,
     /// Another owner has an object of this name: what to report.
@@ -50,7 +53,7 @@ impl Children<'_> {
             return Ok(Standing::Planned);
         }
         match self.create(child).await {
-            Ok(()) => Ok(Standing::InLine),
+            Ok(standing) => Ok(standing),
             Err(error) if error.kind == ClusterErrorKind::Conflict => match self.named(child).await? {
                 Some(found) => self.settle_found(child, &found).await,
                 None => Err(error),
@@ -61,18 +64,16 @@ impl Children<'_> {
 
     /// Creates an object. A Deployment whose replicas an autoscaler sets starts with a number that is then handed over;
     /// each step leaves a state from which the next reconcile continues.
-    async fn create(&self, child: &Child) -> Result<(), ClusterError> {
+    async fn create(&self, child: &Child) -> Result<Standing, ClusterError> {
         let namespace = &self.system.namespace;
         let Some(HandOver::Create(replicas)) = workers::hand_over(self.system, child, None) else {
-            return self.cluster.apply(namespace, child, Claim::New).await;
+            let created = self.cluster.apply(namespace, child, Claim::New).await?;
+            return Ok(Standing::Changed(Box::new(created)));
         };
         let mut first = child.clone();
         first.body["spec"]["replicas"] = replicas.into();
-        self.cluster.apply(namespace, &first, Claim::New).await?;
-        match self.named(child).await? {
-            Some(found) => self.settle_found(child, &found).await.map(drop),
-            None => Ok(()),
-        }
+        let created = self.cluster.apply(namespace, &first, Claim::New).await?;
+        self.settle_found(child, &created).await
     }
 
     async fn named(&self, child: &Child) -> Result<Option<DynamicObject>, ClusterError> {
@@ -108,8 +109,8 @@ impl Children<'_> {
             self.cluster.hand_over(namespace, found, replicas).await?;
         }
         let uid = found.metadata.uid.as_deref().unwrap_or_default();
-        self.cluster.apply(namespace, child, Claim::Own(uid)).await?;
-        Ok(Standing::InLine)
+        let changed = self.cluster.apply(namespace, child, Claim::Own(uid)).await?;
+        Ok(Standing::Changed(Box::new(changed)))
     }
 
     fn consent(&self) -> String {

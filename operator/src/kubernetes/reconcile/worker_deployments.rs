@@ -107,7 +107,8 @@ pub async fn ensure(
     } = setting;
     let found = read(cluster, system, routed).await?;
     let deployments = found.iter().filter(|(kind, _)| *kind == ChildKind::Deployment).flat_map(|(_, live)| live);
-    let deployments: Vec<Value> = deployments.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
+    let mut deployments: Vec<Value> =
+        deployments.filter(|live| connection::is_ours(system, *live)).map(to_value).collect();
     if !absent.is_empty() {
         return Ok(without_sources(system, &deployments, absent).into());
     }
@@ -135,6 +136,9 @@ pub async fn ensure(
         let applied = apply(&children, &wanted, *kind, live).await?;
         planned += applied.planned;
         values.extend(applied.values);
+        if *kind == ChildKind::Deployment {
+            replace(&mut deployments, &applied.changed);
+        }
         taken = taken.or(applied.connection_taken);
         if let Some(message) = applied.taken {
             let available = availability(system, &deployments);
@@ -195,6 +199,8 @@ struct ApplyOutcome {
     planned: usize,
     /// Values of the worker configuration that a dry run left unchanged.
     values: Vec<PropertyValue>,
+    /// Objects that were created or changed, as they are now.
+    changed: Vec<Value>,
     /// Name of the connection's `ConfigMap`, if it belongs to another owner. The workers do not depend on it; its
     /// condition reports the conflict.
     connection_taken: Option<String>,
@@ -218,6 +224,7 @@ async fn apply(
         let looks_first = children.looks_first || is_connection;
         match (Children { looks_first, ..*children }).settle(child, found).await? {
             Standing::InLine => {}
+            Standing::Changed(now) => applied.changed.push(to_value(now.as_ref())),
             Standing::Planned => {
                 applied.planned += 1;
                 applied.values.extend(found.map(|found| config_values(child, &to_value(found))).unwrap_or_default());
@@ -230,6 +237,17 @@ async fn apply(
         }
     }
     Ok(applied)
+}
+
+/// Replaces the objects that were changed since they were read: their status is of an earlier generation, so a roll-out
+/// that has just begun does not pass for a complete one.
+fn replace(objects: &mut [Value], changed: &[Value]) {
+    for object in objects {
+        let same = changed.iter().find(|changed| changed["metadata"]["uid"] == object["metadata"]["uid"]);
+        if let Some(now) = same {
+            *object = now.clone();
+        }
+    }
 }
 
 /// Deletes the objects of a kind that are no longer wanted, and returns how many a dry run left out.
@@ -414,6 +432,17 @@ mod tests {
         let mut stale = deployments(2, 2);
         stale[0]["metadata"]["generation"] = json!(4);
         assert_eq!(finding(&system(), &stale, &PodsFinding::default()).state, WorkersState::RollingOut);
+    }
+
+    /// A `kubectl wait` for `Ready` would return before the first new Pod exists.
+    #[test]
+    fn a_change_that_was_just_applied_is_not_complete() {
+        let mut live = deployments(2, 2);
+        live.iter_mut().enumerate().for_each(|(at, one)| one["metadata"]["uid"] = json!(at));
+        let mut changed = live[1].clone();
+        changed["metadata"]["generation"] = json!(4);
+        replace(&mut live, &[changed]);
+        assert_eq!(finding(&system(), &live, &PodsFinding::default()).state, WorkersState::RollingOut);
     }
 
     #[test]
