@@ -101,7 +101,8 @@ impl ApiServer {
         self.install(&["create", "--save-config", "-f", &definition_file()])
     }
 
-    /// Installs the definition of a file by a server-side apply, as the documentation says, and waits until it is served.
+    /// Installs the definition of a file by a server-side apply, as the documentation says, and waits until it is
+    /// served.
     pub fn apply_crd(&self, file: &str) -> anyhow::Result<()> {
         self.install(&["apply", "--server-side", "-f", file])
     }

@@ -67,7 +67,7 @@ async fn a_roll_out_that_fails_names_the_pod_and_the_cause_and_the_system_stays_
         (
             Pods::Crashing,
             "WorkersCrashing",
-            "exited with code 1 (2 restarts): cannot read the configuration: no such file; ",
+            "exited with code 1 (restarts: 2): cannot read the configuration: no such file; ",
         ),
         (Pods::Waiting(ADDRESS), "WaitingForDependency", "waits for the cache (refused: WRONGPASS invalid password); "),
     ] {

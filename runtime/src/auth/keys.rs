@@ -29,6 +29,9 @@ const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 const REFRESH_AFTER: Duration = Duration::from_mins(10);
 /// Minimum time between two fetches, so that tokens with unknown key ids cannot overload the issuer.
 const ASK_EVERY: Duration = Duration::from_secs(30);
+/// The same for a process without keys, which refuses every request until it has some: a worker that was started during
+/// an outage of the issuer serves a second after its end.
+const ASK_WITHOUT_KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Timeout of a fetch. The request that waits for it has ten seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -274,7 +277,13 @@ impl Keys {
 
     /// Whether a fetch may start: none is in progress, and the last one is long enough ago.
     fn may_be_asked(&self) -> bool {
-        self.0.asked.try_lock().is_ok_and(|asked| asked.is_none_or(|at| at.elapsed() >= ASK_EVERY))
+        self.0.asked.try_lock().is_ok_and(|asked| !self.was_asked(*asked))
+    }
+
+    /// Whether the end of the last fetch is too recent for another one.
+    fn was_asked(&self, asked: Option<Instant>) -> bool {
+        let interval = if self.known().1.is_some() { ASK_EVERY } else { ASK_WITHOUT_KEYS_EVERY };
+        asked.is_some_and(|at| at.elapsed() < interval)
     }
 
     /// Fetches the keys, unless another task has done so since `seen` or the last fetch is too recent. If the fetch
@@ -282,11 +291,14 @@ impl Keys {
     async fn ask(&self, seen: Option<Instant>) {
         let Place::Address { client, url } = &self.0.source.0 else { return };
         let mut asked = self.0.asked.lock().await;
-        if self.known().1 != seen || asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
+        if self.known().1 != seen || self.was_asked(*asked) {
             return;
         }
         *asked = Some(Instant::now());
-        match fetch(client, url).await {
+        let fetched = fetch(client, url).await;
+        // Those who waited meanwhile do not wait for a fetch of their own.
+        *asked = Some(Instant::now());
+        match fetched {
             Ok(keys) => {
                 let known = CachedKeys { keys: Arc::new(keys), read: Some(Instant::now()) };
                 *self.0.known.write() = known;

@@ -400,6 +400,22 @@ async fn keys_stay_in_use_while_the_issuer_is_unavailable_and_no_redirect_is_fol
 }
 
 #[tokio::test]
+async fn without_keys_the_issuer_is_asked_every_second() {
+    let key = key();
+    let (issuer, authenticator) = Issuer::start(&key).await;
+    issuer.answer(503);
+    for round in 1..=3 {
+        for _ in 0..20 {
+            assert_eq!(authenticator.authenticate(&token_of(&key), NOW).await, Err(AuthError::NoKeys));
+        }
+        assert!(issuer.asked() >= round && issuer.asked() <= round + 1, "{round}: asked {} times", issuer.asked());
+        pass(Duration::from_secs(1)).await;
+    }
+    issuer.answer(200);
+    authenticator.authenticate(&token_of(&key), NOW).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_flood_of_unknown_keys_causes_one_fetch_in_half_a_minute() {
     let key = key();
     let (issuer, authenticator) = Issuer::start(&key).await;

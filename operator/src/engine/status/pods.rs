@@ -188,14 +188,14 @@ fn of_container(container: &ContainerStatus) -> Option<(u8, Reason, String)> {
         }
         // A worker that ends without an error is restarted as well.
         "CrashLoopBackOff" => {
-            Some((0, Reason::WorkersCrashing, format!("ends again and again ({} restarts)", container.restart_count)))
+            Some((0, Reason::WorkersCrashing, format!("ends again and again (restarts: {})", container.restart_count)))
         }
         _ => None,
     }
 }
 
 fn crashed(ended: &ContainerStateTerminated, restarts: i32) -> (u8, Reason, String) {
-    let again = if restarts == 0 { String::new() } else { format!(" ({restarts} restarts)") };
+    let again = if restarts == 0 { String::new() } else { format!(" (restarts: {restarts})") };
     if ended.reason.as_deref() == Some("OOMKilled") {
         let remedy = "raise spec.workers.resources.memoryLimit";
         return (0, Reason::OutOfMemory, format!("was killed at its memory limit{again}; {remedy}"));

@@ -60,7 +60,9 @@ impl CacheProbe {
         let answered: Result<String, _> = redis::cmd("PING").query_async(&mut self.connection.clone()).await;
         answered.map(drop).map_err(|error| {
             let Meaning { class, code } = Meaning::new(&error);
-            let source = format!("{code}: {error}").into();
+            // The text of an answer of the server repeats its code.
+            let words = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+            let source = format!("{code}: {words}").into();
             match class {
                 Class::Session | Class::Permanent => PortError::Failed { action: REACH, source },
                 Class::Later | Class::WrongNode => PortError::Unavailable { action: REACH, source },

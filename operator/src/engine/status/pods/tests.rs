@@ -47,7 +47,7 @@ fn each_kind_of_failure_has_its_reason_and_the_words_of_kubernetes() {
             ended(json!({ "exitCode": 137, "reason": "OOMKilled" })),
             Some((
                 Reason::OutOfMemory,
-                "was killed at its memory limit (3 restarts); raise spec.workers.resources.memoryLimit",
+                "was killed at its memory limit (restarts: 3); raise spec.workers.resources.memoryLimit",
             )),
         ),
         (
@@ -55,17 +55,17 @@ fn each_kind_of_failure_has_its_reason_and_the_words_of_kubernetes() {
                 "message": "{\"level\":\"INFO\"}\nError: cannot read the configuration\n\nCaused by:\n    no such file\n" })),
             Some((
                 Reason::WorkersCrashing,
-                "exited with code 1 (3 restarts): cannot read the configuration: no such file",
+                "exited with code 1 (restarts: 3): cannot read the configuration: no such file",
             )),
         ),
         (
             ended(json!({ "exitCode": 101, "reason": "Error",
                 "message": "{\"level\":\"ERROR\",\"fields\":{\"message\":\"the table is gone\"}}" })),
-            Some((Reason::WorkersCrashing, "exited with code 101 (3 restarts): the table is gone")),
+            Some((Reason::WorkersCrashing, "exited with code 101 (restarts: 3): the table is gone")),
         ),
         (
             ended(json!({ "exitCode": 0, "reason": "Completed" })),
-            Some((Reason::WorkersCrashing, "ends again and again (3 restarts)")),
+            Some((Reason::WorkersCrashing, "ends again and again (restarts: 3)")),
         ),
         (
             worker(json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
