@@ -29,6 +29,10 @@ cluster: tools-test build ## A city on a real cluster: images, operator, simulat
 test-cluster: tools-test build ## Change and break a city on a real cluster while it is used; prints a table (7 minutes)
 	scripts/test-cluster.sh
 
+.PHONY: campaign-cluster
+campaign-cluster: tools-test build ## Every case of test-cluster: faults, loads, ten cities; prints a table (half an hour)
+	scripts/test-cluster.sh --all
+
 .PHONY: test
 test: tools-test build ## Run every test this machine can run
 	scripts/test.sh
@@ -46,9 +50,22 @@ test-oldest: tools-test build ## Run the suites on an API server on the oldest s
 	scripts/test-oldest.sh
 
 .PHONY: nightly
-nightly: ## Run both campaigns and test-oldest, each even if another one fails
-	@failed=0; $(MAKE) campaign || failed=1; $(MAKE) campaign-operator || failed=1; \
-	$(MAKE) test-oldest || failed=1; exit $$failed
+nightly: ## Run the campaigns, test-oldest and test-images, each even if another one fails
+	@failed=0; for suite in campaign campaign-operator campaign-cluster test-oldest test-images; do \
+	$(MAKE) $$suite || failed=1; done; exit $$failed
+
+.PHONY: images
+images: ## Build release images of the two programs without a container engine, into target/images
+	scripts/images.sh
+
+.PHONY: test-images
+test-images: images ## Run the images as a node does: size, user, read-only root, names and TLS; needs root
+	scripts/test-images.sh
+
+.PHONY: sbom
+sbom: ## Write the software bills of materials of the two programs (CycloneDX), into target/sbom
+	@scripts/tools.sh sbom
+	scripts/sbom.sh
 
 .PHONY: mutants
 mutants: ## Change core and the store's pure parts at single places (hours); fails if tests miss more than 5 %

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts that use a cluster. Makes the cluster, starts an emulated AWS and a Redis for it on this machine,
 # and installs the operator and a city with the files of this repository. Whatever it starts ends with the script.
 #
@@ -17,8 +17,15 @@ mkdir -p "$state/logs"
 say() { printf '\n%s\n' "$*"; }
 fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 free_port() { python3 -c 'import socket, sys; s = socket.socket(); s.bind((sys.argv[1], 0)); print(s.getsockname()[1])' "$1"; }
-# begin NAME COMMAND...: in the background, with its output in a log.
-begin() { local name=$1; shift; "$@" >"$state/logs/$name.log" 2>&1 </dev/null & programs+=($!); }
+# begin NAME COMMAND...: in the background, with its output in a log and its process in `named`.
+declare -A named=()
+begin() {
+    local name=$1
+    shift
+    "$@" >"$state/logs/$name.log" 2>&1 </dev/null &
+    programs+=($!)
+    named[$name]=$!
+}
 # until_true SECONDS WHAT COMMAND...
 until_true() {
     local end=$((SECONDS + $1)) what=$2; shift 2
@@ -42,7 +49,9 @@ restricted_namespace() {
 
 finish() {
     trap - EXIT
+    # Some may be stopped, and would not end before they continue.
     [ "${#programs[@]}" -eq 0 ] || kill "${programs[@]}" 2>/dev/null || true
+    [ "${#programs[@]}" -eq 0 ] || kill -CONT "${programs[@]}" 2>/dev/null || true
     case "${kind_of_cluster:-}" in
     kit) "$kit" down "$state/kit" >/dev/null 2>&1 || true ;;
     kind) kind delete cluster --name dispatch >/dev/null 2>&1 || true ;;
@@ -66,9 +75,12 @@ can_make_cluster() {
     return 1
 }
 
+# Ends with 77 where no cluster can be made, which is not a failure of what is tested.
+no_cluster() { printf '%s: no cluster: %s\n' "${0##*/}" "$*" >&2; exit 77; }
+
 make_cluster() {
     local why
-    why=$(can_make_cluster) || fail "$why"
+    why=$(can_make_cluster) || no_cluster "$why"
     if [ -n "${KUBECONFIG:-}" ]; then
         kind_of_cluster=given host=$DISPATCH_HOST_ADDRESS load=$DISPATCH_LOAD_IMAGES
     elif kit=$(scripts/envtest.sh --kit) && [ "$(id -u)" -eq 0 ]; then
@@ -79,12 +91,13 @@ make_cluster() {
                 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq runc containernetworking-plugins nftables iproute2; } >/dev/null
         fi
         "$kit" down "$state/kit" >/dev/null 2>&1 || true
-        "$kit" up "$state/kit" 2 >"$state/logs/cluster.log" 2>&1 || fail "no cluster: see $state/logs/cluster.log"
+        "$kit" up "$state/kit" 2 >"$state/logs/cluster.log" 2>&1 ||
+            no_cluster "$(tail -1 "$state/logs/cluster.log"); see $state/logs/cluster.log"
         export KUBECONFIG=$state/kit/kubeconfig
     else
         kind_of_cluster=kind load="kind load image-archive --name dispatch"
         kind create cluster --name dispatch --kubeconfig "$state/kubeconfig" >"$state/logs/cluster.log" 2>&1 ||
-            fail "no cluster: see $state/logs/cluster.log"
+            no_cluster "see $state/logs/cluster.log"
         export KUBECONFIG=$state/kubeconfig
         host=$(docker network inspect kind --format '{{(index .IPAM.Config 0).Gateway}}')
     fi
@@ -123,7 +136,8 @@ start_services() {
         CITY_EMULATOR_HOST="$host" MINISTACK_HOST="$host" MINISTACK_REGION=ap-northeast-2 PERSIST_STATE=0 S3_PERSIST=0 \
         STATE_DIR="$state/emulator" S3_DATA_DIR="$state/emulator" LOG_LEVEL=WARNING AWS_ACCESS_KEY_ID=test \
         AWS_SECRET_ACCESS_KEY=test DOCKER_HOST="unix://$state/none.sock" \
-        .venv/bin/hypercorn operator/local/emulator/city_emulator.py:app --workers 0 --bind "$host:$aws" --keep-alive 75
+        .venv/bin/hypercorn operator/local/emulator/city_emulator.py:app --workers 0 --bind "$host:$aws" --keep-alive 75 \
+        --access-logfile "$state/logs/aws-access.log"
     target/debug/dispatch-local keys --dir "$state/keys" >"$state/keys/auth.json"
     make_certificate
     begin issuer python3 scripts/serve_https.py "$state/keys" "$host" "$issuer" "$state/keys/tls.pem" "$state/keys/tls.key"

@@ -6,7 +6,7 @@ repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # scripts/tools.sh builds these. A new version is built beside the old one.
 # shellcheck disable=SC2034
-nextest_version=0.9.143 deny_version=0.20.2 mutants_version=27.1.0
+nextest_version=0.9.143 deny_version=0.20.2 mutants_version=27.1.0 cyclonedx_version=0.5.9
 
 # All clones of a user share the cache folder. `local_tools` replaces it where it is not writable. A value that is not
 # an absolute path is ignored, as the XDG base directory specification demands.
@@ -19,7 +19,8 @@ local_tools="$repository/.local/tools"
 
 # The pinned versions come before those of the machine. kubectl and helm of the machine come before the unpacked ones.
 pinned=""
-for tool in "cargo-nextest-$nextest_version" "cargo-deny-$deny_version" "cargo-mutants-$mutants_version"; do
+for tool in "cargo-nextest-$nextest_version" "cargo-deny-$deny_version" "cargo-mutants-$mutants_version" \
+    "cargo-cyclonedx-$cyclonedx_version"; do
     pinned+="${cached_tools:+$cached_tools/$tool/bin:}$local_tools/$tool/bin:"
 done
 # Scripts start one another, and each sources this file.

@@ -32,7 +32,19 @@ make --no-print-directory bench-quick
 echo "cfn-lint of the rendered examples"
 scripts/cfn-lint.sh
 
+# Last, because its nodes share the processors with everything else on this machine.
+echo "a city on a cluster with nodes"
+without_cluster=
+cluster=0
+scripts/test-cluster.sh || cluster=$?
+case "$cluster" in
+0) ;;
+77) without_cluster="no cluster can be made here; its own message is above" ;;
+*) exit "$cluster" ;;
+esac
+
 report_skipped "$without_server" "$on_a_server"
 report_skipped "$without_controllers" "$on_controllers"
 report_skipped "$without_node" "$on_node"
 report_skipped "$without_nginx" "$on_nginx"
+[ -z "$without_cluster" ] || printf 'skipped: test-cluster: %s\n' "$without_cluster"

@@ -5,6 +5,7 @@
 #   tools.sh test    what the tests need as well
 #   tools.sh lint    what the lints need
 #   tools.sh mutants what the mutation tests need
+#   tools.sh sbom    what the bills of materials need
 #
 # Python packages go into .venv, those of Node into tests/javascript/node_modules, kubectl and helm into
 # .local/kubernetes. Tools that are built from source go into the user's cache folder, one folder for each version
@@ -133,6 +134,11 @@ fi
 if [ "$target" = mutants ]; then
     cargo_tool cargo-nextest "$nextest_version"
     cargo_tool cargo-mutants "$mutants_version"
+    exit
+fi
+
+if [ "$target" = sbom ]; then
+    cargo_tool cargo-cyclonedx "$cyclonedx_version"
     exit
 fi
 
