@@ -189,7 +189,7 @@ fn the_worker_configurations_of_0_1_0_are_read() -> anyhow::Result<()> {
     let mut read = 0;
     for object in objects["items"].as_array().context("a list")? {
         for (name, text) in object["data"].as_object().into_iter().flatten() {
-            if object["kind"] == "ConfigMap" && name.ends_with(".json") {
+            if object["kind"] == "ConfigMap" && name == "worker.json" {
                 let text = text.as_str().context("a text")?;
                 WorkerConfig::read(text).with_context(|| format!("{}: {name}", object["metadata"]["name"]))?;
                 read += 1;

@@ -261,22 +261,7 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "workers.scheduling.tolerations" => json!([{ "key": "example.com/dedicated" }]),
         "workers.scheduling.tolerations[].key" => json!("example.com/dedicated"),
         "workers.scheduling.tolerations[].value" => json!("rides"),
-        "workers.scheduling.nodeAffinity.required" => {
-            json!([{ "key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"] }])
-        }
-        "workers.scheduling.nodeAffinity.required[].key" => json!("zone"),
-        "workers.scheduling.nodeAffinity.required[].operator" => json!("NotIn"),
-        "workers.scheduling.nodeAffinity.required[].values" => json!(["a", "b"]),
-        "workers.scheduling.nodeAffinity.preferred" => {
-            let spot = json!({ "key": "spot", "operator": "DoesNotExist" });
-            json!([{ "weight": 1, "matchExpressions": [spot] }])
-        }
-        "workers.scheduling.nodeAffinity.preferred[].matchExpressions" => {
-            json!([{ "key": "spot", "operator": "Exists" }])
-        }
-        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].key" => json!("age"),
-        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].operator" => json!("Lt"),
-        "workers.scheduling.nodeAffinity.preferred[].matchExpressions[].values" => json!(["7"]),
+        _ if name.starts_with("workers.scheduling.nodeAffinity.") => return node_affinity(name),
         "workers.image" => json!("registry.example.com/mobility/runtime:2.1"),
         "workers.resources.cpuRequest" => json!("250m"),
         "workers.resources.memoryLimit" => json!("1Gi"),
@@ -290,6 +275,25 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         _ if last == "autoscaling" => json!({ "minReplicas": 3, "maxReplicas": 9, "targetCpuPercent": 55 }),
         _ if last == "subnetIds" => json!(SUBNETS),
         _ if last == "securityGroupIds" => json!(GROUPS),
+        _ => return None,
+    };
+    Some(vec![value])
+}
+
+fn node_affinity(name: &str) -> Option<Vec<Value>> {
+    let value = match name.trim_start_matches("workers.scheduling.nodeAffinity.") {
+        "required" => json!([{ "key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"] }]),
+        "required[].key" => json!("zone"),
+        "required[].operator" => json!("NotIn"),
+        "required[].values" => json!(["a", "b"]),
+        "preferred" => {
+            let spot = json!({ "key": "spot", "operator": "DoesNotExist" });
+            json!([{ "weight": 1, "matchExpressions": [spot] }])
+        }
+        "preferred[].matchExpressions" => json!([{ "key": "spot", "operator": "Exists" }]),
+        "preferred[].matchExpressions[].key" => json!("age"),
+        "preferred[].matchExpressions[].operator" => json!("Lt"),
+        "preferred[].matchExpressions[].values" => json!(["7"]),
         _ => return None,
     };
     Some(vec![value])
