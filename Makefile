@@ -30,7 +30,7 @@ test-cluster: tools-test build ## Change and break a city on a real cluster whil
 	scripts/test-cluster.sh
 
 .PHONY: campaign-cluster
-campaign-cluster: tools-test build ## Every case of test-cluster: faults, loads, ten cities; prints a table (half an hour)
+campaign-cluster: tools-test build ## Every case of test-cluster: faults, loads, ten cities; prints a table (40 minutes)
 	scripts/test-cluster.sh --all
 
 .PHONY: test

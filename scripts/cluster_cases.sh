@@ -17,6 +17,9 @@ observed() {
 # shellcheck disable=SC2329 # by until_true
 is_ready() { observed && is Ready status True; }
 
+note() { printf '  %s\n' "$*" | tee -a "$table"; }
+broken() { note "FAILED: $*"; failed=1; }
+
 # A caller of a route of save-dispatch, whose Service exists in both layouts.
 begin_probe() {
     local address token
@@ -50,11 +53,40 @@ case_ends() {
 # explained NAME REASON WORDS: the status names the cause within 30 s.
 explained() {
     if ! (until_true 30 "$1" is Ready reason "$2") || [[ "$(condition Ready message)" != *"$3"* ]]; then
-        printf '  FAILED: %s: Ready is %s: %s\n' "$1" "$(condition Ready reason)" "$(condition Ready message)" | tee -a "$table"
-        failed=1
+        broken "$1: Ready is $(condition Ready reason): $(condition Ready message)"
     else
-        printf '  %s\n' "$(condition Ready message)" | tee -a "$table"
+        note "$(condition Ready message)"
     fi
+}
+
+# bad NAME REASON WORDS BREAK REPAIR: breaks, expects the cause within 30 s, repairs, and expects that no caller noticed.
+bad() {
+    local name=$1 reason=$2 words=$3 break=$4 repair=$5
+    begin_probe
+    "$break"
+    explained "$name" "$reason" "$words"
+    is Available status True || broken "$name: not Available"
+    "$repair"
+    until_true 150 "the recovery from $name" is_ready
+    case_ends "bad roll-out: $name" planned
+}
+
+# rides SECONDS [RATE [PATIENCE [DRIVERS]]]: simulated rides in the background, RATE a second, whose phones try again for
+# PATIENCE seconds; rides_end waits for them and for their auditor. Too few drivers for the rate leave requests that the
+# auditor finds unfinished.
+rides() {
+    find_api
+    rides_log=$state/logs/rides-$SECONDS.log
+    target/debug/dispatch-simulator --api "$api" --signing-key "$state/keys/signing-key.json" --drivers "${4:-50}" \
+        --rate "${2:-1}" --for "${1}s" --patience "${3:-120}s" >"$rides_log" 2>&1 &
+    simulator=$!
+    programs+=("$simulator")
+}
+rides_end() {
+    local outcome=0
+    wait "$simulator" || outcome=$?
+    grep -E '^(requests|  completed|served by|auditor|  violation)' "$rides_log" | sed 's/^/  /' | tee -a "$table" || true
+    [ "$outcome" -eq 0 ] || broken "the auditor objects: see $rides_log"
 }
 
 first_apply() {
@@ -71,28 +103,23 @@ roll_out() {
     case_ends "roll-out of a setting" planned
 }
 
-bad_roll_out() {
-    begin_probe
+without_credentials() {
     apply -n "$namespace" create secret generic nothing --from-literal=RUST_LOG=info
     kubectl -n "$namespace" label secret nothing "dispatch.coactus.io/readable-by=$city" --overwrite >/dev/null
     change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"nothing"}}]}}}'
-    explained "bad roll-out" WaitingForDependency "waits for"
-    is Available status True || { echo "  FAILED: not Available" | tee -a "$table"; failed=1; }
-    change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"aws"}}]}}}'
-    until_true 120 "the recovery" is_ready
-    case_ends "bad roll-out: no credentials" planned
 }
+with_credentials() { change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"aws"}}]}}}'; }
+bad_roll_out() { bad "no credentials" WaitingForDependency "waits for" without_credentials with_credentials; }
 
 # A registry that refuses connections: a node without a network tries others for a minute before it says so.
-missing_image() {
-    begin_probe
+# shellcheck disable=SC2329 # by bad
+missing_image_set() {
     kubectl annotate namespace "$namespace" --overwrite dispatch.coactus.io/allowed-images=127.0.0.1:1/ >/dev/null
     change '{"spec":{"workers":{"image":"127.0.0.1:1/dispatch-runtime:none"}}}'
-    explained "missing image" ImageNotPulled "cannot start"
-    change '{"spec":{"workers":{"image":null}}}'
-    until_true 120 "the recovery" is_ready
-    case_ends "bad roll-out: no such image" planned
 }
+# shellcheck disable=SC2329 # by bad
+missing_image_repair() { change '{"spec":{"workers":{"image":null}}}'; }
+missing_image() { bad "no such image" ImageNotPulled "cannot start" missing_image_set missing_image_repair; }
 
 change_layout() {
     begin_probe
@@ -112,7 +139,7 @@ drain() {
     begin_probe
     for node in $(kubectl get nodes -o 'jsonpath={.items[*].metadata.name}'); do
         kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=120s >"$state/logs/drain.log" 2>&1 ||
-            { echo "  FAILED: kubectl drain: see $state/logs/drain.log" | tee -a "$table"; failed=1; }
+            broken "kubectl drain: see $state/logs/drain.log"
         until_true 120 "the moved workers" is_ready
         kubectl uncordon "$node" >/dev/null
     done
@@ -121,24 +148,18 @@ drain() {
 
 # Rides in the meantime, and their auditor: nothing acknowledged is lost.
 power_cut() {
-    local node rides=0
+    local node
     # The drain has left both workers on one node.
     kubectl -n "$namespace" rollout restart "deployment/$city-workers" >/dev/null
     kubectl -n "$namespace" rollout status "deployment/$city-workers" --timeout=120s >/dev/null
     node=$(node_of_a_worker)
     kubectl -n "$namespace" get pods -o wide >"$state/logs/before-the-cut.log"
-    find_api
     begin_probe
-    target/debug/dispatch-simulator --api "$api" --signing-key "$state/keys/signing-key.json" --drivers 50 --rate 1 \
-        --for 60s --patience 120s >"$state/logs/rides.log" 2>&1 &
-    local simulator=$!
-    programs+=("$simulator")
+    rides 60
     sleep 10 # The rides begin.
     "$kit" cut "$state/kit" "${node##*[!0-9]}" >/dev/null
-    wait "$simulator" || rides=$?
+    rides_end
     "$kit" power "$state/kit" "${node##*[!0-9]}" >/dev/null
     until_true 120 "the node" kubectl wait --for=condition=Ready "node/$node" --timeout=1s
     case_ends "power cut of a node" lost
-    grep -E '^(requests|  completed|served by|auditor)' "$state/logs/rides.log" | sed 's/^/  /' | tee -a "$table"
-    [ "$rides" -eq 0 ] || { echo "  FAILED: the auditor objects: see $state/logs/rides.log" | tee -a "$table"; failed=1; }
 }

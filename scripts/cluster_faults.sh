@@ -9,8 +9,6 @@ reconcile() {
     kubectl -n "$namespace" annotate dsys "$city" --overwrite \
         "dispatch.coactus.io/reconcile-requested-at=$(date +%s%N)" >/dev/null
 }
-note() { printf '  %s\n' "$*" | tee -a "$table"; }
-broken() { note "FAILED: $*"; failed=1; }
 # workers: names of the Pods.
 workers() { kubectl -n "$namespace" get pods -l app.kubernetes.io/component=workers -o name; }
 # shellcheck disable=SC2329 # by until_true
@@ -18,24 +16,6 @@ has_workers() { [ "$(kubectl -n "$namespace" get deployment "$city-workers" -o '
 # pause NAME, resume NAME: a program that `begin` started; it keeps its port.
 pause() { kill -STOP "${named[$1]}"; }
 resume() { kill -CONT "${named[$1]}"; }
-
-# rides SECONDS [RATE [PATIENCE [DRIVERS]]]: simulated rides in the background, RATE a second, whose phones try again for
-# PATIENCE seconds; rides_end waits for them and for their auditor. Enough drivers for the rate: an offer waits for two
-# minutes, and the auditor not much longer.
-rides() {
-    find_api
-    rides_log=$state/logs/rides-$SECONDS.log
-    target/debug/dispatch-simulator --api "$api" --signing-key "$state/keys/signing-key.json" --drivers "${4:-50}" \
-        --rate "${2:-1}" --for "${1}s" --patience "${3:-120}s" >"$rides_log" 2>&1 &
-    simulator=$!
-    programs+=("$simulator")
-}
-rides_end() {
-    local outcome=0
-    wait "$simulator" || outcome=$?
-    grep -E '^(requests|  completed|served by|auditor|  violation)' "$rides_log" | sed 's/^/  /' | tee -a "$table" || true
-    [ "$outcome" -eq 0 ] || broken "the auditor objects: see $rides_log"
-}
 
 # --- planned changes ---
 
@@ -94,18 +74,6 @@ by_load() {
 
 # --- bad roll-outs ---
 
-# bad NAME REASON WORDS BREAK REPAIR: breaks, expects the cause within 30 s, repairs, and expects that no caller noticed.
-bad() {
-    local name=$1 reason=$2 words=$3 break=$4 repair=$5
-    begin_probe
-    "$break"
-    explained "$name" "$reason" "$words"
-    is Available status True || broken "$name: not Available"
-    "$repair"
-    until_true 150 "the recovery from $name" is_ready
-    case_ends "bad roll-out: $name" planned
-}
-
 # shellcheck disable=SC2329 # by bad
 wrong_issuer_set() { change "{\"spec\":{\"api\":{\"auth\":{\"jwksUrl\":\"https://$host:$issuer/none.json\"}}}}"; }
 # shellcheck disable=SC2329 # by bad
@@ -140,9 +108,7 @@ little_memory() { bad "memory limit too small" OutOfMemory "memory" little_memor
 # Its budget must not keep the node from being drained.
 drain_broken() {
     local node begun
-    apply -n "$namespace" create secret generic nothing --from-literal=RUST_LOG=info
-    kubectl -n "$namespace" label secret nothing "dispatch.coactus.io/readable-by=$city" --overwrite >/dev/null
-    change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"nothing"}}]}}}'
+    without_credentials
     until_true 60 "the broken roll-out" is Ready reason WaitingForDependency
     # shellcheck disable=SC2046 # one argument for each Pod
     kubectl -n "$namespace" delete $(workers) --wait=false >/dev/null
@@ -154,7 +120,7 @@ drain_broken() {
         broken "drain of a broken city's node: see $state/logs/drain.log"
     fi
     kubectl uncordon "$node" >/dev/null
-    change '{"spec":{"workers":{"envFrom":[{"secretRef":{"name":"aws"}}]}}}'
+    with_credentials
     until_true 150 "the recovery" is_ready
 }
 

@@ -8,7 +8,6 @@
 #   a test cluster kit    a program `cluster` beside the archives of scripts/envtest.sh; needs root
 #   kind                  where kind and Docker are
 
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 state=$PWD/.local/cluster
 namespace=mobility city=busan
 programs=()
@@ -104,13 +103,9 @@ make_cluster() {
 }
 
 make_images() {
-    local program archives=()
-    for program in operator runtime; do
-        python3 scripts/image.py "$state/$program.tar" "registry.example.com/coactus/dispatch-$program:$version" \
-            "target/debug/dispatch-$program"
-        archives+=("$state/$program.tar")
-    done
-    $load "${archives[@]}" >"$state/logs/images.log" 2>&1 || fail "cannot load the images: see $state/logs/images.log"
+    scripts/images.sh target/debug "$state"
+    $load "$state/operator.tar" "$state/runtime.tar" >"$state/logs/images.log" 2>&1 ||
+        fail "cannot load the images: see $state/logs/images.log"
 }
 
 # A certificate authority, which the workers trust by `spec.workers.caBundle`, and a certificate of the issuer.

@@ -3,7 +3,7 @@
 # fails if a planned change costs an answer, a bad roll-out costs one or is not explained, or a lost node costs a ride.
 #
 #   test-cluster.sh             six cases after the first apply, in some seven minutes
-#   test-cluster.sh --all       every case, in some half an hour
+#   test-cluster.sh --all       every case, in some forty minutes
 #   test-cluster.sh CASE...     those of the lists below, after the first apply
 #
 # The cluster is that of scripts/cluster_lib.sh.

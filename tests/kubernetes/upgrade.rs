@@ -3,15 +3,15 @@
 //! recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use aws_sdk_cloudformation::types::{Capability, Tag};
+use aws_sdk_cloudformation::types::{Capability, StackStatus, Tag};
 use aws_sdk_dynamodb::types::AttributeValue;
 use dispatch_api::worker_config::WorkerConfig;
+use dispatch_tests::support::until;
 use serde_json::{Value, json};
 
-use crate::stage::{LOOK_EVERY, SOON, Stage, condition, file, is_ready, is_true, root};
+use crate::stage::{Stage, condition, file, is_ready, is_true, root};
 
 const NAMESPACE: &str = "mobility";
 const SYSTEMS: [&str; 2] = ["new-york", "seoul"];
@@ -19,6 +19,9 @@ const FIXTURES: &str = "tests/fixtures/release-0.1.0";
 /// What the operator makes in a namespace.
 const KINDS: &str = "deployments,services,configmaps,serviceaccounts,poddisruptionbudgets,\
     horizontalpodautoscalers,networkpolicies";
+
+/// Objects by kind and name.
+type Objects = BTreeMap<(String, String), Value>;
 
 fn recorded(name: &str) -> anyhow::Result<Value> {
     let path = root().join(FIXTURES).join(name);
@@ -73,23 +76,34 @@ async fn restore_stacks(stage: &Stage, uids: &[(String, String)]) -> anyhow::Res
             create = create.tags(Tag::builder().key(text(tag, "/Key")?).value(value).build());
         }
         create.send().await?;
-        let deadline = Instant::now() + SOON;
-        loop {
-            let found = cloudformation.describe_stacks().stack_name(name).send().await?;
-            let status = found.stacks().first().and_then(|stack| stack.stack_status().cloned());
-            let status = status.map(|status| status.as_str().to_owned()).unwrap_or_default();
-            if status == "CREATE_COMPLETE" {
-                break;
-            }
-            ensure!(Instant::now() < deadline, "{name} is {status}");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        until(&format!("{name} to be complete"), async || {
+            let found = cloudformation.describe_stacks().stack_name(name).send().await.ok()?;
+            (found.stacks().first()?.stack_status() == Some(&StackStatus::CreateComplete)).then_some(())
+        })
+        .await;
     }
     Ok(())
 }
 
-/// The objects of the workers: kind and name, and the UIDs of their controllers.
-fn workers(stage: &Stage) -> anyhow::Result<BTreeMap<(String, String), Value>> {
+/// Puts what 0.1.0 left into the cluster and into AWS, and returns the UIDs that the systems had and have.
+async fn restore(stage: &Stage) -> anyhow::Result<Vec<(String, String)>> {
+    stage.namespace(NAMESPACE)?;
+    let key = json!({
+        "type": "service_account", "project_id": "a", "private_key": "b", "client_email": "c",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    let key = format!("--from-literal=key.json={key}");
+    stage.api.kubectl(&["create", "secret", "generic", "push", "-n", NAMESPACE, &key])?;
+    let objects = recorded("objects.json")?;
+    let objects = objects["items"].as_array().context("a list")?;
+    let uids = restore_systems(stage, objects)?;
+    restore_children(stage, objects, &uids)?;
+    restore_stacks(stage, &uids).await?;
+    Ok(uids)
+}
+
+/// The objects of the workers, by kind and name.
+fn workers(stage: &Stage) -> anyhow::Result<Objects> {
     let list = stage.api.kubectl(&["get", KINDS, "-n", NAMESPACE, "-o", "json"])?;
     let list: Value = serde_json::from_str(&list)?;
     let mut found = BTreeMap::new();
@@ -111,18 +125,7 @@ fn profile() -> [(&'static str, AttributeValue); 2] {
 async fn the_systems_of_0_1_0_are_taken_over_in_place() -> anyhow::Result<()> {
     let definition = file(&format!("{FIXTURES}/crd.yaml"));
     let Some(stage) = Stage::set_with("cluster-wide", |api| api.apply_crd(&definition)).await? else { return Ok(()) };
-    stage.namespace(NAMESPACE)?;
-    let key = json!({
-        "type": "service_account", "project_id": "a", "private_key": "b", "client_email": "c",
-        "token_uri": "https://oauth2.googleapis.com/token",
-    });
-    let key = format!("--from-literal=key.json={key}");
-    stage.api.kubectl(&["create", "secret", "generic", "push", "-n", NAMESPACE, &key])?;
-    let objects = recorded("objects.json")?;
-    let objects = objects["items"].as_array().context("a list")?;
-    let uids = restore_systems(&stage, objects)?;
-    restore_children(&stage, objects, &uids)?;
-    restore_stacks(&stage, &uids).await?;
+    let uids = restore(&stage).await?;
     let before = workers(&stage)?;
     let dynamodb = aws_sdk_dynamodb::Client::new(stage.aws().await.config());
     let table = text(&recorded("stack-new-york.json")?, "/template/Resources/Table/Properties/TableName")?.to_owned();
@@ -154,10 +157,15 @@ async fn the_systems_of_0_1_0_are_taken_over_in_place() -> anyhow::Result<()> {
         ensure!(condition(&now, "Stalled").is_none_or(|stalled| stalled["status"] != "True"), "{now:#}");
     }
 
+    objects_are_kept(&stage, &before, &uids).await
+}
+
+/// Deployments, Services and the like are the objects they were, and everything is controlled by the restored systems.
+async fn objects_are_kept(stage: &Stage, before: &Objects, uids: &[(String, String)]) -> anyhow::Result<()> {
     // Deployments and Services were changed in place: selectors cannot be changed, and another object would lose calls.
-    let after = workers(&stage)?;
+    let after = workers(stage)?;
     let mut kept = BTreeSet::new();
-    for (id, object) in &before {
+    for (id, object) in before {
         let Some(now) = after.get(id) else { continue };
         kept.insert(id.0.as_str());
         assert_eq!(now["metadata"]["uid"], object["metadata"]["uid"], "{id:?} was created again");
@@ -169,11 +177,8 @@ async fn the_systems_of_0_1_0_are_taken_over_in_place() -> anyhow::Result<()> {
     // Policies add up: the former one, of all roles, would still allow what those of the single roles do not.
     let former = ("NetworkPolicy".to_owned(), "seoul-workers".to_owned());
     ensure!(before.contains_key(&former), "{former:?}");
-    let deadline = Instant::now() + SOON;
-    while workers(&stage)?.contains_key(&former) {
-        ensure!(Instant::now() < deadline, "{former:?} remains");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    let is_gone = async || workers(stage).is_ok_and(|now| !now.contains_key(&former)).then_some(());
+    until("the former network policy to go", is_gone).await;
     let controllers: BTreeSet<&str> = uids.iter().map(|(_, now)| now.as_str()).collect();
     for (id, object) in &after {
         let controller = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default();
