@@ -42,6 +42,41 @@ roll_out_credentials() {
     case_ends "roll-out of other credentials" planned
 }
 
+# redis_tls COMMAND...: with the token that is valid now.
+redis_tls() { redis-cli -h "$host" -p "$tls_port" --tls --cacert "$state/keys/ca.pem" --no-auth-warning -a "$token" "$@"; }
+# Clients besides the one that asks.
+# shellcheck disable=SC2329 # by until_true
+workers_are_connected() { [ "$(redis_tls client list type normal | grep -c '^id=')" -gt 2 ]; }
+# A Redis that takes another token from one moment to the next. The kubelet renews the mounted Secret within about a
+# minute and a half, and the workers read it whenever they connect.
+rotate_token() {
+    local before
+    tls_port=$(free_port "$host") token=first-token-of-redis
+    begin redis-tls redis-server --port 0 --tls-port "$tls_port" --bind "$host" --save "" --appendonly no \
+        --tls-cert-file "$state/keys/tls.pem" --tls-key-file "$state/keys/tls.key" \
+        --tls-ca-cert-file "$state/keys/ca.pem" --tls-auth-clients no --requirepass "$token"
+    apply -n "$namespace" create secret generic redis-token --from-literal=token="$token"
+    kubectl -n "$namespace" label secret redis-token "dispatch.coactus.io/readable-by=$city" --overwrite >/dev/null
+    before=$(revision)
+    begin_probe
+    change "{\"spec\":{\"cache\":{\"external\":{\"url\":\"rediss://$host:$tls_port\"},
+        \"authSecretRef\":{\"name\":\"redis-token\",\"key\":\"token\"}}}}"
+    until_true 120 "the Redis with a token" rolled "$before"
+    workers_are_connected || broken "no worker is connected"
+    rides 60
+    redis_tls config set requirepass second-token-of-redis >/dev/null
+    token=second-token-of-redis
+    kubectl -n "$namespace" patch secret redis-token --type=merge -p "{\"stringData\":{\"token\":\"$token\"}}" >/dev/null
+    # Connections that were authenticated stay.
+    redis_tls client kill type normal >/dev/null
+    until_true 150 "the workers with the new token" workers_are_connected
+    rides_end
+    change "{\"spec\":{\"cache\":{\"external\":{\"url\":\"redis://$host:$redis\"},\"authSecretRef\":null}}}"
+    until_true 120 "the former Redis" is_ready
+    kill "${named[redis-tls]}"
+    case_ends "token of Redis rotated" planned
+}
+
 scale() {
     begin_probe
     change '{"spec":{"workers":{"combined":{"autoscaling":{"minReplicas":2,"maxReplicas":4}}}}}'

@@ -102,8 +102,9 @@ make_cluster() {
     fi
 }
 
+# DISPATCH_PROGRAMS is the folder of the programs in the images: the figures of a release are those of target/release.
 make_images() {
-    scripts/images.sh target/debug "$state"
+    scripts/images.sh "${DISPATCH_PROGRAMS:-target/debug}" "$state"
     $load "$state/operator.tar" "$state/runtime.tar" >"$state/logs/images.log" 2>&1 ||
         fail "cannot load the images: see $state/logs/images.log"
 }
@@ -141,15 +142,25 @@ start_services() {
     until_true 10 "the token issuer" curl -fsS --cacert "$state/keys/ca.pem" "https://$host:$issuer/jwks.json"
 }
 
+# install_operator [ROOT IMAGE RUNTIME]: of this repository, or of the files in the folder ROOT with images of its own.
 install_operator() {
+    local root=${1:-.} images='' arguments=''
+    if [ $# -gt 0 ]; then
+        images="images: [{ name: registry.example.com/coactus/dispatch-operator, newName: ${2%:*}, newTag: ${2##*:} }]"
+        arguments="
+      - op: add
+        path: /spec/template/spec/containers/0/args/-
+        value: --runtime-image=$3"
+    fi
     restricted_namespace coactus-system
-    kubectl apply --server-side -f manifests/crd.yaml >/dev/null
+    kubectl apply --server-side -f "$root/manifests/crd.yaml" >/dev/null
     apply_credentials coactus-system
     mkdir -p "$state/operator"
     cat >"$state/operator/kustomization.yaml" <<YAML
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-resources: [../../../manifests/overlays/cluster-wide]
+resources: [../../../$root/manifests/overlays/cluster-wide]
+$images
 patches:
   - target: { kind: Deployment, name: dispatch-operator }
     patch: |-
@@ -158,7 +169,7 @@ patches:
         value: [{ secretRef: { name: aws } }]
       - op: add
         path: /spec/template/spec/containers/0/env/-
-        value: { name: AWS_ENDPOINT_URL, value: "http://$host:$aws" }
+        value: { name: AWS_ENDPOINT_URL, value: "http://$host:$aws" }$arguments
 YAML
     kubectl apply -k "$state/operator" >/dev/null
     kubectl -n coactus-system rollout status deployment/dispatch-operator --timeout=120s >/dev/null ||
@@ -180,9 +191,14 @@ apply_city() {
     fi
 }
 
-# The address of the city's API from here: that of its Service where Pods can be reached, else a forwarded port.
+# The address of the city's API from here: that of a proxy in front of it, that of its Service where Pods can be reached,
+# else a forwarded port.
 find_api() {
     local address
+    if [ -n "${proxy:-}" ]; then
+        api=$proxy
+        return
+    fi
     address=$(kubectl -n "$namespace" get service "$city-api" -o 'jsonpath={.spec.clusterIP}')
     api=http://$address
     if ! curl -sS -o /dev/null --max-time 3 "$api/v1/events" 2>/dev/null; then

@@ -9,6 +9,7 @@ fn replaced(text: &str, pattern: &str, by: &str) -> String {
 fn settled(text: &str) -> String {
     let text = replaced(text, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME");
     let text = replaced(&text, r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID");
+    let text = replaced(&text, r"Role-[0-9A-F]{9,}", "Role-SUFFIX");
     let text = replaced(&text, r"\b[0-9a-f]{64}\b", "DIGEST");
     let text = replaced(&text, r"localhost:\d+", "localhost:PORT");
     // A plan id is derived from the template; the emulator's account id has the same length and is kept.

@@ -165,12 +165,18 @@ fn provisioning_policies(types: &BTreeSet<String>, aws: &Reference) -> [Value; 2
     let roles = actions.get_mut("iam").expect("templates contain roles");
     let bounded: BTreeSet<String> = roles.extract_if(.., |name| reference::BOUNDED.contains(&name.as_str())).collect();
     let linked = roles.remove("CreateServiceLinkedRole");
+    let passed = roles.remove("PassRole");
     let stores = actions.extract_if(.., |service, _| reference::STORES.contains(&service.as_str())).collect();
     let mut made = statements(&actions, aws);
     // A principal that may write policies without a boundary can grant itself any permission.
     let mut within = allow("WorkerRolesWithinTheBoundary", "iam", &bounded, resources_of("iam"));
     within["Condition"] = json!({ "StringLike": { "iam:PermissionsBoundary": reference::BOUNDARY } });
     made.push(within);
+    assert!(passed, "Pod Identity associations pass roles to EKS");
+    let mut pass =
+        allow("PassWorkerRoles", "iam", &BTreeSet::from(["PassRole".to_owned()]), &[reference::WORKER_ROLES]);
+    pass["Condition"] = json!({ "StringEquals": { "iam:PassedToService": "pods.eks.amazonaws.com" } });
+    made.push(pass);
     assert!(linked, "VPC links, caches and scaling need service-linked roles");
     made.push(json!({
         "Sid": "ServiceLinkedRoles",
@@ -243,6 +249,43 @@ fn every_resource_type_in_the_sources_is_in_a_template() {
     assert_eq!(written, resource_types(&templates()));
 }
 
+/// What an example names is what the policies allow.
+#[test]
+fn the_examples_fit_the_policies() {
+    for file in ["minimal", "seoul", "production", "external-cache", "cluster"] {
+        for raw in read_manifests(&text(&format!("examples/{file}.yaml"))).expect("a manifest") {
+            let system = ValidatedSystem::try_from_raw(&raw).expect("a valid example");
+            assert!(system.names.table.starts_with("coactus-"), "{file}: {}", system.names.table);
+            if let Some(role) = &system.spec.aws.role_arn {
+                assert!(role.contains(":role/coactus-"), "{file}: {role}");
+            }
+            if let Some(boundary) = &system.spec.aws.permissions_boundary_arn {
+                assert!(boundary.ends_with(":policy/coactus-workers-boundary"), "{file}: {boundary}");
+            }
+        }
+    }
+}
+
+/// An ARN limits what the action is authorized for; an action without resources in one of AWS's sources would be
+/// allowed for none.
+#[test]
+fn what_may_have_no_resources_is_not_limited_to_any() {
+    for (service, action) in reference::UNSURE {
+        let action = format!("{service}:{action}");
+        let mut found = 0;
+        for file in ["operator-policy", "provisioning-data-policy", "provisioning-policy"] {
+            let policy: Value = serde_json::from_str(&text(&format!("manifests/iam/{file}.json"))).expect("JSON");
+            for statement in policy["Statement"].as_array().expect("statements") {
+                if strings(&statement["Action"]).contains(&action.as_str()) {
+                    assert_eq!(statement["Resource"], "*", "{file}: {action}");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 0, "{action} is granted nowhere");
+    }
+}
+
 /// Every omitted permission must still be published for a resource type in use.
 #[test]
 fn every_omitted_permission_is_still_published() {
@@ -264,7 +307,12 @@ fn nothing_is_granted_without_a_limit() {
         for statement in policy["Statement"].as_array().expect("statements") {
             let actions = strings(&statement["Action"]);
             assert!(!actions.is_empty() && actions.iter().all(|action| !action.contains('*')), "{file}: {statement}");
-            assert!(!actions.contains(&"iam:PassRole"), "{file}: no role is passed to a service");
+            if actions.contains(&"iam:PassRole") {
+                assert_eq!(actions.len(), 1, "{file}: {statement}");
+                assert_eq!(statement["Resource"], json!([reference::WORKER_ROLES]), "{file}");
+                let service = &statement["Condition"]["StringEquals"]["iam:PassedToService"];
+                assert_eq!(service, "pods.eks.amazonaws.com", "{file}: roles of workers go to Pods only");
+            }
             assert!(statement["Resource"] != "*" || statement["Sid"] == "NotLimitable", "{file}: {statement}");
         }
         assert!(!policy.to_string().contains("DeleteRolePermissionsBoundary"), "{file}: boundaries are never removed");
@@ -286,4 +334,8 @@ fn the_trust_names_one_service_account() {
     let tags = &statement["Condition"]["StringEquals"];
     assert_eq!(tags["aws:RequestTag/kubernetes-namespace"], "coactus-system");
     assert_eq!(tags["aws:RequestTag/kubernetes-service-account"], "dispatch-operator");
+    // Another cluster may have the same namespace and service account.
+    let (account, cluster) = (&tags["aws:SourceAccount"], &statement["Condition"]["ArnEquals"]["aws:SourceArn"]);
+    let account = account.as_str().expect("an account");
+    assert!(cluster.as_str().expect("a cluster").contains(&format!(":{account}:cluster/")), "{statement}");
 }

@@ -1,6 +1,7 @@
 //! The operator's engine against an emulated AWS endpoint, and the controller's objects on a real API server. Without
 //! an API server the latter tests fail, unless `DISPATCH_SKIP_ENVTEST=1` is set.
 
+mod adapters;
 mod children;
 mod connection;
 mod controller;

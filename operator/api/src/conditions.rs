@@ -171,6 +171,8 @@ spelled! {
         PushDisabled = "PushDisabled":
             "SNS has disabled the platform application, because FCM rejects the service account key, or a person did.",
         PushEnabled = "PushEnabled": "The platform application is enabled.",
+        ReplacementImpossible = "ReplacementImpossible":
+            "The spec changes what CloudFormation could set only by replacing a resource that keeps its name.",
         ResourceGone = "ResourceGone": "A resource of the stack was deleted outside the operator.",
         RetryLimitReached = "RetryLimitReached": "Reconciles failed repeatedly; they are retried at longer intervals.",
         RoleNotAllowed = "RoleNotAllowed":

@@ -237,9 +237,11 @@ pub const VERSION: &str = "v1alpha1";
         .reason(Reason::FieldValueInvalid),
     validation = Rule::new(
         "!has(self.api.gateway.upstream) || !has(self.api.gateway.upstream.vpcLink) || \
-         self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.region + ':')"
+         (self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.region + ':') && \
+         (!has(self.aws.accountId) || \
+         self.api.gateway.upstream.vpcLink.listenerArn.contains(':' + self.aws.accountId + ':')))"
     )
-    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region")
+    .message("api.gateway.upstream.vpcLink.listenerArn must be a listener in spec.region and in spec.aws.accountId")
     .field_path(".api.gateway.upstream.vpcLink.listenerArn")
     .reason(Reason::FieldValueInvalid),
     validation = Rule::new("!(has(self.api.ingress) || has(self.api.httpRoute)) || self.workers.layout == 'Combined'")

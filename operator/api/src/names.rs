@@ -13,6 +13,10 @@ pub const ROLES: [&str; 4] = ["save-dispatch", "dispatch-algorithm", "driver-res
 /// The Deployment that runs all roles, in the layout `Combined`.
 pub const COMBINED: &str = "workers";
 
+/// What has an IAM role and a service account of its own: each role in the layout `Split`, and all roles together in
+/// the layout `Combined`.
+pub const IDENTITIES: [&str; 5] = ["save-dispatch", "dispatch-algorithm", "driver-response", "status-update", COMBINED];
+
 /// The names of one system. Export bucket and IAM roles are named in the template, because their names contain account
 /// and region.
 #[derive(Clone, Debug, PartialEq, Eq)]

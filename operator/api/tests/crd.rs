@@ -139,6 +139,17 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("aws.externalId", &["a1", "city:seoul/2=x"], &["a b", "a;b", "서울"]),
+    ("aws.eksClusterName", &["a", "production-1_b"], &["-a", "a b", "a/b", "${a}"]),
+    (
+        "aws.oidcProviderArn",
+        &["arn:aws:iam::111122223333:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/0A1B"],
+        &["arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:oidc-provider/", "https://a"],
+    ),
+    (
+        "aws.workerPrincipalArn",
+        &["arn:aws:iam::111122223333:role/a"],
+        &["arn:aws:iam::111122223333:user/a", "arn:aws:iam::111122223333:root", "*"],
+    ),
     (
         "aws.permissionsBoundaryArn",
         &["arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::111122223333:policy/a"],
@@ -167,7 +178,7 @@ const TEXTS: &[(&str, &[&str], &[&str])] = &[
     ("connection.secretName", &["seoul-dispatch"], &["Seoul", "a_b"]),
     (
         "export.schedule",
-        &["0 4 * * *", " 0 4  * * * ", "*/15 0-6,22 1,15 JAN-MAR MON-FRI", "0 0 L * *"],
+        &["0 4 * * *", " 0 4  * * * ", "15 0-6,22 1,15 JAN-MAR MON-FRI", "0 0 L * *"],
         &["0 0 4 * * *", "a b c d e", "61 99 * * *", "every day at four", "0 4 * *  "],
     ),
     ("export.prefix", &["exports", "a/b_c-D"], &["/a", "a/", "a b", ""]),

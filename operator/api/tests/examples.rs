@@ -88,6 +88,8 @@ fn the_production_example_uses_every_other_field() -> Outcome {
         "spec.api.gateway.upstream.url",
         "spec.api.httpRoute",
         "spec.api.ingress",
+        "spec.aws.oidcProviderArn",
+        "spec.aws.workerPrincipalArn",
         "spec.cache.external",
         "spec.dispatch.serviceArea.multiPolygon",
         "spec.workers.combined",

@@ -199,7 +199,7 @@ pub trait StackProvider: Send + Sync {
     /// Starts the deletion. `retain` are logical ids of resources to retain, allowed only in `DELETE_FAILED`.
     /// Idempotent.
     async fn delete(&self, stack: &str, retain: &[String], token: &str) -> Result<(), PortError>;
-    /// Events after the one with id `after`, or all events, oldest first.
+    /// Events after the one with id `after`, or without `after` those of the last operation, oldest first.
     async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError>;
     /// Errors of CloudFormation's pre-deployment validation of a change set or of the stack's last operation, each
     /// naming its resource. They do not appear among the stack's events.

@@ -41,7 +41,7 @@ impl Blockage {
 fn stalled_reason(state: &StackState) -> Reason {
     match state {
         StackState::DeleteFailed => Reason::DeleteFailed,
-        StackState::RollbackComplete => Reason::CreateFailed,
+        StackState::RollbackComplete | StackState::RollbackFailed => Reason::CreateFailed,
         StackState::UpdateRollbackComplete => Reason::UpdateRolledBack,
         StackState::UpdateRollbackFailed => Reason::UpdateRollbackFailed,
         _ => Reason::StackStalled,
@@ -64,11 +64,11 @@ fn failed_reason(state: &StackState) -> Reason {
 
 fn stalled_message(stack: &str, state: &StackState) -> String {
     let action = match state {
-        StackState::DeleteFailed => "find the resource that cannot be deleted in the stack's events, then delete again",
-        StackState::RollbackFailed => {
-            "delete the stack, retaining the resources that cannot be deleted, then apply again"
+        StackState::DeleteFailed => {
+            "remove what prevents the deletion (see the stack's events), delete the system, then apply it again; \
+             retained data is imported"
         }
-        StackState::RollbackComplete | StackState::UpdateRollbackComplete => {
+        StackState::RollbackComplete | StackState::RollbackFailed | StackState::UpdateRollbackComplete => {
             "change the spec; the same input failed before"
         }
         _ => "see the stack's events and bring it to a stable state",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use dispatch_api::dispatch_system::OutputsStatus;
+use dispatch_api::names::{self, IDENTITIES};
 use dispatch_api::validate::ValidatedSystem;
 
 use crate::engine::plan::DirectResources;
@@ -29,6 +30,11 @@ pub fn read(
         cache_url: cache_url(system, stack, parts)?,
         export_bucket: get(key::EXPORT_BUCKET)?,
         api_endpoint: get(key::API_ENDPOINT),
+        worker_role_arns: IDENTITIES
+            .into_iter()
+            .zip(key::ROLE_ARNS)
+            .filter_map(|(role, output)| Some((names::role_object(&system.name, role), get(output)?)))
+            .collect(),
     })
 }
 

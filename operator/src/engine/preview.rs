@@ -147,8 +147,9 @@ async fn update(target: &Target<'_>, found: Option<&StackDescription>) -> Result
         _ if set.changes.is_empty() => Ok(Outlook::without_changes(StackStep::UpToDate, Verdict::Settled)),
         _ => {
             let changes = apply::with_values(ports, &request, set.changes).await;
+            let verdict = apply::replacement_refusal(&changes).unwrap_or(Verdict::Untouched);
             let (changes, live) = apply::with_live_values(ports, &request, settings.wait_policy, changes).await;
-            Ok(Outlook { step, verdict: Verdict::Untouched, changes, live })
+            Ok(Outlook { step, verdict, changes, live })
         }
     }
 }
@@ -178,7 +179,10 @@ pub(crate) async fn dry_run(
         ChangeSetState::Pending => return none(Verdict::Comparing),
         ChangeSetState::Failed(reason) => (apply::failed_change_set(ports, &request, found, &reason).await, Vec::new()),
         ChangeSetState::Empty => (Verdict::Settled, Vec::new()),
-        ChangeSetState::Ready => (Verdict::Planned, apply::with_values(ports, &request, set.changes).await),
+        ChangeSetState::Ready => {
+            let changes = apply::with_values(ports, &request, set.changes).await;
+            (apply::replacement_refusal(&changes).unwrap_or(Verdict::Planned), changes)
+        }
     };
     ports.stacks.discard(&request.stack, &request.name).await?;
     if verdict != Verdict::Planned {

@@ -227,14 +227,15 @@ fn check_service_account(account: &SecretString) -> Result<(), EngineError> {
     }
 }
 
-/// ElastiCache's rule for AUTH tokens (user guide, "Authenticating with the Redis OSS AUTH command").
+/// ElastiCache's rule for AUTH tokens (API reference, `CreateReplicationGroup`, `AuthToken`).
 fn check_auth_token(token: &SecretString) -> Result<(), EngineError> {
     let token = token.expose_secret();
-    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '"' | '/');
+    let good = |c: char| c.is_ascii_alphanumeric() || template::AUTH_TOKEN_SYMBOLS.contains(c);
     if (16..=128).contains(&token.len()) && token.chars().all(good) {
         return Ok(());
     }
-    let reason = "an AUTH token requires 16 to 128 printable characters without space, `@`, `\"` and `/`".to_owned();
+    let symbols = template::AUTH_TOKEN_SYMBOLS;
+    let reason = format!("an AUTH token has 16 to 128 letters, digits and {symbols}; `openssl rand -hex 32` makes one");
     Err(EngineError::SecretInvalid { field: CACHE_SECRET_FIELD, reason })
 }
 
@@ -320,6 +321,11 @@ mod tests {
         }
         assert!(check_auth_token(&SecretString::from("short")).is_err());
         assert!(check_auth_token(&SecretString::from("sixteen-chars-or")).is_ok());
-        assert!(check_auth_token(&SecretString::from("with a slash / in it")).is_err());
+        assert!(check_auth_token(&SecretString::from("0aA!&#$^<>-0aA!&#")).is_ok());
+        for other in (' '..='~').filter(|c| !c.is_ascii_alphanumeric() && !template::AUTH_TOKEN_SYMBOLS.contains(*c)) {
+            let token = format!("sixteen-chars-or{other}");
+            let error = check_auth_token(&SecretString::from(token.as_str())).expect_err(&token).to_string();
+            assert!(!error.contains("sixteen"), "{error}");
+        }
     }
 }

@@ -197,7 +197,7 @@ async fn a_disabled_push_application_is_reported_until_the_key_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_needs_no_secret() {
-    let (world, system) = living().await;
+    let (world, system) = (World::default(), system());
     let (mut system, settings) = with_push(&system);
     let auth = SecretKeyRef { name: "redis".to_owned(), key: "token".to_owned() };
     system.spec.cache.auth_secret_ref = Some(auth);

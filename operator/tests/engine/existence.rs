@@ -159,7 +159,7 @@ async fn a_denied_check_is_neither_gone_nor_in_sync() {
     assert!(planned(&world, &system).await.existence.to_string().contains(denied));
 
     for (call, words) in [
-        ("resource_state", "denies the access: DispatchAlgorithmRole (AWS::IAM::Role "),
+        ("resource_state", "denies the access: CombinedRole (AWS::IAM::Role "),
         ("resources", "the stack's resources were not checked, because AWS denies their listing"),
     ] {
         let (world, system) = living().await;

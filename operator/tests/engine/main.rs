@@ -8,6 +8,7 @@ mod indexes;
 mod names;
 mod ownership;
 mod plans;
+mod replacement;
 mod skip_resources;
 mod values;
 
@@ -142,6 +143,45 @@ async fn a_failed_creation_shows_the_first_cause_and_is_repeated_once() {
     assert_eq!(mutating, ["delete", "create_change_set", "execute"]);
 }
 
+/// A rollback cannot delete a table with deletion protection. Its table is imported by the next creation, whether the
+/// deletion policy retains it or not.
+#[tokio::test(start_paused = true)]
+async fn a_creation_whose_rollback_failed_is_repeated_on_request_and_keeps_its_table() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let (world, mut system) = (World::default(), system());
+        system.deletion_policy = policy;
+        apply(&world, &system).await;
+        world.stacks.fail(STACK, "ROLLBACK_FAILED", &["Table"]);
+        world.take_calls();
+
+        let mut steps = Vec::new();
+        let mut listen = |event: Event| steps.push(format!("{event:?}"));
+        let first = reconcile(&system, &world.ports(), &Settings::default(), &mut listen).await.expect("repeated");
+        let refused =
+            Settings { retry_policy: RetryPolicy::Refuse, previous: Some(first.status.clone()), ..Settings::default() };
+        assert!(first.is_ready(), "{policy:?}: {:?}", first.status);
+        assert_eq!(first.plan.stack, StackStep::DeleteThenCreate);
+        assert!(steps.iter().any(|step| step.contains("importing retained data")), "{policy:?}: {steps:?}");
+        let deletions = world.take_calls().1.into_iter().filter(|call| *call == "delete").count();
+        assert_eq!(deletions, if policy == DeletionPolicy::Retain { 1 } else { 2 }, "{policy:?}");
+
+        world.stacks.fail(STACK, "ROLLBACK_FAILED", &["Table"]);
+        let again = apply_with(&world, &system, &refused).await;
+        assert_eq!(reason(&again, ConditionType::Stalled), "CreateFailed", "{policy:?}");
+        assert!(world.take_calls().1.is_empty(), "{policy:?}: a controller does not repeat what failed");
+    }
+}
+
+/// Something else than data cannot be deleted: nothing is skipped without a request.
+#[tokio::test(start_paused = true)]
+async fn a_failed_creation_that_cannot_be_deleted_is_left_to_a_person() {
+    let (world, system) = living().await;
+    world.stacks.fail(STACK, "ROLLBACK_FAILED", &["Table", "OffersQueue"]);
+    let done = apply(&world, &system).await;
+    assert_eq!(reason(&done, ConditionType::Stalled), "DeleteFailed");
+    assert_eq!(world.take_calls().1, ["delete"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_update_is_rolled_back_reported_and_can_be_retried() {
     let (world, system) = living().await;
@@ -178,7 +218,7 @@ async fn the_stack_proves_what_a_killed_run_submitted() {
 
 #[tokio::test(start_paused = true)]
 async fn states_that_require_a_person_are_not_changed() {
-    let alone = [("DELETE_FAILED", "True"), ("ROLLBACK_FAILED", "True"), ("SOMETHING_NEW", "False")];
+    let alone = [("DELETE_FAILED", "True"), ("SOMETHING_NEW", "False")];
     for (state, stalled) in alone {
         let (world, system) = living().await;
         world.stacks.force(STACK, state);

@@ -301,4 +301,12 @@ mod tests {
             assert_eq!(rings(&[100, before, after]), Err(PolicyError::RingsNotRising { before, after }));
         }
     }
+
+    #[test]
+    fn cancellations_have_no_consequence_only_without_both_limits() {
+        for (cool_down_after, daily_max, is_off) in [(0, 0, true), (1, 0, false), (0, 1, false), (3, 20, false)] {
+            let policy = CancellationPolicy { cool_down_after, daily_max, ..CancellationPolicy::default() };
+            assert_eq!(policy.is_off(), is_off, "{cool_down_after} and {daily_max}");
+        }
+    }
 }

@@ -53,6 +53,7 @@ pub(super) fn stage(name: &str) -> Value {
         "provisioned" => {
             spec["table"] = json!({ "billing": { "mode": "Provisioned", "read": capacity, "write": capacity } });
         }
+        "subnets" => spec["cache"] = json!({ "subnetIds": [SUBNETS[0]] }),
         "external-cache" => spec["cache"] = json!({ "external": { "url": "rediss://redis.example.com:6380" } }),
         "analytics" => spec["export"] = json!({ "analytics": {} }),
         "push" => {
@@ -117,6 +118,8 @@ pub(super) fn stage_of(node: &Node) -> String {
     }
     for (prefix, stage) in [
         ("aws.externalId", "assumed"),
+        // A managed cache has both from its creation on.
+        ("aws.kmsKeyArn", "external-cache"),
         ("api.auth.", "auth"),
         ("api.limits.", "limits"),
         ("api.ingress", "ingress"),
@@ -125,9 +128,12 @@ pub(super) fn stage_of(node: &Node) -> String {
         ("api.gateway.", "gateway"),
         ("table.billing.", "provisioned"),
         ("cache.external.", "external-cache"),
+        // A cache in the default subnet group cannot leave it.
+        ("cache.subnetIds", "subnets"),
         ("export.analytics.", "analytics"),
         ("notifications.fcm.", "push"),
         ("cache.authSecretRef.", "cache-token"),
+        ("cache.authSecretRef", "external-cache"),
         ("workers.combined", "combined"),
         ("workers.envFrom[].secretRef", "env-secret"),
         ("workers.envFrom[].configMapRef", "env-map"),
@@ -194,6 +200,11 @@ fn semantic(name: &str) -> Option<Vec<Value>> {
         "aws.kmsKeyArn" => json!("arn:aws:kms:ap-northeast-2:000000000000:key/1a2b"),
         "aws.permissionsBoundaryArn" => json!("arn:aws:iam::000000000000:policy/boundary"),
         "aws.roleArn" => json!("arn:aws:iam::000000000000:role/mobility/operator"),
+        "aws.eksClusterName" => json!("production_1"),
+        "aws.oidcProviderArn" => {
+            json!("arn:aws:iam::000000000000:oidc-provider/oidc.eks.ap-northeast-2.amazonaws.com/id/0A1B2C3D")
+        }
+        "aws.workerPrincipalArn" => json!("arn:aws:iam::111122223333:role/cluster/workers"),
         "aws.tags" => json!({ "team": "mobility", "cost-centre": "42" }),
         "aws.externalId" => json!("coactus/seoul:7"),
         "api.auth" => json!({ "issuer": "https://login.example.com/", "audiences": ["dispatch"] }),

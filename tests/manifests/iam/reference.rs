@@ -20,6 +20,8 @@ pub(super) const BOUNDED: [&str; 6] = [
     "PutRolePermissionsBoundary",
     "PutRolePolicy",
 ];
+/// The roles in the stacks.
+pub(super) const WORKER_ROLES: &str = "arn:aws:iam::*:role/coactus/*";
 /// Services that create a service-linked role on first use.
 pub(super) const LINKED_SERVICES: [&str; 3] =
     ["dynamodb.application-autoscaling.amazonaws.com", "elasticache.amazonaws.com", "ops.apigateway.amazonaws.com"];
@@ -45,11 +47,31 @@ pub(super) const RENAMED: [(&str, &[&str]); 2] = [
     ("s3:DeleteObjects", &["s3:DeleteObject", "s3:DeleteObjectVersion"]),
 ];
 
+/// Actions of which AWS's sources disagree whether they have resources: the service reference names one, the tables of
+/// the service authorization reference none. A statement that named resources would then allow nothing. They read or
+/// end subscriptions, and list exports by the ARN of a table.
+pub(super) const UNSURE: [(&str, &str); 4] = [
+    ("dynamodb", "ListExports"),
+    ("sns", "GetSubscriptionAttributes"),
+    ("sns", "SetSubscriptionAttributes"),
+    ("sns", "Unsubscribe"),
+];
+
 /// Returns a policy statement.
 type Statement = fn() -> Value;
 
 /// Permissions that a call needs besides the action of its name.
-pub(super) const ALONGSIDE: [(&str, Statement); 5] = [
+pub(super) const ALONGSIDE: [(&str, Statement); 6] = [
+    // "Grant Pods access to AWS resources based on tags": the session tags of EKS Pod Identity are transitive, so that
+    // assuming another role passes them on.
+    ("sts:AssumeRole", || {
+        json!({
+            "Sid": "TagSessions",
+            "Effect": "Allow",
+            "Action": ["sts:TagSession"],
+            "Resource": resources_of("sts"),
+        })
+    }),
     // "Requesting a table export in DynamoDB": DynamoDB writes with the caller's permissions. The bucket must belong to
     // the account.
     ("dynamodb:ExportTableToPointInTime", || {
@@ -117,10 +139,17 @@ pub(super) fn resources_of(service: &str) -> &'static [&'static str] {
             "arn:aws:elasticache:*:*:parametergroup:coactus-*",
             "arn:aws:elasticache:*:*:replicationgroup:coactus-*",
             "arn:aws:elasticache:*:*:subnetgroup:coactus-*",
+            // Of a cache without `spec.cache.subnetIds`.
+            "arn:aws:elasticache:*:*:subnetgroup:default",
         ],
-        "glue" => {
-            &["arn:aws:glue:*:*:catalog", "arn:aws:glue:*:*:database/coactus_*", "arn:aws:glue:*:*:table/coactus_*/*"]
-        }
+        "eks" => &["arn:aws:eks:*:*:cluster/*", "arn:aws:eks:*:*:podidentityassociation/*/*"],
+        "glue" => &[
+            "arn:aws:glue:*:*:catalog",
+            "arn:aws:glue:*:*:database/coactus_*",
+            "arn:aws:glue:*:*:table/coactus_*/*",
+            // `DeleteDatabase` is authorized for the functions of the database, too.
+            "arn:aws:glue:*:*:userDefinedFunction/coactus_*/*",
+        ],
         "iam" => &["arn:aws:iam::*:policy/coactus/*", "arn:aws:iam::*:role/coactus/*"],
         "kms" => &["arn:aws:kms:*:*:key/*"],
         "logs" => &["arn:aws:logs:*:*:log-group:/aws/vendedlogs/coactus/*", "arn:aws:logs:*:*:log-group:/coactus/*"],
@@ -135,8 +164,7 @@ pub(super) fn resources_of(service: &str) -> &'static [&'static str] {
 }
 
 /// Published permissions of the handlers for features that no template uses, with the reason.
-pub(super) const UNUSED: [(&str, &[&str]); 12] = [
-    ("no role is passed to a service", &["iam:PassRole"]),
+pub(super) const UNUSED: [(&str, &[&str]); 11] = [
     (
         "policies are attached to roles only",
         &["iam:AttachGroupPolicy", "iam:AttachUserPolicy", "iam:DetachGroupPolicy", "iam:DetachUserPolicy"],
@@ -285,6 +313,12 @@ impl Reference {
 
     /// Whether a statement can name resources for this action. An unknown action counts as one that can be limited.
     pub(super) fn is_limited_to_resources(&self, service: &str, action: &str) -> bool {
-        self.services.get(service).and_then(|actions| actions.get(&action.to_lowercase())).copied().unwrap_or(true)
+        !UNSURE.contains(&(service, action))
+            && self
+                .services
+                .get(service)
+                .and_then(|actions| actions.get(&action.to_lowercase()))
+                .copied()
+                .unwrap_or(true)
     }
 }

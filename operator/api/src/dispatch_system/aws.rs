@@ -68,6 +68,27 @@ pub struct AwsSpec {
         regex(pattern = r"^arn:aws(-[a-z-]+)?:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9_+=,.@:/-]+$")
     )]
     pub kms_key_arn: Option<String>,
+    /// Name of the EKS cluster whose Pod Identity gives the workers their roles, in the account and region of the city:
+    /// the stack then associates each role with its service account, and the roles trust this cluster only. Default:
+    /// none; the associations are made by hand, from the roles in `status.outputs.workerRoleArns`. Updated in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"))]
+    pub eks_cluster_name: Option<String>,
+    /// ARN of the IAM OIDC provider of the cluster, in the account of the city, for IAM roles for service accounts:
+    /// each role trusts its service account of this issuer, and the operator annotates the service accounts. Default:
+    /// none. Updated in place; Pods that exist keep their identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:oidc-provider/[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    )]
+    pub oidc_provider_arn: Option<String>,
+    /// ARN of an IAM role in another account that may assume the roles of the workers, with session tags: for a cluster
+    /// in that account, whose Pod Identity associations name it as `roleArn` and a role of the workers as
+    /// `targetRoleArn`. Default: none. Updated in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^arn:aws(-[a-z-]+)?:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@:/-]+$"))]
+    pub worker_principal_arn: Option<String>,
 }
 
 fn tags(_: &mut SchemaGenerator) -> Schema {

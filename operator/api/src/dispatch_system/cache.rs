@@ -21,10 +21,14 @@ use super::{HOST_MESSAGE, HOST_RULE, SecretKeyRef};
         .message("url must be rediss:// (TLS) with authSecretRef")
         .field_path(".external.url")
         .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!self.nodeType.matches('^cache[.][a-z0-9]+gd[.]')")
+        .message("node types with data tiering (r6gd) are not supported")
+        .field_path(".nodeType")
+        .reason(Reason::FieldValueInvalid),
 )]
 pub struct CacheSpec {
-    /// ElastiCache node type, `cache.<family>.<size>`. Default `cache.t4g.small`. Updated in place. Not allowed with
-    /// `external`.
+    /// ElastiCache node type, `cache.<family>.<size>`, without data tiering (r6gd). Default `cache.t4g.small`. Updated
+    /// in place. Not allowed with `external`.
     #[serde(default = "node_type")]
     #[schemars(length(max = 64), regex(pattern = r"^cache[.][a-z0-9]+[.][a-z0-9]+$"))]
     pub node_type: String,
@@ -49,8 +53,9 @@ pub struct CacheSpec {
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 20), regex(pattern = r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")))]
     pub security_group_ids: Vec<String>,
-    /// Secret key with the Redis AUTH token: 16 to 128 printable characters without `@`, `"` and `/`. Default: no AUTH
-    /// token. A changed token updates the managed cache and restarts the workers.
+    /// Secret key with the Redis AUTH token. With a managed cache, it has 16 to 128 letters, digits and `!&#$^<>-`,
+    /// which is what ElastiCache accepts. Default: no AUTH token. A changed token updates the managed cache and
+    /// restarts the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<SecretKeyRef>,
     /// A Redis that the operator does not manage; the stack then contains no cache. Setting it on an existing system

@@ -1,16 +1,28 @@
 //! `spec.export`: point-in-time exports of the table to S3 (spec §7.7).
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Exports of the table to the bucket that the stack creates; another bucket cannot be used. All fields are updated in
 /// place and apply to the next export.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(r"self.type != 'Full' || !has(self.schedule) || self.schedule.matches('^[ \t]*[0-9]+[ \t]')")
+        .message("with type: Full, the minute of schedule must be one number: at most one export an hour")
+        .field_path(".schedule")
+        .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.prefix != 'athena-results' && !self.prefix.startsWith('athena-results/')")
+        .message("prefix must not be athena-results: query results expire there after 7 days")
+        .field_path(".prefix")
+        .reason(Reason::FieldValueInvalid),
+)]
 pub struct ExportSpec {
     /// Cron expression with five fields (minute, hour, day, month, weekday) in `spec.timezone`, for example
-    /// `0 4 * * *`. The operator in the cluster starts the exports; of several missed times, only the last is caught
-    /// up. Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with
+    /// `0 4 * * *`. With type `Full`, the minute is one number: at most one export an hour, because each reads and
+    /// stores the whole table. The operator in the cluster starts the exports; of several missed times, only the last
+    /// is caught up. Requires `table.pointInTimeRecovery: true`. Default: none; exports are started with
     /// `dispatch-operator export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -30,7 +42,8 @@ pub struct ExportSpec {
     /// that the bucket always contains a full export and all changes after it.
     #[serde(default, rename = "type")]
     pub export_type: ExportType,
-    /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, without a leading or trailing `/`. Default `exports`.
+    /// Key prefix in the bucket, 1 to 128 of `A-Z a-z 0-9 _ - /`, without a leading or trailing `/`, and not below
+    /// `athena-results`, where query results expire. Default `exports`.
     /// After a change, `retentionDays` no longer applies to exports under the previous prefix.
     #[serde(default = "prefix")]
     #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_-]([A-Za-z0-9_/-]*[A-Za-z0-9_-])?$"))]

@@ -300,9 +300,9 @@ pub struct UpstreamSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VpcLinkSpec {
-    /// Subnets of the VPC link, 1 to 20. A change replaces the VPC link.
+    /// Subnets of the VPC link, 1 to 10 (a quota of API Gateway). A change replaces the VPC link.
     #[schemars(
-        length(min = 1, max = 20),
+        length(min = 1, max = 10),
         inner(length(max = 24), regex(pattern = r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$"))
     )]
     pub subnet_ids: Vec<String>,
@@ -311,7 +311,8 @@ pub struct VpcLinkSpec {
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 20), regex(pattern = r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")))]
     pub security_group_ids: Vec<String>,
-    /// ARN of the listener, in `spec.region`, of the internal load balancer in front of the workers. Updated in place.
+    /// ARN of the listener, in `spec.region` and in the account of the city, of the internal load balancer in front of
+    /// the workers. Updated in place.
     #[schemars(
         length(max = 2048),
         regex(
@@ -321,7 +322,8 @@ pub struct VpcLinkSpec {
     pub listener_arn: String,
 }
 
-/// JWT authorizer of the gateway.
+/// JWT authorizer of the gateway. API Gateway accepts tokens with an RSA signature (RS256) and a `kid` only, and reads
+/// the issuer's `/.well-known/openid-configuration` when the stack is created: the issuer must answer it within 1.5 s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtSpec {

@@ -1,5 +1,7 @@
 //! `status`: the state that the operator last observed, and what it did. Only the operator writes it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -110,6 +112,9 @@ pub struct OutputsStatus {
     /// Address of the HTTP API; absent without `spec.api.gateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
+    /// ARNs of the IAM roles of the workers, by service account.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub worker_role_arns: BTreeMap<String, String>,
 }
 
 /// Values that must not change after the stack was created: they determine where the data is and how its keys are read.

@@ -10,7 +10,7 @@ use super::errors::Findings;
 use super::{eta, requests, routing, text, workers};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
-    ExportSpec, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
+    ExportSpec, ExportType, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
 };
 use crate::names::{self, ResourceNames};
 use crate::schedule::Schedule;
@@ -122,7 +122,7 @@ pub(super) fn check(spec: &DispatchSystemSpec, found: &mut Findings) {
     }
     cache(&spec.cache, found);
     export(&spec.export, spec.table.point_in_time_recovery, found);
-    gateway(&spec.api.gateway, &spec.region, found);
+    gateway(&spec.api.gateway, (&spec.region, spec.aws.account_id.as_deref()), found);
     connection(spec, found);
     if let Some(given) = &spec.api.auth {
         auth(given, found);
@@ -274,7 +274,13 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
         let allowed = format!("arn:aws:kms:{region}:<account>:key/<id>, a key in spec.region");
         found.at("spec.aws.kmsKeyArn").require(ok, key, &allowed);
     }
+    identity(spec, found);
+    let mut seen = BTreeSet::new();
     for (key, value) in &spec.tags {
+        // IAM compares the keys of tags without regard to case.
+        if !seen.insert(key.to_lowercase()) {
+            found.say(&format!("spec.aws.tags.{key}"), "differs from another tag key in case only, which IAM refuses");
+        }
         let path = format!("spec.aws.tags.{key}");
         let lower = key.to_lowercase();
         if lower.starts_with("aws:") || lower.starts_with("coactus:") {
@@ -287,6 +293,30 @@ fn aws(spec: &AwsSpec, region: &str, found: &mut Findings) {
         }
         let value_ok = value.chars().count() <= 256 && text::is_tag_text(value);
         found.at(&path).require(value_ok, value, &format!("0 to 256 characters: {characters}"));
+    }
+}
+
+/// What gives the workers their roles.
+fn identity(spec: &AwsSpec, found: &mut Findings) {
+    if let Some(name) = &spec.eks_cluster_name {
+        let allowed = "the name of an EKS cluster: 1 to 100 letters, digits and inner dashes and underscores";
+        found.at("spec.aws.eksClusterName").require(text::is_cluster_name(name), name, allowed);
+    }
+    if let Some(provider) = &spec.oidc_provider_arn {
+        let arn = text::arn_of(provider, "iam", "oidc-provider/").filter(|arn| text::is_account(arn.account));
+        found.at("spec.aws.oidcProviderArn").require(
+            arn.is_some(),
+            provider,
+            "arn:aws:iam::<account>:oidc-provider/<issuer without https://>",
+        );
+        if let (Some(arn), Some(account)) = (arn, &spec.account_id) {
+            let allowed = format!("a provider in the account {account} (accountId)");
+            found.at("spec.aws.oidcProviderArn").require(arn.account == account, provider, &allowed);
+        }
+    }
+    if let Some(principal) = &spec.worker_principal_arn {
+        let ok = text::arn_of(principal, "iam", "role/").is_some_and(|arn| text::is_account(arn.account));
+        found.at("spec.aws.workerPrincipalArn").require(ok, principal, "arn:aws:iam::<account>:role/<name>");
     }
 }
 
@@ -347,6 +377,9 @@ fn secret(path: &str, secret: &SecretKeyRef, found: &mut Findings) {
 fn cache(spec: &CacheSpec, found: &mut Findings) {
     let node_type = "an ElastiCache node type such as cache.t4g.small";
     found.at("spec.cache.nodeType").require(text::is_node_type(&spec.node_type), &spec.node_type, node_type);
+    let is_tiered = spec.node_type.split('.').nth(1).is_some_and(|family| family.ends_with("gd"));
+    let allowed = "a node type without data tiering (r6gd): positions of drivers do not belong on a disk";
+    found.at("spec.cache.nodeType").require(!is_tiered, &spec.node_type, allowed);
     subnets("spec.cache", &spec.subnet_ids, &spec.security_group_ids, found);
     let Some(external) = &spec.external else { return };
     // The address may contain a password, so it is not repeated.
@@ -388,9 +421,16 @@ fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings)
         // croner's error texts describe its parser; the expected form is more helpful.
         let cron = "a cron expression of five fields (minute hour day month weekday) such as 0 4 * * *";
         found.at("spec.export.schedule").require(is_schedule, schedule, cron);
+        let minute = schedule.split_whitespace().next().unwrap_or_default();
+        let is_hourly = spec.export_type != ExportType::Full || minute.parse::<u8>().is_ok();
+        let allowed = "one number as the minute with type: Full: at most one export of the whole table an hour";
+        found.at("spec.export.schedule").require(!is_schedule || is_hourly, schedule, allowed);
     }
     let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, without a leading or trailing /";
     found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
+    let is_results = spec.prefix.split('/').next() == Some("athena-results");
+    let allowed = "another prefix than athena-results, where query results expire after 7 days";
+    found.at("spec.export.prefix").require(!is_results, &spec.prefix, allowed);
     if point_in_time_recovery {
         return;
     }
@@ -403,7 +443,8 @@ fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings)
     }
 }
 
-fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
+/// `place` is the region of the system, and its account if the spec names it.
+fn gateway(spec: &GatewaySpec, place: (&str, Option<&str>), found: &mut Findings) {
     const PATH: &str = "spec.api.gateway";
     if spec.enabled && spec.upstream.is_none() {
         found.say(&format!("{PATH}.upstream"), "is required with enabled: true: url or vpcLink");
@@ -412,7 +453,7 @@ fn gateway(spec: &GatewaySpec, region: &str, found: &mut Findings) {
         found.say(&format!("{PATH}.jwt"), "is required with enabled: true: issuer and audiences");
     }
     if let Some(upstream) = &spec.upstream {
-        upstream_of(upstream, region, found);
+        upstream_of(upstream, place, found);
     }
     if let Some(jwt) = &spec.jwt {
         issuer_of(&format!("{PATH}.jwt"), &jwt.issuer, &jwt.audiences, found);
@@ -465,7 +506,7 @@ fn issuer_of(path: &str, issuer: &str, audiences: &[String], found: &mut Finding
     found.at(&format!("{path}.audiences")).each(audiences, text::is_audience, audience);
 }
 
-fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
+fn upstream_of(upstream: &UpstreamSpec, (region, account): (&str, Option<&str>), found: &mut Findings) {
     const PATH: &str = "spec.api.gateway.upstream";
     if upstream.url.is_some() == upstream.vpc_link.is_some() {
         let given = if upstream.url.is_some() { "both are set" } else { "neither is set" };
@@ -478,9 +519,14 @@ fn upstream_of(upstream: &UpstreamSpec, region: &str, found: &mut Findings) {
     }
     if let Some(link) = &upstream.vpc_link {
         subnets(&format!("{PATH}.vpcLink"), &link.subnet_ids, &link.security_group_ids, found);
-        let ok = text::arn_of(&link.listener_arn, "elasticloadbalancing", "listener/")
-            .is_some_and(|arn| text::is_account(arn.account) && arn.region == region);
-        let allowed = format!("arn:aws:elasticloadbalancing:{region}:<account>:listener/…, a listener in spec.region");
+        // API Gateway reaches load balancers of its own account only.
+        let ok = text::arn_of(&link.listener_arn, "elasticloadbalancing", "listener/").is_some_and(|arn| {
+            text::is_account(arn.account) && arn.region == region && account.is_none_or(|own| own == arn.account)
+        });
+        let own = account.unwrap_or("<account>");
+        let allowed = format!(
+            "arn:aws:elasticloadbalancing:{region}:{own}:listener/…, a listener of the city's region and account"
+        );
         found.at(&format!("{PATH}.vpcLink.listenerArn")).require(ok, &link.listener_arn, &allowed);
     }
 }

@@ -66,6 +66,12 @@ pub(super) fn is_node_type(text: &str) -> bool {
     matches!(parts.as_slice(), ["cache", family, size] if plain(family) && plain(size))
 }
 
+/// Name of an EKS cluster (API reference, `CreateCluster`).
+pub(super) fn is_cluster_name(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=100).contains(&text.len()) && text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
 /// `subnet-` and 8 or 17 hexadecimal digits.
 pub(super) fn is_subnet(text: &str) -> bool {
     text.strip_prefix("subnet-").is_some_and(is_resource_number)

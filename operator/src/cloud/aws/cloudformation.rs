@@ -208,7 +208,14 @@ impl StackProvider for CloudFormation {
                 if after.is_some() && event.event_id() == after {
                     break 'pages;
                 }
-                events.extend(read_event(event));
+                let read = read_event(event);
+                // A stack keeps years of events. CloudFormation returns the newest first.
+                let is_beginning = after.is_none()
+                    && event.stack_id().zip(read.as_ref()).is_some_and(|(arn, event)| event.begins_operation(arn));
+                events.extend(read);
+                if is_beginning {
+                    break 'pages;
+                }
             }
             token = page.next_token;
             if token.is_none() {

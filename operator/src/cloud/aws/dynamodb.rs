@@ -37,6 +37,31 @@ pub(super) struct DynamoDb {
 }
 
 impl DynamoDb {
+    /// Corrects what `UpdateTable` sets.
+    async fn update(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError> {
+        let TableCorrection { deletion_protection, stream, billing, .. } = correction;
+        if deletion_protection.is_none() && stream.is_none() && billing.is_none() {
+            return Ok(());
+        }
+        let mut request = self.client.update_table().table_name(table);
+        request = request.set_deletion_protection_enabled(*deletion_protection);
+        if stream.is_some() {
+            request = request.stream_specification(stream_of_both_images()?);
+        }
+        request = match billing {
+            None => request,
+            Some((None, _)) => request.billing_mode(SdkBillingMode::PayPerRequest),
+            Some((Some(capacity), indexes)) => request
+                .billing_mode(SdkBillingMode::Provisioned)
+                .provisioned_throughput(throughput(*capacity)?)
+                .set_global_secondary_index_updates(Some(
+                    indexes.iter().map(|index| index_throughput(index, *capacity)).collect::<Result<_, _>>()?,
+                )),
+        };
+        request.send().await.map_err(|error| port_error(CORRECT, error))?;
+        Ok(())
+    }
+
     pub(super) fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
@@ -136,34 +161,15 @@ impl Tables for DynamoDb {
         Ok(found.and_then(|found| found.attribute_name))
     }
 
+    /// The time to live comes last: DynamoDB refuses a second change of it within an hour.
     async fn correct(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError> {
-        if let Some(attribute) = &correction.expiry {
-            let invalid = |error: BuildError| PortError::new(CORRECT, PortErrorKind::Invalid, error.to_string());
-            let on = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
-            let request = self.client.update_time_to_live().table_name(table);
-            let request = request.time_to_live_specification(on.map_err(invalid)?);
-            request.send().await.map_err(|error| port_error(CORRECT, error))?;
-        }
-        let TableCorrection { deletion_protection, stream, billing, .. } = correction;
-        if deletion_protection.is_none() && stream.is_none() && billing.is_none() {
-            return Ok(());
-        }
-        let mut request = self.client.update_table().table_name(table);
-        request = request.set_deletion_protection_enabled(*deletion_protection);
-        if stream.is_some() {
-            request = request.stream_specification(stream_of_both_images()?);
-        }
-        request = match billing {
-            None => request,
-            Some((None, _)) => request.billing_mode(SdkBillingMode::PayPerRequest),
-            Some((Some(capacity), indexes)) => request
-                .billing_mode(SdkBillingMode::Provisioned)
-                .provisioned_throughput(throughput(*capacity)?)
-                .set_global_secondary_index_updates(Some(
-                    indexes.iter().map(|index| index_throughput(index, *capacity)).collect::<Result<_, _>>()?,
-                )),
-        };
-        request.send().await.map_err(|error| port_error(CORRECT, error))?;
+        self.update(table, correction).await?;
+        let Some(attribute) = &correction.expiry else { return Ok(()) };
+        let invalid = |error: BuildError| PortError::new(CORRECT, PortErrorKind::Invalid, error.to_string());
+        let on = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute).build();
+        let request = self.client.update_time_to_live().table_name(table);
+        let request = request.time_to_live_specification(on.map_err(invalid)?);
+        request.send().await.map_err(|error| too_soon(port_error(CORRECT, error)))?;
         Ok(())
     }
 
@@ -193,6 +199,13 @@ impl Tables for DynamoDb {
         request.send().await.map_err(|error| port_error(action, error))?;
         Ok(())
     }
+}
+
+/// DynamoDB reports a second change of the time to live within an hour with the code of an invalid request ("Time to
+/// live has been modified multiple times within a fixed interval").
+fn too_soon(error: PortError) -> PortError {
+    let passes = error.kind == PortErrorKind::Invalid && error.message.contains("modified multiple times");
+    if passes { PortError { kind: PortErrorKind::Conflict, ..error } } else { error }
 }
 
 fn read_table(found: &TableDescription) -> ObservedTable {

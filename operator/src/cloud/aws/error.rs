@@ -56,10 +56,15 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "StackNotFoundException" => PortErrorKind::NotFound,
-        // The change set was executed or removed meanwhile. A queue of the same name was deleted within the last
-        // minute.
+        // The change set was executed or removed meanwhile, another change of the resource is in progress, or a queue
+        // of the same name was deleted within the last minute.
         "InvalidChangeSetStatus"
         | "InvalidChangeSetStatusException"
+        | "OperationAborted"
+        | "ConcurrentAccess"
+        | "ConcurrentAccessException"
+        | "InvalidReplicationGroupState"
+        | "InvalidReplicationGroupStateFault"
         | "QueueDeletedRecently"
         | "AWS.SimpleQueueService.QueueDeletedRecently" => PortErrorKind::Conflict,
         "AlreadyExistsException" | "ExportConflictException" | "ImportConflictException" => {
@@ -72,6 +77,7 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "TooManyRequestsException"
         | "RequestLimitExceeded"
         | "RequestThrottled"
+        | "SlowDown"
         | "ProvisionedThroughputExceededException" => PortErrorKind::Throttled,
         "LimitExceededException" | "LimitExceeded" => PortErrorKind::Quota,
         "AccessDenied"
@@ -81,13 +87,18 @@ fn kind_of_code(code: &str) -> PortErrorKind {
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "OptInRequired" => PortErrorKind::Denied,
-        // A table that is being created or updated.
+        // A table that is being created or updated, or whose backups are being enabled.
         "ResourceInUseException"
+        | "ContinuousBackupsUnavailableException"
+        | "RequestTimeout"
         | "InternalFailure"
         | "InternalError"
         | "InternalErrorException"
@@ -104,4 +115,28 @@ fn without_answer(error: &(dyn Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_not_final() {
+        for code in [
+            "SlowDown",
+            "RequestTimeout",
+            "OperationAborted",
+            "QueueDeletedRecently",
+            "AWS.SimpleQueueService.QueueDeletedRecently",
+            "ContinuousBackupsUnavailableException",
+            "InvalidReplicationGroupState",
+            "InvalidAccessKeyId",
+            "RequestTimeTooSkewed",
+            "ThrottlingException",
+        ] {
+            assert!(kind_of_code(code).is_transient(), "{code}");
+        }
+        assert_eq!(kind_of_code("ValidationException"), PortErrorKind::Invalid);
+    }
 }

@@ -48,11 +48,10 @@ impl Buckets for S3 {
 
     async fn set_tags(&self, bucket: &str, owner: &str, tags: &BTreeMap<String, String>) -> Result<(), PortError> {
         let invalid = |error: BuildError| PortError::new(TAG, PortErrorKind::Invalid, error.to_string());
-        // Tags that begin with `aws:` are reserved; only AWS sets or removes them.
-        let own = tags.iter().filter(|(key, _)| !key.starts_with("aws:"));
-        let own = own.map(|(key, value)| Tag::builder().key(key).value(value).build());
-        let own = own.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
-        let list = Tagging::builder().set_tag_set(Some(own)).build().map_err(invalid)?;
+        // The call replaces all tags. S3 refuses it if a tag that AWS has set (`aws:…`) is missing or differs.
+        let all = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let all = all.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        let list = Tagging::builder().set_tag_set(Some(all)).build().map_err(invalid)?;
         let request = self.client.put_bucket_tagging().bucket(bucket).expected_bucket_owner(owner).tagging(list);
         request.send().await.map_err(|error| port_error(TAG, error))?;
         Ok(())

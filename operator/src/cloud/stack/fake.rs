@@ -483,10 +483,12 @@ impl StackProvider for FakeStacks {
             }
             let policy = fake.template["Resources"]["Table"]["DeletionPolicy"].as_str();
             let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
-            fake.failed.retain(|id| !retain.contains(id));
-            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
-            let left = keeps.then(|| fake.tags.clone());
             let data = ["Table", "ExportBucket"].into_iter();
+            // What a policy retains is not deleted, whatever prevents its deletion.
+            fake.failed.retain(|id| !retain.contains(id) && !(keeps && data.clone().any(|kept| kept == id)));
+            let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
+            let is_left = keeps || data.clone().any(|id| retain.iter().any(|retained| retained == id));
+            let left = is_left.then(|| fake.tags.clone());
             let names = data.map(|id| physical_id(id, &fake.template["Resources"][id]["Properties"])).collect();
             (inner.left, inner.left_names) = (left, names);
             // Deleting a stack deletes its change sets.
@@ -509,8 +511,11 @@ impl StackProvider for FakeStacks {
     async fn events_since(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, PortError> {
         self.answer("events_since", |inner| {
             let (_, fake) = inner.known(stack)?;
-            let seen = after.and_then(|id| fake.events.iter().position(|event| event.id == id));
-            Ok(fake.events.iter().skip(seen.map_or(0, |index| index + 1)).cloned().collect())
+            let first = match after {
+                Some(id) => fake.events.iter().position(|event| event.id == id).map(|index| index + 1),
+                None => fake.events.iter().rposition(|event| event.begins_operation(&fake.arn)),
+            };
+            Ok(fake.events.iter().skip(first.unwrap_or(0)).cloned().collect())
         })
         .await
     }

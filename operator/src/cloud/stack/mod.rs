@@ -75,7 +75,7 @@ pub enum Next {
     Update,
     /// An operation is in progress.
     Wait,
-    /// The creation failed and was rolled back. CloudFormation allows only the deletion of such a stack.
+    /// The creation failed, and its rollback ended or failed. CloudFormation allows only the deletion of such a stack.
     DeleteThenCreate,
     /// The rollback failed: `ContinueUpdateRollback`.
     ContinueRollback,
@@ -121,10 +121,10 @@ impl StackState {
             | Self::UpdateRollbackCompleteCleanupInProgress
             | Self::ImportInProgress
             | Self::ImportRollbackInProgress => Next::Wait,
-            Self::RollbackComplete => Next::DeleteThenCreate,
+            Self::RollbackComplete | Self::RollbackFailed => Next::DeleteThenCreate,
             Self::UpdateRollbackFailed => Next::ContinueRollback,
             Self::CreateFailed | Self::UpdateFailed => Next::RollBack,
-            Self::RollbackFailed | Self::DeleteFailed | Self::ImportRollbackFailed => Next::Stalled,
+            Self::DeleteFailed | Self::ImportRollbackFailed => Next::Stalled,
             Self::Unknown(_) => Next::Nothing,
         }
     }
@@ -252,6 +252,13 @@ pub struct StackEvent {
 }
 
 impl StackEvent {
+    /// Whether the stack with this ARN began an operation with this event. A rollback belongs to the operation that it
+    /// undoes.
+    pub fn begins_operation(&self, arn: &str) -> bool {
+        const BEGINNINGS: [&str; 3] = ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"];
+        self.physical_id.as_deref() == Some(arn) && BEGINNINGS.contains(&self.status.as_str())
+    }
+
     /// Whether this event can be the cause of a failed operation. CloudFormation also reports resources as failed that
     /// it cancelled because another one failed first. Only the beginning of the reason distinguishes them; there is no
     /// code.
@@ -308,7 +315,7 @@ mod tests {
             ("CREATE_FAILED", Next::RollBack),
             ("CREATE_COMPLETE", Next::Update),
             ("ROLLBACK_IN_PROGRESS", Next::Wait),
-            ("ROLLBACK_FAILED", Next::Stalled),
+            ("ROLLBACK_FAILED", Next::DeleteThenCreate),
             ("ROLLBACK_COMPLETE", Next::DeleteThenCreate),
             ("DELETE_IN_PROGRESS", Next::Wait),
             ("DELETE_FAILED", Next::Stalled),

@@ -22,6 +22,7 @@ use crate::engine::plan::indexes::IndexSteps;
 use crate::engine::plan::ownership::Adoption;
 use crate::engine::plan::skip_resources;
 use crate::engine::plan::table_names::TableNames;
+use crate::engine::plan::template::DATA_RESOURCES;
 use crate::engine::plan::{Approval, Credential, Input, LiveValues, Plan, Retry, StackStep, next_step};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::settings::{OperationGate, WaitPolicy};
@@ -31,7 +32,7 @@ use change_set::{import, refusals, superseded};
 
 pub(crate) use change_set::{change_set, compute, failed_change_set, with_values};
 pub(crate) use live::with_live_values;
-pub(crate) use rules::{Creation, Rules};
+pub(crate) use rules::{Creation, Rules, replacement_refusal};
 pub(crate) use stack_waiter::{FinalState, Since, StackWaiter};
 
 /// Limit of steps in one run. The longest useful sequence is wait, roll back, wait, update; a stack that needs more
@@ -115,9 +116,7 @@ impl Run<'_> {
                 (StackStep::DeleteThenCreate, Some(stack)) if !deleted => {
                     deleted = true;
                     result.changed = true;
-                    self.step(format!("deleting stack {} after its failed creation", self.desired.stack));
-                    let deletion = Deletion { stack, retain: &[] };
-                    delete(self.ports, deletion, self.wait_policy, self.progress).await?.0
+                    self.delete_failed_creation(stack).await?
                 }
                 (step @ (StackStep::ContinueRollback | StackStep::RollBack), Some(stack)) if !gone_back => {
                     gone_back = true;
@@ -177,6 +176,24 @@ impl Run<'_> {
         let result = self.change(request, found, result).await?;
         let more = result.verdict == Verdict::Settled && self.compare(result.stack.as_ref()).index_steps.is_some();
         Ok(if more { ControlFlow::Continue(result) } else { ControlFlow::Break(result) })
+    }
+
+    /// Deletes what a failed creation left. A table with deletion protection and a bucket with objects cannot be
+    /// deleted with it: they stay, and the next creation imports them.
+    async fn delete_failed_creation(&mut self, stack: &StackDescription) -> Result<FinalState, PortError> {
+        self.step(format!("deleting stack {} after its failed creation", self.desired.stack));
+        let deletion = Deletion { stack, retain: &[] };
+        let rest = delete(self.ports, deletion, self.wait_policy, self.progress).await?.0;
+        let FinalState::At(left) = &rest else { return Ok(rest) };
+        let resources = self.ports.stacks.resources(&left.arn).await?;
+        let failed = skip_resources::candidates(&left.state, &resources);
+        if failed.is_empty() || !failed.iter().all(|id| DATA_RESOURCES.contains(&id.as_str())) {
+            return Ok(rest);
+        }
+        let operation = format!("the deletion of stack {}", self.desired.stack);
+        self.progress.report(Event::ResourcesSkipped(operation, failed.clone()));
+        let deletion = Deletion { stack: left, retain: &failed };
+        Ok(delete(self.ports, deletion, self.wait_policy, self.progress).await?.0)
     }
 
     /// Rolls a failed update back in the way that its state allows. The inner error says why a resource cannot be
@@ -291,6 +308,10 @@ impl Run<'_> {
             }
         }
         result.changes = with_values(self.ports, &request, set.changes).await;
+        if let Some(verdict) = rules::replacement_refusal(&result.changes) {
+            stacks.discard(&request.stack, &request.name).await?;
+            return Ok(StackResult { verdict, stack: found, ..result });
+        }
         let policy = self.system.spec.approval_policy;
         let plan = Plan::new(&self.desired.hash(), result.step.clone(), result.changes.clone(), Vec::new());
         if !plan.may_run(policy, self.approval) {

@@ -31,14 +31,9 @@ pub(crate) enum FinalState {
     StillRunning(StackDescription),
 }
 
-/// The event that caused the failure of the last operation. `events` are oldest first. A rollback belongs to the
-/// operation that it undoes.
+/// The event that caused the failure of the last operation. `events` are oldest first.
 pub(crate) fn last_cause<'a>(events: &'a [StackEvent], arn: &str) -> Option<&'a StackEvent> {
-    let begins = |event: &StackEvent| {
-        event.physical_id.as_deref() == Some(arn)
-            && matches!(event.status.as_str(), "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "DELETE_IN_PROGRESS")
-    };
-    let start = events.iter().rposition(begins)?;
+    let start = events.iter().rposition(|event| event.begins_operation(arn))?;
     events.iter().skip(start).find(|event| event.is_cause())
 }
 

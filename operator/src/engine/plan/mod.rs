@@ -105,7 +105,8 @@ impl StackStep {
 /// Decides the next step. If the desired input is already applied, CloudFormation is not called.
 pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -> StackStep {
     let Some(stack) = found else { return StackStep::Create };
-    let failed_before = matches!(stack.state, StackState::RollbackComplete | StackState::UpdateRollbackComplete);
+    use StackState::{RollbackComplete, RollbackFailed, UpdateRollbackComplete};
+    let failed_before = matches!(stack.state, RollbackComplete | RollbackFailed | UpdateRollbackComplete);
     match stack.state.next() {
         Next::Update if input == Input::Applied => StackStep::UpToDate,
         Next::Update | Next::DeleteThenCreate if failed_before && retry == Retry::Refused => {
@@ -304,9 +305,11 @@ mod tests {
 
     #[test]
     fn a_failed_input_is_tried_again_only_when_allowed() {
-        for (state, step) in
-            [("ROLLBACK_COMPLETE", StackStep::DeleteThenCreate), ("UPDATE_ROLLBACK_COMPLETE", StackStep::Update)]
-        {
+        for (state, step) in [
+            ("ROLLBACK_COMPLETE", StackStep::DeleteThenCreate),
+            ("ROLLBACK_FAILED", StackStep::DeleteThenCreate),
+            ("UPDATE_ROLLBACK_COMPLETE", StackStep::Update),
+        ] {
             let found = stack(state);
             assert_eq!(next_step(Some(&found), Input::Different, Retry::Allowed), step);
             let refused = next_step(Some(&found), Input::Different, Retry::Refused);

@@ -87,7 +87,8 @@ fn charge(resource: &Value) -> Result<i64, String> {
     let prices = &PRICES.fixed;
     let properties = &resource["Properties"];
     match resource["Type"].as_str() {
-        Some(ALARM) => Ok(prices.alarm_month.price),
+        // CloudWatch charges each metric of an alarm.
+        Some(ALARM) => Ok(prices.alarm_month.price * metrics(properties)),
         Some(CACHE) => {
             let node = properties["CacheNodeType"].as_str().unwrap_or_default();
             let price = prices.cache_node_hour.prices.get(node).ok_or_else(|| format!("the price of {node}"))?;
@@ -96,6 +97,12 @@ fn charge(resource: &Value) -> Result<i64, String> {
         Some(TABLE) => Ok(capacity(properties) * prices.hours_per_month),
         _ => Ok(0),
     }
+}
+
+/// Number of metrics of an alarm.
+fn metrics(alarm: &Value) -> i64 {
+    let several = alarm["Metrics"].as_array().into_iter().flatten();
+    several.map(|metric| i64::from(metric["MetricStat"].is_object())).sum::<i64>().max(1)
 }
 
 /// The charge of an hour for the provisioned capacity of a table and its indexes, at the minimum of its autoscaling.
@@ -243,6 +250,9 @@ mod tests {
         assert_eq!(text(&[replaced]), "+20.88 USD a month (provisioned capacity +20.88)");
         let free = json!({ "Type": "AWS::SQS::Queue" });
         assert_eq!(text(&[change(Add, &nothing, &free), change(Change, &alarm, &alarm)]), "no change");
+        let metric = json!({ "MetricStat": {} });
+        let of_three = json!({ "Type": ALARM, "Properties": { "Metrics": [metric, metric, metric, {}] } });
+        assert_eq!(text(&[change(Add, &nothing, &of_three)]), "+0.30 USD a month (alarms +0.30)");
     }
 
     #[test]

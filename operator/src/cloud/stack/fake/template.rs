@@ -9,7 +9,14 @@ use crate::cloud::{ChangeKind, Replacement, ResourceChange};
 /// The account of all resources.
 const ACCOUNT: &str = "000000000000";
 /// Properties whose change replaces a resource, according to CloudFormation's documentation of the types used here.
-const REPLACING: [&str; 4] = ["TableName", "KeySchema", "QueueName", "BucketName"];
+const REPLACING: [(&str, &str); 6] = [
+    ("AWS::DynamoDB::Table", "TableName"),
+    ("AWS::DynamoDB::Table", "KeySchema"),
+    ("AWS::SQS::Queue", "QueueName"),
+    ("AWS::S3::Bucket", "BucketName"),
+    ("AWS::ElastiCache::ReplicationGroup", "KmsKeyId"),
+    ("AWS::ElastiCache::ReplicationGroup", "CacheSubnetGroupName"),
+];
 
 pub(super) fn outputs(template: &Value) -> BTreeMap<String, String> {
     let Some(outputs) = template["Outputs"].as_object() else { return BTreeMap::new() };
@@ -64,7 +71,8 @@ pub(super) fn compare(old: &Value, new: &Value) -> Vec<ResourceChange> {
             if differ.is_empty() {
                 continue;
             }
-            change.forcing = differ.iter().filter(|name| REPLACING.contains(&name.as_str())).cloned().collect();
+            let forces = |name: &&String| REPLACING.contains(&(change.resource_type.as_str(), name.as_str()));
+            change.forcing = differ.iter().filter(forces).cloned().collect();
             change.properties = differ;
             change.kind = if change.forcing.is_empty() { ChangeKind::Change } else { ChangeKind::Replace };
             if change.kind == ChangeKind::Replace {

@@ -5,7 +5,8 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, reference};
-use crate::engine::plan::template::{cache, logs, queues, table};
+use crate::engine::plan::template::table::{GSI1, GSI2, TABLE_NAME};
+use crate::engine::plan::template::{cache, queues};
 
 /// Period of a metric value, s: the shortest that SQS and DynamoDB publish.
 const PERIOD_SECONDS: u32 = 60;
@@ -13,8 +14,6 @@ const PERIOD_SECONDS: u32 = 60;
 const LASTING_PERIODS: u32 = 5;
 /// Age of the oldest message in a queue that should be empty, s.
 const OLDEST_MESSAGE_SECONDS: u32 = 60;
-/// Lag of the stream consumers, ms. Users wait for their first offer at least as long.
-const STREAM_LAG_MS: u32 = 10_000;
 /// CPU threshold, percent. Redis runs commands in one thread, so this is close to the capacity of a node.
 const CACHE_CPU_PERCENT: u32 = 80;
 /// Memory threshold, percent of `maxmemory`.
@@ -44,29 +43,57 @@ enum Missing {
 }
 
 impl Alarm {
-    fn into_resource(self) -> Resource {
-        let dimensions: Vec<Value> =
-            self.dimensions.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
-        Resource::new(
-            "AWS::CloudWatch::Alarm",
-            json!({
-                "AlarmDescription": self.description,
-                "Namespace": self.namespace,
-                "MetricName": self.metric,
-                "Dimensions": (!dimensions.is_empty()).then_some(dimensions),
-                "Statistic": self.statistic,
-                "Period": PERIOD_SECONDS,
-                "EvaluationPeriods": self.periods,
-                "ComparisonOperator": "GreaterThanThreshold",
-                "Threshold": self.threshold,
-                // By default, a missing value is inconclusive.
-                "TreatMissingData": match self.missing {
-                    Missing::Fine => Some("notBreaching"),
-                    Missing::Unknown => None,
-                },
-            }),
-        )
+    fn into_resource(mut self) -> Resource {
+        let dimensions = shown(std::mem::take(&mut self.dimensions));
+        let metric = json!({
+            "Namespace": self.namespace,
+            "MetricName": self.metric,
+            "Dimensions": (!dimensions.is_empty()).then_some(dimensions),
+            "Statistic": self.statistic,
+            "Period": PERIOD_SECONDS,
+        });
+        self.judging(metric)
     }
+
+    /// The same, for the highest value among several metrics that differ in one dimension. CloudWatch charges each of
+    /// them, as it would several alarms.
+    fn into_resource_over(self, dimension: &'static str, values: &[String]) -> Resource {
+        let metrics = values.iter().zip(1..).map(|(value, number)| {
+            json!({
+                "Id": format!("m{number}"),
+                "ReturnData": false,
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": self.namespace,
+                        "MetricName": self.metric,
+                        "Dimensions": shown(vec![(dimension, json!(value))]),
+                    },
+                    "Period": PERIOD_SECONDS,
+                    "Stat": self.statistic,
+                },
+            })
+        });
+        let highest = json!({ "Id": "highest", "Expression": "MAX(METRICS())" });
+        let metrics: Vec<Value> = metrics.chain([highest]).collect();
+        self.judging(json!({ "Metrics": metrics }))
+    }
+
+    /// An alarm with these properties of its metric.
+    fn judging(self, mut properties: Value) -> Resource {
+        properties["AlarmDescription"] = json!(self.description);
+        properties["EvaluationPeriods"] = json!(self.periods);
+        properties["ComparisonOperator"] = json!("GreaterThanThreshold");
+        properties["Threshold"] = json!(self.threshold);
+        // By default, a missing value is inconclusive.
+        if matches!(self.missing, Missing::Fine) {
+            properties["TreatMissingData"] = json!("notBreaching");
+        }
+        Resource::new("AWS::CloudWatch::Alarm", properties)
+    }
+}
+
+fn shown(dimensions: Vec<(&'static str, Value)>) -> Vec<Value> {
+    dimensions.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect()
 }
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
@@ -74,17 +101,7 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     queue_alarms(system, &mut part);
     table_alarms(&mut part);
     cache_alarms(system, &mut part);
-    let lag = Alarm {
-        description: "Stream consumers lag".to_owned(),
-        namespace: logs::METRIC_NAMESPACE,
-        metric: logs::iterator_age_metric(system),
-        dimensions: Vec::new(),
-        statistic: "Maximum",
-        threshold: STREAM_LAG_MS,
-        periods: LASTING_PERIODS,
-        missing: Missing::Unknown,
-    };
-    part.resource("StreamLagAlarm", lag.into_resource());
+    topic_alarms(&system.names.topic, &mut part);
     part
 }
 
@@ -125,9 +142,10 @@ fn queue_alarms(system: &ValidatedSystem, part: &mut TemplateFragment) {
     part.resource(format!("{}Alarm", queues::UNDELIVERED), undelivered.into_resource());
 }
 
+/// The name of the table is a parameter, so that the alarms are created before the table.
 fn table_alarms(part: &mut TemplateFragment) {
     let of_table = |metric: String, more: Option<(&'static str, &str)>, description: String| {
-        let mut dimensions = vec![("TableName", reference(table::TABLE))];
+        let mut dimensions = vec![("TableName", reference(TABLE_NAME))];
         dimensions.extend(more.map(|(name, value)| (name, json!(value))));
         Alarm {
             description,
@@ -141,7 +159,7 @@ fn table_alarms(part: &mut TemplateFragment) {
         }
     };
     for direction in ["Read", "Write"] {
-        for index in [None, Some(table::GSI1), Some(table::GSI2)] {
+        for index in [None, Some(GSI1), Some(GSI2)] {
             let dimension = index.map(|index| ("GlobalSecondaryIndexName", index));
             let description = format!("{direction}s of {} are throttled", index.unwrap_or("the table"));
             let alarm = of_table(format!("{direction}ThrottleEvents"), dimension, description);
@@ -155,26 +173,49 @@ fn table_alarms(part: &mut TemplateFragment) {
     }
 }
 
-/// Alarms for every member of the group, because any of them can become the primary. A member publishes continuously,
+/// Deliveries that fail for good. A message that SNS cannot write to the dead-letter queue either is lost, for example
+/// if the policy of the KMS key does not allow SNS to use it.
+fn topic_alarms(topic: &str, part: &mut TemplateFragment) {
+    for (id, metric, description) in [
+        ("TopicDeliveryAlarm", "NumberOfNotificationsFailed", "SNS cannot deliver notifications to the queue"),
+        ("TopicLossAlarm", "NumberOfNotificationsFailedToRedriveToDlq", "SNS loses notifications"),
+    ] {
+        let alarm = Alarm {
+            description: description.to_owned(),
+            namespace: "AWS/SNS",
+            metric: metric.to_owned(),
+            dimensions: vec![("TopicName", json!(topic))],
+            statistic: "Sum",
+            threshold: 0,
+            periods: 1,
+            missing: Missing::Fine,
+        };
+        part.resource(id, alarm.into_resource());
+    }
+}
+
+/// Alarms over all members of the group, because any of them can become the primary. A member publishes continuously,
 /// so missing values mean that its state is unknown.
 fn cache_alarms(system: &ValidatedSystem, part: &mut TemplateFragment) {
-    for (number, member) in cache::member_ids(system).into_iter().enumerate() {
-        for (name, metric, threshold, description) in [
-            ("Cpu", "EngineCPUUtilization", CACHE_CPU_PERCENT, "Redis CPU is high"),
-            ("Memory", "DatabaseMemoryUsagePercentage", CACHE_MEMORY_PERCENT, "Redis memory is high"),
-            ("Evictions", "Evictions", 0, "Redis evicts positions"),
-        ] {
-            let alarm = Alarm {
-                description: description.to_owned(),
-                namespace: "AWS/ElastiCache",
-                metric: metric.to_owned(),
-                dimensions: vec![("CacheClusterId", json!(member))],
-                statistic: if name == "Evictions" { "Sum" } else { "Maximum" },
-                threshold,
-                periods: LASTING_PERIODS,
-                missing: Missing::Unknown,
-            };
-            part.resource(format!("Cache{name}{}Alarm", number + 1), alarm.into_resource());
-        }
+    let members = cache::member_ids(system);
+    if members.is_empty() {
+        return;
+    }
+    for (name, metric, threshold, description) in [
+        ("Cpu", "EngineCPUUtilization", CACHE_CPU_PERCENT, "Redis CPU is high"),
+        ("Memory", "DatabaseMemoryUsagePercentage", CACHE_MEMORY_PERCENT, "Redis memory is high"),
+        ("Evictions", "Evictions", 0, "Redis evicts positions"),
+    ] {
+        let alarm = Alarm {
+            description: description.to_owned(),
+            namespace: "AWS/ElastiCache",
+            metric: metric.to_owned(),
+            dimensions: Vec::new(),
+            statistic: if name == "Evictions" { "Sum" } else { "Maximum" },
+            threshold,
+            periods: LASTING_PERIODS,
+            missing: Missing::Unknown,
+        };
+        part.resource(format!("Cache{name}Alarm"), alarm.into_resource_over("CacheClusterId", &members));
     }
 }

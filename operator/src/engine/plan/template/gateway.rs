@@ -1,7 +1,6 @@
-//! The public HTTP API: an API Gateway HTTP API with one route for each path of the workers.
+//! The public HTTP API: an API Gateway HTTP API in front of the workers.
 //!
-//! Routes are per path and not per method, because a route costs some 300 bytes of a template that CloudFormation
-//! limits to 51,200. A method that a path does not have reaches a worker, which answers 405 with `Allow`.
+//! One route serves all paths, because a route costs some 300 bytes of a template that CloudFormation limits to 51,200.
 //!
 //! An HTTP API ends a request after 30 seconds, so clients reconnect to `GET /v1/events` twice a minute. Clients of
 //! server-sent events do so automatically (`Last-Event-ID`).
@@ -15,7 +14,7 @@ use crate::engine::plan::template::fragment::{Resource, TemplateFragment, attrib
 use crate::engine::plan::template::{logs, outputs};
 use crate::engine::worker_config::CLIENT_ADDRESS_HEADER;
 
-pub(super) const VPC_LINK: &str = "VpcLink";
+const VPC_LINK: &str = "VpcLink";
 const API: &str = "HttpApi";
 const API_LOGS: &str = "ApiLogGroup";
 const AUTHORIZER: &str = "JwtAuthorizer";
@@ -24,11 +23,8 @@ const INTEGRATION: &str = "WorkersIntegration";
 /// Maximum integration timeout of an HTTP API.
 const INTEGRATION_TIMEOUT_MS: u32 = 30_000;
 
-/// Paths of operations' endpoints. One route serves them all.
-const OPERATIONS_PATHS: &str = "/v1/operations/";
-
-/// Fields of an access log entry. Path, address and claims are excluded; the route key and the method name the
-/// operation without the ids in the path.
+/// Fields of an access log entry. Path, address and claims are excluded: ids in a path identify people. The metrics of
+/// the workers count each operation.
 const ACCESS_LOG_FIELDS: [(&str, &str); 10] = [
     ("authorizerError", "$context.authorizer.error"),
     ("error", "$context.error.responseType"),
@@ -55,10 +51,6 @@ fn enabled(system: &ValidatedSystem) -> Option<Gateway<'_>> {
     spec.enabled.then_some(Gateway { spec, upstream, jwt })
 }
 
-pub(super) fn has_vpc_link(system: &ValidatedSystem) -> bool {
-    enabled(system).is_some_and(|gateway| gateway.upstream.vpc_link.is_some())
-}
-
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
     let Some(gateway) = enabled(system) else { return part };
@@ -75,8 +67,8 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
         part.resource(VPC_LINK, vpc_link(system, link));
     }
     part.resource(INTEGRATION, integration(gateway.upstream));
-    for route in gateway_routes() {
-        part.resource(route.logical_id, resource_of(&route.key));
+    for (logical_id, key) in gateway_routes() {
+        part.resource(logical_id, resource_of(&key));
     }
     part.resource("DefaultStage", stage(gateway.spec));
     part.output(outputs::API_ENDPOINT, &attribute(API, "ApiEndpoint"));
@@ -133,50 +125,23 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
     )
 }
 
-/// A route of the gateway.
-struct GatewayRoute {
-    logical_id: String,
-    key: String,
-}
+/// Operations with a route of their own: drivers send positions far more often than anything else is sent, so they have
+/// limits of their own; the access log distinguishes event streams. The names were deployed before.
+const OWN_ROUTES: [(&str, &str); 3] = [
+    ("postLocation", "RoutePostDriverLocations"),
+    ("postLocations", "RoutePostLocationsBatch"),
+    ("streamEvents", "RouteGetEvents"),
+];
+/// Routes of positions.
+const POSITIONS: [&str; 2] = ["RoutePostDriverLocations", "RoutePostLocationsBatch"];
+/// Every other path and method. A method that a path does not have reaches a worker, which answers 405 with `Allow`.
+const EVERYTHING: (&str, &str) = ("RouteApi", "ANY /v1/{proxy+}");
 
-/// The routes of the gateway: one for each path, for `ANY` method if the path has several.
-fn gateway_routes() -> Vec<GatewayRoute> {
-    let mut paths: Vec<&str> = Vec::new();
-    let mut routes = Vec::new();
-    for route in ROUTES {
-        if paths.contains(&route.path) || route.path.starts_with(OPERATIONS_PATHS) {
-            continue;
-        }
-        paths.push(route.path);
-        let several = ROUTES.iter().any(|other| other.path == route.path && other.method != route.method);
-        let key = if several { format!("ANY {}", route.path) } else { route.key() };
-        routes.push(GatewayRoute { logical_id: logical_id(route), key });
-    }
-    if ROUTES.iter().any(|route| route.path.starts_with(OPERATIONS_PATHS)) {
-        let key = format!("ANY {OPERATIONS_PATHS}{{proxy+}}");
-        routes.push(GatewayRoute { logical_id: "RouteOperations".to_owned(), key });
-    }
-    routes
-}
-
-/// The logical id of the route of a path, after the first operation of the path. The first operations were deployed
-/// under names that are not their operation ids; a new name would have CloudFormation make the route again while the
-/// old one still holds its key.
-fn logical_id(route: &Route) -> String {
-    let mut name = match route.operation_id {
-        "respondToOffer" => "RespondToDispatch",
-        "reportTripEvent" => "AddDispatchEvent",
-        "putAvailability" => "PutDriverAvailability",
-        "postLocation" => "PostDriverLocations",
-        "postLocations" => "PostLocationsBatch",
-        "streamEvents" => "GetEvents",
-        other => other,
-    }
-    .to_owned();
-    if let Some(first) = name.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    format!("Route{name}")
+/// Logical ids and keys of the routes.
+fn gateway_routes() -> Vec<(&'static str, String)> {
+    let key = |operation: &str| ROUTES.iter().find(|route| route.operation_id == operation).map(Route::key);
+    let own = OWN_ROUTES.into_iter().filter_map(|(operation, id)| Some((id, key(operation)?)));
+    own.chain([(EVERYTHING.0, EVERYTHING.1.to_owned())]).collect()
 }
 
 fn resource_of(key: &str) -> Resource {
@@ -195,21 +160,32 @@ fn resource_of(key: &str) -> Resource {
 fn stage(spec: &GatewaySpec) -> Resource {
     let format: serde_json::Map<String, Value> =
         ACCESS_LOG_FIELDS.iter().map(|(name, variable)| ((*name).to_owned(), json!(variable))).collect();
+    let settings = json!({
+        "DetailedMetricsEnabled": true,
+        "ThrottlingBurstLimit": spec.throttle.burst,
+        "ThrottlingRateLimit": spec.throttle.rate_per_second,
+    });
+    let routes = gateway_routes();
+    let own: serde_json::Map<String, Value> = routes
+        .iter()
+        .filter(|(id, _)| POSITIONS.contains(id))
+        .map(|(_, key)| (key.clone(), settings.clone()))
+        .collect();
     Resource::new(
         "AWS::ApiGatewayV2::Stage",
         json!({
             "ApiId": reference(API),
             "StageName": "$default",
             "AutoDeploy": true,
-            "DefaultRouteSettings": {
-                "DetailedMetricsEnabled": true,
-                "ThrottlingBurstLimit": spec.throttle.burst,
-                "ThrottlingRateLimit": spec.throttle.rate_per_second,
-            },
+            "DefaultRouteSettings": settings,
+            // Positions that are too many are refused, and nothing else is.
+            "RouteSettings": own,
             "AccessLogSettings": {
                 "DestinationArn": attribute(API_LOGS, "Arn"),
                 "Format": Value::Object(format).to_string(),
             },
         }),
     )
+    // Settings of a route that does not exist are refused.
+    .depends_on(POSITIONS.to_vec())
 }

@@ -21,6 +21,7 @@ mod fragment;
 mod gateway;
 mod ids;
 mod logs;
+mod order;
 mod queues;
 mod roles;
 mod table;
@@ -37,7 +38,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::plan::ownership::SYSTEM_TAG;
 pub use bucket::{BUCKET, bucket_name};
-pub use cache::REPLICATION_GROUP;
+pub use cache::{AUTH_TOKEN_SYMBOLS, REPLICATION_GROUP};
 use fragment::TemplateFragment;
 pub use queues::{NOTIFICATIONS, OFFERS, RESPONSES};
 pub use table::{INDEXES, STREAM_VIEW, TABLE, TTL_ATTRIBUTE, TableIndex, table_keys, without_indexes};
@@ -84,6 +85,16 @@ pub mod outputs {
     pub const DRIVER_RESPONSE_ROLE_ARN: &str = "DriverResponseRoleArn";
     /// ARN of the role of `status-update` workers.
     pub const STATUS_UPDATE_ROLE_ARN: &str = "StatusUpdateRoleArn";
+    /// ARN of the role of workers that run all roles.
+    pub const COMBINED_ROLE_ARN: &str = "CombinedRoleArn";
+    /// The outputs with the ARNs of the roles, in the order of [`IDENTITIES`](dispatch_api::names::IDENTITIES).
+    pub const ROLE_ARNS: [&str; 5] = [
+        SAVE_DISPATCH_ROLE_ARN,
+        DISPATCH_ALGORITHM_ROLE_ARN,
+        DRIVER_RESPONSE_ROLE_ARN,
+        STATUS_UPDATE_ROLE_ARN,
+        COMBINED_ROLE_ARN,
+    ];
 }
 
 /// Template parameter with the Redis AUTH token.
@@ -210,6 +221,7 @@ pub fn render_in(system: &ValidatedSystem, account: Option<&str>) -> Template {
     ] {
         whole.join(part);
     }
+    order::create_the_table_last(&mut whole.resources);
     let mut body = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": format!("Coactus Dispatch {}/{}: ride dispatch of {}", system.namespace, system.name, system.spec.city),

@@ -11,11 +11,14 @@ use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, attribute, reference, sub};
-use crate::engine::plan::template::{bucket, cache, data_policies, data_tags, gateway, outputs};
+use crate::engine::plan::template::{data_policies, data_tags, outputs};
 
 /// Logical id of the single table.
 pub const TABLE: &str = "Table";
-pub(super) const LEASE_TABLE: &str = "LeaseTable";
+const LEASE_TABLE: &str = "LeaseTable";
+/// Parameter with the name of the table, for what is created before the table and names it. A name may have 248
+/// characters; a template names it many times.
+pub(super) const TABLE_NAME: &str = "TableName";
 /// Index by status and region: free drivers, open dispatches.
 pub(super) const GSI1: &str = "GSI1";
 /// Index by user or driver: their dispatches.
@@ -35,6 +38,7 @@ pub const STREAM_VIEW: &str = "NEW_AND_OLD_IMAGES";
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     let mut part = TemplateFragment::default();
+    part.parameters.insert(TABLE_NAME.to_owned(), json!({ "Type": "String", "Default": system.names.table }));
     part.resource(TABLE, table(system));
     part.resource(LEASE_TABLE, lease_table(system));
     if let Some((read, write)) = provisioned(system) {
@@ -45,20 +49,6 @@ pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {
     part.output(outputs::STREAM_ARN, &attribute(TABLE, "StreamArn"));
     part.output(outputs::LEASE_TABLE_NAME, &reference(LEASE_TABLE));
     part
-}
-
-/// A table with deletion protection cannot be rolled back, because DynamoDB refuses to delete it. It is therefore
-/// created after the resources whose creation can fail for reasons that validation cannot detect (a node type without
-/// capacity, a bucket name in use).
-fn made_before_the_table(system: &ValidatedSystem) -> Vec<&'static str> {
-    let mut before = vec![bucket::BUCKET];
-    if cache::is_managed(system) {
-        before.push(cache::REPLICATION_GROUP);
-    }
-    if gateway::has_vpc_link(system) {
-        before.push(gateway::VPC_LINK);
-    }
-    before
 }
 
 fn table(system: &ValidatedSystem) -> Resource {
@@ -95,7 +85,6 @@ fn table(system: &ValidatedSystem) -> Resource {
             "Tags": data_tags(system),
         }),
     )
-    .depends_on(made_before_the_table(system))
     .policies(data_policies(system))
 }
 

@@ -137,6 +137,9 @@ impl ChildKind {
     }
 }
 
+/// Annotation of a service account with its IAM role ("IAM roles for service accounts").
+const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
 /// An object of the worker pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
@@ -155,7 +158,7 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let digest = restart_digest(&config, pool.cache_secret_version, pool.environment)?;
     let mut children = vec![
         // In the layout `Split` no Pod uses it, but those of an earlier version or of the other layout may still run.
-        child(ChildKind::ServiceAccount, service_account(system, workers_name(system), None))?,
+        child(ChildKind::ServiceAccount, service_account(pool, workers_name(system), None))?,
         child(ChildKind::ConfigMap, config_map(system, &config)?)?,
         child(ChildKind::ConfigMap, connection::config_map(pool)?)?,
     ];
@@ -166,7 +169,7 @@ pub fn objects(pool: &Pool<'_>) -> Result<Vec<Child>, PoolError> {
     let kept = pool.leaving.into_iter().flat_map(|former| layout::roles_of(system, former));
     for (role, scaling) in roles(system).into_iter().chain(kept) {
         if role_name(system, role) != workers_name(system) {
-            let account = service_account(system, role_name(system, role), Some(role.name));
+            let account = service_account(pool, role_name(system, role), Some(role.name));
             children.push(child(ChildKind::ServiceAccount, account)?);
         }
         children.push(child(ChildKind::NetworkPolicy, network::policy(pool, role))?);
@@ -232,10 +235,16 @@ fn workers_name(system: &ValidatedSystem) -> String {
     names::workers_object(&system.name)
 }
 
-fn service_account(system: &ValidatedSystem, name: String, component: Option<&str>) -> ServiceAccount {
+/// With an OIDC provider, the annotation names the role of the service account, unless the spec names another.
+fn service_account(pool: &Pool<'_>, name: String, component: Option<&str>) -> ServiceAccount {
+    let system = pool.system;
+    let mut annotations = system.spec.workers.service_account_annotations.clone();
+    let role = pool.outputs.worker_role_arns.get(&name).filter(|_| system.spec.aws.oidc_provider_arn.is_some());
+    if let Some(role) = role {
+        annotations.entry(ROLE_ANNOTATION.to_owned()).or_insert_with(|| role.clone());
+    }
     let mut metadata = metadata(system, name, component);
-    let annotations = &system.spec.workers.service_account_annotations;
-    metadata.annotations = (!annotations.is_empty()).then(|| annotations.clone());
+    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     // EKS projects AWS credentials into the Pod. A worker does not use the token of the API server.
     ServiceAccount { metadata, automount_service_account_token: Some(false), ..ServiceAccount::default() }
 }

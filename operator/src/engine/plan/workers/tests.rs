@@ -19,6 +19,9 @@ fn outputs() -> OutputsStatus {
         cache_url: "rediss://master.seoul.cache.example:6379".to_owned(),
         export_bucket: "coactus-default-seoul-000000000000-ap-northeast-2-exports".to_owned(),
         api_endpoint: None,
+        worker_role_arns: ["seoul-save-dispatch", "seoul-workers"]
+            .map(|account| (account.to_owned(), format!("arn:aws:iam::000000000000:role/{account}")))
+            .into(),
     }
 }
 
@@ -58,6 +61,23 @@ fn the_objects_of_the_smallest_system() {
     assert_eq!(children, build(&in_cluster()), "the same input gives the same objects");
     let bodies: Vec<&Value> = children.iter().map(|child| &child.body).collect();
     insta::assert_yaml_snapshot!(bodies);
+}
+
+#[test]
+fn with_an_issuer_each_service_account_names_its_role_unless_the_spec_names_another() {
+    const ROLE: &str = "eks.amazonaws.com/role-arn";
+    let mut system = in_cluster();
+    let named = |system: &ValidatedSystem, account: &str| {
+        one(&build(system), ChildKind::ServiceAccount, account)["metadata"]["annotations"][ROLE].clone()
+    };
+    assert_eq!(named(&system, "seoul-save-dispatch"), Value::Null);
+    system.spec.aws.oidc_provider_arn = Some("arn:aws:iam::000000000000:oidc-provider/issuer.example".to_owned());
+    for account in ["seoul-save-dispatch", "seoul-workers"] {
+        assert_eq!(named(&system, account), format!("arn:aws:iam::000000000000:role/{account}"));
+    }
+    assert_eq!(named(&system, "seoul-driver-response"), Value::Null, "a stack of an earlier version");
+    system.spec.workers.service_account_annotations.insert(ROLE.to_owned(), "mine".to_owned());
+    assert_eq!(named(&system, "seoul-save-dispatch"), "mine");
 }
 
 #[test]

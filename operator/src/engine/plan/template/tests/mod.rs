@@ -78,15 +78,15 @@ fn system_of(name: &str, spec: DispatchSystemSpec) -> ValidatedSystem {
     ValidatedSystem::try_from_raw(&raw).unwrap_or_else(|errors| panic!("{name}: {errors}"))
 }
 
-fn seoul() -> ValidatedSystem {
+pub(super) fn seoul() -> ValidatedSystem {
     system("seoul", SEOUL)
 }
 
-fn production() -> ValidatedSystem {
+pub(super) fn production() -> ValidatedSystem {
     system("busan", PRODUCTION)
 }
 
-fn external_cache() -> ValidatedSystem {
+pub(super) fn external_cache() -> ValidatedSystem {
     system("jeju", EXTERNAL_CACHE)
 }
 
@@ -246,7 +246,10 @@ fn the_stack_carries_the_users_tags_and_ours() {
 fn parameters_are_asked_for_exactly_where_the_template_has_them() {
     assert_eq!(parameters(&production()), [CACHE_AUTH_TOKEN]);
     for system in [seoul(), production(), external_cache()] {
-        assert_eq!(parameters(&system), keys(&render(&system).body["Parameters"]), "{}", system.name);
+        let body = render(&system).body;
+        let asked = keys(&body["Parameters"]).into_iter().filter(|name| body["Parameters"][name]["Default"].is_null());
+        assert_eq!(parameters(&system), asked.collect::<Vec<_>>(), "{}", system.name);
+        assert_eq!(body["Parameters"]["TableName"]["Default"], system.names.table, "{}", system.name);
     }
 }
 
@@ -310,7 +313,7 @@ fn a_late_timer_is_one_that_outlived_its_offer() {
 }
 
 #[test]
-fn every_operation_has_one_route_of_the_gateway_which_uses_the_authorizer() {
+fn every_operation_has_a_route_of_the_gateway_and_positions_have_limits_of_their_own() {
     let template = render(&production());
     let routes = of_type(&template, "AWS::ApiGatewayV2::Route");
     let keys: Vec<&str> = routes.iter().map(|(_, route)| route["Properties"]["RouteKey"].as_str().unwrap()).collect();
@@ -323,7 +326,7 @@ fn every_operation_has_one_route_of_the_gateway_which_uses_the_authorizer() {
         path_serves && (method == "ANY" || method == route.method.as_str())
     };
     for route in ROUTES {
-        assert_eq!(keys.iter().filter(|key| serves(key, route)).count(), 1, "{} in {keys:?}", route.key());
+        assert!(keys.iter().any(|key| serves(key, route)), "{} in {keys:?}", route.key());
     }
     for key in &keys {
         assert!(ROUTES.iter().any(|route| serves(key, route)), "{key} serves no operation");
@@ -331,6 +334,15 @@ fn every_operation_has_one_route_of_the_gateway_which_uses_the_authorizer() {
     for (id, route) in routes {
         assert_eq!(route["Properties"]["AuthorizationType"], "JWT", "{id}");
     }
+    let stage = properties(&template, "DefaultStage");
+    let positions = ROUTES.iter().filter(|route| ["postLocation", "postLocations"].contains(&route.operation_id));
+    let positions: Vec<String> = positions.map(Route::key).collect();
+    assert_eq!(positions.len(), 2);
+    for key in &positions {
+        assert_eq!(stage["RouteSettings"][key], stage["DefaultRouteSettings"], "{key}");
+        assert!(keys.contains(&key.as_str()), "the stage would be refused: {key}");
+    }
+    assert_eq!(stage["RouteSettings"].as_object().unwrap().len(), positions.len());
 }
 
 #[test]

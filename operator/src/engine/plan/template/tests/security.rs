@@ -1,5 +1,9 @@
 //! Security properties of every template, for any manifest: the policies, and the protection of the data.
 
+use std::collections::BTreeSet;
+
+use dispatch_api::names::IDENTITIES;
+use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
 use crate::engine::plan::template::tests::{all, external_cache, of_type, production, properties, seoul};
@@ -54,7 +58,7 @@ fn allowed_actions_and_resources_are_explicit() {
             for resource in texts(&statement["Resource"]) {
                 // SNS generates the id of an endpoint, DynamoDB the label of a stream; everything else is explicit.
                 let endpoint = resource.ends_with(":endpoint/GCM/coactus-cities-busan-fcm/*");
-                let stream = resource.ends_with(":table/${Table}/stream/*");
+                let stream = resource.ends_with(":table/${TableName}/stream/*");
                 assert!(endpoint || stream || !resource.contains('*'), "{name}/{id} allows on {resource}");
             }
             assert!(!texts(&statement["Principal"]).contains(&"*"), "{name}/{id} allows everyone");
@@ -66,8 +70,8 @@ fn allowed_actions_and_resources_are_explicit() {
 fn only_leases_can_be_deleted_by_a_worker() {
     for (id, statement) in statements(&render(&production())) {
         if texts(&statement["Action"]).contains(&"dynamodb:DeleteItem") {
-            assert_eq!(id, "DispatchAlgorithmRole");
-            assert_eq!(statement["Resource"], arn("dynamodb", "table/${LeaseTable}"));
+            assert!(["CombinedRole", "DispatchAlgorithmRole"].contains(&id.as_str()), "{id}");
+            assert_eq!(statement["Resource"], arn("dynamodb", "table/${TableName}-leases"));
         }
     }
 }
@@ -114,20 +118,122 @@ fn only_the_topic_may_send_notifications() {
     }
 }
 
+/// The statements of the trust policies, by the service account they are for.
+fn trusts(system: &ValidatedSystem) -> Vec<(String, Vec<Value>)> {
+    let template = render(system);
+    let roles = ["SaveDispatchRole", "DispatchAlgorithmRole", "DriverResponseRole", "StatusUpdateRole", "CombinedRole"];
+    assert_eq!(of_type(&template, "AWS::IAM::Role").len(), roles.len());
+    let of = |(role, id): (&str, &str)| {
+        let trust = properties(&template, id)["AssumeRolePolicyDocument"]["Statement"].as_array().unwrap().clone();
+        (format!("{}-{role}", system.name), trust)
+    };
+    IDENTITIES.into_iter().zip(roles).map(of).collect()
+}
+
 #[test]
-fn roles_can_be_assumed_by_pod_identity_in_the_namespace_of_the_system_only() {
-    let template = render(&production());
-    let roles = of_type(&template, "AWS::IAM::Role");
-    assert_eq!(roles.len(), 4);
-    for (id, role) in roles {
-        let trust = role["Properties"]["AssumeRolePolicyDocument"]["Statement"].as_array().unwrap();
-        assert_eq!(trust.len(), 1, "{id}");
-        assert_eq!(trust[0]["Principal"], json!({ "Service": "pods.eks.amazonaws.com" }), "{id}");
-        let here = json!({ "aws:SourceAccount": { "Ref": "AWS::AccountId" }, "aws:RequestTag/kubernetes-namespace": "cities" });
-        assert_eq!(trust[0]["Condition"]["StringEquals"], here, "{id}");
+fn a_role_trusts_the_pods_of_its_service_account_only() {
+    for (account, trust) in trusts(&seoul()) {
+        let tags = json!({
+            "aws:SourceAccount": { "Ref": "AWS::AccountId" },
+            "aws:RequestTag/kubernetes-namespace": "cities",
+            "aws:RequestTag/kubernetes-service-account": account,
+        });
+        assert_eq!(trust.len(), 1, "{account}");
+        assert_eq!(trust[0]["Principal"], json!({ "Service": "pods.eks.amazonaws.com" }), "{account}");
+        assert_eq!(trust[0]["Condition"], json!({ "StringEquals": tags }), "{account}");
+    }
+}
+
+#[test]
+fn a_named_cluster_is_the_only_one_that_is_trusted_and_gets_the_roles() {
+    let mut system = production();
+    system.spec.aws.eks_cluster_name = Some("blue".to_owned());
+    for (account, trust) in trusts(&system) {
+        assert_eq!(trust.len(), 1, "{account}");
+        let cluster = json!({ "aws:SourceArn": arn("eks", "cluster/blue") });
+        assert_eq!(trust[0]["Condition"]["ArnEquals"], cluster, "{account}");
+    }
+    let template = render(&system);
+    let associations = of_type(&template, "AWS::EKS::PodIdentityAssociation");
+    let made: Vec<(&Value, &Value)> = associations
+        .iter()
+        .map(|(_, found)| (&found["Properties"]["ServiceAccount"], &found["Properties"]["RoleArn"]["Fn::GetAtt"][0]))
+        .collect();
+    let (account, role) = (json!("busan-workers"), json!("CombinedRole"));
+    assert_eq!(made.len(), 5);
+    assert!(made.contains(&(&account, &role)), "{made:?}");
+    for (_, found) in associations {
+        assert_eq!(
+            (&found["Properties"]["ClusterName"], &found["Properties"]["Namespace"]),
+            (&json!("blue"), &json!("cities"))
+        );
+    }
+}
+
+#[test]
+fn an_issuer_is_trusted_for_one_service_account_and_the_audience_of_sts() {
+    let mut system = seoul();
+    let issuer = "oidc.eks.ap-northeast-2.amazonaws.com/id/0A1B";
+    let provider = format!("arn:aws:iam::123456789012:oidc-provider/{issuer}");
+    system.spec.aws.oidc_provider_arn = Some(provider.clone());
+    for (account, trust) in trusts(&system) {
+        assert_eq!(trust.len(), 1, "{account}");
+        assert_eq!(trust[0]["Principal"], json!({ "Federated": provider }), "{account}");
+        assert_eq!(trust[0]["Action"], "sts:AssumeRoleWithWebIdentity", "{account}");
+        let claims = json!({
+            format!("{issuer}:aud"): "sts.amazonaws.com",
+            format!("{issuer}:sub"): format!("system:serviceaccount:cities:{account}"),
+        });
+        assert_eq!(trust[0]["Condition"], json!({ "StringEquals": claims }), "{account}");
+    }
+}
+
+#[test]
+fn a_principal_of_another_account_assumes_a_role_for_its_service_account_only() {
+    let mut system = seoul();
+    let principal = "arn:aws:iam::999988887777:role/pods";
+    system.spec.aws.worker_principal_arn = Some(principal.to_owned());
+    for (account, trust) in trusts(&system) {
+        assert_eq!(trust.len(), 1, "{account}");
+        assert_eq!(trust[0]["Principal"], json!({ "AWS": principal }), "{account}");
+        // The session tags of Pod Identity are passed on.
+        assert_eq!(trust[0]["Action"], json!(["sts:AssumeRole", "sts:TagSession"]), "{account}");
+        let tags = &trust[0]["Condition"]["StringEquals"];
+        assert_eq!(tags["aws:RequestTag/kubernetes-service-account"], account.as_str());
+    }
+}
+
+#[test]
+fn every_role_has_the_boundary() {
+    for (id, role) in of_type(&render(&production()), "AWS::IAM::Role") {
         let boundary = "arn:aws:iam::123456789012:policy/dispatch-boundary";
         assert_eq!(role["Properties"]["PermissionsBoundary"], boundary, "{id}");
     }
+}
+
+/// Workers of all roles may do what each role may, and nothing else.
+#[test]
+fn the_combined_role_is_the_union_of_the_others() {
+    let template = render(&production());
+    let granted = |ids: &[&str]| -> BTreeSet<(String, String)> {
+        let of = |(_, statement): &(String, Value)| {
+            let pair = |action: &str, resource: &str| (action.to_owned(), resource.to_owned());
+            let resources: Vec<String> = match &statement["Resource"] {
+                Value::Array(all) => all.iter().map(Value::to_string).collect(),
+                one => vec![one.to_string()],
+            };
+            texts(&statement["Action"])
+                .into_iter()
+                .flat_map(|action| resources.iter().map(move |resource| pair(action, resource)))
+                .collect::<Vec<_>>()
+        };
+        let of_roles =
+            |(id, statement): &(String, Value)| ids.contains(&id.as_str()) && statement["Resource"] != Value::Null;
+        statements(&template).iter().filter(|found| of_roles(found)).flat_map(of).collect()
+    };
+    let single = ["SaveDispatchRole", "DispatchAlgorithmRole", "DriverResponseRole", "StatusUpdateRole"];
+    assert_eq!(granted(&["CombinedRole"]), granted(&single));
+    assert!(granted(&single).len() > 10);
 }
 
 #[test]
