@@ -14,6 +14,7 @@ started=$SECONDS
 say "the cluster"; make_cluster; kubectl get nodes
 say "images of the two programs"; make_images
 say "an emulated AWS, a Redis and a token issuer on $host"; start_services
+# shellcheck disable=SC2119 # without arguments: that of this repository
 say "the operator"; install_operator; kubectl -n coactus-system get pods
 say "the city"; apply_city; kubectl -n "$namespace" get dsys,pods,services
 find_api

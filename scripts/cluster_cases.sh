@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2154,SC2034,SC2119,SC2120
 # Sourced by scripts/test-cluster.sh: how a case is measured, and the cases of the short run. The variables are those of
 # scripts/cluster_lib.sh.
 

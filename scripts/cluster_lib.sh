@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2119,SC2120
 # Sourced by the scripts that use a cluster. Makes the cluster, starts an emulated AWS and a Redis for it on this machine,
 # and installs the operator and a city with the files of this repository. Whatever it starts ends with the script.
 #

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2154,SC2034,SC2119,SC2120
 # Sourced by scripts/test-cluster.sh: from release 0.1.0 to this one and back, with the programs of both releases.
 
 release=.local/release-0.1.0 release_commit=99dc81e74693b62bf658a43a50462a1404086724
@@ -98,7 +98,8 @@ through_nginx() {
     {
         printf 'daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log nginx-error.log;\nevents {}\nhttp {\n'
         printf '    %s_temp_path %s;\n' client_body client_body proxy proxy fastcgi fastcgi uwsgi uwsgi scgi scgi
-        printf '    access_log off;\n'
+        # Workers of 0.1.0 do not say that their event streams must not be buffered.
+        printf '    access_log off;\n    proxy_buffering off;\n'
         cat "$folder/rules"
         printf '}\n'
     } >"$folder/nginx.conf"

@@ -24,7 +24,7 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    async fn start(answer: fn(&Sent) -> (StatusCode, String)) -> Self {
+    async fn start(answer: fn(&Sent) -> (StatusCode, String)) -> anyhow::Result<Self> {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&sent);
         let app = Router::new().fallback(move |headers: HeaderMap, uri: Uri, body: Bytes| {
@@ -38,11 +38,11 @@ impl Endpoint {
                 answer.into_response()
             }
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         tokio::spawn(async move { axum::serve(listener, app).await });
         let ports = AwsClients::emulated(REGION, &format!("http://{address}")).await.ports();
-        Self { ports, sent }
+        Ok(Self { ports, sent })
     }
 
     fn take_sent(&self) -> Vec<Sent> {
@@ -53,16 +53,17 @@ impl Endpoint {
 /// 60 pages of 100 events, newest first. The last operation began with the 150th.
 fn history((_, body): &Sent) -> (StatusCode, String) {
     let page: usize = body.split("NextToken=").nth(1).and_then(|rest| rest.parse().ok()).unwrap_or(0);
-    let mut members = String::new();
-    for number in page * 100..(page + 1) * 100 {
+    let member = |number: usize| {
         let begins = number % 150 == 149;
         let (id, status) = if begins { (ARN, "UPDATE_IN_PROGRESS") } else { ("queue", "UPDATE_COMPLETE") };
-        members += &format!(
+        format!(
             "<member><EventId>e{number}</EventId><StackId>{ARN}</StackId><LogicalResourceId>One</LogicalResourceId>\
              <PhysicalResourceId>{id}</PhysicalResourceId><ResourceType>AWS::SQS::Queue</ResourceType>\
              <ResourceStatus>{status}</ResourceStatus><Timestamp>2026-01-01T00:00:00Z</Timestamp></member>"
-        );
-    }
+        )
+    };
+    let members: Vec<String> = (page * 100..(page + 1) * 100).map(member).collect();
+    let members = members.concat();
     let next = if page < 59 { format!("<NextToken>{}</NextToken>", page + 1) } else { String::new() };
     let body = format!(
         "<DescribeStackEventsResponse><DescribeStackEventsResult><StackEvents>{members}</StackEvents>{next}\
@@ -72,14 +73,15 @@ fn history((_, body): &Sent) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn a_stack_with_years_of_events_is_read_up_to_its_last_operation() {
-    let aws = Endpoint::start(history).await;
-    let events = aws.ports.stacks.events_since(ARN, None).await.expect("events");
+async fn a_stack_with_years_of_events_is_read_up_to_its_last_operation() -> anyhow::Result<()> {
+    let aws = Endpoint::start(history).await?;
+    let events = aws.ports.stacks.events_since(ARN, None).await?;
     assert_eq!(events.len(), 150);
     assert!(events[0].begins_operation(ARN), "oldest first: {:?}", events[0]);
     assert_eq!(aws.take_sent().len(), 2, "pages");
-    let events = aws.ports.stacks.events_since(ARN, Some("e7")).await.expect("events");
+    let events = aws.ports.stacks.events_since(ARN, Some("e7")).await?;
     assert_eq!((events.len(), aws.take_sent().len()), (7, 1));
+    Ok(())
 }
 
 /// DynamoDB refuses every second change of the time to live within an hour.
@@ -93,30 +95,33 @@ fn refuses_the_time_to_live((operation, _): &Sent) -> (StatusCode, String) {
 }
 
 #[tokio::test]
-async fn a_refused_time_to_live_keeps_nothing_else_from_its_correction_and_passes() {
-    let aws = Endpoint::start(refuses_the_time_to_live).await;
+async fn a_refused_time_to_live_keeps_nothing_else_from_its_correction_and_passes() -> anyhow::Result<()> {
+    let aws = Endpoint::start(refuses_the_time_to_live).await?;
     let correction = TableCorrection {
         expiry: Some("expiresAt".to_owned()),
         deletion_protection: Some(true),
         ..TableCorrection::default()
     };
-    let error = aws.ports.tables.correct("city", &correction).await.expect_err("a refusal");
+    let error =
+        aws.ports.tables.correct("city", &correction).await.err().ok_or_else(|| anyhow::anyhow!("no refusal"))?;
     assert!(error.kind.is_transient(), "{error}");
     let sent = aws.take_sent();
     let operations: Vec<&str> = sent.iter().filter_map(|(operation, _)| operation.split('.').nth(1)).collect();
     assert_eq!(operations, ["UpdateTable", "UpdateTimeToLive"]);
     assert!(sent[0].1.contains(r#""DeletionProtectionEnabled":true"#), "{}", sent[0].1);
+    Ok(())
 }
 
 /// S3 refuses to remove a tag that AWS has set ("System Tags cannot be removed by requester").
 #[tokio::test]
-async fn the_tags_of_a_bucket_keep_those_that_aws_has_set() {
-    let aws = Endpoint::start(|_| (StatusCode::OK, String::new())).await;
+async fn the_tags_of_a_bucket_keep_those_that_aws_has_set() -> anyhow::Result<()> {
+    let aws = Endpoint::start(|_| (StatusCode::OK, String::new())).await?;
     let tags = [("aws:cloudformation:stack-name", "city"), ("coactus:system", "mobility/seoul")];
     let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    aws.ports.buckets.set_tags("city-exports", "000000000000", &tags).await.expect("tagged");
+    aws.ports.buckets.set_tags("city-exports", "000000000000", &tags).await?;
     let sent = aws.take_sent();
     for (key, value) in &tags {
         assert!(sent[0].1.contains(&format!("<Key>{key}</Key><Value>{value}</Value>")), "{}", sent[0].1);
     }
+    Ok(())
 }

@@ -34,8 +34,8 @@ fn settings() -> Settings {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_would_be_rolled_back_is_refused_and_the_way_of_the_message_leads_on() {
     for (property, change) in CHANGES {
-        let (world, plain) = living().await;
-        let mut system = plain.clone();
+        let (world, former) = living().await;
+        let mut system = former.clone();
         change(&mut system);
         let plan = preview(&system, &world.ports(), &settings()).await.expect("a plan");
         let blockage = plan.blockage.expect("a blockage");
@@ -48,7 +48,7 @@ async fn a_change_that_would_be_rolled_back_is_refused_and_the_way_of_the_messag
         assert_eq!(world.stacks.open_change_sets(), 0, "{property}");
 
         // Taken back.
-        assert!(apply_with(&world, &plain, &settings()).await.is_ready(), "{property}");
+        assert!(apply_with(&world, &former, &settings()).await.is_ready(), "{property}");
 
         // Or: out with the cache, and in again.
         the_cache_leaves_and_returns(&world, &system).await;

@@ -485,7 +485,8 @@ impl StackProvider for FakeStacks {
             let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
             let data = ["Table", "ExportBucket"].into_iter();
             // What a policy retains is not deleted, whatever prevents its deletion.
-            fake.failed.retain(|id| !retain.contains(id) && !(keeps && data.clone().any(|kept| kept == id)));
+            let stays = |id: &String| retain.contains(id) || (keeps && data.clone().any(|kept| kept == id));
+            fake.failed.retain(|id| !stays(id));
             let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
             let is_left = keeps || data.clone().any(|id| retain.iter().any(|retained| retained == id));
             let left = is_left.then(|| fake.tags.clone());

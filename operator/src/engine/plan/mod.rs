@@ -105,8 +105,10 @@ impl StackStep {
 /// Decides the next step. If the desired input is already applied, CloudFormation is not called.
 pub fn next_step(found: Option<&StackDescription>, input: Input, retry: Retry) -> StackStep {
     let Some(stack) = found else { return StackStep::Create };
-    use StackState::{RollbackComplete, RollbackFailed, UpdateRollbackComplete};
-    let failed_before = matches!(stack.state, RollbackComplete | RollbackFailed | UpdateRollbackComplete);
+    let failed_before = matches!(
+        stack.state,
+        StackState::RollbackComplete | StackState::RollbackFailed | StackState::UpdateRollbackComplete
+    );
     match stack.state.next() {
         Next::Update if input == Input::Applied => StackStep::UpToDate,
         Next::Update | Next::DeleteThenCreate if failed_before && retry == Retry::Refused => {
