@@ -134,21 +134,19 @@ upgrade() {
     until_true 180 "the city of 0.1.0" runs "$former_runtime"
     through_nginx
     begin_probe
-    rides 100
-    sleep 10 # The rides begin.
     local begun=$SECONDS
     install_operator
     until_true 240 "the upgrade" runs "$current_runtime"
     note "0.1.0 -> this release: $((SECONDS - begun)) s"
     case_ends "upgrade from 0.1.0" planned
+    # Not before: 0.1.0 has no scope for payments, and the apps of this release report payments with it.
+    rides 40
     rides_end
 
     # docs/operating.md, "To go back to 0.1.0", from the layout Combined.
     change '{"spec":{"workers":{"layout":"Combined"}}}'
     until_true 180 "the layout Combined" is_ready
     begin_probe
-    rides 100
-    sleep 10
     change '{"spec":{"workers":{"layout":"Split"}}}'
     until_true 180 "the layout Split" is_ready
     change '{"spec":{"workers":null}}'
@@ -158,7 +156,6 @@ upgrade() {
     until_true 240 "the way back" runs "$former_runtime"
     note "this release -> 0.1.0: $((SECONDS - begun)) s"
     case_ends "back to 0.1.0" planned
-    rides_end
 
     kubectl delete mutatingadmissionpolicy,mutatingadmissionpolicybinding worker-identity >/dev/null
     kubectl -n "$namespace" delete dsys "$city" --timeout=180s >/dev/null
