@@ -50,19 +50,14 @@ case_ends() {
         "$(of_probe 'connection errors')" "$(of_probe 'seconds without service')" "$outcome" | tee -a "$table"
 }
 
-# What a person reads about the city, for the case NAME.
-described() {
-    kubectl -n "$namespace" describe dsys "$city" >"$state/logs/describe-${1// /-}.log"
-}
-
-# explained NAME REASON WORDS: the status names the cause within 30 s.
+# explained NAME REASON WORDS: the status names the cause within 30 s. What a person reads then goes to the logs.
 explained() {
     if ! (until_true 30 "$1" is Ready reason "$2") || [[ "$(condition Ready message)" != *"$3"* ]]; then
         broken "$1: Ready is $(condition Ready reason): $(condition Ready message)"
     else
         note "$(condition Ready message)"
     fi
-    described "$1"
+    kubectl -n "$namespace" describe dsys "$city" >"$state/logs/describe-${1// /-}.log"
 }
 
 # bad NAME REASON WORDS BREAK REPAIR: breaks, expects the cause within 30 s, repairs, and expects that no caller noticed.

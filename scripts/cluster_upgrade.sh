@@ -116,8 +116,6 @@ runs() {
         -o 'jsonpath={range .items[*]}{.spec.containers[0].image}{"\n"}{end}' | sort -u)
     [ "$images" = "$1" ] && is_ready
 }
-# shellcheck disable=SC2329 # by until_true
-is_gone() { ! kubectl -n "$namespace" get dsys "$city"; }
 
 # Runs before the first apply of this release.
 upgrade() {

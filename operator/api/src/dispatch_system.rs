@@ -34,7 +34,7 @@ pub use dispatch::{
     CancellationsSpec, CoolDownsSpec, DispatchSpec, FareSpec, MatchingMode, MatchingSpec, NightSurchargeSpec,
 };
 pub use eta::{EtaProvider, EtaSpec};
-pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType};
+pub use export::{AnalyticsSpec, ExportFormat, ExportSpec, ExportType, QUERY_RESULTS_PREFIX};
 pub use gateway::{
     ApiSpec, AuthSpec, ClaimsSpec, GatewaySpec, JwtSpec, LimitsSpec, RateSpec, ThrottleSpec, UpstreamSpec, VpcLinkSpec,
 };

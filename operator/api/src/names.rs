@@ -15,7 +15,7 @@ pub const COMBINED: &str = "workers";
 
 /// What has an IAM role and a service account of its own: each role in the layout `Split`, and all roles together in
 /// the layout `Combined`.
-pub const IDENTITIES: [&str; 5] = ["save-dispatch", "dispatch-algorithm", "driver-response", "status-update", COMBINED];
+pub const IDENTITIES: [&str; 5] = [ROLES[0], ROLES[1], ROLES[2], ROLES[3], COMBINED];
 
 /// The names of one system. Export bucket and IAM roles are named in the template, because their names contain account
 /// and region.

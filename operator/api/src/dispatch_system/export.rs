@@ -71,6 +71,9 @@ impl Default for ExportSpec {
     }
 }
 
+/// Key prefix of query results in the bucket, where no export may be.
+pub const QUERY_RESULTS_PREFIX: &str = "athena-results";
+
 /// File format of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExportFormat {

@@ -10,7 +10,8 @@ use super::errors::Findings;
 use super::{eta, requests, routing, text, workers};
 use crate::dispatch_system::{
     AuthSpec, AwsSpec, BillingMode, CacheSpec, ClaimsSpec, ConnectionSpec, DispatchSpec, DispatchSystemSpec,
-    ExportSpec, ExportType, FareSpec, GatewaySpec, MatchingMode, QueuesSpec, SecretKeyRef, TableSpec, UpstreamSpec,
+    ExportSpec, ExportType, FareSpec, GatewaySpec, MatchingMode, QUERY_RESULTS_PREFIX, QueuesSpec, SecretKeyRef,
+    TableSpec, UpstreamSpec,
 };
 use crate::names::{self, ResourceNames};
 use crate::schedule::Schedule;
@@ -428,9 +429,9 @@ fn export(spec: &ExportSpec, point_in_time_recovery: bool, found: &mut Findings)
     }
     let prefix = "1 to 128 of A-Z a-z 0-9 _ - /, without a leading or trailing /";
     found.at("spec.export.prefix").require(text::is_key_prefix(&spec.prefix), &spec.prefix, prefix);
-    let is_results = spec.prefix.split('/').next() == Some("athena-results");
-    let allowed = "another prefix than athena-results, where query results expire after 7 days";
-    found.at("spec.export.prefix").require(!is_results, &spec.prefix, allowed);
+    let is_results = spec.prefix.split('/').next() == Some(QUERY_RESULTS_PREFIX);
+    let allowed = format!("another prefix than {QUERY_RESULTS_PREFIX}, where query results expire after 7 days");
+    found.at("spec.export.prefix").require(!is_results, &spec.prefix, &allowed);
     if point_in_time_recovery {
         return;
     }

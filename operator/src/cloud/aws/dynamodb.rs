@@ -37,6 +37,10 @@ pub(super) struct DynamoDb {
 }
 
 impl DynamoDb {
+    pub(super) fn new(config: &SdkConfig) -> Self {
+        Self { client: Client::new(config) }
+    }
+
     /// Corrects what `UpdateTable` sets.
     async fn update(&self, table: &str, correction: &TableCorrection) -> Result<(), PortError> {
         let TableCorrection { deletion_protection, stream, billing, .. } = correction;
@@ -60,10 +64,6 @@ impl DynamoDb {
         };
         request.send().await.map_err(|error| port_error(CORRECT, error))?;
         Ok(())
-    }
-
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self { client: Client::new(config) }
     }
 }
 

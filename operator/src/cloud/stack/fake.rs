@@ -18,6 +18,7 @@ use crate::cloud::stack::{
     ChangeSet, ChangeSetKind, ChangeSetRequest, ChangeSetState, ChangeSetSummary, DeploymentMode, OnExisting,
     ResourceState, Rollback, StackDescription, StackEvent, StackResource, StackState,
 };
+use crate::engine::plan::template::DATA_RESOURCES;
 use crate::testing::{Judge, Ledger, carry_out};
 use template::{compare, indexes, outputs, physical_id};
 
@@ -483,14 +484,13 @@ impl StackProvider for FakeStacks {
             }
             let policy = fake.template["Resources"]["Table"]["DeletionPolicy"].as_str();
             let keeps = fake.holds_data() && policy.is_some_and(|policy| policy.starts_with("Retain"));
-            let data = ["Table", "ExportBucket"].into_iter();
+            let is_data = |id: &String| DATA_RESOURCES.contains(&id.as_str());
             // What a policy retains is not deleted, whatever prevents its deletion.
-            let stays = |id: &String| retain.contains(id) || (keeps && data.clone().any(|kept| kept == id));
-            fake.failed.retain(|id| !stays(id));
+            fake.failed.retain(|id| !(retain.contains(id) || keeps && is_data(id)));
             let (template, fails) = (fake.template.clone(), !fake.failed.is_empty());
-            let is_left = keeps || data.clone().any(|id| retain.iter().any(|retained| retained == id));
-            let left = is_left.then(|| fake.tags.clone());
-            let names = data.map(|id| physical_id(id, &fake.template["Resources"][id]["Properties"])).collect();
+            let left = (keeps || retain.iter().any(is_data)).then(|| fake.tags.clone());
+            let physical = |id: &str| physical_id(id, &fake.template["Resources"][id]["Properties"]);
+            let names = DATA_RESOURCES.into_iter().map(physical).collect();
             (inner.left, inner.left_names) = (left, names);
             // Deleting a stack deletes its change sets.
             inner.sets.retain(|(of, _), _| *of != name);

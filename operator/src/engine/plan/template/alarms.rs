@@ -43,8 +43,8 @@ enum Missing {
 }
 
 impl Alarm {
-    fn into_resource(mut self) -> Resource {
-        let dimensions = shown(std::mem::take(&mut self.dimensions));
+    fn into_resource(self) -> Resource {
+        let dimensions = shown(&self.dimensions);
         let metric = json!({
             "Namespace": self.namespace,
             "MetricName": self.metric,
@@ -66,7 +66,7 @@ impl Alarm {
                     "Metric": {
                         "Namespace": self.namespace,
                         "MetricName": self.metric,
-                        "Dimensions": shown(vec![(dimension, json!(value))]),
+                        "Dimensions": shown(&[(dimension, json!(value))]),
                     },
                     "Period": PERIOD_SECONDS,
                     "Stat": self.statistic,
@@ -92,8 +92,8 @@ impl Alarm {
     }
 }
 
-fn shown(dimensions: Vec<(&'static str, Value)>) -> Vec<Value> {
-    dimensions.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect()
+fn shown(dimensions: &[(&'static str, Value)]) -> Vec<Value> {
+    dimensions.iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect()
 }
 
 pub(super) fn part(system: &ValidatedSystem) -> TemplateFragment {

@@ -5,11 +5,11 @@
 //! registration, exports are never mixed, and the manifests next to `data/` are not read as rows. Incremental exports
 //! share `<prefix>/AWSDynamoDB/data/`.
 
-use dispatch_api::dispatch_system::{ExportFormat, ExportType};
+use dispatch_api::dispatch_system::{ExportFormat, ExportType, QUERY_RESULTS_PREFIX};
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
-use crate::engine::plan::template::bucket::{BUCKET, RESULTS_PREFIX};
+use crate::engine::plan::template::bucket::BUCKET;
 use crate::engine::plan::template::fragment::{Resource, TemplateFragment, reference, sub};
 use crate::engine::plan::template::outputs;
 
@@ -78,7 +78,7 @@ fn workgroup(system: &ValidatedSystem, bytes_scanned_cutoff: u64) -> Resource {
                 "PublishCloudWatchMetricsEnabled": true,
                 "BytesScannedCutoffPerQuery": bytes_scanned_cutoff,
                 "ResultConfiguration": {
-                    "OutputLocation": sub(&format!("s3://${{{BUCKET}}}/{RESULTS_PREFIX}/")),
+                    "OutputLocation": sub(&format!("s3://${{{BUCKET}}}/{QUERY_RESULTS_PREFIX}/")),
                     "ExpectedBucketOwner": { "Ref": "AWS::AccountId" },
                     "EncryptionConfiguration": encryption,
                 },

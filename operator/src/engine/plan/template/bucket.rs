@@ -1,5 +1,6 @@
 //! The S3 bucket of the table exports and of query results.
 
+use dispatch_api::dispatch_system::QUERY_RESULTS_PREFIX;
 use dispatch_api::validate::ValidatedSystem;
 use serde_json::{Value, json};
 
@@ -11,8 +12,6 @@ use crate::engine::plan::template::{data_policies, data_tags, outputs};
 /// Logical id of the export bucket.
 pub const BUCKET: &str = "ExportBucket";
 
-/// Key prefix of Athena query results.
-pub(super) const RESULTS_PREFIX: &str = "athena-results";
 /// Days until a query result expires. Results can be recreated from the exports.
 const RESULTS_DAYS: u32 = 7;
 /// Days for which an overwritten or deleted object can be restored.
@@ -93,7 +92,7 @@ fn lifecycle(system: &ValidatedSystem) -> Value {
         {
             "Id": "expire-query-results",
             "Status": "Enabled",
-            "Prefix": format!("{RESULTS_PREFIX}/"),
+            "Prefix": format!("{QUERY_RESULTS_PREFIX}/"),
             "ExpirationInDays": RESULTS_DAYS,
         },
         {

@@ -127,21 +127,22 @@ fn integration(upstream: &UpstreamSpec) -> Resource {
 
 /// Operations with a route of their own: drivers send positions far more often than anything else is sent, so they have
 /// limits of their own; the access log distinguishes event streams. The names were deployed before.
-const OWN_ROUTES: [(&str, &str); 3] = [
-    ("postLocation", "RoutePostDriverLocations"),
-    ("postLocations", "RoutePostLocationsBatch"),
-    ("streamEvents", "RouteGetEvents"),
-];
-/// Routes of positions.
-const POSITIONS: [&str; 2] = ["RoutePostDriverLocations", "RoutePostLocationsBatch"];
+const POSITIONS: [(&str, &str); 2] =
+    [("postLocation", "RoutePostDriverLocations"), ("postLocations", "RoutePostLocationsBatch")];
+const EVENTS: (&str, &str) = ("streamEvents", "RouteGetEvents");
 /// Every other path and method. A method that a path does not have reaches a worker, which answers 405 with `Allow`.
 const EVERYTHING: (&str, &str) = ("RouteApi", "ANY /v1/{proxy+}");
 
+fn key_of(operation: &str) -> Option<String> {
+    ROUTES.iter().find(|route| route.operation_id == operation).map(Route::key)
+}
+
 /// Logical ids and keys of the routes.
 fn gateway_routes() -> Vec<(&'static str, String)> {
-    let key = |operation: &str| ROUTES.iter().find(|route| route.operation_id == operation).map(Route::key);
-    let own = OWN_ROUTES.into_iter().filter_map(|(operation, id)| Some((id, key(operation)?)));
-    own.chain([(EVERYTHING.0, EVERYTHING.1.to_owned())]).collect()
+    let own = POSITIONS.into_iter().chain([EVENTS]);
+    own.filter_map(|(operation, id)| Some((id, key_of(operation)?)))
+        .chain([(EVERYTHING.0, EVERYTHING.1.to_owned())])
+        .collect()
 }
 
 fn resource_of(key: &str) -> Resource {
@@ -165,12 +166,8 @@ fn stage(spec: &GatewaySpec) -> Resource {
         "ThrottlingBurstLimit": spec.throttle.burst,
         "ThrottlingRateLimit": spec.throttle.rate_per_second,
     });
-    let routes = gateway_routes();
-    let own: serde_json::Map<String, Value> = routes
-        .iter()
-        .filter(|(id, _)| POSITIONS.contains(id))
-        .map(|(_, key)| (key.clone(), settings.clone()))
-        .collect();
+    let keys = POSITIONS.into_iter().filter_map(|(operation, _)| key_of(operation));
+    let own: serde_json::Map<String, Value> = keys.map(|key| (key, settings.clone())).collect();
     Resource::new(
         "AWS::ApiGatewayV2::Stage",
         json!({
@@ -187,5 +184,5 @@ fn stage(spec: &GatewaySpec) -> Resource {
         }),
     )
     // Settings of a route that does not exist are refused.
-    .depends_on(POSITIONS.to_vec())
+    .depends_on(POSITIONS.map(|(_, logical_id)| logical_id).to_vec())
 }

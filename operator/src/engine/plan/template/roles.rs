@@ -162,12 +162,8 @@ fn trust(system: &ValidatedSystem, role: &str) -> Value {
         by_pod_identity.then(|| trust_in_pod_identity(system, &account)),
         aws.oidc_provider_arn.as_deref().map(|provider| trust_in_issuer(system, provider, &account)),
         aws.worker_principal_arn.as_ref().map(|principal| {
-            json!({
-                "Effect": "Allow",
-                "Principal": { "AWS": principal },
-                "Action": ["sts:AssumeRole", "sts:TagSession"],
-                "Condition": { "StringEquals": tags_of_the_pod(system, &account) },
-            })
+            let condition = json!({ "StringEquals": tags_of_the_pod(system, &account) });
+            trust_with_tags(&json!({ "AWS": principal }), &condition)
         }),
     ];
     policy_document(statements.into_iter().flatten())
@@ -187,9 +183,14 @@ fn trust_in_pod_identity(system: &ValidatedSystem, account: &str) -> Value {
     if let Some(cluster) = &system.spec.aws.eks_cluster_name {
         condition["ArnEquals"] = json!({ "aws:SourceArn": local_arn("eks", &format!("cluster/{cluster}")) });
     }
+    trust_with_tags(&json!({ "Service": "pods.eks.amazonaws.com" }), &condition)
+}
+
+/// A principal may assume the role with session tags.
+fn trust_with_tags(principal: &Value, condition: &Value) -> Value {
     json!({
         "Effect": "Allow",
-        "Principal": { "Service": "pods.eks.amazonaws.com" },
+        "Principal": principal,
         "Action": ["sts:AssumeRole", "sts:TagSession"],
         "Condition": condition,
     })
